@@ -1,0 +1,76 @@
+# The main jobs by name; each installs what it needs into .venv on first use. `make help` lists them.
+
+CORPUS ?= demo
+PROTOCOL ?= speaker
+ROOT ?=
+JOBS ?=
+PRESET ?=
+PYTHON ?= python3
+VENV ?= .venv
+
+SER_PIPELINE_CACHE ?= cache
+export SER_PIPELINE_CACHE
+
+BIN := $(VENV)/bin
+RUN := $(BIN)/ser-pipeline
+INSTALLED := $(VENV)/.installed
+DEVELOPED := $(VENV)/.developed
+FEATURES := $(SER_PIPELINE_CACHE)/features/$(CORPUS).json
+SETTINGS := $(if $(PRESET),--preset $(PRESET))
+WITH_JOBS := $(if $(JOBS),--jobs $(JOBS))
+
+.DEFAULT_GOAL := help
+.PHONY: help features train report audit test lint types format bench clean
+.DELETE_ON_ERROR:
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo "  settings: CORPUS=$(CORPUS) ROOT=folder PROTOCOL=$(PROTOCOL) PRESET=name JOBS=n"
+
+features: $(INSTALLED) ## audio to HDF5 shards (CORPUS= ROOT= JOBS=); the synthetic demo corpus by default
+	$(RUN) features $(CORPUS) $(ROOT) $(WITH_JOBS) $(SETTINGS)
+
+train: $(FEATURES) ## shards to a run, a fold for everything left out once (PROTOCOL=)
+	$(RUN) train --corpus $(CORPUS) --protocol $(PROTOCOL) $(WITH_JOBS) $(SETTINGS)
+
+report: train ## runs to tables, figures and a page; does the stages before it where they are missing
+	$(RUN) report --corpus $(CORPUS)
+
+audit: $(INSTALLED) ## what is wrong with a corpus and its folds (CORPUS= ROOT=)
+	$(RUN) audit $(CORPUS) $(ROOT) --protocol $(PROTOCOL)
+
+test: $(DEVELOPED) ## every test that needs no GPU and no network
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(DEVELOPED) ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(DEVELOPED) ## types
+	$(BIN)/mypy
+
+format: $(DEVELOPED) ## rewrite the code in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(DEVELOPED) ## speed against peers, as ratios in one run
+	$(BIN)/python -m pip install --quiet --editable ".[bench]"
+	$(BIN)/python benchmarks/run.py
+
+clean: ## remove the environment and what was built; keeps cache, runs and reports
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(FEATURES): | $(INSTALLED)
+	$(RUN) features $(CORPUS) $(ROOT) $(WITH_JOBS) $(SETTINGS)
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(DEVELOPED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@

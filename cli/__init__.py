@@ -1,0 +1,58 @@
+"""The `ser-pipeline` command: one small file a command, loaded when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from ser_pipeline import __version__
+from ser_pipeline.errors import PipelineError
+
+COMMANDS = ("features", "train", "report", "predict", "corpora", "audit", "folds", "cache")
+"""In the order of `--help`; each is a module of this package that holds a command of its own name."""
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+class Commands(click.Group):
+    """A group whose commands are imported when used, and whose errors are one line each."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order in which they are used."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f".{cmd_name}", __name__), cmd_name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; what a user can mend ends in one line and exit status 1, Ctrl-C in 130."""
+        try:
+            return super().invoke(ctx)
+        except PipelineError as error:
+            raise click.ClickException(str(error)) from None
+        except KeyboardInterrupt:
+            click.echo("\nStopped; what is finished is kept. The same command goes on from there.", err=True)
+            raise click.exceptions.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise click.ClickException(f"{error.strerror or error}: {error.filename or 'no file named'}") from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="ser-pipeline")
+def main() -> None:
+    """Speech emotion recognition with co-attention: features, training, report.
+
+    \b
+    A first look, on a synthetic corpus that is made on the spot:
+      ser-pipeline features
+      ser-pipeline train --protocol speaker
+      ser-pipeline report
+    """

@@ -1,0 +1,99 @@
+"""`ser-pipeline features`: audio to stores of features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ser_pipeline import catalogue
+from ser_pipeline.errors import PipelineError
+
+from . import options
+from .terminal import bar, start_log
+
+
+@click.command()
+@click.argument("corpus", default="demo")
+@click.argument("root", required=False, type=click.Path(path_type=Path))
+@click.option("--classes", metavar="LIST", help="Classes and merges, such as neutral=neu,happy=hap+exc.")
+@click.option("--subset", default="", help="Part of the corpus, such as improvised (see `ser-pipeline corpora`).")
+@click.option("--feature", "names", multiple=True, help="A feature to extract; may be repeated.  [default: all inputs]")
+@click.option("--jobs", type=click.IntRange(1), help="Processes.  [default: as many as the audio keeps busy]")
+@click.option("--skip-bad", is_flag=True, help="Leave out audio that cannot be read, and list it.")
+@options.settings
+@options.cache
+@options.quiet
+def features(
+    corpus: str,
+    root: Path | None,
+    classes: str | None,
+    subset: str,
+    names: tuple[str, ...],
+    jobs: int | None,
+    skip_bad: bool,
+    preset: str | None,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    cache: Path,
+    quiet: bool,
+) -> None:
+    """Extract features of CORPUS in ROOT into HDF5 shards, in parallel.
+
+    Prints the folder of the features. With no corpus named, makes and uses `demo`, a small corpus of synthetic
+    speech. What is finished is kept and never done again; `ser-pipeline corpora` lists the corpora.
+
+    \b
+    Examples:
+      ser-pipeline features
+      ser-pipeline features emodb ~/corpora/emodb
+      ser-pipeline features iemocap ~/IEMOCAP_full_release --jobs 8
+    """
+    start_log(quiet)
+    from ser_pipeline import config as settings
+    from ser_pipeline import extract, manifest
+    from ser_pipeline.corpora import audio_folder, class_table, find_corpus, read_corpus
+    from ser_pipeline.corpora.classes import parse_classes
+
+    row = find_corpus(corpus)
+    chosen = settings.load(preset or row.preset, config, overrides)
+    place = root or _demo(corpus, cache, quiet)
+    utterances = read_corpus(corpus, place, parse_classes(classes) if classes else None, subset)
+    labels = class_table(row, utterances, parse_classes(classes) if classes else None)
+    left_out: list[str] = []
+    audio_root = audio_folder(place)
+    data = manifest.measure(
+        place.stem if corpus == "table" else corpus,
+        labels,
+        utterances,
+        audio_root,
+        chosen.audio,
+        skip_bad=skip_bad,
+        bad=left_out.append,
+    )
+    with bar("features", "utterances", quiet) as progress:
+        folder = extract.extract(
+            data,
+            audio_root,
+            chosen,
+            catalogue.features_root(cache),
+            names=names or extract.DEFAULT_FEATURES,
+            jobs=jobs,
+            progress=progress,
+        )
+    catalogue.register(cache, catalogue.Source(data.corpus, folder, audio_root))
+    for message in left_out:
+        click.echo(f"left out: {message}", err=True)
+    click.echo(folder)
+
+
+def _demo(corpus: str, cache: Path, quiet: bool) -> Path:
+    """The folder of the demo corpus, made now if it is not there."""
+    from ser_pipeline.corpora import demo
+
+    if corpus != "demo":
+        raise PipelineError(f"name the folder of {corpus}: ser-pipeline features {corpus} ROOT")
+    place = cache / "corpora" / "demo"
+    with bar("synthetic speech", "utterances", quiet) as progress:
+        demo.write(place, progress=progress)
+    return place

@@ -1,0 +1,57 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+def cache(command: Command) -> Command:
+    """`--cache`: where features are kept."""
+    return click.option(
+        "--cache",
+        type=FOLDER,
+        envvar="SER_PIPELINE_CACHE",
+        default=Path("cache"),
+        show_default=True,
+        show_envvar=True,
+        help="Folder of the features.",
+    )(command)
+
+
+def runs(command: Command) -> Command:
+    """`--runs-root`: where runs are kept."""
+    return click.option(
+        "--runs-root", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of the runs."
+    )(command)
+
+
+def settings(command: Command) -> Command:
+    """`--preset`, `--config` and `--set`: the layers of the settings."""
+    for option in (
+        click.option(
+            "--set",
+            "overrides",
+            metavar="KEY=VALUE",
+            multiple=True,
+            help="One setting, such as train.lr=1e-4; may be repeated.",
+        ),
+        click.option(
+            "--config", type=click.Path(path_type=Path, dir_okay=False), help="TOML file of settings over the preset."
+        ),
+        click.option("--preset", help="Named settings: paper, reference, scratch, demo.  [default: what suits the corpus]"),
+    ):
+        command = option(command)
+    return command
+
+
+def quiet(command: Command) -> Command:
+    """`--quiet`: results and errors alone."""
+    return click.option("-q", "--quiet", is_flag=True, help="No progress and no log lines.")(command)

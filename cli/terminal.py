@@ -1,0 +1,44 @@
+"""Progress bars and log lines, both on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+
+class _Lines(logging.Handler):
+    """Log records as lines that do not tear a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        tqdm.write(prefix + record.getMessage(), file=sys.stderr)
+
+
+def start_log(quiet: bool) -> None:
+    """Send the package's log lines to stderr: all of them, or with `quiet` errors alone."""
+    log = logging.getLogger("ser_pipeline")
+    log.handlers = [_Lines()]
+    log.propagate = False
+    log.setLevel(logging.ERROR if quiet else logging.INFO)
+    warnings.simplefilter("ignore")  # of libraries, about their own future; ours are log lines
+
+
+@contextmanager
+def bar(title: str, unit: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar as a function of (done, total); on a terminal alone, and not with `quiet`."""
+    shown = tqdm(desc=title, unit=f" {unit}", file=sys.stderr, disable=quiet or not sys.stderr.isatty(), leave=False)
+
+    def update(done: int, total: int) -> None:
+        if shown.total is None:
+            shown.initial = done  # what was there before does not count for the rate
+        shown.total = total
+        shown.n = done
+        shown.refresh()
+
+    with shown:
+        yield update

@@ -1,0 +1,124 @@
+"""`ser-pipeline train`: features to runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from tqdm import tqdm
+
+from ser_pipeline import catalogue
+
+from . import options
+from .terminal import start_log
+
+if TYPE_CHECKING:
+    from ser_pipeline.train import Status
+
+
+@click.command()
+@click.option("--corpus", help="Which corpus.  [default: the one that has features]")
+@click.option("--protocol", default="speaker", show_default=True, help="What is left out: speaker, session, …")
+@click.option("--selection", type=click.Choice(["validation", "test"]), help="Rows that choose the epoch.")
+@click.option("--ablation", default="full", show_default=True, help="Row of the ablation table, a list of them, or all.")
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Seeds from 0 on, a run each.")
+@click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, mps, cpu; auto takes what is there.")
+@click.option("--jobs", type=click.IntRange(1), help="Folds at a time.  [default: one a core on the CPU, one on a GPU]")
+@options.settings
+@options.cache
+@options.runs
+@options.quiet
+def train(
+    corpus: str | None,
+    protocol: str,
+    selection: str | None,
+    ablation: str,
+    seeds: int,
+    device: str,
+    jobs: int | None,
+    preset: str | None,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    cache: Path,
+    runs_root: Path,
+    quiet: bool,
+) -> None:
+    """Train the co-attention model, a fold for everything that is left out once.
+
+    Prints the folder of each run. A run that was stopped goes on where it was; finished folds are never redone.
+
+    \b
+    Examples:
+      ser-pipeline train --protocol speaker
+      ser-pipeline train --corpus emodb --protocol speaker --preset scratch --seeds 3
+      ser-pipeline train --corpus iemocap --protocol session --set train.lr=2e-5
+    """
+    start_log(quiet)
+    source = catalogue.find(cache, corpus)
+    from ser_pipeline import config as settings
+    from ser_pipeline import train as stage
+    from ser_pipeline.corpora import CORPORA
+
+    row = CORPORA.get(source.corpus)
+    name = preset or (row.preset if row else "paper")
+    if selection:
+        overrides = (*overrides, f'train.selection="{selection}"')
+    chosen = settings.load(name, config, overrides)
+    place = stage.pick_device(device)
+    planned = stage.plan(
+        source,
+        runs_root,
+        chosen,
+        protocol=protocol,
+        ablations=stage.ablation_names(ablation),
+        seeds=range(chosen.seed, chosen.seed + seeds),
+        device=place,
+        about={
+            "title": row.title if row else source.corpus,
+            "synthetic": row.synthetic if row else False,
+            "preset": name,
+            "device": str(place),
+            "test_corpus": "",
+        },
+    )
+    if not quiet:
+        click.echo(f"{source.corpus}, preset {name}, {len(planned[0].folds)} folds, on {place}", err=True)
+    with _shown(chosen.train.epochs, quiet) as progress:
+        done = stage.train(planned, source.folder, device=place, jobs=jobs, progress=progress)
+    for folder in done:
+        click.echo(folder)
+
+
+@contextmanager
+def _shown(epochs: int, quiet: bool) -> Iterator[Callable[[Sequence[Status]], None]]:
+    """One bar over all folds, with the latest epoch beside it, and a line for every fold that ends."""
+    ended: set[tuple[str, str]] = set()
+    first = True
+    bar = tqdm(desc="folds", unit=" fold", file=sys.stderr, disable=quiet or not sys.stderr.isatty(), leave=False)
+
+    def update(statuses: Sequence[Status]) -> None:
+        nonlocal first
+        bar.total = len(statuses)
+        bar.n = round(sum(1.0 if status.done else status.epoch / epochs for status in statuses), 2)
+        running = [status for status in statuses if status.epoch and not status.done]
+        bar.set_postfix_str("; ".join(map(_line, running)), refresh=False)
+        bar.refresh()
+        for status in statuses:
+            name = (status.run, status.fold)
+            if status.done and name not in ended:
+                ended.add(name)
+                if not first and not quiet:
+                    tqdm.write(f"{_line(status)}, {status.epoch} epochs", file=sys.stderr)
+        first = False
+
+    with bar:
+        yield update
+
+
+def _line(status: Status) -> str:
+    last = status.last
+    return f"{status.fold}: loss {last['loss']:.3f}, UA {last['ua']:.1%}, {last['segments_per_second']:.0f} segments/s"

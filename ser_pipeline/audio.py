@@ -1,0 +1,86 @@
+"""Audio files to samples: decode, mix to mono, resample, and refuse what is broken."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from ser_pipeline.errors import PipelineError
+
+Samples = NDArray[np.float32]
+
+STREAMED = 0x7FFFFFFF
+"""Data sizes from here on are what writers put into the header of a stream whose length they do not know."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first bytes of an audio file say."""
+
+    frames: int  # samples a channel
+    rate: int  # Hz
+
+
+def header(data: bytes, name: str) -> Header:
+    """The header of the audio file `data`; errors call it `name`.
+
+    Raises:
+        PipelineError: not audio that libsndfile reads, no samples, or fewer than a WAV header announces.
+    """
+    if not data:
+        raise PipelineError(f"{name} is an empty file; restore it, or leave it out with --skip-bad")
+    try:
+        info = soundfile.info(io.BytesIO(data), verbose=True)
+    except soundfile.LibsndfileError:
+        raise PipelineError(f"{name} is no readable audio; restore it, or leave it out with --skip-bad") from None
+    announced = re.search(r"^data : (\d+) \(should be (\d+)\)", info.extra_info, re.MULTILINE)
+    if announced and int(announced[2]) < int(announced[1]) < STREAMED:
+        raise _truncated(name, f"{announced[2]} of {announced[1]} bytes of audio are there")
+    if info.frames == 0:
+        raise PipelineError(f"{name} holds no samples; restore it, or leave it out with --skip-bad")
+    return Header(info.frames, info.samplerate)
+
+
+def span(head: Header, rate: int, start: float | None, end: float | None) -> tuple[int, int, int]:
+    """First and last+1 sample of a stretch in the file, and its samples after resampling to `rate` Hz."""
+    first = 0 if start is None else round(start * head.rate)
+    last = head.frames if end is None else min(round(end * head.rate), head.frames)
+    return first, last, math.ceil(max(last - first, 0) * rate / head.rate)
+
+
+def decode(data: bytes, name: str, rate: int, start: float | None = None, end: float | None = None) -> Samples:
+    """Mono float32 samples (N,) in -1..1 at `rate` Hz of the stretch from `start` to `end` seconds.
+
+    Channels are averaged; another rate is resampled by librosa ("soxr_hq").
+
+    Raises:
+        PipelineError: as `header`; or the audio breaks off, or holds NaN or infinity.
+    """
+    head = header(data, name)
+    first, last, expected = span(head, rate, start, end)
+    try:
+        samples, _ = soundfile.read(io.BytesIO(data), start=first, stop=last, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise _truncated(name, str(error.error_string)) from None
+    if len(samples) != last - first:
+        raise _truncated(name, f"{len(samples)} of {last - first} samples are there")
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+    if not np.isfinite(mono).all():
+        raise PipelineError(f"{name} holds NaN or infinite samples; restore it, or leave it out with --skip-bad")
+    return mono if head.rate == rate else _resample(mono, head.rate, rate, expected)
+
+
+def _resample(samples: Samples, rate: int, wanted: int, length: int) -> Samples:
+    import librosa  # slow to import, and needed for corpora at another rate alone
+
+    return np.asarray(librosa.util.fix_length(librosa.resample(samples, orig_sr=rate, target_sr=wanted), size=length))
+
+
+def _truncated(name: str, detail: str) -> PipelineError:
+    return PipelineError(f"{name} is truncated ({detail}); restore it, or leave it out with --skip-bad")

@@ -1,0 +1,264 @@
+"""Settings: frozen dataclasses with the paper's values, presets, TOML files and single overrides.
+
+Layers, each over the one before: the defaults below, a preset, a TOML file, `KEY=VALUE` pairs. An unknown key
+or a value of the wrong type is one line that names the valid ones.
+
+"The paper" is Zou et al., ICASSP 2022; "reference code" is its authors' published code, which holds the values
+that the paper does not print.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import tomli_w
+
+from ser_pipeline.errors import PipelineError
+
+
+@dataclass(frozen=True)
+class Audio:
+    """How a recording becomes frames and segments. A change here touches every store."""
+
+    rate: int = 16_000  # Hz (paper, section 3.1)
+    segment: int = 48_000  # samples: 3 s (paper, section 3.1)
+    hop: int = 160  # samples: 10 ms (paper, section 3.1)
+
+    @property
+    def frames(self) -> int:
+        """Frames in a segment: 300 with the paper's values."""
+        return self.segment // self.hop
+
+
+@dataclass(frozen=True)
+class Mfcc:
+    """Mel-frequency cepstral coefficients, as `librosa.feature.mfcc(htk=True)`."""
+
+    n_mfcc: int = 40  # coefficients a frame (paper, section 3.1)
+    n_fft: int = 2048  # samples (librosa's default; reference code)
+    n_mels: int = 128  # bands (librosa's default; reference code)
+    top_db: float = 80.0  # dB below the utterance's loudest band (librosa's default)
+    pre_emphasis: float = 0.0  # y[t] = x[t] - a x[t-1]; the reference code has 0.97
+
+
+@dataclass(frozen=True)
+class Spectrogram:
+    """Magnitude spectrogram in dB below the utterance's maximum."""
+
+    n_fft: int = 800  # points of the DFT (paper, section 3.1)
+    window: int = 640  # samples: 40 ms Hamming (paper, section 3.1)
+    bins: int = 200  # the lowest bins: 0 to 4 kHz (paper, section 3.1)
+    top_db: float = 80.0  # dB (reference code)
+    pre_emphasis: float = 0.0  # the reference code has 0.97
+
+
+@dataclass(frozen=True)
+class Features:
+    """What is extracted, one table a feature. A change here touches that feature's store alone."""
+
+    mfcc: Mfcc = field(default_factory=Mfcc)
+    spectrogram: Spectrogram = field(default_factory=Spectrogram)
+
+
+@dataclass(frozen=True)
+class Model:
+    """The co-attention model and the finishing of its inputs on the device."""
+
+    inputs: tuple[str, ...] = ("mfcc", "spectrogram", "waveform")  # what reaches the classifier
+    co_attention: bool = True  # False: the speech encoder's frames are averaged (paper, Table 2)
+    attention: str = "relu"  # "relu" (paper, eq. 4) or "softmax" over frames
+    speech_encoder: str = "facebook/wav2vec2-base"  # name on the Hugging Face hub, folder, or "small"
+    speech_weights: bool = True  # False: the same architecture from random weights
+    freeze_speech_encoder: bool = False  # True: no gradient reaches the speech encoder
+    layer_mix: bool = False  # True: learned weights over the encoder's layers, instead of its last
+    spec_augment: bool = True  # spans of frames masked in training, with the encoder's own probabilities
+    layer_drop: bool = False  # True: layers skipped in training, with the encoder's own probability (reference code)
+    spectrogram_encoder: str = "alexnet"  # "alexnet" (paper) or "small"
+    spectrogram_weights: str = "imagenet"  # "imagenet", "none", or a file of torchvision's AlexNet
+    mfcc_encoder: str = "bilstm"  # "bilstm" (paper) or "small"
+    lstm_width: int = 256  # a direction (paper, section 3.2)
+    lstm_layers: int = 2  # (paper, section 3.2)
+    lstm_dropout: float = 0.5  # (paper, section 3.2)
+    width: int = 128  # of every projected feature (reference code)
+    dropout: float = 0.1  # before every projection (reference code)
+    small_width: int = 64  # channels of the "small" encoders
+    small_layers: int = 2  # transformer layers of the "small" speech encoder
+    pre_emphasis: float = 0.0  # of the waveform, on the device; the reference code has 0.97
+    pad_front: bool = False  # True: zeros before a short waveform, as the reference code has it
+    pad_loud: bool = False  # True: a short spectrogram is padded with its maximum, as the reference code has it
+
+
+@dataclass(frozen=True)
+class Train:
+    """The objective and its optimiser."""
+
+    batch: int = 64  # segments a step (paper, section 3.2)
+    lr: float = 1e-5  # AdamW (paper, section 3.2)
+    weight_decay: float = 0.01  # AdamW's default in torch (reference code)
+    epochs: int = 100  # at most (reference code)
+    patience: int = 8  # epochs without gain before a fold stops (reference code)
+    selection: str = "validation"  # rows that choose the epoch; "test" is the reference code's way, and reads high
+    monitor: str = "ua"  # "ua", "wa", "wa+ua" or "loss" of those rows: chooses the epoch
+    precision: str = "auto"  # "fp32", "bf16" (autocast), or "auto": bf16 on a CUDA device that has it
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that a result depends on, besides the data."""
+
+    audio: Audio = field(default_factory=Audio)
+    features: Features = field(default_factory=Features)
+    model: Model = field(default_factory=Model)
+    train: Train = field(default_factory=Train)
+    seed: int = 0
+
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "model.attention": ("relu", "softmax"),
+    "model.spectrogram_encoder": ("alexnet", "small"),
+    "model.mfcc_encoder": ("bilstm", "small"),
+    "train.selection": ("validation", "test"),
+    "train.monitor": ("ua", "wa", "wa+ua", "loss"),
+    "train.precision": ("auto", "fp32", "bf16"),
+}
+"""Settings that take one word of a list."""
+
+
+T = TypeVar("T")
+
+
+def presets() -> tuple[str, ...]:
+    """Names of the presets, sorted.
+
+    >>> "paper" in presets()
+    True
+    """
+    folder = resources.files("ser_pipeline.presets")
+    return tuple(sorted(Path(str(file)).stem for file in folder.iterdir() if str(file).endswith(".toml")))
+
+
+def load(preset: str = "paper", file: Path | None = None, overrides: Iterable[str] = ()) -> Config:
+    """Config from the layers: defaults, `preset`, `file`, then `KEY=VALUE` pairs such as `train.lr=1e-4`.
+
+    Raises:
+        PipelineError: an unknown preset, key or choice, a value of the wrong type, or TOML that cannot be read.
+    """
+    if preset not in presets():
+        raise PipelineError(f"unknown preset '{preset}'; there are {', '.join(presets())}")
+    text = (resources.files("ser_pipeline.presets") / f"{preset}.toml").read_text(encoding="utf-8")
+    config = merge(Config(), parse(text, f"preset {preset}"))
+    if file is not None:
+        config = merge(config, parse(_read(file), str(file)))
+    for pair in overrides:
+        config = merge(config, _pair(pair))
+    return config
+
+
+def loads(text: str, source: str) -> Config:
+    """Config from TOML text such as `dumps` gives; keys that are absent keep their defaults."""
+    return merge(Config(), parse(text, source))
+
+
+def dumps(config: Config) -> str:
+    """The whole of `config` as TOML."""
+    return tomli_w.dumps(asdict(config))
+
+
+def parse(text: str, source: str) -> dict[str, Any]:
+    """The tables of TOML `text`; a fault names `source`."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise PipelineError(f"{source} is not valid TOML: {error}") from None
+
+
+def merge(config: T, changes: Mapping[str, Any], prefix: str = "") -> T:
+    """A copy of the dataclass `config` with the nested `changes`, checked by name, type and choice."""
+    hints = get_type_hints(type(config))
+    values: dict[str, Any] = {}
+    for key, value in changes.items():
+        name = f"{prefix}{key}"
+        if key not in hints:
+            raise PipelineError(_unknown(name, key, sorted(f.name for f in fields(config))))  # type: ignore[arg-type]
+        current = getattr(config, key)
+        if is_dataclass(current) and not isinstance(current, type):
+            if not isinstance(value, Mapping):
+                raise PipelineError(f"setting '{name}' is a table; set one of its keys, such as '{name}.{_first(current)}'")
+            values[key] = merge(current, value, f"{name}.")
+        else:
+            values[key] = _convert(name, hints[key], value)
+    return replace(config, **values)  # type: ignore[type-var]
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """Names of the settings in which two configs of one type differ, with both values.
+
+    >>> differences(Config(), Config(seed=3))
+    ['seed: 0 -> 3']
+    """
+    found: list[str] = []
+    for item in fields(old):
+        before, after = getattr(old, item.name), getattr(new, item.name)
+        if is_dataclass(before):
+            found += differences(before, after, f"{prefix}{item.name}.")
+        elif before != after:
+            found.append(f"{prefix}{item.name}: {before} -> {after}")
+    return found
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise PipelineError(f"cannot read the settings in {file}: {error.strerror}") from None
+
+
+def _pair(pair: str) -> dict[str, Any]:
+    """`a.b=1` as nested tables; a value that is not TOML is taken as a string."""
+    name, equals, text = pair.partition("=")
+    if not equals or not name.strip():
+        raise PipelineError(f"'{pair}' is not KEY=VALUE, such as train.lr=1e-4")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    for part in reversed(name.strip().split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _convert(name: str, wanted: Any, value: Any) -> Any:
+    """`value` as the annotated type; integers pass as floats and lists as tuples."""
+    if get_origin(wanted) is tuple:
+        inner = get_args(wanted)[0]
+        if isinstance(value, list | tuple) and all(isinstance(item, inner) for item in value):
+            return tuple(value)
+    elif isinstance(wanted, types.UnionType):
+        if isinstance(value, get_args(wanted)):
+            return value
+    elif wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
+        if name in CHOICES and value not in CHOICES[name]:
+            raise PipelineError(f"setting '{name}' is one of {', '.join(CHOICES[name])}, not '{value}'")
+        return value
+    kind = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}.get(wanted, "a list")
+    raise PipelineError(f"setting '{name}' must be {kind}, not {value!r}")
+
+
+def _unknown(name: str, key: str, valid: list[str]) -> str:
+    close = difflib.get_close_matches(key, valid, n=1)
+    return f"unknown setting '{name}'; did you mean '{close[0]}'? " * bool(close) + (
+        f"valid: {', '.join(valid)}" if close else f"unknown setting '{name}'; valid: {', '.join(valid)}"
+    )
+
+
+def _first(table: Any) -> str:
+    return fields(table)[0].name

@@ -1,0 +1,166 @@
+"""The corpora: one file each, and one row here.
+
+`read_corpus` opens any of them: it finds the reader, applies the classes, and checks what it yields.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from ser_pipeline.corpora import table
+from ser_pipeline.corpora.classes import found_classes
+from ser_pipeline.corpora.corpus import Classes, Corpus, Utterance, choose
+from ser_pipeline.corpora.cremad import CREMAD, CREMAD_INTENDED
+from ser_pipeline.corpora.emodb import EMODB
+from ser_pipeline.corpora.emotale import EMOTALE
+from ser_pipeline.corpora.esd import ESD
+from ser_pipeline.corpora.iemocap import DEMO, IEMOCAP
+from ser_pipeline.corpora.layout import missing_audio
+from ser_pipeline.corpora.meld import MELD
+from ser_pipeline.corpora.msp_podcast import MSP_PODCAST
+from ser_pipeline.corpora.nemo import NEMO
+from ser_pipeline.corpora.ravdess import RAVDESS
+from ser_pipeline.corpora.savee import SAVEE
+from ser_pipeline.corpora.table import TABLE
+from ser_pipeline.corpora.tess import TESS
+from ser_pipeline.corpora.urdu import URDU
+from ser_pipeline.errors import PipelineError
+
+CORPORA: dict[str, Corpus] = {
+    corpus.name: corpus
+    for corpus in (
+        IEMOCAP,
+        EMODB,
+        RAVDESS,
+        CREMAD,
+        CREMAD_INTENDED,
+        TESS,
+        SAVEE,
+        NEMO,
+        EMOTALE,
+        URDU,
+        MELD,
+        MSP_PODCAST,
+        ESD,
+        TABLE,
+        DEMO,
+    )
+}
+
+
+def find_corpus(name: str) -> Corpus:
+    """The row of `name`.
+
+    Raises:
+        PipelineError: there is none; lists those there are.
+    """
+    if name not in CORPORA:
+        raise PipelineError(f"unknown corpus '{name}'; there are {', '.join(sorted(CORPORA))}")
+    return CORPORA[name]
+
+
+def read_corpus(
+    name: str, root: Path, classes: Classes | None = None, subset: str = "", check_audio: bool = True
+) -> list[Utterance]:
+    """The utterances of corpus `name` in `root` with a class as their emotion, sorted by speaker and id.
+
+    Args:
+        name: a row of `CORPORA`.
+        root: the corpus's folder, its parent or a child; for `table`, its file.
+        classes: which labels to take; the corpus's own classes where None.
+        subset: a name of the corpus's `subsets`, or `all`; its default where empty.
+        check_audio: whether a missing audio file is an error.
+
+    Raises:
+        PipelineError: the corpus cannot be read as such; says what was expected and, where it is known, what
+            the folder holds instead.
+    """
+    corpus = find_corpus(name)
+    utterances = _subset(corpus, _read(corpus, root), subset)
+    _require_labels(classes or {}, utterances)
+    chosen = sorted(
+        choose(utterances, class_table(corpus, utterances, classes)), key=lambda item: (item.speaker, item.id)
+    )
+    if not chosen:
+        raise PipelineError(f"{root} holds no utterance of the classes {', '.join(classes or corpus.classes)}")
+    _require_unique(chosen)
+    if check_audio:
+        _require_audio(chosen, root)
+    return chosen
+
+
+def class_table(corpus: Corpus, utterances: Iterable[Utterance], classes: Classes | None = None) -> Classes:
+    """`classes` where given, else the corpus's own, else every label found: the class order everywhere."""
+    return classes or corpus.classes or found_classes(utterances)
+
+
+def audio_folder(root: Path) -> Path:
+    """The folder that `Utterance.file` is relative to: `root`, or the folder of a table."""
+    return root.parent if root.is_file() else root
+
+
+def _read(corpus: Corpus, root: Path) -> list[Utterance]:
+    if not root.exists():
+        raise PipelineError(f"{root} does not exist; expected was {corpus.layout}")
+    utterances = list(corpus.read(root))
+    if not utterances:
+        raise PipelineError(_other(corpus, root))
+    return utterances
+
+
+def _other(corpus: Corpus, root: Path) -> str:
+    if root.is_dir() and not any(root.iterdir()):
+        return f"{root} is empty; {corpus.title} has {corpus.layout}"
+    for other in CORPORA.values():
+        if other.read is not corpus.read and _recognises(other, root):
+            command = f"ser-pipeline features {other.name} {root}"
+            return f"{root} is not {corpus.title}; it looks like {other.title}: `{command}`"
+    return f"{root} is not {corpus.title}, which has {corpus.layout}"
+
+
+def _recognises(corpus: Corpus, root: Path) -> bool:
+    with suppress(PipelineError):
+        return next(corpus.read(root), None) is not None
+    return False
+
+
+def _subset(corpus: Corpus, utterances: list[Utterance], subset: str) -> list[Utterance]:
+    name = subset or corpus.subset or "all"
+    if name == "all":
+        return utterances
+    if name not in corpus.subsets:
+        raise PipelineError(f"{corpus.title} has no subset '{name}'; there are {', '.join(('all', *corpus.subsets))}")
+    kept = [utterance for utterance in utterances if corpus.subsets[name](utterance)]
+    if not kept:
+        raise PipelineError(f"no utterance here belongs to the subset '{name}'; choose another with --subset")
+    return kept
+
+
+def _require_labels(classes: Classes, utterances: Iterable[Utterance]) -> None:
+    found = Counter(utterance.emotion for utterance in utterances)
+    for label in sum(classes.values(), ()):
+        if label not in found:
+            there = ", ".join(f"{name} {count}" for name, count in sorted(found.items()))
+            raise PipelineError(f"no utterance is labelled '{label}'; the labels here are {there}")
+
+
+def _require_unique(utterances: Iterable[Utterance]) -> None:
+    seen: dict[str, Utterance] = {}
+    for utterance in utterances:
+        other = seen.setdefault(utterance.id, utterance)
+        if other is not utterance:
+            raise PipelineError(
+                f"utterance {utterance.id} is there twice, {other.file} and {utterance.file}; "
+                "name the folder of one copy"
+            )
+
+
+def _require_audio(utterances: Iterable[Utterance], root: Path) -> None:
+    missing = missing_audio(utterances, audio_folder(root))
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        place = f"{root}, line {table.line_of(root, missing[0])}" if root.is_file() else root
+        raise PipelineError(f"{place}: the audio file {missing[0].file}{more} is missing; restore it or its path")

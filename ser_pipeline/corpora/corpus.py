@@ -1,0 +1,67 @@
+"""What a corpus is: plain records, and one pure function that reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+Classes = Mapping[str, tuple[str, ...]]
+"""Class name -> the corpus's own labels that it merges; its order is the class order everywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One labelled stretch of speech."""
+
+    id: str  # unique in the corpus
+    file: str  # path below the corpus folder, with forward slashes
+    emotion: str  # the corpus's own label, or a class after `choose`
+    speaker: str
+    session: str = ""  # a recording session; "" where the corpus has none
+    dialogue: str = ""  # one recording of a conversation; "" where the corpus has none
+    script: str = ""  # the text that was acted: a sentence or a scripted scene; "" when improvised
+    split: str = ""  # "train", "validation" or "test" where the corpus has an official split
+    language: str = ""  # ISO 639-1 code
+    start: float | None = None  # seconds into the file; None: from its beginning
+    end: float | None = None  # seconds into the file; None: to its end
+
+
+Subsets = Mapping[str, Callable[[Utterance], bool]]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus: how to read it, what to cite, and what to expect."""
+
+    name: str
+    title: str
+    read: Callable[[Path], Iterator[Utterance]]  # every labelled utterance, with the corpus's own labels
+    classes: Classes  # empty: every label that is found, sorted
+    layout: str  # what lies below its folder, for errors and `ser-pipeline corpora`
+    source: str  # where it can be had, and what to cite
+    licence: str
+    expected: Mapping[str, int] = field(default_factory=dict)  # class -> utterances, as published
+    parts: Mapping[str, int] = field(default_factory=dict)  # session or speaker -> utterances, as published
+    subsets: Subsets = field(default_factory=dict)  # name -> which utterances `--subset` keeps
+    subset: str = ""  # the one that is read unless another is asked for; "": everything
+    preset: str = "paper"  # settings that suit it
+    synthetic: bool = False  # True: no human spoke it
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes in their order."""
+        return tuple(self.classes)
+
+
+def choose(utterances: Iterable[Utterance], classes: Classes) -> Iterator[Utterance]:
+    """The utterances whose label belongs to a class, with the class as their emotion.
+
+    >>> one = Utterance("a", "a.wav", "exc", "1F")
+    >>> [u.emotion for u in choose([one], {"happy": ("hap", "exc")})]
+    ['happy']
+    """
+    to_class = {label: name for name, merged in classes.items() for label in merged}
+    for utterance in utterances:
+        if utterance.emotion in to_class:
+            yield replace(utterance, emotion=to_class[utterance.emotion])

@@ -1,0 +1,91 @@
+"""CREMA-D: 91 actors speak twelve English sentences in six emotions; 7,442 recordings rated by the crowd.
+
+Layout: `AudioWAV/1001_DFA_ANG_XX.wav` (16 kHz, mono): actor, sentence, emotion that was asked for, intensity (LO, MD,
+HI, or XX where none was asked for). `processedResults/summaryTable.csv` holds the votes of those who heard the voice
+alone; `A:D` is a tie. Two corpora come of it: `cremad` has the listeners' majority (a tie has no class),
+`cremad-intended` what the actor was asked for, which is what most publications use.
+
+Source: Cao et al., "CREMA-D: crowd-sourced emotional multimodal actors dataset", IEEE Transactions on Affective
+Computing 5(4), 2014; free from https://github.com/CheyneyComputerScience/CREMA-D. The expected counts are those of
+the file names there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from ser_pipeline.corpora.corpus import Classes, Corpus, Subsets, Utterance
+from ser_pipeline.corpora.layout import broken, listed, named, table
+from ser_pipeline.errors import PipelineError
+
+NAMES = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
+VOTES = "processedResults/summaryTable.csv"
+
+
+def read_intended(root: Path) -> Iterator[Utterance]:
+    """Every recording with the emotion that was asked for; `root` is the corpus, its parent or its `AudioWAV`."""
+    for file, match in named(root, r"(1\d{3})_([A-Z]{3})_(ANG|DIS|FEA|HAP|NEU|SAD)_(LO|MD|HI|XX|X)"):
+        if "AudioMP3/" not in file:  # the same recordings again
+            yield Utterance(match[0], file, match[3], speaker=match[1], script=match[2], language="en")
+
+
+def read(root: Path) -> Iterator[Utterance]:
+    """Every recording with the emotion that most listeners heard; `root` is the corpus or its parent."""
+    recordings = list(read_intended(root))
+    if not recordings:
+        return
+    votes = _votes(root)
+    for recording in recordings:
+        if recording.id in votes:
+            yield replace(recording, emotion=votes[recording.id])
+
+
+def _votes(root: Path) -> dict[str, str]:
+    files = listed(root, VOTES, f"data/InfoAndStats/{VOTES}", "summaryTable.csv")
+    if not files:
+        raise PipelineError(
+            f"{root} has no {VOTES}, the listeners' votes; copy it from the repository, "
+            "or use the corpus cremad-intended, the emotion that was asked for"
+        )
+    votes = {}
+    for line, row in table(files[0], ("FileName", "VoiceVote")):
+        if not set(row["VoiceVote"]) <= set("ADFHNS:") or not row["VoiceVote"]:
+            raise broken(files[0], line, f"no vote: '{row['VoiceVote']}'")
+        votes[row["FileName"]] = row["VoiceVote"]
+    return votes
+
+
+def _classes(length: int) -> Classes:
+    return {name: (code[:length],) for code, name in NAMES.items()}
+
+
+SUBSETS: Subsets = {
+    "low": lambda utterance: utterance.id.endswith("_LO"),
+    "medium": lambda utterance: utterance.id.endswith("_MD"),
+    "high": lambda utterance: utterance.id.endswith("_HI"),
+}
+
+CREMAD = Corpus(
+    name="cremad",
+    title="CREMA-D",
+    read=read,
+    classes=_classes(1),
+    layout=f"AudioWAV/1001_DFA_ANG_XX.wav and {VOTES}",
+    source="Cao et al. 2014; https://github.com/CheyneyComputerScience/CREMA-D",
+    licence="Open Database License",
+    subsets=SUBSETS,
+)
+
+CREMAD_INTENDED = Corpus(
+    name="cremad-intended",
+    title="CREMA-D, intended",
+    read=read_intended,
+    classes=_classes(3),
+    layout="AudioWAV/1001_DFA_ANG_XX.wav: actor, sentence, emotion, intensity",
+    source=CREMAD.source,
+    licence=CREMAD.licence,
+    expected={name: 1087 if name == "neutral" else 1271 for name in NAMES.values()},
+    subsets=SUBSETS,
+)

@@ -1,0 +1,49 @@
+"""EMO-DB: ten German actors speak ten sentences in seven emotions, 535 recordings.
+
+Layout: `wav/03a01Fa.wav` (16 kHz, mono): speaker, sentence, emotion by its German initial, take.
+
+Source: Burkhardt et al., "A database of German emotional speech", Interspeech 2005; free from
+http://emodb.bilderbar.info/. The expected counts are those of the published archive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ser_pipeline.corpora.corpus import Corpus, Utterance
+from ser_pipeline.corpora.layout import named
+
+CODES = {
+    "W": "anger",  # Ärger, Wut
+    "L": "boredom",  # Langeweile
+    "E": "disgust",  # Ekel
+    "A": "fear",  # Angst
+    "F": "happiness",  # Freude
+    "T": "sadness",  # Trauer
+    "N": "neutral",
+}
+
+
+def read(root: Path) -> Iterator[Utterance]:
+    """Every recording; `root` is the corpus, its parent or its `wav`."""
+    for file, match in named(root, r"(\d\d)([ab]\d\d)([WLEAFTN])[a-f]?"):
+        yield Utterance(match[0], file, CODES[match[3]], speaker=match[1], script=match[2], language="de")
+
+
+# fmt: off
+COUNTS = {
+    "anger": 127, "boredom": 81, "disgust": 46, "fear": 69, "happiness": 71, "sadness": 62, "neutral": 79,
+}
+# fmt: on
+
+EMODB = Corpus(
+    name="emodb",
+    title="EMO-DB",
+    read=read,
+    classes={name: (name,) for name in CODES.values()},
+    layout="wav/03a01Fa.wav: speaker, sentence, emotion, take",
+    source="Burkhardt et al. 2005; http://emodb.bilderbar.info/",
+    licence="free to use, cite the paper",
+    expected=COUNTS,
+)

@@ -1,0 +1,59 @@
+"""ESD: ten Mandarin and ten English speakers say 350 sentences in five emotions; 35,000 recordings.
+
+Layout: `0001/Angry/0001_000351.wav` (16 kHz, mono), in some copies with the parts `train`, `evaluation` and `test` as
+folders below the emotion. The number decides emotion, sentence and part: 1 to 350 neutral, then angry, happy, sad and
+surprise; of each 350 the first 20 evaluate, the next 30 test, and the others train. All speakers of a language
+say the same sentences, and the official split shares the speakers. Speakers 0001 to 0010 speak Mandarin.
+
+Source: Zhou et al., "Emotional voice conversion: theory, databases and ESD", Speech Communication 137, 2022; free from
+https://github.com/HLTSingapore/Emotional-Speech-Data. The expected counts are the paper's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ser_pipeline.corpora.corpus import Corpus, Utterance
+from ser_pipeline.corpora.layout import named
+
+LABELS = ("neutral", "angry", "happy", "sad", "surprise")
+"""Emotions in the order of the file numbers."""
+
+SENTENCES = 350  # an emotion
+VALIDATION, TEST = 20, 50  # the first sentences of an emotion, up to these
+MANDARIN = 10  # the first speakers
+
+
+def read(root: Path) -> Iterator[Utterance]:
+    """Every recording; `root` is the corpus, its parent or one speaker's folder."""
+    for file, match in named(root, r"(00[012]\d)_(\d{6})"):
+        emotion, sentence = divmod(int(match[2]) - 1, SENTENCES)
+        if not 0 <= emotion < len(LABELS):
+            continue
+        language = "zh" if int(match[1]) <= MANDARIN else "en"
+        yield Utterance(
+            id=match[0],
+            file=file,
+            emotion=LABELS[emotion],
+            speaker=match[1],
+            script=f"{language}-{sentence + 1:03}",
+            split="validation" if sentence < VALIDATION else "test" if sentence < TEST else "train",
+            language=language,
+        )
+
+
+ESD = Corpus(
+    name="esd",
+    title="ESD",
+    read=read,
+    classes={label: (label,) for label in LABELS},
+    layout="0001 .. 0020, each with Angry/0001_000351.wav and so on",
+    source="Zhou et al. 2022; https://github.com/HLTSingapore/Emotional-Speech-Data",
+    licence="research only, signed licence",
+    expected=dict.fromkeys(LABELS, 7000),
+    subsets={
+        "english": lambda utterance: utterance.language == "en",
+        "mandarin": lambda utterance: utterance.language == "zh",
+    },
+)

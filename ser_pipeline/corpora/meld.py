@@ -1,0 +1,88 @@
+"""MELD: 13,708 turns of the TV series Friends in seven emotions, with an official split that shares its speakers.
+
+Layout: `train_sent_emo.csv`, `dev_sent_emo.csv` and `test_sent_emo.csv` (labels), and the turns `dia0_utt0` in
+`train_splits`, `dev_splits_complete` and `output_repeated_splits_test`. The release is video; extract its sound beside
+it: `for f in */dia*.mp4; do ffmpeg -i "$f" -vn -ac 1 -ar 16000 "${f%.mp4}.wav"; done`. Two turns have none: of train
+`dia125_utt3` is broken, of dev `dia110_utt7` is missing; they are left out where there is no file.
+
+Source: Poria et al., "MELD: a multimodal multi-party dataset for emotion recognition in conversations", ACL 2019; free
+from https://affective-meld.github.io. The expected counts are the paper's, over the three parts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ser_pipeline.corpora.corpus import Corpus, Utterance
+from ser_pipeline.corpora.layout import below, broken, listed, named, table
+
+LABELS = ("neutral", "joy", "sadness", "anger", "surprise", "fear", "disgust")
+FOLDERS = {"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"}
+SPLITS = {"train": "train", "dev": "validation", "test": "test"}
+ABSENT = ("train_dia125_utt3", "dev_dia110_utt7")
+COLUMNS = ("Speaker", "Emotion", "Dialogue_ID", "Utterance_ID")
+
+
+def read(root: Path) -> Iterator[Utterance]:
+    """Every labelled turn of the parts that are there; `root` is the release or its parent."""
+    tables = {part: listed(root, f"{part}_sent_emo.csv", f"*/{part}_sent_emo.csv")[:1] for part in FOLDERS}
+    if not any(tables.values()):
+        return
+    audio = _audio(root)
+    for part, files in tables.items():
+        for file in files:
+            for line, row in table(file, COLUMNS):
+                utterance = _utterance(part, row, audio, file, root, line)
+                if utterance.id in audio or utterance.id not in ABSENT:
+                    yield utterance
+
+
+def _audio(root: Path) -> dict[str, str]:
+    """Path of every turn that has audio; its part is the nearest folder that names one."""
+    paths = {}
+    for file, match in named(root, r"dia\d+_utt\d+"):
+        parts = re.findall(r"train|dev|test", file.rpartition("/")[0])
+        if parts:
+            paths[f"{parts[-1]}_{match[0]}"] = file
+    return paths
+
+
+def _utterance(
+    part: str, row: Mapping[str, str], audio: Mapping[str, str], file: Path, root: Path, line: int
+) -> Utterance:
+    dialogue, number = row["Dialogue_ID"], row["Utterance_ID"]
+    if row["Emotion"] not in LABELS or not dialogue.isdigit() or not number.isdigit() or not row["Speaker"]:
+        raise broken(file, line, f"not a turn and its label: dia{dialogue}_utt{number} {row['Emotion']}")
+    name = f"dia{dialogue}_utt{number}"
+    place = below(file.parent / FOLDERS[part] / f"{name}.wav", root)
+    return Utterance(
+        id=f"{part}_{name}",
+        file=audio.get(f"{part}_{name}", place),
+        emotion=row["Emotion"],
+        speaker=row["Speaker"],
+        dialogue=f"{part}_dia{dialogue}",
+        split=SPLITS[part],
+        language="en",
+    )
+
+
+MELD = Corpus(
+    name="meld",
+    title="MELD",
+    read=read,
+    classes={label: (label,) for label in LABELS},
+    layout="train_sent_emo.csv, dev_sent_emo.csv, test_sent_emo.csv and dia0_utt0.wav in train_splits, ...",
+    source="Poria et al. 2019; https://affective-meld.github.io",
+    licence="GPL 3.0 (labels); the video is the broadcaster's",
+    expected={
+        "neutral": 6436,
+        "joy": 2308,
+        "sadness": 1002,
+        "anger": 1607,
+        "surprise": 1636,
+        "fear": 358,
+        "disgust": 361,
+    },
+)

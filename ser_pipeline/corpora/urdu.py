@@ -1,0 +1,36 @@
+"""URDU: 400 stretches of Urdu talk shows, spoken by 27 men and 11 women, in four emotions.
+
+Layout: `Angry/SM1_F10_A010.wav`: speaker, the speaker's file number, emotion and number. No scripts: it is
+spontaneous speech, and which show a stretch comes from is not published.
+
+Source: Latif et al., "Cross lingual speech emotion recognition: Urdu vs. western languages", FIT 2018; free from
+https://github.com/siddiquelatif/URDU-Dataset, which states the expected counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ser_pipeline.corpora.corpus import Corpus, Utterance
+from ser_pipeline.corpora.layout import named
+
+CODES = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}
+
+
+def read(root: Path) -> Iterator[Utterance]:
+    """Every stretch; `root` is the corpus, its parent or one emotion's folder."""
+    for file, match in named(root, r"(S[MF]\d+)_F\d+_([AHNS])\d+"):
+        yield Utterance(match[0], file, CODES[match[2]], speaker=match[1], language="ur")
+
+
+URDU = Corpus(
+    name="urdu",
+    title="URDU",
+    read=read,
+    classes={name: (name,) for name in CODES.values()},
+    layout="Angry, Happy, Neutral, Sad, each with files such as SM1_F10_A010.wav",
+    source="Latif et al. 2018; https://github.com/siddiquelatif/URDU-Dataset",
+    licence="research only",
+    expected=dict.fromkeys(CODES.values(), 100),
+)

@@ -1,0 +1,201 @@
+"""A folder on disk that is whole or absent.
+
+Work happens in `NAME.partial/`; every file is written beside its place, flushed to disk and renamed; `index.json`
+comes last, and then the folder takes its final name. So a folder with its final name is whole, a killed stage
+leaves a `.partial` folder to go on from, and nothing needs a database.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, is_dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ser_pipeline import __version__
+from ser_pipeline.errors import PipelineError
+
+FORMAT = 1
+"""Version of everything this package writes; part of every key."""
+
+LIBRARIES = ("numpy", "scipy", "h5py", "torch", "transformers")
+PARTIAL = ".partial"
+
+log = logging.getLogger(__name__)
+
+
+def key(inputs: Mapping[str, Any]) -> str:
+    """Twelve hex digits that change with anything in `inputs` (dataclasses and JSON values).
+
+    >>> key({"a": 1, "b": 2}) == key({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps({"format": FORMAT, **inputs}, sort_keys=True, default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A folder and the inputs that it was made from."""
+
+    path: Path
+    inputs: Mapping[str, Any]
+
+    @classmethod
+    def keyed(cls, root: Path, name: str, inputs: Mapping[str, Any]) -> Entry:
+        """The entry `root/NAME-KEY` of `inputs`."""
+        return cls(root / f"{name}-{key(inputs)}", inputs)
+
+    @property
+    def partial(self) -> Path:
+        """Where the work happens until the entry is whole."""
+        return self.path.with_name(self.path.name + PARTIAL)
+
+    @property
+    def done(self) -> bool:
+        """Whether the folder is whole."""
+        return (self.path / "index.json").is_file()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold this entry alone; a second process waits, and says for whom. A killed holder lets go."""
+        file = self.path.parent / ".locks" / self.path.name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.warning("waiting for %s, which is writing %s", _holder(file), self.path)
+            lock.acquire()
+        try:
+            file.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+            yield
+        finally:
+            lock.release()
+
+    def publish(self, discard: Iterable[str] = (), **results: Any) -> Path:
+        """Write `index.json` with `results`, drop the files `discard`, give the folder its final name; returns it.
+
+        Safe to repeat after a kill in between.
+        """
+        index = {"format": FORMAT, "inputs": self.inputs, "versions": versions(), **results}
+        write_json(self.partial / "index.json", index)
+        for name in discard:
+            (self.partial / name).unlink(missing_ok=True)
+        self.partial.rename(self.path)
+        _flush_folder(self.path.parent)
+        return self.path
+
+    def reopen(self) -> None:
+        """Make a whole folder partial again, so that its stage mends what is missing."""
+        (self.path / "index.json").unlink()
+        self.path.rename(self.partial)
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The `index.json` of a whole folder.
+
+    Raises:
+        PipelineError: there is none, or it cannot be read.
+    """
+    return read_json(folder / "index.json")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object of this package; a missing or damaged one is a `PipelineError`."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PipelineError(f"cannot read {file}: {error.strerror}") from None
+    except ValueError as error:
+        raise PipelineError(f"{file} is damaged ({error}); delete the folder that it is in and run again") from None
+    if not isinstance(value, dict):
+        raise PipelineError(f"{file} is damaged (not an object); delete the folder that it is in and run again")
+    return value
+
+
+def write_json(file: Path, value: Mapping[str, Any]) -> None:
+    """Write `value` (dataclasses and JSON values) whole or not at all."""
+    write_text(file, json.dumps(value, indent=1, sort_keys=True, default=_plain) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write `text` whole or not at all."""
+    with writing(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[Path]:
+    """A temporary path that becomes `file`, flushed to disk, when the block ends well.
+
+    Raises:
+        PipelineError: the disk is full or refuses; nothing is left behind.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        _flush(temporary)
+        temporary.replace(file)
+        _flush_folder(file.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and is_full(error):
+            raise PipelineError(
+                f"no space left on the disk of {file.parent}; what is finished is kept: free some space and run again"
+            ) from None
+        raise
+
+
+def is_full(error: OSError) -> bool:
+    """Whether `error` means that a disk, quota or file-size limit is reached (HDF5 says so in words only)."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return error.errno in full or any(os.strerror(code) in str(error) for code in full)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the code and of the libraries that a result may depend on."""
+    found = {"ser-pipeline": __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _holder(file: Path) -> str:
+    with suppress(OSError):
+        return file.read_text(encoding="utf-8") or "another process"
+    return "another process"
+
+
+def _flush(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flush_folder(folder: Path) -> None:
+    with suppress(OSError):  # some file systems refuse to flush a folder
+        _flush(folder)

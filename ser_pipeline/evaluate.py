@@ -1,0 +1,141 @@
+"""What a trained model says of a fold's test rows, and the files that keep it.
+
+Legend of shapes: U utterances, S segments, C classes, D width of an embedding, T frames of the speech encoder.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+
+from ser_pipeline.batch import Batch
+from ser_pipeline.entry import write_text, writing
+from ser_pipeline.manifest import Manifest
+from ser_pipeline.metrics import Confusion, utterance_scores
+
+Rows = NDArray[np.int64]
+Array = NDArray[Any]
+
+INPUTS = ("mfcc", "spectrogram", "waveform")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A model's output over segments, on the CPU."""
+
+    log_prob: Array  # (S, C) float32
+    loss: float  # mean cross-entropy over segments
+    w2e: Array | None  # (S, D) float16
+    fused: Array  # (S, D) float16
+    attention: Array | None  # (S, T) float16
+
+    def utterances(self, segment_utterance: Rows, count: int) -> Array:
+        """Mean log-probabilities of utterances (U, C); `segment_utterance` (S,) is in 0..count - 1."""
+        return utterance_scores(self.log_prob, segment_utterance, count)
+
+
+Change = Callable[[Batch], Batch]
+
+
+def score(model: nn.Module, batches: Iterable[Batch], autocast: Callable[[], Any], change: Change | None = None) -> Scores:
+    """The model's output over `batches`, in evaluation mode; `change` alters a batch before the model sees it."""
+    model.eval()
+    parts: dict[str, list[torch.Tensor]] = {"log_prob": [], "w2e": [], "fused": [], "attention": []}
+    losses: list[torch.Tensor] = []
+    with torch.inference_mode():
+        for batch in batches:
+            with autocast():
+                output = model(batch if change is None else change(batch))
+            log_prob = F.log_softmax(output.logits.float(), dim=-1)
+            losses.append(F.nll_loss(log_prob, batch.label, reduction="sum"))
+            parts["log_prob"].append(log_prob)
+            for name in ("w2e", "fused", "attention"):
+                if getattr(output, name) is not None:
+                    parts[name].append(getattr(output, name).half())
+    arrays = {name: torch.cat(tensors).cpu().numpy() if tensors else None for name, tensors in parts.items()}
+    log_probs = arrays.pop("log_prob")
+    loss = float(torch.stack(losses).sum()) / len(log_probs)
+    return Scores(log_probs, loss, **arrays)
+
+
+def confusion(scores: Scores, manifest: Manifest, utterances: Rows) -> Confusion:
+    """The confusion matrix over the utterance rows `utterances`, whose segments `scores` holds in order."""
+    position = np.repeat(np.arange(len(utterances)), manifest.counts[utterances])
+    prediction = scores.utterances(position, len(utterances)).argmax(axis=1)
+    return Confusion.of(manifest.target[utterances], prediction, len(manifest.labels))
+
+
+def shuffled(manifest: Manifest, utterances: Rows, seed: int) -> Rows:
+    """Segment rows of other utterances, one for each segment row of `utterances`.
+
+    Every utterance gets the segments of one other, from its first on and around again where it has fewer.
+    """
+    order = np.random.Generator(np.random.PCG64([seed, len(utterances)])).permutation(len(utterances))
+    giver = np.empty_like(order)
+    giver[order] = np.roll(order, 1)  # one cycle: nobody gives to itself
+    counts = manifest.counts[utterances]
+    target = np.repeat(np.arange(len(utterances)), counts)
+    inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    source = giver[target]
+    return manifest.firsts[utterances][source] + inside % counts[source]
+
+
+def zeroed(name: str) -> Change:
+    """A change of batches that silences one input."""
+
+    def change(batch: Batch) -> Batch:
+        return batch._replace(**{name: torch.zeros_like(getattr(batch, name))})
+
+    return change
+
+
+def swapped(name: str, others: Iterable[Batch]) -> Change:
+    """A change of batches that takes one input from the batches of `others`, in step."""
+    stream = iter(others)
+
+    def change(batch: Batch) -> Batch:
+        return batch._replace(**{name: getattr(next(stream), name)})
+
+    return change
+
+
+def write_segments(file: Path, scores: Scores, manifest: Manifest, utterances: Rows, probes: dict[str, Array]) -> None:
+    """Write `segments.npz`: scores, embeddings and probes of every segment."""
+    arrays = {
+        "utterance": np.repeat(np.arange(len(utterances), dtype=np.int32), manifest.counts[utterances]),
+        "log_prob": scores.log_prob,
+        "w2e": scores.w2e,
+        "fused": scores.fused,
+        "attention": scores.attention,
+        **probes,
+    }
+    with writing(file) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **{name: array for name, array in arrays.items() if array is not None})
+
+
+def write_predictions(file: Path, scores: Scores, manifest: Manifest, utterances: Rows) -> None:
+    """Write `predictions.csv`: a line an utterance, with its mean log-probability of each class."""
+    position = np.repeat(np.arange(len(utterances)), manifest.counts[utterances])
+    means = scores.utterances(position, len(utterances))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    about = ("id", "file", "speaker", "session", "dialogue", "script", "seconds", "segments", "label", "prediction")
+    writer.writerow([*about, *(f"log_p:{label}" for label in manifest.labels)])
+    for row, mean in zip(utterances.tolist(), means, strict=True):
+        one = manifest.utterances[row]
+        writer.writerow(
+            [one.id, one.file, one.speaker, one.session, one.dialogue, one.script]
+            + [f"{manifest.samples[row] / manifest.audio.rate:.3f}", manifest.counts[row], one.emotion]
+            + [manifest.labels[int(mean.argmax())], *(f"{value:.6f}" for value in mean)]
+        )
+    write_text(file, text.getvalue())

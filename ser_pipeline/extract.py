@@ -1,0 +1,238 @@
+"""Stage 1: a corpus folder to stores of features, one shard a job, in parallel.
+
+Each job reads the audio files of its shard once, makes every feature that is missing, and writes its own files;
+nothing but names travels between processes. Rows that an earlier store of the same settings already has are copied
+from there, so that a changed file costs its own extraction alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from threadpoolctl import threadpool_limits
+
+from ser_pipeline import audio, manifest, shards
+from ser_pipeline.config import Audio, Config
+from ser_pipeline.corpora.corpus import Utterance
+from ser_pipeline.entry import PARTIAL, Entry
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.features import FEATURES
+from ser_pipeline.manifest import Manifest
+from ser_pipeline.processes import cores, die_with_parent
+
+DEFAULT_FEATURES = ("mfcc", "spectrogram", "waveform")
+SECONDS_A_PROCESS = 900
+"""Audio for which a second process is worth its start of about a second."""
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+Place = tuple[Path, int, int]
+"""Shard file, first row and rows of an utterance."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shard of every store that misses it."""
+
+    number: int
+    root: Path
+    audio: Audio
+    utterances: tuple[Utterance, ...]
+    keys: tuple[str, ...]
+    samples: tuple[int, ...]
+    stores: Mapping[str, Path]  # feature -> the `.partial` folder of its store
+    settings: Mapping[str, Any]  # feature -> its settings
+    known: Mapping[str, Mapping[str, Place]]  # feature -> key -> where its rows already are
+
+
+def extract(
+    data: Manifest,
+    root: Path,
+    config: Config,
+    cache: Path,
+    *,
+    names: Sequence[str] = DEFAULT_FEATURES,
+    jobs: int | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Path:
+    """The folder in `cache` with the manifest and a whole store of each feature in `names`.
+
+    Args:
+        data: what to extract, measured from `root`.
+        root: the corpus folder.
+        config: `audio` and `features` are used.
+        cache: folder of all features.
+        names: keys of `FEATURES`.
+        jobs: processes; by default as many as there are cores and audio to keep them busy.
+        progress: called with the utterances done and wanted.
+
+    Raises:
+        PipelineError: broken or changed audio, a full disk, or a killed worker; what is finished is kept.
+    """
+    entry = data.entry(cache)
+    with entry.lock():
+        if not entry.done:
+            data.write(entry.partial)
+            entry.publish(labels=list(data.labels), rows=int(data.counts.sum()), seconds=_seconds(data))
+        stores = {name: store_entry(entry.path, name, config) for name in names}
+        missing = {name: store for name, store in stores.items() if not store.done}
+        if not missing:
+            log.info("nothing to do: every feature is there")
+            return entry.path
+        _run(_jobs(data, root, config, missing, cache), jobs or _processes(data), progress, len(data.utterances))
+        for store in missing.values():
+            store.publish(shards=[_file(number) for number, _ in enumerate(_plan(data))], rows=int(data.counts.sum()))
+    return entry.path
+
+
+def store_entry(folder: Path, name: str, config: Config) -> Entry:
+    """The store of feature `name` below a features folder; its key holds whatever its values depend on."""
+    if name not in FEATURES:
+        raise PipelineError(f"unknown feature '{name}'; there are {', '.join(FEATURES)}")
+    inputs = {"feature": name, "version": FEATURES[name].version, "audio": config.audio, **_settings(config, name)}
+    return Entry.keyed(folder, name, inputs)
+
+
+def write_job(job: Job) -> int:
+    """Write the shard of `job` in every store that misses it; returns its number of utterances."""
+    die_with_parent()
+    parts: dict[str, list[Any]] = {name: [] for name in job.stores}
+    opened: dict[Path, shards.Shard] = {}
+    for utterance, key, samples in zip(job.utterances, job.keys, job.samples, strict=True):
+        wanted = []
+        for name in job.stores:
+            part = _copy(job.known[name].get(key), opened)
+            parts[name].append(part)
+            wanted += [name] * (part is None)
+        if wanted:
+            signal = _signal(job, utterance, key, samples)
+            for name in wanted:
+                parts[name][-1] = FEATURES[name].rows(signal, job.audio, job.settings[name])
+    for name, folder in job.stores.items():
+        kept = {"audio": asdict(job.audio), "version": FEATURES[name].version, **_plain(job.settings[name])}
+        file = folder / _file(job.number)
+        shards.write_shard(file, name, kept, list(job.keys), parts[name], extremes=FEATURES[name].extremes)
+    return len(job.utterances)
+
+
+def _jobs(data: Manifest, root: Path, config: Config, stores: Mapping[str, Entry], cache: Path) -> list[Job]:
+    """A job for every shard that some store misses."""
+    found = []
+    known = {name: _known(cache, stores[name]) for name in stores}
+    for number, (first, last) in enumerate(_plan(data)):
+        here = {name: store for name, store in stores.items() if not (store.partial / _file(number)).exists()}
+        if here:
+            keys = data.keys[first:last]
+            job = Job(
+                number,
+                root,
+                config.audio,
+                data.utterances[first:last],
+                keys,
+                tuple(data.samples[first:last].tolist()),
+                {name: store.partial for name, store in here.items()},
+                {name: getattr(config.features, name, None) for name in here},
+                {name: {key: known[name][key] for key in keys if key in known[name]} for name in here},
+            )
+            found.append(job)
+    return found
+
+
+def _plan(data: Manifest) -> Iterator[tuple[int, int]]:
+    """First and last+1 utterance of each shard: about `shards.ROWS` rows, never a part of an utterance."""
+    first = rows = 0
+    for row, count in enumerate(data.counts.tolist()):
+        rows += count
+        if rows >= shards.ROWS:
+            yield first, row + 1
+            first, rows = row + 1, 0
+    if rows:
+        yield first, len(data.utterances)
+
+
+def _run(jobs: list[Job], processes: int, progress: Progress, total: int) -> None:
+    done = total - sum(len(job.utterances) for job in jobs)
+    progress(done, total)
+    processes = min(processes, len(jobs))
+    try:
+        # Products of matrices this small only lose time when they are shared out among threads.
+        with threadpool_limits(1), Parallel(processes, return_as="generator_unordered", batch_size=1) as parallel:
+            for count in parallel(delayed(write_job)(job) for job in jobs):
+                done += count
+                progress(done, total)
+    except TerminatedWorkerError:
+        raise PipelineError(
+            "a worker process was killed, perhaps for want of memory; what is finished is kept: "
+            "run the same command again, with --jobs 1 if it happens again"
+        ) from None
+
+
+def _known(cache: Path, store: Entry) -> dict[str, Place]:
+    """Where whole stores of the same settings, of this corpus or another, keep the rows of which audio."""
+    places: dict[str, Place] = {}
+    for folder in sorted(cache.glob(f"*/{store.path.name}")):
+        if folder.parent.name.endswith(PARTIAL):
+            continue
+        for file in sorted(folder.glob("*.h5")):
+            try:
+                shard = shards.open_shard(file)
+            except shards.DamagedError as error:
+                log.warning("%s; its audio is extracted again", error)
+                continue
+            for key, first, count in zip(shard.keys, shard.firsts.tolist(), shard.counts.tolist(), strict=True):
+                places.setdefault(key, (file, first, count))
+    return places
+
+
+def _copy(place: Place | None, opened: dict[Path, shards.Shard]) -> Any:
+    """The rows at `place`, verified; None where there are none or they are damaged."""
+    if place is None:
+        return None
+    file, first, count = place
+    try:
+        shard = opened.get(file) or opened.setdefault(file, shards.open_shard(file))
+        shard.check(range(first, first + count))
+    except shards.DamagedError as error:
+        log.warning("%s; its audio is extracted again", error)
+        return None
+    return np.array(shard.rows[first : first + count])
+
+
+def _signal(job: Job, utterance: Utterance, key: str, samples: int) -> audio.Samples:
+    """The samples of an utterance, if its file is still the one that was measured."""
+    data = manifest.read_audio(job.root, utterance)
+    if manifest.content_key(data, utterance) != key:
+        raise PipelineError(f"{utterance.file} changed while it was read; run the same command again")
+    signal = audio.decode(data, utterance.file, job.audio.rate, utterance.start, utterance.end)
+    if len(signal) != samples:
+        raise PipelineError(f"{utterance.file} is truncated ({len(signal)} of {samples} samples are there)")
+    return signal
+
+
+def _processes(data: Manifest) -> int:
+    """Processes that the audio keeps busy."""
+    return max(1, min(cores(), int(_seconds(data) // SECONDS_A_PROCESS)))
+
+
+def _seconds(data: Manifest) -> float:
+    return float(data.samples.sum() / data.audio.rate)
+
+
+def _settings(config: Config, name: str) -> dict[str, Any]:
+    return {"settings": _plain(getattr(config.features, name, None))}
+
+
+def _plain(settings: Any) -> dict[str, Any]:
+    return asdict(settings) if settings is not None else {}
+
+
+def _file(number: int) -> str:
+    return f"{number:03d}.h5"

@@ -1,0 +1,252 @@
+"""What passes from training to test unseen: found in the labels and the folds alone, without decoding."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ser_pipeline.corpora.corpus import Utterance
+from ser_pipeline.folds import Fold, shared_values
+from ser_pipeline.protocols import SHARED
+
+if TYPE_CHECKING:
+    from ser_pipeline.manifest import Manifest
+
+SEVERITIES = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that an audit found."""
+
+    severity: str  # one of SEVERITIES; an error makes results wrong
+    name: str  # one word or two, the same for the same kind
+    message: str
+    cost: str = ""  # what it does to results
+    rows: tuple[str, ...] = ()  # ids of the utterances concerned
+
+
+def leaks(data: Manifest | Sequence[Utterance], folds: Sequence[Fold] = ()) -> list[Finding]:
+    """Leaks of `folds` and of the columns that they are made from; errors first.
+
+    A manifest also tells equal audio by its keys. Sharing is a warning in the fold of `official-shared`, where it was
+    asked for by name.
+    """
+    utterances = tuple(data) if isinstance(data, Sequence) else data.utterances
+    keys = () if isinstance(data, Sequence) else data.keys
+    return ordered(
+        [
+            *_speaker_from_dialogue(utterances),
+            *_shared(utterances, folds, "speaker", ("train", "validation"), "test"),
+            *_shared(utterances, folds, "dialogue", ("train",), "validation"),
+            *_shared(utterances, folds, "dialogue", ("train",), "test"),
+            *_scripts(utterances, folds),
+            *_classes(utterances, folds),
+            *_selection(folds),
+            *same_audio(utterances, keys, folds),
+        ]
+    )
+
+
+def ordered(findings: Sequence[Finding]) -> list[Finding]:
+    """Errors, then warnings, then notes; each in the order in which they were found."""
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+LETTERS = ({"F", "M"}, {"A", "B"})
+"""Letters that tell the two speakers of a dialogue apart in the names of its turns."""
+
+_TURN = re.compile(r"(.+)[_-]([FMAB])[A-Z]*\d+")
+
+
+def _speaker_from_dialogue(utterances: Sequence[Utterance]) -> Iterator[Finding]:
+    """A speaker column that is the same for both sides of a dialogue: that of the file's prefix, not the turn's."""
+    letters: dict[str, dict[str, list[Utterance]]] = defaultdict(lambda: defaultdict(list))
+    for utterance in utterances:
+        match = _TURN.fullmatch(re.split(r"[/\\]", utterance.file)[-1].rpartition(".")[0])
+        if match:
+            letters[match[1]][match[2]].append(utterance)
+    both = [turns for turns in letters.values() if any(pair <= turns.keys() for pair in LETTERS)]
+    wrong = [turns for turns in both if len({one.speaker for side in turns.values() for one in side}) == 1]
+    if len(wrong) > 1 and len(wrong) * 2 >= len(both):
+        fewer = [one.id for turns in wrong for side in list(turns.values())[1:] for one in side]
+        yield Finding(
+            "error",
+            "speaker-from-dialogue",
+            f"{len(wrong)} of {len(both)} dialogues have one speaker for both letters of their turns (such as "
+            f"{wrong[0][min(wrong[0])][0].id}): the column is the file's prefix, not the turn's own letter",
+            "about half of a held-out speaker's turns are spoken by someone in training; results read high",
+            tuple(fewer),
+        )
+        return
+    yield from _speaker_is_prefix(utterances)
+
+
+def _speaker_is_prefix(utterances: Sequence[Utterance]) -> Iterator[Finding]:
+    speakers: dict[str, set[str]] = defaultdict(set)
+    for utterance in utterances:
+        if utterance.dialogue:
+            speakers[utterance.dialogue].add(utterance.speaker)
+    prefix = [
+        one for one, names in speakers.items() if len(names) == 1 and one.startswith(min(names)) and one not in names
+    ]
+    if len(prefix) > 1 and len(prefix) == len(speakers) and len({min(names) for names in speakers.values()}) > 1:
+        yield Finding(
+            "warning",
+            "speaker-from-dialogue",
+            f"every dialogue has one speaker, whose name is the dialogue's prefix (such as {prefix[0]})",
+            "if two people talk in a dialogue, half of a held-out speaker's turns are spoken by someone in training",
+        )
+
+
+SHARING = {
+    ("speaker", "test"): (
+        "speaker-in-two-parts",
+        "error",
+        "the model has heard the test speaker; published cases are worth 2 to 5 points",
+    ),
+    ("dialogue", "validation"): (
+        "dialogue-split",
+        "error",
+        "the epoch is chosen on recordings that share room, partner and topic with training",
+    ),
+    ("dialogue", "test"): (
+        "dialogue-shared",
+        "warning",
+        "test recordings share room, partner and topic with training; results may read high",
+    ),
+}
+"""(column, part) -> name, severity and cost of sharing values of the column with that part."""
+
+
+def _shared(
+    utterances: Sequence[Utterance], folds: Sequence[Fold], column: str, parts: Sequence[str], other: str
+) -> Iterator[Finding]:
+    name, severity, cost = SHARING[column, other]
+    for fold in folds:
+        chosen_on_test = np.array_equal(fold.validation, fold.test)
+        for part in parts:
+            if chosen_on_test and "validation" in (part, other):
+                continue
+            shared = shared_values(utterances, getattr(fold, part), getattr(fold, other), column)
+            if shared:
+                rows = {row for row in getattr(fold, other).tolist() if getattr(utterances[row], column) in shared}
+                yield Finding(
+                    "warning" if fold.name == SHARED else severity,
+                    name,
+                    f"fold {fold.name}: {_few(column, shared)} in {part} and in {other}",
+                    cost,
+                    tuple(utterances[row].id for row in sorted(rows)),
+                )
+
+
+def _few(what: str, names: Sequence[str], most: int = 3) -> str:
+    plural = "s" if len(names) > 1 else ""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{len(names)} {what}{plural} ({', '.join(names[:most])}{more})"
+
+
+def _scripts(utterances: Sequence[Utterance], folds: Sequence[Fold]) -> Iterator[Finding]:
+    shared = [shared_values(utterances, fold.train, fold.test, "script") for fold in folds]
+    with_shared = [scripts for scripts in shared if scripts]
+    if with_shared:
+        every = set(with_shared[0]).intersection(*with_shared)
+        same = f", {_few('text', sorted(every))} in all of them" if len(with_shared) > 1 and every else ""
+        known = {utterance.script for utterance in utterances} - {""}
+        union = set().union(*with_shared)
+        yield Finding(
+            "note",
+            "text-dependent",
+            f"train and test share sentences or scripts in {len(with_shared)} of {len(folds)} folds "
+            f"({len(union)} of the {len(known)} there are){same}",
+            "results hold for known texts; a new text may be harder",
+        )
+
+
+def _classes(utterances: Sequence[Utterance], folds: Sequence[Fold]) -> Iterator[Finding]:
+    labels = {utterance.emotion for utterance in utterances}
+    for fold in folds:
+        untrained = sorted(labels - {utterances[row].emotion for row in fold.train.tolist()})
+        if untrained:
+            yield Finding(
+                "error",
+                "class-untrained",
+                f"fold {fold.name}: no {', '.join(untrained)} in train",
+                "the model cannot learn the class, and its recall is 0",
+            )
+
+
+def _selection(folds: Sequence[Fold]) -> Iterator[Finding]:
+    chosen = [fold.name for fold in folds if np.array_equal(fold.validation, fold.test)]
+    if chosen:
+        yield Finding(
+            "warning",
+            "selected-on-test",
+            f"the epoch is chosen on the test rows in {len(chosen)} of {len(folds)} folds, by request",
+            "results read 2 to 5 points high",
+        )
+
+
+def same_audio(utterances: Sequence[Utterance], keys: Sequence[str], folds: Sequence[Fold]) -> Iterator[Finding]:
+    """Utterances with the same key; "" is no key. An error where two speakers or two sides of a fold share one."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for row, key in enumerate(keys):
+        if key:
+            groups[key].append(row)
+    side: Mapping[str, list[int]] = {fold.name: _sides(fold, len(utterances)) for fold in folds}
+    kinds: dict[str, list[list[int]]] = defaultdict(list)
+    for rows in groups.values():
+        if len(rows) > 1:
+            kinds[_kind(utterances, rows, side)].append(rows)
+    for name, severity, cost in SAME:
+        if kinds[name]:
+            yield _copies(utterances, name, severity, cost, kinds[name])
+
+
+SAME = (
+    ("copy-across-speakers", "error", "one of the speakers is wrong, and a held-out speaker's audio is in training"),
+    ("copy-across-folds", "error", "test audio is in training"),
+    ("copy", "warning", "the utterance counts more than once"),
+)
+
+
+def _sides(fold: Fold, count: int) -> list[int]:
+    side = np.zeros(count, np.int64)
+    side[fold.train] = 1
+    side[fold.validation] = 1
+    side[fold.test] = 2
+    return side.tolist()
+
+
+def _kind(utterances: Sequence[Utterance], rows: Sequence[int], sides: Mapping[str, list[int]]) -> str:
+    if len({utterances[row].speaker for row in rows}) > 1:
+        return "copy-across-speakers"
+    crossed = any({1, 2} <= {side[row] for row in rows} for side in sides.values())
+    return "copy-across-folds" if crossed else "copy"
+
+
+def _copies(utterances: Sequence[Utterance], name: str, severity: str, cost: str, groups: list[list[int]]) -> Finding:
+    ids = [[utterances[row].id for row in rows] for rows in groups]
+    labels = sum(len({utterances[row].emotion for row in rows}) > 1 for rows in groups)
+    differ = f"; {labels} with different labels" if labels else ""
+    first = " = ".join(ids[0][:3])
+    return Finding(
+        severity,
+        name,
+        f"{len(groups)} recordings are there more than once (such as {first}){differ}",
+        cost,
+        tuple(one for group in ids for one in group),
+    )
+
+
+def count_classes(utterances: Sequence[Utterance]) -> dict[str, Counter[str]]:
+    """Speaker -> utterances of each class."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for utterance in utterances:
+        counts[utterance.speaker][utterance.emotion] += 1
+    return dict(counts)

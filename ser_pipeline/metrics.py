@@ -1,0 +1,191 @@
+"""What a model got right: confusion matrices, scores of whole utterances, and calibration.
+
+Shapes: U utterances, S segments, C classes. Rows of a confusion matrix are the true classes, columns the predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+BINS = 15
+"""Equal bins of confidence. Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017."""
+
+TINY = np.finfo(np.float64).tiny  # the logarithm of a probability stays finite
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """How often each class was taken for each; folds are summed with `+`.
+
+    >>> both = Confusion.of([0, 0, 1], [0, 1, 1], classes=2) + Confusion.of([1], [1], classes=2)
+    >>> both.wa, both.ua
+    (0.75, 0.75)
+    """
+
+    counts: Ints  # (C, C)
+
+    @classmethod
+    def of(cls, target: ArrayLike, prediction: ArrayLike, classes: int) -> Confusion:
+        """The matrix of class indices `target` and `prediction`, both (U,), in 0 to `classes` - 1."""
+        pairs = np.asarray(target, dtype=np.int64) * classes + np.asarray(prediction, dtype=np.int64)
+        return cls(np.bincount(pairs, minlength=classes * classes).reshape(classes, classes))
+
+    def __add__(self, other: Confusion) -> Confusion:
+        return Confusion(self.counts + other.counts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Confusion) and np.array_equal(self.counts, other.counts)
+
+    @property
+    def total(self) -> int:
+        """Utterances."""
+        return int(self.counts.sum())
+
+    @property
+    def recalls(self) -> Floats:
+        """Share of each true class that was found, (C,) in 0 to 1; NaN for a class that is absent."""
+        return recalls(self.counts)
+
+    @property
+    def wa(self) -> float:
+        """Weighted accuracy: the share of utterances that are right, 0 to 1; NaN without utterances."""
+        return float(wa(self.counts))
+
+    @property
+    def ua(self) -> float:
+        """Unweighted accuracy: the mean recall of the classes that are present, 0 to 1."""
+        return float(ua(self.counts))
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 of the classes that are present or predicted, 0 to 1; NaN without utterances."""
+        return float(macro_f1(self.counts))
+
+
+def recalls(counts: NDArray[np.number]) -> Floats:
+    """Recall of each class, (..., C), of matrices (..., C, C); NaN for an absent class."""
+    return _ratio(np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1))
+
+
+def wa(counts: NDArray[np.number]) -> Floats:
+    """Weighted accuracy, (...), of matrices (..., C, C)."""
+    return _ratio(np.trace(counts, axis1=-2, axis2=-1), counts.sum((-2, -1)))
+
+
+def ua(counts: NDArray[np.number]) -> Floats:
+    """Unweighted accuracy, (...), of matrices (..., C, C)."""
+    return _mean(recalls(counts))
+
+
+def macro_f1(counts: NDArray[np.number]) -> Floats:
+    """Macro F1, (...), of matrices (..., C, C)."""
+    return _mean(_ratio(2 * np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1) + counts.sum(-2)))
+
+
+def utterance_scores(
+    log_prob: NDArray[np.floating], utterance: NDArray[np.integer], count: int, how: str = "log-probability"
+) -> Floats:
+    """Scores of utterances from those of their segments: (U, C), the largest is the prediction.
+
+    Args:
+        log_prob: log-probabilities of segments, (S, C), natural logarithm.
+        utterance: each segment's utterance, (S,) in 0 to `count` - 1; every utterance has a segment.
+        count: utterances.
+        how: a key of `SCORES`; the mean log-probability is the reference's.
+
+    >>> segments = np.log([[0.6, 0.4], [0.6, 0.4], [0.05, 0.95]])
+    >>> {how: int(utterance_scores(segments, np.zeros(3, int), 1, how).argmax()) for how in SCORES}
+    {'log-probability': 1, 'probability': 1, 'vote': 0}
+    """
+    return SCORES[how](np.asarray(log_prob, dtype=np.float64), np.asarray(utterance), count)
+
+
+def probabilities(scores: NDArray[np.floating]) -> Floats:
+    """Mean log-probabilities (U, C) as probabilities that sum to 1."""
+    exact = np.asarray(scores, dtype=np.float64)
+    shifted = np.exp(exact - exact.max(-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(-1, keepdims=True))
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often predictions of a confidence are right, in equal bins of confidence from 0 to 1."""
+
+    count: Ints  # (bins,)
+    confidence: Floats  # (bins,) mean confidence; NaN where a bin is empty
+    accuracy: Floats  # (bins,) share that is right; NaN where a bin is empty
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error: the mean distance of confidence and accuracy, weighted by `count`; 0 to 1."""
+        gaps = np.abs(self.confidence - self.accuracy)
+        return float(np.nansum(gaps * self.count) / self.count.sum()) if self.count.any() else float("nan")
+
+
+def reliability(confidence: Floats, right: NDArray[np.bool_], bins: int = BINS) -> Reliability:
+    """The reliability of predictions with `confidence` (U,) in 0 to 1, of which `right` (U,) are right.
+
+    >>> round(reliability(np.array([0.9, 0.9]), np.array([True, False])).ece, 3)
+    0.4
+    """
+    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    count = np.bincount(place, minlength=bins)
+    return Reliability(
+        count=count,
+        confidence=_ratio(np.bincount(place, weights=confidence, minlength=bins), count),
+        accuracy=_ratio(np.bincount(place, weights=right.astype(np.float64), minlength=bins), count),
+    )
+
+
+def _log_probability(log_prob: Floats, utterance: NDArray[np.integer], count: int) -> Floats:
+    """Mean log-probability of the segments."""
+    return _sums(log_prob, utterance, count) / np.bincount(utterance, minlength=count)[:, None]
+
+
+def _probability(log_prob: Floats, utterance: NDArray[np.integer], count: int) -> Floats:
+    """Logarithm of the mean probability of the segments."""
+    means = _sums(np.exp(log_prob), utterance, count) / np.bincount(utterance, minlength=count)[:, None]
+    return np.asarray(np.log(np.maximum(means, TINY)))
+
+
+def _vote(log_prob: Floats, utterance: NDArray[np.integer], count: int) -> Floats:
+    """Logarithm of each class's share of votes; half a vote more, split by mean log-probability, settles ties."""
+    votes = _sums(np.eye(log_prob.shape[1])[log_prob.argmax(1)], utterance, count)
+    votes += probabilities(_log_probability(log_prob, utterance, count)) / 2
+    return np.asarray(np.log(np.maximum(votes / votes.sum(1, keepdims=True), TINY)))
+
+
+def _sums(values: Floats, utterance: NDArray[np.integer], count: int) -> Floats:
+    """Sums of the rows of `values` (S, C) for each utterance, (U, C)."""
+    return np.stack([np.bincount(utterance, weights=column, minlength=count) for column in values.T], axis=1)
+
+
+def _ratio(above: NDArray[np.number], below: NDArray[np.number]) -> Floats:
+    """`above / below`, NaN where `below` is 0."""
+    result = np.full(np.broadcast(above, below).shape, np.nan)
+    np.divide(above, below, out=result, where=np.asarray(below) != 0)
+    return result
+
+
+def _mean(values: Floats) -> Floats:
+    """Mean over the last axis without NaN; NaN where nothing else is."""
+    known = ~np.isnan(values)
+    return _ratio(np.where(known, values, 0.0).sum(-1), known.sum(-1))
+
+
+SCORES: dict[str, Callable[[Floats, NDArray[np.integer], int], Floats]] = {
+    "log-probability": _log_probability,
+    "probability": _probability,
+    "vote": _vote,
+}
+"""Ways to score an utterance by its segments; the first is the default."""
+
+METRICS: dict[str, Callable[[NDArray[np.number]], Floats]] = {"wa": wa, "ua": ua, "macro_f1": macro_f1}
+"""Scores of confusion matrices, in the order in which they are shown."""

@@ -1,0 +1,225 @@
+"""The co-attention model: three encoders, weights over speech frames, fusion and classifier.
+
+"Eq." refers to Zou et al., ICASSP 2022. Shapes: B batch, T speech frames, D width of the speech encoder, W projected
+width, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ser_pipeline.batch import Batch
+from ser_pipeline.config import Audio, Features, Model
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.model import speech
+from ser_pipeline.model.encoders import BiLstm, SmallMfcc, SmallSpectrogram, build_alexnet
+from ser_pipeline.model.inputs import Mfcc, Spectrogram, Waveform
+from ser_pipeline.model.small import SmallSpeech
+
+ACOUSTIC = ("mfcc", "spectrogram")
+"""Inputs whose features give the co-attention weights."""
+
+
+class Output(NamedTuple):
+    """What the model says of a batch; float32 outside autocast."""
+
+    logits: Tensor  # (B, C)
+    w2e: Tensor | None  # (B, W): the waveform's feature; None without that input
+    fused: Tensor  # (B, W): the last hidden layer
+    attention: Tensor | None  # (B, T): weights over speech frames; None without co-attention
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the encoders' builders need to know besides the model's settings."""
+
+    audio: Audio
+    features: Features
+    pretrained: bool
+    speech_settings: dict[str, Any] | None
+
+
+class Projection(nn.Sequential):
+    """Dropout, a linear layer, ReLU."""
+
+    def __init__(self, size: int, width: int, dropout: float) -> None:
+        super().__init__(nn.Dropout(dropout), nn.Linear(size, width), nn.ReLU())
+
+
+class CoAttention(nn.Module):
+    """Weights over speech frames from the acoustic features, eq. 4 and 5."""
+
+    def __init__(self, size: int, frames: int, dropout: float, kind: str) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(size, frames)
+        self.kind = kind
+
+    def forward(self, acoustic: Tensor, speech: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighted sum (B, D) of the frames (B, T, D), and the weights (B, T) from (B, size)."""
+        scores = self.linear(self.dropout(acoustic))
+        weights = scores.softmax(1) if self.kind == "softmax" else scores.relu()
+        return torch.bmm(weights[:, None].to(speech.dtype), speech)[:, 0], weights
+
+
+class SpeechEmotionModel(nn.Module):
+    """Logits of emotion classes from a batch of compact rows."""
+
+    def __init__(self, settings: Model, sizes: Sizes, classes: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.inputs = tuple(name for name in ENCODERS if name in settings.inputs)
+        speaks = "waveform" in self.inputs
+        self.attends = settings.co_attention and speaks
+        acoustic = tuple(name for name in ACOUSTIC if name in self.inputs)
+        self.acoustic = (acoustic or ACOUSTIC) if self.attends else acoustic
+        self.finish = nn.ModuleDict(
+            {
+                "waveform": Waveform(settings.pre_emphasis, settings.pad_front),
+                "spectrogram": Spectrogram(sizes.audio, sizes.features.spectrogram.bins, settings.pad_loud),
+                "mfcc": Mfcc(),
+            }
+        )
+        used = (*self.acoustic, "waveform") if speaks else self.acoustic
+        self.encoders = nn.ModuleDict({name: _encoder(name, settings, sizes) for name in used})
+        width, dropout = settings.width, settings.dropout
+        self.projections = nn.ModuleDict(
+            {name: Projection(_size(encoder), width, dropout) for name, encoder in self.encoders.items()}
+        )
+        if self.attends:
+            frames = self.encoders["waveform"].frames(sizes.audio.segment)  # type: ignore[operator]
+            self.attention = CoAttention(len(self.acoustic) * width, frames, dropout, settings.attention)
+        self.fusion = nn.Sequential(
+            Projection(len(self.inputs) * width, width, dropout), Projection(width, width, dropout)
+        )
+        self.classifier = nn.Linear(width, classes)
+
+    def fit_scaler(self, minimum: Tensor, maximum: Tensor) -> None:
+        """Keep the extremes uint8 (bins,) of the spectrogram over the fold's training rows."""
+        self.finish["spectrogram"].fit(minimum, maximum)  # type: ignore[operator]
+
+    @property
+    def speech_settings(self) -> dict[str, Any] | None:
+        """The speech encoder's configuration, from which `build_model` makes it anew without its weights."""
+        encoder = self.encoders["waveform"] if "waveform" in self.encoders else None
+        return encoder.settings.to_dict() if isinstance(encoder, speech.SpeechEncoder) else None
+
+    def finished(self, batch: Batch) -> dict[str, Tensor]:
+        """What each encoder reads, in float32 whatever the precision of the rest."""
+        with torch.autocast(batch.samples.device.type, enabled=False):
+            return {name: FINISH[name](self.finish[name], batch) for name in self.encoders}
+
+    def forward(self, batch: Batch) -> Output:
+        """Logits and features of a batch."""
+        read = self.finished(batch)
+        projected = {name: self.projections[name](self.encoders[name](read[name])) for name in self.acoustic}
+        attention = None
+        if "waveform" in self.inputs:
+            frames = self.encoders["waveform"](read["waveform"])
+            if self.attends:
+                summary, attention = self.attention(torch.cat([projected[name] for name in self.acoustic], 1), frames)
+            else:
+                summary = frames.mean(1)
+            projected["waveform"] = self.projections["waveform"](summary)
+        fused = self.fusion(torch.cat([projected[name] for name in self.inputs], 1))
+        return Output(self.classifier(fused), projected.get("waveform"), fused, attention)
+
+
+def build_model(
+    settings: Model,
+    *,
+    audio: Audio,
+    features: Features,
+    classes: int,
+    pretrained: bool = True,
+    speech_settings: dict[str, Any] | None = None,
+) -> SpeechEmotionModel:
+    """The model of `settings`: float32, on the CPU, in training mode, drawn from torch's seeded generator.
+
+    Args:
+        settings: the `model` table of the configuration.
+        audio: rate, segment and hop.
+        features: sizes of the stored features.
+        classes: number of emotions.
+        pretrained: False leaves every weight random, for a model whose own weights are loaded next.
+        speech_settings: the speech encoder's configuration (`SpeechEmotionModel.speech_settings`), so that a saved
+            model is built anew where neither the hub nor the folder is at hand.
+
+    Raises:
+        PipelineError: no or unknown inputs, or pre-trained weights that cannot be had.
+    """
+    unknown = [name for name in settings.inputs if name not in ENCODERS]
+    if unknown or not settings.inputs:
+        raise PipelineError(f"setting 'model.inputs' is a list of {', '.join(ENCODERS)}, not {list(settings.inputs)}")
+    return SpeechEmotionModel(settings, Sizes(audio, features, pretrained, speech_settings), classes)
+
+
+def _encoder(name: str, settings: Model, sizes: Sizes) -> nn.Module:
+    kind = str(getattr(settings, SETTING[name]))
+    builders = ENCODERS[name]
+    return (builders[kind] if kind in builders else builders["*"])(settings, sizes)
+
+
+def _size(encoder: nn.Module) -> int:
+    """Width of what is projected: a flat feature, or a weighted sum of speech frames."""
+    return int(getattr(encoder, "size", 0) or encoder.width)  # type: ignore[arg-type]
+
+
+def _bilstm(settings: Model, sizes: Sizes) -> nn.Module:
+    return BiLstm(sizes.audio.frames, sizes.features.mfcc.n_mfcc, settings)
+
+
+def _small_mfcc(settings: Model, sizes: Sizes) -> nn.Module:
+    return SmallMfcc(sizes.features.mfcc.n_mfcc, settings)
+
+
+def _alexnet(settings: Model, sizes: Sizes) -> nn.Module:
+    weights = settings.spectrogram_weights if sizes.pretrained else "none"
+    return build_alexnet(sizes.features.spectrogram.bins, sizes.audio.frames, weights)
+
+
+def _small_spectrogram(settings: Model, sizes: Sizes) -> nn.Module:
+    return SmallSpectrogram(sizes.features.spectrogram.bins, settings)
+
+
+def _transformers(settings: Model, sizes: Sizes) -> nn.Module:
+    weights = settings.speech_weights and sizes.pretrained
+    model = speech.load(settings.speech_encoder, weights=weights, settings=sizes.speech_settings)
+    return speech.SpeechEncoder(
+        model,
+        masking=settings.spec_augment,
+        layer_drop=settings.layer_drop,
+        layer_mix=settings.layer_mix,
+        frozen=settings.freeze_speech_encoder,
+    )
+
+
+def _small_speech(settings: Model, sizes: Sizes) -> nn.Module:
+    return SmallSpeech(
+        settings.small_width, settings.small_layers, settings.dropout, sizes.audio.rate, layer_mix=settings.layer_mix
+    )
+
+
+Builder = Callable[[Model, Sizes], nn.Module]
+
+ENCODERS: Mapping[str, Mapping[str, Builder]] = {
+    "mfcc": {"bilstm": _bilstm, "small": _small_mfcc},
+    "spectrogram": {"alexnet": _alexnet, "small": _small_spectrogram},
+    "waveform": {"small": _small_speech, "*": _transformers},
+}
+"""Feature -> name of an encoder -> its builder; "*" is any other name: a speech encoder of transformers."""
+
+SETTING = {"mfcc": "mfcc_encoder", "spectrogram": "spectrogram_encoder", "waveform": "speech_encoder"}
+"""Feature -> the setting that names its encoder."""
+
+FINISH: Mapping[str, Callable[[nn.Module, Batch], Tensor]] = {
+    "mfcc": lambda finish, batch: finish(batch.mfcc),
+    "spectrogram": lambda finish, batch: finish(batch.spectrogram, batch.samples),
+    "waveform": lambda finish, batch: finish(batch.waveform, batch.samples),
+}
+"""Feature -> how its rows are finished."""

@@ -1,0 +1,190 @@
+"""Encoders of the MFCC and of the spectrogram: the paper's, and small ones trained from nothing.
+
+Each gives a flat vector (B, `size`), which the model projects. Shapes: B batch, T frames, F frequency bins,
+K coefficients, D width.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import AlexNet_Weights, alexnet
+
+from ser_pipeline.config import Model
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.model.inputs import Resize
+
+IMAGE = (256, 384)
+"""Height and width of AlexNet's image in pixels (reference code)."""
+
+CELLS = 6
+"""Rows and columns of AlexNet's average pooling."""
+
+PATCH = 4
+"""Height and width, in bins and frames, of what the small encoder's first layer takes as one pixel."""
+
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet's red, green and blue, in 0 to 1; what torchvision's weights were trained with."""
+
+log = logging.getLogger(__name__)
+
+
+class BiLstm(nn.Module):
+    """Eq. 1: a bidirectional LSTM over MFCC frames, all of its outputs flattened."""
+
+    def __init__(self, frames: int, coefficients: int, settings: Model) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(
+            coefficients,
+            settings.lstm_width,
+            settings.lstm_layers,
+            batch_first=True,
+            bidirectional=True,
+            dropout=settings.lstm_dropout if settings.lstm_layers > 1 else 0.0,
+        )
+        self.size = frames * 2 * settings.lstm_width
+
+    def forward(self, mfcc: Tensor) -> Tensor:
+        """Frames (B, T, K) as (B, T * 2 * lstm_width): 153,600 with the paper's values."""
+        output, _ = self.lstm(mfcc)
+        return output.flatten(1)
+
+
+class AlexNet(nn.Module):
+    """Eq. 2: AlexNet's convolutions and average pooling, flattened; its classifier is left out."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, bins: int, frames: int) -> None:
+        super().__init__()
+        self.features: nn.Module = alexnet().features
+        self.pool = nn.AdaptiveAvgPool2d((CELLS, CELLS))
+        self.rows = Resize(bins, IMAGE[0], flip=True)
+        self.columns = Resize(frames, IMAGE[1])
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor(DEVIATION).view(3, 1, 1), persistent=False)
+        self.size = 256 * CELLS * CELLS
+
+    def forward(self, level: Tensor) -> Tensor:
+        """Whole grey levels (B, F, T) as (B, 9216)."""
+        return self.pool(self.features(self.image(level))).flatten(1)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def image(self, level: Tensor) -> Tensor:
+        """Grey levels (B, F, T) as float32 (B, 3, 256, 384): low frequencies at the bottom, ImageNet's scale."""
+        pixels = self.rows(self.columns(level.int(), 2), 1).float() / 255
+        return (pixels[:, None] - self.mean) / self.deviation
+
+
+class SmallSpectrogram(nn.Module):
+    """Convolutions over the spectrogram as it is; mean and deviation over time keep the frequency axis."""
+
+    def __init__(self, bins: int, settings: Model) -> None:
+        super().__init__()
+        width = settings.small_width
+        self.layers = nn.Sequential(
+            nn.PixelUnshuffle(PATCH),
+            *_block2d(PATCH**2, width // 2, 2),
+            *_block2d(width // 2, width, 2),
+            *_block2d(width, width, 1),
+        )
+        self.size = 2 * width * -(-bins // (4 * PATCH))
+
+    def forward(self, level: Tensor) -> Tensor:
+        """Whole grey levels (B, F, T) as (B, size)."""
+        image = level[:, None] / 127.5 - 1.0
+        right, below = -image.shape[3] % PATCH, -image.shape[2] % PATCH
+        return _statistics(self.layers(F.pad(image, (0, right, 0, below), value=-1.0))).flatten(1)
+
+
+class SmallMfcc(nn.Module):
+    """Convolutions over MFCC frames; mean and deviation over time."""
+
+    def __init__(self, coefficients: int, settings: Model) -> None:
+        super().__init__()
+        width = settings.small_width
+        self.layers = nn.Sequential(*_block1d(coefficients, width), *_block1d(width, width), *_block1d(width, width))
+        self.size = 2 * width
+
+    def forward(self, mfcc: Tensor) -> Tensor:
+        """Frames (B, T, K) as (B, 2 * small_width)."""
+        return _statistics(self.layers(mfcc.transpose(1, 2))).flatten(1)
+
+
+def _statistics(hidden: Tensor) -> Tensor:
+    """Mean and deviation over the last axis, one after the other on axis 1."""
+    variance = hidden.var(-1, correction=0)
+    return torch.cat([hidden.mean(-1), torch.sqrt(variance + 1e-5)], dim=1)
+
+
+def _block1d(width_in: int, width: int) -> list[nn.Module]:
+    convolution = nn.Conv1d(width_in, width, 5, 2, 2, bias=False)
+    return [convolution, nn.GroupNorm(_groups(width), width), nn.GELU()]
+
+
+def _block2d(width_in: int, width: int, stride: int) -> list[nn.Module]:
+    convolution = nn.Conv2d(width_in, width, 3, stride, 1, bias=False)
+    return [convolution, nn.GroupNorm(_groups(width), width), nn.GELU()]
+
+
+def _groups(width: int) -> int:
+    return max(1, width // 8)
+
+
+def build_alexnet(bins: int, frames: int, weights: str) -> AlexNet:
+    """AlexNet with `weights`: "imagenet" (torchvision's), "none", or a file of torchvision's AlexNet.
+
+    Raises:
+        PipelineError: the weights cannot be had, or are not AlexNet's.
+    """
+    model = AlexNet(bins, frames)
+    if weights == "none":
+        return model
+    state = _imagenet() if weights == "imagenet" else _from_file(Path(weights).expanduser())
+    features = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
+    try:
+        model.features.load_state_dict(features or state)
+    except (RuntimeError, TypeError):
+        raise PipelineError(
+            f"the weights in {weights} are not those of torchvision's AlexNet: keys 'features.0.weight' … "
+            "'features.10.bias' are needed"
+        ) from None
+    return model
+
+
+def _imagenet() -> dict[str, Tensor]:
+    """Torchvision's ImageNet weights, from torch's local cache or the network."""
+    url = AlexNet_Weights.IMAGENET1K_V1.url
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    if file.is_file():
+        return _from_file(file)
+    log.info("fetching %s", url)
+    try:
+        return dict(torch.hub.load_state_dict_from_url(url, progress=False, weights_only=True))
+    except (OSError, RuntimeError) as error:
+        raise PipelineError(
+            f"cannot load AlexNet's ImageNet weights: {file.name} is not in {file.parent} and {url} cannot be reached; "
+            "download it where there is a network and pass --set model.spectrogram_weights=FILE "
+            "(or --set model.spectrogram_weights=none to start from random weights)"
+        ) from error
+
+
+def _from_file(file: Path) -> dict[str, Tensor]:
+    if not file.is_file():
+        raise PipelineError(
+            f"no such file: {file}; model.spectrogram_weights is 'imagenet', 'none' or a file of torchvision's AlexNet"
+        )
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
+        return dict(loaded)
+    except Exception as error:
+        raise PipelineError(f"cannot read weights from {file}: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,155 @@
+"""Compact rows finished on the device: what the encoders read.
+
+Shapes: B batch, N samples of a segment, T frames, F frequency bins, K coefficients. Everything here is float32
+and has no gradient; nothing waits for the device, so that a step can be captured as a CUDA graph.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ser_pipeline.config import Audio
+
+FULL_SCALE = 32_768.0
+"""Of int16 samples."""
+
+EPSILON = 1e-7
+"""Added to the variance of a waveform, as the feature extractor of transformers' wav2vec 2.0 does."""
+
+
+HAIR = 1 / 1024
+"""Less than any fraction of n / 255, and more than a quotient's rounding error: whole quotients stay whole."""
+
+
+class Waveform(nn.Module):
+    """Raw samples to zero mean and unit variance over the padded segment."""
+
+    def __init__(self, pre_emphasis: float = 0.0, pad_front: bool = False) -> None:
+        super().__init__()
+        self.pre_emphasis = pre_emphasis
+        self.pad_front = pad_front
+
+    @torch.no_grad()
+    def forward(self, waveform: Tensor, samples: Tensor) -> Tensor:
+        """Int16 (B, 1 + N) and real samples (B,) as float32 (B, N)."""
+        signal = waveform[:, 1:].float() / FULL_SCALE
+        if self.pre_emphasis:
+            signal = signal - self.pre_emphasis * (waveform[:, :-1].float() / FULL_SCALE)
+            signal = signal.masked_fill(_after(signal.shape[1], samples), 0.0)
+        if self.pad_front:
+            signal = shift_to_end(signal, samples)
+        signal = signal - signal.mean(1, keepdim=True)
+        return signal / torch.sqrt(signal.square().mean(1, keepdim=True) + EPSILON)
+
+
+def shift_to_end(signal: Tensor, samples: Tensor) -> Tensor:
+    """Rows of (B, N) with the padding before their real samples instead of after them.
+
+    >>> shift_to_end(torch.tensor([[1.0, 2.0, 0.0, 0.0]]), torch.tensor([2])).tolist()
+    [[0.0, 0.0, 1.0, 2.0]]
+    """
+    size = signal.shape[1]
+    source = torch.arange(size, device=signal.device) - (size - samples.long())[:, None]
+    return signal.gather(1, source.clamp(min=0)).masked_fill(source < 0, 0.0)
+
+
+def _after(size: int, count: Tensor) -> Tensor:
+    """True (B, size) at positions at or after `count` (B,)."""
+    return torch.arange(size, device=count.device) >= count[:, None]
+
+
+class Spectrogram(nn.Module):
+    """Grey levels rescaled a bin to the extremes of the fold's training rows, and quantised again."""
+
+    minimum: Tensor
+    maximum: Tensor
+
+    def __init__(self, audio: Audio, bins: int, pad_loud: bool = False) -> None:
+        super().__init__()
+        self.hop = audio.hop
+        self.pad_loud = pad_loud
+        self.register_buffer("minimum", torch.zeros(bins, dtype=torch.uint8))
+        self.register_buffer("maximum", torch.full((bins,), 255, dtype=torch.uint8))
+
+    def fit(self, minimum: Tensor, maximum: Tensor) -> None:
+        """Keep the extremes uint8 (F,) of the training rows."""
+        self.minimum.copy_(minimum)
+        self.maximum.copy_(maximum)
+
+    @torch.no_grad()
+    def forward(self, spectrogram: Tensor, samples: Tensor) -> Tensor:
+        """Uint8 (B, F, T) as whole grey levels float32 (B, F, T) in 0 to 255.
+
+        The same as quantising the min-max scaled decibels, to one grey level; the identity where a bin's extremes
+        are 0 and 255. A value beyond the training rows' extremes is clipped.
+        """
+        low = self.minimum.float()[:, None]
+        scale = (self.maximum.float()[:, None] - low).clamp(min=1)
+        level = (spectrogram.float() - low) * 255 / scale
+        level = (level + HAIR).floor().clamp(0, 255)
+        if self.pad_loud:
+            present = 1 + torch.div(samples, self.hop, rounding_mode="floor")
+            level = level.masked_fill(_after(level.shape[2], present)[:, None], 255)
+        return level
+
+
+class Mfcc(nn.Module):
+    """Frames of unit length (reference code)."""
+
+    @torch.no_grad()
+    def forward(self, mfcc: Tensor) -> Tensor:
+        """Float16 (B, T, K) as float32 (B, T, K), each frame over its Euclidean norm; silent padding stays zero."""
+        return F.normalize(mfcc.float(), dim=2)
+
+
+class Resize(nn.Module):
+    """One axis of 8-bit images resized bilinearly, bit for bit as PIL's `Image.resize` does it.
+
+    PIL weighs whole numbers with 22-bit fixed-point coefficients and rounds to 8 bits after each axis; so does this,
+    in int32, tap by tap.
+    """
+
+    index: Tensor
+    weight: Tensor
+    BITS = 22  # fixed-point precision of PIL's 8-bit resampling
+
+    def __init__(self, old: int, new: int, flip: bool = False) -> None:
+        super().__init__()
+        index, weight = bilinear_taps(old, new)
+        self.register_buffer("index", old - 1 - index if flip else index, persistent=False)
+        self.register_buffer("weight", torch.round(weight * 2**self.BITS).int(), persistent=False)
+
+    def forward(self, image: Tensor, dim: int) -> Tensor:
+        """Grey levels int32 with axis `dim` (1 or 2 of three) resized."""
+        shape = (-1, 1) if dim == 1 else (-1,)
+        total = sum(
+            image.index_select(dim, index) * weight.view(shape)
+            for index, weight in zip(self.index, self.weight, strict=True)
+        )
+        return (total + 2 ** (self.BITS - 1)) >> self.BITS
+
+
+def bilinear_taps(old: int, new: int) -> tuple[Tensor, Tensor]:
+    """Source indices int64 (taps, new) and weights float64 (taps, new) of PIL's bilinear filter.
+
+    Unused taps have weight 0. Source: Pillow, `precompute_coeffs` in src/libImaging/Resample.c.
+
+    >>> index, weight = bilinear_taps(2, 4)
+    >>> index.T.tolist(), weight.T.tolist()
+    ([[0, 0], [0, 1], [0, 1], [1, 1]], [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [1.0, 0.0]])
+    """
+    scale = old / new
+    support = max(scale, 1.0)
+    columns: list[list[tuple[int, float]]] = []
+    for position in range(new):
+        centre = (position + 0.5) * scale
+        first = max(int(centre - support + 0.5), 0)
+        last = min(int(centre + support + 0.5), old)
+        weights = [max(0.0, 1.0 - abs((tap - centre + 0.5) / support)) for tap in range(first, last)]
+        columns.append([(tap, w / sum(weights)) for tap, w in zip(range(first, last), weights, strict=True) if w])
+    taps = max(map(len, columns))
+    filled = [column + [(column[-1][0], 0.0)] * (taps - len(column)) for column in columns]
+    table = torch.tensor(filled, dtype=torch.float64)  # (new, taps, 2)
+    return table[..., 0].long().T.contiguous(), table[..., 1].T.contiguous()

@@ -1,0 +1,131 @@
+"""What a reader must know before believing a number: a sentence each, the gravest first."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ser_pipeline.report.groups import Group, Panel
+from ser_pipeline.report.runs import Header
+from ser_pipeline.report.scores import Result
+
+SEVERITIES = ("error", "warning", "note")
+"""The gravest first: a number is wrong, a number misleads, a number needs a remark."""
+
+SURE = 0.05
+"""Level at which a probe's loss counts as more than chance."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A remark on the runs or their data."""
+
+    severity: str  # one of SEVERITIES
+    name: str  # a word or two
+    message: str
+    cost: str = ""  # what it may do to a score
+    rows: tuple[str, ...] = ()  # utterances or runs that it is about
+
+
+def findings(
+    panels: Iterable[tuple[Panel, Mapping[str, Result]]], headers: Sequence[Header], faults: Mapping[str, Sequence[str]]
+) -> list[Finding]:
+    """The findings on experiments and their results, by severity.
+
+    Args:
+        panels: each with the results of its groups by name.
+        headers: of every run that is shown.
+        faults: what is wrong with the folds of each run, by folder name.
+    """
+    found = [*_leaks(faults), *_audits(headers), *_setup(headers)]
+    for panel, results in panels:
+        found += [*_unfinished(panel), *_seeds(panel)]
+        for group in panel.whole:
+            found += _scores(group, results[group.name])
+    return sorted(dict.fromkeys(found), key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def _leaks(faults: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    runs: dict[str, list[str]] = defaultdict(list)
+    for name, sentences in faults.items():
+        for sentence in sentences:
+            runs[sentence].append(name)
+    for sentence, names in runs.items():
+        cost = "its scores read higher than they are"
+        yield Finding("error", "leak", f"{_capital(sentence)}: {_count(len(names), 'run')}.", cost, tuple(names))
+
+
+def _audits(headers: Sequence[Header]) -> Iterator[Finding]:
+    """What the audit of the corpus found, as the runs carry it."""
+    for header in headers:
+        with suppress(OSError, ValueError, TypeError, AttributeError):
+            for item in json.loads((header.path / "audit.json").read_text(encoding="utf-8")):
+                severity = item.get("severity", "note")
+                yield Finding(
+                    severity if severity in SEVERITIES else "note",
+                    str(item.get("name", "audit")),
+                    str(item.get("message", "")),
+                    str(item.get("cost") or ""),
+                    tuple(str(row) for row in item.get("rows") or ()),
+                )
+
+
+def _setup(headers: Sequence[Header]) -> Iterator[Finding]:
+    selections = {header.selection for header in headers if header.whole}
+    if selections == {"test"}:
+        message = "Every run chose its epoch on the fold that it was tested on, as the reference code does."
+        cost = "scores read 2 to 5 points high; run with --selection validation for honest ones"
+        yield Finding("warning", "selection", message, cost)
+    for name, title in (("device", "devices"), ("precision", "precisions")):
+        values = sorted({getattr(header, name) for header in headers} - {""})
+        if len(values) > 1:
+            yield Finding("note", title, f"The runs come from different {title}: {', '.join(values)}.")
+    versions = sorted({header.versions["ser-pipeline"] for header in headers if "ser-pipeline" in header.versions})
+    if len(versions) > 1:
+        yield Finding("note", "versions", f"The runs come from different versions of the code: {', '.join(versions)}.")
+
+
+def _unfinished(panel: Panel) -> Iterator[Finding]:
+    for group in panel.groups:
+        for run in group.unfinished:
+            done = f"{len(run.folds)} of {len(run.header.fold_names)} folds"
+            message = f"{run.header.path.name} is unfinished ({done}) and not averaged; the same train command goes on."
+            yield Finding("warning", "unfinished", message)
+
+
+def _seeds(panel: Panel) -> Iterator[Finding]:
+    groups = panel.whole
+    single = [group.name for group in groups if len(group.runs) == 1]
+    if len(groups) > 1 and single:
+        message = f"One seed alone for {', '.join(single)} ({panel.header.protocol} protocol)."
+        cost = "differences under about 1.5 points say little; repeat with --seeds"
+        yield Finding("note", "seeds", message, cost)
+
+
+def _scores(group: Group, result: Result) -> Iterator[Finding]:
+    name = f"{group.name} ({group.header.protocol} protocol, epoch chosen on {group.header.selection})"
+    for fault in result.faults:
+        yield Finding("warning", "damaged file", f"{name}: {fault}; what needs it is left out.")
+    chance = 1 / len(group.header.labels)
+    interval = result.scores["ua"].interval
+    if interval.low <= chance:
+        message = f"{name} is not told apart from guessing: its interval of UA reaches chance, {100 * chance:.1f} %."
+        yield Finding("warning", "chance", message)
+    never = [label for label, recall in zip(group.header.labels, result.recalls, strict=True) if recall == 0]
+    if never:
+        yield Finding("warning", "class never found", f"{name} never finds {', '.join(never)}.")
+    for probe in result.probes:
+        if probe.kind == "shuffled" and probe.p > SURE:
+            message = f"{name} does about as well with {probe.input} of other utterances: it hardly uses that input."
+            yield Finding("note", "unused input", message)
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

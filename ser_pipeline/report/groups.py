@@ -1,0 +1,244 @@
+"""Runs that differ in nothing but the seed, and the experiments that they belong to."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_pipeline.metrics import Ints
+from ser_pipeline.report.runs import Header, LeftOut, Roll, Run
+from ser_pipeline.statistics import speaker_counts
+
+FULL = "full"
+"""The ablation that others are compared with."""
+
+INPUT_NAMES = {"mfcc": "MFCC", "spectrogram": "spectrogram", "waveform": "W2E"}
+"""The paper's names of the inputs; W2E is the speech encoder's embedding of the waveform."""
+
+SELECTIONS = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class Group:
+    """A row of the tables: the runs of one model, one a seed. R seeds, U utterances, K speakers, C classes."""
+
+    header: Header  # of the first run; what is said there holds for all but its seed and path
+    runs: tuple[Run, ...]  # whole, by seed, with the same utterances
+    unfinished: tuple[Run, ...]
+    variant: str = ""  # settings that tell it from others of the same ablation
+
+    @property
+    def name(self) -> str:
+        """Its ablation, with what tells it from others of that name."""
+        return f"{self.header.ablation} ({self.variant})" if self.variant else self.header.ablation
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What reaches the classifier."""
+        return tuple(self.header.settings.get("model", {}).get("inputs", ()))
+
+    @property
+    def co_attention(self) -> bool:
+        """Whether frames are weighted, not averaged."""
+        return bool(self.header.settings.get("model", {}).get("co_attention", False))
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of the whole runs."""
+        return tuple(run.header.seed for run in self.runs)
+
+    @cached_property
+    def rows(self) -> Ints:
+        """(U,) rows of the roll, in the order of `predictions`."""
+        return np.asarray(np.sort(self.runs[0].joined("rows")))
+
+    @cached_property
+    def target(self) -> Ints:
+        """(U,) true classes, in the order of `rows`."""
+        return _in_order(self.runs[0], "target")
+
+    @cached_property
+    def predictions(self) -> Ints:
+        """(R, U) predicted classes."""
+        return np.stack([_in_order(run, "prediction") for run in self.runs])
+
+    @cached_property
+    def log_prob(self) -> NDArray[np.float32]:
+        """(R, U, C) mean log-probabilities."""
+        return np.stack([_in_order(run, "log_prob") for run in self.runs])
+
+    def with_seeds(self, seeds: Iterable[int]) -> Group:
+        """The runs of `seeds` alone."""
+        chosen = set(seeds)
+        return replace(self, runs=tuple(run for run in self.runs if run.header.seed in chosen))
+
+    def counts(self, speaker: Ints, keep: NDArray[np.bool_] | None = None) -> Ints:
+        """Confusion matrices (R, K, C, C) of the speakers that it was tested on.
+
+        Args:
+            speaker: each utterance's speaker, by row of the roll.
+            keep: which utterances count, by row of the roll; None: all.
+        """
+        rows = self.rows
+        chosen = np.ones(len(rows), dtype=bool) if keep is None else keep[rows]
+        found, own = np.unique(speaker[rows[chosen]], return_inverse=True)
+        classes = len(self.header.labels)
+        return speaker_counts(self.target[chosen], self.predictions[:, chosen], own, len(found), classes)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """An experiment: the models of one corpus, protocol, selection and preset."""
+
+    header: Header  # of its first group
+    groups: tuple[Group, ...]  # the full model first, those without a whole run too
+
+    @property
+    def whole(self) -> tuple[Group, ...]:
+        """The groups with a whole run."""
+        return tuple(group for group in self.groups if group.runs)
+
+    @property
+    def full(self) -> Group | None:
+        """The model that the others are compared with, if it has a whole run."""
+        return next((group for group in self.whole if group.header.ablation == FULL), None)
+
+    @property
+    def main(self) -> Group | None:
+        """What the panel is about: the full model, else the first with a whole run."""
+        return self.full or next(iter(self.whole), None)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells panels apart."""
+        return panel_key(self.header)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of which some group has a whole run."""
+        return tuple(sorted({seed for group in self.whole for seed in group.seeds}))
+
+
+def panel_key(header: Header) -> tuple[str, ...]:
+    """What runs of one panel share."""
+    return (
+        header.corpus,
+        header.test_corpus,
+        ",".join(header.labels),
+        header.protocol,
+        header.preset,
+        header.selection,
+    )
+
+
+def panels(runs: Iterable[Run]) -> tuple[list[Panel], list[LeftOut]]:
+    """The experiments of `runs`, honest selections first; and runs that another one stands for."""
+    by_panel: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        by_panel[panel_key(run.header)].append(run)
+    found, left_out = [], []
+    for key in sorted(by_panel, key=lambda key: (*key[:-1], SELECTIONS.index(key[-1]) if key[-1] in SELECTIONS else 9)):
+        groups, extra = _groups(by_panel[key])
+        left_out += extra
+        found.append(Panel(groups[0].header, tuple(groups)))
+    return found, left_out
+
+
+def shared(one: Group, other: Group, any_seed: bool = False) -> tuple[Group, Group, NDArray[np.bool_]] | None:
+    """Two groups with the seeds that both have, and a mask of the roll's utterances that both were tested on.
+
+    None where there is nothing in common. With `any_seed` the runs are paired in their order.
+    """
+    seeds = set(one.seeds) & set(other.seeds)
+    if not seeds and not any_seed:
+        return None
+    common = np.intersect1d(one.rows, other.rows)
+    if not len(common):
+        return None
+    mask = np.zeros(int(max(one.rows.max(), other.rows.max())) + 1, dtype=bool)
+    mask[common] = True
+    return (one.with_seeds(seeds), other.with_seeds(seeds), mask) if seeds else (one, other, mask)
+
+
+def distance(one: Header, other: Header) -> int:
+    """In how many settings two runs differ."""
+    first, second = flatten(one.settings), flatten(other.settings)
+    return sum(first.get(name) != second.get(name) for name in first.keys() | second.keys())
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as `a.b` -> text.
+
+    >>> flatten({"train": {"lr": 1e-05}})
+    {'train.lr': '1e-05'}
+    """
+    found: dict[str, str] = {}
+    for name, value in settings.items():
+        found |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": str(value)}
+    return found
+
+
+def speakers(roll: Roll) -> tuple[list[str], Ints]:
+    """Names of the speakers, sorted, and each utterance's place among them."""
+    names, places = np.unique(roll.column("speaker"), return_inverse=True)
+    return [str(name) for name in names], places.astype(np.int64)
+
+
+def _groups(runs: Sequence[Run]) -> tuple[list[Group], list[LeftOut]]:
+    """The groups of a panel, the full model first, then by inputs and name."""
+    by_settings: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    for run in runs:
+        header = run.header
+        by_settings[header.ablation, json.dumps([header.settings, header.features], sort_keys=True)].append(run)
+    groups, left_out = [], []
+    for members in by_settings.values():
+        group, extra = _group(members)
+        groups.append(group)
+        left_out += extra
+    groups.sort(
+        key=lambda group: (group.header.ablation != FULL, -len(group.inputs), group.name, not group.co_attention)
+    )
+    return [_named(group, groups) for group in groups], left_out
+
+
+def _group(members: Sequence[Run]) -> tuple[Group, list[LeftOut]]:
+    """One run a seed: a whole one before an unfinished one, the newest before older ones."""
+    chosen: dict[int, Run] = {}
+    left_out = []
+    for run in sorted(members, key=lambda run: (not run.whole, -run.header.path.stat().st_mtime)):
+        if run.header.seed in chosen:
+            other = chosen[run.header.seed].header.path.name
+            left_out.append(
+                LeftOut(run.header.path.name, f"{other} has the same settings and seed, and is newer or whole")
+            )
+        else:
+            chosen[run.header.seed] = run
+    ordered = [chosen[seed] for seed in sorted(chosen)]
+    whole = [run for run in ordered if run.whole]
+    odd = [run for run in whole if set(run.joined("rows")) != set(whole[0].joined("rows"))]
+    left_out += [LeftOut(run.header.path.name, "it was tested on other utterances than the other seeds") for run in odd]
+    whole = [run for run in whole if run not in odd]
+    return Group(ordered[0].header, tuple(whole), tuple(run for run in ordered if not run.whole)), left_out
+
+
+def _named(group: Group, groups: Sequence[Group]) -> Group:
+    """The group with its variant: the settings in which those of its ablation differ."""
+    rivals = [other for other in groups if other.header.ablation == group.header.ablation]
+    if len(rivals) == 1:
+        return group
+    tables = [flatten(other.header.settings) | {"features": other.header.features} for other in rivals]
+    own = tables[rivals.index(group)]
+    differ = sorted(name for name in own if any(table.get(name) != own[name] for table in tables))
+    return replace(group, variant=", ".join(f"{name} = {own[name]}" for name in differ[:3]) + " …" * (len(differ) > 3))
+
+
+def _in_order(run: Run, name: str) -> NDArray[Any]:
+    """The array `name` of all folds in the order of the roll's rows."""
+    return np.asarray(run.joined(name)[np.argsort(run.joined("rows"), kind="stable")])

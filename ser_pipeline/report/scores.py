@@ -1,0 +1,237 @@
+"""What a group of runs achieved: every score of it that the report shows, as plain records."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.metrics import METRICS, SCORES, Confusion, Floats, Ints, probabilities, reliability, utterance_scores
+from ser_pipeline.report.groups import Group
+from ser_pipeline.report.runs import FoldResult, Roll, Run
+from ser_pipeline.statistics import FEW_SPEAKERS, Interval, bootstrap, difference
+
+SECONDS = (0.0, 2.0, 3.0, 5.0, 8.0, float("inf"))
+"""Limits of the classes of duration; 3 s is a segment."""
+
+MANY_SEGMENTS = 4
+"""Utterances of this many segments or more are one class."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score of a group, 0 to 1."""
+
+    fold_mean: float  # mean over folds, each the mean over seeds
+    fold_deviation: float | None  # over folds; None of one fold
+    pooled: float  # over all utterances, the mean over seeds
+    seed_deviation: float | None  # of the pooled score over seeds; None of one seed
+    interval: Interval  # of the pooled score, by resampling speakers
+
+
+@dataclass(frozen=True)
+class Part:
+    """Scores of some of the utterances, the mean over seeds."""
+
+    name: str
+    utterances: int
+    wa: float
+    ua: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far confidence can be believed; seeds pooled."""
+
+    ece: float
+    count: Ints  # (bins,)
+    confidence: Floats  # (bins,)
+    accuracy: Floats  # (bins,)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What an input is worth to a trained model: its score with that input disturbed."""
+
+    input: str
+    kind: str  # "shuffled" over the test utterances, or "zeroed"
+    ua: float
+    loss: float  # undisturbed minus disturbed UA
+    interval: Interval
+    p: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything that is said of a group."""
+
+    scores: dict[str, Score]  # by METRICS
+    counts: Ints  # (C, C), summed over seeds
+    recalls: Floats  # (C,), the mean over seeds
+    speakers: int
+    utterances: int
+    folds: tuple[Part, ...]
+    parts: dict[str, tuple[Part, ...]]  # a way to divide the utterances -> its parts
+    calibration: Calibration
+    ways: tuple[Part, ...]  # to score an utterance by its segments; the first is the default
+    probes: tuple[Probe, ...]
+    faults: tuple[str, ...]  # files that could not be read
+
+    @property
+    def few_speakers(self) -> bool:
+        """Whether the intervals are only a rough guide."""
+        return self.speakers < FEW_SPEAKERS
+
+
+def evaluate(group: Group, roll: Roll, speaker: Ints) -> Result:
+    """The result of a group with whole runs; `speaker` numbers the speakers by row of the roll."""
+    counts = group.counts(speaker)
+    pooled = counts.sum(1)
+    ways, probes, faults = _from_segments(group, speaker)
+    return Result(
+        scores={name: _score(group, counts, name) for name in METRICS},
+        counts=pooled.sum(0),
+        recalls=np.mean([Confusion(seed).recalls for seed in pooled], axis=0),
+        speakers=counts.shape[1],
+        utterances=len(group.rows),
+        folds=tuple(_fold_parts(group)),
+        parts={title: tuple(_parts(group, divide(roll)[group.rows])) for title, divide in DIVISIONS.items()},
+        calibration=_calibration(group),
+        ways=tuple(ways),
+        probes=tuple(probes),
+        faults=tuple(faults),
+    )
+
+
+def _score(group: Group, counts: Ints, name: str) -> Score:
+    """The score `name` of a group with confusion matrices `counts` (R, K, C, C)."""
+    metric = METRICS[name]
+    folds = np.array([[metric(fold.confusion().counts) for fold in run.folds] for run in group.runs]).mean(0)
+    pooled = metric(counts.sum(1))
+    return Score(
+        fold_mean=float(folds.mean()),
+        fold_deviation=float(folds.std(ddof=1)) if len(folds) > 1 else None,
+        pooled=float(pooled.mean()),
+        seed_deviation=float(pooled.std(ddof=1)) if len(pooled) > 1 else None,
+        interval=bootstrap(counts, name),
+    )
+
+
+def _fold_parts(group: Group) -> Iterator[Part]:
+    for folds in zip(*(run.folds for run in group.runs), strict=True):
+        matrices = [fold.confusion() for fold in folds]
+        yield Part(folds[0].name, matrices[0].total, *_means(matrices))
+
+
+def _parts(group: Group, names: NDArray[np.str_]) -> Iterator[Part]:
+    """A part for each of `names` (U,), in their order; utterances named "" belong to none."""
+    classes = len(group.header.labels)
+    for name in sorted(set(names.tolist()) - {""}):
+        chosen = names == name
+        matrices = [Confusion.of(group.target[chosen], row[chosen], classes) for row in group.predictions]
+        yield Part(name.split("|")[-1], int(chosen.sum()), *_means(matrices))
+
+
+def _means(matrices: list[Confusion]) -> tuple[float, float]:
+    return float(np.mean([one.wa for one in matrices])), float(np.mean([one.ua for one in matrices]))
+
+
+def _calibration(group: Group) -> Calibration:
+    chances = probabilities(group.log_prob)
+    found = reliability(chances.max(-1).ravel(), (group.predictions == group.target).ravel())
+    return Calibration(found.ece, found.count, found.confidence, found.accuracy)
+
+
+def _from_segments(group: Group, speaker: Ints) -> tuple[list[Part], list[Probe], list[str]]:
+    """What needs the scores of segments: the ways to score an utterance, the probes, and files that are damaged."""
+    try:
+        stored = [[fold.segments(_wanted(group)) for fold in run.folds] for run in group.runs]
+        ways = [_way(group, stored, how) for how in SCORES]
+        names = [name for name in stored[0][0] if ":" in name]
+        probes = [_probe(group, stored, name, speaker) for name in names if all(name in f for r in stored for f in r)]
+    except PipelineError as error:
+        return [], [], [str(error)]
+    except (KeyError, ValueError, IndexError) as error:
+        return [], [], [f"a segments.npz of {group.name} contradicts its predictions ({error})"]
+    return ways, probes, []
+
+
+def _wanted(group: Group) -> tuple[str, ...]:
+    kinds = [f"{kind}:{name}" for name in ("mfcc", "spectrogram", "waveform") for kind in ("shuffled", "zeroed")]
+    return ("utterance", "log_prob", *kinds)
+
+
+Stored = list[list[dict[str, NDArray[np.generic]]]]
+
+
+def _way(group: Group, stored: Stored, how: str) -> Part:
+    classes = len(group.header.labels)
+    matrices = []
+    for run, folds in zip(group.runs, stored, strict=True):
+        parts = [_rescored(fold, kept, "log_prob", how) for fold, kept in zip(run.folds, folds, strict=True)]
+        matrices.append(Confusion.of(run.joined("target"), np.concatenate(parts), classes))
+    return Part(how, matrices[0].total, *_means(matrices))
+
+
+def _probe(group: Group, stored: Stored, name: str, speaker: Ints) -> Probe:
+    """The group with an input disturbed, against itself."""
+    kind, _, disturbed = name.partition(":")
+    runs = [
+        Run(run.header, tuple(_disturbed(fold, kept, name) for fold, kept in zip(run.folds, folds, strict=True)))
+        for run, folds in zip(group.runs, stored, strict=True)
+    ]
+    other = Group(group.header, tuple(runs), ())
+    found = difference(group.counts(speaker), other.counts(speaker))
+    ua = float(np.mean([METRICS["ua"](counts) for counts in other.counts(speaker).sum(1)]))
+    return Probe(disturbed, kind, ua, found.value, found.interval, found.p)
+
+
+def _disturbed(fold: FoldResult, kept: dict[str, NDArray[np.generic]], name: str) -> FoldResult:
+    """The fold with the predictions of a probe."""
+    prediction = _rescored(fold, kept, name, next(iter(SCORES)))
+    return FoldResult(**{**vars(fold), "prediction": prediction})
+
+
+def _rescored(fold: FoldResult, kept: dict[str, NDArray[np.generic]], name: str, how: str) -> Ints:
+    """Predictions (U,) of a fold by the scores `name` of its segments."""
+    scores = utterance_scores(kept[name].astype(np.float64), kept["utterance"].astype(np.int64), len(fold.rows), how)
+    if len(scores) != len(fold.rows) or not np.isfinite(scores).all():
+        raise PipelineError(f"segments.npz of fold {fold.name} does not cover its predictions")
+    return np.asarray(scores.argmax(1))
+
+
+def _column(name: str) -> Callable[[Roll], NDArray[np.str_]]:
+    return lambda roll: roll.column(name)
+
+
+def _style(roll: Roll) -> NDArray[np.str_]:
+    """Improvised or scripted; "" for all where the corpus has but one of them."""
+    names = np.where(roll.column("script") == "", "improvised", "scripted")
+    return names if len(np.unique(names)) > 1 else np.full(len(names), "")
+
+
+def _duration(roll: Roll) -> NDArray[np.str_]:
+    places = np.searchsorted(SECONDS, roll.numbers("seconds"), side="right") - 1
+    titles = [f"{place}|{low:g} to {high:g} s" for place, (low, high) in enumerate(itertools.pairwise(SECONDS))]
+    titles[-1] = f"{len(titles)}|{SECONDS[-2]:g} s or more"
+    return np.array(titles)[places]
+
+
+def _segments(roll: Roll) -> NDArray[np.str_]:
+    count = np.minimum(roll.numbers("segments").astype(np.int64), MANY_SEGMENTS)
+    titles = [f"{n}|{n}" for n in range(MANY_SEGMENTS)] + [f"{MANY_SEGMENTS}|{MANY_SEGMENTS} or more"]
+    return np.array(titles)[count]
+
+
+DIVISIONS: dict[str, Callable[[Roll], NDArray[np.str_]]] = {
+    "speaker": _column("speaker"),
+    "session": _column("session"),
+    "style": _style,
+    "duration": _duration,
+    "segments": _segments,
+}
+"""Ways to divide the utterances: the part's name of each, by row of the roll; what stands before | only sorts."""

@@ -1,0 +1,153 @@
+"""Tables as records that any form can be made of: page, Markdown, LaTeX, terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import ceil, floor, isnan
+
+from ser_pipeline.statistics import Interval
+
+MINUS = "−"
+DASH = "–"
+
+FOLDS = "Mean over folds, with the deviation over folds; each fold is the mean over seeds."
+POOLED = "Over all test utterances together, the mean over seeds."
+INTERVAL = "95 % of resamplings of the speakers, of the pooled UA."
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a column: words or a number, and how it is shown."""
+
+    text: str = ""
+    sort: float | str = ""  # what it is sorted by; "" goes last
+    tone: str = ""  # "test", "strong", "muted", "good", "bad"
+    hint: str = ""  # what hovering says
+    share: float | None = None  # 0 to 1, drawn as a bar
+    span: tuple[float, float, float] | None = None  # low, value, high, drawn on the column's scale
+
+
+ABSENT = Cell(DASH, tone="muted")
+"""Nothing to say."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's head and kind."""
+
+    title: str
+    number: bool = True
+    hint: str = ""
+    group: str = ""  # a head over several columns
+    scale: tuple[float, float, float] | None = None  # low, high and a mark, of a column of spans; drawn, not printed
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under columns; the first column names the row."""
+
+    id: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    tones: tuple[str, ...] = ()  # of each row: "test", "gap", "incomplete", "main" or ""
+    note: str = ""
+
+    def tone(self, row: int) -> str:
+        """How the row with this number is shown."""
+        return self.tones[row] if self.tones else ""
+
+    @property
+    def printed(self) -> tuple[int, ...]:
+        """Columns that have words or numbers, not drawings."""
+        return tuple(place for place, column in enumerate(self.columns) if column.scale is None)
+
+
+def text(value: str, tone: str = "", hint: str = "") -> Cell:
+    """A cell of words."""
+    return Cell(value, value.lower(), tone, hint)
+
+
+def count(value: int, hint: str = "") -> Cell:
+    """A cell of a whole number.
+
+    >>> count(5531).text
+    '5,531'
+    """
+    return Cell(f"{value:,}", value, hint=hint)
+
+
+def percent(value: float | None, digits: int = 1, tone: str = "", bar: bool = False) -> Cell:
+    """A share of 0 to 1 in percent, without the sign.
+
+    >>> percent(0.7164, 2).text
+    '71.64'
+    """
+    if value is None or isnan(value):
+        return ABSENT
+    return Cell(f"{100 * value:.{digits}f}", value, tone, share=value if bar else None)
+
+
+def deviating(value: float, deviation: float | None, tone: str = "") -> Cell:
+    """A share and its deviation in percent.
+
+    >>> deviating(0.7, 0.012).text
+    '70.0 ± 1.2'
+    """
+    if isnan(value):
+        return ABSENT
+    return Cell(f"{100 * value:.1f}" + (f" ± {100 * deviation:.1f}" if deviation is not None else ""), value, tone)
+
+
+def signed(value: float, tone: str = "") -> Cell:
+    """A difference of shares in percentage points.
+
+    >>> signed(-0.012).text
+    '−1.2'
+    """
+    points = round(100 * value, 1) + 0.0
+    return Cell(f"{points:+.1f}".replace("-", MINUS) if points else "0.0", value, tone)
+
+
+def between(interval: Interval, sign: bool = False) -> Cell:
+    """An interval of shares in percent, or with `sign` of differences in points."""
+    if isnan(interval.low):
+        return ABSENT
+    ends = [signed(end).text if sign else f"{100 * end:.1f}" for end in (interval.low, interval.high)]
+    return Cell(f"{ends[0]} to {ends[1]}", interval.low)
+
+
+def chance(p: float | None) -> Cell:
+    """A p-value.
+
+    >>> chance(0.0004).text, chance(0.0312).text, chance(0.25).text
+    ('< 0.001', '0.031', '0.25')
+    """
+    if p is None:
+        return ABSENT
+    return Cell("< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}", p)
+
+
+def theirs(value: float | None) -> Cell:
+    """A printed score, in percent."""
+    return ABSENT if value is None else Cell(f"{value:.2f}", value / 100)
+
+
+def spanned(value: float, interval: Interval) -> Cell:
+    """A drawing of a value and its interval."""
+    return Cell(sort=value, span=(interval.low, value, interval.high))
+
+
+def scale(cells: Sequence[Cell], mark: float, least: float = 0.1) -> tuple[float, float, float]:
+    """Low, high and mark of an axis that holds every span and the mark, in steps of five points, `least` wide."""
+    ends = [end for cell in cells if cell.span for end in cell.span if not isnan(end)] + [mark]
+    missing = max(0.0, least - (max(ends) - min(ends))) / 2
+    return floor((min(ends) - missing) * 20) / 20, ceil((max(ends) + missing) * 20) / 20, mark
+
+
+def select(table: Table, keep: Callable[[Column], bool]) -> Table:
+    """The table with the columns that `keep` takes."""
+    places = [place for place, column in enumerate(table.columns) if keep(column)]
+    columns = tuple(table.columns[place] for place in places)
+    return replace(table, columns=columns, rows=tuple(tuple(row[place] for place in places) for row in table.rows))

@@ -1,0 +1,81 @@
+"""How the report names things."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ser_pipeline.report.groups import INPUT_NAMES
+from ser_pipeline.report.runs import Header
+
+PROTOCOLS = {
+    "speaker": "leave one speaker out",
+    "session": "leave one session out",
+    "official": "official split",
+    "cross": "across corpora",
+}
+
+SELECTIONS = {"validation": "validation", "test": "test fold"}
+
+WAYS = {
+    "log-probability": "mean log-probability",
+    "probability": "mean probability",
+    "vote": "majority of segments",
+}
+
+DIVISIONS = {
+    "speaker": "Speaker",
+    "session": "Session",
+    "style": "Style",
+    "duration": "Duration",
+    "segments": "Segments",
+}
+
+
+def protocol(name: str) -> str:
+    """A protocol in words.
+
+    >>> protocol("speaker"), protocol("group-5")
+    ('leave one speaker out', '5 groups of speakers')
+    """
+    group = re.fullmatch(r"group-(\d+)", name)
+    return f"{group[1]} groups of speakers" if group else PROTOCOLS.get(name, name)
+
+
+def inputs(names: Sequence[str]) -> str:
+    """The inputs of a model as the paper names them.
+
+    >>> inputs(("mfcc", "waveform"))
+    'MFCC + W2E'
+    """
+    known = [INPUT_NAMES.get(name, name) for name in sorted(names, key=list(INPUT_NAMES).index)]
+    return "all three" if len(known) == len(INPUT_NAMES) else " + ".join(known)
+
+
+def experiment(header: Header) -> str:
+    """What an experiment is: protocol, and where it differs from the usual, selection, test corpus and preset."""
+    where = f", tested on {header.test_corpus}" if header.test_corpus else ""
+    return f"{protocol(header.protocol)}{where}, preset {header.preset}"
+
+
+def slug(words: str) -> str:
+    """Words as part of a link or a file's name.
+
+    >>> slug("Leave one speaker out, preset paper")
+    'leave-one-speaker-out-preset-paper'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+
+
+def plural(number: int, noun: str) -> str:
+    """A number and its noun.
+
+    >>> plural(1, "seed"), plural(5531, "utterance")
+    ('1 seed', '5,531 utterances')
+    """
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def capital(words: str) -> str:
+    """The words with a capital first letter."""
+    return words[:1].upper() + words[1:]

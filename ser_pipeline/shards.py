@@ -1,0 +1,186 @@
+"""HDF5 shards: one feature of some utterances a file, and a store of many.
+
+A shard holds `rows` (a segment each, contiguous and uncompressed, aligned to pages), `crc32` of every row, and for
+every utterance its `key`, its number of rows in `counts`, and, for images, its `minimum` and `maximum` a bin. It
+knows nothing of names or labels, so that moved or relabelled audio costs nothing. `cache/README.md` has the format.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_pipeline.entry import read_index, writing
+from ser_pipeline.errors import PipelineError
+
+Array = NDArray[Any]
+
+FORMAT = 1
+ALIGNMENT = 4096  # bytes: a page, so that rows can be mapped
+TABLES = ("crc32", "key", "counts", "minimum", "maximum")
+"""What stands beside the rows; images alone have the last two."""
+
+ROWS = 256  # about so many rows a shard: 12 to 25 MB a feature, small enough to share out among processes
+
+
+class DamagedError(PipelineError):
+    """A shard whose bytes are not what was written."""
+
+    def __init__(self, file: Path, what: str) -> None:
+        super().__init__(f"{file} is damaged ({what}); `ser-pipeline cache verify` finds and mends what is")
+        self.file = file
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The opened index of a shard; its rows are mapped, not read."""
+
+    file: Path
+    rows: Array  # (R, *shape) read-only map of the file
+    crc32: NDArray[np.uint32]  # (R,)
+    keys: tuple[str, ...]  # (U,)
+    counts: NDArray[np.int64]  # (U,)
+    minimum: NDArray[np.uint8] | None  # (U, bins)
+    maximum: NDArray[np.uint8] | None  # (U, bins)
+
+    @property
+    def firsts(self) -> NDArray[np.int64]:
+        """(U,) first row of each utterance."""
+        return np.cumsum(self.counts) - self.counts
+
+    def check(self, rows: Iterable[int]) -> None:
+        """Compare the checksums of `rows`.
+
+        Raises:
+            DamagedError: the first row whose bytes have changed.
+        """
+        for row in rows:
+            if zlib.crc32(self.rows[row].data) != self.crc32[row]:
+                raise DamagedError(self.file, f"row {row}: its checksum differs")
+
+
+def write_shard(
+    file: Path, feature: str, settings: dict[str, Any], keys: list[str], parts: list[Array], *, extremes: bool
+) -> None:
+    """Write the rows of utterances as one shard, whole or not at all; the same input gives the same bytes.
+
+    Args:
+        file: where the shard goes.
+        feature: its name, kept as an attribute.
+        settings: what the rows were made with, kept as an attribute.
+        keys: content key of each utterance.
+        parts: (S, *shape) rows of each utterance.
+        extremes: whether to keep each utterance's minimum and maximum over segments and frames.
+    """
+    rows = np.concatenate(parts)
+    tables: dict[str, Array] = {
+        "crc32": np.array([zlib.crc32(row.data) for row in rows], np.uint32),
+        "key": np.array(keys, "S32"),
+        "counts": np.array([len(part) for part in parts], np.int64),
+    }
+    if extremes:
+        tables["minimum"] = np.stack([part.min(axis=(0, 2)) for part in parts])
+        tables["maximum"] = np.stack([part.max(axis=(0, 2)) for part in parts])
+    with writing(file) as temporary, h5py.File(
+        temporary, "w", alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT
+    ) as shard:
+        shard.attrs["format"] = FORMAT
+        shard.attrs["feature"] = feature
+        shard.attrs["settings"] = json.dumps(settings, sort_keys=True)
+        shard.attrs["tables_crc32"] = _checksum(tables)
+        shard["rows"] = rows
+        for name, table in tables.items():
+            shard[name] = table
+
+
+def _checksum(tables: dict[str, Array]) -> int:
+    """CRC-32 over the tables in the order of `TABLES`."""
+    value = 0
+    for name in TABLES:
+        if name in tables:
+            value = zlib.crc32(tables[name].tobytes(), value)
+    return value
+
+
+def open_shard(file: Path) -> Shard:
+    """The index of a shard, with its rows mapped.
+
+    Raises:
+        DamagedError: the file is missing, truncated or not a shard.
+    """
+    try:
+        with h5py.File(file, "r") as shard:
+            if shard.attrs["format"] != FORMAT:
+                raise DamagedError(file, f"format {shard.attrs['format']}, this version reads {FORMAT}")
+            data = shard["rows"]
+            rows = np.memmap(file, data.dtype, "r", data.id.get_offset(), data.shape)
+            tables = {name: shard[name][:] for name in TABLES if name in shard}
+            intact = _checksum(tables) == shard.attrs["tables_crc32"]
+            keys = tuple(key.decode() for key in tables["key"])
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise DamagedError(file, f"{error}") from None
+    if not intact or len(rows) != len(tables["crc32"]):
+        raise DamagedError(file, "the checksum of its tables differs")
+    return Shard(file, rows, tables["crc32"], keys, tables["counts"], tables.get("minimum"), tables.get("maximum"))
+
+
+class Store:
+    """One feature of a whole corpus: the rows of many shards as one table, every row verified at first touch."""
+
+    def __init__(self, folder: Path) -> None:
+        index = read_index(folder)
+        self.folder = folder
+        self.shards = [open_shard(folder / name) for name in index["shards"]]
+        self.starts = np.cumsum([0] + [len(shard.rows) for shard in self.shards])
+        self._unseen = np.ones(len(self), bool)
+
+    def __len__(self) -> int:
+        """Rows of the store."""
+        return int(self.starts[-1])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one row."""
+        return self.shards[0].rows.shape[1:]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the rows."""
+        return self.shards[0].rows.dtype
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Content key of every utterance, in order."""
+        return tuple(key for shard in self.shards for key in shard.keys)
+
+    def read(self, rows: NDArray[np.int64], out: Array | None = None) -> Array:
+        """Copies of `rows` (N,) in their order, into `out` (N, *shape) where given.
+
+        Raises:
+            DamagedError: a row's bytes have changed since they were written.
+        """
+        out = np.empty((len(rows), *self.shape), self.dtype) if out is None else out
+        owner = np.searchsorted(self.starts, rows, side="right") - 1
+        for number in np.unique(owner):
+            here = np.flatnonzero(owner == number)
+            shard, local = self.shards[number], rows[here] - self.starts[number]
+            fresh = here[self._unseen[rows[here]]]
+            shard.check(rows[fresh] - self.starts[number])
+            self._unseen[rows[fresh]] = False
+            for target, row in zip(here.tolist(), local.tolist(), strict=True):
+                out[target] = shard.rows[row]
+        return out
+
+    def extremes(self, utterances: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Minimum and maximum a bin, (bins,) each, over the utterance rows `utterances`."""
+        lows = np.concatenate([shard.minimum for shard in self.shards if shard.minimum is not None])
+        highs = np.concatenate([shard.maximum for shard in self.shards if shard.maximum is not None])
+        return lows[utterances].min(axis=0), highs[utterances].max(axis=0)

@@ -1,0 +1,160 @@
+"""Segments to batches on the device: resident there, or streamed from the shards.
+
+The order of an epoch is a function of (seed, epoch) alone, so that both ways, and a run that was stopped and
+resumed, give the same batches.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ser_pipeline.batch import Batch
+from ser_pipeline.manifest import Manifest
+from ser_pipeline.shards import Store
+
+Rows = NDArray[np.int64]
+
+RING = 4
+"""Batches that are read ahead when streaming."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Stores of features and what is known of their rows."""
+
+    manifest: Manifest
+    stores: Mapping[str, Store]
+
+    @property
+    def bytes(self) -> int:
+        """Size of all rows."""
+        return sum(len(s) * int(np.prod(s.shape)) * s.dtype.itemsize for s in self.stores.values())
+
+    def columns(self) -> tuple[Rows, Rows, Rows]:
+        """Real samples, class and utterance row of every segment; (S,) each."""
+        utterance, _, samples = self.manifest.segments.T
+        return samples, self.manifest.target[utterance], utterance
+
+
+def open_data(manifest: Manifest, folders: Mapping[str, Path]) -> Data:
+    """The stores in `folders` (feature -> folder) of the rows of `manifest`."""
+    return Data(manifest, {name: Store(folder) for name, folder in folders.items()})
+
+
+def order(rows: Rows, seed: int, epoch: int) -> Rows:
+    """`rows` in the order of an epoch, the same on every machine.
+
+    >>> order(np.arange(5), 0, 1).tolist() == order(np.arange(5), 0, 1).tolist()
+    True
+    """
+    return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(rows)
+
+
+class Resident:
+    """All rows on the device; a batch is a choice of them."""
+
+    def __init__(self, data: Data, device: torch.device) -> None:
+        everything = np.arange(len(data.manifest.segments))
+        self.device = device
+        self.features = {name: torch.from_numpy(s.read(everything)).to(device) for name, s in data.stores.items()}
+        self.columns = [torch.from_numpy(np.ascontiguousarray(column)).to(device) for column in data.columns()]
+
+    def batches(self, rows: Rows, size: int) -> Iterator[Batch]:
+        """Batches of `size` of `rows` in their order; the last may be smaller."""
+        chosen = torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)
+        for part in chosen.split(size):
+            yield _batch({name: x[part] for name, x in self.features.items()}, [x[part] for x in self.columns])
+
+
+class Streamed:
+    """Rows read from the shards by one thread, a few batches ahead, into buffers that are used again."""
+
+    def __init__(self, data: Data, device: torch.device, ring: int = RING) -> None:
+        self.data, self.device, self.ring = data, device, ring
+        self._columns = data.columns()
+        self._buffers: list[dict[str, Tensor]] = []
+
+    def batches(self, rows: Rows, size: int) -> Iterator[Batch]:
+        """Batches of `size` of `rows` in their order; the last may be smaller.
+
+        A batch on the CPU lives in a buffer that is written again once the next one is asked for.
+        """
+        free: queue.SimpleQueue[int] = queue.SimpleQueue()
+        full: queue.SimpleQueue[tuple[int, Rows] | BaseException | None] = queue.SimpleQueue()
+        buffers = self._allocate(size)
+        for number in range(len(buffers)):
+            free.put(number)
+        stop = threading.Event()
+        parts = [rows[first : first + size] for first in range(0, len(rows), size)]
+        reader = threading.Thread(target=self._read, args=(parts, buffers, free, full, stop), daemon=True)
+        reader.start()
+        try:
+            while (item := full.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                number, part = item
+                batch, copied = self._send(buffers[number], part)
+                yield batch
+                if copied is not None:
+                    copied.synchronize()
+                free.put(number)
+        finally:
+            stop.set()
+            free.put(-1)
+            reader.join()
+
+    def _allocate(self, size: int) -> list[dict[str, Tensor]]:
+        """Ring of buffers for batches of `size`, kept from one epoch to the next."""
+        wanted = {name: (size, *store.shape) for name, store in self.data.stores.items()}
+        if not self._buffers or {name: tuple(b.shape) for name, b in self._buffers[0].items()} != wanted:
+            pin = self.device.type == "cuda"
+            self._buffers = [
+                {
+                    name: torch.empty(shape, dtype=_torch_type(self.data.stores[name].dtype), pin_memory=pin)
+                    for name, shape in wanted.items()
+                }
+                for _ in range(self.ring)
+            ]
+        return self._buffers
+
+    def _read(self, parts: list[Rows], buffers: list[dict[str, Tensor]], free: Any, full: Any, stop: Any) -> None:
+        try:
+            for part in parts:
+                number = free.get()
+                if stop.is_set():
+                    return
+                for name, store in self.data.stores.items():
+                    store.read(part, out=buffers[number][name].numpy()[: len(part)])
+                full.put((number, part))
+            full.put(None)
+        except BaseException as error:  # told to the thread that waits, whatever it is
+            full.put(error)
+
+    def _send(self, buffer: dict[str, Tensor], part: Rows) -> tuple[Batch, torch.cuda.Event | None]:
+        """The batch on the device, and the event after which its buffer may be written again."""
+        columns = [torch.from_numpy(column[part]).to(self.device, non_blocking=True) for column in self._columns]
+        rows = {name: x[: len(part)].to(self.device, non_blocking=True) for name, x in buffer.items()}
+        copied = None
+        if self.device.type == "cuda":
+            copied = torch.cuda.Event()
+            copied.record()
+        return _batch(rows, columns), copied
+
+
+def _batch(features: Mapping[str, Tensor], columns: list[Tensor]) -> Batch:
+    inputs = [features.get(name) for name in ("waveform", "spectrogram", "mfcc")]
+    return Batch(*inputs, *columns)
+
+
+def _torch_type(dtype: np.dtype[Any]) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, dtype)).dtype

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, recall_score
+
+from ser_pipeline.metrics import SCORES, Confusion, probabilities, reliability, utterance_scores
+
+labels = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60)
+
+
+@given(labels)
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+@pytest.mark.filterwarnings("ignore:A single label was found")
+def test_scores_are_those_of_scikit_learn(pairs):
+    target, prediction = np.array(pairs).T
+    ours = Confusion.of(target, prediction, classes=4)
+    assert np.array_equal(ours.counts, confusion_matrix(target, prediction, labels=range(4)))
+    assert ours.wa == pytest.approx(accuracy_score(target, prediction))
+    assert ours.ua == pytest.approx(balanced_accuracy_score(target, prediction))
+    assert ours.macro_f1 == pytest.approx(f1_score(target, prediction, average="macro", zero_division=0))
+
+
+def test_recalls_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    target, prediction = rng.integers(4, size=(2, 300))
+    assert Confusion.of(target, prediction, 4).recalls == pytest.approx(recall_score(target, prediction, average=None))
+
+
+def test_a_class_without_utterances_has_no_recall_and_does_not_lower_ua():
+    scores = Confusion.of([0, 0, 1], [0, 0, 1], classes=3)
+    assert np.isnan(scores.recalls[2])
+    assert scores.ua == 1.0
+
+
+def test_no_utterances_have_no_score_and_no_warning():
+    empty = Confusion.of([], [], classes=3)
+    assert np.isnan([empty.wa, empty.ua, empty.macro_f1]).all()
+    assert np.isnan(reliability(np.empty(0), np.empty(0, bool)).ece)
+
+
+@given(labels, labels)
+def test_summed_folds_are_the_pooled_utterances(first, second):
+    def matrix(pairs):
+        return Confusion.of(*np.array(pairs).T, classes=4)
+
+    assert matrix(first) + matrix(second) == matrix(first + second)
+
+
+@pytest.mark.parametrize("how", SCORES)
+def test_an_utterance_of_one_segment_keeps_the_segments_class(how):
+    log_prob = np.log(np.random.default_rng(0).dirichlet(np.ones(4), size=20))
+    scores = utterance_scores(log_prob, np.arange(20), 20, how)
+    assert np.array_equal(scores.argmax(1), log_prob.argmax(1))
+
+
+@pytest.mark.parametrize("how", SCORES)
+def test_the_order_of_segments_does_not_matter(how):
+    rng = np.random.default_rng(1)
+    log_prob = np.log(rng.dirichlet(np.ones(4), size=50))
+    utterance = np.concatenate([np.arange(10), rng.integers(10, size=40)])
+    order = rng.permutation(50)
+    assert utterance_scores(log_prob[order], utterance[order], 10, how) == pytest.approx(
+        utterance_scores(log_prob, utterance, 10, how)
+    )
+
+
+def test_mean_log_probability_and_mean_probability_are_means():
+    log_prob = np.log([[0.9, 0.1], [0.5, 0.5], [0.2, 0.8]])
+    utterance = np.array([0, 0, 1])
+    logs = utterance_scores(log_prob, utterance, 2)
+    assert logs == pytest.approx(np.array([log_prob[:2].mean(0), log_prob[2]]))
+    means = utterance_scores(log_prob, utterance, 2, "probability")
+    assert np.exp(means) == pytest.approx(np.array([[0.7, 0.3], [0.2, 0.8]]))
+
+
+def test_a_tie_of_votes_goes_to_the_surer_segment_and_a_majority_is_never_overruled():
+    sure, unsure = np.log([[0.999999, 0.000001], [0.49, 0.51]])
+    tie = utterance_scores(np.array([sure, unsure]), np.zeros(2, int), 1, "vote")
+    majority = utterance_scores(np.array([sure, unsure, unsure]), np.zeros(3, int), 1, "vote")
+    assert (tie.argmax(), majority.argmax()) == (0, 1)
+
+
+def test_probabilities_sum_to_one_even_of_very_small_scores():
+    assert probabilities(np.array([[-1000.0, -1001.0]])).sum() == pytest.approx(1.0)
+
+
+def test_reliability_is_scikit_learns_calibration_curve():
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.01, 1.0, size=2000)
+    right = rng.random(2000) < confidence**2
+    ours = reliability(confidence, right, bins=10)
+    accuracy, mean_confidence = calibration_curve(right, confidence, n_bins=10)
+    assert ours.accuracy == pytest.approx(accuracy)
+    assert ours.confidence == pytest.approx(mean_confidence)
+
+
+def test_a_calibrated_model_has_a_smaller_error_than_an_overconfident_one():
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.25, 1.0, size=20_000)
+    right = rng.random(20_000) < confidence
+    assert reliability(confidence, right).ece < 0.02
+    assert reliability(np.sqrt(confidence), right).ece > 0.08
