@@ -46,7 +46,9 @@ def settings(command: Command) -> Command:
         click.option(
             "--config", type=click.Path(path_type=Path, dir_okay=False), help="TOML file of settings over the preset."
         ),
-        click.option("--preset", help="Named settings: paper, reference, scratch, demo.  [default: what suits the corpus]"),
+        click.option(
+            "--preset", help="Named settings: paper, reference, scratch, demo.  [default: what suits the corpus]"
+        ),
     ):
         command = option(command)
     return command

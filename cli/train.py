@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 @click.option("--corpus", help="Which corpus.  [default: the one that has features]")
 @click.option("--protocol", default="speaker", show_default=True, help="What is left out: speaker, session, …")
 @click.option("--selection", type=click.Choice(["validation", "test"]), help="Rows that choose the epoch.")
-@click.option("--ablation", default="full", show_default=True, help="Row of the ablation table, a list of them, or all.")
+@click.option(
+    "--ablation", default="full", show_default=True, help="Row of the ablation table, a list of them, or all."
+)
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Seeds from 0 on, a run each.")
 @click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, mps, cpu; auto takes what is there.")
 @click.option("--jobs", type=click.IntRange(1), help="Folds at a time.  [default: one a core on the CPU, one on a GPU]")

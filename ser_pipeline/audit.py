@@ -16,7 +16,7 @@ from ser_pipeline.leaks import SEVERITIES, Finding, count_classes, leaks, ordere
 from ser_pipeline.protocols import natural
 from ser_pipeline.sound import Sound, listen
 
-__all__ = ["Finding", "audit", "leaks", "to_json"]
+__all__ = ["Finding", "audit", "count_classes", "leaks", "ordered", "to_json"]
 
 TOLERANCE = 0.01  # share of the published count from which on a difference is an error
 CLIPPED = 0.001  # share of an utterance's samples
@@ -39,7 +39,7 @@ def audit(
     Args:
         utterances: with a class as their emotion.
         folder: what their files are relative to.
-        corpus: whose published counts hold for these utterances; None where only a part of it was read.
+        corpus: whose published counts hold for these utterances; None where other classes were chosen.
         folds: whose leaks are looked for.
         jobs: threads that decode; all cores where None.
         progress: called with how many utterances are decoded, and of how many.
@@ -79,7 +79,9 @@ def _contents(utterances: Sequence[Utterance]) -> Iterator[Finding]:
 
 
 def _counts(utterances: Sequence[Utterance], corpus: Corpus) -> Iterator[Finding]:
-    """Against the published counts, of classes and of sessions and speakers."""
+    """Against the published counts, of classes and of sessions and speakers; not where a subset was read."""
+    if any(name != corpus.subset and all(map(keeps, utterances)) for name, keeps in corpus.subsets.items()):
+        return
     found: Counter[str] = Counter()
     for utterance in utterances:
         found.update({utterance.emotion, utterance.session, utterance.speaker})

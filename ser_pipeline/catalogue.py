@@ -49,7 +49,9 @@ def find(cache: Path, corpus: str | None) -> Source:
     for source in there:
         if corpus in (None, source.corpus):
             return source
-    raise PipelineError(f"no features of '{corpus}' in {cache} (there are {names}): ser-pipeline features {corpus} ROOT")
+    raise PipelineError(
+        f"no features of '{corpus}' in {cache} (there are {names}): ser-pipeline features {corpus} ROOT"
+    )
 
 
 def _read(file: Path) -> Source:

@@ -190,7 +190,9 @@ def merge(config: T, changes: Mapping[str, Any], prefix: str = "") -> T:
         current = getattr(config, key)
         if is_dataclass(current) and not isinstance(current, type):
             if not isinstance(value, Mapping):
-                raise PipelineError(f"setting '{name}' is a table; set one of its keys, such as '{name}.{_first(current)}'")
+                raise PipelineError(
+                    f"setting '{name}' is a table; set one of its keys, such as '{name}.{_first(current)}'"
+                )
             values[key] = merge(current, value, f"{name}.")
         else:
             values[key] = _convert(name, hints[key], value)
@@ -254,10 +256,9 @@ def _convert(name: str, wanted: Any, value: Any) -> Any:
 
 
 def _unknown(name: str, key: str, valid: list[str]) -> str:
-    close = difflib.get_close_matches(key, valid, n=1)
-    return f"unknown setting '{name}'; did you mean '{close[0]}'? " * bool(close) + (
-        f"valid: {', '.join(valid)}" if close else f"unknown setting '{name}'; valid: {', '.join(valid)}"
-    )
+    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.4)
+    guess = f"did you mean '{close[0]}'? " if close else ""
+    return f"unknown setting '{name}'; {guess}valid: {', '.join(valid)}"
 
 
 def _first(table: Any) -> str:

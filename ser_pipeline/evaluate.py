@@ -47,7 +47,9 @@ class Scores:
 Change = Callable[[Batch], Batch]
 
 
-def score(model: nn.Module, batches: Iterable[Batch], autocast: Callable[[], Any], change: Change | None = None) -> Scores:
+def score(
+    model: nn.Module, batches: Iterable[Batch], autocast: Callable[[], Any], change: Change | None = None
+) -> Scores:
     """The model's output over `batches`, in evaluation mode; `change` alters a batch before the model sees it."""
     model.eval()
     parts: dict[str, list[torch.Tensor]] = {"log_prob": [], "w2e": [], "fused": [], "attention": []}

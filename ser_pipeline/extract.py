@@ -104,6 +104,17 @@ def store_entry(folder: Path, name: str, config: Config) -> Entry:
 def write_job(job: Job) -> int:
     """Write the shard of `job` in every store that misses it; returns its number of utterances."""
     die_with_parent()
+    with threadpool_limits(1):  # the last digit of a product depends on its threads, and small ones only lose by them
+        parts = _parts(job)
+    for name, folder in job.stores.items():
+        kept = {"audio": asdict(job.audio), "version": FEATURES[name].version, **_plain(job.settings[name])}
+        file = folder / _file(job.number)
+        shards.write_shard(file, name, kept, list(job.keys), parts[name], extremes=FEATURES[name].extremes)
+    return len(job.utterances)
+
+
+def _parts(job: Job) -> dict[str, list[Any]]:
+    """The rows of every utterance of `job`, a list a feature; each file is read once at most."""
     parts: dict[str, list[Any]] = {name: [] for name in job.stores}
     opened: dict[Path, shards.Shard] = {}
     for utterance, key, samples in zip(job.utterances, job.keys, job.samples, strict=True):
@@ -116,11 +127,7 @@ def write_job(job: Job) -> int:
             signal = _signal(job, utterance, key, samples)
             for name in wanted:
                 parts[name][-1] = FEATURES[name].rows(signal, job.audio, job.settings[name])
-    for name, folder in job.stores.items():
-        kept = {"audio": asdict(job.audio), "version": FEATURES[name].version, **_plain(job.settings[name])}
-        file = folder / _file(job.number)
-        shards.write_shard(file, name, kept, list(job.keys), parts[name], extremes=FEATURES[name].extremes)
-    return len(job.utterances)
+    return parts
 
 
 def _jobs(data: Manifest, root: Path, config: Config, stores: Mapping[str, Entry], cache: Path) -> list[Job]:
@@ -163,8 +170,7 @@ def _run(jobs: list[Job], processes: int, progress: Progress, total: int) -> Non
     progress(done, total)
     processes = min(processes, len(jobs))
     try:
-        # Products of matrices this small only lose time when they are shared out among threads.
-        with threadpool_limits(1), Parallel(processes, return_as="generator_unordered", batch_size=1) as parallel:
+        with Parallel(processes, return_as="generator_unordered", batch_size=1) as parallel:
             for count in parallel(delayed(write_job)(job) for job in jobs):
                 done += count
                 progress(done, total)

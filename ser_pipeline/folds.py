@@ -21,7 +21,7 @@ from ser_pipeline.corpora.classes import shared_classes
 from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.protocols import PROTOCOLS as PROTOCOLS
-from ser_pipeline.protocols import SHARED, Columns, Split, find_protocol, natural
+from ser_pipeline.protocols import SHARED, Columns, Split, find_protocol
 
 if TYPE_CHECKING:
     from ser_pipeline.manifest import Manifest
@@ -47,7 +47,7 @@ class Fold:
     def proven(
         cls,
         name: str,
-        utterances: Sequence[Utterance],
+        columns: Columns,
         parts: Mapping[str, Iterable[int] | Rows],
         selection: str = "validation",
     ) -> Fold:
@@ -55,7 +55,7 @@ class Fold:
 
         Args:
             name: a name that a folder can have.
-            utterances: what the rows count.
+            columns: of the utterances that the rows count.
             parts: rows of each of `PARTS`.
             selection: with "test", the validation rows are the test rows, by request.
 
@@ -68,19 +68,19 @@ class Fold:
             if not len(getattr(fold, part)):
                 raise PipelineError(f"fold {name} has no {part} utterances; choose another --protocol")
         apart = ("id",) if name == SHARED else ("id", "speaker")
-        _require_apart(fold, utterances, "train", "test", apart)
+        _require_apart(fold, columns, "train", "test", apart)
         if selection == "test":
             if not np.array_equal(fold.validation, fold.test):
                 raise PipelineError(f"fold {name} is selected on test, but validates on other utterances")
             return fold
-        _require_apart(fold, utterances, "validation", "test", apart)
-        _require_apart(fold, utterances, "train", "validation", ("id",) if name == SHARED else ("id", "dialogue"))
+        _require_apart(fold, columns, "validation", "test", apart)
+        _require_apart(fold, columns, "train", "validation", ("id",) if name == SHARED else ("id", "dialogue"))
         return fold
 
 
-def _require_apart(fold: Fold, utterances: Sequence[Utterance], one: str, other: str, columns: tuple[str, ...]) -> None:
-    for column in columns:
-        shared = shared_values(utterances, getattr(fold, one), getattr(fold, other), column)
+def _require_apart(fold: Fold, columns: Columns, one: str, other: str, names: tuple[str, ...]) -> None:
+    for column in names:
+        shared = columns.shared(column, getattr(fold, one), getattr(fold, other))
         if shared:
             more = f" (and {len(shared) - 1} more)" if len(shared) > 1 else ""
             mend = f"--protocol {SHARED} takes it as it is" if fold.name == "official" else "choose another --protocol"
@@ -88,12 +88,6 @@ def _require_apart(fold: Fold, utterances: Sequence[Utterance], one: str, other:
                 f"fold {fold.name} leaks: {column} {shared[0]}{more} is in {one} and in {other}; "
                 f"mend the corpus's columns, or {mend}"
             )
-
-
-def shared_values(utterances: Sequence[Utterance], one: Rows, other: Rows, column: str) -> list[str]:
-    """Values of `column`, not empty, that occur in rows `one` and in rows `other`; sorted."""
-    here, there = ({getattr(utterances[row], column) for row in rows.tolist()} for rows in (one, other))
-    return sorted((here & there) - {""}, key=natural)
 
 
 def make_folds(manifest: Manifest, protocol: str, selection: str = "validation") -> tuple[Fold, ...]:
@@ -123,7 +117,7 @@ def _fold(columns: Columns, split: Split, selection: str) -> Fold:
     validation = split.test if selection == "test" else split.validation(columns)
     masks = {"train": split.pool & ~validation, "validation": validation, "test": split.test}
     parts = {part: np.flatnonzero(mask) for part, mask in masks.items()}
-    return Fold.proven(split.name, columns.utterances, parts, selection)
+    return Fold.proven(split.name, columns, parts, selection)
 
 
 def folds_json(
@@ -147,13 +141,14 @@ def read_folds(file: Path, utterances: Sequence[Utterance], proven: bool = True)
         PipelineError: not such a file, an id that the corpus does not have, an id or a name twice, or a leak.
     """
     named, protocol, selection = _parse(file)
+    columns = Columns(tuple(utterances))
     row = {utterance.id: number for number, utterance in enumerate(utterances)}
     folds = []
     for name, parts in named.items():
         _require_known(file, name, parts, row)
         rows = {part: [row[known] for known in ids] for part, ids in parts.items()}
         if proven:
-            folds.append(Fold.proven(name, utterances, rows, selection))
+            folds.append(Fold.proven(name, columns, rows, selection))
         else:
             folds.append(Fold(name, *(np.array(sorted(rows[part]), np.int64) for part in PARTS)))
     return tuple(folds), protocol, selection

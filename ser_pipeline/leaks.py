@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ser_pipeline.corpora.corpus import Utterance
-from ser_pipeline.folds import Fold, shared_values
-from ser_pipeline.protocols import SHARED
+from ser_pipeline.folds import Fold
+from ser_pipeline.protocols import SHARED, Columns, natural
 
 if TYPE_CHECKING:
     from ser_pipeline.manifest import Manifest
@@ -38,15 +38,16 @@ def leaks(data: Manifest | Sequence[Utterance], folds: Sequence[Fold] = ()) -> l
     asked for by name.
     """
     utterances = tuple(data) if isinstance(data, Sequence) else data.utterances
+    columns = Columns(utterances)
     keys = () if isinstance(data, Sequence) else data.keys
     return ordered(
         [
             *_speaker_from_dialogue(utterances),
-            *_shared(utterances, folds, "speaker", ("train", "validation"), "test"),
-            *_shared(utterances, folds, "dialogue", ("train",), "validation"),
-            *_shared(utterances, folds, "dialogue", ("train",), "test"),
-            *_scripts(utterances, folds),
-            *_classes(utterances, folds),
+            *_shared(columns, folds, "speaker", ("train", "validation"), "test"),
+            *_shared(columns, folds, "dialogue", ("train",), "validation"),
+            *_shared(columns, folds, "dialogue", ("train",), "test"),
+            *_scripts(columns, folds),
+            *_classes(columns, folds),
             *_selection(folds),
             *same_audio(utterances, keys, folds),
         ]
@@ -125,7 +126,7 @@ SHARING = {
 
 
 def _shared(
-    utterances: Sequence[Utterance], folds: Sequence[Fold], column: str, parts: Sequence[str], other: str
+    columns: Columns, folds: Sequence[Fold], column: str, parts: Sequence[str], other: str
 ) -> Iterator[Finding]:
     name, severity, cost = SHARING[column, other]
     for fold in folds:
@@ -133,45 +134,51 @@ def _shared(
         for part in parts:
             if chosen_on_test and "validation" in (part, other):
                 continue
-            shared = shared_values(utterances, getattr(fold, part), getattr(fold, other), column)
+            shared = columns.shared(column, getattr(fold, part), getattr(fold, other))
             if shared:
-                rows = {row for row in getattr(fold, other).tolist() if getattr(utterances[row], column) in shared}
+                names, codes = columns.codes(column)
+                rows = [row for row in getattr(fold, other).tolist() if names[codes[row]] in shared]
                 yield Finding(
                     "warning" if fold.name == SHARED else severity,
                     name,
                     f"fold {fold.name}: {_few(column, shared)} in {part} and in {other}",
                     cost,
-                    tuple(utterances[row].id for row in sorted(rows)),
+                    tuple(columns.utterances[row].id for row in rows),
                 )
 
 
 def _few(what: str, names: Sequence[str], most: int = 3) -> str:
-    plural = "s" if len(names) > 1 else ""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{len(names)} {what}{plural} ({', '.join(names[:most])}{more})"
+    return f"{len(names)} {what}{'s' if len(names) > 1 else ''} ({_some(names, most)})"
 
 
-def _scripts(utterances: Sequence[Utterance], folds: Sequence[Fold]) -> Iterator[Finding]:
-    shared = [shared_values(utterances, fold.train, fold.test, "script") for fold in folds]
-    with_shared = [scripts for scripts in shared if scripts]
-    if with_shared:
-        every = set(with_shared[0]).intersection(*with_shared)
-        same = f", {_few('text', sorted(every))} in all of them" if len(with_shared) > 1 and every else ""
-        known = {utterance.script for utterance in utterances} - {""}
-        union = set().union(*with_shared)
+def _some(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _scripts(columns: Columns, folds: Sequence[Fold]) -> Iterator[Finding]:
+    shared = [columns.shared("script", fold.train, fold.test) for fold in folds]
+    several = [scripts for scripts in shared if scripts]
+    if several:
+        every = sorted(set(several[0]).intersection(*several), key=natural)
+        union = set().union(*several)
+        what = "sentences or scripts"
+        if len(every) == len(union):
+            text = f"the same {len(every)} {what} ({_some(every)}) are in train and in test of {len(several)}"
+        else:
+            known = len(columns.codes("script")[0])
+            text = f"{len(union)} of {known} {what} are in train and in test, in {len(several)}"
         yield Finding(
             "note",
             "text-dependent",
-            f"train and test share sentences or scripts in {len(with_shared)} of {len(folds)} folds "
-            f"({len(union)} of the {len(known)} there are){same}",
+            f"{text} of {len(folds)} folds",
             "results hold for known texts; a new text may be harder",
         )
 
 
-def _classes(utterances: Sequence[Utterance], folds: Sequence[Fold]) -> Iterator[Finding]:
-    labels = {utterance.emotion for utterance in utterances}
+def _classes(columns: Columns, folds: Sequence[Fold]) -> Iterator[Finding]:
+    labels, codes = columns.codes("emotion")
     for fold in folds:
-        untrained = sorted(labels - {utterances[row].emotion for row in fold.train.tolist()})
+        untrained = [label for code, label in enumerate(labels) if code not in codes[fold.train]]
         if untrained:
             yield Finding(
                 "error",
@@ -203,9 +210,10 @@ def same_audio(utterances: Sequence[Utterance], keys: Sequence[str], folds: Sequ
     for rows in groups.values():
         if len(rows) > 1:
             kinds[_kind(utterances, rows, side)].append(rows)
+    by_request = bool(folds) and all(fold.name == SHARED for fold in folds)
     for name, severity, cost in SAME:
         if kinds[name]:
-            yield _copies(utterances, name, severity, cost, kinds[name])
+            yield _copies(utterances, name, "warning" if by_request else severity, cost, kinds[name])
 
 
 SAME = (

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,28 +33,21 @@ class Columns:
     """The columns of U utterances as whole numbers, each counting the column's values in natural order."""
 
     utterances: tuple[Utterance, ...]
+    known: dict[str, tuple[tuple[str, ...], Codes]] = field(default_factory=dict, repr=False)
 
     def codes(self, column: str) -> tuple[tuple[str, ...], Codes]:
         """The values of `column`, and which of them each utterance has: (U,), -1 where it is empty."""
-        values = [getattr(utterance, column) for utterance in self.utterances]
-        names = tuple(sorted(set(values) - {""}, key=natural))
-        place = {name: code for code, name in enumerate(names)} | {"": -1}
-        return names, np.array([place[value] for value in values], np.int64)
+        if column not in self.known:
+            values = [getattr(utterance, column) for utterance in self.utterances]
+            names = tuple(sorted(set(values) - {""}, key=natural))
+            place = {name: code for code, name in enumerate(names)} | {"": -1}
+            self.known[column] = names, np.array([place[value] for value in values], np.int64)
+        return self.known[column]
 
-    @cached_property
-    def speaker(self) -> tuple[tuple[str, ...], Codes]:
-        """Speakers and their codes."""
-        return self.codes("speaker")
-
-    @cached_property
-    def session(self) -> tuple[tuple[str, ...], Codes]:
-        """Sessions and their codes."""
-        return self.codes("session")
-
-    @cached_property
-    def dialogue(self) -> tuple[tuple[str, ...], Codes]:
-        """Dialogues and their codes."""
-        return self.codes("dialogue")
+    def shared(self, column: str, one: Codes, other: Codes) -> list[str]:
+        """Values of `column`, not empty, that occur in rows `one` and in rows `other`; in natural order."""
+        names, codes = self.codes(column)
+        return [names[code] for code in np.intersect1d(codes[one], codes[other]).tolist() if code >= 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +69,7 @@ class Split:
         Raises:
             PipelineError: no choice will do.
         """
-        _, dialogue = columns.dialogue
+        _, dialogue = columns.codes("dialogue")
         for choice in self.choices:
             rows = choice()
             train = self.pool & ~rows
@@ -88,9 +81,9 @@ class Split:
 
 def by_speaker(columns: Columns, count: int = 0) -> list[Split]:
     """Leave one speaker out; the session partner validates, else the next speaker."""
-    names, speaker = columns.speaker
+    names, speaker = columns.codes("speaker")
     _require_several(columns, "speaker", names)
-    _, session = columns.session
+    _, session = columns.codes("session")
     splits = []
     for code, name in enumerate(_folder_names(names)):
         test = speaker == code
@@ -102,7 +95,7 @@ def by_speaker(columns: Columns, count: int = 0) -> list[Split]:
 
 def by_session(columns: Columns, count: int = 0) -> list[Split]:
     """Leave one session out; a tenth of the other sessions' dialogues validates, else whole speakers."""
-    names, session = columns.session
+    names, session = columns.codes("session")
     _require_several(columns, "session", names)
     splits = []
     for code, name in enumerate(_folder_names(names)):
@@ -151,10 +144,10 @@ def cross(columns: Columns, count: int = 0) -> list[Split]:
 
 def _groups(columns: Columns, count: int) -> Codes:
     """Which group each utterance is in: whole sessions together where there are enough, else whole speakers."""
-    names, unit = columns.session
+    names, unit = columns.codes("session")
     pairs = {(utterance.speaker, utterance.session) for utterance in columns.utterances}
-    if len(names) < count or (unit < 0).any() or len(pairs) > len(columns.speaker[0]):
-        names, unit = columns.speaker
+    if len(names) < count or (unit < 0).any() or len(pairs) > len(columns.codes("speaker")[0]):
+        names, unit = columns.codes("speaker")
     if len(names) < count:
         raise PipelineError(f"group-{count} needs {count} speakers, there are {len(names)}; choose a smaller number")
     sizes = np.bincount(unit, minlength=len(names))
@@ -186,7 +179,7 @@ def _tenth(columns: Columns, pool: Mask, unit: str) -> Mask:
     there = np.flatnonzero(sizes)
     if len(there) < 2:
         return np.zeros(len(columns.utterances), np.bool_)
-    strata = (columns.codes("emotion")[1], columns.session[1])
+    strata = (columns.codes("emotion")[1], columns.codes("session")[1])
     draws = (np.isin(code, _draw(names, sizes, there, salt)) & pool for salt in range(DRAWS))
     return min(draws, key=lambda mask: _distance(mask, pool, strata))
 

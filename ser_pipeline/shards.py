@@ -89,9 +89,10 @@ def write_shard(
     if extremes:
         tables["minimum"] = np.stack([part.min(axis=(0, 2)) for part in parts])
         tables["maximum"] = np.stack([part.max(axis=(0, 2)) for part in parts])
-    with writing(file) as temporary, h5py.File(
-        temporary, "w", alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT
-    ) as shard:
+    with (
+        writing(file) as temporary,
+        h5py.File(temporary, "w", alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT) as shard,
+    ):
         shard.attrs["format"] = FORMAT
         shard.attrs["feature"] = feature
         shard.attrs["settings"] = json.dumps(settings, sort_keys=True)

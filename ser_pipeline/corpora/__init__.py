@@ -132,7 +132,7 @@ def _subset(corpus: Corpus, utterances: list[Utterance], subset: str) -> list[Ut
     if name == "all":
         return utterances
     if name not in corpus.subsets:
-        raise PipelineError(f"{corpus.title} has no subset '{name}'; there are {', '.join(('all', *corpus.subsets))}")
+        raise PipelineError(f"{corpus.title} has no subset '{name}'; choose {', '.join(('all', *corpus.subsets))}")
     kept = [utterance for utterance in utterances if corpus.subsets[name](utterance)]
     if not kept:
         raise PipelineError(f"no utterance here belongs to the subset '{name}'; choose another with --subset")

@@ -51,9 +51,12 @@ def line_of(root: Path, utterance: Utterance) -> int:
     return next(line for line, other in _numbered(root) if other.file == utterance.file and other.id == utterance.id)
 
 
-def write(utterances: Iterable[Utterance]) -> str:
-    """The CSV table of `utterances`, with the columns that are not empty in all of them."""
-    rows = [{name: _text(getattr(utterance, name)) for name in COLUMNS} for utterance in utterances]
+def write(utterances: Iterable[Utterance], prefix: str = "") -> str:
+    """The CSV table of `utterances`, `prefix` before their files, without columns that are empty in all of them."""
+    rows = [
+        {name: _text(getattr(utterance, name)) for name in COLUMNS} | {"file": prefix + utterance.file}
+        for utterance in utterances
+    ]
     used = [name for name in ("file", *COLUMNS) if name in REQUIRED or any(row[name] for row in rows)]
     out = io.StringIO()
     writer = csv.DictWriter(out, list(dict.fromkeys(used)), extrasaction="ignore", lineterminator="\n")

@@ -15,7 +15,7 @@ import numpy as np
 from ser_pipeline.entry import versions
 from ser_pipeline.metrics import METRICS, SCORES
 from ser_pipeline.report import overview, words
-from ser_pipeline.report.compare import Comparison, Gap, Row, Versus
+from ser_pipeline.report.compare import Comparison, Gap, Row
 from ser_pipeline.report.evaluation import WORST, Experiment, Report
 from ser_pipeline.report.groups import Group
 from ser_pipeline.report.tables import MINUS, Table
@@ -143,7 +143,7 @@ def _row(row: Row, experiment: Experiment) -> dict[str, Any]:
         "folds_wanted": row.wanted,
         "whole": row.whole,
         "published": row.published,
-        "versus_full": _versus(row.versus) if row.versus else None,
+        "versus_full": row.versus,
         "result": result,
     }
 
@@ -157,10 +157,6 @@ def _model(group: Group) -> dict[str, Any]:
         "co_attention": group.co_attention,
         "seeds": group.seeds,
     }
-
-
-def _versus(versus: Versus) -> dict[str, Any]:
-    return {name: value for name, value in vars(versus).items()}
 
 
 def _gap(gap: Gap) -> dict[str, Any]:

@@ -119,6 +119,16 @@ class FoldResult:
         """Arrays of segments.npz: those of `names` that it has, or all; an unreadable file is a `PipelineError`."""
         return _arrays(self.path / "segments.npz", names)
 
+    def examples(self) -> dict[str, NDArray[Any]]:
+        """Arrays of examples.npz: `spectrogram` uint8 (N, bins, frames), `attention` (N, T), `utterance` (N,)."""
+        stored = _arrays(self.path / "examples.npz", ())
+        shapes = [stored[name].shape for name in ("spectrogram", "attention", "utterance") if name in stored]
+        if [len(shape) for shape in shapes] != [3, 2, 1] or len({shape[0] for shape in shapes}) > 1:
+            raise PipelineError(f"{self.path.name}/examples.npz has not what it should hold")
+        if not (stored["utterance"] < len(self.rows)).all():
+            raise PipelineError(f"{self.path.name}/examples.npz names utterances that its fold has not")
+        return stored
+
     def history(self) -> list[dict[str, float]]:
         """The epochs in order; lines that cannot be read are left out."""
         lines = (_line(text) for text in _text(self.path / "history.jsonl").splitlines())

@@ -1,0 +1,132 @@
+"""`ser-pipeline audit`: what is wrong with a corpus or its folds, and what it costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ser_pipeline.errors import PipelineError
+
+from . import options
+from .columns import aligned, wrapped
+from .terminal import bar, start_log
+
+if TYPE_CHECKING:
+    from ser_pipeline.audit import Finding
+    from ser_pipeline.corpora.corpus import Utterance
+    from ser_pipeline.folds import Fold
+
+MOST_SPEAKERS = 40
+"""The table of classes a speaker is printed up to here."""
+
+
+@click.command()
+@click.argument("corpus", required=False)
+@click.argument("root", required=False, type=click.Path(path_type=Path))
+@click.option("--protocol", help="Whose folds are looked at.  [default: official where there is one, else speaker]")
+@click.option("--folds", "file", type=click.Path(path_type=Path), help="Look at the folds of this file instead.")
+@click.option("--classes", metavar="LIST", help="Classes and merges, such as neutral=neu,happy=hap+exc.")
+@click.option("--subset", default="", help="Part of the corpus, such as improvised.")
+@click.option("--jobs", type=click.IntRange(1), help="Threads that decode.  [default: one a core]")
+@click.option("--json", "as_json", is_flag=True, help="Findings as JSON, with every row.")
+@options.cache
+@options.quiet
+def audit(
+    corpus: str | None,
+    root: Path | None,
+    protocol: str | None,
+    file: Path | None,
+    classes: str | None,
+    subset: str,
+    jobs: int | None,
+    as_json: bool,
+    cache: Path,
+    quiet: bool,
+) -> None:
+    """Audit CORPUS in ROOT, or a corpus that has features: counts, speakers, audio, copies and leaks.
+
+    Exit status 1 where an error stands.
+
+    \b
+    Examples:
+      ser-pipeline audit emodb ~/corpora/emodb
+      ser-pipeline audit iemocap ~/IEMOCAP_full_release --protocol session
+      ser-pipeline audit table my.csv --folds folds.json
+    """
+    start_log(quiet)
+    from ser_pipeline import audit as auditing
+
+    from .reading import labels
+
+    opened = labels(corpus, root, classes, subset, cache)
+    folds, unmade = _folds(opened.utterances, protocol, file)
+    with bar("listening", "utterances", quiet) as progress:
+        findings = auditing.audit(
+            opened.utterances, opened.folder, corpus=opened.published, folds=folds, jobs=jobs, progress=progress
+        )
+    findings = auditing.ordered([*findings, *unmade])
+    if as_json:
+        click.echo(json.dumps(auditing.to_json(findings, opened.utterances), indent=1, ensure_ascii=False))
+    else:
+        click.echo(f"{opened.title} in {opened.folder}\n")
+        for line in (*_table(findings), "", *_speakers(opened.utterances), _total(findings)):
+            click.echo(line)
+    if any(finding.severity == "error" for finding in findings):
+        raise click.exceptions.Exit(1)
+
+
+def _folds(
+    utterances: Sequence[Utterance], protocol: str | None, file: Path | None
+) -> tuple[Sequence[Fold], list[Finding]]:
+    """The folds to look at, and a finding where there are none: an error if they were asked for by name."""
+    from ser_pipeline.audit import Finding
+    from ser_pipeline.folds import folds_of, read_folds
+    from ser_pipeline.protocols import find_protocol
+
+    if file is not None:
+        return read_folds(file, utterances, proven=False)[0], []
+    find_protocol(protocol or "speaker")
+    parts = {utterance.split for utterance in utterances}
+    name = protocol or ("official" if {"train", "test"} <= parts else "speaker")
+    try:
+        return folds_of(utterances, name), []
+    except PipelineError as error:
+        severity = "error" if protocol else "warning"
+        return (), [Finding(severity, "protocol", str(error), f"--protocol {name} cannot be used")]
+
+
+def _table(findings: Sequence[Finding]) -> Iterator[str]:
+    width = max(len(finding.name) for finding in findings) + 2
+    indent = 9 + width
+    for finding in findings:
+        yield f"{finding.severity:9}{finding.name:{width}}{wrapped(finding.message, indent)}"
+        if finding.cost:
+            yield " " * indent + wrapped(f"cost: {finding.cost}", indent)
+        if finding.rows and finding.severity != "note":
+            more = f" and {len(finding.rows) - 3} more" if len(finding.rows) > 3 else ""
+            yield " " * indent + wrapped(f"rows: {', '.join(finding.rows[:3])}{more}", indent)
+
+
+def _speakers(utterances: Sequence[Utterance]) -> Iterator[str]:
+    from ser_pipeline.audit import count_classes
+    from ser_pipeline.protocols import natural
+
+    counts = count_classes(utterances)
+    if len(counts) > MOST_SPEAKERS:
+        return
+    labels = sorted({utterance.emotion for utterance in utterances})
+    rows = [("speaker", *labels, "all")]
+    for speaker in sorted(counts, key=natural):
+        each = [counts[speaker][label] for label in labels]
+        rows.append((speaker, *map(str, each), str(sum(each))))
+    yield from aligned(rows, right=range(1, len(labels) + 2))
+    yield ""
+
+
+def _total(findings: Sequence[Finding]) -> str:
+    numbers = {name: sum(finding.severity == name for finding in findings) for name in ("error", "warning", "note")}
+    return ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in numbers.items())

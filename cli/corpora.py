@@ -1,0 +1,89 @@
+"""`ser-pipeline corpora`: which corpora can be read, and a table of one's own from any of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from ser_pipeline.corpora import CORPORA, audio_folder, find_corpus, read_corpus, table
+from ser_pipeline.corpora.classes import parse_classes
+from ser_pipeline.corpora.corpus import Corpus
+
+from .columns import aligned, wrapped
+
+HEADER = ("corpus", "title", "utterances", "classes", "licence")
+
+LABEL = 11
+"""Width of the left column of one corpus's description."""
+
+
+@click.command()
+@click.argument("name", metavar="[CORPUS]", required=False)
+@click.argument("root", required=False, type=click.Path(path_type=Path))
+@click.option("--init", is_flag=True, help="Print a table of CORPUS in ROOT, to be read as the corpus `table`.")
+@click.option("--classes", metavar="LIST", help="Classes and merges, such as neutral=neu,happy=hap+exc.")
+@click.option("--subset", default="", help="Part of the corpus, such as improvised; all for everything.")
+def corpora(name: str | None, root: Path | None, init: bool, classes: str | None, subset: str) -> None:
+    """List the corpora, describe CORPUS, or write a table of one.
+
+    The paths in a table are relative to the folder where the command runs, so that is where the table belongs.
+
+    \b
+    Examples:
+      ser-pipeline corpora
+      ser-pipeline corpora iemocap
+      ser-pipeline corpora --init emodb ~/corpora/emodb > my.csv
+    """
+    if init:
+        if name is None or root is None:
+            raise click.UsageError("--init needs CORPUS and ROOT: ser-pipeline corpora --init emodb ~/corpora/emodb")
+        click.echo(_table(name, root, classes, subset), nl=False)
+    elif name is not None:
+        for line in _describe(find_corpus(name)):
+            click.echo(line)
+    else:
+        for line in aligned([HEADER, *map(_row, CORPORA.values())], right=[2, 3]):
+            click.echo(line)
+        click.echo("\nser-pipeline corpora CORPUS says what its folder holds and where it can be had.")
+
+
+def _row(corpus: Corpus) -> tuple[str, ...]:
+    utterances = str(sum(corpus.expected.values())) if corpus.expected else "-"
+    return corpus.name, corpus.title, utterances, str(len(corpus.classes) or "-"), corpus.licence
+
+
+def _describe(corpus: Corpus) -> Iterator[str]:
+    merged = [name if labels == (name,) else f"{name} ({'+'.join(labels)})" for name, labels in corpus.classes.items()]
+    counts = [f"{name} {count}" for name, count in corpus.expected.items()]
+    parts = [f"{name} {count}" for name, count in corpus.parts.items()]
+    lines = {
+        "title": corpus.title,
+        "folder": corpus.layout,
+        "classes": ", ".join(merged) or "every label in the table",
+        "published": ", ".join(counts + parts),
+        "subsets": ", ".join(_subsets(corpus)),
+        "source": corpus.source,
+        "licence": corpus.licence,
+        "preset": corpus.preset,
+    }
+    for label, text in lines.items():
+        if text:
+            yield f"{label:{LABEL}}{wrapped(text, LABEL)}"
+    yield ""
+    yield (sys.modules[corpus.read.__module__].__doc__ or "").strip()
+
+
+def _subsets(corpus: Corpus) -> Iterator[str]:
+    for name in ("all", *corpus.subsets) if corpus.subsets else ():
+        yield f"{name} (read by default)" if name == (corpus.subset or "all") else name
+
+
+def _table(name: str, root: Path, classes: str | None, subset: str) -> str:
+    utterances = read_corpus(name, root, parse_classes(classes) if classes else None, subset)
+    here = os.path.relpath(audio_folder(root))
+    prefix = "" if here == "." else Path(here).as_posix() + "/"
+    return table.write(utterances, prefix)

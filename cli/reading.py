@@ -1,0 +1,49 @@
+"""A corpus's labels for the commands that need no features: from its folder, or from what `features` kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ser_pipeline import catalogue
+from ser_pipeline.corpora import CORPORA, audio_folder, find_corpus, read_corpus
+from ser_pipeline.corpora.classes import parse_classes
+from ser_pipeline.corpora.corpus import Corpus, Utterance
+from ser_pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from ser_pipeline.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The utterances of a corpus."""
+
+    title: str
+    utterances: Sequence[Utterance]
+    folder: Path  # what their files are relative to
+    published: Corpus | None  # whose counts they should have; None with other classes
+
+
+def labels(corpus: str | None, root: Path | None, classes: str | None, subset: str, cache: Path) -> Labels:
+    """The utterances of `corpus` in `root`, or, where None, those that have features in `cache`."""
+    if root is not None and corpus is not None:
+        row = find_corpus(corpus)
+        chosen = parse_classes(classes) if classes else None
+        found = read_corpus(corpus, root, chosen, subset, check_audio=False)
+        return Labels(row.title, found, audio_folder(root), None if chosen else row)
+    if classes or subset:
+        raise PipelineError("--classes and --subset need the corpus's folder: name CORPUS and ROOT")
+    return _kept(corpus, cache)
+
+
+def _kept(corpus: str | None, cache: Path) -> Labels:
+    from ser_pipeline import manifest
+
+    source = catalogue.find(cache, corpus)
+    data: Manifest = manifest.read(source.folder)
+    row = CORPORA.get(data.corpus)
+    published = row if row and dict(row.classes) == dict(data.classes) else None
+    return Labels(row.title if row else data.corpus, data.utterances, source.root, published)

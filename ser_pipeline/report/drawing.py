@@ -1,0 +1,193 @@
+"""matplotlib in two forms: files for a paper, and SVG that takes its colours and its type from the page.
+
+Every figure is a row of small panels. A file shows them side by side; the page lets them flow, so that they can be
+read on a phone. What is drawn in `INK`, `SOFT` and `RULE` follows the page's light or dark.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ser_pipeline.entry import writing
+
+INK, SOFT, RULE, PAPER = "#1b1f24", "#5b6571", "#d5dae0", "#fdfefe"
+ACCENT = "#0b62a4"
+MARK = "#d55e00"
+
+CLASS_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#8c6d1f", "#7f7f7f")
+"""Told apart with any colour vision. Source: Okabe and Ito, Color Universal Design, 2008; the last two are ours."""
+
+CLASS_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+PAGE_COLOURS = {
+    INK: "var(--ink)",
+    SOFT: "var(--soft)",
+    RULE: "var(--rule)",
+    ACCENT: "var(--accent)",
+    MARK: "var(--mark)",
+}
+
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": SOFT,
+    "axes.titlecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "text.color": INK,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": SOFT,
+    "ytick.labelcolor": SOFT,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ser-pipeline",
+    "image.composite_image": False,
+}
+
+PNG_DPI = 200
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A panel: how to draw it, and what hovering over its marked parts says."""
+
+    draw: Callable[[Axes], None]
+    hints: Mapping[str, str] = field(default_factory=dict)  # gid of an artist -> words
+
+
+@dataclass(frozen=True)
+class Key:
+    """A row of a legend."""
+
+    label: str
+    colour: str
+    marker: str  # of matplotlib, "-" for a line, "--" for a dashed one
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as the page shows it."""
+
+    id: str
+    title: str
+    caption: str
+    alt: str
+    panels: tuple[str, ...]  # SVG elements
+    keys: tuple[Key, ...]
+    width: int  # of a panel, in pixels, at which it is best read
+    files: tuple[str, ...]  # names below `figures/`
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A figure before it is drawn."""
+
+    id: str
+    title: str
+    caption: str
+    alt: str
+    panels: Sequence[Drawn]
+    size: tuple[float, float] = (3.2, 2.7)  # inches of a panel
+    keys: tuple[Key, ...] = ()
+    columns: int = 4  # side by side in a file
+
+
+def render(plan: Plan, folder: Path) -> Picture:
+    """Draw `plan` for the page, and into `folder` as SVG and PNG."""
+    with _style():
+        panels = tuple(_panel(panel, plan, number) for number, panel in enumerate(plan.panels))
+        names = tuple(_save(plan, folder))
+    return Picture(plan.id, plan.title, plan.caption, plan.alt, panels, plan.keys, round(plan.size[0] * 100), names)
+
+
+def clean(svg: str, prefix: str, hints: Mapping[str, str]) -> str:
+    """An SVG file of matplotlib as an element of the page.
+
+    Args:
+        svg: the file's text.
+        prefix: set before every id, so that the page's figures do not meet.
+        hints: gid -> what hovering says.
+    """
+    body = svg[svg.index("<svg") :].strip()
+    body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
+    body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.DOTALL)
+    used = set(re.findall(r"#([\w.-]+)", body))
+    for gid, words in hints.items():
+        body = body.replace(f'<g id="{gid}">', f"<g><title>{escape(words)}</title>")
+    body = re.sub(r' id="([^"]*)"', lambda match: f' id="{prefix}-{match[1]}"' if match[1] in used else "", body)
+    body = re.sub(r'(url\(|href=")#', rf"\1#{prefix}-", body)
+    for colour, variable in PAGE_COLOURS.items():
+        body = body.replace(colour, variable)
+    body = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", body)
+    body = re.sub(r"font: (?:bold|700) ([\d.]+px) [^;\"]*", r"font-weight: 600; font-size: \1", body)
+    head = re.sub(r' (width|height|xmlns:xlink|version)="[^"]*"', "", body[: body.index(">")])
+    return f'{head} aria-hidden="true" focusable="false"{body[body.index(">") :]}'
+
+
+def _panel(panel: Drawn, plan: Plan, number: int) -> str:
+    figure = Figure(figsize=plan.size, layout="constrained")
+    panel.draw(figure.add_subplot())
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    return clean(text.getvalue(), f"{plan.id}-{number}", panel.hints)
+
+
+def _save(plan: Plan, folder: Path) -> Iterator[str]:
+    """Draw the panels side by side, on white, into both kinds of file."""
+    columns = min(plan.columns, len(plan.panels))
+    rows = -(-len(plan.panels) // columns)
+    legend = 0.35 if plan.keys else 0.0
+    figure = Figure(
+        figsize=(plan.size[0] * columns, plan.size[1] * rows + legend), layout="constrained", facecolor="white"
+    )
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for place, ax in enumerate(axes):
+        if place < len(plan.panels):
+            plan.panels[place].draw(ax)
+        else:
+            ax.set_axis_off()
+    if plan.keys:
+        handles = [_handle(key) for key in plan.keys]
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4 * columns))
+    for kind in ("svg", "png"):
+        name = f"{plan.id}.{kind}"
+        with writing(folder / name) as file:
+            metadata = {"Date": None} if kind == "svg" else {"Software": None}
+            figure.savefig(file, format=kind, dpi=PNG_DPI, metadata=metadata)
+        yield name
+
+
+def _handle(key: Key) -> Any:
+    from matplotlib.lines import Line2D
+
+    line = key.marker in ("-", "--")
+    style: dict[str, Any] = {"linestyle": key.marker} if line else {"linestyle": "none", "marker": key.marker}
+    return Line2D([], [], color=key.colour, label=key.label, markersize=5, **style)
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    with matplotlib.rc_context(STYLE):
+        yield

@@ -1,0 +1,161 @@
+"""What the figures show. U utterances, C classes, T frames of the speech encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from ser_pipeline.metrics import Floats, Ints
+from ser_pipeline.report.drawing import ACCENT, CLASS_COLOURS, CLASS_MARKERS, INK, MARK, PAPER, SOFT, Drawn, Key
+from ser_pipeline.report.scores import Calibration
+
+DARK = 0.72
+"""From this share on, a cell is so dark that its number is written in the colour of paper."""
+
+FRAME = 0.01  # seconds: the hop of the spectrogram
+TOP = 4.0  # kHz: the highest bin
+
+
+def confusion(title: str, counts: Ints, labels: Sequence[str]) -> Drawn:
+    """A confusion matrix (C, C), its rows in percent; hovering tells the counts."""
+    rows = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    cells = [(i, j) for i in range(len(labels)) for j in range(len(labels))]
+    hints = {
+        f"cell-{i}-{j}": f"{labels[i]} taken for {labels[j]}: {counts[i, j]:,} of {counts[i].sum():,}" for i, j in cells
+    }
+
+    def draw(ax: Axes) -> None:
+        for i, j in cells:
+            share = float(rows[i, j])
+            patch = Rectangle(
+                (j - 0.48, i - 0.48), 0.96, 0.96, facecolor=ACCENT, alpha=max(share, 0.03), gid=f"cell-{i}-{j}"
+            )
+            ax.add_patch(patch)
+            size = 9 if len(labels) < 6 else 7
+            colour = PAPER if share >= DARK else INK
+            ax.text(j, i, f"{100 * share:.0f}", ha="center", va="center", fontsize=size, color=colour)
+        ax.set(xlim=(-0.5, len(labels) - 0.5), ylim=(len(labels) - 0.5, -0.5), aspect="equal")
+        turn = 35 if max(len(label) for label in labels) * len(labels) > 30 else 0
+        ax.set_xticks(
+            range(len(labels)), labels, rotation=turn, ha="right" if turn else "center", rotation_mode="anchor"
+        )
+        ax.set_yticks(range(len(labels)), labels)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        ax.set_title(title)
+        ax.set_xlabel("predicted")
+        ax.set_ylabel("true")
+
+    return Drawn(draw, hints)
+
+
+def class_keys(labels: Sequence[str]) -> tuple[Key, ...]:
+    """A colour and a marker for each class."""
+    return tuple(Key(label, *class_look(place)) for place, label in enumerate(labels))
+
+
+def class_look(place: int) -> tuple[str, str]:
+    """Colour and marker of the class with this number; every pair of the first 64 differs."""
+    turn = place // len(CLASS_COLOURS)
+    return CLASS_COLOURS[place % len(CLASS_COLOURS)], CLASS_MARKERS[(place + turn) % len(CLASS_MARKERS)]
+
+
+def scatter(title: str, points: Floats, target: Ints, labels: Sequence[str]) -> Drawn:
+    """Points (U, 2) in the square of -1 to 1, marked by class."""
+
+    def draw(ax: Axes) -> None:
+        for place in range(len(labels)):
+            colour, marker = class_look(place)
+            chosen = points[target == place]
+            ax.scatter(chosen[:, 0], chosen[:, 1], s=9, c=colour, marker=marker, linewidths=0, alpha=0.75)
+        ax.set(xlim=(-1.06, 1.06), ylim=(-1.06, 1.06), aspect="equal", xticks=[], yticks=[])
+        ax.spines[:].set_visible(True)
+        ax.set_title(title)
+
+    return Drawn(draw)
+
+
+def curves(
+    title: str, runs: Sequence[Sequence[Mapping[str, float]]], best: Sequence[int], limits: tuple[float, float]
+) -> Drawn:
+    """Loss of a fold by epoch, for each seed: training and validation, with a dot at the epoch that was kept."""
+
+    def draw(ax: Axes) -> None:
+        for lines, kept in zip(runs, best, strict=True):
+            epochs = [line["epoch"] for line in lines]
+            ax.plot(epochs, [line.get("loss", np.nan) for line in lines], color=SOFT, linewidth=1.0, linestyle="--")
+            ax.plot(epochs, [line.get("validation_loss", np.nan) for line in lines], color=ACCENT, linewidth=1.3)
+            dot = [(line["epoch"], line["validation_loss"]) for line in lines if line["epoch"] == kept]
+            ax.plot(*zip(*dot, strict=True), "o", color=MARK, markersize=4) if dot else None
+        ax.set(ylim=limits, xlabel="epoch")
+        ax.locator_params(axis="both", nbins=4, integer=False)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.grid(axis="y")
+        ax.set_axisbelow(True)
+        ax.set_title(title)
+
+    return Drawn(draw)
+
+
+CURVE_KEYS = (
+    Key("training loss", SOFT, "--"),
+    Key("validation loss", ACCENT, "-"),
+    Key("the epoch that was kept", MARK, "o"),
+)
+
+
+def reliability(title: str, calibration: Calibration) -> Drawn:
+    """Accuracy by confidence; the area of a dot is its share of the utterances."""
+
+    def draw(ax: Axes) -> None:
+        there = calibration.count > 0
+        sizes = 8 + 260 * calibration.count[there] / calibration.count.max()
+        ax.plot([0, 1], [0, 1], color=SOFT, linewidth=0.9, linestyle="--")
+        ax.plot(calibration.confidence[there], calibration.accuracy[there], color=ACCENT, linewidth=1.2, zorder=2)
+        ax.scatter(
+            calibration.confidence[there],
+            calibration.accuracy[there],
+            s=sizes,
+            color=ACCENT,
+            alpha=0.45,
+            linewidths=0,
+            zorder=3,
+        )
+        ticks = [0, 0.25, 0.5, 0.75, 1]
+        ax.set(xlim=(0, 1.03), ylim=(0, 1.03), aspect="equal", xlabel="confidence, %", ylabel="right, %")
+        ax.set_xticks(ticks, [f"{100 * tick:.0f}" for tick in ticks])
+        ax.set_yticks(ticks, [f"{100 * tick:.0f}" for tick in ticks])
+        ax.grid()
+        ax.set_axisbelow(True)
+        ax.set_title(title)
+
+    return Drawn(draw)
+
+
+def attention(title: str, spectrogram: NDArray[np.uint8], weights: Floats, seconds: float) -> Drawn:
+    """A spectrogram (bins, frames), 255 the loudest, with the weights (T,) of its frames above."""
+    frames = spectrogram.shape[1]
+    picture = np.empty((spectrogram.shape[0] // 2, frames, 4))
+    picture[..., :3] = to_rgb(ACCENT)
+    picture[..., 3] = (spectrogram[: 2 * len(picture)].reshape(len(picture), 2, frames).mean(1) / 255) ** 1.5
+    times = (np.arange(len(weights)) + 0.5) / len(weights) * frames * FRAME
+    heights = weights / max(float(weights.max()), 1e-9)
+
+    def draw(ax: Axes) -> None:
+        ax.imshow(picture, origin="lower", aspect="auto", extent=(0, frames * FRAME, 0, TOP), interpolation="none")
+        ax.fill_between(times, TOP * 1.06, TOP * (1.06 + 0.42 * heights), color=MARK, linewidth=0, alpha=0.85)
+        if seconds < frames * FRAME:
+            ax.axvline(seconds, color=SOFT, linewidth=0.9, linestyle=":")
+        ax.set(xlim=(0, frames * FRAME), ylim=(0, TOP * 1.5), xlabel="seconds", ylabel="kHz")
+        ax.set_yticks([0, 2, 4])
+        ax.set_title(title)
+
+    return Drawn(draw)
+
+
+ATTENTION_KEYS = (Key("weight of the frame", MARK, "s"), Key("energy", ACCENT, "s"))

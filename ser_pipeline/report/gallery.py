@@ -1,0 +1,222 @@
+"""Which figures a report has, and the data behind each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.metrics import Floats, Ints
+from ser_pipeline.report import figures
+from ser_pipeline.report.drawing import Drawn, Picture, Plan, render
+from ser_pipeline.report.evaluation import Experiment, Report
+from ser_pipeline.report.groups import FULL, Group
+from ser_pipeline.report.runs import FoldResult, Roll
+
+WITHOUT = "full-mean"
+"""The ablation that is the full model without co-attention."""
+
+FOLDS = 20
+"""Learning curves are drawn of this many folds at most."""
+
+SEEDS = 5
+"""Learning curves are drawn of this many seeds at most."""
+
+EXAMPLES = 6
+"""Utterances whose attention is drawn."""
+
+FEWEST = 12
+"""With fewer utterances, t-SNE says nothing."""
+
+log = logging.getLogger(__name__)
+
+
+def pictures(report: Report, folder: Path) -> dict[str, list[Picture]]:
+    """The figures of each experiment by its id, drawn into `folder`; the first experiment has all kinds."""
+    found: dict[str, list[Picture]] = {}
+    for place, experiment in enumerate(report.experiments):
+        plans = [_confusions(experiment)]
+        if place == 0:
+            plans += [
+                _reliability(experiment),
+                _curves(experiment),
+                _embeddings(experiment),
+                _attention(experiment, report.roll),
+            ]
+        found[experiment.id] = [render(plan, folder) for plan in plans if plan]
+    return found
+
+
+def _pair(experiment: Experiment) -> Iterator[tuple[str, Group]]:
+    """The full model without and with co-attention, as far as they have whole runs; else the main model."""
+    whole = experiment.panel.whole
+    named = {name: next((g for g in whole if g.header.ablation == name), None) for name in (WITHOUT, FULL)}
+    titles = {WITHOUT: "without co-attention", FULL: "with co-attention"}
+    pairs = [(titles[name], group) for name, group in named.items() if group]
+    main = experiment.panel.main
+    if main and all(group is not main for _, group in pairs):
+        pairs = [(main.name, main)]
+    yield from pairs
+
+
+def _confusions(experiment: Experiment) -> Plan | None:
+    labels = experiment.panel.header.labels
+    panels = [
+        figures.confusion(name, experiment.results[group.name].counts, labels) for name, group in _pair(experiment)
+    ]
+    if not panels:
+        return None
+    alt = "; ".join(
+        _confusion_words(name, experiment.results[group.name].counts, labels) for name, group in _pair(experiment)
+    )
+    caption = "Rows are the true classes and sum to 100 %, seeds together. Hover over a cell for its count."
+    size = (3.2, 3.2) if len(labels) < 6 else (4.2, 4.2)
+    return Plan(f"confusion-{experiment.id}", "What is taken for what", caption, alt, panels, size)
+
+
+def _confusion_words(name: str, counts: Ints, labels: tuple[str, ...]) -> str:
+    rows = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    recalls = ", ".join(f"{label} {100 * rows[place, place]:.0f} %" for place, label in enumerate(labels))
+    np.fill_diagonal(rows, 0)
+    i, j = np.unravel_index(rows.argmax(), rows.shape)
+    return f"{name}: found {recalls}; most often {labels[i]} is taken for {labels[j]}, {100 * rows[i, j]:.0f} %"
+
+
+def _reliability(experiment: Experiment) -> Plan | None:
+    if experiment.main is None:
+        return None
+    group, result = experiment.main
+    ece = 100 * result.calibration.ece
+    alt = f"Accuracy by confidence of {group.name}; expected calibration error {ece:.1f} percentage points."
+    caption = (
+        f"Expected calibration error {ece:.1f} points ({len(result.calibration.count)} bins). "
+        "Below the dashed line the model is surer than it should be. A dot's area is its share of the utterances."
+    )
+    return Plan(
+        "calibration",
+        "Can its confidence be believed?",
+        caption,
+        alt,
+        [figures.reliability(group.name, result.calibration)],
+    )
+
+
+def _curves(experiment: Experiment) -> Plan | None:
+    main = experiment.panel.main
+    if main is None:
+        return None
+    runs = main.runs[:SEEDS]
+    panels, losses = [], []
+    try:
+        histories = [[fold.history() for fold in run.folds[:FOLDS]] for run in runs]
+    except PipelineError as error:
+        log.warning("no learning curves: %s", error)
+        return None
+    losses = [
+        line[name]
+        for folds in histories
+        for lines in folds
+        for line in lines
+        for name in ("loss", "validation_loss")
+        if name in line
+    ]
+    if not losses:
+        return None
+    limits = (0.0, float(np.nanpercentile(losses, 99)) * 1.08)
+    for place, folds in enumerate(zip(*(run.folds[:FOLDS] for run in runs), strict=True)):
+        lines = [history[place] for history in histories]
+        panels.append(figures.curves(f"fold {folds[0].name}", lines, [fold.best_epoch for fold in folds], limits))
+    caption = f"Cross-entropy of {main.name}, a panel a fold and a line a seed" + (
+        f", {FOLDS} folds of {len(main.runs[0].folds)}." if len(main.runs[0].folds) > FOLDS else "."
+    )
+    alt = f"Training and validation loss by epoch in {len(panels)} folds."
+    return Plan("curves", "Learning", caption, alt, panels, (2.1, 1.7), figures.CURVE_KEYS, columns=5)
+
+
+def _embeddings(experiment: Experiment) -> Plan | None:
+    """The paper's Fig. 2: embeddings of one fold's test utterances, which one model made."""
+    pairs = list(_pair(experiment))
+    folds = {name: _middle(group) for name, group in pairs}
+    labels = experiment.panel.header.labels
+    panels: list[Drawn] = []
+    for array, title in (("w2e", "W2E"), ("fused", "final feature")):
+        for name, _ in pairs:
+            fold = folds[name]
+            points = _points(fold, array)
+            if points is not None:
+                panels.append(figures.scatter(f"{title}, {name}", points, fold.target, labels))
+    if not panels:
+        return None
+    fold = next(iter(folds.values()))
+    caption = f"t-SNE of the {len(fold.rows)} test utterances of fold {fold.name}, each the mean of its segments; the fold in the middle by UA."
+    alt = f"{len(panels)} scatter plots of utterances by class."
+    return Plan("embeddings", "What the model sees", caption, alt, panels, (2.9, 3.0), figures.class_keys(labels))
+
+
+def _middle(group: Group) -> FoldResult:
+    """The fold of the first seed whose UA is the median."""
+    folds = sorted(group.runs[0].folds, key=lambda fold: fold.confusion().ua)
+    return folds[len(folds) // 2]
+
+
+def _points(fold: FoldResult, array: str) -> Floats | None:
+    """t-SNE (U, 2), in the square of -1 to 1, of an embedding; None where there is none."""
+    from sklearn.manifold import TSNE  # type: ignore[import-untyped]
+
+    try:
+        stored = fold.segments(("utterance", array))
+    except PipelineError as error:
+        log.warning("no embeddings: %s", error)
+        return None
+    if array not in stored or len(fold.rows) < FEWEST:
+        return None
+    means = _utterance_means(stored[array], stored["utterance"], len(fold.rows))
+    if not np.isfinite(means).all():
+        log.warning("no embeddings of fold %s: they are not finite", fold.name)
+        return None
+    perplexity = min(30.0, (len(means) - 1) / 3)
+    points = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(means)
+    points = points - (points.max(0) + points.min(0)) / 2
+    return np.asarray(points / max(np.abs(points).max(), 1e-9))
+
+
+def _utterance_means(rows: NDArray[np.floating], utterance: NDArray[np.integer], count: int) -> Floats:
+    """Means (U, D) of the rows (S, D) of each utterance."""
+    sums = np.zeros((count, rows.shape[1]))
+    np.add.at(sums, utterance, rows.astype(np.float64))
+    return sums / np.maximum(np.bincount(utterance, minlength=count), 1)[:, None]
+
+
+def _attention(experiment: Experiment, roll: Roll) -> Plan | None:
+    """Weights over time of a few utterances, as far as a fold kept their spectrograms."""
+    main = experiment.panel.main
+    fold = _with_examples(main) if main else None
+    if main is None or fold is None:
+        return None
+    try:
+        stored = fold.examples()
+    except PipelineError as error:
+        log.warning("no attention: %s", error)
+        return None
+    labels, seconds = main.header.labels, roll.numbers("seconds")
+    panels, said = [], []
+    for picture, weights, place in list(
+        zip(stored["spectrogram"], stored["attention"], stored["utterance"], strict=True)
+    )[:EXAMPLES]:
+        true, taken = labels[fold.target[place]], labels[fold.prediction[place]]
+        title = f"{true}, right" if true == taken else f"{true}, taken for {taken}"
+        said.append(title)
+        panels.append(figures.attention(title, picture, weights.astype(np.float64), float(seconds[fold.rows[place]])))
+    caption = f"Co-attention over the first segment of test utterances of fold {fold.name}, each scaled to its largest weight; a dotted line ends the speech."
+    alt = f"Attention over spectrograms of {len(panels)} utterances: {'; '.join(said)}."
+    return Plan("attention", "Where it listens", caption, alt, panels, (3.2, 2.3), figures.ATTENTION_KEYS, columns=3)
+
+
+def _with_examples(group: Group) -> FoldResult | None:
+    """The fold in the middle if it kept examples, else the first that did."""
+    folds = [_middle(group), *group.runs[0].folds]
+    return next((fold for fold in folds if (fold.path / "examples.npz").is_file()), None)

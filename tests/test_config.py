@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+
+from ser_pipeline import config
+from ser_pipeline.config import Config
+from ser_pipeline.errors import PipelineError
+
+
+def test_the_paper_preset_is_the_defaults() -> None:
+    assert config.load("paper") == Config()
+
+
+def test_layers_go_over_one_another(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("[train]\nlr = 0.5\nbatch = 8\n")
+    made = config.load("demo", file, ["train.batch=4", "seed=7"])
+    assert (made.train.lr, made.train.batch, made.seed) == (0.5, 4, 7)
+    assert made.model.spectrogram_encoder == config.load("demo").model.spectrogram_encoder != "alexnet"
+
+
+@pytest.mark.parametrize("preset", config.presets())
+def test_every_preset_loads_and_survives_the_round_trip(preset: str) -> None:
+    made = config.load(preset)
+    assert config.loads(config.dumps(made), "test") == made
+
+
+@pytest.mark.parametrize(
+    ("pair", "said"),
+    [
+        ("train.rl=1", "did you mean 'lr'"),
+        ("nonsense.x=1", "valid: audio, features"),
+        ("train.lr=fast", "'train.lr' must be a number"),
+        ("train.batch=1.5", "'train.batch' must be a whole number"),
+        ("train.batch=true", "'train.batch' must be a whole number"),
+        ("train.monitor=luck", "one of ua, wa"),
+        ("train=3", "'train' is a table"),
+        ("train.lr", "not KEY=VALUE"),
+        ("model.inputs=3", "'model.inputs' must be a list"),
+    ],
+)
+def test_a_wrong_setting_is_named(pair: str, said: str) -> None:
+    with pytest.raises(PipelineError, match=said):
+        config.load("paper", None, [pair])
+
+
+def test_an_unknown_preset_lists_those_there_are() -> None:
+    with pytest.raises(PipelineError, match=r"unknown preset 'best'; there are demo, paper"):
+        config.load("best")
+
+
+def test_a_broken_settings_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("train = [")
+    with pytest.raises(PipelineError, match=r"mine\.toml is not valid TOML"):
+        config.load("paper", tmp_path / "mine.toml")
+    with pytest.raises(PipelineError, match=r"cannot read the settings in .*none\.toml"):
+        config.load("paper", tmp_path / "none.toml")

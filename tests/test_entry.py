@@ -1,0 +1,66 @@
+import errno
+import json
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+
+from ser_pipeline.entry import Entry, key, read_json, write_text, writing
+from ser_pipeline.errors import PipelineError
+
+
+def test_a_key_depends_on_every_input_and_not_on_their_order() -> None:
+    assert key({"a": 1, "b": {"c": 2}}) == key({"b": {"c": 2}, "a": 1})
+    assert key({"a": 1, "b": {"c": 2}}) != key({"a": 1, "b": {"c": 3}})
+
+
+def test_an_entry_is_absent_until_it_is_published(tmp_path: Path) -> None:
+    entry = Entry.keyed(tmp_path, "store", {"a": 1})
+    write_text(entry.partial / "one.txt", "1")
+    assert not entry.done
+    folder = entry.publish(rows=3)
+    assert entry.done
+    assert not entry.partial.exists()
+    index = json.loads((folder / "index.json").read_text())
+    assert index["rows"] == 3
+    assert index["inputs"] == {"a": 1}
+    assert "numpy" in index["versions"]
+
+
+def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), writing(tmp_path / "file.txt") as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_one_line_that_says_so(tmp_path: Path, code: int) -> None:
+    with pytest.raises(PipelineError, match="no space left"), writing(tmp_path / "file.txt"):
+        raise OSError(code, "as the system says it")
+
+
+def test_damaged_json_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text("{half")
+    with pytest.raises(PipelineError, match=r"index\.json is damaged"):
+        read_json(tmp_path / "index.json")
+
+
+def _hold(entry: Entry, ready: Path) -> None:
+    with entry.lock():
+        ready.touch()
+        time.sleep(1)
+        write_text(entry.path / "index.json", "{}")
+
+
+def test_a_second_process_waits_and_says_for_whom(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    entry = Entry(tmp_path / "entry", {})
+    first = multiprocessing.get_context("fork").Process(target=_hold, args=(entry, tmp_path / "ready"))
+    first.start()
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.01)
+    with entry.lock():
+        assert entry.done
+    first.join()
+    assert f"waiting for process {first.pid}" in caplog.text

@@ -1,0 +1,112 @@
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+from conftest import tone
+
+from ser_pipeline import audio, features
+from ser_pipeline.config import Audio, Mfcc, Spectrogram
+from ser_pipeline.features import FEATURES, segment_count
+
+AUDIO = Audio()
+SETTINGS = {"mfcc": Mfcc(), "spectrogram": Spectrogram(), "waveform": None}
+LENGTHS = [1, 159, 160, 8_000, 47_999, 48_000, 48_160, 100_001]
+
+
+def sound(length: int, seed: int = 0) -> np.ndarray:
+    return tone(seed, length / 16_000, 140.0)[:length].astype(np.float32)
+
+
+def librosa_mfcc(samples: np.ndarray, n_mfcc: int = 40) -> np.ndarray:
+    return librosa.feature.mfcc(y=samples, sr=16_000, n_mfcc=n_mfcc, hop_length=160, htk=True).T
+
+
+def librosa_decibels(samples: np.ndarray) -> np.ndarray:
+    spectrum = np.abs(librosa.stft(samples, n_fft=800, hop_length=160, win_length=640, window="hamming"))
+    return librosa.amplitude_to_db(spectrum, ref=np.max)[:200]
+
+
+@pytest.mark.filterwarnings("ignore:n_fft")
+@pytest.mark.parametrize("length", LENGTHS)
+def test_mfcc_equals_librosa(length: int) -> None:
+    samples = sound(length)
+    np.testing.assert_allclose(features.mfcc(samples, AUDIO, Mfcc()), librosa_mfcc(samples), atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:n_fft")
+@pytest.mark.parametrize("length", LENGTHS)
+def test_decibels_equal_librosa_before_they_are_quantised(length: int) -> None:
+    samples = sound(length)
+    np.testing.assert_allclose(
+        features.spectrogram(samples, AUDIO, Spectrogram()), librosa_decibels(samples), atol=0.01
+    )
+
+
+def test_silence_is_the_floor_and_not_a_fault() -> None:
+    silent = np.zeros(16_000, np.float32)
+    # The first coefficient is -1,131 here, where float32 sums of 128 bands differ by a few of their last digits.
+    np.testing.assert_allclose(features.mfcc(silent, AUDIO, Mfcc()), librosa_mfcc(silent), rtol=2e-6, atol=1e-3)
+    assert np.isfinite(features.spectrogram(silent, AUDIO, Spectrogram())).all()
+
+
+def test_pre_emphasis_is_applied_before_the_transform() -> None:
+    samples = sound(16_000)
+    emphasised = librosa.effects.preemphasis(samples, coef=0.97, zi=[0.0])
+    made = features.mfcc(samples, AUDIO, Mfcc(pre_emphasis=0.97))
+    np.testing.assert_allclose(made, librosa_mfcc(emphasised), atol=2e-3)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_rows_have_their_shape_and_type_and_padding_at_the_end(name: str, length: int) -> None:
+    feature = FEATURES[name]
+    rows = feature.rows(sound(length), AUDIO, SETTINGS[name])
+    assert rows.shape == (segment_count(length, AUDIO), *feature.shape(AUDIO, SETTINGS[name]))
+    assert rows.dtype == feature.dtype
+    frames = 1 + length // 160 - 300 * (len(rows) - 1)
+    padding = {"mfcc": np.s_[frames:], "spectrogram": np.s_[:, frames:], "waveform": np.s_[1 + length % 48_000 :]}
+    assert not rows[-1][padding[name]].any()
+
+
+def test_segments_are_the_utterance_cut_and_quantised() -> None:
+    samples = sound(100_001)
+    whole = features.spectrogram(samples, AUDIO, Spectrogram())
+    rows = FEATURES["spectrogram"].rows(samples, AUDIO, Spectrogram())
+    np.testing.assert_array_equal(rows[1], np.floor((whole[:, 300:600] + 80) * (255 / 80)).astype(np.uint8))
+    coefficients = features.mfcc(samples, AUDIO, Mfcc())
+    np.testing.assert_array_equal(
+        FEATURES["mfcc"].rows(samples, AUDIO, Mfcc())[1], coefficients[300:600].astype(np.float16)
+    )
+
+
+def test_the_waveform_keeps_16_bit_audio_exactly_with_the_sample_before_each_segment() -> None:
+    pcm = np.random.default_rng(1).integers(-32768, 32768, 100_000).astype(np.int16)
+    rows = FEATURES["waveform"].rows(pcm.astype(np.float32) / 32768, AUDIO, None)
+    assert rows[0, 0] == 0
+    np.testing.assert_array_equal(rows[0, 1:], pcm[:48_000])
+    np.testing.assert_array_equal(rows[1], pcm[47_999:96_000])
+
+
+def test_mel_filters_equal_librosa() -> None:
+    dense = np.zeros((128, 1025), np.float32)
+    for band in features.mel_filters(16_000, 2048, 128):
+        dense[band.first : band.last, band.low : band.high] = band.weights
+    np.testing.assert_allclose(dense, librosa.filters.mel(sr=16_000, n_fft=2048, n_mels=128, htk=True), atol=1e-8)
+
+
+def test_golden_numbers() -> None:
+    samples = sound(16_000, seed=5)
+    coefficients = features.mfcc(samples, AUDIO, Mfcc())
+    np.testing.assert_allclose(coefficients[50, :4], [-161.821, 88.851, 64.902, 26.628], atol=0.01)
+    pixels = FEATURES["spectrogram"].rows(samples, AUDIO, Spectrogram())[0]
+    assert np.abs(pixels[[7, 14, 100], 50].astype(int) - [229, 199, 119]).max() <= 1
+
+
+def test_real_speech_equals_librosa(emodb: Path) -> None:
+    for file in sorted((emodb / "wav").glob("*.wav"))[::40]:
+        samples = audio.decode(file.read_bytes(), file.name, 16_000)
+        np.testing.assert_allclose(features.mfcc(samples, AUDIO, Mfcc()), librosa_mfcc(samples), atol=1e-3)
+        np.testing.assert_allclose(
+            features.spectrogram(samples, AUDIO, Spectrogram()), librosa_decibels(samples), atol=0.01
+        )

@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from ser_pipeline import shards
+from ser_pipeline.errors import PipelineError
+
+RNG = np.random.default_rng(0)
+PARTS = [RNG.integers(0, 256, (count, 200, 300), dtype=np.uint8) for count in (1, 3, 2)]
+KEYS = [f"{number:032x}" for number in range(3)]
+
+
+def write(file: Path) -> Path:
+    shards.write_shard(file, "spectrogram", {"bins": 200}, KEYS, PARTS, extremes=True)
+    return file
+
+
+def test_a_shard_gives_back_what_was_written(tmp_path: Path) -> None:
+    shard = shards.open_shard(write(tmp_path / "000.h5"))
+    np.testing.assert_array_equal(shard.rows, np.concatenate(PARTS))
+    assert shard.keys == tuple(KEYS)
+    assert shard.counts.tolist() == [1, 3, 2]
+    assert shard.firsts.tolist() == [0, 1, 4]
+    assert shard.maximum is not None
+    np.testing.assert_array_equal(shard.maximum[1], PARTS[1].max(axis=(0, 2)))
+    shard.check(range(6))
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
+    assert write(tmp_path / "a.h5").read_bytes() == write(tmp_path / "b.h5").read_bytes()
+
+
+def test_rows_start_at_a_page_and_lie_in_one_piece(tmp_path: Path) -> None:
+    with h5py.File(write(tmp_path / "000.h5")) as shard:
+        assert shard["rows"].id.get_offset() % 4096 == 0
+        assert shard["rows"].chunks is None
+
+
+def flip(file: Path, offset: int) -> None:
+    data = bytearray(file.read_bytes())
+    data[offset] ^= 1
+    file.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("row", [0, 3, 5])
+def test_a_flipped_bit_in_any_row_is_found_and_named(tmp_path: Path, row: int) -> None:
+    file = write(tmp_path / "000.h5")
+    with h5py.File(file) as shard:
+        offset = shard["rows"].id.get_offset()
+    flip(file, offset + row * 60_000 + 17)
+    with pytest.raises(PipelineError, match=rf"000\.h5 is damaged \(row {row}: .*`ser-pipeline cache verify`"):
+        shards.open_shard(file).check(range(6))
+
+
+@pytest.mark.parametrize("table", ["key", "counts", "crc32", "minimum", "maximum"])
+def test_a_flipped_bit_in_any_table_is_found(tmp_path: Path, table: str) -> None:
+    file = write(tmp_path / "000.h5")
+    with h5py.File(file) as shard:
+        offset = shard[table].id.get_offset()
+    flip(file, offset)
+    with pytest.raises(PipelineError, match=r"000\.h5 is damaged"):
+        shards.open_shard(file)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 5_000, 300_000])
+def test_a_truncated_shard_is_named(tmp_path: Path, keep: int) -> None:
+    file = write(tmp_path / "000.h5")
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(PipelineError, match=r"000\.h5 is damaged"):
+        shards.open_shard(file)

@@ -1,0 +1,78 @@
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_extract import CONFIG, make
+
+from ser_pipeline import manifest, shards
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.extract import store_entry
+from ser_pipeline.stream import Data, Resident, Streamed, open_data, order
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def data(small_emodb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Data:
+    monkeypatch.setattr(shards, "ROWS", 6)
+    folder = make(small_emodb, tmp_path / "cache")
+    stores = {name: store_entry(folder, name, CONFIG).path for name in ("mfcc", "spectrogram", "waveform")}
+    return open_data(manifest.read(folder), stores)
+
+
+def test_streamed_and_resident_batches_are_the_same(data: Data) -> None:
+    rows = order(np.arange(len(data.manifest.segments)), 3, 1)
+    resident = list(Resident(data, CPU).batches(rows, 5))
+    assert len(resident) == -(-len(rows) // 5)
+    for one, other in zip(resident, Streamed(data, CPU).batches(rows, 5), strict=True):
+        for left, right in zip(one, other, strict=True):
+            assert left is not None
+            assert right is not None
+            assert torch.equal(left, right)
+
+
+def test_an_epoch_has_every_row_once_in_an_order_of_its_own() -> None:
+    rows = np.arange(100, 200)
+    first, second = order(rows, 0, 0), order(rows, 0, 1)
+    assert sorted(first.tolist()) == rows.tolist()
+    assert first.tolist() != second.tolist()
+    assert first.tolist() == order(rows, 0, 0).tolist() != order(rows, 1, 0).tolist()
+
+
+def test_labels_and_lengths_belong_to_their_rows(data: Data) -> None:
+    (batch,) = Resident(data, CPU).batches(np.arange(len(data.manifest.segments)), 1000)
+    utterance, _, samples = data.manifest.segments.T
+    np.testing.assert_array_equal(batch.label.numpy(), data.manifest.target[utterance])
+    np.testing.assert_array_equal(batch.samples.numpy(), samples)
+    assert batch.waveform is not None
+    for row, real in zip(batch.waveform.numpy(), samples, strict=True):
+        assert not row[1 + real :].any()
+
+
+def test_leaving_an_epoch_early_ends_its_thread(data: Data) -> None:
+    before = threading.active_count()
+    batches = Streamed(data, CPU).batches(np.arange(len(data.manifest.segments)), 2)
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("kind", [Resident, Streamed])
+def test_a_damaged_row_is_an_error_and_not_a_batch(data: Data, kind: type) -> None:
+    file = data.stores["mfcc"].shards[1].file
+    content = bytearray(file.read_bytes())
+    content[-5000] ^= 4
+    content[len(content) // 2] ^= 4
+    file.write_bytes(bytes(content))
+    with pytest.raises(PipelineError, match=r"001\.h5 is damaged"):
+        list(kind(data, CPU).batches(np.arange(len(data.manifest.segments)), 4))
+
+
+def test_extremes_of_a_fold_come_from_its_rows_alone(data: Data) -> None:
+    store, chosen = data.stores["spectrogram"], np.array([1, 5, 8])
+    low, high = store.extremes(chosen)
+    rows = store.read(data.manifest.rows(chosen))
+    np.testing.assert_array_equal(low, rows.min(axis=(0, 2)))
+    np.testing.assert_array_equal(high, rows.max(axis=(0, 2)))
