@@ -58,8 +58,9 @@ def features(
     row = find_corpus(corpus)
     chosen = settings.load(preset or row.preset, config, overrides)
     place = root or _demo(corpus, cache, quiet)
-    utterances = read_corpus(corpus, place, parse_classes(classes) if classes else None, subset)
-    labels = class_table(row, utterances, parse_classes(classes) if classes else None)
+    wanted = parse_classes(classes) if classes else None
+    utterances = read_corpus(corpus, place, wanted, subset, check_audio=not skip_bad)
+    labels = class_table(row, utterances, wanted)
     left_out: list[str] = []
     audio_root = audio_folder(place)
     data = manifest.measure(
@@ -90,10 +91,11 @@ def features(
 def _demo(corpus: str, cache: Path, quiet: bool) -> Path:
     """The folder of the demo corpus, made now if it is not there."""
     from ser_pipeline.corpora import demo
+    from ser_pipeline.entry import Entry
 
     if corpus != "demo":
         raise PipelineError(f"name the folder of {corpus}: ser-pipeline features {corpus} ROOT")
     place = cache / "corpora" / "demo"
-    with bar("synthetic speech", "utterances", quiet) as progress:
+    with Entry(place, {}).lock(), bar("synthetic speech", "utterances", quiet) as progress:
         demo.write(place, progress=progress)
     return place

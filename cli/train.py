@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--corpus", help="Which corpus.  [default: the one that has features]")
 @click.option("--protocol", default="speaker", show_default=True, help="What is left out: speaker, session, …")
+@click.option("--test-corpus", metavar="NAME", help="Test on another corpus, in the classes that both have.")
+@click.option("--folds", type=click.Path(path_type=Path, dir_okay=False), help="Published folds.json to take instead.")
 @click.option("--selection", type=click.Choice(["validation", "test"]), help="Rows that choose the epoch.")
 @click.option(
     "--ablation", default="full", show_default=True, help="Row of the ablation table, a list of them, or all."
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 def train(
     corpus: str | None,
     protocol: str,
+    test_corpus: str | None,
+    folds: Path | None,
     selection: str | None,
     ablation: str,
     seeds: int,
@@ -61,6 +65,7 @@ def train(
     """
     start_log(quiet)
     source = catalogue.find(cache, corpus)
+    sources = [source, catalogue.find(cache, test_corpus)] if test_corpus else [source]
     from ser_pipeline import config as settings
     from ser_pipeline import train as stage
     from ser_pipeline.corpora import CORPORA
@@ -72,10 +77,11 @@ def train(
     chosen = settings.load(name, config, overrides)
     place = stage.pick_device(device)
     planned = stage.plan(
-        source,
+        sources,
         runs_root,
         chosen,
         protocol=protocol,
+        file=folds,
         ablations=stage.ablation_names(ablation),
         seeds=range(chosen.seed, chosen.seed + seeds),
         device=place,
@@ -84,13 +90,12 @@ def train(
             "synthetic": row.synthetic if row else False,
             "preset": name,
             "device": str(place),
-            "test_corpus": "",
         },
     )
     if not quiet:
         click.echo(f"{source.corpus}, preset {name}, {len(planned[0].folds)} folds, on {place}", err=True)
     with _shown(chosen.train.epochs, quiet) as progress:
-        done = stage.train(planned, source.folder, device=place, jobs=jobs, progress=progress)
+        done = stage.train(planned, [one.folder for one in sources], device=place, jobs=jobs, progress=progress)
     for folder in done:
         click.echo(folder)
 

@@ -20,4 +20,8 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """The same batch on `device`."""
-        return Batch(*(None if part is None else part.to(device, non_blocking=non_blocking) for part in self))
+        waveform, spectrogram, mfcc, samples, label, utterance = (
+            None if part is None else part.to(device, non_blocking=non_blocking) for part in self
+        )
+        assert samples is not None and label is not None and utterance is not None
+        return Batch(waveform, spectrogram, mfcc, samples, label, utterance)

@@ -64,10 +64,14 @@ def score(
             for name in ("w2e", "fused", "attention"):
                 if getattr(output, name) is not None:
                     parts[name].append(getattr(output, name).half())
-    arrays = {name: torch.cat(tensors).cpu().numpy() if tensors else None for name, tensors in parts.items()}
-    log_probs = arrays.pop("log_prob")
-    loss = float(torch.stack(losses).sum()) / len(log_probs)
-    return Scores(log_probs, loss, **arrays)
+    rows = sum(len(part) for part in parts["log_prob"])
+    loss = float(torch.stack(losses).sum()) / rows
+    w2e, attention = (_joined(parts[name]) if parts[name] else None for name in ("w2e", "attention"))
+    return Scores(_joined(parts["log_prob"]), loss, w2e, _joined(parts["fused"]), attention)
+
+
+def _joined(parts: list[torch.Tensor]) -> Array:
+    return torch.cat(parts).cpu().numpy()
 
 
 def confusion(scores: Scores, manifest: Manifest, utterances: Rows) -> Confusion:
@@ -89,7 +93,7 @@ def shuffled(manifest: Manifest, utterances: Rows, seed: int) -> Rows:
     target = np.repeat(np.arange(len(utterances)), counts)
     inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     source = giver[target]
-    return manifest.firsts[utterances][source] + inside % counts[source]
+    return np.asarray(manifest.firsts[utterances][source] + inside % counts[source], np.int64)
 
 
 def zeroed(name: str) -> Change:
@@ -122,7 +126,7 @@ def write_segments(file: Path, scores: Scores, manifest: Manifest, utterances: R
         **probes,
     }
     with writing(file) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, **{name: array for name, array in arrays.items() if array is not None})
+        np.savez(stream, allow_pickle=False, **{name: array for name, array in arrays.items() if array is not None})
 
 
 def write_predictions(file: Path, scores: Scores, manifest: Manifest, utterances: Rows) -> None:

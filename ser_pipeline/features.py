@@ -200,7 +200,7 @@ def _hamming(length: int) -> Float:
 @lru_cache
 def _dct(n_mfcc: int, n_mels: int) -> Float:
     """The first `n_mfcc` rows of the orthonormal DCT-II; (n_mfcc, n_mels)."""
-    return fft.dct(np.eye(n_mels), axis=0, norm="ortho")[:n_mfcc].astype(np.float32)
+    return np.asarray(fft.dct(np.eye(n_mels), axis=0, norm="ortho")[:n_mfcc], np.float32)
 
 
 FEATURES: dict[str, Feature] = {

@@ -161,16 +161,16 @@ def _scripts(columns: Columns, folds: Sequence[Fold]) -> Iterator[Finding]:
     if several:
         every = sorted(set(several[0]).intersection(*several), key=natural)
         union = set().union(*several)
-        what = "sentences or scripts"
+        what = "sentences or scripts are" if len(union) > 1 else "sentence or script is"
         if len(every) == len(union):
-            text = f"the same {len(every)} {what} ({_some(every)}) are in train and in test of {len(several)}"
+            text = f"the same {len(union)} {what}" if len(union) > 1 else f"the same {what}"
         else:
-            known = len(columns.codes("script")[0])
-            text = f"{len(union)} of {known} {what} are in train and in test, in {len(several)}"
+            text = f"{len(union)} of {len(columns.codes('script')[0])} {what}"
         yield Finding(
             "note",
             "text-dependent",
-            f"{text} of {len(folds)} folds",
+            f"{text} in train and in test of {len(several)} of {len(folds)} folds "
+            f"({_some(sorted(union, key=natural))})",
             "results hold for known texts; a new text may be harder",
         )
 

@@ -57,7 +57,7 @@ class Manifest:
     @cached_property
     def firsts(self) -> Rows:
         """(U,) row of each utterance's first segment."""
-        return np.cumsum(self.counts) - self.counts
+        return np.asarray(np.cumsum(self.counts) - self.counts, np.int64)
 
     @cached_property
     def segments(self) -> Rows:
@@ -70,7 +70,7 @@ class Manifest:
         """The segment rows of the utterance rows `utterances`, in their order."""
         counts = self.counts[utterances]
         inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        return np.repeat(self.firsts[utterances], counts) + inside
+        return np.asarray(np.repeat(self.firsts[utterances], counts) + inside, np.int64)
 
     def entry(self, root: Path) -> Entry:
         """The folder below `root` where this manifest and its stores are kept."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ser_pipeline.batch import Batch
+from ser_pipeline.joined import Joined
 from ser_pipeline.manifest import Manifest
 from ser_pipeline.shards import Store
 
@@ -33,7 +34,7 @@ class Data:
     """Stores of features and what is known of their rows."""
 
     manifest: Manifest
-    stores: Mapping[str, Store]
+    stores: Mapping[str, Store | Joined]
 
     @property
     def bytes(self) -> int:
@@ -46,9 +47,11 @@ class Data:
         return samples, self.manifest.target[utterance], utterance
 
 
-def open_data(manifest: Manifest, folders: Mapping[str, Path]) -> Data:
-    """The stores in `folders` (feature -> folder) of the rows of `manifest`."""
-    return Data(manifest, {name: Store(folder) for name, folder in folders.items()})
+def open_data(manifest: Manifest, folders: Mapping[str, Sequence[Path]]) -> Data:
+    """The rows of `manifest` in `folders`: for every feature the store of each corpus that it joins."""
+    stores = {name: [Store(folder) for folder in several] for name, several in folders.items()}
+    alone = {name: s[0] if len(s) == 1 else Joined(s, manifest.keys) for name, s in stores.items()}
+    return Data(manifest, alone)
 
 
 def order(rows: Rows, seed: int, epoch: int) -> Rows:
@@ -72,7 +75,7 @@ class Resident:
     def batches(self, rows: Rows, size: int) -> Iterator[Batch]:
         """Batches of `size` of `rows` in their order; the last may be smaller."""
         chosen = torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)
-        for part in chosen.split(size):
+        for part in torch.split(chosen, size):
             yield _batch({name: x[part] for name, x in self.features.items()}, [x[part] for x in self.columns])
 
 
@@ -146,14 +149,16 @@ class Streamed:
         rows = {name: x[: len(part)].to(self.device, non_blocking=True) for name, x in buffer.items()}
         copied = None
         if self.device.type == "cuda":
-            copied = torch.cuda.Event()
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record()
         return _batch(rows, columns), copied
 
 
 def _batch(features: Mapping[str, Tensor], columns: list[Tensor]) -> Batch:
-    inputs = [features.get(name) for name in ("waveform", "spectrogram", "mfcc")]
-    return Batch(*inputs, *columns)
+    samples, label, utterance = columns
+    return Batch(
+        features.get("waveform"), features.get("spectrogram"), features.get("mfcc"), samples, label, utterance
+    )
 
 
 def _torch_type(dtype: np.dtype[Any]) -> torch.dtype:

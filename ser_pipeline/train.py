@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from ser_pipeline import config as settings
 from ser_pipeline import folds, manifest
+from ser_pipeline.audit import to_json
 from ser_pipeline.catalogue import Source
 from ser_pipeline.config import Config
 from ser_pipeline.entry import Entry, write_json, write_text
@@ -30,6 +31,7 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.extract import store_entry
 from ser_pipeline.fit import fit, precision
 from ser_pipeline.folds import Fold
+from ser_pipeline.leaks import leaks
 from ser_pipeline.manifest import Manifest
 from ser_pipeline.model import ABLATIONS
 from ser_pipeline.processes import cores, die_with_parent
@@ -48,7 +50,8 @@ class Run:
     entry: Entry
     folds: tuple[Fold, ...]
     config: Config
-    about: Mapping[str, Any]  # what `run.json` says
+    about: Mapping[str, Any]  # what `run.json` and `audit.json` say
+    members: Mapping[str, Any]  # what `folds.json` says: ids of every part
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Job:
     entry: Entry
     fold: Fold
     config: Config
-    features: Path
+    features: tuple[Path, ...]
     device: str
     threads: int
 
@@ -78,11 +81,12 @@ Progress = Callable[[Sequence[Status]], None]
 
 
 def plan(
-    source: Source,
+    sources: Sequence[Source],
     runs: Path,
     config: Config,
     *,
     protocol: str = "speaker",
+    file: Path | None = None,
     ablations: Sequence[str] = ("full",),
     seeds: Sequence[int] = (0,),
     device: torch.device,
@@ -90,29 +94,60 @@ def plan(
 ) -> list[Run]:
     """The runs of every ablation and seed, proven not to leak; nothing is written.
 
+    Args:
+        sources: the corpus, and the one to test on where that is another.
+        runs: where runs are kept.
+        config: settings of every run, but for the seed and what an ablation changes.
+        protocol: what is left out; of no account with two sources or a `file`.
+        file: a published `folds.json` to take instead.
+        ablations: rows of the ablation table.
+        seeds: a run each.
+        device: where it will train; decides on the precision.
+        about: what else `run.json` says.
+
     Raises:
-        PipelineError: features are missing, or a protocol that the corpus cannot give.
+        PipelineError: features are missing, a protocol that the corpus cannot give, or folds that leak.
     """
-    data = manifest.read(source.folder)
-    split = folds.make_folds(data, protocol, config.train.selection)
+    data = read_manifest(tuple(source.folder for source in sources))
+    protocol, split, config = _split(data, protocol if len(sources) == 1 else "cross", file, config)
+    findings = leaks(data, split)
+    errors = [finding.message for finding in findings if finding.severity == "error"]
+    if errors:
+        raise PipelineError(f"{errors[0]}; `ser-pipeline audit` says more")
+    about = {**about, "audit": to_json(findings, data.utterances)}
     planned = []
     for ablation in ablations:
         changed = settings.merge(config, ABLATIONS[ablation])
         changed = replace(changed, train=replace(changed.train, precision=precision(config.train.precision, device)))
         planned += [
-            _run(source, data, runs, replace(changed, seed=seed), protocol, ablation, split, about) for seed in seeds
+            _run(sources, data, runs, replace(changed, seed=seed), protocol, ablation, split, about) for seed in seeds
         ]
     return planned
 
 
+def _split(
+    data: Manifest, protocol: str, file: Path | None, config: Config
+) -> tuple[str, tuple[Fold, ...], Config]:
+    """Protocol, folds and settings, of which a file of folds decides the protocol and the selection."""
+    if file is None:
+        return protocol, folds.make_folds(data, protocol, config.train.selection), config
+    split, protocol, selection = folds.read_folds(file, data.utterances)
+    return protocol, split, replace(config, train=replace(config.train, selection=selection))
+
+
 def train(
-    planned: Sequence[Run], features: Path, *, device: torch.device, jobs: int | None = None, progress: Progress
+    planned: Sequence[Run],
+    features: Sequence[Path],
+    *,
+    device: torch.device,
+    jobs: int | None = None,
+    progress: Progress,
 ) -> list[Path]:
     """Train every fold that is missing; returns the folders of the runs.
 
     Args:
         planned: from `plan`.
-        features: folder of the manifest and its stores.
+        features: folders of the manifests and stores, as the sources of the plan.
         device: where to train.
         jobs: folds at a time; by default one a core on the CPU, one on a GPU.
         progress: called about twice a second with where every fold stands.
@@ -128,7 +163,7 @@ def train(
             _open(run)
         queue = [(run, fold) for run in waiting for fold in run.folds if not _fold_entry(run, fold).done]
         at_once = max(1, min(jobs or (cores() if device.type == "cpu" else 1), len(queue)))
-        todo = [_job(run, fold, features, device, max(1, cores() // at_once)) for run, fold in queue]
+        todo = [_job(run, fold, tuple(features), device, max(1, cores() // at_once)) for run, fold in queue]
         with _watching(waiting, progress):
             _work(todo, at_once)
         for run in waiting:
@@ -177,14 +212,19 @@ def train_job(job: Job) -> None:
 
 
 @lru_cache(maxsize=1)
-def _data(features: Path, stores: tuple[tuple[str, Path], ...], device: str) -> Any:
+def _data(features: tuple[Path, ...], stores: tuple[tuple[str, tuple[Path, ...]], ...], device: str) -> Any:
     """Data and its rows on the device, shared by the folds that a process trains."""
-    data = open_data(manifest.read(features), dict(stores))
+    data = open_data(read_manifest(features), dict(stores))
     return data, Resident(data, torch.device(device))
 
 
+def read_manifest(features: Sequence[Path]) -> Manifest:
+    """The manifest of a features folder, or two of them joined for testing on the second."""
+    return reduce(folds.join, map(manifest.read, features))
+
+
 def _run(
-    source: Source,
+    sources: Sequence[Source],
     data: Manifest,
     runs: Path,
     config: Config,
@@ -193,10 +233,11 @@ def _run(
     split: tuple[Fold, ...],
     about: Mapping[str, Any],
 ) -> Run:
-    stores = {name: path.name for name, path in _stores(source.folder, config)}
+    folders = [source.folder for source in sources]
+    stores = {name: paths[0].name for name, paths in _stores(folders, config)}
     members = folds.folds_json(split, data.utterances, protocol, config.train.selection)
     inputs = {
-        "features": source.folder.name,
+        "features": [folder.name for folder in folders],
         "stores": stores,
         "protocol": protocol,
         "ablation": ablation,
@@ -211,43 +252,46 @@ def _run(
         "selection": config.train.selection,
         "ablation": ablation,
         "seed": config.seed,
-        "features": source.folder.name,
+        "features": "+".join(folder.name for folder in folders),
+        "test_corpus": sources[-1].corpus if len(sources) > 1 else "",
         "folds": [fold.name for fold in split],
         "precision": config.train.precision,
-        "audio_root": str(source.root),
+        "audio_root": str(sources[-1].root),
     }
     entry = Entry.keyed(runs, f"{data.corpus}-{protocol}-{ablation}-s{config.seed}", inputs)
-    return Run(Entry(entry.path, {key: inputs[key] for key in inputs if key != "folds"}), split, config, known)
+    return Run(Entry(entry.path, {key: inputs[key] for key in inputs if key != "folds"}), split, config, known, members)
 
 
-def _stores(features: Path, config: Config) -> tuple[tuple[str, Path], ...]:
-    """Feature and folder of every store that the model reads.
+def _stores(features: Sequence[Path], config: Config) -> tuple[tuple[str, tuple[Path, ...]], ...]:
+    """Every feature that the model reads, with its store in each of the folders.
 
     Raises:
         PipelineError: a store is not there.
     """
-    stores = {name: store_entry(features, name, config) for name in INPUTS}
-    missing = [name for name, store in stores.items() if not store.done]
-    if missing:
-        raise PipelineError(
-            f"{features} lacks {', '.join(missing)} with these settings; "
-            "run `ser-pipeline features` with the same --preset, --config and --set first"
-        )
-    return tuple((name, store.path) for name, store in stores.items())
+    for folder in features:
+        missing = [name for name in INPUTS if not store_entry(folder, name, config).done]
+        if missing:
+            raise PipelineError(
+                f"{folder} lacks {', '.join(missing)} with these settings; "
+                "run `ser-pipeline features` with the same --preset, --config and --set first"
+            )
+    return tuple((name, tuple(store_entry(folder, name, config).path for folder in features)) for name in INPUTS)
 
 
 def _open(run: Run) -> None:
     """What a run says of itself before its first fold."""
     folder = run.entry.partial
     write_text(folder / "config.toml", settings.dumps(run.config))
-    write_json(folder / "run.json", run.about)
+    write_json(folder / "run.json", {key: value for key, value in run.about.items() if key != "audit"})
+    write_json(folder / "folds.json", run.members)
+    write_json(folder / "audit.json", run.about["audit"])
 
 
 def _fold_entry(run: Run, fold: Fold) -> Entry:
     return Entry(run.entry.partial / fold.name, {"run": run.entry.path.name, "fold": fold.name})
 
 
-def _job(run: Run, fold: Fold, features: Path, device: torch.device, threads: int) -> Job:
+def _job(run: Run, fold: Fold, features: tuple[Path, ...], device: torch.device, threads: int) -> Job:
     return Job(_fold_entry(run, fold), fold, run.config, features, str(device), threads)
 
 

@@ -53,7 +53,7 @@ def people(
     """`each` utterances of every speaker."""
     rng = np.random.default_rng(seed)
     count = each * len(speakers)
-    label = np.concatenate([np.resize([0, 1, 2, 3, 2, 1, 2, 0, 1, 2], each) % len(labels) for _ in speakers])
+    label = np.concatenate([np.resize([*range(len(labels)), 2, 1, 2, 0, 1, 2], each) for _ in speakers])
     own = np.repeat(rng.normal(0, 0.25, len(speakers)), each)
     speaker = np.repeat(list(speakers), each)
     kinds = ["impro01" if row % 2 else "script01_1" for row in range(count)]
@@ -127,7 +127,7 @@ def header(who: People, plan: Planted, folds: list[str]) -> dict[str, object]:
     return {name: getattr(plan, name) for name in names} | {
         "labels": list(who.labels),
         "folds": folds,
-        "title": plan.ablation,
+        "title": {"iemocap": "IEMOCAP", "demo": "Demo", "emodb": "EMO-DB"}.get(plan.corpus, plan.corpus),
         "synthetic": plan.corpus == "demo",
         "device": "cpu",
         "precision": "float32",

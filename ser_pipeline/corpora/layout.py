@@ -97,7 +97,7 @@ def table(file: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, Mapping[s
                 raise broken(file, reader.line_num, f"not {len(names)} columns")
             yield reader.line_num, {name: text.strip() for name, text in row.items()}
     except csv.Error as error:
-        raise broken(file, reader.line_num, str(error)) from None
+        raise broken(file, reader.reader.line_num, str(error)) from None
 
 
 def broken(file: Path, line: int, what: str) -> PipelineError:

@@ -75,7 +75,7 @@ MELD = Corpus(
     classes={label: (label,) for label in LABELS},
     layout="train_sent_emo.csv, dev_sent_emo.csv, test_sent_emo.csv and dia0_utt0.wav in train_splits, ...",
     source="Poria et al. 2019; https://affective-meld.github.io",
-    licence="GPL 3.0 (labels); the video is the broadcaster's",
+    licence="GPL 3.0 (labels; the video is not)",
     expected={
         "neutral": 6436,
         "joy": 2308,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from ser_pipeline.report import words
 from ser_pipeline.report.compare import Row, Versus
 from ser_pipeline.report.evaluation import Experiment
-from ser_pipeline.report.published import TABLE_2, TABLE_2_NAMES
+from ser_pipeline.report.published import TABLE_2, TABLE_2_NAMES, Published
 from ser_pipeline.report.scores import Part
 from ser_pipeline.report.tables import (
     ABSENT,
@@ -39,7 +39,7 @@ def ablations(experiment: Experiment) -> Table:
     columns = [
         Column("Model", number=False),
         Column("Inputs", number=False),
-        Column("Co-attention", number=False),
+        Column("Co-att.", number=False, hint="Whether frames are weighted by co-attention, or averaged."),
         Column("WA", group="Ours, %", hint=FOLDS),
         Column("UA", group="Ours, %", hint=FOLDS),
         Column("WA", group="Published, %", hint="As printed; their epoch was chosen on the test fold."),
@@ -47,7 +47,7 @@ def ablations(experiment: Experiment) -> Table:
         Column("UA", group="Difference to full", hint="Percentage points of pooled UA, same utterances and seeds."),
         Column("95 % interval", group="Difference to full", hint="By resampling speakers."),
         Column("p", group="Difference to full", hint="Paired permutation over speakers, two-sided."),
-        Column("p, corrected", group="Difference to full", hint="Corrected for the rows of this table, after Holm."),
+        Column("corrected", group="Difference to full", hint="Corrected for the rows of this table, after Holm."),
         Column("Difference", scale=scale([row[-1] for row in rows], 0.0)),
     ]
     note = "Differences are the row minus the full model. An incomplete row is not averaged."
@@ -86,6 +86,11 @@ def grid(experiment: Experiment) -> Table | None:
     return select(table, lambda column: column.title != "Published")
 
 
+def printed(experiment: Experiment) -> Published | None:
+    """The paper's number for the main model, if it has one."""
+    return next((row.published for row in experiment.rows if row.group is experiment.panel.main), None)
+
+
 def recalls(experiment: Experiment) -> Table:
     """Recall of every class by every model."""
     labels = experiment.panel.header.labels
@@ -100,11 +105,13 @@ def recalls(experiment: Experiment) -> Table:
 
 
 def parts(experiment: Experiment) -> list[Table]:
-    """The main model's scores by speaker, session, style, duration and number of segments."""
+    """The main model's scores by fold, speaker, session, style, duration and number of segments."""
     if experiment.main is None:
         return []
     _, result = experiment.main
-    return [_parts(experiment, name, found) for name, found in result.parts.items() if len(found) > 1]
+    divided = {"fold": result.folds, **result.parts}
+    same = [name for name in ("speaker", "session") if divided[name] == result.folds]
+    return [_parts(experiment, name, found) for name, found in divided.items() if len(found) > 1 and name not in same]
 
 
 def ways(experiment: Experiment) -> Table | None:
@@ -150,13 +157,6 @@ def probes(experiment: Experiment) -> Table | None:
     columns = (*columns[:-1], Column("Loss of UA", scale=scale([row[-1] for row in rows], 0.0)))
     note = "An input whose loss is near nothing is not used, whatever the ablation table says."
     return Table(f"probes-{experiment.id}", "Is each input used?", columns, tuple(rows), note=note)
-
-
-def folds(experiment: Experiment) -> Table | None:
-    """The main model's scores a fold."""
-    if experiment.main is None:
-        return None
-    return _parts(experiment, "fold", experiment.main[1].folds)
 
 
 def _ablation(row: Row, experiment: Experiment) -> tuple[Cell, ...]:
@@ -212,5 +212,5 @@ def _parts(experiment: Experiment, name: str, found: Sequence[Part]) -> Table:
 def tables(experiment: Experiment) -> Iterator[Table]:
     """Every table of an experiment that has something to say, in the order in which they are read."""
     found = [grid(experiment), ablations(experiment), recalls(experiment), ways(experiment), probes(experiment)]
-    found += [folds(experiment), *parts(experiment)]
+    found += parts(experiment)
     yield from (table for table in found if table and table.rows)

@@ -23,7 +23,7 @@ from ser_pipeline.entry import writing
 
 INK, SOFT, RULE, PAPER = "#1b1f24", "#5b6571", "#d5dae0", "#fdfefe"
 ACCENT = "#0b62a4"
-MARK = "#d55e00"
+MARK = "#d45d01"
 
 CLASS_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#8c6d1f", "#7f7f7f")
 """Told apart with any colour vision. Source: Okabe and Ito, Color Universal Design, 2008; the last two are ours."""
@@ -36,9 +36,12 @@ PAGE_COLOURS = {
     RULE: "var(--rule)",
     ACCENT: "var(--accent)",
     MARK: "var(--mark)",
+    PAPER: "var(--paper)",
+    **{colour: f"var(--class-{place})" for place, colour in enumerate(CLASS_COLOURS)},
 }
+"""What a drawing's colour is on the page, where it may differ in the dark."""
 
-STYLE = {
+STYLE: Any = {  # matplotlib's type for it lists three hundred names
     "font.size": 8,
     "axes.titlesize": 8.5,
     "axes.titleweight": "bold",
@@ -176,6 +179,7 @@ def _save(plan: Plan, folder: Path) -> Iterator[str]:
         with writing(folder / name) as file:
             metadata = {"Date": None} if kind == "svg" else {"Software": None}
             figure.savefig(file, format=kind, dpi=PNG_DPI, metadata=metadata)
+        figure.set_layout_engine("none")  # the second file keeps the places that the first found
         yield name
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ser_pipeline.corpora import CORPORA
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.metrics import probabilities
 from ser_pipeline.report.compare import Comparison, Gap, Row, ablation, compare, gaps
@@ -20,7 +19,7 @@ from ser_pipeline.report.groups import Group, Panel, panel_key, panels, speakers
 from ser_pipeline.report.leaks import LeakCheck
 from ser_pipeline.report.runs import Header, LeftOut, Progress, Roll, Run, read_run, scan
 from ser_pipeline.report.scores import Result, evaluate
-from ser_pipeline.report.words import slug
+from ser_pipeline.report.words import plural, slug
 
 WORST = 20
 """Utterances that are listed as the worst."""
@@ -150,7 +149,7 @@ def make_report(root: Path, choice: Choice, progress: Progress | None = None) ->
     shown = [(experiment.panel, experiment.results) for experiment in experiments]
     return Report(
         choice=choice,
-        title=CORPORA[corpus].title if corpus in CORPORA else corpus,
+        title=runs[0].header.title or corpus,
         roll=roll,
         experiments=experiments,
         gaps=gaps([experiment.panel for experiment in experiments], speaker),
@@ -199,7 +198,7 @@ def _chosen(root: Path, choice: Choice) -> tuple[list[Header], list[LeftOut]]:
     others = [header for header in headers if header.corpus != choice.corpus]
     if others:
         names = ", ".join(sorted({header.corpus for header in others}))
-        left_out.append(LeftOut(f"{len(others)} runs of {names}", "each corpus has a page of its own"))
+        left_out.append(LeftOut(f"{plural(len(others), 'run')} of {names}", "each corpus has a page of its own"))
     own = [header for header in headers if header.corpus == choice.corpus]
     reasons = {header.path: choice.reason_against(header) for header in own}
     left_out += [LeftOut(header.path.name, reasons[header.path]) for header in own if reasons[header.path]]
@@ -265,7 +264,7 @@ def _comparison(found: Sequence[Panel], names: tuple[str, str], speaker: np.ndar
     for pattern, side in zip(names, sides, strict=True):
         if not side:
             there = ", ".join(dict.fromkeys(group.name for group in groups)) or "none"
-            raise PipelineError(f"no finished run matches '{pattern}'; there are {there}")
+            raise PipelineError(f"no finished run of {found[0].header.corpus} matches '{pattern}'; there are {there}")
     pairs = [(one, other) for one in sides[0] for other in sides[1] if one.runs != other.runs]
     for one, other in sorted(pairs, key=lambda pair: _unlike(*pair)):
         result = compare(one, other, speaker)

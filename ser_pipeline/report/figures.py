@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ser_pipeline.metrics import Floats, Ints
@@ -93,8 +94,8 @@ def curves(
             dot = [(line["epoch"], line["validation_loss"]) for line in lines if line["epoch"] == kept]
             ax.plot(*zip(*dot, strict=True), "o", color=MARK, markersize=4) if dot else None
         ax.set(ylim=limits, xlabel="epoch")
-        ax.locator_params(axis="both", nbins=4, integer=False)
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        ax.yaxis.set_major_locator(MaxNLocator(4))
         ax.grid(axis="y")
         ax.set_axisbelow(True)
         ax.set_title(title)

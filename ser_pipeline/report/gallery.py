@@ -139,22 +139,26 @@ def _curves(experiment: Experiment) -> Plan | None:
 
 def _embeddings(experiment: Experiment) -> Plan | None:
     """The paper's Fig. 2: embeddings of one fold's test utterances, which one model made."""
-    pairs = list(_pair(experiment))
-    folds = {name: _middle(group) for name, group in pairs}
+    main = experiment.panel.main
+    if main is None:
+        return None
+    chosen = _middle(main)
+    folds = {name: _same(chosen, group) for name, group in _pair(experiment)}
     labels = experiment.panel.header.labels
     panels: list[Drawn] = []
     for array, title in (("w2e", "W2E"), ("fused", "final feature")):
-        for name, _ in pairs:
-            fold = folds[name]
-            points = _points(fold, array)
-            if points is not None:
+        for name, fold in folds.items():
+            points = _points(fold, array) if fold else None
+            if fold and points is not None:
                 panels.append(figures.scatter(f"{title}, {name}", points, fold.target, labels))
     if not panels:
         return None
-    fold = next(iter(folds.values()))
-    caption = f"t-SNE of the {len(fold.rows)} test utterances of fold {fold.name}, each the mean of its segments; the fold in the middle by UA."
+    caption = (
+        f"t-SNE of the {len(chosen.rows)} test utterances of fold {chosen.name}, the one in the middle by UA; "
+        "an utterance is the mean of its segments."
+    )
     alt = f"{len(panels)} scatter plots of utterances by class."
-    return Plan("embeddings", "What the model sees", caption, alt, panels, (2.9, 3.0), figures.class_keys(labels))
+    return Plan("embeddings", "What the model sees", caption, alt, panels, (2.4, 2.55), figures.class_keys(labels))
 
 
 def _middle(group: Group) -> FoldResult:
@@ -163,9 +167,15 @@ def _middle(group: Group) -> FoldResult:
     return folds[len(folds) // 2]
 
 
+def _same(fold: FoldResult, group: Group) -> FoldResult | None:
+    """The fold of that name in the first run of a group, if it was tested on as many utterances."""
+    return next((own for own in group.runs[0].folds if own.name == fold.name and len(own.rows) == len(fold.rows)), None)
+
+
 def _points(fold: FoldResult, array: str) -> Floats | None:
     """t-SNE (U, 2), in the square of -1 to 1, of an embedding; None where there is none."""
-    from sklearn.manifold import TSNE  # type: ignore[import-untyped]
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     try:
         stored = fold.segments(("utterance", array))
@@ -179,7 +189,8 @@ def _points(fold: FoldResult, array: str) -> Floats | None:
         log.warning("no embeddings of fold %s: they are not finite", fold.name)
         return None
     perplexity = min(30.0, (len(means) - 1) / 3)
-    points = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(means)
+    with threadpool_limits(1):  # threads would wait for each other longer than they work, and add in another order
+        points = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(means)
     points = points - (points.max(0) + points.min(0)) / 2
     return np.asarray(points / max(np.abs(points).max(), 1e-9))
 
@@ -211,7 +222,10 @@ def _attention(experiment: Experiment, roll: Roll) -> Plan | None:
         title = f"{true}, right" if true == taken else f"{true}, taken for {taken}"
         said.append(title)
         panels.append(figures.attention(title, picture, weights.astype(np.float64), float(seconds[fold.rows[place]])))
-    caption = f"Co-attention over the first segment of test utterances of fold {fold.name}, each scaled to its largest weight; a dotted line ends the speech."
+    caption = (
+        f"Co-attention over the first segment of test utterances of fold {fold.name}, "
+        "each scaled to its largest weight; a dotted line ends the speech."
+    )
     alt = f"Attention over spectrograms of {len(panels)} utterances: {'; '.join(said)}."
     return Plan("attention", "Where it listens", caption, alt, panels, (3.2, 2.3), figures.ATTENTION_KEYS, columns=3)
 

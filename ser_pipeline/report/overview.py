@@ -8,6 +8,7 @@ from ser_pipeline.report import detail, published, words
 from ser_pipeline.report.compare import Gap
 from ser_pipeline.report.evaluation import WORST, Experiment, Report
 from ser_pipeline.report.groups import Group
+from ser_pipeline.report.runs import Header
 from ser_pipeline.report.scores import Result
 from ser_pipeline.report.tables import (
     ABSENT,
@@ -84,6 +85,7 @@ def literature(report: Report) -> Table | None:
         Column("Protocol", number=False),
         Column("WA, %", hint=FOLDS),
         Column("UA, %", hint=FOLDS),
+        Column("Epoch chosen on", number=False),
         Column("Remark", number=False),
     )
     note = "Theirs as printed. Four classes, 5,531 utterances."
@@ -183,6 +185,12 @@ def runs(report: Report) -> Table:
     return Table("runs", "Runs", columns, tuple(rows), tuple(tones))
 
 
+def where(header: Header) -> Cell:
+    """The protocol in a word, with the preset and the test corpus."""
+    name = header.protocol + (f", tested on {header.test_corpus}" if header.test_corpus else "")
+    return text(name, hint=f"{words.protocol(header.protocol)}, preset {header.preset}")
+
+
 def selection(name: str) -> Cell:
     """What chose the epoch, marked where it was the test fold."""
     return text(words.SELECTIONS.get(name, name), "test" if name == "test" else "")
@@ -190,7 +198,7 @@ def selection(name: str) -> Cell:
 
 def _result(group: Group, result: Result | None) -> tuple[Cell, ...]:
     header = group.header
-    head = (text(group.name, "strong"), text(words.experiment(header)), selection(header.selection))
+    head = (text(group.name, "strong"), where(header), selection(header.selection))
     if result is None:
         there = sum(len(run.folds) for run in group.unfinished)
         wanted = sum(len(run.header.fold_names) for run in group.unfinished)
@@ -232,8 +240,8 @@ def _gap(gap: Gap) -> tuple[Cell, ...]:
     hint = f"p {chance(found.ua.p).text}, paired permutation over speakers"
     return (
         text(f"leakage gap of {gap.honest.name}", "strong"),
-        text(words.experiment(gap.honest.header)),
-        text("test fold minus validation", "test"),
+        where(gap.honest.header),
+        text("gap", "test", "Test fold minus validation."),
         count(len(found.seeds)),
         ABSENT,
         ABSENT,
@@ -252,19 +260,20 @@ def _ours(experiment: Experiment) -> tuple[tuple[Cell, ...], str] | None:
     group, result = experiment.main
     scores = (result.scores["wa"], result.scores["ua"])
     test = group.header.selection == "test"
-    remark = "epoch chosen on the test fold" if test else "validation apart from test"
-    remark += f", {words.plural(len(group.runs), 'seed')}, preset {group.header.preset}"
+    remark = f"{words.plural(len(group.runs), 'seed')}, preset {group.header.preset}"
     cells = (
         text(f"ours: {group.name}", "strong"),
         text(words.protocol(group.header.protocol)),
         *(deviating(score.fold_mean, score.fold_deviation, "strong") for score in scores),
-        text(remark, "test" if test else ""),
+        selection(group.header.selection),
+        text(remark),
     )
     return cells, "test" if test else "main"
 
 
 def _printed(row: published.Published, protocol: str) -> tuple[Cell, ...]:
-    return (text(row.name), text(words.protocol(protocol)), theirs(row.wa), theirs(row.ua), text(row.note))
+    scores = (theirs(row.wa), theirs(row.ua))
+    return (text(row.name), text(words.protocol(protocol)), *scores, selection(row.selection), text(""))
 
 
 def tables(report: Report) -> Iterator[Table]:

@@ -1,0 +1,110 @@
+"""`ser-pipeline report`: runs to tables, figures and a page."""
+
+from __future__ import annotations
+
+import webbrowser
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ser_pipeline.errors import PipelineError
+
+from . import options
+from .columns import aligned
+from .terminal import bar, start_log
+
+if TYPE_CHECKING:
+    from ser_pipeline.report import Report
+
+
+@click.command()
+@click.option("--corpus", help="Which corpus.  [default: each that has runs, a page each]")
+@click.option("--protocol", help="Which protocol.  [default: all]")
+@click.option(
+    "--runs",
+    "patterns",
+    metavar="PATTERN",
+    multiple=True,
+    help="Ablation or folder name, with * and ?; may be repeated.",
+)
+@click.option("--compare", nargs=2, metavar="A B", help="Two ablations or folder names: paired tests, with McNemar's.")
+@click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
+@click.option(
+    "--reports", type=options.FOLDER, default=Path("reports"), show_default=True, help="Folder of the reports."
+)
+@options.runs
+@options.quiet
+def report(
+    corpus: str | None,
+    protocol: str | None,
+    patterns: tuple[str, ...],
+    compare: tuple[str, str] | None,
+    show: bool,
+    reports: Path,
+    runs_root: Path,
+    quiet: bool,
+) -> None:
+    r"""Report on every run: scores with intervals, ablations, errors, figures, in one page.
+
+    Prints the table of results and the page's path. The page needs no network and no server; results.json, .csv,
+    .md and .tex lie beside it.
+
+    \b
+    Examples:
+      ser-pipeline report
+      ser-pipeline report --corpus iemocap --protocol session --open
+      ser-pipeline report --runs full --runs 'mfcc*'
+      ser-pipeline report --compare full full-mean
+    """
+    start_log(quiet)
+    from ser_pipeline import report as stage
+
+    refused: list[PipelineError] = []
+    names = [corpus] if corpus else stage.corpora(runs_root)
+    for name in names:
+        try:
+            with bar("report", "runs", quiet) as progress:
+                choice = stage.Choice(name, protocol, patterns, compare or None)
+                made = stage.make_report(runs_root, choice, progress)
+        except PipelineError as error:
+            refused.append(error)
+            continue
+        for line in _lines(made):
+            click.echo(line)
+        if not quiet:
+            for line in _remarks(made):
+                click.echo(line, err=True)
+        page = stage.write(made, reports / made.choice.slug)
+        click.echo(page)
+        if show:
+            webbrowser.open(page.resolve().as_uri())
+    if len(refused) == len(names):
+        raise refused[0]
+    for reason in refused:
+        click.echo(f"no page: {reason}", err=True)
+
+
+def _lines(made: Report) -> Iterator[str]:
+    """The tables of results and of the comparison."""
+    from ser_pipeline.report import overview
+
+    yield made.title + (" (synthetic speech)" if made.synthetic else "")
+    for table in (overview.results(made), *overview.comparison(made)):
+        shown = [place for place in table.printed if table.columns[place].title not in ("F1", "± seeds")]
+        heads = [f"{table.columns[place].group.split(',')[0]} {table.columns[place].title}".strip() for place in shown]
+        rows = [[row[place].text for place in shown] for row in table.rows]
+        right = [number for number, place in enumerate(shown) if table.columns[place].number]
+        yield ""
+        yield from aligned([heads, *rows], right)
+    yield ""
+
+
+def _remarks(made: Report) -> Iterator[str]:
+    """What makes a number doubtful, and what was left out."""
+    for finding in made.findings:
+        if finding.severity != "note":
+            yield f"{finding.severity}: {finding.message}"
+    for one in made.left_out:
+        yield f"left out: {one.name}: {one.reason}"

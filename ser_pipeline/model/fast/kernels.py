@@ -1,0 +1,34 @@
+"""Triton kernels for what libraries do slowly: the first layer of a speech encoder, and an LSTM's recurrence.
+
+Used on CUDA under autocast to half precision, where Triton is installed. Nothing here waits for the device or
+depends on the order of atomic operations.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+HALF = (torch.float16, torch.bfloat16)
+INSTALLED = find_spec("triton") is not None
+
+
+def usable(tensor: Tensor, dtype: torch.dtype) -> bool:
+    """Whether the kernels may be used for `tensor` in arithmetic of `dtype`."""
+    return INSTALLED and tensor.is_cuda and dtype in HALF
+
+
+def first_layer(waveform: Tensor, weight: Tensor, shift: Tensor, sizes: tuple[int, int, int], dtype: torch.dtype) -> Tensor:
+    """As `triton_first.first_layer`."""
+    from ser_pipeline.model.fast import triton_first
+
+    return triton_first.first_layer(waveform, weight, shift, sizes, dtype)
+
+
+def recurrence(gates: Tensor, weight: Tensor) -> Tensor:
+    """As `triton_lstm.recurrence`."""
+    from ser_pipeline.model.fast import triton_lstm
+
+    return triton_lstm.recurrence(gates, weight)

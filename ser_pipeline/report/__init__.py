@@ -1,0 +1,86 @@
+"""Stage 3: runs to tables, figures and a page."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from ser_pipeline.entry import key, read_json, write_json, write_text
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.report.evaluation import Choice, Report, corpora, make_report
+from ser_pipeline.report.runs import Progress
+
+__all__ = ["Choice", "Report", "build", "corpora", "make_report", "write"]
+
+STAMP = "index.json"
+"""Written last: what the report was made from."""
+
+log = logging.getLogger(__name__)
+
+
+def build(
+    runs: Path,
+    out: Path,
+    *,
+    corpus: str | None = None,
+    protocol: str | None = None,
+    patterns: tuple[str, ...] = (),
+    compare: tuple[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Report on the runs below `runs` of one corpus; returns the path of the page.
+
+    Args:
+        runs: folder of the runs.
+        out: folder of the reports; this one is a folder in it, named after what it is about.
+        corpus: which corpus; may be left out where there is but one.
+        protocol: which protocol; None: all.
+        patterns: ablations or folder names, with `*` and `?`; none: all.
+        compare: two ablations or patterns of folder names.
+        progress: called with how many runs are read, and how many there are.
+
+    Raises:
+        PipelineError: there are no such runs, or they cannot be compared.
+    """
+    report = make_report(runs, Choice(corpus, protocol, patterns, compare), progress)
+    return write(report, out / report.choice.slug)
+
+
+def write(report: Report, folder: Path) -> Path:
+    """Write every form of `report` into `folder`; returns the path of the page.
+
+    Where the folder holds a report of the same runs by the same code, nothing is written.
+    """
+    page_file = folder / "index.html"
+    inputs = {"key": key(_inputs(report))}
+    if page_file.is_file() and _written(folder) == inputs:
+        log.info("%s is up to date", page_file)
+        return page_file
+    from ser_pipeline.report import files, gallery, page  # matplotlib and Jinja2, which reading needs not
+
+    (folder / STAMP).unlink(missing_ok=True)
+    pictures = gallery.pictures(report, folder / "figures")
+    write_text(folder / "results.json", files.to_json(report))
+    write_text(folder / "results.csv", files.to_csv(report))
+    write_text(folder / "results.md", files.to_markdown(report))
+    write_text(folder / "results.tex", files.to_latex(report))
+    write_text(page_file, page.to_html(report, pictures, folder))
+    write_json(folder / STAMP, inputs)
+    return page_file
+
+
+def _inputs(report: Report) -> dict[str, Any]:
+    """Everything that a report depends on: what was asked for, the runs' files and the code."""
+    folders = [header.path for header in report.headers]
+    runs = [file for folder in folders for pattern in ("*.*", "*/*.*") for file in sorted(folder.glob(pattern))]
+    code = sorted(Path(__file__).parent.glob("*.*"))
+    stamps = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in (*runs, *code)]
+    return {"choice": report.choice, "left out": [vars(one) for one in report.left_out], "files": stamps}
+
+
+def _written(folder: Path) -> dict[str, Any]:
+    try:
+        return read_json(folder / STAMP)
+    except PipelineError:
+        return {}

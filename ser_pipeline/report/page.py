@@ -1,0 +1,303 @@
+"""The page: one HTML file with its style, its script and its figures inside."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+import tomli_w
+from markupsafe import Markup
+
+from ser_pipeline.corpora import CORPORA
+from ser_pipeline.report import detail, overview, published, words
+from ser_pipeline.report.drawing import PAGE_COLOURS, Key, Picture
+from ser_pipeline.report.evaluation import WORST, Experiment, Report
+from ser_pipeline.report.groups import Group
+from ser_pipeline.report.runs import Header
+from ser_pipeline.report.scores import Result
+from ser_pipeline.report.tables import MINUS, Cell, Column, Table, between, percent
+
+SPAN = (130, 18)
+"""Width and height of an interval that is drawn in a table, in pixels."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark on the scale of the summary."""
+
+    label: str
+    share: float  # 0 to 1
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """An experiment as the page shows it."""
+
+    experiment: Experiment
+    title: str
+    facts: str
+    tables: Mapping[str, Table]
+    parts: Sequence[Table]
+    pictures: Mapping[str, Picture]
+
+
+def to_html(report: Report, pictures: Mapping[str, Sequence[Picture]], folder: Path) -> str:
+    """The page of `report`, to be written into `folder`.
+
+    Args:
+        report: what it says.
+        pictures: figures of each experiment by its id.
+        folder: where the page will be, for links to audio.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ser_pipeline.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"span": draw_span, "plural": words.plural, "key": draw_key, "whole": _whole}
+    players = list(_players(report, folder))
+    return environment.get_template("page.html").render(
+        report=report,
+        css=Markup(_asset("page.css")),
+        js=Markup(_asset("page.js")),
+        summary=_summary(report),
+        results=overview.results(report),
+        comparison=overview.comparison(report),
+        chapters=[_chapter(experiment, pictures.get(experiment.id, ())) for experiment in report.experiments],
+        literature=overview.literature(report),
+        worst=overview.worst(report),
+        players=players if any(players) else [],
+        more_worst=max(0, len(report.worst) - WORST),
+        runs=overview.runs(report),
+        setup=_setup(report),
+        corpus=CORPORA.get(report.choice.corpus or ""),
+    )
+
+
+def draw_span(cell: Cell, column: Column) -> Markup:
+    """An interval as a line with a dot, on the scale of its column."""
+    if cell.span is None or column.scale is None:
+        return Markup("")
+    low, high, mark = column.scale
+    width, height = SPAN
+    x = [6 + (width - 12) * (value - low) / (high - low) for value in (*cell.span, mark)]
+    middle = height / 2
+    return Markup(
+        f'<svg class="span" width="{width}" height="{height}" viewBox="0 0 {width} {height}" aria-hidden="true">'
+        f'<line class="zero" x1="{x[3]:.1f}" x2="{x[3]:.1f}" y1="0" y2="{height}"/>'
+        f'<line class="range" x1="{x[0]:.1f}" x2="{x[2]:.1f}" y1="{middle}" y2="{middle}"/>'
+        f'<circle cx="{x[1]:.1f}" cy="{middle}" r="3.5"/></svg>'
+    )
+
+
+def draw_key(key: Key) -> Markup:
+    """The sign of a row of a legend."""
+    colour = PAGE_COLOURS.get(key.colour, key.colour)
+    if key.marker in ("-", "--"):
+        dash = ' stroke-dasharray="4 3"' if key.marker == "--" else ""
+        shape = f'<path d="M0 6H18" stroke="{colour}" stroke-width="2"{dash}/>'
+    else:
+        shape = f'<g fill="{colour}">{MARKERS.get(key.marker, MARKERS["o"])}</g>'
+    return Markup(f'<svg width="18" height="12" viewBox="0 0 18 12" aria-hidden="true">{shape}</svg>')
+
+
+def _whole(share: float) -> str:
+    """A share in percent without decimals, for the end of an axis."""
+    return f"{100 * share:.0f}".replace("-", MINUS)
+
+
+def _asset(name: str) -> str:
+    return (resources.files("ser_pipeline.report") / name).read_text(encoding="utf-8")
+
+
+def _summary(report: Report) -> dict[str, Any]:
+    """What a hurried reader needs of the first experiment."""
+    first = report.experiments[0]
+    if first.main is None:
+        return {"score": None, "warnings": _warnings(report)}
+    group, result = first.main
+    ua, wa = result.scores["ua"], result.scores["wa"]
+    chance = 1 / len(group.header.labels)
+    return {
+        "score": percent(ua.pooled).text,
+        "interval": between(ua.interval).text,
+        "low": ua.interval.low,
+        "value": ua.pooled,
+        "high": ua.interval.high,
+        "ticks": list(_ticks(group, chance)),
+        "group": group,
+        "result": result,
+        "wa": percent(wa.pooled).text,
+        "f1": percent(result.scores["macro_f1"].pooled).text,
+        "chance": percent(chance).text,
+        "facts": _facts(group, result),
+        "sentences": list(_sentences(report, first)),
+        "warnings": _warnings(report),
+    }
+
+
+def _ticks(group: Group, chance: float) -> Iterator[Tick]:
+    yield Tick(f"chance {100 * chance:.0f}", chance)
+    for row in published.TABLE_1.get(group.header.protocol, ()):
+        comparable = group.header.corpus == published.CORPUS and set(group.header.labels) == published.LABELS
+        if row.name == published.PAPER and row.ua and comparable:
+            yield Tick(f"paper {row.ua:.1f}", row.ua / 100)
+
+
+def _facts(group: Group, result: Result) -> list[tuple[str, str]]:
+    """What was run, on what."""
+    header = group.header
+    ua, wa = result.scores["ua"], result.scores["wa"]
+    folds = words.plural(len(header.fold_names), "fold")
+    return [
+        (
+            "Protocol",
+            words.protocol(header.protocol) + (f", tested on {header.test_corpus}" if header.test_corpus else ""),
+        ),
+        ("Data", f"{words.plural(result.utterances, 'utterance')} of {words.plural(result.speakers, 'speaker')}"),
+        ("Classes", ", ".join(header.labels)),
+        ("Trained", f"{folds}, {words.plural(len(group.runs), 'seed')}, preset {header.preset}"),
+        ("Epoch chosen on", words.SELECTIONS.get(header.selection, header.selection)),
+        (
+            "Mean over folds",
+            f"UA {_spread(ua.fold_mean, ua.fold_deviation)}, WA {_spread(wa.fold_mean, wa.fold_deviation)}",
+        ),
+    ]
+
+
+def _spread(value: float, deviation: float | None) -> str:
+    return f"{100 * value:.1f}" + (f" ± {100 * deviation:.1f}" if deviation is not None else "") + " %"
+
+
+def _sentences(report: Report, first: Experiment) -> Iterator[str]:
+    """How the main model compares, a sentence each."""
+    group, result = first.main or (None, None)
+    if group is None or result is None:
+        return
+    rows = [row for row in first.rows if row.versus]
+    worse = [
+        row for row in rows if row.versus and row.versus.ua_corrected is not None and row.versus.ua_corrected <= 0.05
+    ]
+    if rows:
+        yield (
+            f"Of {words.plural(len(rows), 'other model')} in its table, {len(worse)} can be told apart from it "
+            "(paired permutation over speakers, 5 %, corrected)."
+        )
+    for gap in report.gaps:
+        if gap.honest is group:
+            yield (
+                f"Choosing the epoch on the test fold, as the reference code does, adds "
+                f"{100 * gap.versus.ua.value:.1f} points of UA: the leakage gap."
+            )
+    printed = detail.printed(first)
+    if printed and printed.ua is not None:
+        points = 100 * result.scores["ua"].fold_mean - printed.ua
+        where = "above" if points > 0 else "below"
+        yield (
+            f"The mean over folds is {abs(points):.1f} points {where} the paper’s {printed.ua:.2f} %, "
+            "whose epoch was chosen on the test fold."
+        )
+    if result.few_speakers:
+        yield f"With {words.plural(result.speakers, 'speaker')}, the interval is a rough guide and rather too narrow."
+
+
+def _warnings(report: Report) -> list[str]:
+    return [one.message for one in report.findings if one.severity in ("error", "warning")]
+
+
+def _chapter(experiment: Experiment, pictures: Sequence[Picture]) -> Chapter:
+    found = {
+        "grid": detail.grid(experiment),
+        "ablation": detail.ablations(experiment),
+        "recalls": detail.recalls(experiment),
+        "ways": detail.ways(experiment),
+        "probes": detail.probes(experiment),
+    }
+    header = experiment.panel.header
+    facts = [words.plural(len(header.fold_names), "fold"), f"preset {header.preset}", f"{len(header.labels)} classes"]
+    return Chapter(
+        experiment=experiment,
+        title=words.capital(words.protocol(header.protocol))
+        + (f", tested on {header.test_corpus}" if header.test_corpus else ""),
+        facts=", ".join(facts),
+        tables={name: table for name, table in found.items() if table and table.rows},
+        parts=detail.parts(experiment),
+        pictures={picture.id.split("-")[0]: picture for picture in pictures},
+    )
+
+
+def _players(report: Report, folder: Path) -> Iterator[str]:
+    """For each of the worst utterances, a link to its audio as seen from `folder`; "" where it cannot be reached."""
+    main = report.experiments[0].panel.main
+    root = main.header.audio_root if main else ""
+    for one in report.worst[:WORST]:
+        file = Path(root) / one.file
+        there = bool(root) and file.is_file()
+        yield quote(os.path.relpath(file.resolve(), folder.resolve()).replace(os.sep, "/")) if there else ""
+
+
+def _setup(report: Report) -> dict[str, Any]:
+    """Settings, versions and commands of the main model, or of the first run where nothing is whole."""
+    first = report.experiments[0].panel
+    header = (first.main or first.groups[0]).header
+    versions: dict[str, set[str]] = {}
+    for one in report.headers:
+        for name, version in one.versions.items():
+            versions.setdefault(name, set()).add(version)
+    return {
+        "name": (first.main or first.groups[0]).name,
+        "toml": tomli_w.dumps(dict(header.settings)),
+        "versions": [(name, ", ".join(sorted(found))) for name, found in sorted(versions.items())],
+        "devices": ", ".join(sorted({one.device for one in report.headers} - {""})),
+        "commands": list(_commands(report)),
+    }
+
+
+def _commands(report: Report) -> Iterator[str]:
+    """What makes the runs of this report again."""
+    headers = report.headers
+    corpus = headers[0].corpus
+    yield "ser-pipeline features" + ("" if corpus == "demo" else f" {shlex.quote(corpus)} ROOT")
+    for experiment in report.experiments:
+        of_panel = [run.header for group in experiment.panel.groups for run in (*group.runs, *group.unfinished)]
+        yield _train(of_panel)
+    yield f"ser-pipeline report --corpus {shlex.quote(corpus)}"
+
+
+def _train(headers: Sequence[Header]) -> str:
+    one = headers[0]
+    parts = ["ser-pipeline train", f"--corpus {shlex.quote(one.corpus)}", f"--protocol {one.protocol}"]
+    parts += [f"--preset {one.preset}", f"--ablation {','.join(dict.fromkeys(header.ablation for header in headers))}"]
+    first, last = min(header.seed for header in headers), max(header.seed for header in headers)
+    parts += [f"--seeds {last - first + 1}"] + [f"--set seed={first}"] * (first > 0)
+    parts += ["--selection test"] if one.selection == "test" else []
+    parts += [f"--test-corpus {one.test_corpus}"] if one.test_corpus else []
+    return " ".join(parts)
+
+
+def _polygon(*points: tuple[float, float]) -> str:
+    return f'<polygon points="{" ".join(f"{x},{y}" for x, y in points)}"/>'
+
+
+MARKERS = {
+    "o": '<circle cx="9" cy="6" r="4"/>',
+    "s": '<rect x="5.5" y="2.5" width="7" height="7"/>',
+    "^": _polygon((9, 1.5), (13.5, 10), (4.5, 10)),
+    "v": _polygon((9, 10.5), (13.5, 2), (4.5, 2)),
+    "D": _polygon((9, 1), (14, 6), (9, 11), (4, 6)),
+    "P": '<path d="M7 2h4v2h2v4h-2v2H7V8H5V4h2z"/>',
+    "X": '<path d="M6 1l3 3 3-3 2 2-3 3 3 3-2 2-3-3-3 3-2-2 3-3-3-3z"/>',
+    "*": _polygon(
+        (9, 0.5), (10.4, 4.4), (14.5, 4.4), (11.2, 7), (12.4, 11), (9, 8.6), (5.6, 11), (6.8, 7), (3.5, 4.4), (7.6, 4.4)
+    ),
+}
+"""matplotlib's markers as shapes in a box of 18 by 12."""

@@ -1,0 +1,104 @@
+"""Stages are killed at random moments, as power cuts and impatient users do, and must lose nothing."""
+
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_emodb
+
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["ser_pipeline.extract", "ser_pipeline.train", "ser_pipeline.cli.train"])
+
+TINY = ["model.small_width=8", "model.small_layers=1", "train.epochs=4", "train.batch=8", "train.lr=1e-3"]
+
+
+def _command(folder: Path, args: list[str]) -> None:
+    os.chdir(folder)
+    (command,) = entry_points(group="console_scripts", name="ser-pipeline")
+    command.load()(args)
+
+
+def start(folder: Path, args: list[str]) -> multiprocessing.process.BaseProcess:
+    process = SERVER.Process(target=_command, args=(folder, args))
+    process.start()
+    return process
+
+
+def finish(folder: Path, args: list[str]) -> float:
+    """Run to the end; returns the seconds it took."""
+    began = time.monotonic()
+    process = start(folder, args)
+    process.join()
+    assert process.exitcode == 0
+    return time.monotonic() - began
+
+
+def kill_at_random(folder: Path, args: list[str], times: int, seconds: float, reset: Callable[[], None]) -> None:
+    """Kill the command `times` times while it lives; `reset` takes back a run that was quicker than its killer."""
+    rng = random.Random(0)
+    killed = 0
+    while killed < times:
+        process = start(folder, args)
+        process.join(rng.uniform(0, seconds))
+        if process.is_alive():
+            os.kill(process.pid or 0, signal.SIGKILL)
+            killed += 1
+        process.join()
+        if process.exitcode == 0:
+            reset()
+
+
+def shards(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.glob("cache/features/*/*/*.h5"))}
+
+
+def predictions(folder: Path) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for file in sorted(folder.glob("runs/*/*/predictions.csv")):
+        with np.load(file.with_name("segments.npz")) as arrays:
+            found[file.parent.name] = (file.read_text(), {name: arrays[name].tobytes() for name in arrays.files})
+    return found
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_emodb(tmp_path_factory.mktemp("kill") / "corpus", speakers=4, takes=12)
+
+
+@pytest.mark.parametrize(("jobs", "times"), [(1, 10), (2, 20)])
+def test_features_killed_at_random_moments_end_in_the_same_bytes(
+    corpus: Path, tmp_path: Path, jobs: int, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = ["features", "emodb", str(corpus), "--jobs", str(jobs), "--quiet"]
+    for name in ("calm", "killed"):
+        (tmp_path / name).mkdir()
+    seconds = finish(tmp_path / "calm", args)
+    killed = tmp_path / "killed"
+    kill_at_random(killed, args, times, seconds, lambda: shutil.rmtree(killed / "cache"))
+    finish(killed, args)
+    assert shards(killed) == shards(tmp_path / "calm")
+    assert not list(killed.rglob("*.partial"))
+
+
+def test_train_killed_at_random_moments_ends_in_the_same_predictions(corpus: Path, tmp_path: Path) -> None:
+    finish(tmp_path, ["features", "emodb", str(corpus), "--jobs", "1", "--quiet"])
+    args = ["train", "--preset", "demo", "--protocol", "speaker", "--jobs", "1", "--quiet"]
+    args += [word for setting in TINY for word in ("--set", setting)]
+    for name in ("calm", "killed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cache").symlink_to(tmp_path / "cache")
+    seconds = finish(tmp_path / "calm", args)
+    killed = tmp_path / "killed"
+    kill_at_random(killed, args, 10, seconds, lambda: shutil.rmtree(killed / "runs"))
+    finish(killed, args)
+    assert len(predictions(killed)) == 4
+    assert predictions(killed) == predictions(tmp_path / "calm")
+    assert not list(killed.rglob("*.partial"))
