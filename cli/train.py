@@ -31,7 +31,15 @@ if TYPE_CHECKING:
 )
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Seeds from 0 on, a run each.")
 @click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, mps, cpu; auto takes what is there.")
-@click.option("--jobs", type=click.IntRange(1), help="Folds at a time.  [default: one a core on the CPU, one on a GPU]")
+@click.option("--jobs", type=click.IntRange(1), help="Folds at a time.  [default: one a core, or one a GPU]")
+@click.option("--jobs-per-gpu", type=click.IntRange(1), help="Folds at a time on every GPU.")
+@click.option(
+    "--data", type=click.Choice(["auto", "resident", "stream"]), default="auto", help="Where the rows are kept."
+)
+@click.option(
+    "--micro-batch", type=click.IntRange(1), default=None, help="Segments computed at a time, to save memory."
+)
+@click.option("--dry-run", is_flag=True, help="List the folds and what is left to do, and do nothing.")
 @options.settings
 @options.cache
 @options.runs
@@ -46,6 +54,10 @@ def train(
     seeds: int,
     device: str,
     jobs: int | None,
+    jobs_per_gpu: int | None,
+    data: str,
+    micro_batch: int | None,
+    dry_run: bool,
     preset: str | None,
     config: Path | None,
     overrides: tuple[str, ...],
@@ -94,8 +106,14 @@ def train(
     )
     if not quiet:
         click.echo(f"{source.corpus}, preset {name}, {len(planned[0].folds)} folds, on {place}", err=True)
+    if dry_run:
+        for status in stage.statuses(planned):
+            state = "done" if status.done else f"at epoch {status.epoch}" if status.epoch else "to do"
+            click.echo(f"{status.run}\t{status.fold}\t{state}")
+        return
+    how = stage.How(jobs or stage.gpu_jobs(place, jobs_per_gpu), data, micro_batch or 0)
     with _shown(chosen.train.epochs, quiet) as progress:
-        done = stage.train(planned, [one.folder for one in sources], device=place, jobs=jobs, progress=progress)
+        done = stage.train(planned, [one.folder for one in sources], device=place, how=how, progress=progress)
     for folder in done:
         click.echo(folder)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 
@@ -18,10 +17,7 @@ class Batch(NamedTuple):
     label: Tensor  # int64 (B,): class index
     utterance: Tensor  # int64 (B,): row of the manifest
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
-        """The same batch on `device`."""
-        waveform, spectrogram, mfcc, samples, label, utterance = (
-            None if part is None else part.to(device, non_blocking=non_blocking) for part in self
-        )
-        assert samples is not None and label is not None and utterance is not None
-        return Batch(waveform, spectrogram, mfcc, samples, label, utterance)
+    def part(self, rows: slice) -> Batch:
+        """Some of the segments."""
+        waveform, spectrogram, mfcc = (None if x is None else x[rows] for x in self[:3])
+        return Batch(waveform, spectrogram, mfcc, self.samples[rows], self.label[rows], self.utterance[rows])

@@ -107,6 +107,27 @@ class Train:
     selection: str = "validation"  # rows that choose the epoch; "test" is the reference code's way, and reads high
     monitor: str = "ua"  # "ua", "wa", "wa+ua" or "loss" of those rows: chooses the epoch
     precision: str = "auto"  # "fp32", "bf16" (autocast), or "auto": bf16 on a CUDA device that has it
+    warmup: float = 0.0  # share of all steps in which the rate rises from 0; 0 to 1
+    schedule: str = "constant"  # of the rate after that: "constant", or "cosine" or "linear" down to 0
+    clip: float = 0.0  # largest norm of the gradient; 0: none
+    ema: float = 0.0  # decay a step of the running mean of the weights that is evaluated and kept; 0: the weights
+    label_smoothing: float = 0.0  # share of the target spread over all classes; 0 to 1
+    class_weights: bool = False  # True: the loss of a class is weighted by the inverse of its share
+    balanced: bool = False  # True: an epoch draws as many utterances' segments from every class
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Changes of the training segments, drawn anew every time; none by default, as in the paper."""
+
+    speed: float = 0.0  # largest relative change of tempo and pitch together; 0.1: 0.9 to 1.1
+    gain: float = 0.0  # dB: largest change of level
+    noise: float = 0.0  # share of segments with white noise at 10 to 30 dB under the speech
+    frame_masks: int = 0  # stretches of frames that are silenced in MFCC and spectrogram
+    frame_mask: int = 30  # frames: longest of them
+    bin_masks: int = 0  # bands that are silenced in the spectrogram
+    bin_mask: int = 20  # bins: widest of them
+    mixup: float = 0.0  # share of segments whose rows and target are mixed with another's; 0 to 1
 
 
 @dataclass(frozen=True)
@@ -117,6 +138,7 @@ class Config:
     features: Features = field(default_factory=Features)
     model: Model = field(default_factory=Model)
     train: Train = field(default_factory=Train)
+    augment: Augment = field(default_factory=Augment)
     seed: int = 0
 
 
@@ -127,6 +149,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "train.selection": ("validation", "test"),
     "train.monitor": ("ua", "wa", "wa+ua", "loss"),
     "train.precision": ("auto", "fp32", "bf16"),
+    "train.schedule": ("constant", "cosine", "linear"),
 }
 """Settings that take one word of a list."""
 

@@ -139,9 +139,8 @@ def write_predictions(file: Path, scores: Scores, manifest: Manifest, utterances
     writer.writerow([*about, *(f"log_p:{label}" for label in manifest.labels)])
     for row, mean in zip(utterances.tolist(), means, strict=True):
         one = manifest.utterances[row]
-        writer.writerow(
-            [one.id, one.file, one.speaker, one.session, one.dialogue, one.script]
-            + [f"{manifest.samples[row] / manifest.audio.rate:.3f}", manifest.counts[row], one.emotion]
-            + [manifest.labels[int(mean.argmax())], *(f"{value:.6f}" for value in mean)]
-        )
+        known = [one.id, one.file, one.speaker, one.session, one.dialogue, one.script]
+        lengths = [f"{manifest.samples[row] / manifest.audio.rate:.3f}", manifest.counts[row]]
+        found = [one.emotion, manifest.labels[int(mean.argmax())], *(f"{value:.6f}" for value in mean)]
+        writer.writerow([*known, *lengths, *found])
     write_text(file, text.getvalue())

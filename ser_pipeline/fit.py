@@ -17,16 +17,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from torch import nn
-from torch.nn import functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ser_pipeline import evaluate
 from ser_pipeline.batch import Batch
 from ser_pipeline.config import Config
-from ser_pipeline.entry import Entry, write_json, write_text, writing
+from ser_pipeline.distributed import World
+from ser_pipeline.entry import Entry, read_json, write_json, write_text, writing
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.folds import Fold
-from ser_pipeline.model import build_model
+from ser_pipeline.model import SpeechEmotionModel, build_model
+from ser_pipeline.step import Step
 from ser_pipeline.stream import Data, order
 
 Rows = NDArray[np.int64]
@@ -35,6 +37,7 @@ Record = dict[str, Any]
 EVALUATION = 2  # times the training batch
 STATE = "last.pt"
 WEIGHTS = "model.safetensors"
+SPEECH = "speech.json"  # configuration of the speech encoder, so that the weights alone rebuild the model
 
 log = logging.getLogger(__name__)
 
@@ -64,49 +67,77 @@ class Course:
         return self.epoch >= config.train.epochs or self.epoch - self.best_epoch >= config.train.patience
 
 
-def fit(entry: Entry, fold: Fold, data: Data, source: Source, config: Config, device: torch.device) -> Path:
+@dataclass(frozen=True)
+class Fitting:
+    """What stays the same while a fold is trained."""
+
+    fold: Fold
+    data: Data
+    source: Source
+    config: Config
+    device: torch.device
+    world: World
+    autocast: Callable[[], Any]
+
+    @property
+    def seed(self) -> int:
+        """The fold's own seed, the same on every machine."""
+        return zlib.crc32(f"{self.config.seed}:{self.fold.name}".encode())
+
+    def score(self, model: nn.Module, utterances: Rows, change: evaluate.Change | None = None) -> evaluate.Scores:
+        """The model's output over the segments of `utterances`."""
+        return evaluate.score(model, self._large(self.data.manifest.rows(utterances)), self.autocast, change)
+
+    def swapped(self, name: str) -> evaluate.Change:
+        """A change of test batches that gives every utterance another one's input `name`."""
+        rows = evaluate.shuffled(self.data.manifest, self.fold.test, self.config.seed)
+        return evaluate.swapped(name, self._large(rows))
+
+    def _large(self, rows: Rows) -> Iterator[Batch]:
+        return self.source.batches(rows, EVALUATION * self.config.train.batch)
+
+
+def fit(
+    entry: Entry,
+    fold: Fold,
+    data: Data,
+    source: Source,
+    config: Config,
+    device: torch.device,
+    *,
+    micro: int = 0,
+    world: World | None = None,
+) -> Path:
     """Train, choose the epoch, test, and write the fold's folder; returns it.
 
-    Goes on from the last finished epoch where an earlier call was stopped.
+    Goes on from the last finished epoch where an earlier call was stopped. `micro` segments are computed at a
+    time where the batch does not fit into memory; in a `world` of several processes the batch is shared out.
 
     Raises:
         PipelineError: the loss is no longer a number, or the device is out of memory.
     """
-    started = time.monotonic()
     folder = entry.partial
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "index.json").exists():  # killed between the last file and the final name
         return entry.publish(discard=[STATE])
-    torch.manual_seed(_seed(config.seed, fold.name))
-    model = build_model(config.model, audio=config.audio, features=config.features, classes=len(data.manifest.labels))
-    if "spectrogram" in data.stores:
-        model.fit_scaler(*map(torch.from_numpy, data.stores["spectrogram"].extremes(fold.train)))
-    model.to(device)
-    optimiser = torch.optim.AdamW(
-        (p for p in model.parameters() if p.requires_grad), lr=config.train.lr, weight_decay=config.train.weight_decay
-    )
-    course = _resume(folder, model, optimiser)
-    autocast = autocasting(config, device)
+    fitting = Fitting(fold, data, source, config, device, world or World(), autocasting(config, device))
+    started = time.monotonic()
+    model = _model(folder, fitting)
+    step = _step(model, fitting, micro)
+    course = _resume(folder, step)
+    if course.epoch and fitting.world.rank:
+        torch.manual_seed(fitting.seed + fitting.world.rank + 1000 * course.epoch)
     while not course.finished(config):
-        _epoch(course, model, optimiser, data, source, fold, config, autocast)
-        _checkpoint(folder, course, model, optimiser)
-    model.load_state_dict(load_file(_best(folder, course), device=str(device)))
-    result = _test(folder, model, data, source, fold, config, autocast)
-    best = course.history[course.best_epoch - 1]
-    write_json(
-        folder / "result.json",
-        {
-            "fold": fold.name,
-            "best_epoch": course.best_epoch,
-            "epochs": course.epoch,
-            "seconds": round(sum(record["seconds"] for record in course.history) + time.monotonic() - started, 3),
-            "train": len(fold.train),
-            "validation": {"wa": best["wa"], "ua": best["ua"], "loss": best["validation_loss"]},
-            **result,
-        },
-    )
-    _best(folder, course).replace(folder / WEIGHTS)
-    return entry.publish(discard=[STATE])
+        _epoch(course, step, fitting)
+        if fitting.world.leads:
+            _checkpoint(folder, course, step)
+    if fitting.world.leads:
+        model.load_state_dict(load_file(_best(folder, course), device=str(device)))
+        _finish(folder, model, course, fitting, time.monotonic() - started)
+        _best(folder, course).replace(folder / WEIGHTS)
+        entry.publish(discard=[STATE])
+    fitting.world.wait()
+    return entry.path
 
 
 def autocasting(config: Config, device: torch.device) -> Callable[[], Any]:
@@ -117,101 +148,182 @@ def autocasting(config: Config, device: torch.device) -> Callable[[], Any]:
 
 
 def precision(wanted: str, device: torch.device) -> str:
-    """ "fp32" or "bf16": `wanted`, or where that is "auto", bf16 on a CUDA device that has it."""
+    """The arithmetic, "fp32" or "bf16": what is `wanted`, or for "auto" bf16 on a CUDA device that has it."""
     if wanted != "auto":
         return wanted
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
 
 
-def _epoch(
-    course: Course,
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    data: Data,
-    source: Source,
-    fold: Fold,
-    config: Config,
-    autocast: Callable[[], Any],
-) -> None:
+def _model(folder: Path, fitting: Fitting) -> SpeechEmotionModel:
+    """The model on its device, its weights as the fold's seed has them; pre-trained ones only at the very start."""
+    config, data = fitting.config, fitting.data
+    torch.manual_seed(fitting.seed)
+    resumed = (folder / STATE).exists()
+    model = build_model(
+        config.model,
+        audio=config.audio,
+        features=config.features,
+        classes=len(data.manifest.labels),
+        pretrained=not resumed,
+        speech_settings=read_json(folder / SPEECH) if resumed and (folder / SPEECH).exists() else None,
+    )
+    if model.speech_settings and not resumed and fitting.world.leads:
+        write_json(folder / SPEECH, model.speech_settings)
+    if "spectrogram" in data.stores:
+        model.fit_scaler(*map(torch.from_numpy, data.stores["spectrogram"].extremes(fitting.fold.train)))
+    return model.to(fitting.device)
+
+
+def _step(model: SpeechEmotionModel, fitting: Fitting, micro: int) -> Step:
+    config, world = fitting.config, fitting.world
+    torch.manual_seed(fitting.seed + world.rank)  # every process draws dropout of its own
+    parallel = None
+    if world.size > 1:
+        places = [fitting.device] if fitting.device.type == "cuda" else None
+        parallel = DistributedDataParallel(model, device_ids=places, find_unused_parameters=True)
+    return Step(
+        model,
+        config,
+        classes=len(fitting.data.manifest.labels),
+        steps=config.train.epochs * -(-len(_rows(fitting, 0)) // config.train.batch),
+        weights=_class_weights(fitting) if config.train.class_weights else None,
+        autocast=fitting.autocast,
+        micro=micro,
+        wrapped=parallel,
+    )
+
+
+def _class_weights(fitting: Fitting) -> Tensor:
+    """(C,) inverse of each class's share of the training segments, 1 on average over them."""
+    manifest, train = fitting.data.manifest, fitting.fold.train
+    counts = np.bincount(manifest.target[train], manifest.counts[train], len(manifest.labels))
+    weights = counts.sum() / np.maximum(counts, 1) / np.count_nonzero(counts)
+    return torch.tensor(weights, dtype=torch.float32, device=fitting.device)
+
+
+def _rows(fitting: Fitting, epoch: int) -> Rows:
+    """The training segments of an epoch in their order."""
+    manifest, train = fitting.data.manifest, fitting.fold.train
+    if fitting.config.train.balanced:
+        classes = [train[manifest.target[train] == label] for label in np.unique(manifest.target[train])]
+        most = max(map(len, classes))
+        drawn = [np.resize(order(rows, fitting.seed, epoch), most) for rows in classes]
+        train = np.concatenate(drawn)
+    return order(manifest.rows(train), fitting.seed, epoch)
+
+
+def shares(rows: Rows, batch: int, world: World) -> tuple[Rows, list[tuple[int, int]]]:
+    """This process's rows, `batch / world.size` a step, and of every step how many count here and in all.
+
+    The last step is filled up with rows that do not count, so that every step has the same size.
+
+    >>> shares(np.arange(5), 4, World(rank=1, size=2))
+    (array([1, 3, 0, 0]), [(2, 4), (0, 1)])
+    """
+    steps = -(-len(rows) // batch)
+    filled = np.full(steps * batch, rows[0])
+    filled[: len(rows)] = rows
+    totals = [min(batch, len(rows) - step * batch) for step in range(steps)]
+    counts = [(len(range(world.rank, total, world.size)), total) for total in totals]
+    return filled.reshape(steps, batch)[:, world.rank :: world.size].reshape(-1), counts
+
+
+def _epoch(course: Course, step: Step, fitting: Fitting) -> None:
     """Train an epoch, measure it on the validation rows, and add both to the course."""
     started = time.monotonic()
-    rows = order(data.manifest.rows(fold.train), _seed(config.seed, fold.name), course.epoch)
-    model.train()
+    config, world = fitting.config, fitting.world
+    rows = _rows(fitting, course.epoch)
+    mine, counts = shares(rows, config.train.batch, world)
     losses = []
-    for batch in source.batches(rows, config.train.batch):
-        with autocast():
-            output = model(batch)
-        loss = F.cross_entropy(output.logits.float(), batch.label)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        losses.append(loss.detach() * len(batch.label))
-    total = float(torch.stack(losses).sum()) / len(rows)
+    try:
+        for batch, (real, total) in zip(
+            fitting.source.batches(mine, config.train.batch // world.size), counts, strict=True
+        ):
+            losses.append(step(batch, real, total))
+    except torch.OutOfMemoryError:
+        raise PipelineError(_too_large(fitting, step.micro)) from None
+    summed = torch.stack(losses)
+    _require_finite(summed, fitting, course.epoch + 1)
+    loss = float(summed.sum()) / sum(real for real, _ in counts)
     seconds = time.monotonic() - started
-    if not np.isfinite(total):
-        raise PipelineError(
-            f"fold {fold.name}, epoch {course.epoch + 1}: the loss is {total}; "
-            "a smaller train.lr or --set train.precision=fp32 may help"
-        )
-    scores = _score(model, data, source, fold.validation, config, autocast)
-    confusion = evaluate.confusion(scores, data.manifest, fold.validation)
     record = {
         "epoch": course.epoch + 1,
-        "loss": total,
-        "lr": optimiser.param_groups[0]["lr"],
-        "validation_loss": scores.loss,
-        "wa": confusion.wa,
-        "ua": confusion.ua,
-        "seconds": round(time.monotonic() - started, 3),
+        "loss": loss,
+        "lr": step.optimiser.param_groups[0]["lr"],
         "segments_per_second": round(len(rows) / seconds, 1),
+        **_validate(step.evaluated, fitting),
+        "seconds": round(time.monotonic() - started, 3),
     }
+    if fitting.device.type == "cuda":
+        record["memory_gb"] = round(torch.cuda.max_memory_allocated(fitting.device) / 1e9, 2)
     course.history.append(record)
-    gain = {"loss": -scores.loss, "wa+ua": confusion.wa + confusion.ua}.get(config.train.monitor)
-    value = record[config.train.monitor] if gain is None else gain
+    gains = {"ua": record["ua"], "wa": record["wa"], "wa+ua": record["wa"] + record["ua"]}
+    value = gains.get(config.train.monitor, -record["validation_loss"])
     if value > course.best:
         course.best, course.best_epoch = value, course.epoch
 
 
-def _score(
-    model: nn.Module, data: Data, source: Source, utterances: Rows, config: Config, autocast: Callable[[], Any]
-) -> evaluate.Scores:
-    rows = data.manifest.rows(utterances)
-    return evaluate.score(model, source.batches(rows, EVALUATION * config.train.batch), autocast)
+def _validate(model: nn.Module, fitting: Fitting) -> Record:
+    """Loss, WA and UA of the validation rows, measured by the first process."""
+    found = [0.0, 0.0, 0.0]
+    if fitting.world.leads:
+        scores = fitting.score(model, fitting.fold.validation)
+        confusion = evaluate.confusion(scores, fitting.data.manifest, fitting.fold.validation)
+        found = [scores.loss, confusion.wa, confusion.ua]
+    return dict(zip(("validation_loss", "wa", "ua"), map(fitting.world.decide, found), strict=True))
 
 
-def _test(
-    folder: Path,
-    model: nn.Module,
-    data: Data,
-    source: Source,
-    fold: Fold,
-    config: Config,
-    autocast: Callable[[], Any],
-) -> Record:
-    """Write the test predictions, and what becomes of them when an input is shuffled or silenced."""
-    size = EVALUATION * config.train.batch
-    rows = data.manifest.rows(fold.test)
-    scores = _score(model, data, source, fold.test, config, autocast)
+def _require_finite(losses: Tensor, fitting: Fitting, epoch: int) -> None:
+    """Stop a fold whose loss is no longer a number, naming the first batch that gave one."""
+    bad = (~losses.isfinite()).nonzero()
+    if len(bad):
+        raise PipelineError(
+            f"fold {fitting.fold.name}, epoch {epoch}, batch {int(bad[0]) + 1}: the loss is {float(losses[bad[0]])}; "
+            "a smaller train.lr, train.clip=1 or train.precision=fp32 may help"
+        )
+
+
+def _too_large(fitting: Fitting, micro: int) -> str:
+    size = micro or fitting.config.train.batch
+    return (
+        f"fold {fitting.fold.name}: {size} segments at a time do not fit into the memory of {fitting.device}; "
+        f"--micro-batch {max(1, size // 2)} gives the same result with less"
+    )
+
+
+def _finish(folder: Path, model: nn.Module, course: Course, fitting: Fitting, seconds: float) -> None:
+    """Write the test predictions, what becomes of them when an input is shuffled or silenced, and the result."""
+    manifest, test = fitting.data.manifest, fitting.fold.test
+    scores = fitting.score(model, test)
     probes = {}
-    for name in config.model.inputs:
-        others = source.batches(evaluate.shuffled(data.manifest, fold.test, config.seed), size)
-        for kind, change in (("shuffled", evaluate.swapped(name, others)), ("zeroed", evaluate.zeroed(name))):
-            changed = evaluate.score(model, source.batches(rows, size), autocast, change)
-            probes[f"{kind}:{name}"] = changed.log_prob
-    evaluate.write_segments(folder / "segments.npz", scores, data.manifest, fold.test, probes)
-    evaluate.write_predictions(folder / "predictions.csv", scores, data.manifest, fold.test)
-    confusion = evaluate.confusion(scores, data.manifest, fold.test)
-    return {"wa": confusion.wa, "ua": confusion.ua, "counts": confusion.counts.tolist()}
+    for name in fitting.config.model.inputs:
+        for kind, change in (("shuffled", fitting.swapped(name)), ("zeroed", evaluate.zeroed(name))):
+            probes[f"{kind}:{name}"] = fitting.score(model, test, change).log_prob
+    evaluate.write_segments(folder / "segments.npz", scores, manifest, test, probes)
+    evaluate.write_predictions(folder / "predictions.csv", scores, manifest, test)
+    confusion = evaluate.confusion(scores, manifest, test)
+    best = course.history[course.best_epoch - 1]
+    result = {
+        "fold": fitting.fold.name,
+        "best_epoch": course.best_epoch,
+        "epochs": course.epoch,
+        "seconds": round(max(seconds, sum(record["seconds"] for record in course.history)), 3),
+        "train": len(fitting.fold.train),
+        "validation": {"wa": best["wa"], "ua": best["ua"], "loss": best["validation_loss"]},
+        "wa": confusion.wa,
+        "ua": confusion.ua,
+        "counts": confusion.counts.tolist(),
+    }
+    write_json(folder / "result.json", result)
 
 
-def _checkpoint(folder: Path, course: Course, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+def _checkpoint(folder: Path, course: Course, step: Step) -> None:
     """Keep the epoch: its weights where they are the best yet, then all that a resumed fold needs."""
     if course.best_epoch == course.epoch:
         with writing(folder / _weights(course.epoch)) as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
+            save_file({name: tensor.contiguous() for name, tensor in step.evaluated.state_dict().items()}, temporary)
     state = {
-        "model": model.state_dict(),
-        "optimiser": optimiser.state_dict(),
+        **step.state(),
         "random": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
         "history": course.history,
@@ -226,14 +338,13 @@ def _checkpoint(folder: Path, course: Course, model: nn.Module, optimiser: torch
             old.unlink()
 
 
-def _resume(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> Course:
+def _resume(folder: Path, step: Step) -> Course:
     """The course of a fold that was stopped, with its state put back; a new one otherwise."""
     file = folder / STATE
     if not file.exists():
         return Course()
     state = torch.load(file, map_location="cpu", weights_only=True)
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
+    step.restore(state)
     torch.set_rng_state(state["random"])
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
@@ -248,8 +359,3 @@ def _best(folder: Path, course: Course) -> Path:
 
 def _weights(epoch: int) -> str:
     return f"epoch-{epoch}.safetensors"
-
-
-def _seed(seed: int, name: str) -> int:
-    """A seed of a fold's own, the same on every machine."""
-    return zlib.crc32(f"{seed}:{name}".encode())

@@ -6,6 +6,7 @@ resumed, give the same batches.
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -61,6 +62,23 @@ def order(rows: Rows, seed: int, epoch: int) -> Rows:
     True
     """
     return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(rows)
+
+
+def open_source(data: Data, device: torch.device, way: str = "auto", sharers: int = 1) -> Resident | Streamed:
+    """Where batches come from: "resident", "stream", or for "auto" resident where the rows fit.
+
+    They fit where `sharers` copies take at most half of the memory that the device, or the machine, has free.
+    """
+    if way == "auto":
+        way = "resident" if sharers * data.bytes <= _free(device) / 2 else "stream"
+    return Resident(data, device) if way == "resident" else Streamed(data, device)
+
+
+def _free(device: torch.device) -> int:
+    """Bytes of memory that are free on the device, or on the machine for any but CUDA."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 class Resident:
@@ -156,9 +174,7 @@ class Streamed:
 
 def _batch(features: Mapping[str, Tensor], columns: list[Tensor]) -> Batch:
     samples, label, utterance = columns
-    return Batch(
-        features.get("waveform"), features.get("spectrogram"), features.get("mfcc"), samples, label, utterance
-    )
+    return Batch(features.get("waveform"), features.get("spectrogram"), features.get("mfcc"), samples, label, utterance)
 
 
 def _torch_type(dtype: np.dtype[Any]) -> torch.dtype:

@@ -35,7 +35,7 @@ from ser_pipeline.leaks import leaks
 from ser_pipeline.manifest import Manifest
 from ser_pipeline.model import ABLATIONS
 from ser_pipeline.processes import cores, die_with_parent
-from ser_pipeline.stream import Resident, open_data
+from ser_pipeline.stream import open_data, open_source
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,16 @@ class Run:
 
 
 @dataclass(frozen=True)
+class How:
+    """What changes the speed of training and not its result."""
+
+    jobs: int | None = None  # folds at a time; None: one a core on the CPU, one on every GPU
+    data: str = "auto"  # "resident", "stream", or what fits
+    micro: int = 0  # segments computed at a time; 0: the whole batch
+    threads: int = 0  # of each process on the CPU; set by `train`
+
+
+@dataclass(frozen=True)
 class Job:
     """One fold of a run, with all that a process needs to train it."""
 
@@ -63,7 +73,7 @@ class Job:
     config: Config
     features: tuple[Path, ...]
     device: str
-    threads: int
+    how: How
 
 
 @dataclass(frozen=True)
@@ -125,9 +135,7 @@ def plan(
     return planned
 
 
-def _split(
-    data: Manifest, protocol: str, file: Path | None, config: Config
-) -> tuple[str, tuple[Fold, ...], Config]:
+def _split(data: Manifest, protocol: str, file: Path | None, config: Config) -> tuple[str, tuple[Fold, ...], Config]:
     """Protocol, folds and settings, of which a file of folds decides the protocol and the selection."""
     if file is None:
         return protocol, folds.make_folds(data, protocol, config.train.selection), config
@@ -140,7 +148,7 @@ def train(
     features: Sequence[Path],
     *,
     device: torch.device,
-    jobs: int | None = None,
+    how: How,
     progress: Progress,
 ) -> list[Path]:
     """Train every fold that is missing; returns the folders of the runs.
@@ -149,7 +157,7 @@ def train(
         planned: from `plan`.
         features: folders of the manifests and stores, as the sources of the plan.
         device: where to train.
-        jobs: folds at a time; by default one a core on the CPU, one on a GPU.
+        how: how many at a time, and from where.
         progress: called about twice a second with where every fold stands.
 
     Raises:
@@ -162,8 +170,13 @@ def train(
         for run in waiting:
             _open(run)
         queue = [(run, fold) for run in waiting for fold in run.folds if not _fold_entry(run, fold).done]
-        at_once = max(1, min(jobs or (cores() if device.type == "cpu" else 1), len(queue)))
-        todo = [_job(run, fold, tuple(features), device, max(1, cores() // at_once)) for run, fold in queue]
+        devices = _devices(device)
+        at_once = max(1, min(how.jobs or (cores() if device.type == "cpu" else len(devices)), len(queue)))
+        how = replace(how, jobs=at_once, threads=max(1, cores() // at_once))
+        todo = [
+            Job(_fold_entry(run, fold), fold, run.config, tuple(features), devices[number % len(devices)], how)
+            for number, (run, fold) in enumerate(queue)
+        ]
         with _watching(waiting, progress):
             _work(todo, at_once)
         for run in waiting:
@@ -182,6 +195,11 @@ def ablation_names(text: str) -> list[str]:
         if name not in ABLATIONS:
             raise PipelineError(f"unknown ablation '{name}'; there are {', '.join(ABLATIONS)}")
     return names
+
+
+def gpu_jobs(device: torch.device, each: int | None) -> int | None:
+    """Folds at a time with `each` on every GPU; None, for the default, without GPUs or a number."""
+    return each * len(_devices(device)) if each and device.type == "cuda" else None
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -204,18 +222,18 @@ def train_job(job: Job) -> None:
     """Train one fold, alone: a second process that has the same job waits and finds it done."""
     die_with_parent()
     device = torch.device(job.device)
-    torch.set_num_threads(job.threads)
+    torch.set_num_threads(job.how.threads)
     with job.entry.lock():
         if not job.entry.done:
-            data, source = _data(job.features, _stores(job.features, job.config), job.device)
-            fit(job.entry, job.fold, data, source, job.config, device)
+            data, source = _data(job.features, _stores(job.features, job.config), job.device, job.how)
+            fit(job.entry, job.fold, data, source, job.config, device, micro=job.how.micro)
 
 
 @lru_cache(maxsize=1)
-def _data(features: tuple[Path, ...], stores: tuple[tuple[str, tuple[Path, ...]], ...], device: str) -> Any:
-    """Data and its rows on the device, shared by the folds that a process trains."""
+def _data(features: tuple[Path, ...], stores: tuple[tuple[str, tuple[Path, ...]], ...], device: str, how: How) -> Any:
+    """Data and where its batches come from, shared by the folds that a process trains."""
     data = open_data(read_manifest(features), dict(stores))
-    return data, Resident(data, torch.device(device))
+    return data, open_source(data, torch.device(device), how.data, sharers=how.jobs or 1)
 
 
 def read_manifest(features: Sequence[Path]) -> Manifest:
@@ -288,11 +306,8 @@ def _open(run: Run) -> None:
 
 
 def _fold_entry(run: Run, fold: Fold) -> Entry:
-    return Entry(run.entry.partial / fold.name, {"run": run.entry.path.name, "fold": fold.name})
-
-
-def _job(run: Run, fold: Fold, features: tuple[Path, ...], device: torch.device, threads: int) -> Job:
-    return Job(_fold_entry(run, fold), fold, run.config, features, str(device), threads)
+    folder = run.entry.path if run.entry.done else run.entry.partial
+    return Entry(folder / fold.name, {"run": run.entry.path.name, "fold": fold.name})
 
 
 def _work(todo: list[Job], at_once: int) -> None:
@@ -359,6 +374,13 @@ def _history(folder: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()]
     except OSError:
         return []
+
+
+def _devices(device: torch.device) -> list[str]:
+    """The devices that folds are dealt out to: every CUDA device where just "cuda" is asked for."""
+    if device.type == "cuda" and device.index is None:
+        return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return [str(device)]
 
 
 def _device_name(device: torch.device) -> str:

@@ -77,7 +77,7 @@ class Planted:
     preset: str = "paper"
     skill: float = 1.2  # higher scores for the true class, in logits
     probes: Mapping[str, float] = field(default_factory=dict)  # input -> skill without it; absent: no probes
-    embeddings: bool = True
+    embeddings: bool = False
     finished: int | None = None  # folds that are whole; None: all
     overrides: tuple[str, ...] = ()
     features: str = "0123456789ab"

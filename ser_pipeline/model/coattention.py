@@ -7,8 +7,9 @@ width, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -67,12 +68,34 @@ class CoAttention(nn.Module):
         return torch.bmm(weights[:, None].to(speech.dtype), speech)[:, 0], weights
 
 
+class Streams(Protocol):
+    """Where the acoustic encoders run while the speech encoder does."""
+
+    def aside(self, name: str) -> AbstractContextManager[None]:
+        """The place of the encoder of `name`."""
+
+    def join(self) -> None:
+        """Wait for all of them."""
+
+
+class InTurn:
+    """One encoder after the other, where the rest runs."""
+
+    def aside(self, name: str) -> AbstractContextManager[None]:
+        """No place of its own."""
+        return nullcontext()
+
+    def join(self) -> None:
+        """Nothing to wait for."""
+
+
 class SpeechEmotionModel(nn.Module):
     """Logits of emotion classes from a batch of compact rows."""
 
     def __init__(self, settings: Model, sizes: Sizes, classes: int) -> None:
         super().__init__()
         self.settings = settings
+        self.streams: Streams = InTurn()
         self.inputs = tuple(name for name in ENCODERS if name in settings.inputs)
         speaks = "waveform" in self.inputs
         self.attends = settings.co_attention and speaks
@@ -117,10 +140,14 @@ class SpeechEmotionModel(nn.Module):
     def forward(self, batch: Batch) -> Output:
         """Logits and features of a batch."""
         read = self.finished(batch)
-        projected = {name: self.projections[name](self.encoders[name](read[name])) for name in self.acoustic}
+        projected = {}
+        for name in self.acoustic:
+            with self.streams.aside(name):
+                projected[name] = self.projections[name](self.encoders[name](read[name]))
+        frames = self.encoders["waveform"](read["waveform"]) if "waveform" in self.inputs else None
+        self.streams.join()
         attention = None
-        if "waveform" in self.inputs:
-            frames = self.encoders["waveform"](read["waveform"])
+        if frames is not None:
             if self.attends:
                 summary, attention = self.attention(torch.cat([projected[name] for name in self.acoustic], 1), frames)
             else:

@@ -52,7 +52,8 @@ class BiLstm(nn.Module):
 
     def forward(self, mfcc: Tensor) -> Tensor:
         """Frames (B, T, K) as (B, T * 2 * lstm_width): 153,600 with the paper's values."""
-        output, _ = self.lstm(mfcc)
+        with torch.autocast("cpu", enabled=False):  # few processors have an LSTM in half precision
+            output, _ = self.lstm(mfcc)
         return output.flatten(1)
 
 

@@ -91,9 +91,11 @@ def to_markdown(report: Report) -> str:
     lines = [f"# {report.title}", ""]
     if report.synthetic:
         lines += ["**Synthetic speech, made by a program: these scores say nothing about people.**", ""]
-    for table in overview.tables(report):
-        lines += [f"## {table.caption}", "", *_markdown_rows(table), ""]
-        lines += [table.note, ""] if table.note else []
+    for title, tables in overview.sections(report):
+        lines += [f"## {title}", ""]
+        for table in tables:
+            lines += [f"### {table.caption}", ""] if len(tables) > 1 else []
+            lines += [*_markdown_rows(table), "", *([table.note, ""] if table.note else [])]
     if report.findings:
         lines += ["## Findings", "", *(f"- {one.severity}: {one.message}" for one in report.findings), ""]
     if report.left_out:
@@ -103,7 +105,10 @@ def to_markdown(report: Report) -> str:
 
 def to_latex(report: Report) -> str:
     """results.tex: a document of the tables, with booktabs."""
-    body = "\n\n".join(_latex_table(table) for table in overview.tables(report))
+    parts = []
+    for title, tables in overview.sections(report):
+        parts += [rf"\section*{{{latex(title)}}}", *map(_latex_table, tables), r"\clearpage"]
+    body = "\n\n".join(parts)
     remark = (
         "Synthetic speech, made by a program: these scores say nothing about people.\n\n" if report.synthetic else ""
     )

@@ -276,12 +276,15 @@ def _printed(row: published.Published, protocol: str) -> tuple[Cell, ...]:
     return (text(row.name), text(words.protocol(protocol)), *scores, selection(row.selection), text(""))
 
 
-def tables(report: Report) -> Iterator[Table]:
-    """Every table of a report, for the forms that only list them."""
-    yield results(report)
-    yield from comparison(report)
+def sections(report: Report) -> Iterator[tuple[str, list[Table]]]:
+    """Every table of a report under its heading, for the forms that only list them."""
+    yield "Results", [results(report)]
+    if report.comparison:
+        yield "Comparison", comparison(report)
     for experiment in report.experiments:
-        yield from detail.tables(experiment)
+        header = experiment.panel.header
+        chosen = "the test fold, which reads high" if header.selection == "test" else header.selection
+        yield words.capital(f"{words.experiment(header)}, epoch chosen on {chosen}"), list(detail.tables(experiment))
     printed = literature(report)
     if printed:
-        yield printed
+        yield "Published results", [printed]

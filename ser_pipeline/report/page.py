@@ -184,12 +184,10 @@ def _sentences(report: Report, first: Experiment) -> Iterator[str]:
     if group is None or result is None:
         return
     rows = [row for row in first.rows if row.versus]
-    worse = [
-        row for row in rows if row.versus and row.versus.ua_corrected is not None and row.versus.ua_corrected <= 0.05
-    ]
+    told = [row for row in rows if row.versus and (row.versus.ua_corrected or 0.0) <= 0.05]
     if rows:
         yield (
-            f"Of {words.plural(len(rows), 'other model')} in its table, {len(worse)} can be told apart from it "
+            f"{len(told)} of {words.plural(len(rows), 'other model')} in its table can be told apart from it "
             "(paired permutation over speakers, 5 %, corrected)."
         )
     for gap in report.gaps:

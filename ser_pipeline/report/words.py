@@ -53,7 +53,7 @@ def inputs(names: Sequence[str]) -> str:
 
 
 def experiment(header: Header) -> str:
-    """What an experiment is: protocol, and where it differs from the usual, selection, test corpus and preset."""
+    """What an experiment is: protocol, test corpus and preset."""
     where = f", tested on {header.test_corpus}" if header.test_corpus else ""
     return f"{protocol(header.protocol)}{where}, preset {header.preset}"
 

@@ -1,0 +1,355 @@
+"""Segments a second of a whole training step, one row an optimisation, against the published code's model.
+
+    python -m benchmarks.step [--batch 64 256] [--rows …]     the table
+    python -m benchmarks.step --profile                       time a part
+    python -m benchmarks.step --check                         fast against plain: outputs and gradients
+
+Random data and random weights at the sizes of the paper: wav2vec 2.0 base, AlexNet, the BiLSTM. Rates are medians
+of rounds in one process; the reference is timed first and last, and the table says by how much it drifted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import alexnet
+from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+from ser_pipeline.batch import Batch
+from ser_pipeline.config import Config
+from ser_pipeline.model import SpeechEmotionModel, build_model
+from ser_pipeline.model.fast import Ways, accelerate
+from ser_pipeline.model.fast.graph import Captured
+
+CONFIG = Config()
+CLASSES = 4
+NONE = Ways(*([False] * 7))
+
+
+class Reference(nn.Module):
+    """The published model: transformers' wav2vec 2.0 as it comes, and AlexNet with the classifier nobody reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alexnet = alexnet(num_classes=CLASSES)
+        self.lstm = nn.LSTM(40, 256, 2, batch_first=True, dropout=0.5, bidirectional=True)
+        self.speech = Wav2Vec2Model(Wav2Vec2Config())
+        self.image, self.mfcc = nn.Linear(9_216, 128), nn.Linear(153_600, 128)
+        self.weights, self.wave = nn.Linear(256, 149), nn.Linear(768, 128)
+        self.first, self.second, self.last = nn.Linear(384, 128), nn.Linear(128, 128), nn.Linear(128, CLASSES)
+        self.dropout = nn.Dropout(0.1)
+
+    def forward(self, image: Tensor, mfcc: Tensor, wave: Tensor) -> Tensor:
+        """Logits of float32 inputs that are finished."""
+        seen = self.alexnet.avgpool(self.alexnet.features(image))
+        self.alexnet.classifier(seen.flatten(1))
+        seen = F.relu(self.image(self.dropout(seen.flatten(1))))
+        heard = F.relu(self.mfcc(self.dropout(self.lstm(F.normalize(mfcc, dim=2))[0].flatten(1))))
+        weights = F.relu(self.weights(self.dropout(torch.cat([seen, heard], 1))))
+        said = torch.matmul(weights[:, None], self.speech(wave).last_hidden_state)[:, 0]
+        said = F.relu(self.wave(self.dropout(said)))
+        fused = F.relu(self.first(self.dropout(torch.cat([seen, heard, said], 1))))
+        logits: Tensor = self.last(F.relu(self.second(self.dropout(fused))))
+        return logits
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    title: str
+    reference: bool = False
+    loader: bool = False  # finished float32 items through a DataLoader of one process, as the published code
+    tf32: bool = False
+    bf16: bool = True
+    graph: bool = True
+    ways: Ways = field(default_factory=lambda: NONE)
+
+
+def rows() -> list[Row]:
+    """The optimisations one after the other, each with those before it."""
+    table = [
+        Row("reference, fp32", reference=True, bf16=False, graph=False),
+        Row("reference, fp32, one DataLoader process", reference=True, loader=True, bf16=False, graph=False),
+        Row("reference, TF32", reference=True, tf32=True, bf16=False, graph=False),
+        Row("own model, plain modules, fp32", bf16=False, graph=False),
+        Row("+ bf16 autocast", graph=False),
+        Row("+ whole step as a CUDA graph"),
+    ]
+    ways = NONE
+    steps = {
+        "convolutions": "+ feature encoder as matrix products",
+        "positions": "+ positional convolution by FFT",
+        "layers": "+ transformer layers with fused attention",
+        "compiled": "+ transformer layers compiled",
+        "channels_last": "+ AlexNet with channels last",
+        "lstm": "+ BiLSTM in one kernel a layer",
+        "streams": "+ BiLSTM and AlexNet on streams of their own",
+    }
+    for name, title in steps.items():
+        ways = replace(ways, **{name: True})
+        table.append(Row(title, ways=ways))
+    table.append(Row("all of these without the CUDA graph", graph=False, ways=ways))
+    return table
+
+
+def make_batch(size: int, device: torch.device) -> Batch:
+    """Random compact rows."""
+    generator = torch.Generator().manual_seed(size)
+    rows = (
+        torch.randint(-3_000, 3_000, (size, CONFIG.audio.segment + 1), generator=generator, dtype=torch.int16),
+        torch.randint(0, 256, (size, 200, 300), generator=generator, dtype=torch.uint8),
+        torch.randn(size, 300, 40, generator=generator).half(),
+        torch.full((size,), CONFIG.audio.segment, dtype=torch.int32),
+        torch.randint(0, CLASSES, (size,), generator=generator),
+        torch.arange(size),
+    )
+    return Batch(*rows).to(device)
+
+
+def make_model(device: torch.device) -> SpeechEmotionModel:
+    """The paper's model from random weights."""
+    torch.manual_seed(0)
+    settings = replace(CONFIG.model, spectrogram_weights="none")
+    speech = Wav2Vec2Config().to_dict()
+    model = build_model(
+        settings, audio=CONFIG.audio, features=CONFIG.features, classes=CLASSES, pretrained=False, speech_settings=speech
+    )
+    return model.to(device)
+
+
+def make_step(row: Row, size: int, device: torch.device) -> Callable[[], object]:
+    """A training step to be called again and again."""
+    torch.manual_seed(0)
+    if row.reference:
+        return _reference_step(row, size, device)
+    batch = make_batch(size, device)
+    model = accelerate(make_model(device), device, row.ways)
+    optimiser = _optimiser(model, device, fused=True)
+
+    def step(batch: Batch) -> Tensor:
+        optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, torch.bfloat16) if row.bf16 else nullcontext():
+            output = model(batch)
+        loss = F.cross_entropy(output.logits.float(), batch.label)
+        loss.backward()
+        optimiser.step()
+        return loss.detach()
+
+    taken = Captured(step) if row.graph and device.type == "cuda" else step
+    return lambda: taken(batch)
+
+
+def _reference_step(row: Row, size: int, device: torch.device) -> Callable[[], object]:
+    model = Reference().to(device)
+    optimiser = _optimiser(model, device, fused=False)
+    items = [
+        (torch.randn(3, 256, 384), torch.randn(300, 40), torch.randn(CONFIG.audio.segment), torch.tensor(0))
+        for _ in range(size)
+    ]
+    resident = [torch.stack(column).to(device) for column in zip(*items, strict=True)]
+
+    def batches() -> Iterator[list[Tensor]]:
+        while row.loader:
+            yield from torch.utils.data.DataLoader(items, size, shuffle=True)  # type: ignore[arg-type]
+        while True:
+            yield resident
+
+    source = batches()
+
+    def step() -> Tensor:
+        image, mfcc, wave, label = (part.to(device) for part in next(source))
+        loss = F.cross_entropy(model(image, mfcc, wave), label)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        return loss.detach()
+
+    return step
+
+
+def _optimiser(model: nn.Module, device: torch.device, *, fused: bool) -> torch.optim.Optimizer:
+    if not fused:
+        return torch.optim.AdamW(model.parameters(), lr=1e-5)
+    return torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True, capturable=device.type == "cuda")
+
+
+def measure(step: Callable[[], object], device: torch.device, seconds: float) -> float:
+    """Median seconds of a call, from rounds of several."""
+    for _ in range(5 if device.type == "cuda" else 1):
+        step()
+    _wait(device)
+    started = time.perf_counter()
+    step()
+    _wait(device)
+    calls = max(1, int(seconds / 5 / (time.perf_counter() - started)))
+    found = []
+    for _ in range(5):
+        started = time.perf_counter()
+        for _ in range(calls):
+            step()
+        _wait(device)
+        found.append((time.perf_counter() - started) / calls)
+    return statistics.median(found)
+
+
+@contextmanager
+def arithmetic(*, tf32: bool) -> Iterator[None]:
+    """TF32 or plain float32 products; cuDNN chooses its kernels by trying them."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = True
+    yield
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def table(sizes: list[int], chosen: list[int], device: torch.device, seconds: float) -> None:
+    """Print a line a row, and how much the reference drifted meanwhile."""
+    every = rows()
+    for size in sizes:
+        print(f"\nbatch {size}", flush=True)
+        print(f"{'step':58} {'segments/s':>10} {'ms':>8} {'ratio':>6} {'GB':>6}", flush=True)
+        plain = 0.0
+        for number in (*chosen, -1):
+            row = every[max(number, 0)]
+            try:
+                rate, memory = _rate(row, size, device, seconds)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                print(f"{row.title:58} failed: {str(error).splitlines()[0][:120]}", flush=True)
+                continue
+            plain = plain or rate
+            title = row.title if number >= 0 else "reference, fp32, again"
+            print(f"{title:58} {rate:10.0f} {1e3 * size / rate:8.1f} {rate / plain:6.2f} {memory:6.1f}", flush=True)
+
+
+def _rate(row: Row, size: int, device: torch.device, seconds: float) -> tuple[float, float]:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    with arithmetic(tf32=row.tf32 or (row.bf16 and not row.reference)):
+        step = make_step(row, size, device)
+        rate = size / measure(step, device, seconds)
+        del step
+    return rate, torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
+
+
+def profile(sizes: list[int], device: torch.device, seconds: float) -> None:
+    """Print the milliseconds of each part, forward and backward, plain and fast, each in a CUDA graph."""
+    for size in sizes:
+        print(f"\nbatch {size}: ms a part, forward and backward, bf16", flush=True)
+        found: dict[str, list[float]] = {}
+        for ways in (NONE, Ways()):
+            with arithmetic(tf32=True):
+                for name, part in _parts(accelerate(make_model(device), device, ways), size, device).items():
+                    run = _graphed(part) if device.type == "cuda" else part
+                    found.setdefault(name, []).append(1e3 * measure(run, device, seconds / 4))
+                    del run
+        print(f"{'part':32} {'plain':>8} {'fast':>8}")
+        for name, (plain, fast) in found.items():
+            print(f"{name:32} {plain:8.2f} {fast:8.2f}", flush=True)
+
+
+def _parts(model: SpeechEmotionModel, size: int, device: torch.device) -> dict[str, Callable[[], object]]:
+    batch = make_batch(size, device)
+    read = model.finished(batch)
+    encoder = model.encoders["waveform"]
+    speech = encoder.model
+    frames = torch.randn(size, 149, 768, device=device, requires_grad=True)
+    flat = torch.randn(size, 153_600, device=device, dtype=torch.bfloat16, requires_grad=True)
+    optimiser = _optimiser(model, device, fused=True)
+
+    def both(run: Callable[[], Tensor]) -> Callable[[], object]:
+        def part() -> None:
+            with torch.autocast(device.type, torch.bfloat16):
+                output = run()
+            output.backward(torch.ones_like(output))
+
+        return part
+
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    return {
+        "finishing": lambda: model.finished(batch),
+        "feature encoder": both(lambda: speech.feature_extractor(read["waveform"])),
+        "positional convolution": both(lambda: speech.encoder.pos_conv_embed(frames)),
+        "transformer with it": both(lambda: encoder._layers(speech.encoder, frames)[-1]),
+        "AlexNet": both(lambda: model.encoders["spectrogram"](read["spectrogram"])),
+        "BiLSTM": both(lambda: model.encoders["mfcc"](read["mfcc"])),
+        "linear 153,600 to 128": both(lambda: model.projections["mfcc"](flat)),
+        "AdamW": optimiser.step,
+    }
+
+
+def _graphed(part: Callable[[], object]) -> Callable[[], object]:
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            part()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        part()
+    return graph.replay
+
+
+def check(device: torch.device) -> None:
+    """Print how far fast and plain outputs and gradients lie from float32 ones, part by part."""
+    found: dict[str, dict[str, Tensor]] = {}
+    with arithmetic(tf32=False):
+        for name, ways, bf16 in (("fp32", NONE, False), ("plain", NONE, True), ("fast", Ways(), True), ("fast32", Ways(), False)):
+            model = accelerate(make_model(device), device, ways).eval()
+            model.encoders["mfcc"].train()  # cuDNN's backward pass wants it; no dropout for the comparison
+            model.encoders["mfcc"].lstm.dropout = 0.0
+            batch = make_batch(8, device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                output = model(batch)
+            torch.manual_seed(1)
+            loss = sum((part.float() * torch.randn_like(part.float())).sum() for part in output)
+            loss.backward()
+            found[name] = {"logits": output.logits.float(), "attention": output.attention.float()}
+            found[name] |= {k: p.grad.float() for k, p in model.named_parameters() if p.grad is not None}
+            del model, output, loss
+    print(f"{'relative distance from fp32':70} {'plain bf16':>10} {'fast bf16':>10} {'fast fp32':>10}")
+    for key, exact in found["fp32"].items():
+        far = [float((found[n][key] - exact).norm() / exact.norm().clamp(min=1e-12)) for n in ("plain", "fast", "fast32")]
+        if not (far[1] < 2 * far[0] + 1e-3 and far[2] < 1e-4) or key in ("logits", "attention") or "lstm" in key or ".conv" in key:
+            print(f"{key:70} {far[0]:10.2e} {far[1]:10.2e} {far[2]:10.2e}", flush=True)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def main() -> None:
+    """Read the options and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256], help="segments a step")
+    parser.add_argument("--rows", type=int, nargs="+", default=list(range(len(rows()))), help="lines of the table, from 0")
+    parser.add_argument("--seconds", type=float, default=4.0, help="time for a line")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--profile", action="store_true", help="time a part instead")
+    parser.add_argument("--check", action="store_true", help="compare fast with plain instead")
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    print(torch.cuda.get_device_name() if device.type == "cuda" else "CPU", torch.__version__, flush=True)
+    if arguments.check:
+        check(device)
+    elif arguments.profile:
+        profile(arguments.batch, device, arguments.seconds)
+    else:
+        table(arguments.batch, arguments.rows, device, arguments.seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""`ser-pipeline predict`: a run and audio files to emotions."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from . import options
+from .terminal import start_log
+
+
+@click.command()
+@click.argument("run", type=options.FOLDER)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--fold", "folds", multiple=True, help="Ask this fold alone; may be repeated.  [default: all, averaged]")
+@click.option("--device", default="auto", show_default=True, help="cuda, mps, cpu; auto takes what is there.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object a line, instead of a table.")
+@options.quiet
+def predict(
+    run: Path, files: tuple[Path, ...], folds: tuple[str, ...], device: str, as_json: bool, quiet: bool
+) -> None:
+    """Predict the emotion of audio FILES with the models of RUN.
+
+    Any format, rate and number of channels. The models of all folds are averaged; for a speaker who is in the
+    corpus, name the fold that left the speaker out with --fold.
+
+    \b
+    Examples:
+      ser-pipeline predict runs/demo-speaker-full-s0-0a1b2c3d4e5f call.wav
+      ser-pipeline predict runs/emodb-speaker-full-s0-0a1b2c3d4e5f *.wav --json
+    """
+    start_log(quiet)
+    from ser_pipeline.predict import open_run
+    from ser_pipeline.train import pick_device
+
+    predictor = open_run(run, pick_device(device), folds)
+    writer = csv.writer(sys.stdout, delimiter="\t", lineterminator="\n")
+    if not as_json:
+        writer.writerow(["file", "emotion", *predictor.labels])
+    for file in files:
+        found = predictor(file)
+        if as_json:
+            click.echo(json.dumps({"file": str(file), "emotion": found.emotion, "probabilities": found.probabilities}))
+        else:
+            writer.writerow([file, found.emotion, *(f"{value:.3f}" for value in found.probabilities.values())])

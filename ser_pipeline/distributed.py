@@ -1,0 +1,50 @@
+"""One run over several processes, as `torchrun` starts them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import distributed
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes that train together; one alone by default."""
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0  # which device of this machine
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes, prints and evaluates."""
+        return self.rank == 0
+
+    def decide(self, value: float) -> float:
+        """The first process's `value`, in every process."""
+        if self.size == 1:
+            return value
+        holder = [value]
+        distributed.broadcast_object_list(holder, src=0)
+        return holder[0]
+
+    def wait(self) -> None:
+        """Go on when every process has come here."""
+        if self.size > 1:
+            distributed.barrier()
+
+
+def join_world(device: str = "auto") -> World:
+    """The world that `torchrun` describes in the environment, joined; one process alone without it."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return World()
+    world = World(int(os.environ["RANK"]), size, int(os.environ["LOCAL_RANK"]))
+    if not distributed.is_initialized():
+        cuda = device != "cpu" and torch.cuda.is_available()
+        if cuda:
+            torch.cuda.set_device(world.local)
+        distributed.init_process_group("nccl" if cuda else "gloo")
+    return world

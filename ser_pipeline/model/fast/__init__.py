@@ -1,0 +1,90 @@
+"""Faster ways through the same model: the same parameters, the same state, the same results to rounding.
+
+`accelerate` exchanges modules for equivalents that share their parameters, so that a checkpoint fits either way.
+What each is worth is measured by `benchmarks/step.py`; that each equals the plain module is a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ser_pipeline.model.coattention import SpeechEmotionModel
+from ser_pipeline.model.encoders import AlexNet, BiLstm
+from ser_pipeline.model.fast.convolutions import FeatureEncoder, PositionalConvolution
+from ser_pipeline.model.fast.layers import Layer, layer_forward
+from ser_pipeline.model.fast.lstm import Lstm
+from ser_pipeline.model.fast.streams import Streams
+from ser_pipeline.model.speech import SpeechEncoder
+
+
+@dataclass(frozen=True)
+class Ways:
+    """Which faster ways are taken."""
+
+    convolutions: bool = True  # the speech encoder's feature encoder as matrix products
+    positions: bool = True  # its positional convolution by Fourier transforms
+    layers: bool = True  # its transformer layers with fused attention
+    channels_last: bool = True  # AlexNet in the layout that tensor cores read (CUDA)
+    lstm: bool = True  # the BiLSTM's recurrence in one kernel (CUDA, half precision)
+    streams: bool = True  # BiLSTM and AlexNet beside the speech encoder (CUDA)
+    compiled: bool = True  # transformer layers through torch.compile (CUDA)
+
+
+def accelerate(model: SpeechEmotionModel, device: torch.device, ways: Ways | None = None) -> SpeechEmotionModel:
+    """Change `model`, already on `device`, to its faster form; returns it.
+
+    What the device or the model does not have is left as it is.
+    """
+    ways = ways or Ways()
+    if device.type != "cuda":
+        ways = replace(ways, channels_last=False, lstm=False, streams=False, compiled=False)
+    for encoder in model.encoders.values():
+        for kind, change in CHANGES.items():
+            if isinstance(encoder, kind):
+                change(encoder, ways)
+    if ways.streams and "waveform" in model.encoders:
+        model.streams = Streams(model.acoustic, device)
+    return model
+
+
+def _speech(encoder: Any, ways: Ways) -> None:
+    model = encoder.model
+    if ways.convolutions and FeatureEncoder.fits(model.feature_extractor):
+        model.feature_extractor = FeatureEncoder(model.feature_extractor)
+    inner = model.encoder
+    if ways.positions and PositionalConvolution.fits(inner.pos_conv_embed):
+        inner.pos_conv_embed = PositionalConvolution(inner.pos_conv_embed)
+    if ways.layers and all(Layer.fits(layer) for layer in inner.layers):
+        forward = _compiled() if ways.compiled else layer_forward
+        stable = bool(getattr(encoder.settings, "do_stable_layer_norm", False))
+        inner.layers = nn.ModuleList([Layer(layer, stable=stable, forward=forward) for layer in inner.layers])
+
+
+def _alexnet(encoder: Any, ways: Ways) -> None:
+    if ways.channels_last:
+        encoder.features.to(memory_format=torch.channels_last)
+
+
+def _bilstm(encoder: Any, ways: Ways) -> None:
+    if ways.lstm and Lstm.fits(encoder.lstm):
+        encoder.lstm.__class__ = Lstm
+
+
+@cache
+def _compiled() -> Callable[[Any, Tensor, Tensor | None], Tensor]:
+    """The layer's forward pass through torch.compile: one compilation serves all layers and models."""
+    return torch.compile(layer_forward)
+
+
+CHANGES: dict[type[nn.Module], Callable[[Any, Ways], None]] = {
+    SpeechEncoder: _speech,
+    AlexNet: _alexnet,
+    BiLstm: _bilstm,
+}
+"""Kind of encoder -> how it is changed."""

@@ -1,0 +1,94 @@
+"""Transformer layers of speech encoders on transformers' own parameters.
+
+One product for queries, keys and values, attention by torch's fused kernels (for WavLM too, whose gated positions
+are an additive mask), and no Python between the operations that a compiler would trip over.
+
+Shapes: B batch, T frames, D width, H heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Forward = Callable[[Any, Tensor, Tensor | None], Tensor]
+
+
+class Layer(nn.Module):
+    """A layer of wav2vec 2.0, HuBERT, data2vec-audio or WavLM, on the parameters of the original."""
+
+    def __init__(self, original: nn.Module, *, stable: bool, forward: Forward) -> None:
+        super().__init__()
+        parts: Any = original
+        self.attention: Any = parts.attention
+        self.dropout: Any = parts.dropout
+        self.layer_norm: Any = parts.layer_norm
+        self.feed_forward: Any = parts.feed_forward
+        self.final_layer_norm: Any = parts.final_layer_norm
+        self.stable = stable
+        self.gated = hasattr(self.attention, "gru_rel_pos_linear")
+        self.run = forward
+
+    @staticmethod
+    def fits(original: nn.Module) -> bool:
+        """Whether `original` has the parts of a plain layer and no others."""
+        known = {"attention", "dropout", "layer_norm", "feed_forward", "final_layer_norm"}
+        return {name for name, _ in original.named_children()} == known and original.attention.k_proj.bias is not None  # type: ignore[union-attr]
+
+    def forward(self, hidden: Tensor, position_bias: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """Frames (B, T, D) of the next layer; with WavLM also the relative positions (H, T, T), made in the first."""
+        if not self.gated:
+            return self.run(self, hidden, None)
+        if position_bias is None:
+            position_bias = relative_positions(self.attention, hidden.shape[1])
+        return self.run(self, hidden, position_bias), position_bias
+
+
+def layer_forward(layer: Any, hidden: Tensor, positions: Tensor | None) -> Tensor:
+    """The layer's frames (B, T, D); normalises after each block, or before it where the layer is a `stable` one."""
+    if layer.stable:
+        hidden = hidden + layer.dropout(attend(layer.attention, layer.layer_norm(hidden), positions))
+        return hidden + feed_forward(layer.feed_forward, layer.final_layer_norm(hidden))
+    hidden = layer.layer_norm(hidden + layer.dropout(attend(layer.attention, hidden, positions)))
+    return layer.final_layer_norm(hidden + feed_forward(layer.feed_forward, hidden))  # type: ignore[no-any-return]
+
+
+def attend(attention: Any, hidden: Tensor, positions: Tensor | None) -> Tensor:
+    """Self-attention (B, T, D) with relative positions (H, T, T) where the encoder has them."""
+    batch, frames, width = hidden.shape
+    parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+    weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
+    projected = F.linear(hidden, weight, bias).view(batch, frames, 3, attention.num_heads, -1)
+    query, key, value = projected.permute(2, 0, 3, 1, 4).unbind(0)
+    mask = None if positions is None else gate(attention, hidden) * positions
+    dropout = attention.dropout if attention.training else 0.0
+    mask = mask if mask is None else mask.to(query.dtype)
+    mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    return attention.out_proj(mixed.transpose(1, 2).reshape(batch, frames, width))  # type: ignore[no-any-return]
+
+
+def feed_forward(block: Any, hidden: Tensor) -> Tensor:
+    """The two linear layers with their activation and dropout."""
+    hidden = block.intermediate_dropout(block.intermediate_act_fn(block.intermediate_dense(hidden)))
+    return block.output_dropout(block.output_dense(hidden))  # type: ignore[no-any-return]
+
+
+def gate(attention: Any, hidden: Tensor) -> Tensor:
+    """WavLM's gates (B, H, T, 1) on the relative positions, from the frames."""
+    batch, frames, _ = hidden.shape
+    heads = hidden.view(batch, frames, attention.num_heads, -1).transpose(1, 2)
+    halves = attention.gru_rel_pos_linear(heads).view(batch, attention.num_heads, frames, 2, 4).sum(-1)
+    first, second = torch.sigmoid(halves).chunk(2, dim=-1)
+    return first * (second * attention.gru_rel_pos_const - 1.0) + 2.0  # type: ignore[no-any-return]
+
+
+def relative_positions(attention: Any, frames: int) -> Tensor:
+    """WavLM's biases (H, T, T) of keys relative to queries; each of the 2 T - 1 distances is looked up once."""
+    table = attention.rel_attn_embed
+    distance = torch.arange(1 - frames, frames, device=table.weight.device)
+    values = table(attention._relative_positions_bucket(distance))  # (2 T - 1, H)
+    return values.T.unfold(1, frames, 1).flip(1)  # type: ignore[no-any-return]

@@ -1,0 +1,31 @@
+"""Parts of the model that run beside one another on a CUDA device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+class Streams:
+    """CUDA streams by name; work on them starts after what the current stream has been given so far."""
+
+    def __init__(self, names: tuple[str, ...], device: torch.device) -> None:
+        self._streams = {name: torch.cuda.Stream(device, priority=-1) for name in names}
+
+    @contextmanager
+    def aside(self, name: str) -> Iterator[None]:
+        """Work inside goes to the stream of `name`, where there is one."""
+        stream = self._streams.get(name)
+        if stream is None:
+            yield
+            return
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            yield
+
+    def join(self) -> None:
+        """What the current stream is given from here on waits for all others."""
+        for stream in self._streams.values():
+            torch.cuda.current_stream().wait_stream(stream)

@@ -1,0 +1,113 @@
+"""A trained run and audio files to emotions: every fold's model is asked, and their log-probabilities are averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from ser_pipeline import audio, config
+from ser_pipeline.batch import Batch
+from ser_pipeline.config import Config
+from ser_pipeline.entry import read_json
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.features import FEATURES, segment_count
+from ser_pipeline.fit import SPEECH, WEIGHTS
+from ser_pipeline.model import SpeechEmotionModel, build_model
+
+INPUTS = ("waveform", "spectrogram", "mfcc")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a run says of one file."""
+
+    file: Path
+    emotion: str
+    probabilities: dict[str, float]  # class -> 0..1, summing to 1
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """The models of a run's finished folds."""
+
+    labels: tuple[str, ...]
+    config: Config
+    models: tuple[SpeechEmotionModel, ...]
+    device: torch.device
+
+    def __call__(self, file: Path) -> Prediction:
+        """The emotion of an audio file.
+
+        Raises:
+            PipelineError: the file cannot be read.
+        """
+        batch = self._batch(_samples(file, self.config.audio.rate))
+        with torch.inference_mode():
+            scores = [F.log_softmax(model(batch).logits.float(), dim=-1).mean(0) for model in self.models]
+        probabilities = torch.stack(scores).mean(0).softmax(0).cpu().tolist()
+        named = dict(zip(self.labels, probabilities, strict=True))
+        return Prediction(file, max(named, key=lambda name: named[name]), named)
+
+    def _batch(self, samples: NDArray[np.float32]) -> Batch:
+        """All segments of an utterance as one batch on the device."""
+        settings, count = self.config.audio, segment_count(len(samples), self.config.audio)
+        rows = {name: self._rows(name, samples) for name in INPUTS}
+        left = np.clip(len(samples) - np.arange(count) * settings.segment, 0, settings.segment)
+        nothing = torch.zeros(count, dtype=torch.int64, device=self.device)
+        return Batch(**rows, samples=torch.from_numpy(left).to(self.device), label=nothing, utterance=nothing)
+
+    def _rows(self, name: str, samples: NDArray[np.float32]) -> Tensor:
+        rows: NDArray[Any] = FEATURES[name].rows(samples, self.config.audio, getattr(self.config.features, name, None))
+        return torch.from_numpy(rows).to(self.device)
+
+
+def open_run(run: Path, device: torch.device, folds: Sequence[str] = ()) -> Predictor:
+    """The models of the finished folds of `run`, or of those in `folds`.
+
+    Raises:
+        PipelineError: not a run, or no such finished fold.
+    """
+    if not (run / "run.json").is_file():
+        raise PipelineError(f"{run} is not a run; `ser-pipeline train` prints the folders of runs")
+    about = read_json(run / "run.json")
+    settings = config.loads((run / "config.toml").read_text(encoding="utf-8"), str(run / "config.toml"))
+    finished = [name for name in about["folds"] if (run / name / "index.json").is_file()]
+    missing = [name for name in folds if name not in finished]
+    if missing or not finished:
+        raise PipelineError(
+            f"{run} has no finished fold {', '.join(missing)}; there are {', '.join(finished) or 'none'}"
+        )
+    labels = tuple(about["labels"])
+    models = tuple(_model(run / name, settings, len(labels)).to(device).eval() for name in folds or finished)
+    return Predictor(labels, settings, models, device)
+
+
+def _model(fold: Path, settings: Config, classes: int) -> SpeechEmotionModel:
+    speech = read_json(fold / SPEECH) if (fold / SPEECH).exists() else None
+    model = build_model(
+        settings.model,
+        audio=settings.audio,
+        features=settings.features,
+        classes=classes,
+        pretrained=False,
+        speech_settings=speech,
+    )
+    model.load_state_dict(load_file(fold / WEIGHTS))
+    return model
+
+
+def _samples(file: Path, rate: int) -> NDArray[np.float32]:
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise PipelineError(f"cannot read {file}: {error.strerror}") from None
+    return audio.decode(data, str(file), rate)
