@@ -113,16 +113,19 @@ def make_batch(size: int, device: torch.device) -> Batch:
         torch.randint(0, CLASSES, (size,), generator=generator),
         torch.arange(size),
     )
-    return Batch(*rows).to(device)
+    return Batch(*(part.to(device) for part in rows))
 
 
 def make_model(device: torch.device) -> SpeechEmotionModel:
     """The paper's model from random weights."""
     torch.manual_seed(0)
-    settings = replace(CONFIG.model, spectrogram_weights="none")
-    speech = Wav2Vec2Config().to_dict()
     model = build_model(
-        settings, audio=CONFIG.audio, features=CONFIG.features, classes=CLASSES, pretrained=False, speech_settings=speech
+        CONFIG.model,
+        audio=CONFIG.audio,
+        features=CONFIG.features,
+        classes=CLASSES,
+        pretrained=False,
+        speech_settings=Wav2Vec2Config().to_dict(),
     )
     return model.to(device)
 
@@ -133,8 +136,8 @@ def make_step(row: Row, size: int, device: torch.device) -> Callable[[], object]
     if row.reference:
         return _reference_step(row, size, device)
     batch = make_batch(size, device)
-    model = accelerate(make_model(device), device, row.ways)
-    optimiser = _optimiser(model, device, fused=True)
+    model = accelerate(make_model(device), device, half=row.bf16, ways=row.ways)
+    optimiser = make_optimiser(model, device, fused=True)
 
     def step(batch: Batch) -> Tensor:
         optimiser.zero_grad(set_to_none=True)
@@ -151,7 +154,7 @@ def make_step(row: Row, size: int, device: torch.device) -> Callable[[], object]
 
 def _reference_step(row: Row, size: int, device: torch.device) -> Callable[[], object]:
     model = Reference().to(device)
-    optimiser = _optimiser(model, device, fused=False)
+    optimiser = make_optimiser(model, device, fused=False)
     items = [
         (torch.randn(3, 256, 384), torch.randn(300, 40), torch.randn(CONFIG.audio.segment), torch.tensor(0))
         for _ in range(size)
@@ -177,27 +180,33 @@ def _reference_step(row: Row, size: int, device: torch.device) -> Callable[[], o
     return step
 
 
-def _optimiser(model: nn.Module, device: torch.device, *, fused: bool) -> torch.optim.Optimizer:
+def make_optimiser(model: nn.Module, device: torch.device, *, fused: bool) -> torch.optim.Optimizer:
     if not fused:
         return torch.optim.AdamW(model.parameters(), lr=1e-5)
     return torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True, capturable=device.type == "cuda")
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def measure(step: Callable[[], object], device: torch.device, seconds: float) -> float:
     """Median seconds of a call, from rounds of several."""
     for _ in range(5 if device.type == "cuda" else 1):
         step()
-    _wait(device)
+    wait(device)
     started = time.perf_counter()
     step()
-    _wait(device)
+    wait(device)
     calls = max(1, int(seconds / 5 / (time.perf_counter() - started)))
     found = []
     for _ in range(5):
         started = time.perf_counter()
         for _ in range(calls):
             step()
-        _wait(device)
+        wait(device)
         found.append((time.perf_counter() - started) / calls)
     return statistics.median(found)
 
@@ -242,111 +251,25 @@ def _rate(row: Row, size: int, device: torch.device, seconds: float) -> tuple[fl
     return rate, torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
 
 
-def profile(sizes: list[int], device: torch.device, seconds: float) -> None:
-    """Print the milliseconds of each part, forward and backward, plain and fast, each in a CUDA graph."""
-    for size in sizes:
-        print(f"\nbatch {size}: ms a part, forward and backward, bf16", flush=True)
-        found: dict[str, list[float]] = {}
-        for ways in (NONE, Ways()):
-            with arithmetic(tf32=True):
-                for name, part in _parts(accelerate(make_model(device), device, ways), size, device).items():
-                    run = _graphed(part) if device.type == "cuda" else part
-                    found.setdefault(name, []).append(1e3 * measure(run, device, seconds / 4))
-                    del run
-        print(f"{'part':32} {'plain':>8} {'fast':>8}")
-        for name, (plain, fast) in found.items():
-            print(f"{name:32} {plain:8.2f} {fast:8.2f}", flush=True)
-
-
-def _parts(model: SpeechEmotionModel, size: int, device: torch.device) -> dict[str, Callable[[], object]]:
-    batch = make_batch(size, device)
-    read = model.finished(batch)
-    encoder = model.encoders["waveform"]
-    speech = encoder.model
-    frames = torch.randn(size, 149, 768, device=device, requires_grad=True)
-    flat = torch.randn(size, 153_600, device=device, dtype=torch.bfloat16, requires_grad=True)
-    optimiser = _optimiser(model, device, fused=True)
-
-    def both(run: Callable[[], Tensor]) -> Callable[[], object]:
-        def part() -> None:
-            with torch.autocast(device.type, torch.bfloat16):
-                output = run()
-            output.backward(torch.ones_like(output))
-
-        return part
-
-    for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    return {
-        "finishing": lambda: model.finished(batch),
-        "feature encoder": both(lambda: speech.feature_extractor(read["waveform"])),
-        "positional convolution": both(lambda: speech.encoder.pos_conv_embed(frames)),
-        "transformer with it": both(lambda: encoder._layers(speech.encoder, frames)[-1]),
-        "AlexNet": both(lambda: model.encoders["spectrogram"](read["spectrogram"])),
-        "BiLSTM": both(lambda: model.encoders["mfcc"](read["mfcc"])),
-        "linear 153,600 to 128": both(lambda: model.projections["mfcc"](flat)),
-        "AdamW": optimiser.step,
-    }
-
-
-def _graphed(part: Callable[[], object]) -> Callable[[], object]:
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            part()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        part()
-    return graph.replay
-
-
-def check(device: torch.device) -> None:
-    """Print how far fast and plain outputs and gradients lie from float32 ones, part by part."""
-    found: dict[str, dict[str, Tensor]] = {}
-    with arithmetic(tf32=False):
-        for name, ways, bf16 in (("fp32", NONE, False), ("plain", NONE, True), ("fast", Ways(), True), ("fast32", Ways(), False)):
-            model = accelerate(make_model(device), device, ways).eval()
-            model.encoders["mfcc"].train()  # cuDNN's backward pass wants it; no dropout for the comparison
-            model.encoders["mfcc"].lstm.dropout = 0.0
-            batch = make_batch(8, device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                output = model(batch)
-            torch.manual_seed(1)
-            loss = sum((part.float() * torch.randn_like(part.float())).sum() for part in output)
-            loss.backward()
-            found[name] = {"logits": output.logits.float(), "attention": output.attention.float()}
-            found[name] |= {k: p.grad.float() for k, p in model.named_parameters() if p.grad is not None}
-            del model, output, loss
-    print(f"{'relative distance from fp32':70} {'plain bf16':>10} {'fast bf16':>10} {'fast fp32':>10}")
-    for key, exact in found["fp32"].items():
-        far = [float((found[n][key] - exact).norm() / exact.norm().clamp(min=1e-12)) for n in ("plain", "fast", "fast32")]
-        if not (far[1] < 2 * far[0] + 1e-3 and far[2] < 1e-4) or key in ("logits", "attention") or "lstm" in key or ".conv" in key:
-            print(f"{key:70} {far[0]:10.2e} {far[1]:10.2e} {far[2]:10.2e}", flush=True)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
 def main() -> None:
     """Read the options and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 256], help="segments a step")
-    parser.add_argument("--rows", type=int, nargs="+", default=list(range(len(rows()))), help="lines of the table, from 0")
+    every = list(range(len(rows())))
+    parser.add_argument("--rows", type=int, nargs="+", default=every, help="lines of the table, from 0")
     parser.add_argument("--seconds", type=float, default=4.0, help="time for a line")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--profile", action="store_true", help="time a part instead")
     parser.add_argument("--check", action="store_true", help="compare fast with plain instead")
     arguments = parser.parse_args()
+    from benchmarks import parts  # which imports from here
+
     device = torch.device(arguments.device)
     print(torch.cuda.get_device_name() if device.type == "cuda" else "CPU", torch.__version__, flush=True)
     if arguments.check:
-        check(device)
+        parts.check(device)
     elif arguments.profile:
-        profile(arguments.batch, device, arguments.seconds)
+        parts.profile(arguments.batch, device, arguments.seconds)
     else:
         table(arguments.batch, arguments.rows, device, arguments.seconds)
 

@@ -20,6 +20,7 @@ from .terminal import bar, start_log
 @click.option("--subset", default="", help="Part of the corpus, such as improvised (see `ser-pipeline corpora`).")
 @click.option("--feature", "names", multiple=True, help="A feature to extract; may be repeated.  [default: all inputs]")
 @click.option("--jobs", type=click.IntRange(1), help="Processes.  [default: as many as the audio keeps busy]")
+@click.option("--compress", is_flag=True, help="Half the disk space, slower to read; needs hdf5plugin.")
 @click.option("--skip-bad", is_flag=True, help="Leave out audio that cannot be read, and list it.")
 @options.settings
 @options.cache
@@ -31,6 +32,7 @@ def features(
     subset: str,
     names: tuple[str, ...],
     jobs: int | None,
+    compress: bool,
     skip_bad: bool,
     preset: str | None,
     config: Path | None,
@@ -69,6 +71,7 @@ def features(
         utterances,
         audio_root,
         chosen.audio,
+        memory=catalogue.features_root(cache),
         skip_bad=skip_bad,
         bad=left_out.append,
     )
@@ -80,6 +83,7 @@ def features(
             catalogue.features_root(cache),
             names=names or extract.DEFAULT_FEATURES,
             jobs=jobs,
+            compress=compress,
             progress=progress,
         )
     catalogue.register(cache, catalogue.Source(data.corpus, folder, audio_root))

@@ -16,7 +16,7 @@ from .columns import aligned
 from .terminal import bar, start_log
 
 if TYPE_CHECKING:
-    from ser_pipeline.report import Report
+    from ser_pipeline.report import Choice, Report
 
 
 @click.command()
@@ -64,26 +64,33 @@ def report(
     refused: list[PipelineError] = []
     names = [corpus] if corpus else stage.corpora(runs_root)
     for name in names:
+        choice = stage.Choice(name, protocol, patterns, compare or None)
         try:
-            with bar("report", "runs", quiet) as progress:
-                choice = stage.Choice(name, protocol, patterns, compare or None)
-                made = stage.make_report(runs_root, choice, progress)
+            page = _report(choice, runs_root, reports, quiet)
         except PipelineError as error:
             refused.append(error)
             continue
-        for line in _lines(made):
-            click.echo(line)
-        if not quiet:
-            for line in _remarks(made):
-                click.echo(line, err=True)
-        page = stage.write(made, reports / made.choice.slug)
-        click.echo(page)
         if show:
             webbrowser.open(page.resolve().as_uri())
     if len(refused) == len(names):
         raise refused[0]
     for reason in refused:
         click.echo(f"no page: {reason}", err=True)
+
+
+def _report(choice: Choice, runs_root: Path, reports: Path, quiet: bool) -> Path:
+    """Report on one corpus and print what it says; returns the page's path."""
+    from ser_pipeline import report as stage
+
+    with bar("report", "runs", quiet) as progress:
+        made = stage.make_report(runs_root, choice, progress)
+    for line in _lines(made):
+        click.echo(line)
+    for line in [] if quiet else _remarks(made):
+        click.echo(line, err=True)
+    page = stage.write(made, reports / made.choice.slug)
+    click.echo(page)
+    return page
 
 
 def _lines(made: Report) -> Iterator[str]:

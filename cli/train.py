@@ -79,22 +79,26 @@ def train(
     source = catalogue.find(cache, corpus)
     sources = [source, catalogue.find(cache, test_corpus)] if test_corpus else [source]
     from ser_pipeline import config as settings
+    from ser_pipeline import plan as planning
     from ser_pipeline import train as stage
     from ser_pipeline.corpora import CORPORA
+    from ser_pipeline.distributed import join_world
 
     row = CORPORA.get(source.corpus)
     name = preset or (row.preset if row else "paper")
     if selection:
         overrides = (*overrides, f'train.selection="{selection}"')
     chosen = settings.load(name, config, overrides)
-    place = stage.pick_device(device)
-    planned = stage.plan(
+    world = join_world(device)
+    quiet = quiet or not world.leads
+    place = stage.pick_device(world.device(device))
+    planned = planning.plan(
         sources,
         runs_root,
         chosen,
         protocol=protocol,
         file=folds,
-        ablations=stage.ablation_names(ablation),
+        ablations=planning.ablation_names(ablation),
         seeds=range(chosen.seed, chosen.seed + seeds),
         device=place,
         about={
@@ -113,9 +117,12 @@ def train(
         return
     how = stage.How(jobs or stage.gpu_jobs(place, jobs_per_gpu), data, micro_batch or 0)
     with _shown(chosen.train.epochs, quiet) as progress:
-        done = stage.train(planned, [one.folder for one in sources], device=place, how=how, progress=progress)
-    for folder in done:
-        click.echo(folder)
+        done = stage.train(
+            planned, [one.folder for one in sources], device=place, how=how, progress=progress, world=world
+        )
+    if world.leads:
+        for folder in done:
+            click.echo(folder)
 
 
 @contextmanager

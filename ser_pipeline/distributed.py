@@ -22,6 +22,12 @@ class World:
         """Whether this process writes, prints and evaluates."""
         return self.rank == 0
 
+    def device(self, wanted: str) -> str:
+        """The device of this process: with several, each takes a GPU of its own where there are GPUs."""
+        if self.size > 1 and wanted in ("auto", "cuda") and torch.cuda.is_available():
+            return f"cuda:{self.local}"
+        return "cpu" if self.size > 1 and wanted == "auto" else wanted
+
     def decide(self, value: float) -> float:
         """The first process's `value`, in every process."""
         if self.size == 1:

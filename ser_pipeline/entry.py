@@ -98,7 +98,7 @@ class Entry:
 
     def reopen(self) -> None:
         """Make a whole folder partial again, so that its stage mends what is missing."""
-        (self.path / "index.json").unlink()
+        (self.path / "index.json").unlink(missing_ok=True)
         self.path.rename(self.partial)
 
 
@@ -136,13 +136,16 @@ def write_text(file: Path, text: str) -> None:
 
 
 @contextmanager
-def writing(file: Path) -> Iterator[Path]:
+def writing(file: Path, *, make_folder: bool = True) -> Iterator[Path]:
     """A temporary path that becomes `file`, flushed to disk, when the block ends well.
+
+    A worker that may outlive its command passes `make_folder=False`, lest it bring back a folder that was renamed.
 
     Raises:
         PipelineError: the disk is full or refuses; nothing is left behind.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
+    if make_folder:
+        file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     try:
         yield temporary

@@ -7,6 +7,7 @@ from there, so that a changed file costs its own extraction alone.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 from threadpoolctl import threadpool_limits
 
 from ser_pipeline import audio, manifest, shards
@@ -51,6 +50,7 @@ class Job:
     stores: Mapping[str, Path]  # feature -> the `.partial` folder of its store
     settings: Mapping[str, Any]  # feature -> its settings
     known: Mapping[str, Mapping[str, Place]]  # feature -> key -> where its rows already are
+    compress: bool
 
 
 def extract(
@@ -61,6 +61,7 @@ def extract(
     *,
     names: Sequence[str] = DEFAULT_FEATURES,
     jobs: int | None = None,
+    compress: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Path:
     """The folder in `cache` with the manifest and a whole store of each feature in `names`.
@@ -72,12 +73,15 @@ def extract(
         cache: folder of all features.
         names: keys of `FEATURES`.
         jobs: processes; by default as many as there are cores and audio to keep them busy.
+        compress: whether new shards are packed: half the bytes, slower to read.
         progress: called with the utterances done and wanted.
 
     Raises:
         PipelineError: broken or changed audio, a full disk, or a killed worker; what is finished is kept.
     """
     entry = data.entry(cache)
+    if compress:
+        shards.compression()
     with entry.lock():
         if not entry.done:
             data.write(entry.partial)
@@ -87,9 +91,15 @@ def extract(
         if not missing:
             log.info("nothing to do: every feature is there")
             return entry.path
-        _run(_jobs(data, root, config, missing, cache), jobs or _processes(data), progress, len(data.utterances))
         for store in missing.values():
-            store.publish(shards=[_file(number) for number, _ in enumerate(_plan(data))], rows=int(data.counts.sum()))
+            store.partial.mkdir(parents=True, exist_ok=True)
+        work = _jobs(data, root, config, missing, cache, compress)
+        _run(work, jobs or _processes(data), progress, len(data.utterances))
+        for store in missing.values():
+            store.publish(
+                shards=[shards.name(number) for number, _ in enumerate(shards.plan(data.counts))],
+                rows=int(data.counts.sum()),
+            )
     return entry.path
 
 
@@ -108,8 +118,9 @@ def write_job(job: Job) -> int:
         parts = _parts(job)
     for name, folder in job.stores.items():
         kept = {"audio": asdict(job.audio), "version": FEATURES[name].version, **_plain(job.settings[name])}
-        file = folder / _file(job.number)
-        shards.write_shard(file, name, kept, list(job.keys), parts[name], extremes=FEATURES[name].extremes)
+        file = folder / shards.name(job.number)
+        extremes = FEATURES[name].extremes
+        shards.write_shard(file, name, kept, list(job.keys), parts[name], extremes=extremes, compress=job.compress)
     return len(job.utterances)
 
 
@@ -117,6 +128,7 @@ def _parts(job: Job) -> dict[str, list[Any]]:
     """The rows of every utterance of `job`, a list a feature; each file is read once at most."""
     parts: dict[str, list[Any]] = {name: [] for name in job.stores}
     opened: dict[Path, shards.Shard] = {}
+    source = _Source(job)
     for utterance, key, samples in zip(job.utterances, job.keys, job.samples, strict=True):
         wanted = []
         for name in job.stores:
@@ -124,18 +136,41 @@ def _parts(job: Job) -> dict[str, list[Any]]:
             parts[name].append(part)
             wanted += [name] * (part is None)
         if wanted:
-            signal = _signal(job, utterance, key, samples)
+            signal = source.signal(utterance, key, samples)
             for name in wanted:
                 parts[name][-1] = FEATURES[name].rows(signal, job.audio, job.settings[name])
     return parts
 
 
-def _jobs(data: Manifest, root: Path, config: Config, stores: Mapping[str, Entry], cache: Path) -> list[Job]:
+class _Source:
+    """Audio of a job's utterances; keeps the last file, of which several may be stretches."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._name = self._digest = ""
+        self._data = b""
+
+    def signal(self, utterance: Utterance, key: str, samples: int) -> audio.Samples:
+        """The samples of an utterance, if its file is still the one that was measured."""
+        if utterance.file != self._name:
+            self._data = manifest.read_audio(self._job.root, utterance.file)
+            self._name, self._digest = utterance.file, hashlib.sha256(self._data).hexdigest()
+        if manifest.content_key(self._digest, utterance) != key:
+            raise PipelineError(f"{utterance.file} changed while it was read; run the same command again")
+        signal = audio.decode(self._data, utterance.file, self._job.audio.rate, utterance.start, utterance.end)
+        if len(signal) != samples:
+            raise PipelineError(f"{utterance.file} is truncated ({len(signal)} of {samples} samples are there)")
+        return signal
+
+
+def _jobs(
+    data: Manifest, root: Path, config: Config, stores: Mapping[str, Entry], cache: Path, compress: bool
+) -> list[Job]:
     """A job for every shard that some store misses."""
     found = []
     known = {name: _known(cache, stores[name]) for name in stores}
-    for number, (first, last) in enumerate(_plan(data)):
-        here = {name: store for name, store in stores.items() if not (store.partial / _file(number)).exists()}
+    for number, (first, last) in enumerate(shards.plan(data.counts)):
+        here = {name: store for name, store in stores.items() if not (store.partial / shards.name(number)).exists()}
         if here:
             keys = data.keys[first:last]
             job = Job(
@@ -148,32 +183,29 @@ def _jobs(data: Manifest, root: Path, config: Config, stores: Mapping[str, Entry
                 {name: store.partial for name, store in here.items()},
                 {name: getattr(config.features, name, None) for name in here},
                 {name: {key: known[name][key] for key in keys if key in known[name]} for name in here},
+                compress,
             )
             found.append(job)
     return found
 
 
-def _plan(data: Manifest) -> Iterator[tuple[int, int]]:
-    """First and last+1 utterance of each shard: about `shards.ROWS` rows, never a part of an utterance."""
-    first = rows = 0
-    for row, count in enumerate(data.counts.tolist()):
-        rows += count
-        if rows >= shards.ROWS:
-            yield first, row + 1
-            first, rows = row + 1, 0
-    if rows:
-        yield first, len(data.utterances)
-
-
 def _run(jobs: list[Job], processes: int, progress: Progress, total: int) -> None:
     done = total - sum(len(job.utterances) for job in jobs)
     progress(done, total)
-    processes = min(processes, len(jobs))
+    processes = max(1, min(processes, len(jobs)))  # a killed call may have left nothing but the index to write
+    for count in map(write_job, jobs) if processes == 1 else _in_processes(jobs, processes):
+        done += count
+        progress(done, total)
+
+
+def _in_processes(jobs: list[Job], processes: int) -> Iterator[int]:
+    """What `write_job` returns for each of `jobs`, as they are done."""
+    from joblib import Parallel, delayed  # costs a small corpus more than its extraction
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
     try:
         with Parallel(processes, return_as="generator_unordered", batch_size=1) as parallel:
-            for count in parallel(delayed(write_job)(job) for job in jobs):
-                done += count
-                progress(done, total)
+            yield from parallel(delayed(write_job)(job) for job in jobs)
     except TerminatedWorkerError:
         raise PipelineError(
             "a worker process was killed, perhaps for want of memory; what is finished is kept: "
@@ -212,17 +244,6 @@ def _copy(place: Place | None, opened: dict[Path, shards.Shard]) -> Any:
     return np.array(shard.rows[first : first + count])
 
 
-def _signal(job: Job, utterance: Utterance, key: str, samples: int) -> audio.Samples:
-    """The samples of an utterance, if its file is still the one that was measured."""
-    data = manifest.read_audio(job.root, utterance)
-    if manifest.content_key(data, utterance) != key:
-        raise PipelineError(f"{utterance.file} changed while it was read; run the same command again")
-    signal = audio.decode(data, utterance.file, job.audio.rate, utterance.start, utterance.end)
-    if len(signal) != samples:
-        raise PipelineError(f"{utterance.file} is truncated ({len(signal)} of {samples} samples are there)")
-    return signal
-
-
 def _processes(data: Manifest) -> int:
     """Processes that the audio keeps busy."""
     return max(1, min(cores(), int(_seconds(data) // SECONDS_A_PROCESS)))
@@ -238,7 +259,3 @@ def _settings(config: Config, name: str) -> dict[str, Any]:
 
 def _plain(settings: Any) -> dict[str, Any]:
     return asdict(settings) if settings is not None else {}
-
-
-def _file(number: int) -> str:
-    return f"{number:03d}.h5"

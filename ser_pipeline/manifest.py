@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from ser_pipeline import audio
@@ -20,11 +22,15 @@ from ser_pipeline.corpora.corpus import Classes, Utterance
 from ser_pipeline.entry import Entry, read_index, write_text
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features import segment_count
+from ser_pipeline.processes import cores
+from ser_pipeline.seen import File, Seen, stamp
 
 Rows = NDArray[np.int64]
 
 FILE = "manifest.jsonl"
-OPTIONAL = {field.name: field.default for field in fields(Utterance) if field.name not in ("id", "file")}
+DEFAULTS = {field.name: field.default for field in fields(Utterance)}
+VALUES = attrgetter(*DEFAULTS)
+TOGETHER = 64  # files that a thread takes at a time
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class Manifest:
     @cached_property
     def counts(self) -> Rows:
         """(U,) segments of each utterance."""
-        return np.array([segment_count(int(samples), self.audio) for samples in self.samples], np.int64)
+        return np.asarray(segment_count(self.samples, self.audio), np.int64)
 
     @cached_property
     def firsts(self) -> Rows:
@@ -76,20 +82,30 @@ class Manifest:
         """The folder below `root` where this manifest and its stores are kept."""
         return Entry.keyed(root, self.corpus, self.inputs)
 
-    @property
+    @cached_property
     def inputs(self) -> dict[str, Any]:
         """Everything that the stores depend on."""
-        digest = hashlib.sha256("".join(self._lines()).encode()).hexdigest()
-        return {"corpus": self.corpus, "classes": dict(self.classes), "audio": self.audio, "utterances": digest}
+        return {
+            "corpus": self.corpus,
+            "classes": dict(self.classes),
+            "audio": self.audio,
+            "utterances": _digest(self._text),
+        }
 
     def write(self, folder: Path) -> None:
         """Write `manifest.jsonl`, a line an utterance, into `folder`."""
-        write_text(folder / FILE, "".join(self._lines()))
+        write_text(folder / FILE, self._text)
+
+    @cached_property
+    def _text(self) -> str:
+        return "".join(f"{line}\n" for line in self._lines())
 
     def _lines(self) -> Iterator[str]:
+        plain = json.JSONEncoder(ensure_ascii=False).encode
         for utterance, key, samples in zip(self.utterances, self.keys, self.samples.tolist(), strict=True):
-            known = {name: value for name, value in asdict(utterance).items() if value != OPTIONAL.get(name, utterance)}
-            yield json.dumps({**known, "key": key, "samples": samples}, ensure_ascii=False) + "\n"
+            values = zip(DEFAULTS, VALUES(utterance), strict=True)
+            known = {name: value for name, value in values if value != DEFAULTS[name]}
+            yield plain({**known, "key": key, "samples": samples})
 
 
 def read(folder: Path) -> Manifest:
@@ -100,10 +116,13 @@ def read(folder: Path) -> Manifest:
     """
     inputs = read_index(folder)["inputs"]
     try:
-        records = [json.loads(line) for line in (folder / FILE).read_text(encoding="utf-8").splitlines()]
+        text = (folder / FILE).read_text(encoding="utf-8")
+        if _digest(text) != inputs["utterances"]:
+            raise ValueError("checksum")
+        records = [json.loads(line) for line in text.splitlines()]
         keys = tuple(record.pop("key") for record in records)
         samples = np.array([record.pop("samples") for record in records], np.int64)
-        manifest = Manifest(
+        return Manifest(
             inputs["corpus"],
             {name: tuple(merged) for name, merged in inputs["classes"].items()},
             Audio(**inputs["audio"]),
@@ -113,9 +132,10 @@ def read(folder: Path) -> Manifest:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PipelineError(f"{folder / FILE} is damaged ({error}); delete {folder} and run `features` again") from None
-    if manifest.inputs["utterances"] != inputs["utterances"]:
-        raise PipelineError(f"{folder / FILE} is damaged (checksum); delete {folder} and run `features` again")
-    return manifest
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def measure(
@@ -125,58 +145,90 @@ def measure(
     root: Path,
     settings: Audio,
     *,
+    memory: Path | None = None,
     skip_bad: bool = False,
     bad: Callable[[str], None] = lambda message: None,
 ) -> Manifest:
-    """The manifest of `utterances` below `root`: reads every file once for its hash and its header.
+    """The manifest of `utterances` below `root`: every file is read once, for its hash and its header.
 
-    With `skip_bad`, broken audio is decoded to its end to find it, left out, and told to `bad`.
+    With `memory`, the folder of all features, files that have not changed since they were last measured are not
+    read at all. With `skip_bad`, broken audio is decoded to its end to find it, left out, and told to `bad`.
 
     Raises:
         PipelineError: a missing, empty, unreadable or truncated file, named; or nothing is left.
     """
     ordered = sorted(utterances, key=lambda utterance: (utterance.speaker, utterance.id))
-    check = delayed(_measure)
-    measured = Parallel(n_jobs=-1, prefer="threads", batch_size=64)(
-        check(root, utterance, settings.rate, skip_bad) for utterance in ordered
-    )
+    files = _files(sorted({utterance.file for utterance in ordered}), root, Seen(root, memory), skip_bad)
     kept: list[tuple[Utterance, str, int]] = []
-    for utterance, result in zip(ordered, measured, strict=True):
-        if not isinstance(result, PipelineError):
-            kept.append((utterance, *result))
-        elif skip_bad:
-            bad(str(result))
-        else:
-            raise result
+    for utterance in ordered:
+        try:
+            kept.append((utterance, *_measure(utterance, files[utterance.file], settings.rate)))
+        except PipelineError as error:
+            if not skip_bad:
+                raise
+            bad(str(error))
     if not kept:
         raise PipelineError(f"no readable utterances are left below {root}")
     kept_utterances, keys, samples = zip(*kept, strict=True)
     return Manifest(corpus, classes, settings, kept_utterances, keys, np.array(samples, np.int64))
 
 
-def _measure(root: Path, utterance: Utterance, rate: int, deep: bool) -> tuple[str, int] | PipelineError:
-    """Key and samples of an utterance; the error itself where it is broken, so that all of them can be told."""
+def _files(names: Sequence[str], root: Path, seen: Seen, deep: bool) -> dict[str, File | PipelineError]:
+    """What is to be known of each file; the error itself where it is broken, so that all of them can be told."""
+
+    def several(part: Sequence[str]) -> list[File | PipelineError]:
+        return [_file(name, root, seen, deep) for name in part]
+
+    parts = [names[first : first + TOGETHER] for first in range(0, len(names), TOGETHER)]
+    with ThreadPoolExecutor(cores()) as threads:
+        files = dict(zip(names, chain.from_iterable(threads.map(several, parts)), strict=True))
+    seen.save()
+    return files
+
+
+def _file(name: str, root: Path, seen: Seen, deep: bool) -> File | PipelineError:
     try:
-        data = read_audio(root, utterance)
-        _, _, samples = audio.span(audio.header(data, utterance.file), rate, utterance.start, utterance.end)
-        if samples == 0:
-            raise PipelineError(f"{utterance.file} holds no samples from {utterance.start} to {utterance.end} s")
+        now = stamp(root / name)
+        known = seen.find(name, now)
+        if known is not None and (known.decoded or not deep):
+            return known
+        data = (root / name).read_bytes()
+        head = audio.header(data, name)
         if deep:
-            audio.decode(data, utterance.file, rate, utterance.start, utterance.end)
+            audio.decode(data, name, head.rate)
+    except OSError as error:
+        return _unreadable(root / name, error)
     except PipelineError as error:
         return error
-    return content_key(data, utterance), samples
+    file = File(hashlib.sha256(data).hexdigest(), head, deep)
+    seen.add(name, now, file)
+    return file
 
 
-def read_audio(root: Path, utterance: Utterance) -> bytes:
-    """The bytes of an utterance's file."""
+def _measure(utterance: Utterance, file: File | PipelineError, rate: int) -> tuple[str, int]:
+    """Key and samples of an utterance."""
+    if isinstance(file, PipelineError):
+        raise file
+    _, _, samples = audio.span(file.header, rate, utterance.start, utterance.end)
+    if samples == 0:
+        raise PipelineError(f"{utterance.file} holds no samples from {utterance.start} to {utterance.end} s")
+    return content_key(file.digest, utterance), samples
+
+
+def read_audio(root: Path, name: str) -> bytes:
+    """The bytes of the audio file `name` below `root`."""
     try:
-        return (root / utterance.file).read_bytes()
+        return (root / name).read_bytes()
     except OSError as error:
-        raise PipelineError(f"cannot read {root / utterance.file}: {error.strerror}") from None
+        raise _unreadable(root / name, error) from None
 
 
-def content_key(data: bytes, utterance: Utterance) -> str:
-    """32 hex digits of the audio file's bytes and of the stretch: what its features depend on."""
-    stretch = f"{utterance.start}:{utterance.end}" if (utterance.start, utterance.end) != (None, None) else ""
-    return hashlib.sha256(data + stretch.encode()).hexdigest()[:32]
+def content_key(digest: str, utterance: Utterance) -> str:
+    """32 hex digits of the audio file's `digest` and of the stretch: what its features depend on."""
+    if (utterance.start, utterance.end) == (None, None):
+        return digest[:32]
+    return hashlib.sha256(f"{digest}:{utterance.start}:{utterance.end}".encode()).hexdigest()[:32]
+
+
+def _unreadable(file: Path, error: OSError) -> PipelineError:
+    return PipelineError(f"cannot read {file}: {error.strerror}")

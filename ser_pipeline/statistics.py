@@ -164,11 +164,12 @@ def _resampled(counts: Ints, score: Callable[[NDArray[np.number]], Floats], seed
     """Scores (B,) of resampled speakers; the same seed draws the same speakers."""
     seeds, speakers, classes, _ = counts.shape
     rng = np.random.default_rng(seed)
-    flat = counts.transpose(1, 0, 2, 3).reshape(speakers, -1).astype(np.float64)  # so that the product is BLAS's
+    flat = counts.transpose(2, 3, 0, 1).reshape(-1, speakers).astype(np.float64)  # (C C R, K)
     scores = []
     for start in range(0, draws, CHUNK):
         chosen = rng.multinomial(speakers, np.full(speakers, 1 / speakers), size=min(CHUNK, draws - start))
-        scores.append(score((chosen @ flat).reshape(-1, seeds, classes, classes)).mean(1))
+        drawn = (flat @ chosen.T).reshape(classes, classes, seeds, -1)  # resamples last: sums over classes are fast
+        scores.append(score(drawn.transpose(3, 2, 0, 1)).mean(1))
     return np.concatenate(scores)
 
 

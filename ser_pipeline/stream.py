@@ -103,7 +103,7 @@ class Streamed:
     def __init__(self, data: Data, device: torch.device, ring: int = RING) -> None:
         self.data, self.device, self.ring = data, device, ring
         self._columns = data.columns()
-        self._buffers: list[dict[str, Tensor]] = []
+        self._idle: list[list[dict[str, Tensor]]] = []  # rings that no iterator reads into
 
     def batches(self, rows: Rows, size: int) -> Iterator[Batch]:
         """Batches of `size` of `rows` in their order; the last may be smaller.
@@ -112,7 +112,7 @@ class Streamed:
         """
         free: queue.SimpleQueue[int] = queue.SimpleQueue()
         full: queue.SimpleQueue[tuple[int, Rows] | BaseException | None] = queue.SimpleQueue()
-        buffers = self._allocate(size)
+        buffers = self._ring(size)
         for number in range(len(buffers)):
             free.put(number)
         stop = threading.Event()
@@ -133,20 +133,22 @@ class Streamed:
             stop.set()
             free.put(-1)
             reader.join()
+            self._idle.append(buffers)
 
-    def _allocate(self, size: int) -> list[dict[str, Tensor]]:
-        """Ring of buffers for batches of `size`, kept from one epoch to the next."""
+    def _ring(self, size: int) -> list[dict[str, Tensor]]:
+        """A ring of buffers for batches of `size`: one that an earlier epoch left, or a new one."""
         wanted = {name: (size, *store.shape) for name, store in self.data.stores.items()}
-        if not self._buffers or {name: tuple(b.shape) for name, b in self._buffers[0].items()} != wanted:
-            pin = self.device.type == "cuda"
-            self._buffers = [
-                {
-                    name: torch.empty(shape, dtype=_torch_type(self.data.stores[name].dtype), pin_memory=pin)
-                    for name, shape in wanted.items()
-                }
-                for _ in range(self.ring)
-            ]
-        return self._buffers
+        for number, ring in enumerate(self._idle):
+            if {name: tuple(buffer.shape) for name, buffer in ring[0].items()} == wanted:
+                return self._idle.pop(number)
+        pin = self.device.type == "cuda"
+        return [
+            {
+                name: torch.empty(shape, dtype=_torch_type(self.data.stores[name].dtype), pin_memory=pin)
+                for name, shape in wanted.items()
+            }
+            for _ in range(self.ring)
+        ]
 
     def _read(self, parts: list[Rows], buffers: list[dict[str, Tensor]], free: Any, full: Any, stop: Any) -> None:
         try:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache, reduce
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,36 +22,20 @@ from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from ser_pipeline import config as settings
-from ser_pipeline import folds, manifest
-from ser_pipeline.audit import to_json
-from ser_pipeline.catalogue import Source
 from ser_pipeline.config import Config
+from ser_pipeline.distributed import World
 from ser_pipeline.entry import Entry, write_json, write_text
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.extract import store_entry
-from ser_pipeline.fit import fit, precision
+from ser_pipeline.fit import fit
 from ser_pipeline.folds import Fold
-from ser_pipeline.leaks import leaks
-from ser_pipeline.manifest import Manifest
-from ser_pipeline.model import ABLATIONS
+from ser_pipeline.plan import Run, find_stores, read_manifest
 from ser_pipeline.processes import cores, die_with_parent
 from ser_pipeline.stream import open_data, open_source
 
 log = logging.getLogger(__name__)
 
-INPUTS = ("mfcc", "spectrogram", "waveform")
+
 POLL = 0.5  # seconds between two looks at the folds' histories
-
-
-@dataclass(frozen=True)
-class Run:
-    """One protocol, ablation and seed over the features of a corpus."""
-
-    entry: Entry
-    folds: tuple[Fold, ...]
-    config: Config
-    about: Mapping[str, Any]  # what `run.json` and `audit.json` say
-    members: Mapping[str, Any]  # what `folds.json` says: ids of every part
 
 
 @dataclass(frozen=True)
@@ -90,59 +74,6 @@ class Status:
 Progress = Callable[[Sequence[Status]], None]
 
 
-def plan(
-    sources: Sequence[Source],
-    runs: Path,
-    config: Config,
-    *,
-    protocol: str = "speaker",
-    file: Path | None = None,
-    ablations: Sequence[str] = ("full",),
-    seeds: Sequence[int] = (0,),
-    device: torch.device,
-    about: Mapping[str, Any],
-) -> list[Run]:
-    """The runs of every ablation and seed, proven not to leak; nothing is written.
-
-    Args:
-        sources: the corpus, and the one to test on where that is another.
-        runs: where runs are kept.
-        config: settings of every run, but for the seed and what an ablation changes.
-        protocol: what is left out; of no account with two sources or a `file`.
-        file: a published `folds.json` to take instead.
-        ablations: rows of the ablation table.
-        seeds: a run each.
-        device: where it will train; decides on the precision.
-        about: what else `run.json` says.
-
-    Raises:
-        PipelineError: features are missing, a protocol that the corpus cannot give, or folds that leak.
-    """
-    data = read_manifest(tuple(source.folder for source in sources))
-    protocol, split, config = _split(data, protocol if len(sources) == 1 else "cross", file, config)
-    findings = leaks(data, split)
-    errors = [finding.message for finding in findings if finding.severity == "error"]
-    if errors:
-        raise PipelineError(f"{errors[0]}; `ser-pipeline audit` says more")
-    about = {**about, "audit": to_json(findings, data.utterances)}
-    planned = []
-    for ablation in ablations:
-        changed = settings.merge(config, ABLATIONS[ablation])
-        changed = replace(changed, train=replace(changed.train, precision=precision(config.train.precision, device)))
-        planned += [
-            _run(sources, data, runs, replace(changed, seed=seed), protocol, ablation, split, about) for seed in seeds
-        ]
-    return planned
-
-
-def _split(data: Manifest, protocol: str, file: Path | None, config: Config) -> tuple[str, tuple[Fold, ...], Config]:
-    """Protocol, folds and settings, of which a file of folds decides the protocol and the selection."""
-    if file is None:
-        return protocol, folds.make_folds(data, protocol, config.train.selection), config
-    split, protocol, selection = folds.read_folds(file, data.utterances)
-    return protocol, split, replace(config, train=replace(config.train, selection=selection))
-
-
 def train(
     planned: Sequence[Run],
     features: Sequence[Path],
@@ -150,6 +81,7 @@ def train(
     device: torch.device,
     how: How,
     progress: Progress,
+    world: World | None = None,
 ) -> list[Path]:
     """Train every fold that is missing; returns the folders of the runs.
 
@@ -159,42 +91,33 @@ def train(
         device: where to train.
         how: how many at a time, and from where.
         progress: called about twice a second with where every fold stands.
+        world: the processes that train every fold together, one after the other.
 
     Raises:
         PipelineError: what stopped a fold; the others are kept, and the next call goes on.
     """
+    world = world or World()
     with ExitStack() as held:
-        for run in planned:
-            held.enter_context(run.entry.lock())
+        if world.leads:
+            for run in planned:
+                held.enter_context(run.entry.lock())
+            for run in planned:
+                if not run.entry.done:
+                    _open(run)
+        world.wait()
         waiting = [run for run in planned if not run.entry.done]
-        for run in waiting:
-            _open(run)
-        queue = [(run, fold) for run in waiting for fold in run.folds if not _fold_entry(run, fold).done]
-        devices = _devices(device)
-        at_once = max(1, min(how.jobs or (cores() if device.type == "cpu" else len(devices)), len(queue)))
-        how = replace(how, jobs=at_once, threads=max(1, cores() // at_once))
-        todo = [
-            Job(_fold_entry(run, fold), fold, run.config, tuple(features), devices[number % len(devices)], how)
-            for number, (run, fold) in enumerate(queue)
-        ]
+        todo = _queue(waiting, tuple(features), device, how)
         with _watching(waiting, progress):
-            _work(todo, at_once)
-        for run in waiting:
-            run.entry.publish(device=_device_name(device), folds=[fold.name for fold in run.folds])
+            if world.size > 1:
+                for job in todo:
+                    _train_together(job, world)
+            else:
+                _work(todo)
+        if world.leads:
+            for run in waiting:
+                run.entry.publish(device=_device_name(device), folds=[fold.name for fold in run.folds])
+        world.wait()
     return [run.entry.path for run in planned]
-
-
-def ablation_names(text: str) -> list[str]:
-    """Rows of the ablation table from a comma-separated list; "all" is every row.
-
-    Raises:
-        PipelineError: an unknown row.
-    """
-    names = list(ABLATIONS) if text == "all" else [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in ABLATIONS:
-            raise PipelineError(f"unknown ablation '{name}'; there are {', '.join(ABLATIONS)}")
-    return names
 
 
 def gpu_jobs(device: torch.device, each: int | None) -> int | None:
@@ -218,6 +141,24 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def _queue(waiting: Sequence[Run], features: tuple[Path, ...], device: torch.device, how: How) -> list[Job]:
+    """The folds that are missing, dealt out to the devices."""
+    missing = [(run, fold) for run in waiting for fold in run.folds if not _fold_entry(run, fold).done]
+    devices = _devices(device)
+    at_once = max(1, min(how.jobs or (cores() if device.type == "cpu" else len(devices)), len(missing)))
+    how = replace(how, jobs=at_once, threads=max(1, cores() // at_once))
+    return [
+        Job(_fold_entry(run, fold), fold, run.config, features, devices[number % len(devices)], how)
+        for number, (run, fold) in enumerate(missing)
+    ]
+
+
+def _train_together(job: Job, world: World) -> None:
+    """Train one fold with all processes of `world`; its data are shared out among them."""
+    data, source = _data(job.features, find_stores(job.features, job.config), job.device, job.how)
+    fit(job.entry, job.fold, data, source, job.config, torch.device(job.device), micro=job.how.micro, world=world)
+
+
 def train_job(job: Job) -> None:
     """Train one fold, alone: a second process that has the same job waits and finds it done."""
     die_with_parent()
@@ -225,7 +166,7 @@ def train_job(job: Job) -> None:
     torch.set_num_threads(job.how.threads)
     with job.entry.lock():
         if not job.entry.done:
-            data, source = _data(job.features, _stores(job.features, job.config), job.device, job.how)
+            data, source = _data(job.features, find_stores(job.features, job.config), job.device, job.how)
             fit(job.entry, job.fold, data, source, job.config, device, micro=job.how.micro)
 
 
@@ -234,66 +175,6 @@ def _data(features: tuple[Path, ...], stores: tuple[tuple[str, tuple[Path, ...]]
     """Data and where its batches come from, shared by the folds that a process trains."""
     data = open_data(read_manifest(features), dict(stores))
     return data, open_source(data, torch.device(device), how.data, sharers=how.jobs or 1)
-
-
-def read_manifest(features: Sequence[Path]) -> Manifest:
-    """The manifest of a features folder, or two of them joined for testing on the second."""
-    return reduce(folds.join, map(manifest.read, features))
-
-
-def _run(
-    sources: Sequence[Source],
-    data: Manifest,
-    runs: Path,
-    config: Config,
-    protocol: str,
-    ablation: str,
-    split: tuple[Fold, ...],
-    about: Mapping[str, Any],
-) -> Run:
-    folders = [source.folder for source in sources]
-    stores = {name: paths[0].name for name, paths in _stores(folders, config)}
-    members = folds.folds_json(split, data.utterances, protocol, config.train.selection)
-    inputs = {
-        "features": [folder.name for folder in folders],
-        "stores": stores,
-        "protocol": protocol,
-        "ablation": ablation,
-        "folds": members,
-        "config": config,
-    }
-    known = {
-        **about,
-        "corpus": data.corpus,
-        "labels": list(data.labels),
-        "protocol": protocol,
-        "selection": config.train.selection,
-        "ablation": ablation,
-        "seed": config.seed,
-        "features": "+".join(folder.name for folder in folders),
-        "test_corpus": sources[-1].corpus if len(sources) > 1 else "",
-        "folds": [fold.name for fold in split],
-        "precision": config.train.precision,
-        "audio_root": str(sources[-1].root),
-    }
-    entry = Entry.keyed(runs, f"{data.corpus}-{protocol}-{ablation}-s{config.seed}", inputs)
-    return Run(Entry(entry.path, {key: inputs[key] for key in inputs if key != "folds"}), split, config, known, members)
-
-
-def _stores(features: Sequence[Path], config: Config) -> tuple[tuple[str, tuple[Path, ...]], ...]:
-    """Every feature that the model reads, with its store in each of the folders.
-
-    Raises:
-        PipelineError: a store is not there.
-    """
-    for folder in features:
-        missing = [name for name in INPUTS if not store_entry(folder, name, config).done]
-        if missing:
-            raise PipelineError(
-                f"{folder} lacks {', '.join(missing)} with these settings; "
-                "run `ser-pipeline features` with the same --preset, --config and --set first"
-            )
-    return tuple((name, tuple(store_entry(folder, name, config).path for folder in features)) for name in INPUTS)
 
 
 def _open(run: Run) -> None:
@@ -310,11 +191,13 @@ def _fold_entry(run: Run, fold: Fold) -> Entry:
     return Entry(folder / fold.name, {"run": run.entry.path.name, "fold": fold.name})
 
 
-def _work(todo: list[Job], at_once: int) -> None:
+def _work(todo: list[Job]) -> None:
     """Train the jobs; a failed one does not keep the others from their turn."""
     failed = []
     try:
-        with Parallel(n_jobs=at_once, return_as="generator_unordered", batch_size=1) as parallel:
+        with Parallel(
+            n_jobs=todo[0].how.jobs if todo else 1, return_as="generator_unordered", batch_size=1
+        ) as parallel:
             for error in parallel(delayed(_attempt)(job) for job in todo):
                 if error is not None:
                     log.error("%s", error)

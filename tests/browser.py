@@ -76,8 +76,9 @@ class Page:
             self.events.append(self._next())
 
     def run(self, script: str) -> Any:
-        """The value of a JavaScript expression, awaited."""
-        answer = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        """The value of a JavaScript expression, awaited, as if a person had asked for it."""
+        how = {"awaitPromise": True, "returnByValue": True, "userGesture": True}
+        answer = self.call("Runtime.evaluate", expression=script, **how)
         if "exceptionDetails" in answer:
             raise RuntimeError(answer["exceptionDetails"].get("exception", {}).get("description", "script failed"))
         return answer["result"].get("value")
@@ -139,6 +140,7 @@ def browsing(path: str) -> Iterator[Page]:
 
         process = subprocess.Popen(
             [path, *FLAGS, f"--user-data-dir={profile}"],
+            env={**os.environ, "TMPDIR": profile},
             pass_fds=(3, 4, hear, speak),
             preexec_fn=plumb,
             stdout=subprocess.DEVNULL,

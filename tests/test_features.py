@@ -88,11 +88,22 @@ def test_the_waveform_keeps_16_bit_audio_exactly_with_the_sample_before_each_seg
     np.testing.assert_array_equal(rows[1], pcm[47_999:96_000])
 
 
+@pytest.mark.filterwarnings("ignore:n_fft")
+def test_settings_with_an_odd_transform_equal_librosa() -> None:
+    samples = sound(20_100)
+    settings = Spectrogram(n_fft=801, window=640)
+    spectrum = np.abs(librosa.stft(samples, n_fft=801, hop_length=160, win_length=640, window="hamming"))
+    expected = librosa.amplitude_to_db(spectrum, ref=np.max)[:200]
+    np.testing.assert_allclose(features.spectrogram(samples, AUDIO, settings), expected, atol=0.01)
+
+
 def test_mel_filters_equal_librosa() -> None:
-    dense = np.zeros((128, 1025), np.float32)
+    dense = np.zeros((128, 2048), np.float32)
     for band in features.mel_filters(16_000, 2048, 128):
-        dense[band.first : band.last, band.low : band.high] = band.weights
-    np.testing.assert_allclose(dense, librosa.filters.mel(sr=16_000, n_fft=2048, n_mels=128, htk=True), atol=1e-8)
+        dense[band.first : band.last, band.low : band.high] = band.weights.T
+    expected = librosa.filters.mel(sr=16_000, n_fft=2048, n_mels=128, htk=True)
+    np.testing.assert_allclose(dense[:, 1::2], expected[:, 1:], atol=1e-8)
+    np.testing.assert_allclose(dense[:, 2::2], expected[:, 1:-1], atol=1e-8)
 
 
 def test_golden_numbers() -> None:

@@ -14,14 +14,20 @@ import numpy as np
 import pytest
 from conftest import write_emodb
 
+from ser_pipeline import shards as shard_store
+
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["ser_pipeline.extract", "ser_pipeline.train", "ser_pipeline.cli.train"])
 
-TINY = ["model.small_width=8", "model.small_layers=1", "train.epochs=4", "train.batch=8", "train.lr=1e-3"]
+TINY = ["model.small_width=8", "model.small_layers=1", "train.epochs=3", "train.batch=8", "train.lr=1e-3"]
 
 
 def _command(folder: Path, args: list[str]) -> None:
+    import faulthandler; faulthandler.dump_traceback_later(25, file=open("/tmp/fh.txt","w"))
     os.chdir(folder)
+    shard_store.ROWS = 24
+    if "1" in args and hasattr(os, "sched_setaffinity"):  # one job: one core, so that threads do not wait in turn
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     (command,) = entry_points(group="console_scripts", name="ser-pipeline")
     command.load()(args)
 
@@ -70,12 +76,12 @@ def predictions(folder: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_emodb(tmp_path_factory.mktemp("kill") / "corpus", speakers=4, takes=12)
+    return write_emodb(tmp_path_factory.mktemp("kill") / "corpus", speakers=3, takes=5)
 
 
 @pytest.mark.parametrize(("jobs", "times"), [(1, 10), (2, 20)])
 def test_features_killed_at_random_moments_end_in_the_same_bytes(
-    corpus: Path, tmp_path: Path, jobs: int, times: int, monkeypatch: pytest.MonkeyPatch
+    corpus: Path, tmp_path: Path, jobs: int, times: int
 ) -> None:
     args = ["features", "emodb", str(corpus), "--jobs", str(jobs), "--quiet"]
     for name in ("calm", "killed"):
@@ -99,6 +105,6 @@ def test_train_killed_at_random_moments_ends_in_the_same_predictions(corpus: Pat
     killed = tmp_path / "killed"
     kill_at_random(killed, args, 10, seconds, lambda: shutil.rmtree(killed / "runs"))
     finish(killed, args)
-    assert len(predictions(killed)) == 4
+    assert len(predictions(killed)) == 3
     assert predictions(killed) == predictions(tmp_path / "calm")
     assert not list(killed.rglob("*.partial"))

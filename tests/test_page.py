@@ -26,12 +26,25 @@ OUTSIDE = """[...document.querySelectorAll('main *')].filter(e => {
   return box.width && (box.right > innerWidth + 1 || box.left < -1);
 }).map(e => e.outerHTML.slice(0, 120))"""
 
-OVERLAPPING = """[...document.querySelectorAll('.panel svg')].flatMap(svg => {
-  const boxes = [...svg.querySelectorAll('text')].map(text => [text.textContent, text.getBoundingClientRect()]);
-  return boxes.flatMap(([a, one], i) => boxes.slice(i + 1).filter(([b, other]) =>
-    Math.min(one.right, other.right) - Math.max(one.left, other.left) > 1 &&
-    Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top) > 3).map(([b]) => `${a} | ${b}`));
-})"""
+OVERLAPPING = """(() => {
+  const corners = text => {
+    const box = text.getBBox(), matrix = text.getScreenCTM();
+    const [left, right, top, bottom] = [box.x, box.x + box.width, box.y + box.height * .2, box.y + box.height * .8];
+    const points = [[left, top], [right, top], [right, bottom], [left, bottom]];
+    return points.map(([x, y]) => new DOMPoint(x, y).matrixTransform(matrix));
+  };
+  const apart = (one, other) => [one, other].some(box => [0, 1].some(side => {
+    const [x, y] = [box[side + 1].x - box[side].x, box[side + 1].y - box[side].y];
+    const [a, b] = [one, other].map(points => points.map(point => point.x * x + point.y * y));
+    return Math.max(...a) <= Math.min(...b) || Math.max(...b) <= Math.min(...a);
+  }));
+  return [...document.querySelectorAll('.panel svg')].flatMap(svg => {
+    const boxes = [...svg.querySelectorAll('text')].map(text => [text.textContent, corners(text)]);
+    return boxes.flatMap(([a, one], i) =>
+      boxes.slice(i + 1).filter(([, other]) => !apart(one, other)).map(([b]) => `${a} | ${b}`));
+  });
+})()"""
+"""Pairs of labels that meet, by their turned boxes without the blank above and below the letters."""
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +121,7 @@ def test_nothing_overflows_or_is_clipped_and_no_labels_overlap(opened, width, da
     assert opened.run(OVERLAPPING) == []
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("width", "dark"), [(390, True), (1000, False), (1600, True)])
 def test_the_accessibility_check_finds_nothing_serious(opened, width, dark):
     pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
     opened.show(width, dark)
@@ -180,9 +192,9 @@ def test_a_wrong_utterance_can_be_heard(page, demo):
     played = page.run(
         """new Promise(done => {
       const player = document.getElementById('player');
-      if (player.readyState > 1) done(player.currentSrc);
-      player.addEventListener('loadeddata', () => done(player.currentSrc));
-      player.addEventListener('error', () => done('error ' + player.error.message));
+      const look = () => player.readyState > 1 ? done(player.currentSrc) : setTimeout(look, 50);
+      setTimeout(() => done(document.getElementById('player-state').textContent), 10000);
+      look();
     })"""
     )
     assert played.startswith("file:")
@@ -213,8 +225,10 @@ def test_every_figure_says_in_words_what_it_shows(opened):
 
 def test_a_page_prints_without_cutting_a_table(page, grid):
     page.open(grid)
+    page.show(720)  # A4 between its margins
     page.call("Emulation.setEmulatedMedia", media="print")
     try:
+        assert page.run("document.documentElement.scrollWidth") <= 720
         assert page.run("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
         assert page.run("getComputedStyle(document.querySelector('nav')).display") == "none"
     finally:

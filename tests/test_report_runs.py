@@ -7,7 +7,8 @@ from run_folders import Planted, people, write_run
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.report.evaluation import Choice, corpora, make_report
 from ser_pipeline.report.groups import panels
-from ser_pipeline.report.runs import Roll, read_run, scan
+from ser_pipeline.report.reading import read_run, scan
+from ser_pipeline.report.runs import Roll
 
 WHO = people(each=8)
 
@@ -233,7 +234,8 @@ def test_the_reference_way_is_no_leak_but_a_warning(tmp_path):
 
 
 def test_the_audit_that_a_run_carries_is_repeated_once(tmp_path):
-    audit = [{"severity": "warning", "name": "clipping", "message": "3 files clip.", "cost": None, "rows": ["a", "b"]}]
+    said = {"severity": "warning", "name": "clipping", "message": "3 files clip.", "cost": "", "rows": ["a", "b"]}
+    audit = {"counts": {}, "findings": [said]}
     for seed in range(2):
         folder = write_run(tmp_path, WHO, Planted(seed=seed))
         (folder / "audit.json").write_text(json.dumps(audit))

@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 def data(small_emodb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Data:
     monkeypatch.setattr(shards, "ROWS", 6)
     folder = make(small_emodb, tmp_path / "cache")
-    stores = {name: store_entry(folder, name, CONFIG).path for name in ("mfcc", "spectrogram", "waveform")}
+    stores = {name: [store_entry(folder, name, CONFIG).path] for name in ("mfcc", "spectrogram", "waveform")}
     return open_data(manifest.read(folder), stores)
 
 
@@ -76,3 +76,16 @@ def test_extremes_of_a_fold_come_from_its_rows_alone(data: Data) -> None:
     rows = store.read(data.manifest.rows(chosen))
     np.testing.assert_array_equal(low, rows.min(axis=(0, 2)))
     np.testing.assert_array_equal(high, rows.max(axis=(0, 2)))
+
+
+def test_two_streams_at_once_do_not_share_a_buffer(data: Data) -> None:
+    streamed, resident = Streamed(data, CPU), Resident(data, CPU)
+    rows = np.arange(len(data.manifest.segments))
+    for one, other, right in zip(
+        streamed.batches(rows, 5), streamed.batches(rows[::-1], 5), resident.batches(rows, 5), strict=True
+    ):
+        assert one.mfcc is not None
+        assert other.mfcc is not None
+        assert right.mfcc is not None
+        assert torch.equal(one.mfcc, right.mfcc)
+        assert not torch.equal(one.mfcc, other.mfcc)

@@ -24,6 +24,7 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "softmax": {"model": {"attention": "softmax"}},
     "frozen": {"model": {"freeze_speech_encoder": True}},
     "layer-mix": {"model": {"layer_mix": True}},
+    "class-weights": {"train": {"class_weights": True}},
     "no-pretraining": {"model": {"speech_weights": False, "spectrogram_weights": "none"}},
 }
 """Ablation -> settings that it changes, as nested tables over those of the preset."""

@@ -129,7 +129,7 @@ class SpeechEmotionModel(nn.Module):
     @property
     def speech_settings(self) -> dict[str, Any] | None:
         """The speech encoder's configuration, from which `build_model` makes it anew without its weights."""
-        encoder = self.encoders["waveform"] if "waveform" in self.encoders else None
+        encoder = dict(self.encoders.named_children()).get("waveform")
         return encoder.settings.to_dict() if isinstance(encoder, speech.SpeechEncoder) else None
 
     def finished(self, batch: Batch) -> dict[str, Tensor]:
@@ -227,9 +227,10 @@ def _transformers(settings: Model, sizes: Sizes) -> nn.Module:
 
 
 def _small_speech(settings: Model, sizes: Sizes) -> nn.Module:
-    return SmallSpeech(
+    encoder = SmallSpeech(
         settings.small_width, settings.small_layers, settings.dropout, sizes.audio.rate, layer_mix=settings.layer_mix
     )
+    return encoder.requires_grad_(not settings.freeze_speech_encoder)
 
 
 Builder = Callable[[Model, Sizes], nn.Module]

@@ -53,7 +53,7 @@ class BiLstm(nn.Module):
     def forward(self, mfcc: Tensor) -> Tensor:
         """Frames (B, T, K) as (B, T * 2 * lstm_width): 153,600 with the paper's values."""
         with torch.autocast("cpu", enabled=False):  # few processors have an LSTM in half precision
-            output, _ = self.lstm(mfcc)
+            output: Tensor = self.lstm(mfcc)[0]
         return output.flatten(1)
 
 
@@ -62,11 +62,15 @@ class AlexNet(nn.Module):
 
     mean: Tensor
     deviation: Tensor
+    pool_rows: Tensor
+    pool_columns: Tensor
 
     def __init__(self, bins: int, frames: int) -> None:
         super().__init__()
         self.features: nn.Module = alexnet().features
-        self.pool = nn.AdaptiveAvgPool2d((CELLS, CELLS))
+        height, width = (_after_features(size) for size in IMAGE)
+        self.register_buffer("pool_rows", averages(height, CELLS), persistent=False)
+        self.register_buffer("pool_columns", averages(width, CELLS), persistent=False)
         self.rows = Resize(bins, IMAGE[0], flip=True)
         self.columns = Resize(frames, IMAGE[1])
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
@@ -75,13 +79,31 @@ class AlexNet(nn.Module):
 
     def forward(self, level: Tensor) -> Tensor:
         """Whole grey levels (B, F, T) as (B, 9216)."""
-        return self.pool(self.features(self.image(level))).flatten(1)  # type: ignore[no-any-return]
+        cells: Tensor = self.features(self.image(level))
+        cells = self.pool_rows.to(cells.dtype) @ cells @ self.pool_columns.to(cells.dtype).T
+        return cells.flatten(1)
 
     @torch.no_grad()
     def image(self, level: Tensor) -> Tensor:
         """Grey levels (B, F, T) as float32 (B, 3, 256, 384): low frequencies at the bottom, ImageNet's scale."""
-        pixels = self.rows(self.columns(level.int(), 2), 1).float() / 255
-        return (pixels[:, None] - self.mean) / self.deviation
+        pixels: Tensor = self.rows(self.columns(level.int(), 2), 1).float()
+        return torch.addcmul(-self.mean / self.deviation, pixels[:, None], 1 / (255 * self.deviation))
+
+
+def averages(old: int, new: int) -> Tensor:
+    """Float32 (new, old): a product with it is `AdaptiveAvgPool1d(new)`, and its gradient repeats bit for bit.
+
+    >>> averages(3, 2).tolist()
+    [[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]]
+    """
+    return F.adaptive_avg_pool1d(torch.eye(old), new).T.contiguous()
+
+
+def _after_features(pixels: int) -> int:
+    """Rows or columns that AlexNet's convolutions leave of an image."""
+    for kernel, stride, padding in ((11, 4, 2), (3, 2, 0), (5, 1, 2), (3, 2, 0), (3, 2, 0)):
+        pixels = (pixels + 2 * padding - kernel) // stride + 1
+    return pixels
 
 
 class SmallSpectrogram(nn.Module):

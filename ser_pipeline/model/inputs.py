@@ -124,11 +124,10 @@ class Resize(nn.Module):
     def forward(self, image: Tensor, dim: int) -> Tensor:
         """Grey levels int32 with axis `dim` (1 or 2 of three) resized."""
         shape = (-1, 1) if dim == 1 else (-1,)
-        total = sum(
-            image.index_select(dim, index) * weight.view(shape)
-            for index, weight in zip(self.index, self.weight, strict=True)
-        )
-        return (total + 2 ** (self.BITS - 1)) >> self.BITS
+        total = torch.full((), 2 ** (self.BITS - 1), dtype=torch.int32, device=image.device)
+        for index, weight in zip(self.index, self.weight, strict=True):
+            total = total + image.index_select(dim, index) * weight.view(shape)
+        return total >> self.BITS
 
 
 def bilinear_taps(old: int, new: int) -> tuple[Tensor, Tensor]:

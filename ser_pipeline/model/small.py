@@ -41,16 +41,18 @@ class SmallSpeech(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Frames (B, T, D) of the last layer, or the learned mix of all layers."""
-        hidden = self.energies(waveform)
+        hidden: Tensor = self.energies(waveform)
         for convolution in self.convolutions:
             hidden = convolution(hidden)
         hidden = self.dropout(self.norm(hidden.transpose(1, 2)))
         states = [hidden]
         for layer in self.layers:
-            states.append(layer(states[-1]))
+            hidden = layer(hidden)
+            states.append(hidden)
         if self.mix is None:
-            return states[-1]
-        return torch.stack([w * state for w, state in zip(self.mix.softmax(0), states, strict=True)]).sum(0)
+            return hidden
+        mixed: Tensor = torch.einsum("l,lbtd->btd", self.mix.softmax(0), torch.stack(states))
+        return mixed
 
     def energies(self, waveform: Tensor) -> Tensor:
         """Log energies (B, D, T) of the filter bank, each filter's mean over the segment taken away."""

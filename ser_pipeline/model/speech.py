@@ -8,13 +8,16 @@ waits for the device. Shapes: B batch, N samples, T frames, D width.
 from __future__ import annotations
 
 import logging
-import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
+from huggingface_hub import constants
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 from transformers.utils import logging as hub_logging
@@ -34,11 +37,18 @@ class SpeechEncoder(nn.Module):
     """A transformers speech encoder: float32 (B, N) to frames (B, T, D)."""
 
     def __init__(
-        self, model: nn.Module, *, masking: bool = True, layer_drop: bool = False, layer_mix: bool = False, frozen: bool = False
+        self,
+        model: nn.Module,
+        *,
+        masking: bool = True,
+        layer_drop: bool = False,
+        layer_mix: bool = False,
+        frozen: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
-        self.settings: Any = model.config
+        parts: Any = model
+        self.settings: Any = parts.config
         self.masking = masking and getattr(self.settings, "apply_spec_augment", True)
         self.layer_drop = float(getattr(self.settings, "layerdrop", 0.0)) if layer_drop else 0.0
         self.width = int(self.settings.hidden_size)
@@ -67,8 +77,7 @@ class SpeechEncoder(nn.Module):
             states = self.states(waveform)
         if self.mix is None:
             return states[-1]
-        weights = self.mix.softmax(0)
-        return torch.stack([w * state for w, state in zip(weights, states, strict=True)]).sum(0)
+        return torch.einsum("l,lbtd->btd", self.mix.softmax(0), torch.stack(states))
 
     def states(self, waveform: Tensor) -> list[Tensor]:
         """What transformers calls the hidden states: the input of the first layer, then every layer's output."""
@@ -110,12 +119,22 @@ def mask(hidden: Tensor, token: Tensor | None, settings: Any) -> Tensor:
     batch, frames, width = hidden.shape
     if settings.mask_time_prob > 0 and token is not None:
         rows = spans(
-            batch, frames, settings.mask_time_prob, settings.mask_time_length, settings.mask_time_min_masks, hidden.device
+            batch,
+            frames,
+            settings.mask_time_prob,
+            settings.mask_time_length,
+            settings.mask_time_min_masks,
+            hidden.device,
         )
         hidden = torch.where(rows[:, :, None], token.to(hidden.dtype), hidden)
     if settings.mask_feature_prob > 0:
         columns = spans(
-            batch, width, settings.mask_feature_prob, settings.mask_feature_length, settings.mask_feature_min_masks, hidden.device
+            batch,
+            width,
+            settings.mask_feature_prob,
+            settings.mask_feature_length,
+            settings.mask_feature_min_masks,
+            hidden.device,
         )
         hidden = hidden.masked_fill(columns[:, None, :], 0.0)
     return hidden
@@ -154,9 +173,12 @@ def load(name: str, *, weights: bool = True, settings: dict[str, Any] | None = N
     with _quiet():
         config = AutoConfig.for_model(**settings) if settings is not None else _look_up(name, _configuration)
         if config.model_type not in FAMILIES:
-            raise PipelineError(f"'{name}' is a {config.model_type} model; a speech encoder is one of {', '.join(FAMILIES)}")
+            raise PipelineError(
+                f"'{name}' is a {config.model_type} model; a speech encoder is one of {', '.join(FAMILIES)}"
+            )
         if settings is not None or not weights:
-            return AutoModel.from_config(config, dtype=torch.float32)
+            made: nn.Module = AutoModel.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+            return made
         model, report = _look_up(name, _weights)
     missing = sorted(key for key in report["missing_keys"] if key not in SPARE)
     if missing:
@@ -185,23 +207,34 @@ def _look_up(name: str, read: Any) -> Any:
     except (OSError, ValueError):
         log.info("speech encoder '%s' is not in the local Hugging Face cache; asking the hub", name)
     try:
-        if os.environ.get("HF_HUB_OFFLINE", "") not in {"", "0"}:
-            raise OSError("HF_HUB_OFFLINE is set")
+        if not _reachable():
+            raise OSError("the hub's name is not known here")
         return read(name, False)
     except Exception as error:
         log.debug("the hub's answer", exc_info=error)
         raise PipelineError(
-            f"cannot load speech encoder '{name}': not in the local Hugging Face cache and the hub cannot be reached or "
-            f"does not have it; download it where there is a network (hf download {name} --local-dir DIR) and pass "
+            f"cannot load speech encoder '{name}': not in the local Hugging Face cache and the hub cannot be reached "
+            f"or does not have it; download it where there is a network (hf download {name} --local-dir DIR) and pass "
             "--set model.speech_encoder=DIR"
         ) from error
+
+
+def _reachable() -> bool:
+    """Whether it is worth asking the hub, whose library tries again for half a minute before it gives up."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        host = urlsplit(constants.ENDPOINT).hostname
+        return bool(getproxies()) or bool(socket.getaddrinfo(host, 443))
+    except OSError:
+        return False
 
 
 def _from_folder(folder: Path, read: Any) -> Any:
     if not (folder / "config.json").is_file():
         raise PipelineError(
-            f"no speech encoder in {folder}: it needs config.json and model.safetensors, as 'hf download NAME --local-dir "
-            f"{folder}' writes them"
+            f"no speech encoder in {folder}: it needs config.json and model.safetensors, as "
+            f"'hf download NAME --local-dir {folder}' writes them"
         )
     try:
         return read(str(folder), True)
@@ -215,11 +248,11 @@ def _from_folder(folder: Path, read: Any) -> Any:
 def _quiet() -> Iterator[None]:
     """Transformers without progress bars and reports on stderr."""
     level, bars = hub_logging.get_verbosity(), hub_logging.is_progress_bar_enabled()
-    hub_logging.set_verbosity_error()
-    hub_logging.disable_progress_bar()
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    hub_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         hub_logging.set_verbosity(level)
         if bars:
-            hub_logging.enable_progress_bar()
+            hub_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

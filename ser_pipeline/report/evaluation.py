@@ -17,7 +17,8 @@ from ser_pipeline.report.compare import Comparison, Gap, Row, ablation, compare,
 from ser_pipeline.report.findings import Finding, findings
 from ser_pipeline.report.groups import Group, Panel, panel_key, panels, speakers
 from ser_pipeline.report.leaks import LeakCheck
-from ser_pipeline.report.runs import Header, LeftOut, Progress, Roll, Run, read_run, scan
+from ser_pipeline.report.reading import read_run, scan
+from ser_pipeline.report.runs import Header, LeftOut, Progress, Roll, Run
 from ser_pipeline.report.scores import Result, evaluate
 from ser_pipeline.report.words import plural, slug
 
@@ -80,6 +81,11 @@ class Experiment:
         """The group that the experiment is about, with its result."""
         group = self.panel.main
         return (group, self.results[group.name]) if group else None
+
+    @property
+    def chance(self) -> float:
+        """UA of guessing."""
+        return self.main[1].chance if self.main else 1 / len(self.panel.header.labels)
 
 
 @dataclass(frozen=True)
@@ -214,12 +220,13 @@ def _read(
 ) -> tuple[list[Run], dict[str, tuple[str, ...]], list[LeftOut]]:
     """The runs that can be read, what is wrong with the folds of each, and those that cannot."""
     runs, faults, damaged = [], {}, []
+    check = LeakCheck(roll)
     for done, header in enumerate(headers):
         try:
             run = read_run(header, roll)
             runs.append(run)
             if run.folds:
-                faults[header.path.name] = LeakCheck(roll).faults(run)
+                faults[header.path.name] = check.faults(run)
         except PipelineError as error:
             log.warning("left out %s: %s", header.path.name, error)
             damaged.append(LeftOut(header.path.name, str(error)))

@@ -33,6 +33,8 @@ def confusion(title: str, counts: Ints, labels: Sequence[str]) -> Drawn:
     def draw(ax: Axes) -> None:
         for i, j in cells:
             share = float(rows[i, j])
+            if not counts[i].any():
+                continue  # a class without utterances has no shares
             patch = Rectangle(
                 (j - 0.48, i - 0.48), 0.96, 0.96, facecolor=ACCENT, alpha=max(share, 0.03), gid=f"cell-{i}-{j}"
             )

@@ -132,7 +132,7 @@ def _experiment(experiment: Experiment) -> dict[str, Any]:
         "title": words.experiment(header),
         **{name: getattr(header, name) for name in names},
         "folds": header.fold_names,
-        "chance_ua": 1 / len(header.labels),
+        "chance_ua": experiment.chance,
         "rows": [_row(row, experiment) for row in experiment.rows],
     }
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from ser_pipeline.report.groups import Group, Panel
 from ser_pipeline.report.runs import Header
@@ -15,8 +16,14 @@ from ser_pipeline.report.scores import Result
 SEVERITIES = ("error", "warning", "note")
 """The gravest first: a number is wrong, a number misleads, a number needs a remark."""
 
-SURE = 0.05
-"""Level at which a probe's loss counts as more than chance."""
+LEVEL = 0.05
+"""A p-value below it tells two models apart."""
+
+TEST_SELECTION = "selected-on-test"
+"""The audit's remark on runs whose epoch was chosen on the test rows, which every table here marks by itself."""
+
+LITTLE = 0.02
+"""An input that costs less UA than this when shuffled is hardly used, unless its interval says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ def findings(
     """
     found = [*_leaks(faults), *_audits(headers), *_setup(headers)]
     for panel, results in panels:
-        found += [*_unfinished(panel), *_seeds(panel)]
+        found += [*_unfinished(panel), *_seeds(panel), *_speakers(panel, results)]
         for group in panel.whole:
             found += _scores(group, results[group.name])
     return sorted(dict.fromkeys(found), key=lambda finding: SEVERITIES.index(finding.severity))
@@ -59,18 +66,20 @@ def _leaks(faults: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
 
 
 def _audits(headers: Sequence[Header]) -> Iterator[Finding]:
-    """What the audit of the corpus found, as the runs carry it."""
+    """What the audit of the corpus and its folds found, as the runs carry it."""
     for header in headers:
-        with suppress(OSError, ValueError, TypeError, AttributeError):
-            for item in json.loads((header.path / "audit.json").read_text(encoding="utf-8")):
-                severity = item.get("severity", "note")
-                yield Finding(
-                    severity if severity in SEVERITIES else "note",
-                    str(item.get("name", "audit")),
-                    str(item.get("message", "")),
-                    str(item.get("cost") or ""),
-                    tuple(str(row) for row in item.get("rows") or ()),
-                )
+        with suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
+            for item in json.loads((header.path / "audit.json").read_text(encoding="utf-8"))["findings"]:
+                if item["name"] != TEST_SELECTION:
+                    yield _audited(item)
+
+
+def _audited(item: Mapping[str, Any]) -> Finding:
+    severity = item["severity"] if item["severity"] in SEVERITIES else "note"
+    message = _capital(str(item["message"])).rstrip(".") + "."
+    return Finding(
+        severity, str(item["name"]), message, str(item.get("cost") or ""), tuple(map(str, item.get("rows", ())))
+    )
 
 
 def _setup(headers: Sequence[Header]) -> Iterator[Finding]:
@@ -105,20 +114,31 @@ def _seeds(panel: Panel) -> Iterator[Finding]:
         yield Finding("note", "seeds", message, cost)
 
 
+def _speakers(panel: Panel, results: Mapping[str, Result]) -> Iterator[Finding]:
+    """Too few speakers for any difference to be told apart."""
+    fewest = min((results[group.name].speakers for group in panel.whole), default=0)
+    if len(panel.whole) > 1 and 2 / 2**fewest > LEVEL:
+        message = (
+            f"With {_count(fewest, 'speaker')} no p-value can fall below {2 / 2**fewest:.3g}: look at the intervals."
+        )
+        yield Finding("note", "speakers", message)
+
+
 def _scores(group: Group, result: Result) -> Iterator[Finding]:
     name = f"{group.name} ({group.header.protocol} protocol, epoch chosen on {group.header.selection})"
     for fault in result.faults:
         yield Finding("warning", "damaged file", f"{name}: {fault}; what needs it is left out.")
-    chance = 1 / len(group.header.labels)
     interval = result.scores["ua"].interval
-    if interval.low <= chance:
-        message = f"{name} is not told apart from guessing: its interval of UA reaches chance, {100 * chance:.1f} %."
+    if interval.low <= result.chance:
+        message = (
+            f"{name} is not told apart from guessing: its interval of UA reaches chance, {100 * result.chance:.1f} %."
+        )
         yield Finding("warning", "chance", message)
     never = [label for label, recall in zip(group.header.labels, result.recalls, strict=True) if recall == 0]
     if never:
         yield Finding("warning", "class never found", f"{name} never finds {', '.join(never)}.")
     for probe in result.probes:
-        if probe.kind == "shuffled" and probe.p > SURE:
+        if probe.kind == "shuffled" and probe.loss < LITTLE and probe.interval.low <= 0:
             message = f"{name} does about as well with {probe.input} of other utterances: it hardly uses that input."
             yield Finding("note", "unused input", message)
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.metrics import Floats, Ints
+from ser_pipeline.metrics import Ints
 from ser_pipeline.report import figures
-from ser_pipeline.report.drawing import Drawn, Picture, Plan, render
+from ser_pipeline.report.drawing import Picture, Plan, render
+from ser_pipeline.report.embeddings import planes, utterance_means
 from ser_pipeline.report.evaluation import Experiment, Report
 from ser_pipeline.report.groups import FULL, Group
 from ser_pipeline.report.runs import FoldResult, Roll
@@ -28,9 +28,6 @@ SEEDS = 5
 
 EXAMPLES = 6
 """Utterances whose attention is drawn."""
-
-FEWEST = 12
-"""With fewer utterances, t-SNE says nothing."""
 
 log = logging.getLogger(__name__)
 
@@ -145,14 +142,16 @@ def _embeddings(experiment: Experiment) -> Plan | None:
     chosen = _middle(main)
     folds = {name: _same(chosen, group) for name, group in _pair(experiment)}
     labels = experiment.panel.header.labels
-    panels: list[Drawn] = []
-    for array, title in (("w2e", "W2E"), ("fused", "final feature")):
-        for name, fold in folds.items():
-            points = _points(fold, array) if fold else None
-            if fold and points is not None:
-                panels.append(figures.scatter(f"{title}, {name}", points, fold.target, labels))
-    if not panels:
+    found = [
+        (f"{title}, {name}", fold.target, means)
+        for array, title in (("w2e", "W2E"), ("fused", "final feature"))
+        for name, fold in folds.items()
+        if fold and (means := utterance_means(fold, array)) is not None
+    ]
+    if not found:
         return None
+    points = planes([means for _, _, means in found])
+    panels = [figures.scatter(found[place][0], plane, found[place][1], labels) for place, plane in enumerate(points)]
     caption = (
         f"t-SNE of the {len(chosen.rows)} test utterances of fold {chosen.name}, the one in the middle by UA; "
         "an utterance is the mean of its segments."
@@ -170,36 +169,6 @@ def _middle(group: Group) -> FoldResult:
 def _same(fold: FoldResult, group: Group) -> FoldResult | None:
     """The fold of that name in the first run of a group, if it was tested on as many utterances."""
     return next((own for own in group.runs[0].folds if own.name == fold.name and len(own.rows) == len(fold.rows)), None)
-
-
-def _points(fold: FoldResult, array: str) -> Floats | None:
-    """t-SNE (U, 2), in the square of -1 to 1, of an embedding; None where there is none."""
-    from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
-
-    try:
-        stored = fold.segments(("utterance", array))
-    except PipelineError as error:
-        log.warning("no embeddings: %s", error)
-        return None
-    if array not in stored or len(fold.rows) < FEWEST:
-        return None
-    means = _utterance_means(stored[array], stored["utterance"], len(fold.rows))
-    if not np.isfinite(means).all():
-        log.warning("no embeddings of fold %s: they are not finite", fold.name)
-        return None
-    perplexity = min(30.0, (len(means) - 1) / 3)
-    with threadpool_limits(1):  # threads would wait for each other longer than they work, and add in another order
-        points = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(means)
-    points = points - (points.max(0) + points.min(0)) / 2
-    return np.asarray(points / max(np.abs(points).max(), 1e-9))
-
-
-def _utterance_means(rows: NDArray[np.floating], utterance: NDArray[np.integer], count: int) -> Floats:
-    """Means (U, D) of the rows (S, D) of each utterance."""
-    sums = np.zeros((count, rows.shape[1]))
-    np.add.at(sums, utterance, rows.astype(np.float64))
-    return sums / np.maximum(np.bincount(utterance, minlength=count), 1)[:, None]
 
 
 def _attention(experiment: Experiment, roll: Roll) -> Plan | None:

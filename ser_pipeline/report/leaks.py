@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.protocols import SHARED
 from ser_pipeline.report.runs import Roll, Run
-
-SPEAKERS_MAY_RECUR = ("official",)
-"""Protocols whose split was made by the corpus's authors."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,8 @@ class LeakCheck:
         return self.seen[key]
 
     def _faults(self, run: Run, folds: dict[str, dict[str, Any]]) -> Iterator[str]:
-        ids, speakers = self.roll.ids, dict(zip(self.roll.ids, self.roll.column("speaker").tolist(), strict=True))
+        ids = self.roll.ids
+        speakers = dict(zip(ids, self.roll.column("speaker").tolist(), strict=True))
         for fold in run.folds:
             if fold.name not in folds:
                 yield f"folds.json has no fold {fold.name}"
@@ -53,7 +52,7 @@ class LeakCheck:
                 yield f"fold {fold.name} learns from {common} of the utterances that it tests"
             heard = {speakers[name] for name in learnt if name in speakers}
             heard &= {speakers[name] for name in parts["test"] if name in speakers}
-            apart = run.header.protocol not in SPEAKERS_MAY_RECUR and not run.header.test_corpus
+            apart = run.header.protocol != SHARED and not run.header.test_corpus
             if heard and not common and apart:
                 yield f"fold {fold.name} learns from speaker {', '.join(sorted(heard))}, whom it tests"
 

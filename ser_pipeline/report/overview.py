@@ -47,7 +47,6 @@ def results(report: Report) -> Table:
         rows.append(_gap(gap))
         tones.append("gap")
     spans = [row[-1] for row, tone in zip(rows, tones, strict=True) if tone != "gap"]
-    mark = 1 / len(report.headers[0].labels)
     columns = (
         Column("Model", number=False),
         Column("Protocol", number=False),
@@ -60,7 +59,7 @@ def results(report: Report) -> Table:
         Column("95 % interval", group="Pooled, %", hint=INTERVAL),
         Column("± seeds", group="Pooled, %", hint="Deviation of the pooled UA over seeds."),
         Column("F1", hint="Macro F1, pooled, %."),
-        Column("UA and its interval", scale=scale(spans, mark)),
+        Column("UA and its interval", scale=scale(spans, report.experiments[0].chance)),
     )
     note = "WA is the share of utterances that are right, UA the mean recall of the classes."
     if report.gaps:

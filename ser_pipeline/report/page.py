@@ -126,19 +126,18 @@ def _summary(report: Report) -> dict[str, Any]:
         return {"score": None, "warnings": _warnings(report)}
     group, result = first.main
     ua, wa = result.scores["ua"], result.scores["wa"]
-    chance = 1 / len(group.header.labels)
     return {
         "score": percent(ua.pooled).text,
         "interval": between(ua.interval).text,
         "low": ua.interval.low,
         "value": ua.pooled,
         "high": ua.interval.high,
-        "ticks": list(_ticks(group, chance)),
+        "ticks": list(_ticks(group, result.chance)),
         "group": group,
         "result": result,
         "wa": percent(wa.pooled).text,
         "f1": percent(result.scores["macro_f1"].pooled).text,
-        "chance": percent(chance).text,
+        "chance": percent(result.chance).text,
         "facts": _facts(group, result),
         "sentences": list(_sentences(report, first)),
         "warnings": _warnings(report),

@@ -82,6 +82,11 @@ class Result:
     faults: tuple[str, ...]  # files that could not be read
 
     @property
+    def chance(self) -> float:
+        """UA of guessing: one over the classes that are there."""
+        return 1 / max(1, int((self.counts.sum(1) > 0).sum()))
+
+    @property
     def few_speakers(self) -> bool:
         """Whether the intervals are only a rough guide."""
         return self.speakers < FEW_SPEAKERS
@@ -155,7 +160,7 @@ def _from_segments(group: Group, speaker: Ints) -> tuple[list[Part], list[Probe]
         probes = [_probe(group, stored, name, speaker) for name in names if all(name in f for r in stored for f in r)]
     except PipelineError as error:
         return [], [], [str(error)]
-    except (KeyError, ValueError, IndexError) as error:
+    except (KeyError, ValueError, IndexError, TypeError) as error:
         return [], [], [f"a segments.npz of {group.name} contradicts its predictions ({error})"]
     return ways, probes, []
 

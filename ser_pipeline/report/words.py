@@ -12,6 +12,7 @@ PROTOCOLS = {
     "speaker": "leave one speaker out",
     "session": "leave one session out",
     "official": "official split",
+    "official-shared": "official split, speakers shared",
     "cross": "across corpora",
 }
 

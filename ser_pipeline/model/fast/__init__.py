@@ -36,14 +36,24 @@ class Ways:
     compiled: bool = True  # transformer layers through torch.compile (CUDA)
 
 
-def accelerate(model: SpeechEmotionModel, device: torch.device, ways: Ways | None = None) -> SpeechEmotionModel:
+def accelerate(
+    model: SpeechEmotionModel, device: torch.device, *, half: bool, ways: Ways | None = None
+) -> SpeechEmotionModel:
     """Change `model`, already on `device`, to its faster form; returns it.
 
     What the device or the model does not have is left as it is.
+
+    Args:
+        model: as `build_model` gives it.
+        device: where it is.
+        half: whether it runs under autocast to half precision. In float32 only ways that repeat bit for bit are taken.
+        ways: which ones at most; all by default.
     """
     ways = ways or Ways()
+    if device.type != "cuda" or not half:
+        ways = replace(ways, channels_last=False, lstm=False, compiled=False)
     if device.type != "cuda":
-        ways = replace(ways, channels_last=False, lstm=False, streams=False, compiled=False)
+        ways = replace(ways, streams=False)
     for encoder in model.encoders.values():
         for kind, change in CHANGES.items():
             if isinstance(encoder, kind):

@@ -25,8 +25,9 @@ class FeatureEncoder(nn.Module):
 
     def __init__(self, original: nn.Module) -> None:
         super().__init__()
-        self.conv_layers: Any = original.conv_layers
-        self.gelu = _is_gelu(self.conv_layers[0].activation)
+        layers: Any = original.conv_layers
+        self.conv_layers = layers
+        self.gelu = _is_gelu(layers[0].activation)
 
     @staticmethod
     def fits(original: nn.Module) -> bool:
@@ -42,7 +43,7 @@ class FeatureEncoder(nn.Module):
         dtype = _precision(waveform)
         with torch.autocast(waveform.device.type, enabled=False):
             rows = self._first(waveform, frames[0], padded[0], dtype)
-            for layer in self.conv_layers[1:]:
+            for layer in list(self.conv_layers)[1:]:
                 rows = self._next(rows, layer)
         return rows.view(len(waveform), padded[-1], -1)[:, : frames[-1]].transpose(1, 2)
 
@@ -65,7 +66,7 @@ class FeatureEncoder(nn.Module):
 
     def _next(self, rows: Tensor, layer: Any) -> Tensor:
         weight = layer.conv.weight.to(rows.dtype).transpose(1, 2)
-        rows = StridedConvolution.apply(rows, weight, _cast(layer.conv.bias, rows.dtype), _size(layer)[1])  # type: ignore[no-untyped-call]
+        rows = StridedConvolution.apply(rows, weight, _cast(layer.conv.bias, rows.dtype), _size(layer)[1])
         return layer.activation(_normalise(rows, getattr(layer, "layer_norm", None)))  # type: ignore[no-any-return]
 
 
@@ -112,6 +113,7 @@ class StridedConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+        """Rows (M, C')."""
         channels = rows.shape[1]
         blocks = rows.view(-1, stride * channels)
         near, far = _split(weight, stride)
@@ -124,6 +126,7 @@ class StridedConvolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:
+        """Gradients of rows, weights and bias."""
         rows, near, far = ctx.saved_tensors
         gradient = gradients[0].contiguous()
         blocks = rows.view(-1, ctx.stride * rows.shape[1])
@@ -179,7 +182,10 @@ def _same(hidden: Tensor, convolution: nn.Conv1d) -> Tensor:
 
 
 def fourier_convolution(hidden: Tensor, weight: Tensor, groups: int) -> Tensor:
-    """`conv1d` with K // 2 zeros before and after, its first T frames: float32 (B, T, C) from weights (C, C / groups, K)."""
+    """`conv1d` with K // 2 zeros before and after, its first T frames.
+
+    Float32 (B, T, C) from frames (B, T, C) and weights (C, C / groups, K); K is at most twice T.
+    """
     batch, frames, channels = hidden.shape
     kernel = weight.shape[2]
     left = kernel // 2
@@ -190,7 +196,8 @@ def fourier_convolution(hidden: Tensor, weight: Tensor, groups: int) -> Tensor:
         signal = signal.view(batch, -1, groups, channels // groups).permute(1, 2, 0, 3)  # (frequencies, groups, B, in)
         product = signal @ filters.permute(3, 0, 2, 1).conj()  # (frequencies, groups, B, out)
         product = product.permute(2, 0, 1, 3).flatten(2)
-        return torch.fft.irfft(product, size, dim=1)[:, :frames]
+        output: Tensor = torch.fft.irfft(product, size, dim=1)
+        return output[:, :frames]
 
 
 def smooth(least: int) -> int:

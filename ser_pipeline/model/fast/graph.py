@@ -45,7 +45,7 @@ class Captured:
 
     def _aside(self, batch: Batch) -> Tensor:
         """The step on a stream of its own, as a capture needs it."""
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             result = self._step(batch)
@@ -53,7 +53,7 @@ class Captured:
         return result
 
     def _capture(self, batch: Batch) -> None:
-        self._batch = Batch(*(None if part is None else part.clone() for part in batch))
+        self._batch = Batch._make(None if part is None else part.clone() for part in batch)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._result = self._step(self._batch)

@@ -20,7 +20,9 @@ def usable(tensor: Tensor, dtype: torch.dtype) -> bool:
     return INSTALLED and tensor.is_cuda and dtype in HALF
 
 
-def first_layer(waveform: Tensor, weight: Tensor, shift: Tensor, sizes: tuple[int, int, int], dtype: torch.dtype) -> Tensor:
+def first_layer(
+    waveform: Tensor, weight: Tensor, shift: Tensor, sizes: tuple[int, int, int], dtype: torch.dtype
+) -> Tensor:
     """As `triton_first.first_layer`."""
     from ser_pipeline.model.fast import triton_first
 

@@ -39,7 +39,9 @@ class Lstm(nn.LSTM):
     def _layer(self, rows: Tensor, layer: int) -> Tensor:
         """Outputs (T, B, 2 * H) of one layer."""
         weight, bias = self._both("weight_ih", layer), self._both("bias_ih", layer) + self._both("bias_hh", layer)
-        gates = torch.baddbmm(bias[:, None].to(rows.dtype), rows.flatten(0, 1).expand(2, -1, -1), weight.mT.to(rows.dtype))
+        gates = torch.baddbmm(
+            bias[:, None].to(rows.dtype), rows.flatten(0, 1).expand(2, -1, -1), weight.mT.to(rows.dtype)
+        )
         gates = gates.view(2, *rows.shape[:2], -1)
         return kernels.recurrence(gates, self._both("weight_hh", layer).to(rows.dtype))
 

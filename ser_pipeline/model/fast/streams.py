@@ -12,7 +12,10 @@ class Streams:
     """CUDA streams by name; work on them starts after what the current stream has been given so far."""
 
     def __init__(self, names: tuple[str, ...], device: torch.device) -> None:
-        self._streams = {name: torch.cuda.Stream(device, priority=-1) for name in names}
+        self._streams = {name: torch.cuda.Stream(device, priority=-1) for name in names}  # type: ignore[no-untyped-call]
+
+    def __deepcopy__(self, memo: object) -> Streams:
+        return self  # a copy of the model runs on the same streams
 
     @contextmanager
     def aside(self, name: str) -> Iterator[None]:

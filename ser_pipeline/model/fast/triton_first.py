@@ -5,6 +5,8 @@ nothing, so the forward pass writes it once, and the backward pass reads its gra
 again from the samples.
 """
 
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, misc"
+
 from __future__ import annotations
 
 from typing import Any
@@ -32,7 +34,7 @@ def first_layer(
         dtype: of the result.
     """
     taps = torch.cat([weight, shift[:, :, None]], 2)
-    return First.apply(waveform.contiguous(), taps.contiguous(), sizes, dtype)  # type: ignore[no-any-return, no-untyped-call]
+    return First.apply(waveform.contiguous(), taps.contiguous(), sizes, dtype)  # type: ignore[no-any-return]
 
 
 class First(torch.autograd.Function):
@@ -40,6 +42,7 @@ class First(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, waveform: Tensor, taps: Tensor, sizes: tuple[int, int, int], dtype: torch.dtype) -> Tensor:
+        """Rows of all segments end to end."""
         batch, channels, count = taps.shape
         frames, padded, stride = sizes
         output = waveform.new_empty(batch * padded, channels, dtype=dtype)
@@ -54,6 +57,7 @@ class First(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None, None]:
+        """Gradient of the taps; the samples have none."""
         waveform, taps = ctx.saved_tensors
         batch, channels, count = taps.shape
         frames, padded, stride = ctx.sizes
@@ -70,14 +74,20 @@ class First(torch.autograd.Function):
 @triton.jit
 def _windows(waveform, time, tap, frames, stride, K: tl.constexpr):
     """Windows (ROWS, TAPS) of one segment: K samples, a one for the shift, zeros."""
-    samples = tl.load(waveform + time[:, None] * stride + tap[None, :], mask=(tap < K)[None, :] & (time < frames)[:, None], other=0.0)
+    samples = tl.load(
+        waveform + time[:, None] * stride + tap[None, :], mask=(tap < K)[None, :] & (time < frames)[:, None], other=0.0
+    )
     return tl.where(tap[None, :] == K, 1.0, samples)
 
 
 @triton.jit
 def _taps(taps, channel, tap, channels, K: tl.constexpr):
     """Taps (TAPS, CHANNELS) of one segment."""
-    return tl.load(taps + channel[None, :] * (K + 1) + tap[:, None], mask=(tap <= K)[:, None] & (channel < channels)[None, :], other=0.0)
+    return tl.load(
+        taps + channel[None, :] * (K + 1) + tap[:, None],
+        mask=(tap <= K)[:, None] & (channel < channels)[None, :],
+        other=0.0,
+    )
 
 
 @triton.jit

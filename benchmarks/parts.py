@@ -1,0 +1,100 @@
+"""Time a part of the training step, and how far the fast parts lie from the plain ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.step import NONE, arithmetic, make_batch, make_model, make_optimiser, measure
+from ser_pipeline.model import SpeechEmotionModel
+from ser_pipeline.model.fast import Ways, accelerate
+
+
+def profile(sizes: list[int], device: torch.device, seconds: float) -> None:
+    """Print the milliseconds of each part, forward and backward, plain and fast, each in a CUDA graph."""
+    for size in sizes:
+        print(f"\nbatch {size}: ms a part, forward and backward, bf16", flush=True)
+        found: dict[str, list[float]] = {}
+        for ways in (NONE, Ways()):
+            with arithmetic(tf32=True):
+                model = accelerate(make_model(device), device, half=True, ways=ways)
+                for name, part in _parts(model, size, device).items():
+                    run = _graphed(part) if device.type == "cuda" else part
+                    found.setdefault(name, []).append(1e3 * measure(run, device, seconds / 4))
+                    del run
+        print(f"{'part':32} {'plain':>8} {'fast':>8}")
+        for name, (plain, fast) in found.items():
+            print(f"{name:32} {plain:8.2f} {fast:8.2f}", flush=True)
+
+
+def _parts(model: SpeechEmotionModel, size: int, device: torch.device) -> dict[str, Callable[[], object]]:
+    batch = make_batch(size, device)
+    read = model.finished(batch)
+    encoder: Any = model.encoders["waveform"]
+    speech = encoder.model
+    frames = torch.randn(size, 149, 768, device=device, requires_grad=True)
+    flat = torch.randn(size, 153_600, device=device, dtype=torch.bfloat16, requires_grad=True)
+    optimiser = make_optimiser(model, device, fused=True)
+
+    def both(run: Callable[[], Tensor]) -> Callable[[], object]:
+        def part() -> None:
+            with torch.autocast(device.type, torch.bfloat16):
+                output = run()
+            output.backward(torch.ones_like(output))
+
+        return part
+
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    return {
+        "finishing": lambda: model.finished(batch),
+        "feature encoder": both(lambda: speech.feature_extractor(read["waveform"])),
+        "positional convolution": both(lambda: speech.encoder.pos_conv_embed(frames)),
+        "transformer with it": both(lambda: encoder._layers(speech.encoder, frames)[-1]),
+        "AlexNet": both(lambda: model.encoders["spectrogram"](read["spectrogram"])),
+        "BiLSTM": both(lambda: model.encoders["mfcc"](read["mfcc"])),
+        "linear 153,600 to 128": both(lambda: model.projections["mfcc"](flat)),
+        "AdamW": optimiser.step,
+    }
+
+
+def _graphed(part: Callable[[], object]) -> Callable[[], object]:
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            part()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        part()
+    return graph.replay
+
+
+def check(device: torch.device) -> None:
+    """Print how far fast and plain outputs and gradients lie from float32 ones, part by part."""
+    found: dict[str, dict[str, Tensor]] = {}
+    kinds = {"fp32": (NONE, False), "plain": (NONE, True), "fast": (Ways(), True), "fast32": (Ways(), False)}
+    with arithmetic(tf32=False):
+        for name, (ways, bf16) in kinds.items():
+            model = accelerate(make_model(device), device, half=bf16, ways=ways).eval()
+            model.encoders["mfcc"].train()  # cuDNN's backward pass wants it; no dropout for the comparison
+            model.encoders["mfcc"].lstm.dropout = 0.0
+            batch = make_batch(8, device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                output = model(batch)
+            torch.manual_seed(1)
+            loss = sum((part.float() * torch.randn_like(part.float())).sum() for part in output)
+            loss.backward()
+            found[name] = {"logits": output.logits.detach().float(), "attention": output.attention.detach().float()}
+            found[name] |= {k: p.grad.float() for k, p in model.named_parameters() if p.grad is not None}
+            del model, output, loss
+    print(f"{'relative distance from fp32':70} {'plain bf16':>10} {'fast bf16':>10} {'fast fp32':>10}")
+    for key, exact in found["fp32"].items():
+        far = [float((found[n][key] - exact).norm() / exact.norm().clamp(min=1e-12)) for n in list(kinds)[1:]]
+        good = far[1] < 2 * far[0] + 1e-3 and far[2] < 1e-4
+        if not good or any(part in key for part in ("logits", "attention.", "lstm", ".conv")):
+            print(f"{key:70} {far[0]:10.2e} {far[1]:10.2e} {far[2]:10.2e}", flush=True)

@@ -1,0 +1,126 @@
+"""`ser-pipeline cache`: what is in the cache, whether it is whole, and what may go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from . import options
+from .columns import aligned
+from .terminal import start_log
+
+if TYPE_CHECKING:
+    from ser_pipeline.housekeeping import Item
+
+UNITS = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
+AGES = ((86_400, "d"), (3_600, "h"), (60, "min"))
+
+
+@click.group()
+def cache() -> None:
+    """List, check, mend and clear the cache of features.
+
+    \b
+    Examples:
+      ser-pipeline cache ls
+      ser-pipeline cache verify
+      ser-pipeline cache prune --yes
+    """
+
+
+@cache.command("ls")
+@options.cache
+def ls(cache: Path) -> None:
+    """List corpora and stores: what, size, age, made from what."""
+    from ser_pipeline import housekeeping
+
+    items = housekeeping.contents(cache)
+    if not items:
+        click.echo(f"nothing in {cache}; make features first: ser-pipeline features", err=True)
+        return
+    for line in _table(items):
+        click.echo(line)
+
+
+@cache.command()
+@options.cache
+@options.quiet
+@click.pass_context
+def verify(ctx: click.Context, cache: Path, quiet: bool) -> None:
+    """Check every checksum, and every row against its manifest; take out what is damaged.
+
+    Exit status 1 if anything was. The command that is printed makes what was taken out again, and nothing else.
+    """
+    start_log(quiet)
+    from ser_pipeline import housekeeping
+
+    damages = housekeeping.verify(cache)
+    for damage in damages:
+        click.echo(f"damaged: {damage.path}: {damage.what}")
+    for command in dict.fromkeys(damage.command for damage in damages):
+        click.echo(f"mend it: {command}")
+    if damages:
+        ctx.exit(1)
+    if not quiet:
+        click.echo("everything is as it was written")
+
+
+@cache.command()
+@options.cache
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def prune(cache: Path, yes: bool) -> None:
+    """Remove features that no corpus refers to any more, and unfinished work that no process is at."""
+    from ser_pipeline import housekeeping
+
+    items = housekeeping.unused(cache)
+    if not items:
+        click.echo("nothing to remove")
+        return
+    for line in _table(items):
+        click.echo(line)
+    total = _size(sum(item.bytes for item in items))
+    if not yes:
+        click.confirm(f"Remove {total}?", abort=True)
+    housekeeping.remove(items, cache)
+    click.echo(f"removed {total}")
+
+
+@cache.command()
+@options.cache
+def path(cache: Path) -> None:
+    """Print where the cache is."""
+    click.echo(cache.resolve())
+
+
+def _table(items: list[Item]) -> list[str]:
+    rows = [("what", "size", "age", "folder", "made from")]
+    rows += [(item.kind, _size(item.bytes), _age(item.changed), _folder(item), item.source) for item in items]
+    return list(aligned(rows, right=[1, 2]))
+
+
+def _folder(item: Item) -> str:
+    """The folder below the features, a store behind two blanks."""
+    return item.path.name if item.path.parent.name == "features" else f"  {item.path.name}"
+
+
+def _size(count: int) -> str:
+    """Bytes in the largest unit that fits.
+
+    >>> _size(3 << 20), _size(12)
+    ('3.0 MB', '12 B')
+    """
+    return next((f"{count / unit:.1f} {name}" for unit, name in UNITS if count >= unit), f"{count} B")
+
+
+def _age(changed: float, now: Callable[[], float] = time.time) -> str:
+    """Time since `changed` in the largest unit that fits.
+
+    >>> _age(0, lambda: 7200), _age(0, lambda: 3)
+    ('2 h', '3 s')
+    """
+    seconds = now() - changed
+    return next((f"{seconds / unit:.0f} {name}" for unit, name in AGES if seconds >= unit), f"{seconds:.0f} s")

@@ -1,0 +1,164 @@
+"""What will be trained: runs of a protocol, ablation and seed, proven not to leak before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ser_pipeline import config as settings
+from ser_pipeline import folds, manifest
+from ser_pipeline.audit import to_json
+from ser_pipeline.catalogue import Source
+from ser_pipeline.config import Config
+from ser_pipeline.entry import Entry
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.extract import store_entry
+from ser_pipeline.fit import precision
+from ser_pipeline.folds import Fold
+from ser_pipeline.leaks import leaks
+from ser_pipeline.manifest import Manifest
+from ser_pipeline.model import ABLATIONS
+
+INPUTS = ("mfcc", "spectrogram", "waveform")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One protocol, ablation and seed over the features of a corpus."""
+
+    entry: Entry
+    folds: tuple[Fold, ...]
+    config: Config
+    about: Mapping[str, Any]  # what `run.json` and `audit.json` say
+    members: Mapping[str, Any]  # what `folds.json` says: ids of every part
+
+
+def plan(
+    sources: Sequence[Source],
+    runs: Path,
+    config: Config,
+    *,
+    protocol: str = "speaker",
+    file: Path | None = None,
+    ablations: Sequence[str] = ("full",),
+    seeds: Sequence[int] = (0,),
+    device: torch.device,
+    about: Mapping[str, Any],
+) -> list[Run]:
+    """The runs of every ablation and seed, proven not to leak; nothing is written.
+
+    Args:
+        sources: the corpus, and the one to test on where that is another.
+        runs: where runs are kept.
+        config: settings of every run, but for the seed and what an ablation changes.
+        protocol: what is left out; of no account with two sources or a `file`.
+        file: a published `folds.json` to take instead.
+        ablations: rows of the ablation table.
+        seeds: a run each.
+        device: where it will train; decides on the precision.
+        about: what else `run.json` says.
+
+    Raises:
+        PipelineError: features are missing, a protocol that the corpus cannot give, or folds that leak.
+    """
+    data = read_manifest(tuple(source.folder for source in sources))
+    protocol, split, config = _split(data, protocol if len(sources) == 1 else "cross", file, config)
+    findings = leaks(data, split)
+    errors = [finding.message for finding in findings if finding.severity == "error"]
+    if errors:
+        raise PipelineError(f"{errors[0]}; `ser-pipeline audit` says more")
+    about = {**about, "audit": to_json(findings, data.utterances)}
+    planned = []
+    for ablation in ablations:
+        changed = settings.merge(config, ABLATIONS[ablation])
+        changed = replace(changed, train=replace(changed.train, precision=precision(config.train.precision, device)))
+        planned += [
+            _run(sources, data, runs, replace(changed, seed=seed), protocol, ablation, split, about) for seed in seeds
+        ]
+    return planned
+
+
+def _split(data: Manifest, protocol: str, file: Path | None, config: Config) -> tuple[str, tuple[Fold, ...], Config]:
+    """Protocol, folds and settings, of which a file of folds decides the protocol and the selection."""
+    if file is None:
+        return protocol, folds.make_folds(data, protocol, config.train.selection), config
+    split, protocol, selection = folds.read_folds(file, data.utterances)
+    return protocol, split, replace(config, train=replace(config.train, selection=selection))
+
+
+def ablation_names(text: str) -> list[str]:
+    """Rows of the ablation table from a comma-separated list; "all" is every row.
+
+    Raises:
+        PipelineError: an unknown row.
+    """
+    names = list(ABLATIONS) if text == "all" else [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in ABLATIONS:
+            raise PipelineError(f"unknown ablation '{name}'; there are {', '.join(ABLATIONS)}")
+    return names
+
+
+def read_manifest(features: Sequence[Path]) -> Manifest:
+    """The manifest of a features folder, or two of them joined for testing on the second."""
+    return reduce(folds.join, map(manifest.read, features))
+
+
+def _run(
+    sources: Sequence[Source],
+    data: Manifest,
+    runs: Path,
+    config: Config,
+    protocol: str,
+    ablation: str,
+    split: tuple[Fold, ...],
+    about: Mapping[str, Any],
+) -> Run:
+    folders = [source.folder for source in sources]
+    stores = {name: paths[0].name for name, paths in find_stores(folders, config)}
+    members = folds.folds_json(split, data.utterances, protocol, config.train.selection)
+    inputs = {
+        "features": [folder.name for folder in folders],
+        "stores": stores,
+        "protocol": protocol,
+        "ablation": ablation,
+        "folds": members,
+        "config": config,
+    }
+    known = {
+        **about,
+        "corpus": data.corpus,
+        "labels": list(data.labels),
+        "protocol": protocol,
+        "selection": config.train.selection,
+        "ablation": ablation,
+        "seed": config.seed,
+        "features": "+".join(folder.name for folder in folders),
+        "test_corpus": sources[-1].corpus if len(sources) > 1 else "",
+        "folds": [fold.name for fold in split],
+        "precision": config.train.precision,
+        "audio_root": str(sources[-1].root),
+    }
+    entry = Entry.keyed(runs, f"{data.corpus}-{protocol}-{ablation}-s{config.seed}", inputs)
+    return Run(Entry(entry.path, {key: inputs[key] for key in inputs if key != "folds"}), split, config, known, members)
+
+
+def find_stores(features: Sequence[Path], config: Config) -> tuple[tuple[str, tuple[Path, ...]], ...]:
+    """Every feature that the model reads, with its store in each of the folders.
+
+    Raises:
+        PipelineError: a store is not there.
+    """
+    for folder in features:
+        missing = [name for name in INPUTS if not store_entry(folder, name, config).done]
+        if missing:
+            raise PipelineError(
+                f"{folder} lacks {', '.join(missing)} with these settings; "
+                "run `ser-pipeline features` with the same --preset, --config and --set first"
+            )
+    return tuple((name, tuple(store_entry(folder, name, config).path for folder in features)) for name in INPUTS)

@@ -1,0 +1,123 @@
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_model import make_batch, small_model
+from test_model_speech import MODELS, make
+from torch import nn
+
+from ser_pipeline.model.fast import Ways, accelerate
+from ser_pipeline.model.fast.convolutions import FeatureEncoder, PositionalConvolution, fourier_convolution
+from ser_pipeline.model.fast.graph import Captured
+from ser_pipeline.model.fast.layers import Layer
+
+CPU = torch.device("cpu")
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+def with_speech(name: str, **changes: object) -> torch.nn.Module:
+    speech = make(name, **changes)
+    model = small_model(speech_encoder="named", spec_augment=False, speech_settings=speech.config.to_dict())
+    model.encoders["waveform"].model.load_state_dict(speech.state_dict())
+    return model
+
+
+@pytest.mark.parametrize("samples", [8_000, 8_123, 16_000])
+@pytest.mark.parametrize("name", MODELS)
+def test_fast_encoders_equal_those_of_transformers(name: str, samples: int) -> None:
+    plain = make(name).eval()
+    model = with_speech(name)
+    keys = list(model.state_dict())
+    encoder = accelerate(model, CPU, half=False).encoders["waveform"].eval()
+    parts = encoder.model.feature_extractor, encoder.model.encoder.pos_conv_embed, encoder.model.encoder.layers[0]
+    assert [type(part) for part in parts] == [FeatureEncoder, PositionalConvolution, Layer]
+    assert list(model.state_dict()) == keys
+    wave = torch.randn(2, samples) * 3
+    expected, frames = plain(wave).last_hidden_state, encoder(wave)
+    assert torch.allclose(frames, expected, atol=2e-5, rtol=1e-4)
+    weight = torch.randn_like(expected)
+    (expected * weight).sum().backward()
+    (frames * weight).sum().backward()
+    gradients = {key: p.grad for key, p in plain.named_parameters() if p.grad is not None}
+    largest = max(float(gradient.norm()) for gradient in gradients.values())
+    for key, parameter in encoder.model.named_parameters():
+        assert (parameter.grad is None) == (key not in gradients)
+        if key in gradients:
+            off = float((parameter.grad - gradients[key]).norm())
+            assert off < 2e-4 * float(gradients[key].norm()) + 1e-6 * largest, key
+
+
+def test_a_layer_that_is_not_known_is_left_as_it_is() -> None:
+    model = with_speech("wav2vec2-large", adapter_attn_dim=8)
+    layer = accelerate(model, CPU, half=False).encoders["waveform"].model.encoder.layers[0]
+    assert type(layer).__name__ == "Wav2Vec2EncoderLayerStableLayerNorm"
+
+
+@pytest.mark.parametrize(("frames", "kernel"), [(149, 128), (20, 16), (40, 19), (30, 5)])
+def test_a_convolution_by_fourier_transforms_equals_torchs(frames: int, kernel: int) -> None:
+    hidden, weight = torch.randn(2, frames, 12), torch.randn(12, 3, kernel)
+    expected = nn.functional.conv1d(hidden.mT, weight, padding=kernel // 2, groups=4).mT[:, :frames]
+    assert torch.allclose(fourier_convolution(hidden, weight, 4), expected, atol=1e-4)
+
+
+def test_a_copy_of_a_fast_model_gives_the_same() -> None:
+    model = accelerate(with_speech("wav2vec2"), CPU, half=False).eval()
+    batch = make_batch(2)
+    assert torch.equal(model(batch).logits, copy.deepcopy(model)(batch).logits)
+
+
+def test_kernels_equal_torchs_modules(tmp_path: Path) -> None:
+    pytest.importorskip("triton")
+    code = Path(__file__).with_name("kernels_interpreted.py")
+    done = subprocess.run(
+        [sys.executable, code], env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@needs_cuda
+def test_on_a_cuda_device_half_precision_is_as_near_to_float32_as_the_plain_model() -> None:
+    device = torch.device("cuda")
+    logits = {}
+    for name, half, ways in (
+        ("exact", False, Ways(*[False] * 7)),
+        ("plain", True, Ways(*[False] * 7)),
+        ("fast", True, Ways(compiled=False)),
+    ):
+        torch.manual_seed(0)
+        model = accelerate(with_speech("wav2vec2").to(device), device, half=half, ways=ways).eval()
+        batch = make_batch(4, device)
+        with torch.autocast("cuda", torch.bfloat16, enabled=half):
+            logits[name] = model(batch).logits.float()
+    off = {name: float((value - logits["exact"]).norm()) for name, value in logits.items()}
+    assert off["fast"] < 2 * off["plain"] + 1e-4
+
+
+@needs_cuda
+def test_a_captured_step_equals_the_step() -> None:
+    device = torch.device("cuda")
+    losses = []
+    for captured in (False, True):
+        torch.manual_seed(0)
+        model = small_model().to(device).eval()
+        optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True, capturable=True)
+
+        def step(batch, model=model, optimiser=optimiser):  # type: ignore[no-untyped-def]
+            optimiser.zero_grad(set_to_none=True)
+            loss = nn.functional.cross_entropy(model(batch).logits, batch.label)
+            loss.backward()
+            optimiser.step()
+            return loss.detach()
+
+        taken = Captured(step) if captured else step
+        sizes = [4, 4, 4, 4, 4, 3, 4]
+        losses.append([float(taken(replace_labels(make_batch(size, device)))) for size in sizes])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def replace_labels(batch):  # type: ignore[no-untyped-def]
+    return batch._replace(label=torch.arange(len(batch.label), device=batch.label.device) % 4)

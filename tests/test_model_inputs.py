@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ser_pipeline.config import Audio
+from ser_pipeline.model.encoders import IMAGE, AlexNet
+from ser_pipeline.model.inputs import Mfcc, Resize, Spectrogram, Waveform
+
+
+def rows(*shape: int, low: int = 0, high: int = 256, dtype: torch.dtype = torch.uint8) -> torch.Tensor:
+    return torch.randint(low, high, shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
+
+
+@pytest.mark.parametrize(("bins", "frames"), [(200, 300), (120, 250), (257, 400), (513, 800)])
+def test_a_resized_image_equals_pil_bit_for_bit(bins: int, frames: int) -> None:
+    level = rows(3, bins, frames)
+    ours = Resize(bins, IMAGE[0], flip=True)(Resize(frames, IMAGE[1])(level.int(), 2), 1)
+    for image, resized in zip(level.numpy(), ours.numpy(), strict=True):
+        expected = Image.fromarray(image[::-1]).resize(IMAGE[::-1], Image.Resampling.BILINEAR)
+        assert np.array_equal(resized, np.asarray(expected))
+
+
+def test_alexnet_reads_three_equal_channels_on_the_scale_of_imagenet() -> None:
+    image = AlexNet(200, 300).image(torch.full((1, 200, 300), 255.0))
+    assert image.shape == (1, 3, 256, 384)
+    assert torch.allclose(
+        image[0, :, 0, 0], torch.tensor([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
+    )
+
+
+def test_a_waveform_has_zero_mean_and_unit_variance_as_in_transformers() -> None:
+    from transformers import Wav2Vec2FeatureExtractor
+
+    raw = rows(2, 1601, low=-9000, high=9000, dtype=torch.int16)
+    raw[1, 900:] = 0
+    ours = Waveform()(raw, torch.tensor([1600, 899]))
+    expected = Wav2Vec2FeatureExtractor(return_attention_mask=False)(
+        list(raw[:, 1:].numpy() / 32768), sampling_rate=16_000
+    )["input_values"]
+    assert torch.allclose(ours, torch.from_numpy(np.stack(expected)).float(), atol=2e-5)
+
+
+def test_silence_stays_finite() -> None:
+    ours = Waveform()(torch.zeros(1, 1601, dtype=torch.int16), torch.tensor([0]))
+    assert torch.equal(ours, torch.zeros(1, 1600))
+
+
+def test_pre_emphasis_uses_the_sample_before_the_segment_and_leaves_padding_silent() -> None:
+    raw = torch.tensor([[1000, 2000, 500, 0, 0]], dtype=torch.int16)
+    ours = Waveform(pre_emphasis=0.97)(raw, torch.tensor([2]))
+    plain = torch.tensor([2000 - 0.97 * 1000, 500 - 0.97 * 2000, 0.0, 0.0]) / 32768
+    expected = (plain - plain.mean()) / torch.sqrt(plain.var(correction=0) + 1e-7)
+    assert torch.allclose(ours[0], expected, atol=1e-5)
+
+
+def test_front_padding_moves_the_samples_to_the_end() -> None:
+    raw = torch.tensor([[0, 3, 4, 0, 0], [0, 1, 2, 3, 4]], dtype=torch.int16)
+    front = Waveform(pad_front=True)(raw, torch.tensor([2, 4]))
+    back = Waveform()(raw, torch.tensor([2, 4]))
+    assert torch.allclose(front[0], back[0].roll(2)) and torch.allclose(front[1], back[1])
+
+
+def test_extremes_of_the_full_scale_leave_a_spectrogram_as_it_is() -> None:
+    level = torch.arange(256, dtype=torch.uint8).repeat(2, 1)[None]
+    assert torch.equal(Spectrogram(Audio(), 2)(level, torch.tensor([48_000])), level.float())
+
+
+def test_a_spectrogram_is_scaled_to_the_extremes_of_the_training_rows() -> None:
+    low, high = rows(200, high=100), rows(200, low=150)
+    finish = Spectrogram(Audio(), 200)
+    finish.fit(low, high)
+    level = rows(2, 200, 300)
+    ours = finish(level, torch.tensor([48_000, 48_000])).numpy()
+    span = high.numpy().astype(int) - low.numpy()
+    expected = (level.numpy().astype(int) - low.numpy()[:, None]) * 255 // span[:, None]
+    assert np.array_equal(ours, expected.clip(0, 255))
+    assert {"minimum", "maximum"} <= set(finish.state_dict())
+
+
+def test_a_bin_without_contrast_is_black() -> None:
+    finish = Spectrogram(Audio(), 1)
+    finish.fit(torch.tensor([7], dtype=torch.uint8), torch.tensor([7], dtype=torch.uint8))
+    assert not finish(torch.full((1, 1, 4), 7, dtype=torch.uint8), torch.tensor([48_000])).any()
+
+
+@pytest.mark.parametrize(("samples", "present"), [(0, 1), (159, 1), (160, 2), (16_000, 101), (48_000, 300)])
+def test_loud_padding_starts_after_the_frames_that_are_present(samples: int, present: int) -> None:
+    level = Spectrogram(Audio(), 2, pad_loud=True)(torch.zeros(1, 2, 300, dtype=torch.uint8), torch.tensor([samples]))
+    assert (level[0, 0] == 0).sum() == present and (level[0, :, present:] == 255).all()
+
+
+def test_mfcc_frames_have_unit_length_and_padding_stays_zero() -> None:
+    mfcc = torch.randn(1, 4, 40).half() * 50
+    mfcc[0, 3] = 0
+    finished = Mfcc()(mfcc)
+    assert finished.dtype == torch.float32
+    assert torch.allclose(finished.norm(dim=2), torch.tensor([[1.0, 1.0, 1.0, 0.0]]))

@@ -1,0 +1,273 @@
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import Result
+from conftest import write_emodb
+from test_extract import make
+
+from ser_pipeline import config, evaluate, manifest
+from ser_pipeline.batch import Batch
+from ser_pipeline.catalogue import Source, register
+from ser_pipeline.config import Train
+from ser_pipeline.distributed import World
+from ser_pipeline.fit import shares
+from ser_pipeline.step import factor
+
+TINY = ["model.small_width=8", "model.small_layers=1", "train.epochs=2", "train.batch=8", "train.lr=1e-3"]
+ARGS = ["train", "--preset", "demo", "--jobs", "1", *(word for setting in TINY for word in ("--set", setting))]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with the features of a small corpus."""
+    folder = tmp_path_factory.mktemp("train")
+    root = write_emodb(folder / "corpus", speakers=3, takes=2)
+    register(folder / "cache", Source("emodb", make(root, folder / "cache" / "features"), root))
+    return folder / "cache"
+
+
+@pytest.fixture
+def train(run: Callable[..., Result], cache: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """`train` with tiny settings; gives the folder of the run."""
+    monkeypatch.setenv("SER_PIPELINE_CACHE", str(cache))
+
+    def invoke(*args: str) -> Path:
+        return Path(run(*ARGS, *args).stdout.strip().splitlines()[-1]).absolute()
+
+    return invoke
+
+
+def arrays(fold: Path) -> dict[str, np.ndarray]:
+    with np.load(fold / "segments.npz") as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def test_a_run_holds_a_whole_fold_for_every_speaker(train: Callable[..., Path], cache: Path) -> None:
+    folder = train()
+    about = json.loads((folder / "run.json").read_text())
+    assert about["folds"] == ["03", "04", "05"]
+    data = manifest.read(next((cache / "features").glob("emodb-*")))
+    tested = []
+    for name in about["folds"]:
+        with (folder / name / "predictions.csv").open() as lines:
+            rows = list(csv.DictReader(lines))
+        assert {row["speaker"] for row in rows} == {name}
+        tested += [row["id"] for row in rows]
+        result = json.loads((folder / name / "result.json").read_text())
+        right = sum(row["label"] == row["prediction"] for row in rows)
+        assert result["wa"] == pytest.approx(right / len(rows))
+        assert np.trace(result["counts"]) == right
+        stored = arrays(folder / name)
+        assert len(stored["log_prob"]) == len(stored["fused"]) == len(stored["shuffled:mfcc"])
+        np.testing.assert_allclose(np.exp(stored["log_prob"]).sum(1), 1, atol=1e-5)
+        assert (folder / name / "model.safetensors").stat().st_size > 1000
+        assert len((folder / name / "history.jsonl").read_text().splitlines()) == result["epochs"] == 2
+        assert not list((folder / name).glob("*.pt"))
+    assert sorted(tested) == sorted(one.id for one in data.utterances)
+
+
+def test_the_same_seed_gives_the_same_predictions_streamed_or_resident(
+    train: Callable[..., Path], tmp_path: Path
+) -> None:
+    one = arrays(train("--data", "resident") / "03")
+    other = arrays(train("--data", "stream", "--runs-root", str(tmp_path / "again")) / "03")
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_another_seed_gives_another_run(train: Callable[..., Path]) -> None:
+    one, other = train(), train("--set", "seed=1")
+    assert one != other
+    assert not np.array_equal(arrays(one / "03")["log_prob"], arrays(other / "03")["log_prob"])
+
+
+def test_a_finished_run_is_not_touched_again(train: Callable[..., Path]) -> None:
+    folder = train()
+    before = {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
+    assert train() == folder
+    assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
+
+
+def test_seeds_and_ablations_are_runs_of_their_own(run: Callable[..., Result], train: Callable[..., Path]) -> None:
+    train()
+    said = run(*ARGS, "--ablation", "full,mfcc", "--seeds", "2", "--dry-run").stdout.splitlines()
+    assert len(said) == 2 * 2 * 3
+    assert sum(line.endswith("\tdone") for line in said) == 3
+    assert "unknown ablation 'none'" in run(*ARGS, "--ablation", "none", status=1).stderr
+
+
+def test_every_input_that_an_ablation_leaves_out_is_out(train: Callable[..., Path]) -> None:
+    stored = arrays(train("--ablation", "mfcc") / "03")
+    assert "w2e" not in stored
+    assert "attention" not in stored
+    assert {name for name in stored if ":" in name} == {"shuffled:mfcc", "zeroed:mfcc"}
+
+
+def test_selection_on_test_is_said_and_validates_on_the_test_rows(train: Callable[..., Path]) -> None:
+    folder = train("--selection", "test")
+    assert json.loads((folder / "run.json").read_text())["selection"] == "test"
+    for fold in json.loads((folder / "folds.json").read_text())["folds"]:
+        assert fold["validation"] == fold["test"]
+        assert not set(fold["train"]) & set(fold["test"])
+
+
+def test_published_folds_are_read_back(train: Callable[..., Path], tmp_path: Path) -> None:
+    folder = train()
+    value = json.loads((folder / "folds.json").read_text())
+    value["folds"] = value["folds"][:1]
+    (tmp_path / "folds.json").write_text(json.dumps(value))
+    again = train("--folds", str(tmp_path / "folds.json"))
+    np.testing.assert_array_equal(arrays(again / "03")["log_prob"], arrays(folder / "03")["log_prob"])
+
+
+def test_a_single_speaker_cannot_be_left_out(run: Callable[..., Result], tmp_path: Path) -> None:
+    root = write_emodb(tmp_path / "one", speakers=1, takes=1)
+    run("features", "emodb", root)
+    said = run(*ARGS, status=1).stderr
+    assert "speaker" in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_a_damaged_shard_stops_the_run_and_names_the_file(run: Callable[..., Result], tmp_path: Path) -> None:
+    root = write_emodb(tmp_path / "corpus", speakers=3, takes=1)
+    folder = Path(run("features", "emodb", root).stdout.strip())
+    (shard,) = folder.glob("mfcc-*/000.h5")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(bytes(content))
+    said = run(*ARGS, "--quiet", status=1).stderr
+    assert "000.h5 is damaged" in said
+    assert "ser-pipeline cache verify" in said
+
+
+def test_a_loss_that_is_no_number_stops_the_fold_and_names_the_batch(
+    run: Callable[..., Result], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SER_PIPELINE_CACHE", str(cache))
+    said = run(*ARGS, "--set", "train.lr=1e30", "--quiet", status=1).stderr
+    assert "fold 03, epoch" in said
+    assert "batch" in said
+    assert "the loss is" in said
+
+
+def test_missing_features_of_other_settings_are_named(
+    run: Callable[..., Result], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SER_PIPELINE_CACHE", str(cache))
+    said = run(*ARGS, "--set", "features.mfcc.n_mfcc=13", status=1).stderr
+    assert "lacks mfcc with these settings" in said
+
+
+def test_small_steps_add_up_to_the_whole_batch(train: Callable[..., Path], tmp_path: Path) -> None:
+    still = ["--set", "model.dropout=0.0", "--set", "train.epochs=1"]
+    whole = arrays(train(*still) / "03")
+    parts = arrays(train(*still, "--micro-batch", "2", "--runs-root", str(tmp_path / "parts")) / "03")
+    np.testing.assert_allclose(whole["log_prob"], parts["log_prob"], atol=2e-3)
+
+
+def test_a_prediction_of_a_file_is_what_its_fold_said(run: Callable[..., Result], train: Callable[..., Path]) -> None:
+    folder = train()
+    about = json.loads((folder / "run.json").read_text())
+    with (folder / "03" / "predictions.csv").open() as lines:
+        row = next(csv.DictReader(lines))
+    said = run("predict", folder, Path(about["audio_root"]) / row["file"], "--fold", "03", "--json").stdout
+    found = json.loads(said)
+    assert found["emotion"] == row["prediction"]
+    scores = np.array([float(row[f"log_p:{label}"]) for label in about["labels"]])
+    np.testing.assert_allclose(list(found["probabilities"].values()), np.exp(scores) / np.exp(scores).sum(), atol=1e-4)
+
+
+def test_shares_of_ranks_are_disjoint_and_cover_every_row() -> None:
+    rows = np.arange(100, 121)
+    seen: list[int] = []
+    for rank in range(3):
+        mine, counts = shares(rows, 6, World(rank, 3, rank))
+        assert len(mine) == 2 * len(counts)
+        for step, (real, total) in enumerate(counts):
+            seen += mine[2 * step : 2 * step + real].tolist()
+            assert total == min(6, 21 - 6 * step)
+    assert sorted(seen) == rows.tolist()
+
+
+def test_rates_rise_and_fall_as_their_schedule_says() -> None:
+    cosine = [factor(Train(warmup=0.1, schedule="cosine"), step, 100) for step in range(100)]
+    assert cosine[0] == pytest.approx(0.1)
+    assert max(cosine) == cosine[10] == 1.0
+    assert cosine == cosine[:10] + sorted(cosine[10:], reverse=True)
+    assert factor(Train(), 50, 100) == 1.0
+
+
+def test_every_utterance_is_given_the_input_of_another_one(cache: Path) -> None:
+    data = manifest.read(next((cache / "features").glob("emodb-*")))
+    test = np.flatnonzero([one.speaker == "03" for one in data.utterances])
+    own, given = data.rows(test), evaluate.shuffled(data, test, 0)
+    owner = np.searchsorted(data.firsts, np.stack([own, given]), side="right")
+    assert (owner[0] != owner[1]).all()
+    assert set(given) <= set(own)
+
+
+def _reducing(cache: str) -> None:
+    """Losses of ten steps of a world's processes on the same batches; the first process prints them."""
+    from ser_pipeline.distributed import join_world
+    from ser_pipeline.extract import store_entry
+    from ser_pipeline.fit import Fitting, _rows, _step, autocasting
+    from ser_pipeline.folds import make_folds
+    from ser_pipeline.model import build_model
+    from ser_pipeline.stream import Resident, open_data
+
+    world, device = join_world("cpu"), torch.device("cpu")
+    torch.set_num_threads(1)
+    settings = config.load("demo", None, [*TINY, "model.dropout=0.0", "train.precision=fp32"])
+    folder = next((Path(cache) / "features").glob("emodb-*"))
+    names = ("mfcc", "spectrogram", "waveform")
+    data = open_data(manifest.read(folder), {name: [store_entry(folder, name, settings).path] for name in names})
+    fold = make_folds(data.manifest, "speaker")[0]
+    source = Resident(data, device)
+    fitting = Fitting(fold, data, source, settings, device, world, autocasting(settings, device))
+    torch.manual_seed(0)
+    model = build_model(settings.model, audio=settings.audio, features=settings.features, classes=4)
+    step = _step(model, fitting, 0)
+    for epoch in range(5):
+        mine, counts = shares(_rows(fitting, epoch), 8, world)
+        for batch, (real, total) in zip(source.batches(mine, 8 // world.size), counts, strict=True):
+            loss = step(batch, real, total)
+            if world.size > 1:
+                torch.distributed.all_reduce(loss)
+            if world.leads:
+                print(f"loss {float(loss):.9f}")
+
+
+def losses(cache: Path, processes: int) -> np.ndarray:
+    here = str(Path(__file__).parent)
+    code = f"import sys; sys.path.insert(0, {here!r}); import test_train; test_train._reducing({str(cache)!r})"
+    if processes == 1:
+        command = [sys.executable, "-c", code]
+    else:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        command += ["--no-python", sys.executable, "-c", code]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    return np.array([float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("loss")])
+
+
+def test_two_processes_take_the_same_steps_as_one(cache: Path) -> None:
+    one, two = losses(cache, 1), losses(cache, 2)
+    assert len(one) > 5
+    np.testing.assert_allclose(two, one, rtol=1e-4)
+
+
+def test_a_batch_is_cut_the_same_way_in_every_column() -> None:
+    batch = Batch(None, None, torch.arange(6).view(6, 1, 1), torch.arange(6), torch.arange(6), torch.arange(6))
+    part = batch.part(slice(2, 4))
+    assert part.waveform is None
+    assert part.mfcc is not None
+    assert part.mfcc.flatten().tolist() == part.label.tolist() == [2, 3]
