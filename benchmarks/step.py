@@ -82,7 +82,8 @@ def rows() -> list[Row]:
         Row("reference, fp32, one DataLoader process", reference=True, loader=True, bf16=False, graph=False),
         Row("reference, TF32", reference=True, tf32=True, bf16=False, graph=False),
         Row("own model, plain modules, fp32", bf16=False, graph=False),
-        Row("+ bf16 autocast", graph=False),
+        Row("own model, fast modules, fp32", bf16=False, graph=False, ways=Ways()),
+        Row("own model, plain modules, bf16 autocast", graph=False),
         Row("+ whole step as a CUDA graph"),
     ]
     ways = NONE

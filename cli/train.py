@@ -117,9 +117,7 @@ def train(
         return
     how = stage.How(jobs or stage.gpu_jobs(place, jobs_per_gpu), data, micro_batch or 0)
     with _shown(chosen.train.epochs, quiet) as progress:
-        done = stage.train(
-            planned, [one.folder for one in sources], device=place, how=how, progress=progress, world=world
-        )
+        done = stage.train(planned, sources, device=place, how=how, progress=progress, world=world)
     if world.leads:
         for folder in done:
             click.echo(folder)

@@ -6,6 +6,7 @@ import io
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -33,18 +34,24 @@ def header(data: bytes, name: str) -> Header:
     Raises:
         PipelineError: not audio that libsndfile reads, no samples, or fewer than a WAV header announces.
     """
+    with _open(data, name) as sound:
+        return Header(sound.frames, sound.samplerate)
+
+
+def _open(data: bytes, name: str) -> Any:
+    """The audio file `data` as a `soundfile.SoundFile`, if its header can be believed."""
     if not data:
         raise PipelineError(f"{name} is an empty file; restore it, or leave it out with --skip-bad")
     try:
-        info = soundfile.info(io.BytesIO(data), verbose=True)
+        sound = soundfile.SoundFile(io.BytesIO(data))
     except soundfile.LibsndfileError:
         raise PipelineError(f"{name} is no readable audio; restore it, or leave it out with --skip-bad") from None
-    announced = re.search(r"^data : (\d+) \(should be (\d+)\)", info.extra_info, re.MULTILINE)
+    announced = re.search(r"^data : (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
     if announced and int(announced[2]) < int(announced[1]) < STREAMED:
         raise _truncated(name, f"{announced[2]} of {announced[1]} bytes of audio are there")
-    if info.frames == 0:
+    if sound.frames == 0:
         raise PipelineError(f"{name} holds no samples; restore it, or leave it out with --skip-bad")
-    return Header(info.frames, info.samplerate)
+    return sound
 
 
 def span(head: Header, rate: int, start: float | None, end: float | None) -> tuple[int, int, int]:
@@ -62,18 +69,26 @@ def decode(data: bytes, name: str, rate: int, start: float | None = None, end: f
     Raises:
         PipelineError: as `header`; or the audio breaks off, or holds NaN or infinity.
     """
-    head = header(data, name)
-    first, last, expected = span(head, rate, start, end)
-    try:
-        samples, _ = soundfile.read(io.BytesIO(data), start=first, stop=last, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise _truncated(name, str(error.error_string)) from None
-    if len(samples) != last - first:
-        raise _truncated(name, f"{len(samples)} of {last - first} samples are there")
+    with _open(data, name) as sound:
+        head = Header(sound.frames, sound.samplerate)
+        first, last, expected = span(head, rate, start, end)
+        samples = _read(sound, first, last, name)
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
     if not np.isfinite(mono).all():
         raise PipelineError(f"{name} holds NaN or infinite samples; restore it, or leave it out with --skip-bad")
     return mono if head.rate == rate else _resample(mono, head.rate, rate, expected)
+
+
+def _read(sound: Any, first: int, last: int, name: str) -> Samples:
+    """Samples `first` to `last` of every channel, (N, channels)."""
+    try:
+        sound.seek(first)
+        samples: Samples = sound.read(last - first, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise _truncated(name, str(error.error_string)) from None
+    if len(samples) != last - first:
+        raise _truncated(name, f"{len(samples)} of {last - first} samples are there")
+    return samples
 
 
 def _resample(samples: Samples, rate: int, wanted: int, length: int) -> Samples:

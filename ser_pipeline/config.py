@@ -90,6 +90,7 @@ class Model:
     dropout: float = 0.1  # before every projection (reference code)
     small_width: int = 64  # channels of the "small" encoders
     small_layers: int = 2  # transformer layers of the "small" speech encoder
+    small_drop: float = 0.5  # share of training segments without the "small" encoders' learned paths; 1: none has them
     pre_emphasis: float = 0.0  # of the waveform, on the device; the reference code has 0.97
     pad_front: bool = False  # True: zeros before a short waveform, as the reference code has it
     pad_loud: bool = False  # True: a short spectrogram is padded with its maximum, as the reference code has it

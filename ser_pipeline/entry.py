@@ -16,6 +16,7 @@ import platform
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, is_dataclass
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,7 @@ def is_full(error: OSError) -> bool:
     return error.errno in full or any(os.strerror(code) in str(error) for code in full)
 
 
+@lru_cache
 def versions() -> dict[str, str]:
     """Versions of the code and of the libraries that a result may depend on."""
     found = {"ser-pipeline": __version__, "python": platform.python_version()}

@@ -23,7 +23,8 @@ from ser_pipeline.config import Audio, Mfcc, Spectrogram
 
 Float = NDArray[np.float32]
 
-BLOCK = 48  # frames transformed at a time: 384 kB at 2,048 points, which the second-level cache holds
+BLOCK = 512 << 10  # bytes of frames that are transformed at a time: what the second-level cache holds
+TOGETHER = 16  # mel filters in one product: neighbours share most of their bins
 FLOOR = np.float32(1e-10)  # power under which the logarithm stops (librosa's `amin`)
 DECIBELS = np.float32(10 / np.log(10))  # of a natural logarithm of power
 
@@ -61,13 +62,16 @@ def mfcc(samples: Float, audio: Audio, settings: Mfcc) -> Float:
     dB with a floor `top_db` under the utterance's maximum, orthonormal DCT-II.
     """
     signal = pre_emphasise(samples, settings.pre_emphasis)
-    decibels = np.empty((_frames(samples, audio), settings.n_mels), np.float32)
     bands = mel_filters(audio.rate, settings.n_fft, settings.n_mels)
+    decibels = np.empty(
+        (len(bands), _frames(samples, audio), TOGETHER), np.float32
+    )  # whole planes: matmul is slow else
     for frames, squares in _squares(signal, _hann(settings.n_fft), settings.n_fft, audio.hop):
-        for band in bands:
-            np.matmul(squares[:, band.low : band.high], band.weights, out=decibels[frames, band.first : band.last])
+        for plane, band in zip(decibels, bands, strict=True):
+            np.matmul(squares[:, band.low : band.high], band.weights, out=plane[frames])
     _to_decibels(decibels)
     np.maximum(decibels, decibels.max() - np.float32(settings.top_db), out=decibels)
+    decibels = decibels.transpose(1, 0, 2).reshape(-1, len(bands) * TOGETHER)[:, : settings.n_mels]
     return decibels @ _dct(settings.n_mfcc, settings.n_mels)
 
 
@@ -78,7 +82,7 @@ def spectrogram(samples: Float, audio: Audio, settings: Spectrogram) -> Float:
     """
     signal = pre_emphasise(samples, settings.pre_emphasis)
     decibels = np.empty((_frames(samples, audio), settings.bins), np.float32)
-    power = np.empty((BLOCK, settings.n_fft // 2 + 1), np.float32)
+    power = np.empty((_block(settings.n_fft), settings.n_fft // 2 + 1), np.float32)
     loudest = FLOOR
     for frames, squares in _squares(signal, _hamming(settings.window), settings.n_fft, audio.hop):
         block = _power(squares, power[: len(squares)])
@@ -132,16 +136,14 @@ def waveform_rows(samples: Float, audio: Audio, settings: None = None) -> NDArra
 class Band:
     """Neighbouring mel filters and the squared parts of the bins that any of them touches."""
 
-    first: int  # filter
-    last: int  # filter, exclusive
     low: int  # column of what `_squares` gives
     high: int  # column, exclusive
-    weights: Float  # (high - low, last - first): every bin's weight twice, for its real and its imaginary part
+    weights: Float  # (high - low, TOGETHER): every bin's weight twice, for its real and its imaginary part
 
 
 @lru_cache
-def mel_filters(rate: int, n_fft: int, n_mels: int, together: int = 16) -> tuple[Band, ...]:
-    """HTK-scale triangular filters of unit area, `together` at a time as small dense products.
+def mel_filters(rate: int, n_fft: int, n_mels: int) -> tuple[Band, ...]:
+    """HTK-scale triangular filters of unit area, `TOGETHER` in a band; zeros fill the last one.
 
     Source: `librosa.filters.mel(htk=True, norm="slaney")`.
     """
@@ -151,13 +153,13 @@ def mel_filters(rate: int, n_fft: int, n_mels: int, together: int = 16) -> tuple
     rising = (hertz - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - hertz) / (edges[2:] - edges[1:-1])[:, None]
     weights = np.maximum(0, np.minimum(rising, falling)) * (2 / (edges[2:] - edges[:-2]))[:, None]
-    parts = np.repeat(weights, 2, axis=1)[:, 1 : n_fft + 1].astype(np.float32)
+    parts = np.zeros((-(-n_mels // TOGETHER) * TOGETHER, n_fft), np.float32)
+    parts[:n_mels] = np.repeat(weights, 2, axis=1)[:, 1 : n_fft + 1]
     bands = []
-    for first in range(0, n_mels, together):
-        block = parts[first : first + together]
+    for block in np.split(parts, len(parts) // TOGETHER):
         used = np.flatnonzero(block.any(axis=0))
         low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
-        bands.append(Band(first, first + len(block), low, high, np.ascontiguousarray(block[:, low:high].T)))
+        bands.append(Band(low, high, np.ascontiguousarray(block[:, low:high].T)))
     return tuple(bands)
 
 
@@ -173,14 +175,20 @@ def _squares(signal: Float, window: Float, n_fft: int, hop: int) -> Iterator[tup
     padded[n_fft // 2 : n_fft // 2 + len(signal)] = signal
     views = np.lib.stride_tricks.sliding_window_view(padded[(n_fft - length) // 2 :], length)[::hop]
     count = 1 + len(signal) // hop
-    buffer = np.empty((min(BLOCK, count), n_fft), np.float32)
-    for first in range(0, count, BLOCK):
-        last = min(first + BLOCK, count)
+    together = min(_block(n_fft), count)
+    buffer = np.empty((together, n_fft), np.float32)
+    for first in range(0, count, together):
+        last = min(first + together, count)
         block = buffer[: last - first]
         np.multiply(views[first:last], window, out=block[:, :length])
         block[:, length:] = 0
         squares = rfft(block, overwrite_x=True)
         yield slice(first, last), np.square(squares, out=squares)
+
+
+def _block(n_fft: int) -> int:
+    """Frames that are transformed at a time."""
+    return max(1, BLOCK // (4 * n_fft))
 
 
 def _power(squares: Float, out: Float) -> Float:

@@ -86,12 +86,16 @@ class Fitting:
 
     def score(self, model: nn.Module, utterances: Rows, change: evaluate.Change | None = None) -> evaluate.Scores:
         """The model's output over the segments of `utterances`."""
-        return evaluate.score(model, self._large(self.data.manifest.rows(utterances)), self.autocast, change)
+        return evaluate.score(model, self.segments(utterances), self.autocast, change)
 
     def swapped(self, name: str) -> evaluate.Change:
         """A change of test batches that gives every utterance another one's input `name`."""
         rows = evaluate.shuffled(self.data.manifest, self.fold.test, self.config.seed)
         return evaluate.swapped(name, self._large(rows))
+
+    def segments(self, utterances: Rows) -> Iterator[Batch]:
+        """The segments of `utterances`, in batches as large as those of an evaluation."""
+        return self._large(self.data.manifest.rows(utterances))
 
     def _large(self, rows: Rows) -> Iterator[Batch]:
         return self.source.batches(rows, EVALUATION * self.config.train.batch)
@@ -171,7 +175,10 @@ def _model(folder: Path, fitting: Fitting) -> SpeechEmotionModel:
         write_json(folder / SPEECH, model.speech_settings)
     if "spectrogram" in data.stores:
         model.fit_scaler(*map(torch.from_numpy, data.stores["spectrogram"].extremes(fitting.fold.train)))
-    return model.to(fitting.device)
+    model = model.to(fitting.device)
+    if not resumed:
+        model.fit_statistics(fitting.segments(fitting.fold.train))
+    return model
 
 
 def _step(model: SpeechEmotionModel, fitting: Fitting, micro: int) -> Step:

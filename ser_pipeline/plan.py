@@ -12,9 +12,10 @@ import torch
 
 from ser_pipeline import config as settings
 from ser_pipeline import folds, manifest
-from ser_pipeline.audit import to_json
+from ser_pipeline.audit import audit, to_json
 from ser_pipeline.catalogue import Source
 from ser_pipeline.config import Config
+from ser_pipeline.corpora import CORPORA
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.extract import store_entry
@@ -34,7 +35,7 @@ class Run:
     entry: Entry
     folds: tuple[Fold, ...]
     config: Config
-    about: Mapping[str, Any]  # what `run.json` and `audit.json` say
+    about: Mapping[str, Any]  # what `run.json` says
     members: Mapping[str, Any]  # what `folds.json` says: ids of every part
 
 
@@ -72,7 +73,6 @@ def plan(
     errors = [finding.message for finding in findings if finding.severity == "error"]
     if errors:
         raise PipelineError(f"{errors[0]}; `ser-pipeline audit` says more")
-    about = {**about, "audit": to_json(findings, data.utterances)}
     planned = []
     for ablation in ablations:
         changed = settings.merge(config, ABLATIONS[ablation])
@@ -107,6 +107,16 @@ def ablation_names(text: str) -> list[str]:
 def read_manifest(features: Sequence[Path]) -> Manifest:
     """The manifest of a features folder, or two of them joined for testing on the second."""
     return reduce(folds.join, map(manifest.read, features))
+
+
+def findings_of(sources: Sequence[Source], split: Sequence[Fold]) -> dict[str, Any]:
+    """The audit of a corpus and its folds, with its audio where that is still where it was; for `audit.json`."""
+    data = read_manifest(tuple(source.folder for source in sources))
+    if len(sources) > 1 or not sources[0].root.is_dir():
+        return to_json(leaks(data, split), data.utterances)
+    row = CORPORA.get(data.corpus)
+    published = row if row and dict(row.classes) == dict(data.classes) else None
+    return to_json(audit(data.utterances, sources[0].root, corpus=published, folds=split), data.utterances)
 
 
 def _run(

@@ -8,6 +8,7 @@ knows nothing of names or labels, so that moved or relabelled audio costs nothin
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ class Shard:
 
     file: Path
     rows: Any  # (R, *shape) read-only map of the file; of compressed rows, the data set, which indexes alike
+    offset: int | None  # bytes before the rows in the file; None where they are compressed
     crc32: NDArray[np.uint32]  # (R,)
     keys: tuple[str, ...]  # (U,)
     counts: NDArray[np.int64]  # (U,)
@@ -88,8 +90,24 @@ class Shard:
             DamagedError: the first row whose bytes have changed.
         """
         for row in rows:
-            if zlib.crc32(self.rows[row].data) != self.crc32[row]:
-                raise DamagedError(self.file, f"row {row}: its checksum differs")
+            self.compare(row, self.rows[row])
+
+    def compare(self, row: int, copy: Array) -> None:
+        """Compare a copy of one row with its checksum.
+
+        Raises:
+            DamagedError: they differ.
+        """
+        if zlib.crc32(copy.data) != self.crc32[row]:
+            raise DamagedError(self.file, f"row {row}: its checksum differs")
+
+    def prefetch(self, rows: Iterable[int]) -> None:
+        """Ask the system to read `rows` from the disk, and go on."""
+        if self.offset is not None:
+            width = self.rows[:1].nbytes
+            with self.file.open("rb") as file:
+                for row in rows:
+                    os.posix_fadvise(file.fileno(), self.offset + row * width, width, os.POSIX_FADV_WILLNEED)
 
 
 def write_shard(
@@ -173,7 +191,7 @@ def open_shard(file: Path) -> Shard:
         with h5py.File(file, "r") as shard:
             if shard.attrs["format"] != FORMAT:
                 raise DamagedError(file, f"format {shard.attrs['format']}, this version reads {FORMAT}")
-            rows = _rows(file, shard)
+            rows, offset = _rows(file, shard)
             tables = {title: shard[title][:] for title in TABLES if title in shard}
             intact = _checksum(tables) == shard.attrs["tables_crc32"]
             keys = tuple(key.decode() for key in tables["key"])
@@ -181,16 +199,20 @@ def open_shard(file: Path) -> Shard:
         raise DamagedError(file, f"{error}") from None
     if not intact or len(rows) != len(tables["crc32"]):
         raise DamagedError(file, "the checksum of its tables differs")
-    return Shard(file, rows, tables["crc32"], keys, tables["counts"], tables.get("minimum"), tables.get("maximum"))
+    return Shard(
+        file, rows, offset, tables["crc32"], keys, tables["counts"], tables.get("minimum"), tables.get("maximum")
+    )
 
 
-def _rows(file: Path, shard: h5py.File) -> Any:
+def _rows(file: Path, shard: h5py.File) -> tuple[Any, int | None]:
+    """The rows, and where they begin in the file."""
     data = shard["rows"]
     if data.chunks is None:
+        offset = data.id.get_offset()
         # A plain array over the map: every row taken from a `memmap` would cost microseconds in Python.
-        return np.asarray(np.memmap(file, data.dtype, "r", data.id.get_offset(), data.shape)).view(np.ndarray)
+        return np.asarray(np.memmap(file, data.dtype, "r", offset, data.shape)).view(np.ndarray), offset
     compression(file)
-    return h5py.File(file, "r")["rows"]
+    return h5py.File(file, "r")["rows"], None
 
 
 class Store:
@@ -201,6 +223,7 @@ class Store:
         self.folder = folder
         self.shards = [open_shard(folder / file) for file in index["shards"]]
         self.starts = np.cumsum([0] + [len(shard.rows) for shard in self.shards])
+        self._maps = [shard.rows for shard in self.shards]
         self._unseen = np.ones(len(self), bool)
 
     def __len__(self) -> int:
@@ -230,16 +253,27 @@ class Store:
             DamagedError: a row's bytes have changed since they were written.
         """
         out = np.empty((len(rows), *self.shape), self.dtype) if out is None else out
-        owner = np.searchsorted(self.starts, rows, side="right") - 1
-        for number in np.unique(owner):
-            here = np.flatnonzero(owner == number)
-            shard, local = self.shards[number], rows[here] - self.starts[number]
-            fresh = here[self._unseen[rows[here]]]
-            shard.check(rows[fresh] - self.starts[number])
-            self._unseen[rows[fresh]] = False
-            for target, row in zip(here.tolist(), local.tolist(), strict=True):
-                out[target] = shard.rows[row]
+        owner, local = self._places(rows)
+        maps = self._maps
+        for target, (number, row) in enumerate(zip(owner.tolist(), local.tolist(), strict=True)):
+            out[target] = maps[number][row]
+        for target in np.flatnonzero(self._unseen[rows]).tolist():
+            self.shards[owner[target]].compare(int(local[target]), out[target])
+        self._unseen[rows] = False
         return out
+
+    def prefetch(self, rows: NDArray[np.int64]) -> None:
+        """Ask the system to read `rows` from the disk ahead of their use, where it can be asked."""
+        if not hasattr(os, "posix_fadvise"):
+            return
+        owner, local = self._places(rows)
+        for number in np.unique(owner).tolist():
+            self.shards[number].prefetch(local[owner == number].tolist())
+
+    def _places(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Shard of each of `rows`, and its row there."""
+        owner = np.searchsorted(self.starts, rows, side="right") - 1
+        return owner, rows - self.starts[owner]
 
     def extremes(self, utterances: NDArray[np.int64]) -> tuple[Array, Array]:
         """Minimum and maximum a bin, (bins,) each, over the utterance rows `utterances`."""

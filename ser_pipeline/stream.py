@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,11 @@ from ser_pipeline.shards import Store
 
 Rows = NDArray[np.int64]
 
-RING = 4
-"""Batches that are read ahead when streaming."""
+MEMORY = 64 << 20
+"""Bytes of the batches that are read ahead when streaming: five of 64 segments."""
+
+WARM = 1e9
+"""Bytes a second under which rows came from a disk, which is then asked for the next ones ahead of time."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,12 @@ class Data:
     @property
     def bytes(self) -> int:
         """Size of all rows."""
-        return sum(len(s) * int(np.prod(s.shape)) * s.dtype.itemsize for s in self.stores.values())
+        return self.row_bytes * len(self.manifest.segments)
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of one row of every feature."""
+        return sum(int(np.prod(s.shape)) * s.dtype.itemsize for s in self.stores.values())
 
     def columns(self) -> tuple[Rows, Rows, Rows]:
         """Real samples, class and utterance row of every segment; (S,) each."""
@@ -81,6 +90,17 @@ def _free(device: torch.device) -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def share(rows: Rows, rank: int, world: int) -> Rows:
+    """The part of an epoch's `rows` that process `rank` of `world` takes: disjoint and of one length.
+
+    Up to `world - 1` rows at the end of the order, other ones in every epoch, go to nobody.
+
+    >>> [share(np.arange(7), rank, 2).tolist() for rank in range(2)]
+    [[0, 2, 4], [1, 3, 5]]
+    """
+    return rows[: len(rows) // world * world][rank::world]
+
+
 class Resident:
     """All rows on the device; a batch is a choice of them."""
 
@@ -90,23 +110,24 @@ class Resident:
         self.features = {name: torch.from_numpy(s.read(everything)).to(device) for name, s in data.stores.items()}
         self.columns = [torch.from_numpy(np.ascontiguousarray(column)).to(device) for column in data.columns()]
 
-    def batches(self, rows: Rows, size: int) -> Iterator[Batch]:
-        """Batches of `size` of `rows` in their order; the last may be smaller."""
-        chosen = torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)
-        for part in torch.split(chosen, size):
+    def batches(self, rows: Rows, size: int, start: int = 0) -> Iterator[Batch]:
+        """Batches of `size` of `rows` in their order from batch `start` on; the last may be smaller."""
+        chosen = torch.from_numpy(np.ascontiguousarray(rows[start * size :])).to(self.device)
+        for part in torch.split(chosen, size) if len(chosen) else ():
             yield _batch({name: x[part] for name, x in self.features.items()}, [x[part] for x in self.columns])
 
 
 class Streamed:
     """Rows read from the shards by one thread, a few batches ahead, into buffers that are used again."""
 
-    def __init__(self, data: Data, device: torch.device, ring: int = RING) -> None:
-        self.data, self.device, self.ring = data, device, ring
+    def __init__(self, data: Data, device: torch.device, memory: int = MEMORY) -> None:
+        """Reads ahead as many batches as `memory` bytes hold, and two at least."""
+        self.data, self.device, self.memory = data, device, memory
         self._columns = data.columns()
         self._idle: list[list[dict[str, Tensor]]] = []  # rings that no iterator reads into
 
-    def batches(self, rows: Rows, size: int) -> Iterator[Batch]:
-        """Batches of `size` of `rows` in their order; the last may be smaller.
+    def batches(self, rows: Rows, size: int, start: int = 0) -> Iterator[Batch]:
+        """Batches of `size` of `rows` in their order from batch `start` on; the last may be smaller.
 
         A batch on the CPU lives in a buffer that is written again once the next one is asked for.
         """
@@ -116,7 +137,7 @@ class Streamed:
         for number in range(len(buffers)):
             free.put(number)
         stop = threading.Event()
-        parts = [rows[first : first + size] for first in range(0, len(rows), size)]
+        parts = [rows[first : first + size] for first in range(start * size, len(rows), size)]
         reader = threading.Thread(target=self._read, args=(parts, buffers, free, full, stop), daemon=True)
         reader.start()
         try:
@@ -147,21 +168,32 @@ class Streamed:
                 name: torch.empty(shape, dtype=_torch_type(self.data.stores[name].dtype), pin_memory=pin)
                 for name, shape in wanted.items()
             }
-            for _ in range(self.ring)
+            for _ in range(max(2, self.memory // (size * self.data.row_bytes)))
         ]
 
     def _read(self, parts: list[Rows], buffers: list[dict[str, Tensor]], free: Any, full: Any, stop: Any) -> None:
         try:
-            for part in parts:
+            cold = False
+            for turn, part in enumerate(parts):
                 number = free.get()
                 if stop.is_set():
                     return
+                if cold:
+                    self._prefetch(parts[turn + 1 : turn + 1 + len(buffers)])
+                began = time.perf_counter()
                 for name, store in self.data.stores.items():
                     store.read(part, out=buffers[number][name].numpy()[: len(part)])
+                cold = len(part) * self.data.row_bytes < WARM * (time.perf_counter() - began)
                 full.put((number, part))
             full.put(None)
         except BaseException as error:  # told to the thread that waits, whatever it is
             full.put(error)
+
+    def _prefetch(self, parts: list[Rows]) -> None:
+        """Have the rows of the batches `parts` read from the disk."""
+        for store in self.data.stores.values():
+            for part in parts:
+                store.prefetch(part)
 
     def _send(self, buffer: dict[str, Tensor], part: Rows) -> tuple[Batch, torch.cuda.Event | None]:
         """The batch on the device, and the event after which its buffer may be written again."""

@@ -22,13 +22,14 @@ from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from ser_pipeline import config as settings
+from ser_pipeline.catalogue import Source
 from ser_pipeline.config import Config
 from ser_pipeline.distributed import World
 from ser_pipeline.entry import Entry, write_json, write_text
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.fit import fit
 from ser_pipeline.folds import Fold
-from ser_pipeline.plan import Run, find_stores, read_manifest
+from ser_pipeline.plan import Run, find_stores, findings_of, read_manifest
 from ser_pipeline.processes import cores, die_with_parent
 from ser_pipeline.stream import open_data, open_source
 
@@ -76,7 +77,7 @@ Progress = Callable[[Sequence[Status]], None]
 
 def train(
     planned: Sequence[Run],
-    features: Sequence[Path],
+    sources: Sequence[Source],
     *,
     device: torch.device,
     how: How,
@@ -87,7 +88,7 @@ def train(
 
     Args:
         planned: from `plan`.
-        features: folders of the manifests and stores, as the sources of the plan.
+        sources: as in the plan.
         device: where to train.
         how: how many at a time, and from where.
         progress: called about twice a second with where every fold stands.
@@ -101,12 +102,10 @@ def train(
         if world.leads:
             for run in planned:
                 held.enter_context(run.entry.lock())
-            for run in planned:
-                if not run.entry.done:
-                    _open(run)
+            _open([run for run in planned if not run.entry.done], sources)
         world.wait()
         waiting = [run for run in planned if not run.entry.done]
-        todo = _queue(waiting, tuple(features), device, how)
+        todo = _queue(waiting, tuple(source.folder for source in sources), device, how)
         with _watching(waiting, progress):
             if world.size > 1:
                 for job in todo:
@@ -177,13 +176,16 @@ def _data(features: tuple[Path, ...], stores: tuple[tuple[str, tuple[Path, ...]]
     return data, open_source(data, torch.device(device), how.data, sharers=how.jobs or 1)
 
 
-def _open(run: Run) -> None:
-    """What a run says of itself before its first fold."""
-    folder = run.entry.partial
-    write_text(folder / "config.toml", settings.dumps(run.config))
-    write_json(folder / "run.json", {key: value for key, value in run.about.items() if key != "audit"})
-    write_json(folder / "folds.json", run.members)
-    write_json(folder / "audit.json", run.about["audit"])
+def _open(runs: Sequence[Run], sources: Sequence[Source]) -> None:
+    """What runs say of themselves before their first fold; what is there already is left as it is."""
+    new = [run for run in runs if not (run.entry.partial / "audit.json").exists()]
+    findings = findings_of(sources, new[0].folds) if new else {}
+    for run in new:
+        folder = run.entry.partial
+        write_text(folder / "config.toml", settings.dumps(run.config))
+        write_json(folder / "run.json", run.about)
+        write_json(folder / "folds.json", run.members)
+        write_json(folder / "audit.json", findings)
 
 
 def _fold_entry(run: Run, fold: Fold) -> Entry:

@@ -97,10 +97,18 @@ def test_settings_with_an_odd_transform_equal_librosa() -> None:
     np.testing.assert_allclose(features.spectrogram(samples, AUDIO, settings), expected, atol=0.01)
 
 
+@pytest.mark.parametrize("n_mels", [20, 64, 100])
+def test_any_number_of_mel_bands_equals_librosa(n_mels: int) -> None:
+    samples = sound(20_000)
+    expected = librosa.feature.mfcc(y=samples, sr=16_000, n_mfcc=13, hop_length=160, htk=True, n_mels=n_mels).T
+    made = features.mfcc(samples, AUDIO, Mfcc(n_mfcc=13, n_mels=n_mels))
+    np.testing.assert_allclose(made, expected, atol=1e-3)
+
+
 def test_mel_filters_equal_librosa() -> None:
     dense = np.zeros((128, 2048), np.float32)
-    for band in features.mel_filters(16_000, 2048, 128):
-        dense[band.first : band.last, band.low : band.high] = band.weights.T
+    for band, rows in zip(features.mel_filters(16_000, 2048, 128), np.split(dense, 8), strict=True):
+        rows[:, band.low : band.high] = band.weights.T
     expected = librosa.filters.mel(sr=16_000, n_fft=2048, n_mels=128, htk=True)
     np.testing.assert_allclose(dense[:, 1::2], expected[:, 1:], atol=1e-8)
     np.testing.assert_allclose(dense[:, 2::2], expected[:, 1:-1], atol=1e-8)

@@ -9,7 +9,7 @@ from test_extract import CONFIG, make
 from ser_pipeline import manifest, shards
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.extract import store_entry
-from ser_pipeline.stream import Data, Resident, Streamed, open_data, order
+from ser_pipeline.stream import Data, Resident, Streamed, open_data, order, share
 
 CPU = torch.device("cpu")
 
@@ -89,3 +89,49 @@ def test_two_streams_at_once_do_not_share_a_buffer(data: Data) -> None:
         assert right.mfcc is not None
         assert torch.equal(one.mfcc, right.mfcc)
         assert not torch.equal(one.mfcc, other.mfcc)
+
+
+@pytest.mark.parametrize("kind", [Resident, Streamed])
+@pytest.mark.parametrize("start", [0, 3, 8, 9])
+def test_an_epoch_started_in_its_middle_goes_on_with_the_same_batches(data: Data, kind: type, start: int) -> None:
+    rows = order(np.arange(36), 0, 0)
+    whole = [batch.utterance.clone() for batch in kind(data, CPU).batches(rows, 4)]
+    rest = [batch.utterance.clone() for batch in kind(data, CPU).batches(rows, 4, start)]
+    assert len(whole) == 9
+    assert len(rest) == 9 - start
+    assert all(torch.equal(one, other) for one, other in zip(whole[start:], rest, strict=True))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+def test_ranks_get_disjoint_equal_shares_of_every_row(world: int) -> None:
+    rows = order(np.arange(60), 0, 0)
+    shares = [share(rows, rank, world) for rank in range(world)]
+    assert {len(part) for part in shares} == {60 // world}
+    assert sorted(np.concatenate(shares).tolist()) == list(range(60))
+    assert [len(share(np.arange(11), rank, 3)) for rank in range(3)] == [3, 3, 3]
+
+
+def test_memory_bounds_what_is_read_ahead(data: Data) -> None:
+    for memory, ring in ((1, 2), (10 * 4 * data.row_bytes, 10)):
+        streamed = Streamed(data, CPU, memory)
+        list(streamed.batches(np.arange(36), 4))
+        assert [len(buffers) for buffers in streamed._idle] == [ring]
+
+
+def test_rows_from_a_slow_disk_are_asked_for_ahead(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("ser_pipeline.stream.WARM", float("inf"))
+    monkeypatch.setattr("os.posix_fadvise", lambda file, offset, length, advice: asked.append(length))
+    rows = order(np.arange(36), 0, 0)
+    batches = [batch.utterance.tolist() for batch in Streamed(data, CPU).batches(rows, 4)]
+    assert batches == [batch.utterance.tolist() for batch in Resident(data, CPU).batches(rows, 4)]
+    assert set(asked) == {store.read(np.array([0])).nbytes for store in data.stores.values()}
+
+
+def test_every_row_is_verified_once_and_no_more(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[int] = []
+    monkeypatch.setattr(shards.Shard, "compare", lambda self, row, copy: checked.append(row))
+    streamed = Streamed(data, CPU)
+    for epoch in range(2):
+        list(streamed.batches(order(np.arange(36), 0, epoch), 4))
+    assert len(checked) == 3 * 36

@@ -6,7 +6,7 @@ width, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -20,7 +20,8 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.model import speech
 from ser_pipeline.model.encoders import BiLstm, SmallMfcc, SmallSpectrogram, build_alexnet
 from ser_pipeline.model.inputs import Mfcc, Spectrogram, Waveform
-from ser_pipeline.model.small import SmallSpeech
+from ser_pipeline.model.small import Heard, SmallSpeech
+from ser_pipeline.model.statistics import PathDropout
 
 ACOUSTIC = ("mfcc", "spectrogram")
 """Inputs whose features give the co-attention weights."""
@@ -61,9 +62,14 @@ class CoAttention(nn.Module):
         self.linear = nn.Linear(size, frames)
         self.kind = kind
 
-    def forward(self, acoustic: Tensor, speech: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted sum (B, D) of the frames (B, T, D), and the weights (B, T) from (B, size)."""
+    def forward(self, acoustic: Tensor, speech: Tensor, real: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Weighted sum (B, D) of the frames (B, T, D), and the weights (B, T) from (B, size).
+
+        Frames that `real` (B, T) says are padding get no weight.
+        """
         scores = self.linear(self.dropout(acoustic))
+        if real is not None:
+            scores = scores.masked_fill(real == 0, -torch.inf)
         weights = scores.softmax(1) if self.kind == "softmax" else scores.relu()
         return torch.bmm(weights[:, None].to(speech.dtype), speech)[:, 0], weights
 
@@ -105,7 +111,7 @@ class SpeechEmotionModel(nn.Module):
             {
                 "waveform": Waveform(settings.pre_emphasis, settings.pad_front),
                 "spectrogram": Spectrogram(sizes.audio, sizes.features.spectrogram.bins, settings.pad_loud),
-                "mfcc": Mfcc(),
+                "mfcc": Mfcc(unit=settings.mfcc_encoder != "small"),  # whose level the small encoder reads
             }
         )
         used = (*self.acoustic, "waveform") if speaks else self.acoustic
@@ -121,6 +127,7 @@ class SpeechEmotionModel(nn.Module):
             Projection(len(self.inputs) * width, width, dropout), Projection(width, width, dropout)
         )
         self.classifier = nn.Linear(width, classes)
+        self.path = PathDropout(settings.small_drop)
 
     def fit_scaler(self, minimum: Tensor, maximum: Tensor) -> None:
         """Keep the extremes uint8 (bins,) of the spectrogram over the fold's training rows."""
@@ -144,17 +151,40 @@ class SpeechEmotionModel(nn.Module):
         for name in self.acoustic:
             with self.streams.aside(name):
                 projected[name] = self.projections[name](self.encoders[name](read[name]))
-        frames = self.encoders["waveform"](read["waveform"]) if "waveform" in self.inputs else None
+        heard = self._hear(read["waveform"], batch.samples) if "waveform" in self.inputs else None
         self.streams.join()
         attention = None
-        if frames is not None:
+        if heard is not None:
             if self.attends:
-                summary, attention = self.attention(torch.cat([projected[name] for name in self.acoustic], 1), frames)
+                acoustic = torch.cat([projected[name] for name in self.acoustic], 1)
+                summary, attention = self.attention(acoustic, heard.frames, heard.real)
             else:
-                summary = frames.mean(1)
+                summary = heard.mean()
+            if heard.whole is not None:
+                summary = torch.cat([self.path(summary), heard.whole], 1)
             projected["waveform"] = self.projections["waveform"](summary)
         fused = self.fusion(torch.cat([projected[name] for name in self.inputs], 1))
         return Output(self.classifier(fused), projected.get("waveform"), fused, attention)
+
+    def _hear(self, waveform: Tensor, samples: Tensor) -> Heard:
+        """What the speech encoder makes of waveforms (B, N); the paper's takes padding for speech."""
+        encoder = self.encoders["waveform"]
+        return encoder(waveform, samples) if isinstance(encoder, SmallSpeech) else Heard(encoder(waveform))
+
+    @torch.no_grad()
+    def fit_statistics(self, batches: Iterable[Batch]) -> None:
+        """Standardise the statistics of the small encoders over `batches`, the fold's training rows."""
+        small: dict[str, Any] = {
+            name: encoder for name, encoder in self.encoders.items() if hasattr(encoder, "standard")
+        }
+        found: dict[str, list[Tensor]] = {name: [] for name in small}
+        for batch in batches if small else ():
+            read = self.finished(batch)
+            for name, encoder in small.items():
+                also = (batch.samples,) if name == "waveform" else ()
+                found[name].append(encoder.statistics(read[name], *also))
+        for name, encoder in small.items():
+            encoder.standard.fit(found[name])
 
 
 def build_model(

@@ -7,6 +7,7 @@ K coefficients, D width.
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from torchvision.models import AlexNet_Weights, alexnet
 from ser_pipeline.config import Model
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.model.inputs import Resize
+from ser_pipeline.model.small import Convolution
+from ser_pipeline.model.statistics import RHYTHM, PathDropout, Standard, centred, moments, rhythm, summary
 
 IMAGE = (256, 384)
 """Height and width of AlexNet's image in pixels (reference code)."""
@@ -26,8 +29,8 @@ IMAGE = (256, 384)
 CELLS = 6
 """Rows and columns of AlexNet's average pooling."""
 
-PATCH = 4
-"""Height and width, in bins and frames, of what the small encoder's first layer takes as one pixel."""
+BANDS = 28
+"""Of the small encoder's spectrogram."""
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's red, green and blue, in 0 to 1; what torchvision's weights were trained with."""
@@ -106,59 +109,98 @@ def _after_features(pixels: int) -> int:
     return pixels
 
 
-class SmallSpectrogram(nn.Module):
-    """Convolutions over the spectrogram as it is; mean and deviation over time keep the frequency axis."""
-
-    def __init__(self, bins: int, settings: Model) -> None:
-        super().__init__()
-        width = settings.small_width
-        self.layers = nn.Sequential(
-            nn.PixelUnshuffle(PATCH),
-            *_block2d(PATCH**2, width // 2, 2),
-            *_block2d(width // 2, width, 2),
-            *_block2d(width, width, 1),
-        )
-        self.size = 2 * width * -(-bins // (4 * PATCH))
-
-    def forward(self, level: Tensor) -> Tensor:
-        """Whole grey levels (B, F, T) as (B, size)."""
-        image = level[:, None] / 127.5 - 1.0
-        right, below = -image.shape[3] % PATCH, -image.shape[2] % PATCH
-        return _statistics(self.layers(F.pad(image, (0, right, 0, below), value=-1.0))).flatten(1)
-
-
 class SmallMfcc(nn.Module):
-    """Convolutions over MFCC frames; mean and deviation over time."""
+    """Statistics of the MFCC frames as they are, beside convolutions over them; silenced frames do not count."""
 
     def __init__(self, coefficients: int, settings: Model) -> None:
         super().__init__()
-        width = settings.small_width
-        self.layers = nn.Sequential(*_block1d(coefficients, width), *_block1d(width, width), *_block1d(width, width))
-        self.size = 2 * width
+        self.standard = Standard(3 * coefficients)
+        self.contours = Contours(coefficients, settings)
+        self.size = self.standard.size + self.contours.size
 
     def forward(self, mfcc: Tensor) -> Tensor:
-        """Frames (B, T, K) as (B, 2 * small_width)."""
-        return _statistics(self.layers(mfcc.transpose(1, 2))).flatten(1)
+        """Frames (B, T, K), zero where there is no speech, as (B, size)."""
+        return torch.cat([self.standard(self.statistics(mfcc)), self.contours(*self._read(mfcc))], 1)
+
+    @torch.no_grad()
+    def statistics(self, mfcc: Tensor) -> Tensor:
+        """Statistics (B, 3 K) of frames (B, T, K), not yet standardised."""
+        return summary(*self._read(mfcc))
+
+    def _read(self, mfcc: Tensor) -> tuple[Tensor, Tensor]:
+        contours = mfcc.transpose(1, 2)
+        return contours, present(contours)
 
 
-def _statistics(hidden: Tensor) -> Tensor:
-    """Mean and deviation over the last axis, one after the other on axis 1."""
-    variance = hidden.var(-1, correction=0)
-    return torch.cat([hidden.mean(-1), torch.sqrt(variance + 1e-5)], dim=1)
+class SmallSpectrogram(nn.Module):
+    """Statistics and modulation of the spectrogram's bands, beside convolutions over them; silence does not count."""
+
+    pool: Tensor
+
+    def __init__(self, bins: int, settings: Model) -> None:
+        super().__init__()
+        self.register_buffer("pool", bands(bins, BANDS), persistent=False)
+        self.standard = Standard((3 + len(RHYTHM)) * BANDS)
+        self.contours = Contours(BANDS, settings)
+        self.size = self.standard.size + self.contours.size
+
+    def forward(self, level: Tensor) -> Tensor:
+        """Whole grey levels (B, F, T), zero where there is no speech, as (B, size)."""
+        return torch.cat([self.standard(self.statistics(level)), self.contours(*self._read(level))], 1)
+
+    @torch.no_grad()
+    def statistics(self, level: Tensor) -> Tensor:
+        """Statistics (B, 8 BANDS) of grey levels (B, F, T), not yet standardised."""
+        contours, real = self._read(level)
+        return torch.cat([summary(contours, real), rhythm(contours, real)], 1)
+
+    def _read(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(level.device.type, enabled=False):
+            return self.pool @ level / 255, present(level)
 
 
-def _block1d(width_in: int, width: int) -> list[nn.Module]:
-    convolution = nn.Conv1d(width_in, width, 5, 2, 2, bias=False)
-    return [convolution, nn.GroupNorm(_groups(width), width), nn.GELU()]
+class Contours(nn.Module):
+    """Convolutions over contours of zero mean and unit deviation; mean and deviation of their frames."""
+
+    def __init__(self, count: int, settings: Model) -> None:
+        super().__init__()
+        width = settings.small_width
+        self.layers = nn.ModuleList([Convolution(before, width) for before in (count, width, width)])
+        self.dropout = nn.Dropout1d(settings.dropout)
+        self.path = PathDropout(settings.small_drop)
+        self.size = 2 * width
+
+    def forward(self, contours: Tensor, real: Tensor) -> Tensor:
+        """Contours (B, K, T) whose frames count where `real` (B, 1, T) is 1, as (B, 2 * small_width)."""
+        hidden = self.dropout(centred(contours, real))
+        for layer in self.layers:
+            hidden, real = layer(hidden, real)
+        return self.path(torch.cat(moments(hidden.float(), real), 1))  # type: ignore[no-any-return]
 
 
-def _block2d(width_in: int, width: int, stride: int) -> list[nn.Module]:
-    convolution = nn.Conv2d(width_in, width, 3, stride, 1, bias=False)
-    return [convolution, nn.GroupNorm(_groups(width), width), nn.GELU()]
+def present(contours: Tensor) -> Tensor:
+    """1 for frames of (B, K, T) that are not all zero, as padding and masked frames are; float32 (B, 1, T).
+
+    >>> present(torch.tensor([[[2.0, 0.0], [0.0, 0.0]]])).tolist()
+    [[[1.0, 0.0]]]
+    """
+    return (contours != 0).any(1, keepdim=True).float()
 
 
-def _groups(width: int) -> int:
-    return max(1, width // 8)
+def bands(bins: int, count: int) -> Tensor:
+    """Float32 (count, bins): triangles of unit sum, evenly spaced on the mel scale over linear bins of 20 Hz.
+
+    >>> bands(200, 28).sum(1).allclose(torch.ones(28))
+    True
+    """
+    mel = torch.linspace(0, math.log1p(20 * bins / 700), count + 2)
+    edges = 35 * mel.expm1()
+    place = torch.arange(bins)[None] + 0.5
+    low, peak, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    triangle = torch.minimum((place - low) / (peak - low), (high - place) / (high - peak)).clamp(min=0)
+    nearest = F.one_hot(peak[:, 0].long().clamp(max=bins - 1), bins)
+    triangle = torch.where(triangle.sum(1, keepdim=True) > 0, triangle, nearest.float())
+    return triangle / triangle.sum(1, keepdim=True)
 
 
 def build_alexnet(bins: int, frames: int, weights: str) -> AlexNet:

@@ -96,12 +96,16 @@ class Spectrogram(nn.Module):
 
 
 class Mfcc(nn.Module):
-    """Frames of unit length (reference code)."""
+    """Frames of unit length (reference code), or as they are."""
+
+    def __init__(self, unit: bool = True) -> None:
+        super().__init__()
+        self.unit = unit
 
     @torch.no_grad()
     def forward(self, mfcc: Tensor) -> Tensor:
         """Float16 (B, T, K) as float32 (B, T, K), each frame over its Euclidean norm; silent padding stays zero."""
-        return F.normalize(mfcc.float(), dim=2)
+        return F.normalize(mfcc.float(), dim=2) if self.unit else mfcc.float()
 
 
 class Resize(nn.Module):

@@ -8,25 +8,46 @@ Shapes: B batch, N samples, T frames, D width.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ser_pipeline.model.prosody import Prosody
+from ser_pipeline.model.statistics import Standard, moments
 
 WINDOW = 400  # samples: 25 ms at 16 kHz
 STEP = 160  # samples: 10 ms
 LOWEST, HIGHEST = 60.0, 7_600.0  # Hz: centres of the outer filters
 
 
+class Heard(NamedTuple):
+    """What a speech encoder makes of a segment."""
+
+    frames: Tensor  # (B, T, D)
+    real: Tensor | None = None  # (B, T): 1 for frames of speech, 0 for padding; None: all count
+    whole: Tensor | None = None  # (B, S): statistics of the whole segment, where the encoder has them
+
+    def mean(self) -> Tensor:
+        """Mean (B, D) of the real frames."""
+        if self.real is None:
+            return self.frames.mean(1)
+        return (self.frames * self.real[..., None]).sum(1) / self.real.sum(1, keepdim=True).clamp(min=1)
+
+
 class SmallSpeech(nn.Module):
-    """Float32 (B, N) to frames (B, T, D), a frame every 40 ms."""
+    """Float32 (B, N) to frames (B, T, D), a frame every 40 ms, and the segment's prosody."""
 
     def __init__(self, width: int, layers: int, dropout: float, rate: int, *, layer_mix: bool = False) -> None:
         super().__init__()
         self.width = width
+        self.prosody = Prosody(rate)
+        self.standard = Standard(self.prosody.size)
+        self.size = width + self.prosody.size
         self.bank = nn.Parameter(mel_filters(width, rate))
         self.gain = nn.Parameter(torch.tensor(4.0))
-        self.convolutions = nn.ModuleList([Convolution(width), Convolution(width)])
+        self.convolutions = nn.ModuleList([Convolution(width, width), Convolution(width, width)])
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList([_layer(width, dropout) for _ in range(layers)])
@@ -39,40 +60,49 @@ class SmallSpeech(nn.Module):
             count = (count - 1) // 2 + 1
         return count
 
-    def forward(self, waveform: Tensor) -> Tensor:
-        """Frames (B, T, D) of the last layer, or the learned mix of all layers."""
-        hidden: Tensor = self.energies(waveform)
+    def forward(self, waveform: Tensor, samples: Tensor) -> Heard:
+        """Frames of the last layer, or the learned mix of all layers, for waveforms (B, N) of `samples` (B,)."""
+        hidden, real = self.energies(waveform, samples)
         for convolution in self.convolutions:
-            hidden = convolution(hidden)
-        hidden = self.dropout(self.norm(hidden.transpose(1, 2)))
-        states = [hidden]
+            hidden, real = convolution(hidden, real)
+        padding = real[:, 0] == 0
+        states = [self.dropout(self.norm(hidden.transpose(1, 2)))]
         for layer in self.layers:
-            hidden = layer(hidden)
-            states.append(hidden)
-        if self.mix is None:
-            return hidden
-        mixed: Tensor = torch.einsum("l,lbtd->btd", self.mix.softmax(0), torch.stack(states))
-        return mixed
+            states.append(layer(states[-1], src_key_padding_mask=padding))
+        frames = states[-1]
+        if self.mix is not None:
+            frames = torch.einsum("l,lbtd->btd", self.mix.softmax(0), torch.stack(states))
+        return Heard(frames, real[:, 0], self.standard(self.statistics(waveform, samples)))
 
-    def energies(self, waveform: Tensor) -> Tensor:
-        """Log energies (B, D, T) of the filter bank, each filter's mean over the segment taken away."""
+    @torch.no_grad()
+    def statistics(self, waveform: Tensor, samples: Tensor) -> Tensor:
+        """Prosody (B, S), not yet standardised."""
+        with torch.autocast(waveform.device.type, enabled=False):
+            return self.prosody(waveform, samples)  # type: ignore[no-any-return]
+
+    def energies(self, waveform: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Log energies (B, D, T) of the filter bank, each to zero mean over its real frames, and these (B, 1, T)."""
         pairs = F.conv1d(waveform[:, None], self.bank, stride=STEP)
-        real, imaginary = pairs.chunk(2, dim=1)
-        level = torch.log(real.square() + imaginary.square() + 1e-4) / self.gain
-        return level - level.mean(2, keepdim=True)
+        first = torch.arange(pairs.shape[2], device=samples.device) * STEP
+        real = ((first + WINDOW <= samples[:, None]) | (first == 0)).float()[:, None]
+        cosine, sine = pairs.chunk(2, dim=1)
+        level = torch.log(cosine.square() + sine.square() + 1e-4) / self.gain
+        return (level - moments(level, real)[0][..., None]) * real, real
 
 
 class Convolution(nn.Module):
-    """A strided convolution over time that halves the frames, normalised a frame."""
+    """A strided convolution over time that halves the frames, normalised a frame, 0 in frames that do not count."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, before: int, width: int) -> None:
         super().__init__()
-        self.convolution = nn.Conv1d(width, width, 3, 2, 1)
+        self.convolution = nn.Conv1d(before, width, 3, 2, 1)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(B, D, T) to (B, D, T / 2)."""
-        return F.gelu(self.norm(self.convolution(hidden).transpose(1, 2))).transpose(1, 2)
+    def forward(self, hidden: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, before, T) and (B, 1, T) to (B, D, T / 2) and (B, 1, T / 2)."""
+        hidden = F.gelu(self.norm(self.convolution(hidden).transpose(1, 2))).transpose(1, 2)
+        real = real[..., ::2]
+        return hidden * real, real
 
 
 def _layer(width: int, dropout: float) -> nn.Module:

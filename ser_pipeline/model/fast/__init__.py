@@ -88,9 +88,13 @@ def _bilstm(encoder: Any, ways: Ways) -> None:
 
 @cache
 def _compiled() -> Callable[[Any, Tensor, Tensor | None], Tensor]:
-    """The layer's forward pass through torch.compile: one compilation serves all layers and models."""
+    """The layer's forward pass through torch.compile: one compilation serves all layers of all models alike."""
+    torch._dynamo.config.recompile_limit = VARIANTS
     return torch.compile(layer_forward)
 
+
+VARIANTS = 32
+"""Compilations of a layer: training and evaluation, whole and last batches, of each architecture in a queue of runs."""
 
 CHANGES: dict[type[nn.Module], Callable[[Any, Ways], None]] = {
     SpeechEncoder: _speech,

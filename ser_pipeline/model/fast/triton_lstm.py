@@ -22,9 +22,9 @@ from torch import Tensor
 
 ROWS = 16  # of a program: the least that a tensor core takes
 COLUMNS = 32  # hidden units of an inner step
-STAGES = 3  # of the pipeline that fetches weights
-WIDTHS = (32, 64, 128, 256, 512)
-"""Hidden units that the kernels take."""
+WARPS = 4
+ROOMY = 200_000
+"""Bytes of shared memory from which on a program fetches weights three inner steps ahead instead of two."""
 
 
 def recurrence(gates: Tensor, weight: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class Recurrence(torch.autograd.Function):
         active = torch.empty_like(gates)
         _forward[(triton.cdiv(batch, ROWS), 2)](
             gates, tiles, output, state, active, batch,
-            steps=steps, H=width, ROWS=ROWS, COLUMNS=columns, num_warps=4, num_stages=STAGES,
+            steps=steps, H=width, ROWS=ROWS, COLUMNS=columns, num_warps=WARPS, num_stages=_stages(gates),
         )  # fmt: skip
         ctx.save_for_backward(weight, output, state, active)
         return output
@@ -68,12 +68,20 @@ class Recurrence(torch.autograd.Function):
         carry = state.new_empty(2, batch, width)
         _backward[(triton.cdiv(batch, ROWS), 2)](
             gradients[0].contiguous(), tiles, state, active, to_gates, carry, batch,
-            steps=steps, H=width, ROWS=ROWS, COLUMNS=columns, num_warps=4, num_stages=STAGES - 1,
+            steps=steps, H=width, ROWS=ROWS, COLUMNS=columns, num_warps=WARPS, num_stages=_stages(active),
         )  # fmt: skip
         before = (output[:-1, :, :width], output[1:, :, width:])
         after = (to_gates[0, 1:], to_gates[1, :-1])
         to_weight = [g.flatten(0, 1).T @ h.flatten(0, 1) for g, h in zip(after, before, strict=True)]
         return to_gates, torch.stack(to_weight)
+
+
+def _stages(tensor: Tensor) -> int:
+    """How many inner steps ahead a program fetches its weights."""
+    if not tensor.is_cuda:
+        return 2
+    limit: int = torch.cuda.get_device_properties(tensor.device).shared_memory_per_block_optin
+    return 3 if limit >= ROOMY else 2
 
 
 @triton.jit
@@ -82,10 +90,28 @@ def _tanh(x):
 
 
 @triton.jit
+def _four(place, there, H: tl.constexpr):
+    """What stands at `place` for the four gates, as it is kept."""
+    first = tl.load(place, mask=there, other=0.0)
+    second = tl.load(place + H, mask=there, other=0.0)
+    third = tl.load(place + 2 * H, mask=there, other=0.0)
+    return first, second, third, tl.load(place + 3 * H, mask=there, other=0.0)
+
+
+@triton.jit
+def _store_four(place, first, second, third, fourth, there, H: tl.constexpr):
+    tl.store(place, first.to(place.dtype.element_ty), mask=there)
+    tl.store(place + H, second.to(place.dtype.element_ty), mask=there)
+    tl.store(place + 2 * H, third.to(place.dtype.element_ty), mask=there)
+    tl.store(place + 3 * H, fourth.to(place.dtype.element_ty), mask=there)
+
+
+@triton.jit
 def _forward(
     gates, tiles, output, state, active, batch,
     steps: tl.constexpr, H: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
+    BLOCKS: tl.constexpr = H // COLUMNS
     direction = tl.program_id(1)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
     there = row < batch
@@ -93,36 +119,34 @@ def _forward(
     inner = tl.arange(0, COLUMNS)
     tile = unit[:, None] * COLUMNS + inner[None, :]
     tiles += direction.to(tl.int64) * (4 * H * H)
+    origin = tl.where(direction == 0, 0, steps - 1).to(tl.int64)
+    onward = tl.where(direction == 0, 1, -1)
+    start = (direction * steps + origin) * batch + row
+    next_i, next_f, next_g, next_o = _four(gates + start * (4 * H) + inner[None, :], there, H)
     for step in range(steps):
-        time = tl.where(direction == 0, step, steps - 1 - step).to(tl.int64)
-        before = tl.where(direction == 0, time - 1, time + 1)
+        time = origin + onward * step
         known = there & (step > 0)
-        hidden = tl.load(
-            output + (before * batch + row) * (2 * H) + direction * H + unit[None, :], mask=known, other=0.0
-        )
+        before = output + ((time - onward) * batch + row) * (2 * H) + direction * H
+        hidden = tl.load(before + unit[None, :], mask=known, other=0.0)
         now = (direction * steps + time) * batch + row
-        past = (direction * steps + before) * batch + row
-        for block in range(H // COLUMNS):
+        for block in range(BLOCKS):
             column = block * COLUMNS + inner[None, :]
+            i, f, g, o = next_i, next_f, next_g, next_o
+            held = tl.load(state + (now - onward * batch) * H + column, mask=known, other=0.0)
+            # what the next inner step reads is asked for before this one's products
+            wraps = (block + 1) // BLOCKS
+            ahead = (now + wraps * onward * batch) * (4 * H) + (block + 1 - wraps * BLOCKS) * COLUMNS + inner[None, :]
+            next_i, next_f, next_g, next_o = _four(gates + ahead, row < tl.where(step + wraps < steps, batch, 0), H)
             weights = tiles + block * (4 * H * COLUMNS) + tile
-            place = gates + now * (4 * H) + column
-            i = tl.load(place, mask=there, other=0.0).to(tl.float32)
-            f = tl.load(place + H, mask=there, other=0.0).to(tl.float32)
-            g = tl.load(place + 2 * H, mask=there, other=0.0).to(tl.float32)
-            o = tl.load(place + 3 * H, mask=there, other=0.0).to(tl.float32)
-            i = tl.sigmoid(i + tl.dot(hidden, tl.load(weights)))
-            f = tl.sigmoid(f + tl.dot(hidden, tl.load(weights + H * COLUMNS)))
-            g = _tanh(g + tl.dot(hidden, tl.load(weights + 2 * H * COLUMNS)))
-            o = tl.sigmoid(o + tl.dot(hidden, tl.load(weights + 3 * H * COLUMNS)))
-            cell = f * tl.load(state + past * H + column, mask=known, other=0.0) + i * g
+            i = tl.sigmoid(i.to(tl.float32) + tl.dot(hidden, tl.load(weights)))
+            f = tl.sigmoid(f.to(tl.float32) + tl.dot(hidden, tl.load(weights + H * COLUMNS)))
+            g = _tanh(g.to(tl.float32) + tl.dot(hidden, tl.load(weights + 2 * H * COLUMNS)))
+            o = tl.sigmoid(o.to(tl.float32) + tl.dot(hidden, tl.load(weights + 3 * H * COLUMNS)))
+            cell = f * held + i * g
             tl.store(state + now * H + column, cell, mask=there)
             value = (o * _tanh(cell)).to(output.dtype.element_ty)
             tl.store(output + (time * batch + row) * (2 * H) + direction * H + column, value, mask=there)
-            place = active + now * (4 * H) + column
-            tl.store(place, i.to(active.dtype.element_ty), mask=there)
-            tl.store(place + H, f.to(active.dtype.element_ty), mask=there)
-            tl.store(place + 2 * H, g.to(active.dtype.element_ty), mask=there)
-            tl.store(place + 3 * H, o.to(active.dtype.element_ty), mask=there)
+            _store_four(active + now * (4 * H) + column, i, f, g, o, there, H)
         tl.debug_barrier()  # the outputs of this step are what every thread of the program reads next
 
 
@@ -131,6 +155,7 @@ def _backward(
     gradient, tiles, state, active, to_gates, carry, batch,
     steps: tl.constexpr, H: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
+    BLOCKS: tl.constexpr = H // COLUMNS
     direction = tl.program_id(1)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
     there = row < batch
@@ -138,37 +163,44 @@ def _backward(
     inner = tl.arange(0, COLUMNS)
     tile = unit[:, None] * COLUMNS + inner[None, :]
     tiles += direction.to(tl.int64) * (4 * H * H)
+    origin = tl.where(direction == 0, steps - 1, 0).to(tl.int64)
+    onward = tl.where(direction == 0, -1, 1)  # of this pass: against the direction of reading
+    start = (direction * steps + origin) * batch + row
+    next_i, next_f, next_g, next_o = _four(active + start * (4 * H) + inner[None, :], there, H)
+    next_cell = tl.load(state + start * H + inner[None, :], mask=there, other=0.0)
+    next_past = tl.load(state + (start + onward * batch) * H + inner[None, :], mask=there & (steps > 1), other=0.0)
+    arriving = gradient + (origin * batch + row) * (2 * H) + direction * H + inner[None, :]
+    next_arriving = tl.load(arriving, mask=there, other=0.0)
     for step in range(steps):
-        time = tl.where(direction == 0, steps - 1 - step, step).to(tl.int64)
-        before = tl.where(direction == 0, time - 1, time + 1)
-        after = tl.where(direction == 0, time + 1, time - 1)
+        time = origin + onward * step
         known = there & (step > 0)
         now = (direction * steps + time) * batch + row
-        past = (direction * steps + before) * batch + row
-        later = to_gates + ((direction * steps + after) * batch + row) * (4 * H) + unit[None, :]
-        for block in range(H // COLUMNS):
+        later = to_gates + (now - onward * batch) * (4 * H) + unit[None, :]
+        for block in range(BLOCKS):
             column = block * COLUMNS + inner[None, :]
+            i, f, g, o = next_i.to(tl.float32), next_f.to(tl.float32), next_g.to(tl.float32), next_o.to(tl.float32)
+            cell, past, to_hidden = next_cell, next_past, next_arriving.to(tl.float32)
+            carried = carry + (direction * batch + row) * H + column
+            to_cell = tl.load(carried, mask=known, other=0.0)
+            # what the next inner step reads is asked for before this one's products
+            wraps = (block + 1) // BLOCKS
+            ahead = now + wraps * onward * batch
+            following = (block + 1 - wraps * BLOCKS) * COLUMNS + inner[None, :]
+            left = row < tl.where(step + wraps < steps, batch, 0)
+            next_i, next_f, next_g, next_o = _four(active + ahead * (4 * H) + following, left, H)
+            next_cell = tl.load(state + ahead * H + following, mask=left, other=0.0)
+            earlier = row < tl.where(step + wraps + 1 < steps, batch, 0)
+            next_past = tl.load(state + (ahead + onward * batch) * H + following, mask=earlier, other=0.0)
+            arriving = gradient + ((time + wraps * onward) * batch + row) * (2 * H) + direction * H + following
+            next_arriving = tl.load(arriving, mask=left, other=0.0)
             weights = tiles + block * (4 * H * COLUMNS) + tile
-            arriving = tl.load(
-                gradient + (time * batch + row) * (2 * H) + direction * H + column, mask=there, other=0.0
-            )
-            to_hidden = arriving.to(tl.float32)
             for gate in tl.static_range(4):
                 flowing = tl.load(later + gate * H, mask=known, other=0.0)
                 to_hidden += tl.dot(flowing, tl.load(weights + gate * H * COLUMNS))
-            place = active + now * (4 * H) + column
-            i = tl.load(place, mask=there, other=0.0).to(tl.float32)
-            f = tl.load(place + H, mask=there, other=0.0).to(tl.float32)
-            g = tl.load(place + 2 * H, mask=there, other=0.0).to(tl.float32)
-            o = tl.load(place + 3 * H, mask=there, other=0.0).to(tl.float32)
-            level = _tanh(tl.load(state + now * H + column, mask=there, other=0.0))
-            cell = tl.load(state + past * H + column, mask=there & (step < steps - 1), other=0.0)
-            held = carry + (direction * batch + row) * H + column
-            to_cell = tl.load(held, mask=known, other=0.0) + to_hidden * o * (1.0 - level * level)
-            tl.store(held, to_cell * f, mask=there)
-            place = to_gates + now * (4 * H) + column
-            tl.store(place, (to_cell * g * i * (1.0 - i)).to(to_gates.dtype.element_ty), mask=there)
-            tl.store(place + H, (to_cell * cell * f * (1.0 - f)).to(to_gates.dtype.element_ty), mask=there)
-            tl.store(place + 2 * H, (to_cell * i * (1.0 - g * g)).to(to_gates.dtype.element_ty), mask=there)
-            tl.store(place + 3 * H, (to_hidden * level * o * (1.0 - o)).to(to_gates.dtype.element_ty), mask=there)
+            level = _tanh(cell)
+            to_cell += to_hidden * o * (1.0 - level * level)
+            tl.store(carried, to_cell * f, mask=there)
+            to_i, to_f = to_cell * g * i * (1.0 - i), to_cell * past * f * (1.0 - f)
+            to_g, to_o = to_cell * i * (1.0 - g * g), to_hidden * level * o * (1.0 - o)
+            _store_four(to_gates + now * (4 * H) + column, to_i, to_f, to_g, to_o, there, H)
         tl.debug_barrier()  # the gates' gradients of this step are what every thread of the program reads next

@@ -1,0 +1,76 @@
+"""Segments a second in shuffled batches from a warm page cache: this package and its peers in the same run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from corpus import Corpus
+from peers import BATCH, PEERS, drain
+from table import Row, compared, rounds
+
+from ser_pipeline import extract, manifest
+from ser_pipeline.config import Config
+from ser_pipeline.stream import Data, Resident, Streamed, open_data, order
+
+CPU = torch.device("cpu")
+OURS = "ser-pipeline, streamed"
+
+
+def measure(corpus: Corpus, place: Path, count: int = 3) -> list[Row]:
+    """Rows about reading an epoch."""
+    torch.set_num_threads(1)
+    folder = extract.extract(corpus.manifest(), corpus.root, Config(), place / "features")
+    data = _open(folder)
+    streamed = Streamed(data, CPU)
+    ways: dict[str, Callable[[], float]] = {OURS: _epochs(streamed, data)}
+    missing = []
+    for name, peer in PEERS.items():
+        for workers in (0, 2):
+            try:
+                epoch = peer(data, place / "peers", workers)
+            except ImportError:
+                missing.append(Row("", name, "is not installed"))
+                break
+            ways[f"{name}, {workers} workers"] = lambda epoch=epoch: drain(epoch())
+    ways["ser-pipeline, resident"] = _epochs(Resident(data, CPU), data)
+    rates = rounds(ways, count)
+    rows = compared("streaming", rates, OURS, "segments/s") + missing
+    best = max(rate for name, rate in rates.items() if not name.startswith("ser-pipeline"))
+    rows.append(Row("", "best of the peers", f"{best:,.0f} segments/s", rates[OURS] / best))
+    return rows + _first(folder)
+
+
+def _open(folder: Path) -> Data:
+    stores = {name: [extract.store_entry(folder, name, Config()).path] for name in extract.DEFAULT_FEATURES}
+    return open_data(manifest.read(folder), stores)
+
+
+def _epochs(source: Streamed | Resident, data: Data) -> Callable[[], float]:
+    """An epoch in an order of its own at every call."""
+    turns = iter(range(1 << 30))
+    rows = np.arange(len(data.manifest.segments))
+
+    def epoch() -> float:
+        return float(sum(len(batch.label) for batch in source.batches(order(rows, 0, next(turns)), BATCH)))
+
+    return epoch
+
+
+def _first(folder: Path) -> list[Row]:
+    """Seconds to the first batch, and the rate of the first epoch, in which every row is verified."""
+    began = time.perf_counter()
+    data = _open(folder)
+    opened = time.perf_counter()
+    batches = Streamed(data, CPU).batches(order(np.arange(len(data.manifest.segments)), 0, 0), BATCH)
+    next(batches)
+    first = time.perf_counter()
+    rows = BATCH + sum(len(batch.label) for batch in batches)
+    rate = rows / (time.perf_counter() - opened)
+    return [
+        Row("", "first batch", f"{first - opened:.3f} s, and {opened - began:.3f} s to open the stores"),
+        Row("", "first epoch, every checksum compared", f"{rate:,.0f} segments/s"),
+    ]

@@ -1,0 +1,90 @@
+"""Seconds of audio a second: the reference's way, librosa's functions called well, and this package."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import time
+from pathlib import Path
+
+import librosa
+import numpy as np
+import soundfile
+from corpus import Corpus
+from numpy.typing import NDArray
+from table import Row, compared, rounds
+
+from ser_pipeline import extract
+from ser_pipeline.config import Config
+from ser_pipeline.manifest import Manifest
+
+Array = NDArray[np.float32]
+
+SEGMENT, FRAMES = 48_000, 300
+SOME = 60  # files for the slow ways
+COPIES = 2  # of the corpus where two processes are compared with one
+
+
+def measure(corpus: Corpus, place: Path, count: int = 3) -> list[Row]:
+    """Rows about extraction; leaves the stores of a large corpus in `place`."""
+    some = corpus.first(SOME).manifest()
+    rates = rounds(
+        {
+            "the reference's way": lambda: _every(corpus.root, some, _reference),
+            "librosa's functions, called well": lambda: _every(corpus.root, some, _librosa),
+            "ser-pipeline, one process, stores written": lambda: _ours(corpus, corpus.manifest(), place, 1),
+        },
+        count,
+        time.process_time,  # a core's own seconds, whoever else is on the machine
+    )
+    rows = compared("extraction, a core", rates, "ser-pipeline, one process, stores written", "x real time")
+    large = corpus.manifest(COPIES)
+    several = rounds({str(jobs): lambda jobs=jobs: _ours(corpus, large, place, jobs) for jobs in (1, 2)}, 1)
+    rows.append(
+        Row("", "a second process (start included)", f"{several['2']:,.0f} x real time", several["2"] / several["1"])
+    )
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    rows.append(Row("", "peak memory of a worker", f"{peak:,.0f} MB"))
+    return rows
+
+
+def _every(root: Path, data: Manifest, way: object) -> float:
+    kept = [way(root / utterance.file) for utterance in data.utterances]  # type: ignore[operator]
+    assert len(kept) == len(data.utterances)
+    return float(data.samples.sum() / data.audio.rate)
+
+
+def _ours(corpus: Corpus, data: Manifest, place: Path, jobs: int) -> float:
+    """The whole stage: checked, cut, quantised, with checksums, flushed to disk."""
+    shutil.rmtree(place, ignore_errors=True)
+    extract.extract(data, corpus.root, Config(), place, jobs=jobs)
+    return float(data.samples.sum() / data.audio.rate)
+
+
+def _reference(file: Path) -> list[tuple[Array, Array, Array]]:
+    """The published code's steps, one after another: float32 throughout, segments cut in Python."""
+    loaded, _ = librosa.load(file, sr=16_000)
+    sound = np.append(loaded[0], loaded[1:] - 0.97 * loaded[:-1])
+    mfcc = librosa.feature.mfcc(y=sound, sr=16_000, n_mfcc=40, hop_length=160, htk=True).T
+    spectrum = librosa.stft(sound, n_fft=800, hop_length=160, win_length=640, window="hamming")
+    decibels = librosa.amplitude_to_db(np.abs(spectrum), ref=np.max)[:200].T
+    segments = []
+    for first in range(0, len(mfcc), FRAMES):
+        part = sound[first * 160 : first * 160 + SEGMENT]
+        part = np.concatenate([np.zeros(SEGMENT - len(part), np.float32), part])
+        normal = (part - part.mean()) / np.sqrt(part.var() + 1e-7)
+        segments.append((_padded(mfcc, first), _padded(decibels, first).T, normal.astype(np.float32)))
+    return segments
+
+
+def _padded(frames: Array, first: int) -> Array:
+    part = frames[first : first + FRAMES]
+    return np.concatenate([part, np.zeros((FRAMES - len(part), frames.shape[1]), np.float32)]).astype(np.float32)
+
+
+def _librosa(file: Path) -> tuple[Array, Array]:
+    """The functions of librosa on samples that are decoded once, and nothing else."""
+    sound, _ = soundfile.read(file, dtype="float32")
+    mfcc = librosa.feature.mfcc(y=sound, sr=16_000, n_mfcc=40, hop_length=160, htk=True)
+    spectrum = np.abs(librosa.stft(sound, n_fft=800, hop_length=160, win_length=640, window="hamming"))
+    return mfcc, librosa.amplitude_to_db(spectrum, ref=np.max)[:200]

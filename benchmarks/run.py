@@ -1,0 +1,52 @@
+"""Every benchmark in one run, as a Markdown table: `make bench`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+from pathlib import Path
+
+import batches
+import corpus as corpora
+import extraction
+import storage
+from table import Row, markdown
+from threadpoolctl import threadpool_limits
+
+from ser_pipeline.processes import cores
+
+RESULTS = Path(__file__).with_name("results.md")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", type=int, default=500, help="audio files of the synthetic corpus")
+    parser.add_argument("--rounds", type=int, default=3, help="times that every way takes its turn")
+    parser.add_argument("--only", choices=("extraction", "storage", "streaming"), help="one part alone")
+    options = parser.parse_args()
+    parts = {"extraction": extraction.measure, "storage": storage.measure, "streaming": batches.measure}
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="ser-pipeline-bench-") as folder, threadpool_limits(1):
+        made = corpora.make(Path(folder) / "corpus", options.files)
+        for name, measure in parts.items():
+            if options.only in (None, name):
+                found = measure(made, Path(folder) / name, options.rounds)
+                print(markdown(found))
+                rows += found
+    if options.only is None:
+        RESULTS.write_text(f"{_about(options.files)}\n\n{markdown(rows)}", encoding="utf-8")
+
+
+def _about(files: int) -> str:
+    busy = os.getloadavg()[0]
+    return (
+        f"{files} synthetic files, {cores()} cores ({platform.machine()}, load {busy:.1f}), "
+        f"Python {platform.python_version()}; medians of rounds in which the ways take turns."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
