@@ -15,6 +15,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/ser-pipeline
 INSTALLED := $(VENV)/.installed
 DEVELOPED := $(VENV)/.developed
+PEERS := $(VENV)/bench/.installed
 FEATURES := $(SER_PIPELINE_CACHE)/features/$(CORPUS).json
 SETTINGS := $(if $(PRESET),--preset $(PRESET))
 WITH_JOBS := $(if $(JOBS),--jobs $(JOBS))
@@ -54,9 +55,8 @@ format: $(DEVELOPED) ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(DEVELOPED) ## speed against peers, as ratios in one run
-	$(BIN)/python -m pip install --quiet --editable ".[bench]"
-	$(BIN)/python benchmarks/run.py
+bench: $(PEERS) ## speed against peers, as ratios in one run
+	$(VENV)/bench/bin/python benchmarks/run.py
 
 clean: ## remove the environment and what was built; keeps cache, runs and reports
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -73,4 +73,13 @@ $(INSTALLED): setup.cfg pyproject.toml | $(VENV)/bin/python
 
 $(DEVELOPED): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@
+
+# An environment of its own, which sees the packages of the first: the peers want other releases of some.
+$(PEERS): benchmarks/requirements.txt | $(DEVELOPED)
+	$(BIN)/python -m venv $(VENV)/bench
+	site=$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))") && $(VENV)/bench/bin/python -c \
+		"import pathlib, sys, sysconfig; pathlib.Path(sysconfig.get_path('purelib'), 'shared.pth').write_text(sys.argv[1])" "$$site"
+	$(VENV)/bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(VENV)/bench/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt
 	@touch $@

@@ -22,7 +22,7 @@ def profile(sizes: list[int], device: torch.device, seconds: float) -> None:
             with arithmetic(tf32=True):
                 model = accelerate(make_model(device), device, half=True, ways=ways)
                 for name, part in _parts(model, size, device).items():
-                    run = _graphed(part) if device.type == "cuda" else part
+                    run = graphed(part) if device.type == "cuda" else part
                     found.setdefault(name, []).append(1e3 * measure(run, device, seconds / 4))
                     del run
         print(f"{'part':32} {'plain':>8} {'fast':>8}")
@@ -61,7 +61,8 @@ def _parts(model: SpeechEmotionModel, size: int, device: torch.device) -> dict[s
     }
 
 
-def _graphed(part: Callable[[], object]) -> Callable[[], object]:
+def graphed(part: Callable[[], object]) -> Callable[[], object]:
+    """`part` as a CUDA graph."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

@@ -107,14 +107,15 @@ def train(
         waiting = [run for run in planned if not run.entry.done]
         todo = _queue(waiting, tuple(source.folder for source in sources), device, how)
         with _watching(waiting, progress):
-            if world.size > 1:
-                for job in todo:
-                    _train_together(job, world)
-            else:
-                _work(todo)
-        if world.leads:
-            for run in waiting:
-                run.entry.publish(device=_device_name(device), folds=[fold.name for fold in run.folds])
+            try:
+                if world.size > 1:
+                    for job in todo:
+                        _train_together(job, world)
+                else:
+                    _work(todo)
+            finally:
+                if world.leads:
+                    _publish_whole(waiting, device)
         world.wait()
     return [run.entry.path for run in planned]
 
@@ -186,6 +187,13 @@ def _open(runs: Sequence[Run], sources: Sequence[Source]) -> None:
         write_json(folder / "run.json", run.about)
         write_json(folder / "folds.json", run.members)
         write_json(folder / "audit.json", findings)
+
+
+def _publish_whole(runs: Sequence[Run], device: torch.device) -> None:
+    """Give the runs whose folds are all there their final names, whatever became of the others."""
+    for run in runs:
+        if all(_fold_entry(run, fold).done for fold in run.folds):
+            run.entry.publish(device=_device_name(device), folds=[fold.name for fold in run.folds])
 
 
 def _fold_entry(run: Run, fold: Fold) -> Entry:

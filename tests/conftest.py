@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import wave
 from collections.abc import Callable
@@ -31,6 +32,9 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result
     """The `ser-pipeline` command in an empty folder: `run("features", "emodb", root)`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SER_PIPELINE_CACHE", raising=False)
+    log = logging.getLogger("ser_pipeline")
+    for name in ("handlers", "level", "propagate"):  # put back after the command has set them
+        monkeypatch.setattr(log, name, getattr(log, name))
     (command,) = entry_points(group="console_scripts", name="ser-pipeline")
 
     def invoke(*args: object, status: int = 0) -> Result:

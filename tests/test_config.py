@@ -29,7 +29,7 @@ def test_every_preset_loads_and_survives_the_round_trip(preset: str) -> None:
     ("pair", "said"),
     [
         ("train.rl=1", "did you mean 'lr'"),
-        ("nonsense.x=1", "valid: audio, features"),
+        ("nonsense.x=1", "valid: audio"),
         ("train.lr=fast", "'train.lr' must be a number"),
         ("train.batch=1.5", "'train.batch' must be a whole number"),
         ("train.batch=true", "'train.batch' must be a whole number"),

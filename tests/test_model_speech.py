@@ -10,7 +10,6 @@ from torch import nn
 
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.model import speech
-from ser_pipeline.model.small import SmallSpeech
 from ser_pipeline.model.speech import SpeechEncoder, mask, spans
 
 SIZE = {
@@ -163,9 +162,3 @@ def test_the_mix_of_layers_starts_as_their_mean() -> None:
     encoder = SpeechEncoder(make("wav2vec2"), layer_mix=True).eval()
     wave = torch.randn(1, 8_000)
     assert torch.allclose(encoder(wave), torch.stack(encoder.states(wave)).mean(0), atol=1e-5)
-
-
-def test_the_small_encoder_says_how_many_frames_it_gives() -> None:
-    encoder = SmallSpeech(32, 1, 0.0, 16_000, layer_mix=True)
-    for samples in (16_000, 48_000, 48_123):
-        assert encoder(torch.randn(1, samples)).shape == (1, encoder.frames(samples), 32)

@@ -69,7 +69,8 @@ class Prosody(nn.Module):
     def _power(self, frames: Tensor) -> Tensor:
         """Power (B, T, F) of the windowed spectrum of frames (B, T, frame)."""
         spectrum = torch.fft.rfft(frames * self.window, self.points)
-        return spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+        power: Tensor = spectrum.real.square() + spectrum.imag.square()
+        return power
 
     def _pitch(self, power: Tensor) -> tuple[Tensor, Tensor]:
         """Pitch in semitones over 100 Hz and its strength in 0 to 1, both (B, T), from power (B, T, F).
