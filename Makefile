@@ -42,7 +42,7 @@ audit: $(INSTALLED) ## what is wrong with a corpus and its folds (CORPUS= ROOT=)
 	$(RUN) audit $(CORPUS) $(ROOT) --protocol $(PROTOCOL)
 
 test: $(DEVELOPED) ## every test that needs no GPU and no network
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(DEVELOPED) ## style
 	$(BIN)/ruff check .
