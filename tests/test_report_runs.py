@@ -5,6 +5,7 @@ import pytest
 from run_folders import Planted, people, write_run
 
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.report import build
 from ser_pipeline.report.evaluation import Choice, corpora, make_report
 from ser_pipeline.report.groups import panels
 from ser_pipeline.report.reading import read_run, scan
@@ -268,3 +269,11 @@ def test_a_run_is_named_with_or_without_its_key_and_seed(tmp_path, cut):
         folder = write_run(tmp_path, WHO, Planted(ablation=ablation))
     found = report(tmp_path, patterns=(folder.name.rsplit("-", cut)[0],))
     assert [group.name for group in found.experiments[0].panel.groups] == ["full-mean"]
+
+
+def test_a_run_that_ended_before_its_final_name_is_shown_as_incomplete(tmp_path):
+    folder = write_run(tmp_path / "runs", people())
+    (folder / "index.json").unlink()
+    folder.rename(folder.with_name(f"{folder.name}.partial"))
+    page = build(tmp_path / "runs", tmp_path / "reports")
+    assert "incomplete" in page.with_name("results.md").read_text()

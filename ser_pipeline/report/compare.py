@@ -39,7 +39,7 @@ class Row:
     @property
     def whole(self) -> bool:
         """Whether the row may be averaged."""
-        return self.done == self.wanted
+        return bool(self.group.runs) and self.done == self.wanted
 
 
 @dataclass(frozen=True)
