@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import librosa
@@ -37,7 +39,7 @@ Array = NDArray[np.float32]
 
 SEGMENT, FRAMES = 48_000, 300
 SOME = 60  # files for the slow ways
-COPIES = 2  # of the corpus where two processes are compared with one
+COPIES = 4  # of the corpus where two processes are compared with one
 
 
 def measure(corpus: Corpus, place: Path, count: int = 3) -> list[Row]:
@@ -45,8 +47,8 @@ def measure(corpus: Corpus, place: Path, count: int = 3) -> list[Row]:
     some = corpus.first(SOME).manifest()
     rates = rounds(
         {
-            "the reference's way": lambda: _every(corpus.root, some, _reference),
-            "librosa's functions, called well": lambda: _every(corpus.root, some, _librosa),
+            "the reference's way, pickle written": lambda: _published(corpus.root, some, place.with_suffix(".pkl")),
+            "librosa's functions, called well, nothing written": lambda: _every(corpus.root, some, _librosa)[0],
             "ser-pipeline, one process, stores written": lambda: _ours(corpus, corpus.manifest(), place, 1),
         },
         count,
@@ -54,7 +56,7 @@ def measure(corpus: Corpus, place: Path, count: int = 3) -> list[Row]:
     )
     rows = compared("extraction, a core", rates, "ser-pipeline, one process, stores written", "x real time")
     large = corpus.manifest(COPIES)
-    several = rounds({str(jobs): lambda jobs=jobs: _ours(corpus, large, place, jobs) for jobs in (1, 2)}, 1)
+    several = rounds({str(jobs): lambda jobs=jobs: _ours(corpus, large, place, jobs) for jobs in (1, 2)}, count)
     rows.append(
         Row("", "a second process (start included)", f"{several['2']:,.0f} x real time", several["2"] / several["1"])
     )
@@ -62,10 +64,16 @@ def measure(corpus: Corpus, place: Path, count: int = 3) -> list[Row]:
     return rows
 
 
-def _every(root: Path, data: Manifest, way: object) -> float:
-    kept = [way(root / utterance.file) for utterance in data.utterances]  # type: ignore[operator]
-    assert len(kept) == len(data.utterances)
-    return float(data.samples.sum() / data.audio.rate)
+def _every(root: Path, data: Manifest, way: Callable[[Path], object]) -> tuple[float, list[object]]:
+    """Seconds of audio, and what `way` made of every file."""
+    kept = [way(root / utterance.file) for utterance in data.utterances]
+    return float(data.samples.sum() / data.audio.rate), kept
+
+
+def _published(root: Path, data: Manifest, file: Path) -> float:
+    seconds, kept = _every(root, data, _reference)
+    file.write_bytes(pickle.dumps(kept, protocol=4))
+    return seconds
 
 
 def _ours(corpus: Corpus, data: Manifest, place: Path, jobs: int) -> float:

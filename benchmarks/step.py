@@ -32,7 +32,7 @@ from ser_pipeline.model.fast.graph import Captured
 
 CONFIG = Config()
 CLASSES = 4
-NONE = Ways(*([False] * 7))
+NONE = Ways(*([False] * 6))
 
 
 class Reference(nn.Module):
@@ -93,7 +93,6 @@ def rows() -> list[Row]:
         "layers": "+ transformer layers with fused attention",
         "compiled": "+ transformer layers compiled",
         "channels_last": "+ AlexNet with channels last",
-        "lstm": "+ BiLSTM in one kernel a layer",
         "streams": "+ BiLSTM and AlexNet on streams of their own",
     }
     for name, title in steps.items():
@@ -140,7 +139,8 @@ def make_step(row: Row, size: int, device: torch.device) -> Callable[[], object]
     model = accelerate(make_model(device), device, half=row.bf16, ways=row.ways)
     optimiser = make_optimiser(model, device, fused=True)
 
-    def step(batch: Batch) -> Tensor:
+    def step(*parts: Tensor) -> Tensor:
+        batch = Batch(*parts)
         optimiser.zero_grad(set_to_none=True)
         with torch.autocast(device.type, torch.bfloat16) if row.bf16 else nullcontext():
             output = model(batch)
@@ -150,7 +150,7 @@ def make_step(row: Row, size: int, device: torch.device) -> Callable[[], object]
         return loss.detach()
 
     taken = Captured(step) if row.graph and device.type == "cuda" else step
-    return lambda: taken(batch)
+    return lambda: taken(*batch)
 
 
 def _reference_step(row: Row, size: int, device: torch.device) -> Callable[[], object]:
@@ -193,15 +193,15 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def measure(step: Callable[[], object], device: torch.device, seconds: float) -> float:
-    """Median seconds of a call, from rounds of several."""
+def measure(step: Callable[[], object], device: torch.device, seconds: float, calls: int = 0) -> float:
+    """Median seconds of a call, from rounds of `calls`, or of as many as make about `seconds` together."""
     for _ in range(5 if device.type == "cuda" else 1):
         step()
     wait(device)
     started = time.perf_counter()
     step()
     wait(device)
-    calls = max(1, int(seconds / 5 / (time.perf_counter() - started)))
+    calls = calls or max(1, int(seconds / 5 / (time.perf_counter() - started)))
     found = []
     for _ in range(5):
         started = time.perf_counter()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from itertools import product
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.parts import graphed
 from benchmarks.step import arithmetic, measure
-from ser_pipeline.model.fast import triton_first, triton_lstm
+from ser_pipeline.model.fast import triton_first
 from ser_pipeline.model.fast.convolutions import StridedConvolution
 
 CUDA = torch.device("cuda")
@@ -39,21 +38,6 @@ def report(title: str, make: Make, seconds: float = 0.5) -> None:
         print(f"{title:60} {found[0]:8.3f} {found[1]:8.3f}", flush=True)
     except Exception as error:  # a choice may not fit the device
         print(f"{title:60} failed: {str(error).splitlines()[0][:100]}", flush=True)
-
-
-def lstm(size: int) -> None:
-    """One layer's recurrence: inner columns, warps, stages."""
-    gates = torch.randn(2, 300, size, 1024, device=CUDA, dtype=torch.bfloat16, requires_grad=True)
-    weight = torch.randn(2, 1024, 256, device=CUDA, dtype=torch.bfloat16).mul_(0.05).requires_grad_()
-    for columns, warps, roomy in product((16, 32, 64), (4, 8), (0, 10**9)):
-        triton_lstm.COLUMNS, triton_lstm.WARPS, triton_lstm.ROOMY = columns, warps, roomy
-        title = f"recurrence: {columns} columns, {warps} warps, {2 if roomy else 3} stages"
-        report(title, lambda: (triton_lstm.recurrence(gates, weight), (gates, weight)))
-    plain = torch.nn.LSTM(512, 256, 1, batch_first=True, bidirectional=True).cuda()
-    rows = torch.randn(size, 300, 512, device=CUDA)
-    for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        module, read = plain.to(dtype), rows.to(dtype)
-        report(f"cuDNN's layer, {dtype}", lambda m=module, r=read: (m(r)[0], tuple(m.parameters())))  # type: ignore[misc]
 
 
 def first(size: int) -> None:
@@ -102,7 +86,7 @@ def main() -> None:
     for size in parser.parse_args().batch:
         print(f"\nbatch {size}\n{'kernel':60} {'forward':>8} {'both':>8}  ms")
         with arithmetic(tf32=True):
-            for table in (lstm, first, convolution, attention):
+            for table in (first, convolution, attention):
                 table(size)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,13 +13,17 @@ from ser_pipeline.errors import PipelineError
 from . import options
 from .terminal import bar, start_log
 
+if TYPE_CHECKING:
+    from ser_pipeline.config import Config
+
 
 @click.command()
 @click.argument("corpus", default="demo")
 @click.argument("root", required=False, type=click.Path(path_type=Path))
 @click.option("--classes", metavar="LIST", help="Classes and merges, such as neutral=neu,happy=hap+exc.")
 @click.option("--subset", default="", help="Part of the corpus, such as improvised (see `ser-pipeline corpora`).")
-@click.option("--feature", "names", multiple=True, help="A feature to extract; may be repeated.  [default: all inputs]")
+@click.option("--feature", "names", multiple=True, help="A feature to make; may be repeated.  [default: all inputs]")
+@click.option("--device", default="auto", show_default=True, help="Where a frozen speech encoder makes embeddings.")
 @click.option("--jobs", type=click.IntRange(1), help="Processes.  [default: as many as the audio keeps busy]")
 @click.option("--compress", is_flag=True, help="Half the disk space, slower to read; needs hdf5plugin.")
 @click.option("--skip-bad", is_flag=True, help="Leave out audio that cannot be read, and list it.")
@@ -31,6 +36,7 @@ def features(
     classes: str | None,
     subset: str,
     names: tuple[str, ...],
+    device: str,
     jobs: int | None,
     compress: bool,
     skip_bad: bool,
@@ -50,6 +56,7 @@ def features(
       ser-pipeline features
       ser-pipeline features emodb ~/corpora/emodb
       ser-pipeline features iemocap ~/IEMOCAP_full_release --jobs 8
+      ser-pipeline features iemocap ~/IEMOCAP_full_release --feature embedding
     """
     start_log(quiet)
     from ser_pipeline import config as settings
@@ -59,6 +66,10 @@ def features(
 
     row = find_corpus(corpus)
     chosen = settings.load(preset or row.preset, config, overrides)
+    made = list(dict.fromkeys(names or (*extract.DEFAULT_FEATURES, *chosen.model.reads)))
+    for name in made:
+        if name not in settings.INPUTS:
+            raise PipelineError(f"unknown feature '{name}'; there are {', '.join(settings.INPUTS)}")
     place = root or _demo(corpus, cache, quiet)
     wanted = parse_classes(classes) if classes else None
     utterances = read_corpus(corpus, place, wanted, subset, check_audio=not skip_bad)
@@ -75,21 +86,35 @@ def features(
         skip_bad=skip_bad,
         bad=left_out.append,
     )
+    embedded = "embedding" in made
+    if embedded:  # of the waveforms
+        made = [name for name in made if name not in ("embedding", "waveform")] + ["waveform"]
     with bar("features", "utterances", quiet) as progress:
         folder = extract.extract(
             data,
             audio_root,
             chosen,
             catalogue.features_root(cache),
-            names=names or extract.DEFAULT_FEATURES,
+            names=made,
             jobs=jobs,
             compress=compress,
             progress=progress,
         )
     catalogue.register(cache, catalogue.Source(data.corpus, folder, audio_root))
+    if embedded:
+        _embed(folder, chosen, device, compress, quiet)
     for message in left_out:
         click.echo(f"left out: {message}", err=True)
     click.echo(folder)
+
+
+def _embed(folder: Path, config: Config, device: str, compress: bool, quiet: bool) -> None:
+    """Make the store of embeddings beside the others."""
+    from ser_pipeline.embeddings import embed
+    from ser_pipeline.train import pick_device
+
+    with bar("embeddings", "utterances", quiet) as progress:
+        embed(folder, config, device=pick_device(device), compress=compress, progress=progress)
 
 
 def _demo(corpus: str, cache: Path, quiet: bool) -> Path:

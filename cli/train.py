@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--micro-batch", type=click.IntRange(1), default=None, help="Segments computed at a time, to save memory."
 )
+@click.option("--fresh", is_flag=True, help="Start anew beside an unfinished run that had other settings.")
 @click.option("--dry-run", is_flag=True, help="List the folds and what is left to do, and do nothing.")
 @options.settings
 @options.cache
@@ -57,6 +58,7 @@ def train(
     jobs_per_gpu: int | None,
     data: str,
     micro_batch: int | None,
+    fresh: bool,
     dry_run: bool,
     preset: str | None,
     config: Path | None,
@@ -68,6 +70,7 @@ def train(
     """Train the co-attention model, a fold for everything that is left out once.
 
     Prints the folder of each run. A run that was stopped goes on where it was; finished folds are never redone.
+    Where it was stopped with other settings, says which, and does nothing unless told to start --fresh.
 
     \b
     Examples:
@@ -83,6 +86,7 @@ def train(
     from ser_pipeline import train as stage
     from ser_pipeline.corpora import CORPORA
     from ser_pipeline.distributed import join_world
+    from ser_pipeline.unfinished import require_repeated
 
     row = CORPORA.get(source.corpus)
     name = preset or (row.preset if row else "paper")
@@ -108,6 +112,8 @@ def train(
             "device": str(place),
         },
     )
+    if not fresh:
+        require_repeated(planned)
     if not quiet:
         click.echo(f"{source.corpus}, preset {name}, {len(planned[0].folds)} folds, on {place}", err=True)
     if dry_run:

@@ -23,12 +23,12 @@ def augment(batch: Batch, config: Config) -> Batch:
     """`batch` with the changes of `config.augment`; its labels stay."""
     settings = config.augment
     if settings.speed:
-        batch = _speed(batch, settings.speed)
+        batch = _speed(batch, settings.speed, config.heard.segment)
     if settings.gain:
         batch = _gain(batch, settings.gain, config.features.mfcc.n_mels)
     if settings.noise:
         batch = _noise(batch, settings.noise)
-    return _mask(batch, settings)
+    return _mask(batch, settings, config.heard.frames)
 
 
 def mixup(batch: Batch, targets: Tensor, share: float) -> tuple[Batch, Tensor]:
@@ -56,7 +56,7 @@ def _mix(rows: Tensor, others: Tensor, weight: Tensor) -> Tensor:
     return (mixed if rows.is_floating_point() else mixed.round()).to(rows.dtype)
 
 
-def _speed(batch: Batch, largest: float) -> Batch:
+def _speed(batch: Batch, largest: float, whole: int) -> Batch:
     """Faster or slower speech: the waveform resampled, the frames with it, and the bins moved with the pitch."""
     factor = 1 + largest * (2 * torch.rand(len(batch.label), device=batch.label.device) - 1)
     changed = {}
@@ -67,7 +67,6 @@ def _speed(batch: Batch, largest: float) -> Batch:
     if batch.spectrogram is not None:
         slower = _resample(batch.spectrogram, factor)
         changed["spectrogram"] = _resample(slower.transpose(1, 2), 1 / factor).transpose(1, 2).contiguous()
-    whole = (batch.waveform.shape[1] - 1) if batch.waveform is not None else int(batch.samples.max())
     samples = (batch.samples / factor).round().clamp(max=whole).to(batch.samples.dtype)
     return batch._replace(samples=samples, **changed)
 
@@ -120,10 +119,9 @@ def _noise(batch: Batch, share: float) -> Batch:
     return batch._replace(**changed)
 
 
-def _mask(batch: Batch, settings: Augment) -> Batch:
+def _mask(batch: Batch, settings: Augment, frames: int) -> Batch:
     """SpecAugment: stretches of frames and bands silenced. Source: Park et al., Interspeech 2019."""
     for _ in range(settings.frame_masks):
-        frames = batch.mfcc.shape[1] if batch.mfcc is not None else 0
         hidden = _stretch(len(batch.label), frames, settings.frame_mask, batch.label.device)
         if batch.mfcc is not None:
             batch = batch._replace(mfcc=batch.mfcc.masked_fill(hidden[:, :, None], 0))

@@ -16,8 +16,9 @@ class Batch(NamedTuple):
     samples: Tensor  # int32 (B,): real samples in the segment, the rest is padding at its end
     label: Tensor  # int64 (B,): class index
     utterance: Tensor  # int64 (B,): row of the manifest
+    logmel: Tensor | None = None  # uint8 (B, bands, frames): 0 to 255 for -80 to 0 dB
+    embedding: Tensor | None = None  # float16 (B, frames of the speech encoder, width)
 
     def part(self, rows: slice) -> Batch:
         """Some of the segments."""
-        waveform, spectrogram, mfcc = (None if x is None else x[rows] for x in self[:3])
-        return Batch(waveform, spectrogram, mfcc, self.samples[rows], self.label[rows], self.utterance[rows])
+        return Batch._make(None if column is None else column[rows] for column in self)

@@ -10,9 +10,10 @@ that the paper does not print.
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -21,6 +22,15 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import tomli_w
 
 from ser_pipeline.errors import PipelineError
+
+ACOUSTIC = ("mfcc", "spectrogram", "logmel")
+"""Inputs whose features give the co-attention weights; the first two are the paper's."""
+
+SPEECH = ("waveform", "embedding")
+"""Inputs whose frames are weighed; a model reads one of them at most."""
+
+INPUTS = (*ACOUSTIC, *SPEECH)
+"""All of them, in the order in which the classifier has them."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,12 @@ class Mfcc:
     n_mels: int = 128  # bands (librosa's default; reference code)
     top_db: float = 80.0  # dB below the utterance's loudest band (librosa's default)
     pre_emphasis: float = 0.0  # y[t] = x[t] - a x[t-1]; the reference code has 0.97
+    deltas: int = 0  # orders of change over 9 frames that follow the coefficients: 0, 1 or 2
+
+    @property
+    def size(self) -> int:
+        """Numbers a frame."""
+        return self.n_mfcc * (1 + self.deltas)
 
 
 @dataclass(frozen=True)
@@ -60,11 +76,34 @@ class Spectrogram:
 
 
 @dataclass(frozen=True)
+class LogMel:
+    """Mel spectrogram in dB below the utterance's maximum, as `librosa.feature.melspectrogram(htk=True)`."""
+
+    n_fft: int = 1024  # samples of a Hann window: 64 ms
+    n_mels: int = 64  # bands
+    top_db: float = 80.0  # dB (librosa's default)
+    pre_emphasis: float = 0.0
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Frames of a frozen speech encoder, made from the stored waveforms; read by the input "embedding"."""
+
+    encoder: str = "facebook/wav2vec2-base"  # name on the Hugging Face hub, or folder
+    layers: tuple[int, ...] = (-1,)  # averaged: 0 is the input of the first, -1 the output of the last; []: all
+    content: str = ""  # hash of the encoder's weights; empty: as `train` finds it
+    frames: int = 0  # a segment; 0: as `train` finds it
+    width: int = 0  # of a frame; 0: as `train` finds it
+
+
+@dataclass(frozen=True)
 class Features:
     """What is extracted, one table a feature. A change here touches that feature's store alone."""
 
     mfcc: Mfcc = field(default_factory=Mfcc)
     spectrogram: Spectrogram = field(default_factory=Spectrogram)
+    logmel: LogMel = field(default_factory=LogMel)
+    embedding: Embedding = field(default_factory=Embedding)
 
 
 @dataclass(frozen=True)
@@ -72,6 +111,7 @@ class Model:
     """The co-attention model and the finishing of its inputs on the device."""
 
     inputs: tuple[str, ...] = ("mfcc", "spectrogram", "waveform")  # what reaches the classifier
+    segments: int = 1  # neighbouring segments of an utterance that are heard as one; 2: 6 s
     co_attention: bool = True  # False: the speech encoder's frames are averaged (paper, Table 2)
     attention: str = "relu"  # "relu" (paper, eq. 4) or "softmax" over frames
     speech_encoder: str = "facebook/wav2vec2-base"  # name on the Hugging Face hub, folder, or "small"
@@ -80,7 +120,7 @@ class Model:
     layer_mix: bool = False  # True: learned weights over the encoder's layers, instead of its last
     spec_augment: bool = True  # spans of frames masked in training, with the encoder's own probabilities
     layer_drop: bool = False  # True: layers skipped in training, with the encoder's own probability (reference code)
-    spectrogram_encoder: str = "alexnet"  # "alexnet" (paper) or "small"
+    spectrogram_encoder: str = "alexnet"  # "alexnet" (paper) or "small"; of logmel alike
     spectrogram_weights: str = "imagenet"  # "imagenet", "none", or a file of torchvision's AlexNet
     mfcc_encoder: str = "bilstm"  # "bilstm" (paper) or "small"
     lstm_width: int = 256  # a direction (paper, section 3.2)
@@ -95,6 +135,35 @@ class Model:
     pad_front: bool = False  # True: zeros before a short waveform, as the reference code has it
     pad_loud: bool = False  # True: a short spectrogram is padded with its maximum, as the reference code has it
 
+    def __post_init__(self) -> None:
+        if not self.inputs or not set(self.inputs) <= set(INPUTS):
+            raise PipelineError(f"setting 'model.inputs' is a list of {', '.join(INPUTS)}, not {list(self.inputs)}")
+        if self.segments < 1:
+            raise PipelineError(f"setting 'model.segments' is 1 or more, not {self.segments}")
+        if set(SPEECH) <= set(self.inputs):
+            raise PipelineError("setting 'model.inputs' has one of waveform and embedding at most")
+
+    @property
+    def speech(self) -> str:
+        """The input whose frames are weighed or averaged; empty without one."""
+        return next((name for name in SPEECH if name in self.inputs), "")
+
+    @property
+    def attends(self) -> bool:
+        """Whether acoustic features weigh the speech encoder's frames."""
+        return self.co_attention and bool(self.speech)
+
+    @property
+    def acoustic(self) -> tuple[str, ...]:
+        """The acoustic features that are read: those among the inputs, or, where frames want weights, the paper's."""
+        given = tuple(name for name in ACOUSTIC if name in self.inputs)
+        return given or (ACOUSTIC[:2] if self.attends else ())
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Every feature that is read."""
+        return (*self.acoustic, self.speech) if self.speech else self.acoustic
+
 
 @dataclass(frozen=True)
 class Train:
@@ -106,7 +175,7 @@ class Train:
     epochs: int = 100  # at most (reference code)
     patience: int = 8  # epochs without gain before a fold stops (reference code)
     selection: str = "validation"  # rows that choose the epoch; "test" is the reference code's way, and reads high
-    monitor: str = "ua"  # "ua", "wa", "wa+ua" or "loss" of those rows: chooses the epoch
+    monitor: str = "ua"  # what chooses the epoch: "ua", "wa", "wa+ua" or "loss" of those rows, or always the "last"
     precision: str = "auto"  # "fp32", "bf16" (autocast), or "auto": bf16 on a CUDA device that has it
     warmup: float = 0.0  # share of all steps in which the rate rises from 0; 0 to 1
     schedule: str = "constant"  # of the rate after that: "constant", or "cosine" or "linear" down to 0
@@ -142,17 +211,23 @@ class Config:
     augment: Augment = field(default_factory=Augment)
     seed: int = 0
 
+    @property
+    def heard(self) -> Audio:
+        """What the model hears at a time: the stored segments, or several joined."""
+        return replace(self.audio, segment=self.model.segments * self.audio.segment)
 
-CHOICES: dict[str, tuple[str, ...]] = {
+
+CHOICES: dict[str, tuple[str | int, ...]] = {
+    "features.mfcc.deltas": (0, 1, 2),
     "model.attention": ("relu", "softmax"),
     "model.spectrogram_encoder": ("alexnet", "small"),
     "model.mfcc_encoder": ("bilstm", "small"),
     "train.selection": ("validation", "test"),
-    "train.monitor": ("ua", "wa", "wa+ua", "loss"),
+    "train.monitor": ("ua", "wa", "wa+ua", "loss", "last"),
     "train.precision": ("auto", "fp32", "bf16"),
     "train.schedule": ("constant", "cosine", "linear"),
 }
-"""Settings that take one word of a list."""
+"""Settings that take one word or number of a list."""
 
 
 T = TypeVar("T")
@@ -223,20 +298,33 @@ def merge(config: T, changes: Mapping[str, Any], prefix: str = "") -> T:
     return replace(config, **values)  # type: ignore[type-var]
 
 
-def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+def differences(old: Any, new: Any) -> list[str]:
     """Names of the settings in which two configs of one type differ, with both values.
 
     >>> differences(Config(), Config(seed=3))
     ['seed: 0 -> 3']
     """
-    found: list[str] = []
+    return [f"{name}: {before} -> {after}" for name, before, after in _differing(old, new)]
+
+
+def pairs(config: Any, other: Any) -> list[str]:
+    """The `KEY=VALUE` pairs that turn `other` into `config`.
+
+    >>> pairs(Config(model=Model(layer_mix=True)), Config())
+    ['model.layer_mix=true']
+    """
+    # What JSON says of a word, a number, a truth value or a list of them, TOML says alike.
+    return [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value, _ in _differing(config, other)]
+
+
+def _differing(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Name and both values of every setting in which two configs differ."""
     for item in fields(old):
         before, after = getattr(old, item.name), getattr(new, item.name)
         if is_dataclass(before):
-            found += differences(before, after, f"{prefix}{item.name}.")
+            yield from _differing(before, after, f"{prefix}{item.name}.")
         elif before != after:
-            found.append(f"{prefix}{item.name}: {before} -> {after}")
-    return found
+            yield f"{prefix}{item.name}", before, after
 
 
 def _read(file: Path) -> str:
@@ -273,7 +361,7 @@ def _convert(name: str, wanted: Any, value: Any) -> Any:
         return float(value)
     elif isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
         if name in CHOICES and value not in CHOICES[name]:
-            raise PipelineError(f"setting '{name}' is one of {', '.join(CHOICES[name])}, not '{value}'")
+            raise PipelineError(f"setting '{name}' is one of {', '.join(map(str, CHOICES[name]))}, not '{value}'")
         return value
     kind = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}.get(wanted, "a list")
     raise PipelineError(f"setting '{name}' must be {kind}, not {value!r}")

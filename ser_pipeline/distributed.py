@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,21 @@ class World:
         holder = [value]
         distributed.broadcast_object_list(holder, src=0)
         return holder[0]
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Sum each of `tensors` over all processes, in place: one exchange for all of them."""
+        if self.size == 1:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        distributed.all_reduce(flat)
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+        torch._foreach_copy_(list(tensors), [part.view_as(old) for part, old in zip(parts, tensors, strict=True)])
+
+    def copy_first(self, tensors: Iterable[Tensor]) -> None:
+        """The first process's values of `tensors`, in every process."""
+        if self.size > 1:
+            for tensor in tensors:
+                distributed.broadcast(tensor, src=0)
 
     def wait(self) -> None:
         """Go on when every process has come here."""

@@ -23,7 +23,7 @@ from ser_pipeline.batch import Batch
 from ser_pipeline.entry import write_text, writing
 from ser_pipeline.manifest import Manifest
 from ser_pipeline.metrics import Confusion, utterance_scores
-from ser_pipeline.stream import Data
+from ser_pipeline.neighbours import Source
 
 Rows = NDArray[np.int64]
 Array = NDArray[Any]
@@ -145,16 +145,18 @@ def pick_examples(scores: Scores, manifest: Manifest, utterances: Rows) -> Rows:
     return np.array([place for pair in pairs for place in pair if place is not None], np.int64)
 
 
-def write_examples(file: Path, scores: Scores, data: Data, utterances: Rows) -> None:
+def write_examples(file: Path, scores: Scores, manifest: Manifest, source: Source, utterances: Rows) -> None:
     """Write `examples.npz`: spectrogram and attention of the first segment of a few utterances."""
-    chosen = pick_examples(scores, data.manifest, utterances)
-    counts = data.manifest.counts[utterances]
-    rows = data.manifest.firsts[utterances[chosen]]
+    chosen = pick_examples(scores, manifest, utterances)
+    counts = manifest.counts[utterances]
+    rows = manifest.firsts[utterances[chosen]]
+    (spectrograms,) = (batch.spectrogram for batch in source.batches(rows, len(rows)))
+    assert spectrograms is not None
     assert scores.attention is not None
     with writing(file) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
-            spectrogram=data.stores["spectrogram"].read(rows),
+            spectrogram=spectrograms.cpu().numpy(),
             attention=scores.attention[(np.cumsum(counts) - counts)[chosen]],
             utterance=chosen.astype(np.int32),
         )

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,11 @@ from ser_pipeline.entry import PARTIAL, Entry
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features import FEATURES
 from ser_pipeline.manifest import Manifest
-from ser_pipeline.processes import cores, die_with_parent
+from ser_pipeline.processes import cores, pool
 
 DEFAULT_FEATURES = ("mfcc", "spectrogram", "waveform")
-SECONDS_A_PROCESS = 900
-"""Audio for which a second process is worth its start of about a second."""
+SECONDS_A_PROCESS = 60
+"""Audio for which another process is worth its start: a tenth of a second of work."""
 
 log = logging.getLogger(__name__)
 
@@ -107,13 +109,12 @@ def store_entry(folder: Path, name: str, config: Config) -> Entry:
     """The store of feature `name` below a features folder; its key holds whatever its values depend on."""
     if name not in FEATURES:
         raise PipelineError(f"unknown feature '{name}'; there are {', '.join(FEATURES)}")
-    inputs = {"feature": name, "version": FEATURES[name].version, "audio": config.audio, **_settings(config, name)}
-    return Entry.keyed(folder, name, inputs)
+    made = {"feature": name, "version": FEATURES[name].version, "shards": shards.FORMAT}
+    return Entry.keyed(folder, name, {**made, "audio": config.audio, **_settings(config, name)})
 
 
 def write_job(job: Job) -> int:
     """Write the shard of `job` in every store that misses it; returns its number of utterances."""
-    die_with_parent()
     with threadpool_limits(1):  # the last digit of a product depends on its threads, and small ones only lose by them
         parts = _parts(job)
     for name, folder in job.stores.items():
@@ -200,20 +201,17 @@ def _run(jobs: list[Job], processes: int, progress: Progress, total: int) -> Non
 
 def _in_processes(jobs: list[Job], processes: int) -> Iterator[int]:
     """What `write_job` returns for each of `jobs`, as they are done."""
-    from joblib import Parallel, delayed  # costs a small corpus more than its extraction
-    from joblib.externals.loky import get_reusable_executor
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
+    workers = pool(processes)
     try:
-        with Parallel(processes, return_as="generator_unordered", batch_size=1) as parallel:
-            yield from parallel(delayed(write_job)(job) for job in jobs)
-    except TerminatedWorkerError:
+        for done in as_completed([workers.submit(write_job, job) for job in jobs]):
+            yield done.result()
+    except BrokenProcessPool:
         raise PipelineError(
             "a worker process was killed, perhaps for want of memory; what is finished is kept: "
             "run the same command again, with --jobs 1 if it happens again"
         ) from None
     finally:
-        get_reusable_executor().shutdown(kill_workers=True)  # or they would idle on for minutes with their memory
+        workers.shutdown(cancel_futures=True)  # after a mistake or Ctrl-C, the shards in work are finished
 
 
 def _known(cache: Path, store: Entry) -> dict[str, Place]:

@@ -19,14 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fftpack import dct, rfft
 
-from ser_pipeline.config import Audio, Mfcc, Spectrogram
+from ser_pipeline.config import Audio, LogMel, Mfcc, Spectrogram
 
 Float = NDArray[np.float32]
 
-BLOCK = 512 << 10  # bytes of frames that are transformed at a time: what the second-level cache holds
+BLOCK = 1 << 20  # bytes of frames that are transformed at a time: few calls, and all of it stays in a cache
 TOGETHER = 16  # mel filters in one product: neighbours share most of their bins
 FLOOR = np.float32(1e-10)  # power under which the logarithm stops (librosa's `amin`)
 DECIBELS = np.float32(10 / np.log(10))  # of a natural logarithm of power
+CHANGE = 9  # frames over which a delta is fitted (librosa's default)
 
 
 @dataclass(frozen=True)
@@ -56,23 +57,45 @@ def segment_count(samples: Count, audio: Audio) -> Count:
 
 
 def mfcc(samples: Float, audio: Audio, settings: Mfcc) -> Float:
-    """MFCCs (T, n_mfcc), float32, unscaled.
+    """MFCCs (T, n_mfcc), float32, unscaled, and after them their deltas, as many orders as the settings say.
 
     Source: `librosa.feature.mfcc(htk=True)`: periodic Hann window, HTK mel scale with Slaney's area normalisation,
-    dB with a floor `top_db` under the utterance's maximum, orthonormal DCT-II.
+    dB with a floor `top_db` under the utterance's maximum, orthonormal DCT-II. `librosa.feature.delta` for the rest.
     """
+    coefficients = _mel_logarithms(samples, audio, settings) @ _dct(settings.n_mfcc, settings.n_mels)
+    if not settings.deltas:
+        return coefficients
+    from scipy.signal import savgol_filter  # costs a third of a second that few need
+
+    mode = "interp" if len(coefficients) >= CHANGE else "nearest"
+    deltas = [
+        savgol_filter(coefficients, CHANGE, polyorder=order, deriv=order, axis=0, mode=mode)
+        for order in range(1, settings.deltas + 1)
+    ]
+    return np.concatenate([coefficients, *deltas], axis=1)
+
+
+def _mel_logarithms(samples: Float, audio: Audio, settings: Mfcc | LogMel) -> Float:
+    """Natural logarithm (T, n_mels) of the mel bands' power, from `top_db` under the utterance's maximum on."""
     signal = pre_emphasise(samples, settings.pre_emphasis)
     bands = mel_filters(audio.rate, settings.n_fft, settings.n_mels)
-    decibels = np.empty(
-        (len(bands), _frames(samples, audio), TOGETHER), np.float32
-    )  # whole planes: matmul is slow else
+    logs = np.empty((_frames(samples, audio), settings.n_mels), np.float32)
     for frames, squares in _squares(signal, _hann(settings.n_fft), settings.n_fft, audio.hop):
-        for plane, band in zip(decibels, bands, strict=True):
-            np.matmul(squares[:, band.low : band.high], band.weights, out=plane[frames])
-    _to_decibels(decibels)
-    np.maximum(decibels, decibels.max() - np.float32(settings.top_db), out=decibels)
-    decibels = decibels.transpose(1, 0, 2).reshape(-1, len(bands) * TOGETHER)[:, : settings.n_mels]
-    return decibels @ _dct(settings.n_mfcc, settings.n_mels)
+        for band in bands:
+            np.matmul(squares[:, band.low : band.high], band.weights, out=logs[frames, band.filters])
+    _to_logs(logs, logs.max(), settings.top_db)
+    return logs
+
+
+def logmel(samples: Float, audio: Audio, settings: LogMel) -> Float:
+    """Mel spectrogram (bands, T), float32 dB from -top_db to 0, relative to the utterance's maximum.
+
+    Source: `librosa.power_to_db(librosa.feature.melspectrogram(htk=True), ref=numpy.max)`.
+    """
+    logs = _mel_logarithms(samples, audio, settings)
+    logs -= logs.max()
+    logs *= DECIBELS
+    return logs.T
 
 
 def spectrogram(samples: Float, audio: Audio, settings: Spectrogram) -> Float:
@@ -80,17 +103,23 @@ def spectrogram(samples: Float, audio: Audio, settings: Spectrogram) -> Float:
 
     Source: paper, section 3.1; `librosa.amplitude_to_db(abs(librosa.stft(...)), ref=numpy.max)`.
     """
+    return (_relative(samples, audio, settings) * DECIBELS).T
+
+
+def _relative(samples: Float, audio: Audio, settings: Spectrogram) -> Float:
+    """Natural logarithm (T, bins) of power relative to the utterance's maximum over all bins."""
     signal = pre_emphasise(samples, settings.pre_emphasis)
-    decibels = np.empty((_frames(samples, audio), settings.bins), np.float32)
-    power = np.empty((_block(settings.n_fft), settings.n_fft // 2 + 1), np.float32)
+    power = np.empty((_frames(samples, audio), settings.bins), np.float32)
     loudest = FLOOR
     for frames, squares in _squares(signal, _hamming(settings.window), settings.n_fft, audio.hop):
-        block = _power(squares, power[: len(squares)])
-        loudest = max(loudest, block.max())
-        decibels[frames] = block[:, : settings.bins]
-    _to_decibels(decibels)
-    decibels -= DECIBELS * np.log(loudest)
-    return np.maximum(decibels, np.float32(-settings.top_db), out=decibels).T
+        loudest = max(loudest, _power(squares, power[frames]).max())
+        others = squares[:, 2 * settings.bins - 1 :]
+        if others.size and 2 * others.max() > loudest:  # else no bin of them can be the loudest
+            every = np.empty((len(squares), settings.n_fft // 2 + 1), np.float32)
+            loudest = max(loudest, _power(squares, every).max())
+    _to_logs(power, loudest, settings.top_db)
+    power -= np.log(loudest)
+    return power
 
 
 def pre_emphasise(samples: Float, coefficient: float) -> Float:
@@ -103,23 +132,34 @@ def pre_emphasise(samples: Float, coefficient: float) -> Float:
 
 
 def mfcc_rows(samples: Float, audio: Audio, settings: Mfcc) -> NDArray[np.float16]:
-    """MFCCs (S, L, n_mfcc), float16; frames after the end are 0."""
+    """MFCCs (S, L, size), float16; frames after the end are 0."""
     whole = mfcc(samples, audio, settings)
-    rows = np.zeros((segment_count(len(samples), audio) * audio.frames, settings.n_mfcc), np.float16)
+    rows = np.zeros((segment_count(len(samples), audio) * audio.frames, settings.size), np.float16)
     rows[: len(whole)] = whole
-    return rows.reshape(-1, audio.frames, settings.n_mfcc)
+    return rows.reshape(-1, audio.frames, settings.size)
 
 
 def spectrogram_rows(samples: Float, audio: Audio, settings: Spectrogram) -> NDArray[np.uint8]:
     """Spectrograms (S, bins, L), uint8: 0 is -top_db, 255 is 0 dB; frames after the end are 0."""
-    levels = spectrogram(samples, audio, settings)
-    levels += np.float32(settings.top_db)
-    levels *= np.float32(255 / settings.top_db)
-    pixels = levels.astype(np.uint8, order="K")
-    rows = np.zeros((segment_count(len(samples), audio), settings.bins, audio.frames), np.uint8)
-    for row, first in zip(rows, range(0, pixels.shape[1], audio.frames), strict=True):
-        part = pixels[:, first : first + audio.frames]
-        row[:, : part.shape[1]] = part
+    return _images(_relative(samples, audio, settings), len(samples), audio, settings.top_db)
+
+
+def logmel_rows(samples: Float, audio: Audio, settings: LogMel) -> NDArray[np.uint8]:
+    """Mel spectrograms (S, bands, L), uint8: 0 is -top_db, 255 is 0 dB; frames after the end are 0."""
+    logs = _mel_logarithms(samples, audio, settings)
+    logs -= logs.max()
+    return _images(logs, len(samples), audio, settings.top_db)
+
+
+def _images(levels: Float, samples: int, audio: Audio, top_db: float) -> NDArray[np.uint8]:
+    """Natural logarithms (T, K) under 0, overwritten, as segments (S, K, L) in 255 steps over `top_db`."""
+    levels *= DECIBELS * np.float32(255 / top_db)
+    levels += np.float32(255)
+    pixels = levels.astype(np.uint8)
+    rows = np.zeros((segment_count(samples, audio), pixels.shape[1], audio.frames), np.uint8)
+    for row, first in zip(rows, range(0, len(pixels), audio.frames), strict=True):
+        part = pixels[first : first + audio.frames]
+        row[:, : len(part)] = part.T
     return rows
 
 
@@ -136,14 +176,15 @@ def waveform_rows(samples: Float, audio: Audio, settings: None = None) -> NDArra
 class Band:
     """Neighbouring mel filters and the squared parts of the bins that any of them touches."""
 
+    filters: slice
     low: int  # column of what `_squares` gives
     high: int  # column, exclusive
-    weights: Float  # (high - low, TOGETHER): every bin's weight twice, for its real and its imaginary part
+    weights: Float  # (high - low, filters): every bin's weight twice, for its real and its imaginary part
 
 
 @lru_cache
 def mel_filters(rate: int, n_fft: int, n_mels: int) -> tuple[Band, ...]:
-    """HTK-scale triangular filters of unit area, `TOGETHER` in a band; zeros fill the last one.
+    """HTK-scale triangular filters of unit area, `TOGETHER` in a band, or what is left in the last one.
 
     Source: `librosa.filters.mel(htk=True, norm="slaney")`.
     """
@@ -153,13 +194,13 @@ def mel_filters(rate: int, n_fft: int, n_mels: int) -> tuple[Band, ...]:
     rising = (hertz - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - hertz) / (edges[2:] - edges[1:-1])[:, None]
     weights = np.maximum(0, np.minimum(rising, falling)) * (2 / (edges[2:] - edges[:-2]))[:, None]
-    parts = np.zeros((-(-n_mels // TOGETHER) * TOGETHER, n_fft), np.float32)
-    parts[:n_mels] = np.repeat(weights, 2, axis=1)[:, 1 : n_fft + 1]
+    parts = np.repeat(weights, 2, axis=1)[:, 1 : n_fft + 1].astype(np.float32)
     bands = []
-    for block in np.split(parts, len(parts) // TOGETHER):
-        used = np.flatnonzero(block.any(axis=0))
+    for first in range(0, n_mels, TOGETHER):
+        filters = slice(first, min(first + TOGETHER, n_mels))
+        used = np.flatnonzero(parts[filters].any(axis=0))
         low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
-        bands.append(Band(low, high, np.ascontiguousarray(block[:, low:high].T)))
+        bands.append(Band(filters, low, high, np.ascontiguousarray(parts[filters, low:high].T)))
     return tuple(bands)
 
 
@@ -170,12 +211,12 @@ def _squares(signal: Float, window: Float, n_fft: int, hop: int) -> Iterator[tup
     where `n_fft` is even, the real alone. A block is valid until the next one. A window shorter than `n_fft` stands
     in the middle of the frame; its zeros only shift the phase, so they are left out and the transform pads at the end.
     """
-    length = len(window)
-    padded = np.zeros(len(signal) + 2 * (n_fft // 2), np.float32)
-    padded[n_fft // 2 : n_fft // 2 + len(signal)] = signal
-    views = np.lib.stride_tricks.sliding_window_view(padded[(n_fft - length) // 2 :], length)[::hop]
+    length, margin = len(window), n_fft // 2 - (n_fft - len(window)) // 2
     count = 1 + len(signal) // hop
-    together = min(_block(n_fft), count)
+    padded = np.zeros(margin + max(len(signal), (count - 1) * hop - margin + length), np.float32)
+    padded[margin : margin + len(signal)] = signal
+    views = np.ndarray((count, length), np.float32, padded, 0, (hop * padded.itemsize, padded.itemsize))
+    together = min(max(1, BLOCK // (4 * n_fft)), count)
     buffer = np.empty((together, n_fft), np.float32)
     for first in range(0, count, together):
         last = min(first + together, count)
@@ -186,25 +227,19 @@ def _squares(signal: Float, window: Float, n_fft: int, hop: int) -> Iterator[tup
         yield slice(first, last), np.square(squares, out=squares)
 
 
-def _block(n_fft: int) -> int:
-    """Frames that are transformed at a time."""
-    return max(1, BLOCK // (4 * n_fft))
-
-
 def _power(squares: Float, out: Float) -> Float:
-    """Power of every bin, (frames, n_fft // 2 + 1), into `out` from what `_squares` gives."""
+    """Power of the first bins, into `out` (frames, bins), from what `_squares` gives."""
+    pairs = min(out.shape[1] - 1, (squares.shape[1] - 1) // 2)
     out[:, 0] = squares[:, 0]
-    pairs = (squares.shape[1] - 1) // 2
     np.add(squares[:, 1 : 2 * pairs : 2], squares[:, 2 : 2 * pairs + 1 : 2], out=out[:, 1 : 1 + pairs])
-    out[:, 1 + pairs :] = squares[:, 1 + 2 * pairs :]
+    out[:, 1 + pairs :] = squares[:, 1 + 2 * pairs : pairs + out.shape[1]]
     return out
 
 
-def _to_decibels(power: Float) -> None:
-    """10 log10 of `power`, in place, with librosa's floor."""
-    np.maximum(power, FLOOR, out=power)
+def _to_logs(power: Float, loudest: np.float32, top_db: float) -> None:
+    """Natural logarithms of `power`, in place, with librosa's floor and none lower than `top_db` under `loudest`."""
+    np.maximum(power, max(FLOOR, loudest * np.float32(10 ** (-top_db / 10))), out=power)
     np.log(power, out=power)
-    power *= DECIBELS
 
 
 def _frames(samples: Float, audio: Audio) -> int:
@@ -223,25 +258,32 @@ def _hamming(length: int) -> Float:
 
 @lru_cache
 def _dct(n_mfcc: int, n_mels: int) -> Float:
-    """The first `n_mfcc` columns of the orthonormal DCT-II of bands; (n_mels, n_mfcc)."""
-    return np.ascontiguousarray(dct(np.eye(n_mels), axis=0, norm="ortho")[:n_mfcc].T, np.float32)
+    """The first `n_mfcc` columns of the orthonormal DCT-II of bands, times `DECIBELS`; (n_mels, n_mfcc)."""
+    return np.ascontiguousarray(DECIBELS * dct(np.eye(n_mels), axis=0, norm="ortho")[:n_mfcc].T, np.float32)
 
 
 FEATURES: dict[str, Feature] = {
     "mfcc": Feature(
         rows=mfcc_rows,
-        shape=lambda audio, settings: (audio.frames, settings.n_mfcc),
+        shape=lambda audio, settings: (audio.frames, settings.size),
         dtype="float16",
-        version=1,
+        version=2,
         source="Zou et al. 2022, section 3.1; librosa.feature.mfcc",
     ),
     "spectrogram": Feature(
         rows=spectrogram_rows,
         shape=lambda audio, settings: (settings.bins, audio.frames),
         dtype="uint8",
-        version=1,
+        version=2,
         source="Zou et al. 2022, section 3.1; librosa.amplitude_to_db",
         extremes=True,
+    ),
+    "logmel": Feature(
+        rows=logmel_rows,
+        shape=lambda audio, settings: (settings.n_mels, audio.frames),
+        dtype="uint8",
+        version=1,
+        source="librosa.feature.melspectrogram, librosa.power_to_db",
     ),
     "waveform": Feature(
         rows=waveform_rows,

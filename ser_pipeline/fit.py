@@ -2,69 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from ser_pipeline import evaluate
 from ser_pipeline.batch import Batch
+from ser_pipeline.checkpoint import STATE, WEIGHTS, Checkpoints, Course, Record
 from ser_pipeline.config import Config
 from ser_pipeline.distributed import World
-from ser_pipeline.entry import Entry, read_json, write_json, write_text, writing
+from ser_pipeline.entry import Entry, read_json, write_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.folds import Fold
 from ser_pipeline.model import SpeechEmotionModel, build_model
+from ser_pipeline.model.fast import accelerate
+from ser_pipeline.neighbours import Source
 from ser_pipeline.step import Step
 from ser_pipeline.stream import Data, order
 
 Rows = NDArray[np.int64]
-Record = dict[str, Any]
 
-EVALUATION = 2  # times the training batch
-STATE = "last.pt"
-WEIGHTS = "model.safetensors"
+EVALUATION = 4  # times the training batch: without gradients that takes less memory than a step
 SPEECH = "speech.json"  # configuration of the speech encoder, so that the weights alone rebuild the model
 
 log = logging.getLogger(__name__)
-
-
-class Source(Protocol):
-    """Where batches come from."""
-
-    def batches(self, rows: Rows, size: int) -> Iterator[Batch]:
-        """Batches of `size` of the segment rows `rows`, in their order."""
-
-
-@dataclass
-class Course:
-    """How far a fold has come: what a resumed one needs to go on as if it had never stopped."""
-
-    history: list[Record] = field(default_factory=list)
-    best: float = -np.inf
-    best_epoch: int = 0
-
-    @property
-    def epoch(self) -> int:
-        """Epochs done."""
-        return len(self.history)
-
-    def finished(self, config: Config) -> bool:
-        """Whether the fold has had its epochs, or its patience is out."""
-        return self.epoch >= config.train.epochs or self.epoch - self.best_epoch >= config.train.patience
 
 
 @dataclass(frozen=True)
@@ -125,23 +99,51 @@ def fit(
     if (folder / "index.json").exists():  # killed between the last file and the final name
         return entry.publish(discard=[STATE])
     fitting = Fitting(fold, data, source, config, device, world or World(), autocasting(config, device))
+    set_arithmetic(config, device)
     started = time.monotonic()
-    model = _model(folder, fitting)
-    step = _step(model, fitting, micro)
-    course = _resume(folder, step)
-    if course.epoch and fitting.world.rank:
-        torch.manual_seed(fitting.seed + fitting.world.rank + 1000 * course.epoch)
-    while not course.finished(config):
-        _epoch(course, step, fitting)
-        if fitting.world.leads:
-            _checkpoint(folder, course, step)
+    kept = Checkpoints(folder)
+    model = _model(kept, fitting)
+    course = _train(model, kept, fitting, micro)
     if fitting.world.leads:
-        model.load_state_dict(load_file(_best(folder, course), device=str(device)))
+        model.load_state_dict(load_file(kept.best(course), device=str(device)))
         _finish(folder, model, course, fitting, time.monotonic() - started)
-        _best(folder, course).replace(folder / WEIGHTS)
+        kept.best(course).replace(folder / WEIGHTS)
         entry.publish(discard=[STATE])
     fitting.world.wait()
     return entry.path
+
+
+def _train(model: SpeechEmotionModel, kept: Checkpoints, fitting: Fitting, micro: int) -> Course:
+    """Train to the last epoch, from the one after the last that was kept."""
+    step = _step(model, fitting, micro)
+    course = kept.resume(step)
+    if course.epoch and fitting.world.rank:
+        torch.manual_seed(fitting.seed + fitting.world.rank + 1000 * course.epoch)
+    try:
+        while not course.finished(fitting.config):
+            _epoch(course, step, fitting)
+            if fitting.world.leads:
+                kept.save(course, step)
+        kept.wait()
+    finally:
+        kept.close()
+    return course
+
+
+def set_arithmetic(config: Config, device: torch.device) -> None:
+    """Have this process work on `device`, and CUDA's libraries repeat float32 bit for bit or be as fast as can be."""
+    if device.type != "cuda":
+        return
+    if device.index is not None:
+        torch.cuda.set_device(device)
+    exact = precision(config.train.precision, device) == "fp32"
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to repeat itself
+    torch.use_deterministic_algorithms(exact, warn_only=True)
+    torch.backends.cuda.enable_mem_efficient_sdp(not exact)  # its backward pass adds up in any order
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.deterministic = exact
+    torch.backends.cudnn.benchmark = not exact
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = not exact
 
 
 def autocasting(config: Config, device: torch.device) -> Callable[[], Any]:
@@ -158,14 +160,13 @@ def precision(wanted: str, device: torch.device) -> str:
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
 
 
-def _model(folder: Path, fitting: Fitting) -> SpeechEmotionModel:
+def _model(kept: Checkpoints, fitting: Fitting) -> SpeechEmotionModel:
     """The model on its device, its weights as the fold's seed has them; pre-trained ones only at the very start."""
-    config, data = fitting.config, fitting.data
+    config, data, folder, resumed = fitting.config, fitting.data, kept.folder, kept.begun
     torch.manual_seed(fitting.seed)
-    resumed = (folder / STATE).exists()
     model = build_model(
         config.model,
-        audio=config.audio,
+        audio=config.heard,
         features=config.features,
         classes=len(data.manifest.labels),
         pretrained=not resumed,
@@ -178,16 +179,14 @@ def _model(folder: Path, fitting: Fitting) -> SpeechEmotionModel:
     model = model.to(fitting.device)
     if not resumed:
         model.fit_statistics(fitting.segments(fitting.fold.train))
-    return model
+    fitting.world.copy_first(model.state_dict().values())
+    half = precision(config.train.precision, fitting.device) == "bf16"
+    return accelerate(model, fitting.device, half=half)
 
 
 def _step(model: SpeechEmotionModel, fitting: Fitting, micro: int) -> Step:
     config, world = fitting.config, fitting.world
     torch.manual_seed(fitting.seed + world.rank)  # every process draws dropout of its own
-    parallel = None
-    if world.size > 1:
-        places = [fitting.device] if fitting.device.type == "cuda" else None
-        parallel = DistributedDataParallel(model, device_ids=places, find_unused_parameters=True)
     return Step(
         model,
         config,
@@ -196,7 +195,7 @@ def _step(model: SpeechEmotionModel, fitting: Fitting, micro: int) -> Step:
         weights=_class_weights(fitting) if config.train.class_weights else None,
         autocast=fitting.autocast,
         micro=micro,
-        wrapped=parallel,
+        world=world,
     )
 
 
@@ -256,7 +255,7 @@ def _epoch(course: Course, step: Step, fitting: Fitting) -> None:
     record = {
         "epoch": course.epoch + 1,
         "loss": loss,
-        "lr": step.optimiser.param_groups[0]["lr"],
+        "lr": float(step.rate),
         "segments_per_second": round(len(rows) / seconds, 1),
         **_validate(step.evaluated, fitting),
         "seconds": round(time.monotonic() - started, 3),
@@ -264,8 +263,14 @@ def _epoch(course: Course, step: Step, fitting: Fitting) -> None:
     if fitting.device.type == "cuda":
         record["memory_gb"] = round(torch.cuda.max_memory_allocated(fitting.device) / 1e9, 2)
     course.history.append(record)
-    gains = {"ua": record["ua"], "wa": record["wa"], "wa+ua": record["wa"] + record["ua"]}
-    value = gains.get(config.train.monitor, -record["validation_loss"])
+    values = {
+        "ua": record["ua"],
+        "wa": record["wa"],
+        "wa+ua": record["wa"] + record["ua"],
+        "loss": -record["validation_loss"],
+        "last": float(course.epoch),
+    }
+    value = values[config.train.monitor]
     if value > course.best:
         course.best, course.best_epoch = value, course.epoch
 
@@ -308,7 +313,7 @@ def _finish(folder: Path, model: nn.Module, course: Course, fitting: Fitting, se
             probes[f"{kind}:{name}"] = fitting.score(model, test, change).log_prob
     evaluate.write_segments(folder / "segments.npz", scores, manifest, test, probes)
     if scores.attention is not None and "spectrogram" in fitting.data.stores:
-        evaluate.write_examples(folder / "examples.npz", scores, fitting.data, test)
+        evaluate.write_examples(folder / "examples.npz", scores, manifest, fitting.source, test)
     evaluate.write_predictions(folder / "predictions.csv", scores, manifest, test)
     confusion = evaluate.confusion(scores, manifest, test)
     best = course.history[course.best_epoch - 1]
@@ -324,47 +329,3 @@ def _finish(folder: Path, model: nn.Module, course: Course, fitting: Fitting, se
         "counts": confusion.counts.tolist(),
     }
     write_json(folder / "result.json", result)
-
-
-def _checkpoint(folder: Path, course: Course, step: Step) -> None:
-    """Keep the epoch: its weights where they are the best yet, then all that a resumed fold needs."""
-    if course.best_epoch == course.epoch:
-        with writing(folder / _weights(course.epoch)) as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in step.evaluated.state_dict().items()}, temporary)
-    state = {
-        **step.state(),
-        "random": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-        "history": course.history,
-        "best": course.best,
-        "best_epoch": course.best_epoch,
-    }
-    with writing(folder / STATE) as temporary:
-        torch.save(state, temporary)
-    write_text(folder / "history.jsonl", "".join(json.dumps(record) + "\n" for record in course.history))
-    for old in folder.glob("epoch-*.safetensors"):
-        if old.name != _weights(course.best_epoch):
-            old.unlink()
-
-
-def _resume(folder: Path, step: Step) -> Course:
-    """The course of a fold that was stopped, with its state put back; a new one otherwise."""
-    file = folder / STATE
-    if not file.exists():
-        return Course()
-    state = torch.load(file, map_location="cpu", weights_only=True)
-    step.restore(state)
-    torch.set_rng_state(state["random"])
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
-    return Course(state["history"], state["best"], state["best_epoch"])
-
-
-def _best(folder: Path, course: Course) -> Path:
-    """The weights of the best epoch; under their final name once the fold has been tested."""
-    file = folder / _weights(course.best_epoch)
-    return file if file.exists() else folder / WEIGHTS
-
-
-def _weights(epoch: int) -> str:
-    return f"epoch-{epoch}.safetensors"

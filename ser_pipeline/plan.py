@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
-from ser_pipeline import config as settings
 from ser_pipeline import folds, manifest
 from ser_pipeline.audit import audit, to_json
 from ser_pipeline.catalogue import Source
 from ser_pipeline.config import Config
 from ser_pipeline.corpora import CORPORA
+from ser_pipeline.embeddings import NAME as EMBEDDING
+from ser_pipeline.embeddings import find, resolved
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.extract import store_entry
@@ -23,9 +24,13 @@ from ser_pipeline.fit import precision
 from ser_pipeline.folds import Fold
 from ser_pipeline.leaks import leaks
 from ser_pipeline.manifest import Manifest
-from ser_pipeline.model import ABLATIONS
+from ser_pipeline.model import ABLATIONS, ablated
 
-INPUTS = ("mfcc", "spectrogram", "waveform")
+CHANGES = ("speed", "gain", "noise", "frame_masks", "mixup")
+"""Changes of training segments that every input must follow."""
+
+STILL = ("logmel", EMBEDDING)
+"""Inputs that stay as they are stored."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +64,17 @@ def plan(
         config: settings of every run, but for the seed and what an ablation changes.
         protocol: what is left out; of no account with two sources or a `file`.
         file: a published `folds.json` to take instead.
-        ablations: rows of the ablation table.
+        ablations: rows of the ablation table; those that would repeat another run are left out.
         seeds: a run each.
         device: where it will train; decides on the precision.
         about: what else `run.json` says.
 
     Raises:
-        PipelineError: features are missing, a protocol that the corpus cannot give, or folds that leak.
+        PipelineError: features are missing or would have to change, a protocol that the corpus cannot give, or folds
+            that leak.
     """
+    config = resolved(config, sources[0].folder)
+    _require_still(config)
     data = read_manifest(tuple(source.folder for source in sources))
     protocol, split, config = _split(data, protocol if len(sources) == 1 else "cross", file, config)
     findings = leaks(data, split)
@@ -74,8 +82,7 @@ def plan(
     if errors:
         raise PipelineError(f"{errors[0]}; `ser-pipeline audit` says more")
     planned = []
-    for ablation in ablations:
-        changed = settings.merge(config, ABLATIONS[ablation])
+    for ablation, changed in ablated(config, ablations).items():
         changed = replace(changed, train=replace(changed.train, precision=precision(config.train.precision, device)))
         planned += [
             _run(sources, data, runs, replace(changed, seed=seed), protocol, ablation, split, about) for seed in seeds
@@ -89,6 +96,17 @@ def _split(data: Manifest, protocol: str, file: Path | None, config: Config) -> 
         return protocol, folds.make_folds(data, protocol, config.train.selection), config
     split, protocol, selection = folds.read_folds(file, data.utterances)
     return protocol, split, replace(config, train=replace(config.train, selection=selection))
+
+
+def _require_still(config: Config) -> None:
+    """Refuse changes of segments that an input of the model would not follow."""
+    changes = [f"augment.{name}" for name in CHANGES if getattr(config.augment, name)]
+    still = [name for name in STILL if name in config.model.reads]
+    if still and changes:
+        words = " ".join(f"--set {name}=0" for name in changes)
+        raise PipelineError(f"{' and '.join(still)} cannot follow {', '.join(changes)}; leave these out: {words}")
+    if EMBEDDING in still and config.model.segments > 1:
+        raise PipelineError("embeddings are of single segments: --set model.segments=1")
 
 
 def ablation_names(text: str) -> list[str]:
@@ -145,7 +163,7 @@ def _run(
         "corpus": data.corpus,
         "labels": list(data.labels),
         "protocol": protocol,
-        "selection": config.train.selection,
+        "selection": _selection(config),
         "ablation": ablation,
         "seed": config.seed,
         "features": "+".join(folder.name for folder in folders),
@@ -158,17 +176,28 @@ def _run(
     return Run(Entry(entry.path, {key: inputs[key] for key in inputs if key != "folds"}), split, config, known, members)
 
 
+def _selection(config: Config) -> str:
+    """What chooses the epoch: "validation" or "test" rows, or "last" where nothing does."""
+    chosen = config.train.selection
+    return "last" if config.train.monitor == "last" and chosen == "validation" else chosen
+
+
 def find_stores(features: Sequence[Path], config: Config) -> tuple[tuple[str, tuple[Path, ...]], ...]:
     """Every feature that the model reads, with its store in each of the folders.
 
     Raises:
         PipelineError: a store is not there.
     """
-    for folder in features:
-        missing = [name for name in INPUTS if not store_entry(folder, name, config).done]
+    stores = {name: [_store(folder, name, config) for folder in features] for name in config.model.reads}
+    for place, folder in enumerate(features):
+        missing = [name for name, entries in stores.items() if not entries[place].done]
         if missing:
             raise PipelineError(
                 f"{folder} lacks {', '.join(missing)} with these settings; "
                 "run `ser-pipeline features` with the same --preset, --config and --set first"
             )
-    return tuple((name, tuple(store_entry(folder, name, config).path for folder in features)) for name in INPUTS)
+    return tuple((name, tuple(entry.path for entry in entries)) for name, entries in stores.items())
+
+
+def _store(folder: Path, name: str, config: Config) -> Entry:
+    return find(folder, config) if name == EMBEDDING else store_entry(folder, name, config)

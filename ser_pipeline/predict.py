@@ -16,14 +16,15 @@ from torch.nn import functional as F
 
 from ser_pipeline import audio, config
 from ser_pipeline.batch import Batch
+from ser_pipeline.checkpoint import WEIGHTS
 from ser_pipeline.config import Config
+from ser_pipeline.embeddings import NAME as EMBEDDING
+from ser_pipeline.embeddings import Embedder, open_embedder
 from ser_pipeline.entry import read_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features import FEATURES, segment_count
-from ser_pipeline.fit import SPEECH, WEIGHTS
+from ser_pipeline.fit import SPEECH
 from ser_pipeline.model import SpeechEmotionModel, build_model
-
-INPUTS = ("waveform", "spectrogram", "mfcc")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Predictor:
     config: Config
     models: tuple[SpeechEmotionModel, ...]
     device: torch.device
+    embedder: Embedder | None = None  # where the models read embeddings
 
     def __call__(self, file: Path) -> Prediction:
         """The emotion of an audio file.
@@ -59,14 +61,21 @@ class Predictor:
 
     def _batch(self, samples: NDArray[np.float32]) -> Batch:
         """All segments of an utterance as one batch on the device."""
-        settings, count = self.config.audio, segment_count(len(samples), self.config.audio)
-        rows = {name: self._rows(name, samples) for name in INPUTS}
+        settings, count = self.config.heard, segment_count(len(samples), self.config.heard)
         left = np.clip(len(samples) - np.arange(count) * settings.segment, 0, settings.segment)
+        rows: dict[str, Any] = dict.fromkeys(Batch._fields[:3])
+        rows |= {name: self._rows(name, samples, left) for name in self.config.model.reads}
         nothing = torch.zeros(count, dtype=torch.int64, device=self.device)
         return Batch(**rows, samples=torch.from_numpy(left).to(self.device), label=nothing, utterance=nothing)
 
-    def _rows(self, name: str, samples: NDArray[np.float32]) -> Tensor:
-        rows: NDArray[Any] = FEATURES[name].rows(samples, self.config.audio, getattr(self.config.features, name, None))
+    def _rows(self, name: str, samples: NDArray[np.float32], left: NDArray[np.int64]) -> Tensor:
+        """Rows of a feature on the device; `left` (S,) are the real samples of every segment."""
+        settings = self.config.features
+        if name == EMBEDDING:
+            assert self.embedder is not None
+            rows = self.embedder(FEATURES["waveform"].rows(samples, self.config.heard, None), left)
+        else:
+            rows = FEATURES[name].rows(samples, self.config.heard, getattr(settings, name, None))
         return torch.from_numpy(rows).to(self.device)
 
 
@@ -88,14 +97,29 @@ def open_run(run: Path, device: torch.device, folds: Sequence[str] = ()) -> Pred
         )
     labels = tuple(about["labels"])
     models = tuple(_model(run / name, settings, len(labels)).to(device).eval() for name in folds or finished)
-    return Predictor(labels, settings, models, device)
+    return Predictor(labels, settings, models, device, _embedder(settings, device))
+
+
+def _embedder(settings: Config, device: torch.device) -> Embedder | None:
+    """The frozen speech encoder that the run's embeddings were made with, where it has some.
+
+    Raises:
+        PipelineError: it cannot be had, or its weights are others by now.
+    """
+    if EMBEDDING not in settings.model.reads:
+        return None
+    wanted = settings.features.embedding
+    embedder = open_embedder(wanted, device)
+    if embedder.content != wanted.content:
+        raise PipelineError(f"the weights of {wanted.encoder} are not those that the run's embeddings were made with")
+    return embedder
 
 
 def _model(fold: Path, settings: Config, classes: int) -> SpeechEmotionModel:
     speech = read_json(fold / SPEECH) if (fold / SPEECH).exists() else None
     model = build_model(
         settings.model,
-        audio=settings.audio,
+        audio=settings.heard,
         features=settings.features,
         classes=classes,
         pretrained=False,

@@ -1,15 +1,15 @@
 """HDF5 shards: one feature of some utterances a file, and a store of many.
 
-A shard holds `rows` (a segment each, contiguous and aligned to pages, or compressed), `crc32` of every row, and for
+A shard holds `rows` (a segment each, contiguous and aligned to pages, or compressed), a `checksum` of each, and for
 every utterance its `key`, its number of rows in `counts`, and, for images, its `minimum` and `maximum` a bin. It
 knows nothing of names or labels, so that moved or relabelled audio costs nothing. `cache/README.md` has the format.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +18,16 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from xxhash import xxh3_64, xxh3_64_intdigest
 
 from ser_pipeline.entry import read_index, writing
 from ser_pipeline.errors import PipelineError
 
 Array = NDArray[Any]
 
-FORMAT = 1
+FORMAT = 2
 ALIGNMENT = 4096  # bytes: a page, so that rows can be mapped
-TABLES = ("crc32", "key", "counts", "minimum", "maximum")
+TABLES = ("checksum", "key", "counts", "minimum", "maximum")
 """What stands beside the rows; images alone have the last two."""
 
 ROWS = 256  # about so many rows a shard: 12 to 25 MB a feature, small enough to share out among processes
@@ -72,7 +73,7 @@ class Shard:
     file: Path
     rows: Any  # (R, *shape) read-only map of the file; of compressed rows, the data set, which indexes alike
     offset: int | None  # bytes before the rows in the file; None where they are compressed
-    crc32: NDArray[np.uint32]  # (R,)
+    checksum: NDArray[np.uint64]  # (R,)
     keys: tuple[str, ...]  # (U,)
     counts: NDArray[np.int64]  # (U,)
     minimum: NDArray[np.uint8] | None  # (U, bins)
@@ -98,7 +99,7 @@ class Shard:
         Raises:
             DamagedError: they differ.
         """
-        if zlib.crc32(copy.data) != self.crc32[row]:
+        if xxh3_64_intdigest(copy.data) != self.checksum[row]:
             raise DamagedError(self.file, f"row {row}: its checksum differs")
 
     def prefetch(self, rows: Iterable[int]) -> None:
@@ -131,10 +132,8 @@ def write_shard(
         extremes: whether to keep each utterance's minimum and maximum over segments and frames.
         compress: whether to pack every row by bitshuffle and LZ4: about half the bytes, a few times slower to read.
     """
-    packed = {"chunks": (1, *parts[0].shape[1:]), **compression()} if compress else {}
-    rows = np.concatenate(parts)
     tables: dict[str, Array] = {
-        "crc32": np.array([zlib.crc32(row.data) for row in rows], np.uint32),
+        "checksum": np.array([xxh3_64_intdigest(row.data) for part in parts for row in part], np.uint64),
         "key": np.array(keys, "S32"),
         "counts": np.array([len(part) for part in parts], np.int64),
     }
@@ -142,29 +141,45 @@ def write_shard(
         tables["minimum"] = np.stack([part.min(axis=(0, 2)) for part in parts])
         tables["maximum"] = np.stack([part.max(axis=(0, 2)) for part in parts])
     # Made in memory and then written by hand: HDF5 that meets a full disk cannot even close its file.
-    with h5py.File(
-        file, "w", driver="core", backing_store=False, alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT
-    ) as shard:
+    image = io.BytesIO()
+    with h5py.File(image, "w", alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT) as shard:
         shard.attrs["format"] = FORMAT
         shard.attrs["feature"] = feature
         shard.attrs["settings"] = json.dumps(settings, sort_keys=True)
-        shard.attrs["tables_crc32"] = _checksum(tables)
-        shard.create_dataset("rows", data=rows, **packed)
+        shard.attrs["tables_checksum"] = _checksum(tables)
         for title, table in tables.items():
             shard[title] = table
-        shard.flush()
-        image = shard.id.get_file_image()
-    with writing(file, make_folder=False) as temporary:
-        temporary.write_bytes(image)
+        if compress:
+            rows = np.concatenate(parts)
+            shard.create_dataset("rows", data=rows, chunks=(1, *rows.shape[1:]), **compression())
+        else:
+            offset = _reserve(shard, parts)
+    with writing(file, make_folder=False) as temporary, temporary.open("wb") as out:
+        out.write(image.getvalue())
+        if not compress:
+            out.seek(offset)
+            for part in parts:
+                out.write(part.data)
 
 
-def _checksum(tables: dict[str, Array]) -> int:
-    """CRC-32 over the tables in the order of `TABLES`."""
-    value = 0
+def _reserve(shard: h5py.File, parts: list[Array]) -> int:
+    """Make room for the rows at the end of the file, unwritten; returns where it begins."""
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    layout.set_obj_track_times(False)  # the same rows give the same bytes at any time
+    space = h5py.h5s.create_simple((sum(map(len, parts)), *parts[0].shape[1:]))
+    data = h5py.h5d.create(shard.id, b"rows", h5py.h5t.py_create(parts[0].dtype), space, layout)
+    return int(data.get_offset())
+
+
+def _checksum(tables: dict[str, Array]) -> np.uint64:
+    """XXH3 over the tables in the order of `TABLES`."""
+    value = xxh3_64()
     for title in TABLES:
         if title in tables:
-            value = zlib.crc32(tables[title].tobytes(), value)
-    return value
+            value.update(tables[title].tobytes())
+    return np.uint64(value.intdigest())
 
 
 def compression(file: Path | None = None) -> dict[str, Any]:
@@ -193,14 +208,14 @@ def open_shard(file: Path) -> Shard:
                 raise DamagedError(file, f"format {shard.attrs['format']}, this version reads {FORMAT}")
             rows, offset = _rows(file, shard)
             tables = {title: shard[title][:] for title in TABLES if title in shard}
-            intact = _checksum(tables) == shard.attrs["tables_crc32"]
+            intact = _checksum(tables) == shard.attrs["tables_checksum"]
             keys = tuple(key.decode() for key in tables["key"])
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise DamagedError(file, f"{error}") from None
-    if not intact or len(rows) != len(tables["crc32"]):
+    if not intact or len(rows) != len(tables["checksum"]):
         raise DamagedError(file, "the checksum of its tables differs")
     return Shard(
-        file, rows, offset, tables["crc32"], keys, tables["counts"], tables.get("minimum"), tables.get("maximum")
+        file, rows, offset, tables["checksum"], keys, tables["counts"], tables.get("minimum"), tables.get("maximum")
     )
 
 
@@ -254,11 +269,11 @@ class Store:
         """
         out = np.empty((len(rows), *self.shape), self.dtype) if out is None else out
         owner, local = self._places(rows)
-        maps = self._maps
-        for target, (number, row) in enumerate(zip(owner.tolist(), local.tolist(), strict=True)):
-            out[target] = maps[number][row]
-        for target in np.flatnonzero(self._unseen[rows]).tolist():
-            self.shards[owner[target]].compare(int(local[target]), out[target])
+        places = zip(out, owner.tolist(), local.tolist(), self._unseen[rows].tolist(), strict=True)
+        for target, number, row, unseen in places:
+            target[...] = self._maps[number][row]
+            if unseen:  # at once, while the copy is still in the processor's cache
+                self.shards[number].compare(row, target)
         self._unseen[rows] = False
         return out
 

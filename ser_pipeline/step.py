@@ -1,7 +1,12 @@
-"""One step of the optimiser: augment, forward, loss, backward, clip, update."""
+"""One step of the optimiser: augment, forward, loss, backward, clip, update.
+
+On CUDA the whole of it is one graph, which the processor starts with a single call: nothing in it waits for the
+device, and what changes from step to step, the learning rate and what each segment counts, are numbers there.
+"""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ser_pipeline.augment import augment, mixup
 from ser_pipeline.batch import Batch
 from ser_pipeline.config import Config, Train
+from ser_pipeline.distributed import World
+from ser_pipeline.model.fast.graph import Captured
 
 
 class Step:
@@ -29,7 +35,7 @@ class Step:
         weights: Tensor | None,
         autocast: Callable[[], Any],
         micro: int = 0,
-        wrapped: nn.Module | None = None,
+        world: World | None = None,
     ) -> None:
         """Prepare the optimiser.
 
@@ -41,25 +47,28 @@ class Step:
             weights: (C,) weight of each class in the loss, or None.
             autocast: context manager of the arithmetic.
             micro: segments that are computed at a time; 0: the whole batch.
-            wrapped: `model` as DistributedDataParallel has it, where it trains over several processes.
+            world: the processes that share every batch.
         """
         self.model, self.config, self.classes, self.steps = model, config, classes, steps
-        self.wrapped = wrapped or model
-        self.weights, self.autocast, self.micro = weights, autocast, micro
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.weights, self.autocast, self.micro, self.world = weights, autocast, micro, world or World()
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        device = self.trained[0].device
+        self.rate = torch.tensor(config.train.lr, device=device)
         self.optimiser = torch.optim.AdamW(
-            trained,
-            lr=config.train.lr,
+            self.trained,
+            lr=self.rate,
             weight_decay=config.train.weight_decay,
-            fused=trained[0].device.type == "cuda",
+            fused=True,
+            capturable=device.type == "cuda",
         )
-        self.mean = _running_mean(model, config.train.ema) if config.train.ema else None
+        self.mean = copy.deepcopy(model) if config.train.ema else None
         self.done = 0
+        self._taken = Captured(self._take) if device.type == "cuda" else self._take
 
     @property
     def evaluated(self) -> nn.Module:
         """The model that is evaluated and kept: the running mean of the weights, or the weights."""
-        return self.model if self.mean is None else self.mean.module
+        return self.model if self.mean is None else self.mean
 
     def __call__(self, batch: Batch, real: int, total: int) -> Tensor:
         """Take a step; returns the summed loss of the first `real` segments, still on the device.
@@ -69,27 +78,11 @@ class Step:
             real: segments that count.
             total: segments that count over all processes.
         """
-        self._set_rate()
-        self.wrapped.train()
-        self.optimiser.zero_grad(set_to_none=True)
-        size = len(batch.label)
-        counts = (torch.arange(size, device=batch.label.device) < real).float()
-        losses = torch.zeros((), device=batch.label.device)
-        batch, targets = self._prepared(batch)
-        micro = self.micro or size
-        for first in range(0, size, micro):
-            part = slice(first, first + micro)
-            with self.autocast():
-                output = self.wrapped(batch.part(part))
-            loss = (self._loss(output.logits.float(), targets[part]) * counts[part]).sum()
-            (loss * (self._processes() / total)).backward()  # type: ignore[no-untyped-call]
-            losses += loss.detach()
-        if self.config.train.clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.clip)
-        self.optimiser.step()
-        if self.mean is not None:
-            self.mean.update_parameters(self.model)
+        self.rate.fill_(self.config.train.lr * factor(self.config.train, self.done, self.steps))
+        counts = (torch.arange(len(batch.label), device=batch.label.device) < real).float()
+        losses = self._taken(*batch, counts, counts / total)
         self.done += 1
+        self._follow()
         return losses
 
     def state(self) -> dict[str, Any]:
@@ -107,7 +100,44 @@ class Step:
         if self.mean is not None:
             self.mean.load_state_dict(state["mean"])
         self.optimiser.load_state_dict(state["optimiser"])
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate  # which `__call__` changes; the loaded one is a copy
         self.done = state["steps"]
+
+    def _take(self, *inputs: Any) -> Tensor:
+        """The step on the parts of a batch, on what each segment counts (B,), and on its share of the loss (B,)."""
+        *parts, counts, share = inputs
+        self.model.train()
+        self.optimiser.zero_grad(set_to_none=True)
+        batch, targets = self._prepared(Batch(*parts))
+        summed = torch.zeros((), device=counts.device)
+        micro = self.micro or len(counts)
+        for first in range(0, len(counts), micro):
+            part = slice(first, first + micro)
+            with self.autocast():
+                output = self.model(batch.part(part))
+            losses = self._loss(output.logits.float(), targets[part])
+            (losses * share[part]).sum().backward()
+            summed += (losses.detach() * counts[part]).sum()
+        self._add_up()
+        if self.config.train.clip:
+            nn.utils.clip_grad_norm_(self.trained, self.config.train.clip)
+        self.optimiser.step()
+        return summed
+
+    def _add_up(self) -> None:
+        """Gradients of the whole batch in every process: a part without one in this process may have one elsewhere."""
+        if self.world.size > 1:
+            for parameter in self.trained:
+                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            self.world.add_up([parameter.grad for parameter in self.trained if parameter.grad is not None])
+
+    def _follow(self) -> None:
+        """Let the running mean of the weights follow them; it starts from those after the first step."""
+        if self.mean is not None:
+            decay = self.config.train.ema if self.done > 1 else 0.0
+            with torch.no_grad():
+                torch._foreach_lerp_(list(self.mean.parameters()), list(self.model.parameters()), 1 - decay)
 
     def _prepared(self, batch: Batch) -> tuple[Batch, Tensor]:
         """The batch as it is trained on, and its targets (B, C)."""
@@ -123,18 +153,6 @@ class Step:
         """Cross-entropy of each segment (B,)."""
         weighted = targets if self.weights is None else targets * self.weights
         return -(weighted * F.log_softmax(logits, dim=-1)).sum(-1)
-
-    def _processes(self) -> int:
-        return torch.distributed.get_world_size() if self.wrapped is not self.model else 1
-
-    def _set_rate(self) -> None:
-        rate = self.config.train.lr * factor(self.config.train, self.done, self.steps)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-
-
-def _running_mean(model: nn.Module, decay: float) -> AveragedModel:
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
 
 
 def factor(settings: Train, step: int, steps: int) -> float:

@@ -111,10 +111,18 @@ class Resident:
         self.columns = [torch.from_numpy(np.ascontiguousarray(column)).to(device) for column in data.columns()]
 
     def batches(self, rows: Rows, size: int, start: int = 0) -> Iterator[Batch]:
-        """Batches of `size` of `rows` in their order from batch `start` on; the last may be smaller."""
+        """Batches of `size` of `rows` in their order from batch `start` on; the last may be smaller.
+
+        A batch on the CPU lives in a buffer that is written again once the next one is asked for: fresh memory
+        costs more than what is copied into it.
+        """
         chosen = torch.from_numpy(np.ascontiguousarray(rows[start * size :])).to(self.device)
+        buffers: dict[str, Tensor | None] = dict.fromkeys(self.features)
+        if self.device.type == "cpu":
+            buffers = {name: x.new_empty(min(size, len(chosen)), *x.shape[1:]) for name, x in self.features.items()}
         for part in torch.split(chosen, size) if len(chosen) else ():
-            yield _batch({name: x[part] for name, x in self.features.items()}, [x[part] for x in self.columns])
+            features = {name: _choose(x, part, buffers[name]) for name, x in self.features.items()}
+            yield _batch(features, [x[part] for x in self.columns])
 
 
 class Streamed:
@@ -131,10 +139,10 @@ class Streamed:
 
         A batch on the CPU lives in a buffer that is written again once the next one is asked for.
         """
-        free: queue.SimpleQueue[int] = queue.SimpleQueue()
+        free: queue.LifoQueue[int] = queue.LifoQueue()  # the last one left is still in the processor's cache
         full: queue.SimpleQueue[tuple[int, Rows] | BaseException | None] = queue.SimpleQueue()
         buffers = self._ring(size)
-        for number in range(len(buffers)):
+        for number in reversed(range(len(buffers))):
             free.put(number)
         stop = threading.Event()
         parts = [rows[first : first + size] for first in range(start * size, len(rows), size)]
@@ -207,8 +215,15 @@ class Streamed:
 
 
 def _batch(features: Mapping[str, Tensor], columns: list[Tensor]) -> Batch:
-    samples, label, utterance = columns
-    return Batch(features.get("waveform"), features.get("spectrogram"), features.get("mfcc"), samples, label, utterance)
+    rows: dict[str, Any] = {"waveform": None, "spectrogram": None, "mfcc": None, **features}
+    return Batch(**rows, **dict(zip(("samples", "label", "utterance"), columns, strict=True)))
+
+
+def _choose(rows: Tensor, chosen: Tensor, buffer: Tensor | None) -> Tensor:
+    """The `chosen` of `rows`, in `buffer` if there is one."""
+    if buffer is None:
+        return rows[chosen]
+    return torch.index_select(rows, 0, chosen, out=buffer[: len(chosen)])
 
 
 def _torch_type(dtype: np.dtype[Any]) -> torch.dtype:

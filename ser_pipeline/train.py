@@ -29,6 +29,7 @@ from ser_pipeline.entry import Entry, write_json, write_text
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.fit import fit
 from ser_pipeline.folds import Fold
+from ser_pipeline.neighbours import Neighbours, longer
 from ser_pipeline.plan import Run, find_stores, findings_of, read_manifest
 from ser_pipeline.processes import cores, die_with_parent
 from ser_pipeline.stream import open_data, open_source
@@ -155,7 +156,7 @@ def _queue(waiting: Sequence[Run], features: tuple[Path, ...], device: torch.dev
 
 def _train_together(job: Job, world: World) -> None:
     """Train one fold with all processes of `world`; its data are shared out among them."""
-    data, source = _data(job.features, find_stores(job.features, job.config), job.device, job.how)
+    data, source = _data_of(job)
     fit(job.entry, job.fold, data, source, job.config, torch.device(job.device), micro=job.how.micro, world=world)
 
 
@@ -166,11 +167,20 @@ def train_job(job: Job) -> None:
     torch.set_num_threads(job.how.threads)
     with job.entry.lock():
         if not job.entry.done:
-            data, source = _data(job.features, find_stores(job.features, job.config), job.device, job.how)
+            data, source = _data_of(job)
             fit(job.entry, job.fold, data, source, job.config, device, micro=job.how.micro)
 
 
-@lru_cache(maxsize=1)
+def _data_of(job: Job) -> Any:
+    """What a job reads, in segments as long as its model hears them."""
+    data, source = _data(job.features, find_stores(job.features, job.config), job.device, job.how)
+    if job.config.model.segments == 1:
+        return data, source
+    long = longer(data.manifest, job.config.model.segments)
+    return replace(data, manifest=long), Neighbours(source, data.manifest, long)
+
+
+@lru_cache(maxsize=4)
 def _data(features: tuple[Path, ...], stores: tuple[tuple[str, tuple[Path, ...]], ...], device: str, how: How) -> Any:
     """Data and where its batches come from, shared by the folds that a process trains."""
     data = open_data(read_manifest(features), dict(stores))

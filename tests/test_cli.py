@@ -48,6 +48,10 @@ def test_importing_the_command_loads_nothing_heavy() -> None:
         (["train", "--corpus", "emodb"], "make some first: ser-pipeline features emodb"),
         (["features", "nonsense"], "unknown corpus 'nonsense'; there are"),
         (["features", "emodb"], "name the folder of emodb: ser-pipeline features emodb ROOT"),
+        (
+            ["features", "--feature", "video"],
+            "unknown feature 'video'; there are mfcc, spectrogram, logmel, waveform, emb",
+        ),
         (["features", "--preset", "best"], "unknown preset 'best'; there are demo, paper"),
         (["features", "--set", "train.rl=1"], "unknown setting 'train.rl'; did you mean 'lr'?"),
         (["report"], "ser-pipeline train"),

@@ -25,6 +25,17 @@ def test_every_preset_loads_and_survives_the_round_trip(preset: str) -> None:
     assert config.loads(config.dumps(made), "test") == made
 
 
+@pytest.mark.parametrize("one", config.presets())
+@pytest.mark.parametrize("other", config.presets())
+def test_pairs_turn_one_config_into_another(one: str, other: str) -> None:
+    wanted = config.load(one, None, ["model.spectrogram_weights=/home/é/a b.pth"])
+    pairs = config.pairs(wanted, config.load(other))
+    assert config.load(other, None, pairs) == wanted
+    assert [pair.partition("=")[0] for pair in pairs] == [
+        line.partition(":")[0] for line in config.differences(config.load(other), wanted)
+    ]
+
+
 @pytest.mark.parametrize(
     ("pair", "said"),
     [
@@ -37,6 +48,9 @@ def test_every_preset_loads_and_survives_the_round_trip(preset: str) -> None:
         ("train=3", "'train' is a table"),
         ("train.lr", "not KEY=VALUE"),
         ("model.inputs=3", "'model.inputs' must be a list"),
+        ('model.inputs=["video"]', "'model.inputs' is a list of mfcc, spectrogram, logmel, waveform, embedding, not"),
+        ('model.inputs=["waveform", "embedding"]', "one of waveform and embedding at most"),
+        ("features.mfcc.deltas=3", "'features.mfcc.deltas' is one of 0, 1, 2"),
     ],
 )
 def test_a_wrong_setting_is_named(pair: str, said: str) -> None:

@@ -12,9 +12,11 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 from ser_pipeline import config as settings
 from ser_pipeline.batch import Batch
 from ser_pipeline.config import Audio, Config, Features, Model
+from ser_pipeline.embeddings import NAME as EMBEDDING
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features import FEATURES
 from ser_pipeline.model import ABLATIONS, ENCODERS, SpeechEmotionModel, build_model
+from ser_pipeline.model.coattention import FINISH
 from ser_pipeline.model.encoders import BiLstm, build_alexnet
 
 SMALL = Model(speech_encoder="small", spectrogram_encoder="small", mfcc_encoder="small", small_width=16, small_layers=1)
@@ -248,15 +250,18 @@ def test_golden_numbers_of_the_encoders(name: str) -> None:
     assert (float(output.mean()), float(output.std())) == pytest.approx((mean, deviation), rel=1e-3, abs=1e-5)
 
 
-def test_every_feature_has_an_encoder() -> None:
-    assert set(ENCODERS) <= set(FEATURES) and set(Model().inputs) == set(ENCODERS)
+def test_every_input_is_a_feature_with_an_encoder() -> None:
+    assert set(settings.INPUTS) == set(ENCODERS) == set(FINISH) == {*FEATURES, EMBEDDING}
+    assert set(settings.INPUTS) <= set(Batch._fields)
 
 
 def test_unknown_inputs_are_refused() -> None:
-    with pytest.raises(PipelineError, match=r"'model.inputs' is a list of mfcc, spectrogram, waveform, not"):
+    with pytest.raises(PipelineError, match=r"'model.inputs' is a list of mfcc, spectrogram, .* not"):
         small_model(inputs=("mfcc", "video"))
     with pytest.raises(PipelineError, match="is a list of"):
         small_model(inputs=())
+    with pytest.raises(PipelineError, match="one of waveform and embedding at most"):
+        small_model(inputs=("waveform", "embedding"))
 
 
 def test_alexnets_weights_are_named_when_they_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

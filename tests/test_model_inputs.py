@@ -72,16 +72,19 @@ def test_a_spectrogram_is_scaled_to_the_extremes_of_the_training_rows() -> None:
     finish.fit(low, high)
     level = rows(2, 200, 300)
     ours = finish(level, torch.tensor([48_000, 48_000])).numpy()
-    span = high.numpy().astype(int) - low.numpy()
-    expected = (level.numpy().astype(int) - low.numpy()[:, None]) * 255 // span[:, None]
+    first, last = (extreme.numpy().astype(int)[:, None] for extreme in (low, high))
+    first, last = 2 * first + (first > 0), 2 * last + (last < 255)  # in halves of a level
+    expected = (2 * level.numpy().astype(int) + 1 - first) * 255 // (last - first)
     assert np.array_equal(ours, expected.clip(0, 255))
     assert {"minimum", "maximum"} <= set(finish.state_dict())
 
 
-def test_a_bin_without_contrast_is_black() -> None:
+@pytest.mark.parametrize("level", [0, 7, 255])
+def test_a_bin_without_contrast_is_black(level: int) -> None:
     finish = Spectrogram(Audio(), 1)
-    finish.fit(torch.tensor([7], dtype=torch.uint8), torch.tensor([7], dtype=torch.uint8))
-    assert not finish(torch.full((1, 1, 4), 7, dtype=torch.uint8), torch.tensor([48_000])).any()
+    row = torch.full((1, 1, 4), level, dtype=torch.uint8)
+    finish.fit(row[0, :, 0], row[0, :, 0])
+    assert not finish(row, torch.tensor([48_000])).any()
 
 
 @pytest.mark.parametrize(("samples", "present"), [(0, 1), (159, 1), (160, 2), (16_000, 101), (48_000, 300)])

@@ -11,7 +11,7 @@ from torch import Tensor
 from ser_pipeline.batch import Batch
 from ser_pipeline.config import Config, load
 from ser_pipeline.model import SpeechEmotionModel, build_model
-from ser_pipeline.model.encoders import SmallMfcc, SmallSpectrogram
+from ser_pipeline.model.encoders import BANDS, SmallMfcc, SmallSpectrogram, bands
 from ser_pipeline.model.prosody import DESCRIPTORS, Prosody
 from ser_pipeline.model.small import SmallSpeech
 from ser_pipeline.model.statistics import LIMIT, PathDropout, Standard, centred, moments, quantiles, summary
@@ -104,8 +104,8 @@ def test_small_encoders_of_frames_do_not_see_padding() -> None:
     assert torch.allclose(encoder(mfcc), encoder(mfcc[:, :160]), atol=1e-5)
     level = torch.randint(1, 255, (2, 200, 300)).float()
     level[..., 120:] = 0
-    bands = SmallSpectrogram(200, settings).eval()
-    assert torch.allclose(bands(level), bands(level[..., :160]), atol=1e-4)
+    encoder = SmallSpectrogram(bands(200, BANDS), settings).eval()
+    assert torch.allclose(encoder(level), encoder(level[..., :160]), atol=1e-4)
 
 
 def test_small_speech_gives_the_same_frames_whatever_comes_after_the_speech() -> None:

@@ -54,7 +54,7 @@ def test_a_flipped_bit_in_any_row_is_found_and_named(tmp_path: Path, row: int) -
         shards.open_shard(file).check(range(6))
 
 
-@pytest.mark.parametrize("table", ["key", "counts", "crc32", "minimum", "maximum"])
+@pytest.mark.parametrize("table", ["key", "counts", "checksum", "minimum", "maximum"])
 def test_a_flipped_bit_in_any_table_is_found(tmp_path: Path, table: str) -> None:
     file = write(tmp_path / "000.h5")
     with h5py.File(file) as shard:

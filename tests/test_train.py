@@ -178,8 +178,11 @@ def test_small_steps_add_up_to_the_whole_batch(train: Callable[..., Path], tmp_p
     np.testing.assert_allclose(whole["log_prob"], parts["log_prob"], atol=2e-3)
 
 
-def test_a_prediction_of_a_file_is_what_its_fold_said(run: Callable[..., Result], train: Callable[..., Path]) -> None:
-    folder = train()
+@pytest.mark.parametrize("segments", [1, 2])
+def test_a_prediction_of_a_file_is_what_its_fold_said(
+    run: Callable[..., Result], train: Callable[..., Path], segments: int
+) -> None:
+    folder = train("--set", f"model.segments={segments}")
     about = json.loads((folder / "run.json").read_text())
     with (folder / "03" / "predictions.csv").open() as lines:
         row = next(csv.DictReader(lines))

@@ -2,13 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+from ser_pipeline import config as settings
+from ser_pipeline.config import Config, Model
+from ser_pipeline.errors import PipelineError
+
+log = logging.getLogger(__name__)
+
+
+def ablated(config: Config, names: Sequence[str]) -> dict[str, Config]:
+    """The settings of every row in `names` that is worth a run; of any other a log line says why it is left out.
+
+    Args:
+        config: what the rows change.
+        names: keys of `ABLATIONS`.
+
+    Raises:
+        PipelineError: no row is left.
+    """
+    rows: dict[str, Config] = {}
+    seen = {_effective(config): "full"}
+    for name in names:
+        changed = _with_speech(settings.merge(config, ABLATIONS[name]), config.model.speech)
+        if name in ENCODERS_OF_SPEECH and config.model.speech_encoder == "small":
+            why = "it names a pre-trained speech encoder, and these settings train a small one"
+        else:
+            same = seen.setdefault(_effective(changed), name)
+            why = "" if same == name else f"with these settings it would be '{same}' again"
+        if why:
+            log.info("ablation '%s' is left out: %s", name, why)
+        else:
+            rows[name] = changed
+    if not rows:
+        raise PipelineError(f"ablation '{names[-1]}' is left out: {why}; choose another row or other settings")
+    return rows
+
+
+def _with_speech(config: Config, speech: str) -> Config:
+    """`config` with the input `speech` in the place of the waveform, of which the rows speak."""
+    inputs = tuple(speech if name == "waveform" and speech else name for name in config.model.inputs)
+    return replace(config, model=replace(config.model, inputs=inputs))
+
+
+def _effective(config: Config) -> Config:
+    """`config` with every setting of the model that nothing reads at its default."""
+    model, usual = config.model, Model()
+    idle: set[str] = set()
+    if not model.speech:
+        idle |= {"co_attention", "attention"}
+    if model.speech != "waveform":
+        idle |= {"speech_encoder", "freeze_speech_encoder", "layer_mix"}
+    if model.speech != "waveform" or model.speech_encoder == "small":
+        idle |= {"speech_weights", "spec_augment", "layer_drop"}
+    if model.speech_encoder == "small" and model.small_layers == 0:
+        idle.add("layer_mix")
+    if not model.co_attention:
+        idle.add("attention")
+    if model.spectrogram_encoder == "small" or not {"spectrogram", "logmel"} & set(model.reads):
+        idle.add("spectrogram_weights")
+    return replace(config, model=replace(model, **{name: getattr(usual, name) for name in idle}))
 
 
 def _inputs(*names: str, co_attention: bool = True) -> dict[str, Any]:
     return {"model": {"inputs": list(names), "co_attention": co_attention}}
 
+
+def _speech(encoder: str) -> dict[str, Any]:
+    return {"model": {"speech_encoder": encoder}}
+
+
+ENCODERS_OF_SPEECH: Mapping[str, Mapping[str, Any]] = {
+    "wav2vec2-large": _speech("facebook/wav2vec2-large"),
+    "hubert": _speech("facebook/hubert-base-ls960"),
+    "wavlm": _speech("microsoft/wavlm-base"),
+    "data2vec": _speech("facebook/data2vec-audio-base"),
+}
+"""Rows that put another pre-trained speech encoder in the place of the preset's."""
 
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "full": {},
@@ -26,5 +99,6 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "layer-mix": {"model": {"layer_mix": True}},
     "class-weights": {"train": {"class_weights": True}},
     "no-pretraining": {"model": {"speech_weights": False, "spectrogram_weights": "none"}},
+    **ENCODERS_OF_SPEECH,
 }
 """Ablation -> settings that it changes, as nested tables over those of the preset."""

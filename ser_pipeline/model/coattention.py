@@ -16,22 +16,18 @@ from torch import Tensor, nn
 
 from ser_pipeline.batch import Batch
 from ser_pipeline.config import Audio, Features, Model
-from ser_pipeline.errors import PipelineError
 from ser_pipeline.model import speech
-from ser_pipeline.model.encoders import BiLstm, SmallMfcc, SmallSpectrogram, build_alexnet
-from ser_pipeline.model.inputs import Mfcc, Spectrogram, Waveform
+from ser_pipeline.model.encoders import BANDS, BiLstm, SmallMfcc, SmallSpectrogram, averages, bands, build_alexnet
+from ser_pipeline.model.inputs import Embedding, Mfcc, Spectrogram, Waveform
 from ser_pipeline.model.small import Heard, SmallSpeech
 from ser_pipeline.model.statistics import PathDropout
-
-ACOUSTIC = ("mfcc", "spectrogram")
-"""Inputs whose features give the co-attention weights."""
 
 
 class Output(NamedTuple):
     """What the model says of a batch; float32 outside autocast."""
 
     logits: Tensor  # (B, C)
-    w2e: Tensor | None  # (B, W): the waveform's feature; None without that input
+    w2e: Tensor | None  # (B, W): the feature of waveform or embedding; None without either
     fused: Tensor  # (B, W): the last hidden layer
     attention: Tensor | None  # (B, T): weights over speech frames; None without co-attention
 
@@ -74,6 +70,22 @@ class CoAttention(nn.Module):
         return torch.bmm(weights[:, None].to(speech.dtype), speech)[:, 0], weights
 
 
+class Stored(nn.Module):
+    """The place of a speech encoder whose frames were made beforehand."""
+
+    def __init__(self, frames: int, width: int) -> None:
+        super().__init__()
+        self.count, self.width = frames, width
+
+    def frames(self, samples: int) -> int:
+        """Frames T of a segment."""
+        return self.count
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """The frames (B, T, D) themselves."""
+        return frames
+
+
 class Streams(Protocol):
     """Where the acoustic encoders run while the speech encoder does."""
 
@@ -103,25 +115,24 @@ class SpeechEmotionModel(nn.Module):
         self.settings = settings
         self.streams: Streams = InTurn()
         self.inputs = tuple(name for name in ENCODERS if name in settings.inputs)
-        speaks = "waveform" in self.inputs
-        self.attends = settings.co_attention and speaks
-        acoustic = tuple(name for name in ACOUSTIC if name in self.inputs)
-        self.acoustic = (acoustic or ACOUSTIC) if self.attends else acoustic
+        self.attends, self.acoustic, self.speech = settings.attends, settings.acoustic, settings.speech
         self.finish = nn.ModuleDict(
             {
                 "waveform": Waveform(settings.pre_emphasis, settings.pad_front),
                 "spectrogram": Spectrogram(sizes.audio, sizes.features.spectrogram.bins, settings.pad_loud),
                 "mfcc": Mfcc(unit=settings.mfcc_encoder != "small"),  # whose level the small encoder reads
+                "embedding": Embedding(),
             }
         )
-        used = (*self.acoustic, "waveform") if speaks else self.acoustic
-        self.encoders = nn.ModuleDict({name: _encoder(name, settings, sizes) for name in used})
+        if "logmel" in settings.reads:
+            self.finish["logmel"] = Spectrogram(sizes.audio, sizes.features.logmel.n_mels, settings.pad_loud)
+        self.encoders = nn.ModuleDict({name: _encoder(name, settings, sizes) for name in settings.reads})
         width, dropout = settings.width, settings.dropout
         self.projections = nn.ModuleDict(
             {name: Projection(_size(encoder), width, dropout) for name, encoder in self.encoders.items()}
         )
         if self.attends:
-            frames = self.encoders["waveform"].frames(sizes.audio.segment)  # type: ignore[operator]
+            frames = self.encoders[self.speech].frames(sizes.audio.segment)  # type: ignore[operator]
             self.attention = CoAttention(len(self.acoustic) * width, frames, dropout, settings.attention)
         self.fusion = nn.Sequential(
             Projection(len(self.inputs) * width, width, dropout), Projection(width, width, dropout)
@@ -151,7 +162,7 @@ class SpeechEmotionModel(nn.Module):
         for name in self.acoustic:
             with self.streams.aside(name):
                 projected[name] = self.projections[name](self.encoders[name](read[name]))
-        heard = self._hear(read["waveform"], batch.samples) if "waveform" in self.inputs else None
+        heard = self._hear(read[self.speech], batch.samples) if self.speech else None
         self.streams.join()
         attention = None
         if heard is not None:
@@ -162,14 +173,14 @@ class SpeechEmotionModel(nn.Module):
                 summary = heard.mean()
             if heard.whole is not None:
                 summary = torch.cat([self.path(summary), heard.whole], 1)
-            projected["waveform"] = self.projections["waveform"](summary)
+            projected[self.speech] = self.projections[self.speech](summary)
         fused = self.fusion(torch.cat([projected[name] for name in self.inputs], 1))
-        return Output(self.classifier(fused), projected.get("waveform"), fused, attention)
+        return Output(self.classifier(fused), projected.get(self.speech), fused, attention)
 
-    def _hear(self, waveform: Tensor, samples: Tensor) -> Heard:
-        """What the speech encoder makes of waveforms (B, N); the paper's takes padding for speech."""
-        encoder = self.encoders["waveform"]
-        return encoder(waveform, samples) if isinstance(encoder, SmallSpeech) else Heard(encoder(waveform))
+    def _hear(self, speech: Tensor, samples: Tensor) -> Heard:
+        """What the speech encoder makes of waveforms (B, N), or has made; the paper's takes padding for speech."""
+        encoder = self.encoders[self.speech]
+        return encoder(speech, samples) if isinstance(encoder, SmallSpeech) else Heard(encoder(speech))
 
     @torch.no_grad()
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
@@ -208,16 +219,13 @@ def build_model(
             model is built anew where neither the hub nor the folder is at hand.
 
     Raises:
-        PipelineError: no or unknown inputs, or pre-trained weights that cannot be had.
+        PipelineError: pre-trained weights cannot be had.
     """
-    unknown = [name for name in settings.inputs if name not in ENCODERS]
-    if unknown or not settings.inputs:
-        raise PipelineError(f"setting 'model.inputs' is a list of {', '.join(ENCODERS)}, not {list(settings.inputs)}")
     return SpeechEmotionModel(settings, Sizes(audio, features, pretrained, speech_settings), classes)
 
 
 def _encoder(name: str, settings: Model, sizes: Sizes) -> nn.Module:
-    kind = str(getattr(settings, SETTING[name]))
+    kind = str(getattr(settings, SETTING[name])) if name in SETTING else ""
     builders = ENCODERS[name]
     return (builders[kind] if kind in builders else builders["*"])(settings, sizes)
 
@@ -228,11 +236,11 @@ def _size(encoder: nn.Module) -> int:
 
 
 def _bilstm(settings: Model, sizes: Sizes) -> nn.Module:
-    return BiLstm(sizes.audio.frames, sizes.features.mfcc.n_mfcc, settings)
+    return BiLstm(sizes.audio.frames, sizes.features.mfcc.size, settings)
 
 
 def _small_mfcc(settings: Model, sizes: Sizes) -> nn.Module:
-    return SmallMfcc(sizes.features.mfcc.n_mfcc, settings)
+    return SmallMfcc(sizes.features.mfcc.size, settings)
 
 
 def _alexnet(settings: Model, sizes: Sizes) -> nn.Module:
@@ -241,7 +249,16 @@ def _alexnet(settings: Model, sizes: Sizes) -> nn.Module:
 
 
 def _small_spectrogram(settings: Model, sizes: Sizes) -> nn.Module:
-    return SmallSpectrogram(sizes.features.spectrogram.bins, settings)
+    return SmallSpectrogram(bands(sizes.features.spectrogram.bins, BANDS), settings)
+
+
+def _alexnet_mel(settings: Model, sizes: Sizes) -> nn.Module:
+    weights = settings.spectrogram_weights if sizes.pretrained else "none"
+    return build_alexnet(sizes.features.logmel.n_mels, sizes.audio.frames, weights)
+
+
+def _small_mel(settings: Model, sizes: Sizes) -> nn.Module:
+    return SmallSpectrogram(averages(sizes.features.logmel.n_mels, BANDS), settings)
 
 
 def _transformers(settings: Model, sizes: Sizes) -> nn.Module:
@@ -263,21 +280,34 @@ def _small_speech(settings: Model, sizes: Sizes) -> nn.Module:
     return encoder.requires_grad_(not settings.freeze_speech_encoder)
 
 
+def _stored(settings: Model, sizes: Sizes) -> nn.Module:
+    return Stored(sizes.features.embedding.frames, sizes.features.embedding.width)
+
+
 Builder = Callable[[Model, Sizes], nn.Module]
 
 ENCODERS: Mapping[str, Mapping[str, Builder]] = {
     "mfcc": {"bilstm": _bilstm, "small": _small_mfcc},
     "spectrogram": {"alexnet": _alexnet, "small": _small_spectrogram},
+    "logmel": {"alexnet": _alexnet_mel, "small": _small_mel},
     "waveform": {"small": _small_speech, "*": _transformers},
+    "embedding": {"*": _stored},
 }
-"""Feature -> name of an encoder -> its builder; "*" is any other name: a speech encoder of transformers."""
+"""Feature -> name of an encoder -> its builder; "*" is any other name, such as a speech encoder of transformers."""
 
-SETTING = {"mfcc": "mfcc_encoder", "spectrogram": "spectrogram_encoder", "waveform": "speech_encoder"}
-"""Feature -> the setting that names its encoder."""
+SETTING = {
+    "mfcc": "mfcc_encoder",
+    "spectrogram": "spectrogram_encoder",
+    "logmel": "spectrogram_encoder",
+    "waveform": "speech_encoder",
+}
+"""Feature -> the setting that names its encoder, where there is a choice."""
 
 FINISH: Mapping[str, Callable[[nn.Module, Batch], Tensor]] = {
     "mfcc": lambda finish, batch: finish(batch.mfcc),
     "spectrogram": lambda finish, batch: finish(batch.spectrogram, batch.samples),
+    "logmel": lambda finish, batch: finish(batch.logmel, batch.samples),
     "waveform": lambda finish, batch: finish(batch.waveform, batch.samples),
+    "embedding": lambda finish, batch: finish(batch.embedding),
 }
 """Feature -> how its rows are finished."""

@@ -21,7 +21,7 @@ from ser_pipeline.config import Model
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.model.inputs import Resize
 from ser_pipeline.model.small import Convolution
-from ser_pipeline.model.statistics import RHYTHM, PathDropout, Standard, centred, moments, rhythm, summary
+from ser_pipeline.model.statistics import RHYTHM, PathDropout, Standard, centred, moments, rhythm, summary, trend
 
 IMAGE = (256, 384)
 """Height and width of AlexNet's image in pixels (reference code)."""
@@ -114,7 +114,7 @@ class SmallMfcc(nn.Module):
 
     def __init__(self, coefficients: int, settings: Model) -> None:
         super().__init__()
-        self.standard = Standard(3 * coefficients)
+        self.standard = Standard(4 * coefficients)
         self.contours = Contours(coefficients, settings)
         self.size = self.standard.size + self.contours.size
 
@@ -124,8 +124,9 @@ class SmallMfcc(nn.Module):
 
     @torch.no_grad()
     def statistics(self, mfcc: Tensor) -> Tensor:
-        """Statistics (B, 3 K) of frames (B, T, K), not yet standardised."""
-        return summary(*self._read(mfcc))
+        """Statistics (B, 4 K) of frames (B, T, K), not yet standardised."""
+        contours, real = self._read(mfcc)
+        return torch.cat([summary(contours, real), trend(contours, real.expand_as(contours))], 1)
 
     def _read(self, mfcc: Tensor) -> tuple[Tensor, Tensor]:
         contours = mfcc.transpose(1, 2)
@@ -137,9 +138,10 @@ class SmallSpectrogram(nn.Module):
 
     pool: Tensor
 
-    def __init__(self, bins: int, settings: Model) -> None:
+    def __init__(self, pool: Tensor, settings: Model) -> None:
+        """Bins become bands by a product with `pool` (BANDS, bins)."""
         super().__init__()
-        self.register_buffer("pool", bands(bins, BANDS), persistent=False)
+        self.register_buffer("pool", pool, persistent=False)
         self.standard = Standard((3 + len(RHYTHM)) * BANDS)
         self.contours = Contours(BANDS, settings)
         self.size = self.standard.size + self.contours.size

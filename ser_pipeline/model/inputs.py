@@ -82,12 +82,14 @@ class Spectrogram(nn.Module):
     def forward(self, spectrogram: Tensor, samples: Tensor) -> Tensor:
         """Uint8 (B, F, T) as whole grey levels float32 (B, F, T) in 0 to 255.
 
-        The same as quantising the min-max scaled decibels, to one grey level; the identity where a bin's extremes
-        are 0 and 255. A value beyond the training rows' extremes is clipped.
+        The same as quantising the min-max scaled decibels, to one grey level: a stored level stands for the middle
+        of what was rounded down to it, but for the ends of the scale, which are exact. The identity where a bin's
+        extremes are 0 and 255. A value beyond the training rows' extremes is clipped.
         """
-        low = self.minimum.float()[:, None]
-        scale = (self.maximum.float()[:, None] - low).clamp(min=1)
-        level = (spectrogram.float() - low) * 255 / scale
+        minimum, maximum = self.minimum.float()[:, None], self.maximum.float()[:, None]
+        low = minimum + 0.5 * ((minimum > 0) | (minimum == maximum))
+        scale = (maximum + 0.5 * (maximum < 255) - low).clamp(min=1)
+        level = (spectrogram.float() + 0.5 - low) * 255 / scale
         level = (level + HAIR).floor().clamp(0, 255)
         if self.pad_loud:
             present = 1 + torch.div(samples, self.hop, rounding_mode="floor")
@@ -106,6 +108,15 @@ class Mfcc(nn.Module):
     def forward(self, mfcc: Tensor) -> Tensor:
         """Float16 (B, T, K) as float32 (B, T, K), each frame over its Euclidean norm; silent padding stays zero."""
         return F.normalize(mfcc.float(), dim=2) if self.unit else mfcc.float()
+
+
+class Embedding(nn.Module):
+    """Frames of a speech encoder as they were stored."""
+
+    @torch.no_grad()
+    def forward(self, frames: Tensor) -> Tensor:
+        """Float16 (B, T, D) as float32 (B, T, D)."""
+        return frames.float()
 
 
 class Resize(nn.Module):

@@ -159,19 +159,22 @@ def spans(batch: int, size: int, share: float, length: int, least: int, device: 
     return ((offset >= 0) & (offset < length) & active[:, None]).any(1)
 
 
-def load(name: str, *, weights: bool = True, settings: dict[str, Any] | None = None) -> nn.Module:
+def load(
+    name: str, *, weights: bool = True, settings: dict[str, Any] | None = None, setting: str = "model.speech_encoder"
+) -> nn.Module:
     """The speech encoder `name` (hub name or folder) of transformers, float32, with or without its weights.
 
     Args:
         name: name on the Hugging Face hub, or a folder with `config.json` and the weights.
         weights: False gives the same architecture with random weights.
         settings: a configuration as `to_dict` gives it; then nothing is looked up and the weights are random.
+        setting: what gave the name, for an error to say.
 
     Raises:
         PipelineError: the weights or the configuration cannot be had, or are not of a speech encoder.
     """
     with _quiet():
-        config = AutoConfig.for_model(**settings) if settings is not None else _look_up(name, _configuration)
+        config = AutoConfig.for_model(**settings) if settings is not None else _look_up(name, _configuration, setting)
         if config.model_type not in FAMILIES:
             raise PipelineError(
                 f"'{name}' is a {config.model_type} model; a speech encoder is one of {', '.join(FAMILIES)}"
@@ -179,7 +182,7 @@ def load(name: str, *, weights: bool = True, settings: dict[str, Any] | None = N
         if settings is not None or not weights:
             made: nn.Module = AutoModel.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
             return made
-        model, report = _look_up(name, _weights)
+        model, report = _look_up(name, _weights, setting)
     missing = sorted(key for key in report["missing_keys"] if key not in SPARE)
     if missing:
         raise PipelineError(
@@ -197,7 +200,7 @@ def _weights(name: str, local: bool) -> Any:
     return AutoModel.from_pretrained(name, local_files_only=local, dtype=torch.float32, output_loading_info=True)
 
 
-def _look_up(name: str, read: Any) -> Any:
+def _look_up(name: str, read: Any, setting: str) -> Any:
     """`read(name, local)`: from the folder or the local cache, else from the hub."""
     folder = Path(name).expanduser()
     if folder.is_dir() or name.startswith((".", "/", "~")):
@@ -215,7 +218,7 @@ def _look_up(name: str, read: Any) -> Any:
         raise PipelineError(
             f"cannot load speech encoder '{name}': not in the local Hugging Face cache and the hub cannot be reached "
             f"or does not have it; download it where there is a network (hf download {name} --local-dir DIR) and pass "
-            "--set model.speech_encoder=DIR"
+            f"--set {setting}=DIR"
         ) from error
 
 

@@ -7,6 +7,7 @@ beside them. Shapes: B batch, K contours, T frames, S statistics.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -20,7 +21,8 @@ FLOOR = 1e-5
 """Added to a variance before its root, so that a constant contour has a gradient."""
 
 RATE = 100.0  # frames a second
-SPAN = 512  # frames of the Fourier transform over a contour
+SPAN = 512  # frames of the Fourier transform over a contour, at least
+SHORTEST = 1e-2  # s^2: variance of time under which a slope fades
 RHYTHM = ((1.0, 2.5), (2.5, 5.0), (5.0, 9.0), (9.0, 16.0), (16.0, 30.0))
 """Hz: bands of the modulation of a contour; syllables come at 3 to 8 Hz."""
 
@@ -72,7 +74,7 @@ class PathDropout(nn.Module):
 
 
 def moments(contours: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation (B, K) of contours (B, K, T), frames weighted by `real` (B, 1, T); zeros without frames.
+    """Mean and deviation (B, K) of contours (B, K, T), frames weighted by `real` (B, 1 or K, T); zeros without frames.
 
     >>> mean, deviation = moments(torch.tensor([[[1.0, 3.0, 9.0]]]), torch.tensor([[[1.0, 1.0, 0.0]]]))
     >>> mean.item(), round(deviation.item(), 3)
@@ -96,24 +98,32 @@ def summary(contours: Tensor, real: Tensor) -> Tensor:
     return torch.cat([*moments(contours, real), moments(change, both)[1]], 1)
 
 
+def trend(contours: Tensor, weights: Tensor, rate: float = RATE) -> Tensor:
+    """Slope a second (B, K) of contours (B, K, T) of `rate` frames a second, fitted by `weights` (B, K, T)."""
+    time = (torch.arange(contours.shape[2], device=contours.device) / rate).expand_as(contours)
+    middle, spread = moments(time, weights)
+    swing = (contours - moments(contours, weights)[0][..., None]) * (time - middle[..., None]) * weights
+    return swing.sum(2) / weights.sum(2).clamp(min=1) / (spread.square() + SHORTEST)
+
+
 def rhythm(contours: Tensor, real: Tensor) -> Tensor:
     """Log power of the contours' modulation in the bands of `RHYTHM`: (B, 5 K) of contours (B, K, T)."""
     swing = (contours - moments(contours, real)[0][..., None]) * real
-    power = torch.view_as_real(torch.fft.rfft(swing, SPAN)).square().sum(-1)
-    place = torch.arange(power.shape[2]) * (RATE / SPAN)
-    bands = [power[..., (place >= low) & (place < high)].mean(2) for low, high in RHYTHM]
+    span = max(SPAN, 1 << (contours.shape[2] - 1).bit_length())
+    power = torch.view_as_real(torch.fft.rfft(swing, span)).square().sum(-1)
+    edges = [(math.ceil(low * span / RATE), math.ceil(high * span / RATE)) for low, high in RHYTHM]
+    bands = [power[..., first:last].mean(2) for first, last in edges]
     return torch.log(torch.cat(bands, 1) / real.sum(2).clamp(min=1) + 1e-4)
 
 
 def quantiles(contours: Tensor, real: Tensor, shares: tuple[float, ...]) -> Tensor:
-    """Order statistics (B, len(shares) K) of contours (B, K, T) over the frames where `real` (B, 1, T) is over 0.5.
+    """Order statistics (B, K, len(shares)) of contours (B, K, T) over frames where `real` (B, K, T) is over 0.5.
 
     >>> quantiles(torch.tensor([[[5.0, 1.0, 3.0, 9.0]]]), torch.tensor([[[1.0, 1.0, 1.0, 0.0]]]), (0.0, 0.5)).tolist()
-    [[1.0, 3.0]]
+    [[[1.0, 3.0]]]
     """
     there = real > 0.5
     ranked = contours.masked_fill(~there, torch.inf).sort(2).values
-    last = (there.sum(2) - 1).clamp(min=0)  # (B, 1)
-    index = [(last * share).round().long().expand(-1, contours.shape[1]) for share in shares]
-    found = ranked.gather(2, torch.stack(index, 2))  # (B, K, shares)
-    return found.masked_fill(~there.any(2, keepdim=True), 0.0).flatten(1)
+    last = (there.sum(2) - 1).clamp(min=0)  # (B, K)
+    found = ranked.gather(2, torch.stack([(last * share).round().long() for share in shares], 2))
+    return found.masked_fill(~there.any(2, keepdim=True), 0.0)

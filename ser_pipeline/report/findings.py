@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from ser_pipeline.report import words
 from ser_pipeline.report.groups import Group, Panel
 from ser_pipeline.report.runs import Header
 from ser_pipeline.report.scores import Result
@@ -124,8 +125,12 @@ def _speakers(panel: Panel, results: Mapping[str, Result]) -> Iterator[Finding]:
         yield Finding("note", "speakers", message)
 
 
+def _chosen(header: Header) -> str:
+    return words.SELECTIONS.get(header.selection, header.selection)
+
+
 def _scores(group: Group, result: Result) -> Iterator[Finding]:
-    name = f"{group.name} ({group.header.protocol} protocol, epoch chosen on {group.header.selection})"
+    name = f"{group.name} ({group.header.protocol} protocol, epoch chosen on {_chosen(group.header)})"
     for fault in result.faults:
         yield Finding("warning", "damaged file", f"{name}: {fault}; what needs it is left out.")
     interval = result.scores["ua"].interval

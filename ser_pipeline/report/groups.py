@@ -19,8 +19,17 @@ from ser_pipeline.statistics import speaker_counts
 FULL = "full"
 """The ablation that others are compared with."""
 
-INPUT_NAMES = {"mfcc": "MFCC", "spectrogram": "spectrogram", "waveform": "W2E"}
-"""The paper's names of the inputs; W2E is the speech encoder's embedding of the waveform."""
+INPUT_NAMES = {
+    "mfcc": "MFCC",
+    "spectrogram": "spectrogram",
+    "waveform": "W2E",
+    "logmel": "log-mel",
+    "embedding": "frozen W2E",
+}
+"""Names of the inputs, those of the paper first; W2E is the speech encoder's embedding of the waveform."""
+
+ALL_THREE = {"mfcc", "spectrogram", "waveform"}
+"""The paper's."""
 
 SELECTIONS = ("validation", "test")
 

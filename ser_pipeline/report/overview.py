@@ -282,7 +282,7 @@ def sections(report: Report) -> Iterator[tuple[str, list[Table]]]:
         yield "Comparison", comparison(report)
     for experiment in report.experiments:
         header = experiment.panel.header
-        chosen = "the test fold, which reads high" if header.selection == "test" else header.selection
+        chosen = "the test fold, which reads high" if header.selection == "test" else words.SELECTIONS[header.selection]
         yield words.capital(f"{words.experiment(header)}, epoch chosen on {chosen}"), list(detail.tables(experiment))
     printed = literature(report)
     if printed:

@@ -43,6 +43,7 @@ class Chapter:
     experiment: Experiment
     title: str
     facts: str
+    chosen: str  # what chose the epoch
     tables: Mapping[str, Table]
     parts: Sequence[Table]
     pictures: Mapping[str, Picture]
@@ -226,6 +227,7 @@ def _chapter(experiment: Experiment, pictures: Sequence[Picture]) -> Chapter:
         title=words.capital(words.protocol(header.protocol))
         + (f", tested on {header.test_corpus}" if header.test_corpus else ""),
         facts=", ".join(facts),
+        chosen=words.SELECTIONS.get(header.selection, header.selection),
         tables={name: table for name, table in found.items() if table and table.rows},
         parts=detail.parts(experiment),
         pictures={picture.id.split("-")[0]: picture for picture in pictures},

@@ -38,7 +38,7 @@ class Header:
     corpus: str
     labels: tuple[str, ...]
     protocol: str
-    selection: str  # what chose the epoch: "validation" or "test"
+    selection: str  # what chose the epoch: "validation", "test", or nothing: "last"
     ablation: str
     seed: int
     preset: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ser_pipeline.report.groups import INPUT_NAMES
+from ser_pipeline.report.groups import ALL_THREE, INPUT_NAMES
 from ser_pipeline.report.runs import Header
 
 PROTOCOLS = {
@@ -16,7 +16,7 @@ PROTOCOLS = {
     "cross": "across corpora",
 }
 
-SELECTIONS = {"validation": "validation", "test": "test fold"}
+SELECTIONS = {"validation": "validation", "test": "test fold", "last": "nothing: the last"}
 
 WAYS = {
     "log-probability": "mean log-probability",
@@ -46,11 +46,11 @@ def protocol(name: str) -> str:
 def inputs(names: Sequence[str]) -> str:
     """The inputs of a model as the paper names them.
 
-    >>> inputs(("mfcc", "waveform"))
-    'MFCC + W2E'
+    >>> inputs(("mfcc", "waveform")), inputs(("embedding", "logmel"))
+    ('MFCC + W2E', 'log-mel + frozen W2E')
     """
     known = [INPUT_NAMES.get(name, name) for name in sorted(names, key=list(INPUT_NAMES).index)]
-    return "all three" if len(known) == len(INPUT_NAMES) else " + ".join(known)
+    return "all three" if set(names) == ALL_THREE else " + ".join(known)
 
 
 def experiment(header: Header) -> str:

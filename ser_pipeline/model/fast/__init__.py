@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from ser_pipeline.model.coattention import SpeechEmotionModel
-from ser_pipeline.model.encoders import AlexNet, BiLstm
+from ser_pipeline.model.encoders import AlexNet
 from ser_pipeline.model.fast.convolutions import FeatureEncoder, PositionalConvolution
 from ser_pipeline.model.fast.layers import Layer, layer_forward
-from ser_pipeline.model.fast.lstm import Lstm
 from ser_pipeline.model.fast.streams import Streams
 from ser_pipeline.model.speech import SpeechEncoder
 
@@ -31,7 +30,6 @@ class Ways:
     positions: bool = True  # its positional convolution by Fourier transforms
     layers: bool = True  # its transformer layers with fused attention
     channels_last: bool = True  # AlexNet in the layout that tensor cores read (CUDA)
-    lstm: bool = True  # the BiLSTM's recurrence in one kernel (CUDA, half precision)
     streams: bool = True  # BiLSTM and AlexNet beside the speech encoder (CUDA)
     compiled: bool = True  # transformer layers through torch.compile (CUDA)
 
@@ -51,7 +49,7 @@ def accelerate(
     """
     ways = ways or Ways()
     if device.type != "cuda" or not half:
-        ways = replace(ways, channels_last=False, lstm=False, compiled=False)
+        ways = replace(ways, channels_last=False, compiled=False)
     if device.type != "cuda":
         ways = replace(ways, streams=False)
     for encoder in model.encoders.values():
@@ -81,11 +79,6 @@ def _alexnet(encoder: Any, ways: Ways) -> None:
         encoder.features.to(memory_format=torch.channels_last)
 
 
-def _bilstm(encoder: Any, ways: Ways) -> None:
-    if ways.lstm and Lstm.fits(encoder.lstm):
-        encoder.lstm.__class__ = Lstm
-
-
 @cache
 def _compiled() -> Callable[[Any, Tensor, Tensor | None], Tensor]:
     """The layer's forward pass through torch.compile: one compilation serves all layers of all models alike."""
@@ -99,6 +92,5 @@ VARIANTS = 32
 CHANGES: dict[type[nn.Module], Callable[[Any, Ways], None]] = {
     SpeechEncoder: _speech,
     AlexNet: _alexnet,
-    BiLstm: _bilstm,
 }
 """Kind of encoder -> how it is changed."""

@@ -7,60 +7,61 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ser_pipeline.batch import Batch
-
-Step = Callable[[Batch], Tensor]
+Step = Callable[..., Tensor]
 
 WARM_UP = 3
 """Steps before a capture, in which libraries choose their kernels and compilers run."""
 
 
 class Captured:
-    """A step on batches of one size, replayed as a CUDA graph; batches of other sizes take the step itself.
+    """A step on inputs of one shape, replayed as a CUDA graph; other shapes take the step itself.
 
-    The first steps are taken as they are, so none is lost. The step must launch the same work whatever the batch
-    holds, draw from the device's generator alone, and not wait for the device; an optimiser in it has to be
+    The first steps are taken as they are, so none is lost. The step must launch the same work whatever its inputs
+    hold, draw from the device's generator alone, and not wait for the device; an optimiser in it has to be
     `capturable`.
     """
 
     def __init__(self, step: Step) -> None:
         self._step = step
         self._taken = 0
-        self._size = 0
+        self._shapes: list[torch.Size | None] = []
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._batch: Batch | None = None
+        self._inputs: list[Tensor | None] = []
         self._result: Tensor | None = None
 
-    def __call__(self, batch: Batch) -> Tensor:
-        """What the step gives for `batch`."""
-        self._size = self._size or len(batch.samples)
-        if len(batch.samples) != self._size:
-            return self._step(batch)
+    def __call__(self, *inputs: Tensor | None) -> Tensor:
+        """What the step gives for `inputs`, on the device."""
+        shapes = [None if part is None else part.shape for part in inputs]
+        self._shapes = self._shapes or shapes
+        if shapes != self._shapes:
+            return self._step(*inputs)
         if self._taken < WARM_UP:
             self._taken += 1
-            return self._aside(batch)
+            return self._aside(inputs)
         if self._graph is None:
-            self._capture(batch)
-        return self._replay(batch)
+            self._capture(inputs)
+        return self._replay(inputs)
 
-    def _aside(self, batch: Batch) -> Tensor:
+    def _aside(self, inputs: tuple[Tensor | None, ...]) -> Tensor:
         """The step on a stream of its own, as a capture needs it."""
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            result = self._step(batch)
+            result = self._step(*inputs)
         torch.cuda.current_stream().wait_stream(stream)
         return result
 
-    def _capture(self, batch: Batch) -> None:
-        self._batch = Batch._make(None if part is None else part.clone() for part in batch)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._result = self._step(self._batch)
+    def _capture(self, inputs: tuple[Tensor | None, ...]) -> None:
+        self._inputs = [None if part is None else part.clone() for part in inputs]
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        # On a stream of this device, as torch's own stays with the first one; others may work: a checkpoint's writer.
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            self._result = self._step(*self._inputs)
+        self._graph = graph
 
-    def _replay(self, batch: Batch) -> Tensor:
-        assert self._graph is not None and self._batch is not None and self._result is not None
-        for kept, part in zip(self._batch, batch, strict=True):
+    def _replay(self, inputs: tuple[Tensor | None, ...]) -> Tensor:
+        assert self._graph is not None and self._result is not None
+        for kept, part in zip(self._inputs, inputs, strict=True):
             if kept is not None and part is not None:
                 kept.copy_(part, non_blocking=True)
         self._graph.replay()

@@ -1,4 +1,4 @@
-"""Triton kernels for what libraries do slowly: the first layer of a speech encoder, and an LSTM's recurrence.
+"""A Triton kernel for what libraries do slowly: the first layer of a speech encoder.
 
 Used on CUDA under autocast to half precision, where Triton is installed. Nothing here waits for the device or
 depends on the order of atomic operations.
@@ -16,7 +16,7 @@ INSTALLED = find_spec("triton") is not None
 
 
 def usable(tensor: Tensor, dtype: torch.dtype) -> bool:
-    """Whether the kernels may be used for `tensor` in arithmetic of `dtype`."""
+    """Whether the kernel may be used for `tensor` in arithmetic of `dtype`."""
     return INSTALLED and tensor.is_cuda and dtype in HALF
 
 
@@ -27,10 +27,3 @@ def first_layer(
     from ser_pipeline.model.fast import triton_first
 
     return triton_first.first_layer(waveform, weight, shift, sizes, dtype)
-
-
-def recurrence(gates: Tensor, weight: Tensor) -> Tensor:
-    """As `triton_lstm.recurrence`."""
-    from ser_pipeline.model.fast import triton_lstm
-
-    return triton_lstm.recurrence(gates, weight)

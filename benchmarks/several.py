@@ -1,0 +1,121 @@
+"""One training step shared by several GPUs against the same step on one: the losses of 50 steps, and segments a second.
+
+    python -m benchmarks.several [--gpus 2] [--batch 64 256]
+
+The paper's model from random weights on random data. The losses are compared in float32, without dropout and masks,
+which every process draws for itself; the rates are those of bf16 with everything on. `--batch` is that of all GPUs
+together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import Wav2Vec2Config
+
+from benchmarks.step import CLASSES, CONFIG, make_batch, measure
+from ser_pipeline.config import Config
+from ser_pipeline.distributed import World, join_world
+from ser_pipeline.fit import autocasting, set_arithmetic
+from ser_pipeline.model import build_model
+from ser_pipeline.model.fast import accelerate
+from ser_pipeline.step import Step
+
+STEPS = 50
+QUIET = dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0)
+
+
+def make_step(world: World, device: torch.device, precision: str, *, random: bool) -> Step:
+    """The trainer's own step; without what is drawn at random unless `random`."""
+    train = replace(CONFIG.train, precision=precision, lr=1e-4)
+    still = replace(CONFIG.model, dropout=0.0, lstm_dropout=0.0, spec_augment=False)
+    config = Config(train=train, model=CONFIG.model if random else still)
+    set_arithmetic(config, device)
+    torch.manual_seed(0)
+    settings = {**Wav2Vec2Config().to_dict(), **({} if random else QUIET)}
+    model = build_model(
+        config.model,
+        audio=config.audio,
+        features=config.features,
+        classes=CLASSES,
+        pretrained=False,
+        speech_settings=settings,
+    ).to(device)
+    model = accelerate(model, device, half=precision == "bf16")
+    autocast = autocasting(config, device)
+    return Step(model, config, classes=CLASSES, steps=STEPS, weights=None, autocast=autocast, world=world)
+
+
+def losses(world: World, device: torch.device, size: int) -> list[float]:
+    """The mean loss of each of `STEPS` steps in float32."""
+    step = make_step(world, device, "fp32", random=False)
+    every = make_batch(4 * size, device)
+    found: list[Tensor] = []
+    for number in range(STEPS):
+        first = number % 4 * size
+        mine = every.part(slice(first + world.rank, first + size, world.size))
+        found.append(step(mine, len(mine.label), size))
+    summed = torch.stack(found)
+    world.add_up([summed])
+    return [float(value) / size for value in summed]
+
+
+def rate(world: World, device: torch.device, size: int) -> float:
+    """Segments a second of all GPUs together, in bf16."""
+    step = make_step(world, device, "bf16", random=True)
+    mine = make_batch(size // world.size, device)
+    return size / measure(lambda: step(mine, len(mine.label), size), device, seconds=4.0, calls=40)
+
+
+def work(sizes: list[int], file: Path) -> None:
+    """What one process of several does; the first writes what was found."""
+    world = join_world("cuda")
+    device = torch.device(world.device("cuda"))
+    found = {"losses": losses(world, device, 32), "rates": {size: rate(world, device, size) for size in sizes}}
+    if world.leads:
+        file.write_text(json.dumps(found))
+    world.wait()
+
+
+def compare(gpus: int, sizes: list[int]) -> None:
+    """Run on one GPU and on `gpus`, and print both."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for count in (1, gpus):
+            file = Path(folder) / f"{count}.json"
+            module = ["-m", "benchmarks.several", "--write", str(file), "--batch", *map(str, sizes)]
+            torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(count)] if count > 1 else []
+            subprocess.run([sys.executable, *torchrun, *module], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+            found.append(json.loads(file.read_text()))
+    off = max(abs(a - b) / abs(a) for a, b in zip(found[0]["losses"], found[1]["losses"], strict=True))
+    print(f"losses of {STEPS} float32 steps: {found[0]['losses'][0]:.4f} to {found[0]['losses'][-1]:.4f} on one GPU")
+    print(f"largest relative difference on {gpus} GPUs: {off:.1e}")
+    for size in map(str, sizes):
+        one, several = (result["rates"][size] for result in found)
+        print(f"batch {size}: {one:,.0f} segments/s on one GPU, {several:,.0f} on {gpus}: {several / one:.2f}x")
+
+
+def main() -> None:
+    """Read the options and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gpus", type=int, default=2)
+    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256], help="segments a step, of all GPUs")
+    parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.write:
+        work(options.batch, options.write)
+    else:
+        compare(options.gpus, options.batch)
+
+
+if __name__ == "__main__":
+    main()

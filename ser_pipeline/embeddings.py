@@ -1,0 +1,255 @@
+"""Embeddings of a frozen speech encoder: made once from the stored waveforms, so that a head trains in seconds.
+
+A store like those of `extract`: whole or absent, resumable shard by shard, and rows that an earlier store of the same
+settings has are copied from there. It stands apart because it needs torch, and wants a GPU. Its key holds a hash of
+the encoder's weights; `train` finds it by the encoder's name, so that the encoder need not be at hand then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ser_pipeline import manifest, shards
+from ser_pipeline.config import Config, Embedding
+from ser_pipeline.entry import PARTIAL, Entry, read_index
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.extract import store_entry
+from ser_pipeline.manifest import Manifest
+from ser_pipeline.model import speech
+from ser_pipeline.model.inputs import Waveform
+
+NAME = "embedding"
+VERSION = 1
+TOGETHER = 32
+"""Segments that go through the encoder at a time."""
+
+LARGEST = 65_504.0
+"""Of float16."""
+
+Place = tuple[shards.Shard, int, int]
+"""A shard, first row and rows of an utterance in it."""
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """A frozen speech encoder on its device."""
+
+    encoder: speech.SpeechEncoder
+    layers: tuple[int, ...]  # whose mean is taken: 0 is the input of the first; empty: all
+    content: str  # hash of its configuration and weights
+    device: torch.device
+
+    @torch.inference_mode()
+    def __call__(self, waveform: NDArray[np.int16], samples: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Frames (S, T, D) of stored waveforms (S, 1 + N) with `samples` (S,) real ones."""
+        parts = []
+        for first in range(0, len(waveform), TOGETHER):
+            part = slice(first, first + TOGETHER)
+            rows, real = (torch.from_numpy(x[part]).to(self.device) for x in (waveform, samples))
+            states = self.encoder.states(Waveform()(rows, real))
+            mean = torch.stack([states[layer] for layer in self.layers or range(len(states))]).mean(0)
+            parts.append(mean.clamp(-LARGEST, LARGEST).half().cpu())
+        return np.asarray(torch.cat(parts).numpy())
+
+    def shape(self, samples: int) -> tuple[int, int]:
+        """Frames and width of a segment of `samples`."""
+        return self.encoder.frames(samples), self.encoder.width
+
+
+def open_embedder(settings: Embedding, device: torch.device) -> Embedder:
+    """The encoder of `settings`, ready to be called.
+
+    Raises:
+        PipelineError: it cannot be had, or has no such layer.
+    """
+    encoder = speech.SpeechEncoder(
+        speech.load(settings.encoder, setting="features.embedding.encoder"), masking=False, frozen=True
+    )
+    count = int(encoder.settings.num_hidden_layers) + 1
+    if any(not -count <= layer < count for layer in settings.layers):
+        raise PipelineError(
+            f"'features.embedding.layers' is a list of 0 to {count - 1} for {settings.encoder}, or of -1 for the last "
+            f"and so on, not {list(settings.layers)}"
+        )
+    return Embedder(encoder.to(device).eval(), settings.layers, _content(encoder), device)
+
+
+def embed(
+    folder: Path,
+    config: Config,
+    *,
+    device: torch.device,
+    compress: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """The whole store of embeddings in the features folder `folder`, made now where it is not there.
+
+    Args:
+        folder: a whole features folder with a store of waveforms.
+        config: `audio` and `features.embedding` are used.
+        device: where the encoder runs.
+        compress: whether new shards are packed.
+        progress: called with the utterances done and wanted.
+
+    Raises:
+        PipelineError: the encoder or the waveforms cannot be had, or the disk is full; what is finished is kept.
+    """
+    if compress:
+        shards.compression()
+    waveform = store_entry(folder, "waveform", config)
+    if not waveform.done:
+        raise PipelineError(f"{folder} lacks waveform; run `ser-pipeline features` with --feature waveform first")
+    data, embedder = manifest.read(folder), open_embedder(config.features.embedding, device)
+    frames, width = embedder.shape(config.audio.segment)
+    wanted = {
+        **_settings(config),
+        "waveform": waveform.path.name,
+        "content": embedder.content,
+        "frames": frames,
+        "width": width,
+    }
+    store = Entry.keyed(folder, NAME, wanted)
+    with Entry(folder, {}).lock():
+        if store.done:
+            (store.path / "index.json").touch()  # of several with this encoder's name, `find` takes the latest
+        else:
+            names = _write(store, data, shards.Store(waveform.path), embedder, compress, progress)
+            store.publish(shards=names, rows=int(data.counts.sum()))
+    return store.path
+
+
+def find(folder: Path, config: Config) -> Entry:
+    """The store of embeddings with the settings of `config`, and with their `content` where they name one.
+
+    Of several, whose encoders had one name, the one that was made or asked for last; not `done` where there is none.
+    """
+    known = []
+    for index in folder.glob(f"{NAME}-*/index.json"):
+        inputs = read_index(index.parent)["inputs"]
+        same = {name: inputs.get(name) for name in _settings(config)} == _settings(config)
+        if same and config.features.embedding.content in ("", inputs["content"]):
+            known.append(index)
+    if not known:
+        return Entry(folder / NAME, {})
+    latest = max(known, key=lambda index: index.stat().st_mtime_ns).parent
+    return Entry(latest, read_index(latest)["inputs"])
+
+
+def resolved(config: Config, folder: Path) -> Config:
+    """`config` with what the store of embeddings in `folder` says of its encoder, where the model reads one."""
+    store = find(folder, config)
+    if NAME not in config.model.reads or not store.done:
+        return config
+    found = {name: store.inputs[name] for name in ("content", "frames", "width")}
+    return replace(config, features=replace(config.features, embedding=replace(config.features.embedding, **found)))
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """What a store of embeddings is found by, in JSON's types."""
+    chosen = config.features.embedding
+    return {
+        "feature": NAME,
+        "version": VERSION,
+        "shards": shards.FORMAT,
+        "audio": asdict(config.audio),
+        "settings": {"encoder": chosen.encoder, "layers": list(chosen.layers)},
+    }
+
+
+def _write(
+    store: Entry,
+    data: Manifest,
+    waveforms: shards.Store,
+    embedder: Embedder,
+    compress: bool,
+    progress: Callable[[int, int], None],
+) -> list[str]:
+    """Write the shards that `store` misses; returns the names of all."""
+    store.partial.mkdir(parents=True, exist_ok=True)
+    known, names = _known(store), []
+    kept = {name: store.inputs[name] for name in ("audio", "version", "content")} | store.inputs["settings"]
+    for number, (first, last) in enumerate(shards.plan(data.counts)):
+        names.append(shards.name(number))
+        progress(first, len(data.utterances))
+        if not (store.partial / names[-1]).exists():
+            parts = _parts(np.arange(first, last), data, waveforms, embedder, known)
+            shards.write_shard(
+                store.partial / names[-1],
+                NAME,
+                kept,
+                list(data.keys[first:last]),
+                parts,
+                extremes=False,
+                compress=compress,
+            )
+    progress(len(data.utterances), len(data.utterances))
+    return names
+
+
+def _parts(
+    utterances: NDArray[np.int64],
+    data: Manifest,
+    waveforms: shards.Store,
+    embedder: Embedder,
+    known: Mapping[str, Place],
+) -> list[NDArray[np.float16]]:
+    """The rows of each of `utterances`: copied where they are known, or through the encoder, many at a time."""
+    parts = {row: _copy(known.get(data.keys[row])) for row in utterances.tolist()}
+    left = np.array([row for row, part in parts.items() if part is None], np.int64)
+    if len(left):
+        rows = data.rows(left)
+        made = embedder(waveforms.read(rows), np.ascontiguousarray(data.segments[rows, 2]))
+        parts |= zip(left.tolist(), np.split(made, np.cumsum(data.counts[left])[:-1]), strict=True)
+    return [parts[row] for row in utterances.tolist()]  # type: ignore[misc]
+
+
+def _known(store: Entry) -> dict[str, Place]:
+    """Where whole stores of the same key keep the rows of which audio; a damaged shard is passed over."""
+    places: dict[str, Place] = {}
+    for folder in sorted(store.path.parent.parent.glob(f"*/{store.path.name}")):
+        for file in () if folder.parent.name.endswith(PARTIAL) else sorted(folder.glob("*.h5")):
+            try:
+                shard = shards.open_shard(file)
+            except shards.DamagedError:
+                continue
+            for key, first, count in zip(shard.keys, shard.firsts.tolist(), shard.counts.tolist(), strict=True):
+                places.setdefault(key, (shard, first, count))
+    return places
+
+
+def _copy(place: Place | None) -> NDArray[np.float16] | None:
+    """The rows at `place`, verified; None where there are none or they are damaged."""
+    if place is None:
+        return None
+    shard, first, count = place
+    try:
+        shard.check(range(first, first + count))
+    except shards.DamagedError:
+        return None
+    return np.array(shard.rows[first : first + count])
+
+
+def _content(encoder: speech.SpeechEncoder) -> str:
+    """Twelve hex digits of the encoder's configuration and of the weights that frozen frames depend on."""
+    said = {name: value for name, value in encoder.settings.to_dict().items() if name not in INCIDENTAL}
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode())
+    tensors: Sequence[tuple[str, Tensor]] = sorted(encoder.model.state_dict().items())
+    for name, tensor in tensors:
+        if name not in speech.SPARE:  # random where a checkpoint lacks them; frames without masking do not need them
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()[:12]
+
+
+INCIDENTAL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
+"""Of a configuration: what says nothing of the frames."""
