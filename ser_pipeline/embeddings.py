@@ -1,4 +1,4 @@
-"""Embeddings of a frozen speech encoder: made once from the stored waveforms, so that a head trains in seconds.
+"""Embeddings of a frozen speech encoder: made once from the stored waveforms, so that only a head is trained.
 
 A store like those of `extract`: whole or absent, resumable shard by shard, and rows that an earlier store of the same
 settings has are copied from there. It stands apart because it needs torch, and wants a GPU. Its key holds a hash of

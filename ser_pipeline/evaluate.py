@@ -41,6 +41,11 @@ class Scores:
     fused: Array  # (S, D) float16
     attention: Array | None  # (S, T) float16
 
+    @property
+    def silent(self) -> float:
+        """Share of segments without any co-attention: rectified weights that are all zero."""
+        return 0.0 if self.attention is None else float((self.attention.max(axis=1) == 0).mean())
+
     def utterances(self, segment_utterance: Rows, count: int) -> Array:
         """Mean log-probabilities of utterances (U, C); `segment_utterance` (S,) is in 0..count - 1."""
         return utterance_scores(self.log_prob, segment_utterance, count)

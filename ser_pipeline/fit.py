@@ -326,6 +326,7 @@ def _finish(folder: Path, model: nn.Module, course: Course, fitting: Fitting, se
         "validation": {"wa": best["wa"], "ua": best["ua"], "loss": best["validation_loss"]},
         "wa": confusion.wa,
         "ua": confusion.ua,
+        "silent": round(scores.silent, 4),
         "counts": confusion.counts.tolist(),
     }
     write_json(folder / "result.json", result)

@@ -83,6 +83,7 @@ class Planted:
     features: str = "0123456789ab"
     test_corpus: str = ""
     audio_root: str = "/nowhere"
+    silent: float = 0.0
 
 
 def write_run(root: Path, who: People, plan: Planted = Planted()) -> Path:
@@ -171,6 +172,7 @@ def write_fold(folder: Path, who: People, rows: np.ndarray, plan: Planted, rng: 
     (folder / "model.safetensors").write_bytes(b"")
     result = {"fold": folder.name, "best_epoch": 9, "epochs": 17, "seconds": 60.0, "train": len(who.ids) - len(rows)}
     result |= {"validation": {"wa": 0.6, "ua": 0.6, "loss": 1.0}, "wa": confusion.wa, "ua": confusion.ua}
+    result |= {"silent": plan.silent}
     (folder / "result.json").write_text(json.dumps(result | {"counts": confusion.counts.tolist()}))
     (folder / "index.json").write_text(json.dumps({"format": 1, "inputs": {}, "versions": {}}))
 

@@ -107,7 +107,7 @@ def measured(tmp_path_factory):
     return build(root / "runs", root / "reports")
 
 
-@pytest.fixture(params=["demo", "grid", "measured"])
+@pytest.fixture(params=["demo", "measured"])
 def opened(request, page):
     """Each of the pages, just opened."""
     page.show(1000)

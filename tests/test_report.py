@@ -90,6 +90,14 @@ def test_an_input_that_is_hardly_used_is_a_finding(tmp_path):
     ]
 
 
+def test_co_attention_that_has_fallen_silent_is_a_finding(tmp_path):
+    found = planted(tmp_path, Planted(silent=0.86), Planted(ablation="softmax"))
+    said = [one.message for one in found.findings if one.name == "silent attention"]
+    assert len(said) == 1
+    assert said[0].startswith("full (")
+    assert "86 % of the segments" in said[0]
+
+
 def test_a_leaked_validation_shows_its_gap(tmp_path):
     plans = [Planted(seed=s, skill=k, selection=x) for s in range(2) for k, x in ((1.0, "validation"), (1.5, "test"))]
     found = planted(tmp_path, *plans)

@@ -67,6 +67,7 @@ def test_a_run_holds_a_whole_fold_for_every_speaker(train: Callable[..., Path], 
         assert np.trace(result["counts"]) == right
         stored = arrays(folder / name)
         assert len(stored["log_prob"]) == len(stored["fused"]) == len(stored["shuffled:mfcc"])
+        assert result["silent"] == pytest.approx((stored["attention"] == 0).all(1).mean(), abs=1e-4)
         np.testing.assert_allclose(np.exp(stored["log_prob"]).sum(1), 1, atol=1e-5)
         assert (folder / name / "model.safetensors").stat().st_size > 1000
         assert len((folder / name / "history.jsonl").read_text().splitlines()) == result["epochs"] == 2

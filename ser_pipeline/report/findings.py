@@ -23,6 +23,9 @@ LEVEL = 0.05
 TEST_SELECTION = "selected-on-test"
 """The audit's remark on runs whose epoch was chosen on the test rows, which every table here marks by itself."""
 
+SILENT = 0.1
+"""Share of segments without any co-attention from which on it is a warning."""
+
 LITTLE = 0.02
 """An input that costs less UA than this when shuffled is hardly used, unless its interval says otherwise."""
 
@@ -142,6 +145,15 @@ def _scores(group: Group, result: Result) -> Iterator[Finding]:
     never = [label for label, recall in zip(group.header.labels, result.recalls, strict=True) if recall == 0]
     if never:
         yield Finding("warning", "class never found", f"{name} never finds {', '.join(never)}.")
+    silent = [fold.silent for run in group.runs for fold in run.folds]
+    if silent and sum(silent) / len(silent) > SILENT:
+        share = f"{100 * sum(silent) / len(silent):.0f} %"
+        message = (
+            f"{name}: every co-attention weight is 0 for {share} of the segments, so their speech frames are unheard."
+        )
+        yield Finding(
+            "warning", "silent attention", message, "weights by softmax cannot fall silent: --ablation softmax"
+        )
     for probe in result.probes:
         if probe.kind == "shuffled" and probe.loss < LITTLE and probe.interval.low <= 0:
             message = f"{name} does about as well with {probe.input} of other utterances: it hardly uses that input."

@@ -99,6 +99,7 @@ def read_fold(folder: Path, labels: Sequence[str], roll: Roll) -> FoldResult:
             best_epoch=int(said["best_epoch"]),
             epochs=int(said["epochs"]),
             seconds=float(said["seconds"]),
+            silent=float(said.get("silent", 0)),
         )
         counts = np.array(said["counts"], dtype=np.int64)
     except KeyError as error:

@@ -111,6 +111,7 @@ class FoldResult:
     best_epoch: int
     epochs: int
     seconds: float
+    silent: float = 0.0  # share of test segments whose co-attention weights are all zero
 
     def confusion(self) -> Confusion:
         """Of the test utterances."""
