@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -147,7 +148,9 @@ def _queue(waiting: Sequence[Run], features: tuple[Path, ...], device: torch.dev
     missing = [(run, fold) for run in waiting for fold in run.folds if not _fold_entry(run, fold).done]
     devices = _devices(device)
     at_once = max(1, min(how.jobs or (cores() if device.type == "cpu" else len(devices)), len(missing)))
-    how = replace(how, jobs=at_once, threads=max(1, cores() // at_once))
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    most = int(wanted) if wanted.isdigit() else cores()
+    how = replace(how, jobs=at_once, threads=max(1, min(most, cores() // at_once)))
     return [
         Job(_fold_entry(run, fold), fold, run.config, features, devices[number % len(devices)], how)
         for number, (run, fold) in enumerate(missing)
