@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ser_pipeline.model.coattention import SpeechEmotionModel
 from ser_pipeline.model.encoders import AlexNet
+from ser_pipeline.model.fast import kernels
 from ser_pipeline.model.fast.convolutions import FeatureEncoder, PositionalConvolution
 from ser_pipeline.model.fast.layers import Layer, layer_forward
 from ser_pipeline.model.fast.streams import Streams
@@ -50,6 +51,8 @@ def accelerate(
     ways = ways or Ways()
     if device.type != "cuda" or not half:
         ways = replace(ways, channels_last=False, compiled=False)
+    if not kernels.INSTALLED:  # which torch.compile needs too
+        ways = replace(ways, compiled=False)
     if device.type != "cuda":
         ways = replace(ways, streams=False)
     for encoder in model.encoders.values():

@@ -1,18 +1,20 @@
 """A Triton kernel for what libraries do slowly: the first layer of a speech encoder.
 
-Used on CUDA under autocast to half precision, where Triton is installed. Nothing here waits for the device or
+Used on CUDA under autocast to half precision, where Triton and a C compiler are installed. Nothing here waits for the device or
 depends on the order of atomic operations.
 """
 
 from __future__ import annotations
 
+import shutil
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
 HALF = (torch.float16, torch.bfloat16)
-INSTALLED = find_spec("triton") is not None
+INSTALLED = find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
+"""Triton, and the C compiler that it starts its kernels with."""
 
 
 def usable(tensor: Tensor, dtype: torch.dtype) -> bool:
