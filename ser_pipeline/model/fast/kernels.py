@@ -1,7 +1,7 @@
 """A Triton kernel for what libraries do slowly: the first layer of a speech encoder.
 
-Used on CUDA under autocast to half precision, where Triton and a C compiler are installed. Nothing here waits for the device or
-depends on the order of atomic operations.
+Used on CUDA under autocast to half precision, where Triton and a C compiler are installed. Nothing here waits for the
+device or depends on the order of atomic operations.
 """
 
 from __future__ import annotations
