@@ -22,6 +22,7 @@ RESULTS = Path(__file__).with_name("results.md")
 
 
 def main() -> None:
+    """Read the options, measure, and write `results.md` where everything was measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=500, help="audio files of the synthetic corpus")
     parser.add_argument("--rounds", type=int, default=3, help="times that every way takes its turn")

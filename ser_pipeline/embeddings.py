@@ -21,9 +21,9 @@ from torch import Tensor
 
 from ser_pipeline import manifest, shards
 from ser_pipeline.config import Config, Embedding
-from ser_pipeline.entry import PARTIAL, Entry, read_index
+from ser_pipeline.entry import Entry, read_index
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.extract import store_entry
+from ser_pipeline.extract import Place, copied, known_rows, store_entry
 from ser_pipeline.manifest import Manifest
 from ser_pipeline.model import speech
 from ser_pipeline.model.inputs import Waveform
@@ -35,9 +35,6 @@ TOGETHER = 32
 
 LARGEST = 65_504.0
 """Of float16."""
-
-Place = tuple[shards.Shard, int, int]
-"""A shard, first row and rows of an utterance in it."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +173,7 @@ def _write(
 ) -> list[str]:
     """Write the shards that `store` misses; returns the names of all."""
     store.partial.mkdir(parents=True, exist_ok=True)
-    known, names = _known(store), []
+    known, names = known_rows(store.path.parent.parent, store), []
     kept = {name: store.inputs[name] for name in ("audio", "version", "content")} | store.inputs["settings"]
     for number, (first, last) in enumerate(shards.plan(data.counts)):
         names.append(shards.name(number))
@@ -204,39 +201,14 @@ def _parts(
     known: Mapping[str, Place],
 ) -> list[NDArray[np.float16]]:
     """The rows of each of `utterances`: copied where they are known, or through the encoder, many at a time."""
-    parts = {row: _copy(known.get(data.keys[row])) for row in utterances.tolist()}
+    opened: dict[Path, shards.Shard] = {}
+    parts = {row: copied(known.get(data.keys[row]), opened) for row in utterances.tolist()}
     left = np.array([row for row, part in parts.items() if part is None], np.int64)
     if len(left):
         rows = data.rows(left)
         made = embedder(waveforms.read(rows), np.ascontiguousarray(data.segments[rows, 2]))
         parts |= zip(left.tolist(), np.split(made, np.cumsum(data.counts[left])[:-1]), strict=True)
-    return [parts[row] for row in utterances.tolist()]  # type: ignore[misc]
-
-
-def _known(store: Entry) -> dict[str, Place]:
-    """Where whole stores of the same key keep the rows of which audio; a damaged shard is passed over."""
-    places: dict[str, Place] = {}
-    for folder in sorted(store.path.parent.parent.glob(f"*/{store.path.name}")):
-        for file in () if folder.parent.name.endswith(PARTIAL) else sorted(folder.glob("*.h5")):
-            try:
-                shard = shards.open_shard(file)
-            except shards.DamagedError:
-                continue
-            for key, first, count in zip(shard.keys, shard.firsts.tolist(), shard.counts.tolist(), strict=True):
-                places.setdefault(key, (shard, first, count))
-    return places
-
-
-def _copy(place: Place | None) -> NDArray[np.float16] | None:
-    """The rows at `place`, verified; None where there are none or they are damaged."""
-    if place is None:
-        return None
-    shard, first, count = place
-    try:
-        shard.check(range(first, first + count))
-    except shards.DamagedError:
-        return None
-    return np.array(shard.rows[first : first + count])
+    return [parts[row] for row in utterances.tolist()]
 
 
 def _content(encoder: speech.SpeechEncoder) -> str:

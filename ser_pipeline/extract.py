@@ -133,7 +133,7 @@ def _parts(job: Job) -> dict[str, list[Any]]:
     for utterance, key, samples in zip(job.utterances, job.keys, job.samples, strict=True):
         wanted = []
         for name in job.stores:
-            part = _copy(job.known[name].get(key), opened)
+            part = copied(job.known[name].get(key), opened)
             parts[name].append(part)
             wanted += [name] * (part is None)
         if wanted:
@@ -169,7 +169,7 @@ def _jobs(
 ) -> list[Job]:
     """A job for every shard that some store misses."""
     found = []
-    known = {name: _known(cache, stores[name]) for name in stores}
+    known = {name: known_rows(cache, stores[name]) for name in stores}
     for number, (first, last) in enumerate(shards.plan(data.counts)):
         here = {name: store for name, store in stores.items() if not (store.partial / shards.name(number)).exists()}
         if here:
@@ -214,7 +214,7 @@ def _in_processes(jobs: list[Job], processes: int) -> Iterator[int]:
         workers.shutdown(cancel_futures=True)  # after a mistake or Ctrl-C, the shards in work are finished
 
 
-def _known(cache: Path, store: Entry) -> dict[str, Place]:
+def known_rows(cache: Path, store: Entry) -> dict[str, Place]:
     """Where whole stores of the same settings, of this corpus or another, keep the rows of which audio."""
     places: dict[str, Place] = {}
     for folder in sorted(cache.glob(f"*/{store.path.name}")):
@@ -224,14 +224,14 @@ def _known(cache: Path, store: Entry) -> dict[str, Place]:
             try:
                 shard = shards.open_shard(file)
             except shards.DamagedError as error:
-                log.warning("%s; its audio is extracted again", error)
+                log.warning("%s; its rows are made again", error)
                 continue
             for key, first, count in zip(shard.keys, shard.firsts.tolist(), shard.counts.tolist(), strict=True):
                 places.setdefault(key, (file, first, count))
     return places
 
 
-def _copy(place: Place | None, opened: dict[Path, shards.Shard]) -> Any:
+def copied(place: Place | None, opened: dict[Path, shards.Shard]) -> Any:
     """The rows at `place`, verified; None where there are none or they are damaged."""
     if place is None:
         return None
@@ -240,7 +240,7 @@ def _copy(place: Place | None, opened: dict[Path, shards.Shard]) -> Any:
         shard = opened.get(file) or opened.setdefault(file, shards.open_shard(file))
         shard.check(range(first, first + count))
     except shards.DamagedError as error:
-        log.warning("%s; its audio is extracted again", error)
+        log.warning("%s; its rows are made again", error)
         return None
     return np.array(shard.rows[first : first + count])
 
