@@ -127,7 +127,7 @@ def main() -> None:
     pairs = settings(folder)
     overrides = [part for pair in pairs for part in ("--set", pair)]
     places = ["--cache", str(cache)]
-    seconds = command("features", str(table), *places, "--jobs", str(options.jobs))
+    seconds = command("features", "table", str(table), *places, "--jobs", str(options.jobs))
     print(f"features: {seconds:.0f} s with {options.jobs} processes", flush=True)
     seconds = command("train", "--protocol", "speaker", *places, "--runs-root", str(folder / "runs"), *overrides)
     print(f"train, ten folds of one epoch: {seconds:.0f} s on {torch.cuda.get_device_name()}", flush=True)

@@ -31,31 +31,6 @@ def augment(batch: Batch, config: Config) -> Batch:
     return _mask(batch, settings, config.heard.frames)
 
 
-def mixup(batch: Batch, targets: Tensor, share: float) -> tuple[Batch, Tensor]:
-    """A share of the segments mixed half and half, on average, with another; targets (B, C) likewise.
-
-    Source: Zhang et al., mixup, ICLR 2018, with a Beta(1, 1) weight; the rows are mixed as they are stored.
-    """
-    size, device = len(batch.label), batch.label.device
-    other = torch.randperm(size, device=device)
-    chosen = torch.rand(size, device=device) < share
-    weight = torch.where(chosen, torch.rand(size, device=device), 1.0)
-    mixed = {
-        name: _mix(rows, rows[other], weight)
-        for name in ("waveform", "spectrogram", "mfcc")
-        if (rows := getattr(batch, name)) is not None
-    }
-    samples = torch.where(chosen, torch.maximum(batch.samples, batch.samples[other]), batch.samples)
-    kept = weight[:, None]
-    return batch._replace(samples=samples, **mixed), kept * targets + (1 - kept) * targets[other]
-
-
-def _mix(rows: Tensor, others: Tensor, weight: Tensor) -> Tensor:
-    shaped = weight.view(-1, *[1] * (rows.dim() - 1))
-    mixed = rows.float() * shaped + others.float() * (1 - shaped)
-    return (mixed if rows.is_floating_point() else mixed.round()).to(rows.dtype)
-
-
 def _speed(batch: Batch, largest: float, whole: int) -> Batch:
     """Faster or slower speech: the waveform resampled, the frames with it, and the bins moved with the pitch."""
     factor = 1 + largest * (2 * torch.rand(len(batch.label), device=batch.label.device) - 1)
@@ -77,10 +52,10 @@ def _resample(rows: Tensor, factor: Tensor) -> Tensor:
     place = torch.arange(length, device=rows.device) * factor[:, None]
     low = place.floor()
     share = (place - low)[:, None]
-    index = low.long()[:, None].expand(-1, rows.shape[1], -1)
+    index = low.long().clamp(max=length)[:, None]
     padded = F.pad(rows, (0, 2))
-    first = padded.gather(2, index.clamp(max=length)).float()
-    second = padded.gather(2, (index + 1).clamp(max=length + 1)).float()
+    first = padded.gather(2, index.expand(-1, rows.shape[1], -1)).float()
+    second = padded.gather(2, (index + 1).expand(-1, rows.shape[1], -1)).float()
     mixed = first + share * (second - first)
     return (mixed if rows.is_floating_point() else mixed.round()).to(rows.dtype)
 

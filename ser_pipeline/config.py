@@ -197,7 +197,7 @@ class Augment:
     frame_mask: int = 30  # frames: longest of them
     bin_masks: int = 0  # bands that are silenced in the spectrogram
     bin_mask: int = 20  # bins: widest of them
-    mixup: float = 0.0  # share of segments whose rows and target are mixed with another's; 0 to 1
+    mixup: float = 0.0  # share of segments whose encoded inputs and target are mixed with another's; 0 to 1
 
 
 @dataclass(frozen=True)

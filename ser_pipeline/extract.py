@@ -201,6 +201,8 @@ def _run(jobs: list[Job], processes: int, progress: Progress, total: int) -> Non
 
 def _in_processes(jobs: list[Job], processes: int) -> Iterator[int]:
     """What `write_job` returns for each of `jobs`, as they are done."""
+    for name, settings in jobs[0].settings.items():  # so that what is compiled on first use is not compiled by each
+        FEATURES[name].rows(np.zeros(1, np.float32), jobs[0].audio, settings)
     workers = pool(processes)
     try:
         for done in as_completed([workers.submit(write_job, job) for job in jobs]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import time
@@ -100,6 +101,9 @@ def fit(
         return entry.publish(discard=[STATE])
     fitting = Fitting(fold, data, source, config, device, world or World(), autocasting(config, device))
     set_arithmetic(config, device)
+    if device.type == "cuda":
+        gc.collect()  # a step and its graph know each other: the last fold's memory is free only now
+        torch.cuda.reset_peak_memory_stats(device)
     started = time.monotonic()
     kept = Checkpoints(folder)
     model = _model(kept, fitting)
@@ -142,7 +146,6 @@ def set_arithmetic(config: Config, device: torch.device) -> None:
     torch.backends.cuda.enable_mem_efficient_sdp(not exact)  # its backward pass adds up in any order
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = exact
-    torch.backends.cudnn.benchmark = not exact
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = not exact
 
 

@@ -26,7 +26,7 @@ from ser_pipeline.leaks import leaks
 from ser_pipeline.manifest import Manifest
 from ser_pipeline.model import ABLATIONS, ablated
 
-CHANGES = ("speed", "gain", "noise", "frame_masks", "mixup")
+CHANGES = ("speed", "gain", "noise", "frame_masks")
 """Changes of training segments that every input must follow."""
 
 STILL = ("logmel", EMBEDDING)

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,12 @@ from ser_pipeline.errors import PipelineError
 
 Array = NDArray[Any]
 
-FORMAT = 2
+FORMAT = 3
 ALIGNMENT = 4096  # bytes: a page, so that rows can be mapped
 TABLES = ("checksum", "key", "counts", "minimum", "maximum")
 """What stands beside the rows; images alone have the last two."""
 
-ROWS = 256  # about so many rows a shard: 12 to 25 MB a feature, small enough to share out among processes
+ROWS = 256  # about so many rows a shard at most: 6 to 25 MB a feature, small enough to share out among processes
 
 
 class DamagedError(PipelineError):
@@ -55,15 +56,18 @@ def name(number: int) -> str:
 
 
 def plan(counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """First and last+1 utterance of each shard: about `ROWS` rows, never a part of an utterance."""
-    first = rows = 0
-    for row, count in enumerate(counts.tolist()):
-        rows += count
-        if rows >= ROWS:
-            yield first, row + 1
-            first, rows = row + 1, 0
-    if rows:
-        yield first, len(counts)
+    """First and last+1 utterance of each shard: about `ROWS` rows, never a part of an utterance.
+
+    Shards are of about the same size, so that no process waits for another at the end.
+
+    >>> list(plan(np.full(300, 1)))
+    [(0, 150), (150, 300)]
+    """
+    rows = np.cumsum(counts)
+    number = -(-int(rows[-1]) // ROWS)
+    last = np.searchsorted(rows, rows[-1] * np.arange(1, number + 1) / number) + 1
+    ends = [0, *np.unique(last).tolist()]
+    yield from pairwise(ends)
 
 
 @dataclass(frozen=True)

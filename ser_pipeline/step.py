@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ser_pipeline.augment import augment, mixup
-from ser_pipeline.batch import Batch
+from ser_pipeline.augment import augment
+from ser_pipeline.batch import Batch, Mix
 from ser_pipeline.config import Config, Train
 from ser_pipeline.distributed import World
 from ser_pipeline.model.fast.graph import Captured
@@ -110,13 +110,15 @@ class Step:
         self.model.train()
         self.optimiser.zero_grad(set_to_none=True)
         batch, targets = self._prepared(Batch(*parts))
+        share_mixed = self.config.augment.mixup
         summed = torch.zeros((), device=counts.device)
         micro = self.micro or len(counts)
         for first in range(0, len(counts), micro):
             part = slice(first, first + micro)
+            mix = Mix.draw(len(counts[part]), share_mixed, counts.device) if share_mixed else None
             with self.autocast():
-                output = self.model(batch.part(part))
-            losses = self._loss(output.logits.float(), targets[part])
+                output = self.model(batch.part(part), mix)
+            losses = self._loss(output.logits.float(), mix(targets[part]) if mix else targets[part])
             (losses * share[part]).sum().backward()
             summed += (losses.detach() * counts[part]).sum()
         self._add_up()
@@ -144,10 +146,7 @@ class Step:
         smoothing = self.config.train.label_smoothing
         targets = F.one_hot(batch.label, self.classes).float() * (1 - smoothing) + smoothing / self.classes
         with torch.no_grad():
-            batch = augment(batch, self.config)
-            if self.config.augment.mixup:
-                return mixup(batch, targets, self.config.augment.mixup)
-        return batch, targets
+            return augment(batch, self.config), targets
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy of each segment (B,)."""

@@ -97,7 +97,9 @@ def test_segments_are_the_utterance_cut_and_quantised() -> None:
     samples = sound(100_001)
     whole = features.spectrogram(samples, AUDIO, Spectrogram())
     rows = FEATURES["spectrogram"].rows(samples, AUDIO, Spectrogram())
-    np.testing.assert_array_equal(rows[1], np.floor((whole[:, 300:600] + 80) * (255 / 80)).astype(np.uint8))
+    off = np.abs(rows[1] - np.floor((whole[:, 300:600] + 80) * (255 / 80)))
+    assert off.max() <= 1
+    assert off.mean() < 1e-4  # where float32 rounds a level that is all but whole
     coefficients = features.mfcc(samples, AUDIO, Mfcc())
     np.testing.assert_array_equal(
         FEATURES["mfcc"].rows(samples, AUDIO, Mfcc())[1], coefficients[300:600].astype(np.float16)
@@ -130,12 +132,12 @@ def test_any_number_of_mel_bands_equals_librosa(n_mels: int) -> None:
 
 
 def test_mel_filters_equal_librosa() -> None:
-    dense = np.zeros((128, 2048), np.float32)
-    for band, rows in zip(features.mel_filters(16_000, 2048, 128), np.split(dense, 8), strict=True):
-        rows[:, band.low : band.high] = band.weights.T
-    expected = librosa.filters.mel(sr=16_000, n_fft=2048, n_mels=128, htk=True)
-    np.testing.assert_allclose(dense[:, 1::2], expected[:, 1:], atol=1e-8)
-    np.testing.assert_allclose(dense[:, 2::2], expected[:, 1:-1], atol=1e-8)
+    sums = features.mel_filters(16_000, 2048, 128)
+    dense = np.zeros((128, 1025), np.float32)
+    parts = np.split(sums.weights, np.cumsum(sums.bins)[:-1])
+    for row, first, part in zip(dense, sums.first, parts, strict=True):
+        row[first : first + len(part)] = part
+    np.testing.assert_allclose(dense, librosa.filters.mel(sr=16_000, n_fft=2048, n_mels=128, htk=True), atol=1e-8)
 
 
 def test_golden_numbers() -> None:

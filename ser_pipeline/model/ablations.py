@@ -94,6 +94,7 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "mfcc-w2e-mean": _inputs("mfcc", "waveform", co_attention=False),
     "spectrogram-w2e": _inputs("spectrogram", "waveform"),
     "spectrogram-w2e-mean": _inputs("spectrogram", "waveform", co_attention=False),
+    "relu": {"model": {"attention": "relu"}},
     "softmax": {"model": {"attention": "softmax"}},
     "frozen": {"model": {"freeze_speech_encoder": True}},
     "layer-mix": {"model": {"layer_mix": True}},

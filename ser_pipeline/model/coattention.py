@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from ser_pipeline.batch import Batch
+from ser_pipeline.batch import Batch, Mix
 from ser_pipeline.config import Audio, Features, Model
 from ser_pipeline.model import speech
 from ser_pipeline.model.encoders import BANDS, BiLstm, SmallMfcc, SmallSpectrogram, averages, bands, build_alexnet
@@ -155,13 +155,13 @@ class SpeechEmotionModel(nn.Module):
         with torch.autocast(batch.samples.device.type, enabled=False):
             return {name: FINISH[name](self.finish[name], batch) for name in self.encoders}
 
-    def forward(self, batch: Batch) -> Output:
-        """Logits and features of a batch."""
+    def forward(self, batch: Batch, mix: Mix | None = None) -> Output:
+        """Logits and features of a batch; with `mix`, of mixtures of what its inputs are encoded as."""
         read = self.finished(batch)
         projected = {}
         for name in self.acoustic:
             with self.streams.aside(name):
-                projected[name] = self.projections[name](self.encoders[name](read[name]))
+                projected[name] = self._project(name, self.encoders[name](read[name]), mix)
         heard = self._hear(read[self.speech], batch.samples) if self.speech else None
         self.streams.join()
         attention = None
@@ -173,9 +173,13 @@ class SpeechEmotionModel(nn.Module):
                 summary = heard.mean()
             if heard.whole is not None:
                 summary = torch.cat([self.path(summary), heard.whole], 1)
-            projected[self.speech] = self.projections[self.speech](summary)
+            projected[self.speech] = self._project(self.speech, summary, mix)
         fused = self.fusion(torch.cat([projected[name] for name in self.inputs], 1))
         return Output(self.classifier(fused), projected.get(self.speech), fused, attention)
+
+    def _project(self, name: str, encoded: Tensor, mix: Mix | None) -> Tensor:
+        """The feature (B, W) of one input from what it is encoded as (B, size)."""
+        return self.projections[name](mix(encoded) if mix else encoded)  # type: ignore[no-any-return]
 
     def _hear(self, speech: Tensor, samples: Tensor) -> Heard:
         """What the speech encoder makes of waveforms (B, N), or has made; the paper's takes padding for speech."""

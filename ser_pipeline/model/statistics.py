@@ -12,7 +12,6 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 LIMIT = 5.0
 """Standardised statistics beyond this many deviations are clipped: another corpus, or a broken recording."""
@@ -58,8 +57,8 @@ class Standard(nn.Module):
 class PathDropout(nn.Module):
     """A learned path (B, D) left out of a share of the training segments, so that statistics must do alone there.
 
-    Source: stochastic depth, Huang et al., ECCV 2016, on the one branch that overfits. A share of 1 leaves it out for
-    good.
+    Source: stochastic depth, Huang et al., ECCV 2016, on the one branch that overfits; what is left of it keeps its
+    size, which the layers after it are used to. A share of 1 leaves it out for good.
     """
 
     def __init__(self, share: float) -> None:
@@ -70,7 +69,7 @@ class PathDropout(nn.Module):
         """(B, D), whole rows of it 0 in training."""
         if self.share == 1:
             return torch.zeros_like(path)
-        return path * F.dropout(torch.ones_like(path[:, :1]), self.share, self.training)
+        return path * (torch.rand_like(path[:, :1]) >= self.share) if self.training else path
 
 
 def moments(contours: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -37,9 +38,11 @@ class Captured:
             return self._step(*inputs)
         if self._taken < WARM_UP:
             self._taken += 1
-            return self._aside(inputs)
+            with _searching():
+                return self._aside(inputs)
         if self._graph is None:
-            self._capture(inputs)
+            with _searching():
+                self._capture(inputs)
         return self._replay(inputs)
 
     def _aside(self, inputs: tuple[Tensor | None, ...]) -> Tensor:
@@ -66,3 +69,13 @@ class Captured:
                 kept.copy_(part, non_blocking=True)
         self._graph.replay()
         return self._result.clone()
+
+
+@contextmanager
+def _searching() -> Iterator[None]:
+    """Let cuDNN try its kernels, where they need not repeat bit for bit: for a shape that comes again, and no other."""
+    torch.backends.cudnn.benchmark = not torch.backends.cudnn.deterministic
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = False
