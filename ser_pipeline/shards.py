@@ -32,6 +32,7 @@ TABLES = ("checksum", "key", "counts", "minimum", "maximum")
 """What stands beside the rows; images alone have the last two."""
 
 ROWS = 256  # about so many rows a shard at most: 6 to 25 MB a feature, small enough to share out among processes
+EVENLY = 4  # several shards are a multiple of this many
 
 
 class DamagedError(PipelineError):
@@ -58,13 +59,15 @@ def name(number: int) -> str:
 def plan(counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """First and last+1 utterance of each shard: about `ROWS` rows, never a part of an utterance.
 
-    Shards are of about the same size, so that no process waits for another at the end.
+    Several shards are of about the same size and as many as two or four processes share evenly, so that none of them
+    waits for another at the end.
 
     >>> list(plan(np.full(300, 1)))
-    [(0, 150), (150, 300)]
+    [(0, 75), (75, 150), (150, 225), (225, 300)]
     """
     rows = np.cumsum(counts)
     number = -(-int(rows[-1]) // ROWS)
+    number += -number % EVENLY if number > 1 else 0
     last = np.searchsorted(rows, rows[-1] * np.arange(1, number + 1) / number) + 1
     ends = [0, *np.unique(last).tolist()]
     yield from pairwise(ends)
