@@ -12,9 +12,11 @@ n1 rows, so that both stay in the nearest cache (Bailey, FFTs in external or hie
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from threading import Timer
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -45,6 +47,8 @@ _SERIES = tuple(
     )
 )
 """log(1 + f) = f - f**2 / 2 + f**3 times this polynomial in f, its highest power first. Source: Cephes, `logf`."""
+
+log = logging.getLogger(__name__)
 
 
 class Sums(NamedTuple):
@@ -148,11 +152,23 @@ def _compiled() -> Callable[..., None]:
     sums = Sums(np.zeros(1, np.int64), np.ones(1, np.int64), np.ones(1, np.float32))
     made: Callable[..., None]
     for keep in (True, False):
-        with suppress(RuntimeError, OSError):
+        with suppress(RuntimeError, OSError), _saying("compiling the transforms, once an installation"):
             made = njit(cache=keep, error_model="numpy")(_logarithms)
             made(nothing, nothing[0, :2], _plan(2), sums, _scratch(2), nothing[1:], nothing[0])
             break
     return made
+
+
+@contextmanager
+def _saying(what: str) -> Iterator[None]:
+    """Log `what` if it takes longer than a second."""
+    timer = Timer(1.0, log.info, [what])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()  # no thread may be left when processes are forked
 
 
 def _part(function: Compiled) -> Compiled:

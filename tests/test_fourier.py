@@ -1,6 +1,10 @@
+import logging
+import time
+
 import numpy as np
 import pytest
 
+from ser_pipeline import fourier
 from ser_pipeline.config import Audio, Spectrogram
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features import FEATURES
@@ -64,3 +68,10 @@ def test_what_follows_does_not_change_the_first_frames() -> None:
 def test_a_transform_that_is_too_small_is_refused(settings: Spectrogram) -> None:
     with pytest.raises(PipelineError, match=r"features\.spectrogram\.n_fft=800 is too small"):
         FEATURES["spectrogram"].rows(np.zeros(1_600, np.float32), Audio(), settings)
+
+
+def test_a_long_first_use_says_why(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(fourier, "njit", lambda **_: lambda function: lambda *_: time.sleep(1.2))
+    with caplog.at_level(logging.INFO, "ser_pipeline"):
+        fourier._compiled.__wrapped__()
+    assert caplog.messages == ["compiling the transforms, once an installation"]
