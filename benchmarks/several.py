@@ -20,13 +20,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import Wav2Vec2Config
 
-from benchmarks.step import CLASSES, CONFIG, make_batch, measure
+from benchmarks.step import CLASSES, CONFIG, make_batch, make_model, measure
 from ser_pipeline.config import Config
 from ser_pipeline.distributed import World, join_world
 from ser_pipeline.fit import autocasting, set_arithmetic
-from ser_pipeline.model import build_model
 from ser_pipeline.model.fast import accelerate
 from ser_pipeline.step import Step
 
@@ -40,16 +38,7 @@ def make_step(world: World, device: torch.device, precision: str, *, random: boo
     still = replace(CONFIG.model, dropout=0.0, lstm_dropout=0.0, spec_augment=False)
     config = Config(train=train, model=CONFIG.model if random else still)
     set_arithmetic(config, device)
-    torch.manual_seed(0)
-    settings = {**Wav2Vec2Config().to_dict(), **({} if random else QUIET)}
-    model = build_model(
-        config.model,
-        audio=config.audio,
-        features=config.features,
-        classes=CLASSES,
-        pretrained=False,
-        speech_settings=settings,
-    ).to(device)
+    model = make_model(device, config.model, **({} if random else QUIET))
     model = accelerate(model, device, half=precision == "bf16")
     autocast = autocasting(config, device)
     return Step(model, config, classes=CLASSES, steps=STEPS, weights=None, autocast=autocast, world=world)

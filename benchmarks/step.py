@@ -25,7 +25,7 @@ from torchvision.models import alexnet
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from ser_pipeline.batch import Batch
-from ser_pipeline.config import Config
+from ser_pipeline.config import Config, Model
 from ser_pipeline.model import SpeechEmotionModel, build_model
 from ser_pipeline.model.fast import Ways, accelerate
 from ser_pipeline.model.fast.graph import Captured
@@ -116,16 +116,16 @@ def make_batch(size: int, device: torch.device) -> Batch:
     return Batch(*(part.to(device) for part in rows))
 
 
-def make_model(device: torch.device) -> SpeechEmotionModel:
-    """The paper's model from random weights."""
+def make_model(device: torch.device, settings: Model = CONFIG.model, **speech: float) -> SpeechEmotionModel:
+    """The paper's model from random weights; `speech` changes wav2vec 2.0's own configuration."""
     torch.manual_seed(0)
     model = build_model(
-        CONFIG.model,
+        settings,
         audio=CONFIG.audio,
         features=CONFIG.features,
         classes=CLASSES,
         pretrained=False,
-        speech_settings=Wav2Vec2Config().to_dict(),
+        speech_settings={**Wav2Vec2Config().to_dict(), **speech},
     )
     return model.to(device)
 

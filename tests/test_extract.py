@@ -9,6 +9,7 @@ from conftest import tone, write_emodb, write_wav
 from threadpoolctl import threadpool_limits
 
 from ser_pipeline import audio, extract, manifest
+from ser_pipeline.catalogue import Source, register
 from ser_pipeline.config import Config, load
 from ser_pipeline.corpora import read_corpus
 from ser_pipeline.corpora.emodb import EMODB
@@ -27,6 +28,13 @@ def measure(root: Path) -> Manifest:
 
 def make(root: Path, cache: Path, config: Config = CONFIG, jobs: int = 1, **options: object) -> Path:
     return extract.extract(measure(root), root, config, cache, jobs=jobs, **options)  # type: ignore[arg-type]
+
+
+def registered(folder: Path, speakers: int, takes: int) -> Path:
+    """A cache with the features of a small corpus, both below `folder`; returns the cache."""
+    root = write_emodb(folder / "corpus", speakers=speakers, takes=takes)
+    register(folder / "cache", Source("emodb", make(root, folder / "cache" / "features"), root))
+    return folder / "cache"
 
 
 def contents(folder: Path) -> dict[str, bytes]:

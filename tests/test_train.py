@@ -11,11 +11,10 @@ import pytest
 import torch
 from click.testing import Result
 from conftest import write_emodb
-from test_extract import make
+from test_extract import registered
 
 from ser_pipeline import config, evaluate, manifest
 from ser_pipeline.batch import Batch
-from ser_pipeline.catalogue import Source, register
 from ser_pipeline.config import Train
 from ser_pipeline.distributed import World
 from ser_pipeline.fit import shares
@@ -28,10 +27,7 @@ ARGS = ["train", "--preset", "demo", "--jobs", "1", *(word for setting in TINY f
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache with the features of a small corpus."""
-    folder = tmp_path_factory.mktemp("train")
-    root = write_emodb(folder / "corpus", speakers=3, takes=2)
-    register(folder / "cache", Source("emodb", make(root, folder / "cache" / "features"), root))
-    return folder / "cache"
+    return registered(tmp_path_factory.mktemp("train"), speakers=3, takes=2)
 
 
 @pytest.fixture

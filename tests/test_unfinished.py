@@ -7,9 +7,8 @@ import pytest
 from click.testing import Result
 from conftest import write_emodb
 from filelock import FileLock
-from test_extract import make
+from test_extract import registered
 
-from ser_pipeline.catalogue import Source, register
 from ser_pipeline.errors import PipelineError
 
 ARGS = ["train", "--preset", "demo", "--jobs", "1", "--device", "cpu", "--quiet"]
@@ -19,10 +18,7 @@ BEFORE = ["--set", "train.lr=0.5", "--set", 'model.inputs=["mfcc"]']
 @pytest.fixture(scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache with the features of a small corpus."""
-    folder = tmp_path_factory.mktemp("unfinished")
-    root = write_emodb(folder / "corpus", speakers=3, takes=1)
-    register(folder / "cache", Source("emodb", make(root, folder / "cache" / "features"), root))
-    return folder / "cache"
+    return registered(tmp_path_factory.mktemp("unfinished"), speakers=3, takes=1)
 
 
 @pytest.fixture
