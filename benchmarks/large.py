@@ -22,6 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import Wav2Vec2Config
 
 from ser_pipeline import catalogue, config, fit, plan
+from ser_pipeline.arithmetic import autocasting, set_arithmetic
 from ser_pipeline.checkpoint import Checkpoints
 from ser_pipeline.config import Audio, Config
 from ser_pipeline.distributed import World
@@ -94,9 +95,9 @@ def busy(cache: Path, chosen: Config) -> tuple[float, float]:
     opened = open_data(data, dict(plan.find_stores((folder,), chosen)))
     source = open_source(opened, device)
     fold = make_folds(data, "speaker", "validation")[0]
-    fitting = fit.Fitting(fold, opened, source, chosen, device, World(), fit.autocasting(chosen, device))
-    fit.set_arithmetic(chosen, device)
-    step = fit._step(fit._model(Checkpoints(cache.parent), fitting), fitting, 0)
+    fitting = fit.Fitting(fold, opened, source, chosen, device, World(), autocasting(chosen, device))
+    set_arithmetic(chosen, device)
+    step = fit._step(fit._model(Checkpoints(cache.parent), fitting), fitting)
     size = chosen.train.batch
     batches = source.batches(fit._rows(fitting, 0), size)
     for _ in range(10):

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.step import NONE, arithmetic, make_batch, make_model, make_optimiser, measure
+from benchmarks.step import arithmetic, make_batch, make_model, make_optimiser, measure
 from ser_pipeline.model import SpeechEmotionModel
-from ser_pipeline.model.fast import Ways, accelerate
+from ser_pipeline.model.fast import PLAIN, Ways, accelerate
 
 
 def profile(sizes: list[int], device: torch.device, seconds: float) -> None:
@@ -18,7 +18,7 @@ def profile(sizes: list[int], device: torch.device, seconds: float) -> None:
     for size in sizes:
         print(f"\nbatch {size}: ms a part, forward and backward, bf16", flush=True)
         found: dict[str, list[float]] = {}
-        for ways in (NONE, Ways()):
+        for ways in (PLAIN, Ways()):
             with arithmetic(tf32=True):
                 model = accelerate(make_model(device), device, half=True, ways=ways)
                 for name, part in _parts(model, size, device).items():
@@ -78,7 +78,7 @@ def graphed(part: Callable[[], object]) -> Callable[[], object]:
 def check(device: torch.device) -> None:
     """Print how far fast and plain outputs and gradients lie from float32 ones, part by part."""
     found: dict[str, dict[str, Tensor]] = {}
-    kinds = {"fp32": (NONE, False), "plain": (NONE, True), "fast": (Ways(), True), "fast32": (Ways(), False)}
+    kinds = {"fp32": (PLAIN, False), "plain": (PLAIN, True), "fast": (Ways(), True), "fast32": (Ways(), False)}
     with arithmetic(tf32=False):
         for name, (ways, bf16) in kinds.items():
             model = accelerate(make_model(device), device, half=bf16, ways=ways).eval()

@@ -1,10 +1,10 @@
-"""One training step shared by several GPUs against the same step on one: the losses of 50 steps, and segments a second.
+"""One training step shared by several GPUs against the same step on one: the losses, and segments a second.
 
-    python -m benchmarks.several [--gpus 2] [--batch 64 256]
+    python -m benchmarks.several [--gpus 2] [--batch 64 256] [--steps 50]
 
 The paper's model from random weights on random data. The losses are compared in float32, without dropout and masks,
-which every process draws for itself; the rates are those of bf16 with everything on. `--batch` is that of all GPUs
-together.
+which every process draws for itself; one GPU takes the batch as a whole, and again in as many parts as there are GPUs.
+The rates are those of bf16 with everything on. `--batch` is that of all GPUs together.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.step import CLASSES, CONFIG, make_batch, make_model, measure
+from ser_pipeline.arithmetic import autocasting, set_arithmetic
 from ser_pipeline.config import Config
 from ser_pipeline.distributed import World, join_world
-from ser_pipeline.fit import autocasting, set_arithmetic
 from ser_pipeline.model.fast import accelerate
 from ser_pipeline.step import Step
 
-STEPS = 50
+COMPARED = 32  # segments of a step whose losses are compared
 QUIET = dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0)
 
 
-def make_step(world: World, device: torch.device, precision: str, *, random: bool) -> Step:
+def make_step(world: World, device: torch.device, precision: str, *, random: bool, micro: int = 0) -> Step:
     """The trainer's own step; without what is drawn at random unless `random`."""
     train = replace(CONFIG.train, precision=precision)
     still = replace(CONFIG.model, dropout=0.0, lstm_dropout=0.0, spec_augment=False)
@@ -41,17 +42,19 @@ def make_step(world: World, device: torch.device, precision: str, *, random: boo
     model = make_model(device, config.model, **({} if random else QUIET))
     model = accelerate(model, device, half=precision == "bf16")
     autocast = autocasting(config, device)
-    return Step(model, config, classes=CLASSES, steps=STEPS, weights=None, autocast=autocast, world=world)
+    return Step(model, config, classes=CLASSES, steps=1, weights=None, autocast=autocast, micro=micro, world=world)
 
 
-def losses(world: World, device: torch.device, size: int) -> list[float]:
-    """The mean loss of each of `STEPS` steps in float32."""
-    step = make_step(world, device, "fp32", random=False)
+def losses(world: World, device: torch.device, steps: int, micro: int = 0) -> list[float]:
+    """The mean loss of each of `steps` steps in float32, `micro` segments computed at a time."""
+    size = COMPARED
+    step = make_step(world, device, "fp32", random=False, micro=micro)
     every = make_batch(4 * size, device)
     found: list[Tensor] = []
-    for number in range(STEPS):
-        first = number % 4 * size
-        mine = every.part(slice(first + world.rank, first + size, world.size))
+    for number in range(steps):
+        part = size // world.size
+        first = number % 4 * size + world.rank * part
+        mine = every.part(slice(first, first + part))
         found.append(step(mine, len(mine.label), size))
     summed = torch.stack(found)
     world.add_up([summed])
@@ -62,35 +65,51 @@ def rate(world: World, device: torch.device, size: int) -> float:
     """Segments a second of all GPUs together, in bf16."""
     step = make_step(world, device, "bf16", random=True)
     mine = make_batch(size // world.size, device)
-    return size / measure(lambda: step(mine, len(mine.label), size), device, seconds=4.0, calls=40)
+    return size / measure(lambda: step(mine, len(mine.label), size), device, seconds=4.0, calls=20)
 
 
-def work(sizes: list[int], file: Path) -> None:
+def work(sizes: list[int], steps: int, parts: int, file: Path) -> None:
     """What one process of several does; the first writes what was found."""
     world = join_world("cuda")
     device = torch.device(world.device("cuda"))
-    found = {"losses": losses(world, device, 32), "rates": {size: rate(world, device, size) for size in sizes}}
+    found: dict[str, Any] = {"losses": losses(world, device, steps)}
+    if world.size == 1:
+        found["parts"] = losses(world, device, steps, COMPARED // parts)
+    found["rates"] = {size: rate(world, device, size) for size in sizes}
     if world.leads:
         file.write_text(json.dumps(found))
     world.wait()
 
 
-def compare(gpus: int, sizes: list[int]) -> None:
+def compare(gpus: int, sizes: list[int], steps: int) -> None:
     """Run on one GPU and on `gpus`, and print both."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for count in (1, gpus):
             file = Path(folder) / f"{count}.json"
-            module = ["-m", "benchmarks.several", "--write", str(file), "--batch", *map(str, sizes)]
+            module = [
+                "-m",
+                "benchmarks.several",
+                "--gpus",
+                str(gpus),
+                "--write",
+                str(file),
+                "--batch",
+                *map(str, sizes),
+            ]
             torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(count)] if count > 1 else []
             subprocess.run([sys.executable, *torchrun, *module], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
             found.append(json.loads(file.read_text()))
-    off = [abs(a - b) / abs(a) for a, b in zip(found[0]["losses"], found[1]["losses"], strict=True)]
-    print(f"losses of {STEPS} float32 steps: {found[0]['losses'][0]:.4f} to {found[0]['losses'][-1]:.4f} on one GPU")
-    print(f"relative difference on {gpus} GPUs: {off[0]:.1e} at the first step, {max(off):.1e} at most")
+    one, several = found
+    print(f"losses of {steps} float32 steps: {one['losses'][0]:.4f} to {one['losses'][-1]:.4f} on one GPU")
+    for name, title in (("losses", "whole batches"), ("parts", f"batches in {gpus} parts")):
+        off = [abs(a - b) / abs(a) for a, b in zip(one[name], several["losses"], strict=True)]
+        print(
+            f"relative difference of {gpus} GPUs from {title} on one: {off[0]:.1e} at the first, {max(off):.1e} at most"
+        )
     for size in map(str, sizes):
-        one, several = (result["rates"][size] for result in found)
-        print(f"batch {size}: {one:,.0f} segments/s on one GPU, {several:,.0f} on {gpus}: {several / one:.2f}x")
+        alone, together = (result["rates"][size] for result in found)
+        print(f"batch {size}: {alone:,.0f} segments/s on one GPU, {together:,.0f} on {gpus}: {together / alone:.2f}x")
 
 
 def main() -> None:
@@ -98,12 +117,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpus", type=int, default=2)
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 256], help="segments a step, of all GPUs")
+    parser.add_argument("--steps", type=int, default=50, help="whose losses are compared")
     parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.write:
-        work(options.batch, options.write)
+        work(options.batch, options.steps, options.gpus, options.write)
     else:
-        compare(options.gpus, options.batch)
+        compare(options.gpus, options.batch, options.steps)
 
 
 if __name__ == "__main__":

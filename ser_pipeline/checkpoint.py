@@ -1,11 +1,13 @@
 """What a fold keeps of its epochs: the best weights, and all that a stopped one needs to go on.
 
-An epoch is copied from the device at once and written in the background, while the next one is trained.
+An epoch is copied from the device at once and written in the background, while the next one is trained. Where epochs
+take less time than a disk needs to have them for certain, not every one is written: what a kill costs is seconds.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,6 +26,9 @@ from ser_pipeline.tensorboard import log_epochs
 
 STATE = "last.pt"
 WEIGHTS = "model.safetensors"
+
+EVERY = 5.0
+"""Seconds of training that a kill may cost, at most, beside the epoch at work."""
 
 Record = dict[str, Any]
 
@@ -53,6 +58,8 @@ class Checkpoints:
         self.folder = folder
         self._thread = ThreadPoolExecutor(1)
         self._pending: Future[None] | None = None
+        self._best: dict[str, Tensor] | None = None  # the best weights, while the disk has not got them
+        self._written = time.monotonic()
 
     @property
     def begun(self) -> bool:
@@ -64,8 +71,18 @@ class Checkpoints:
         file = self.folder / _weights(course.best_epoch)
         return file if file.exists() else self.folder / WEIGHTS
 
-    def save(self, course: Course, step: Step) -> None:
-        """Keep the epoch: its weights where they are the best yet, then all that a resumed fold needs."""
+    def save(self, course: Course, step: Step, *, last: bool) -> None:
+        """Keep the epoch: its weights where they are the best yet, and all that a resumed fold needs.
+
+        Before the `last` epoch they reach the disk once in `EVERY` seconds, and the best weights wait on the device.
+        """
+        improved = course.best_epoch == course.epoch
+        if not last and time.monotonic() - self._written < EVERY:
+            if improved:
+                self._best = {name: tensor.clone() for name, tensor in step.evaluated.state_dict().items()}
+            self._write_history(course.history)
+            return
+        weights = step.evaluated.state_dict() if improved else self._best
         state = {
             **step.state(),
             "random": torch.get_rng_state(),
@@ -74,9 +91,10 @@ class Checkpoints:
             "best": course.best,
             "best_epoch": course.best_epoch,
         }
-        weights = step.evaluated.state_dict() if course.best_epoch == course.epoch else None
         self.wait()  # for the epoch before, so that no two are in memory
         self._pending = self._thread.submit(self._write, _copied(state), _copied(weights))
+        self._best = None
+        self._written = time.monotonic()
 
     def resume(self, step: Step) -> Course:
         """The course of a fold that was stopped, with its state put back; a new one otherwise."""
@@ -105,15 +123,20 @@ class Checkpoints:
     def _write(self, state: Mapping[str, Any], weights: Mapping[str, Tensor] | None) -> None:
         history = state["history"]
         if weights is not None:
-            with writing(self.folder / _weights(len(history))) as temporary:
+            with writing(self.folder / _weights(state["best_epoch"])) as temporary:
                 save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary)
         log_epochs(self.folder, history)
         with writing(self.folder / STATE) as temporary:
             torch.save(state, temporary)
-        write_text(self.folder / "history.jsonl", "".join(json.dumps(record) + "\n" for record in history))
+        self._write_history(history)
         for old in self.folder.glob("epoch-*.safetensors"):
             if old.name != _weights(state["best_epoch"]):
                 old.unlink()
+
+    def _write_history(self, history: list[Record]) -> None:
+        """What the progress bar and the report read; the state has it too, so it need not be flushed."""
+        text = "".join(json.dumps(record) + "\n" for record in history)
+        write_text(self.folder / "history.jsonl", text, flush=False)
 
 
 def _weights(epoch: int) -> str:

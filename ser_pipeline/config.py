@@ -176,7 +176,7 @@ class Train:
     patience: int = 8  # epochs without gain before a fold stops (reference code)
     selection: str = "validation"  # rows that choose the epoch; "test" is the reference code's way, and reads high
     monitor: str = "ua"  # what chooses the epoch: "ua", "wa", "wa+ua" or "loss" of those rows, or always the "last"
-    precision: str = "auto"  # "fp32", "bf16" (autocast), or "auto": bf16 on a CUDA device that has it
+    precision: str = "auto"  # "fp32", "bf16" (autocast), or "auto": bf16 on a device that is faster in it
     warmup: float = 0.0  # share of all steps in which the rate rises from 0; 0 to 1
     schedule: str = "constant"  # of the rate after that: "constant", or "cosine" or "linear" down to 0
     clip: float = 0.0  # largest norm of the gradient; 0: none

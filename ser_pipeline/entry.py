@@ -130,17 +130,18 @@ def write_json(file: Path, value: Mapping[str, Any]) -> None:
     write_text(file, json.dumps(value, indent=1, sort_keys=True, default=_plain) + "\n")
 
 
-def write_text(file: Path, text: str) -> None:
+def write_text(file: Path, text: str, *, flush: bool = True) -> None:
     """Write `text` whole or not at all."""
-    with writing(file) as temporary:
+    with writing(file, flush=flush) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
-def writing(file: Path, *, make_folder: bool = True) -> Iterator[Path]:
+def writing(file: Path, *, make_folder: bool = True, flush: bool = True) -> Iterator[Path]:
     """A temporary path that becomes `file`, flushed to disk, when the block ends well.
 
     A worker that may outlive its command passes `make_folder=False`, lest it bring back a folder that was renamed.
+    What another file holds too, and is written often, passes `flush=False`: a power cut may take it.
 
     Raises:
         PipelineError: the disk is full or refuses; nothing is left behind.
@@ -150,9 +151,11 @@ def writing(file: Path, *, make_folder: bool = True) -> Iterator[Path]:
     temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        _flush(temporary)
+        if flush:
+            _flush(temporary)
         temporary.replace(file)
-        _flush_folder(file.parent)
+        if flush:
+            _flush_folder(file.parent)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()

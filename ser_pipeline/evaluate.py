@@ -23,6 +23,8 @@ from ser_pipeline.batch import Batch
 from ser_pipeline.entry import write_text, writing
 from ser_pipeline.manifest import Manifest
 from ser_pipeline.metrics import Confusion, utterance_scores
+from ser_pipeline.model.coattention import Output
+from ser_pipeline.model.fast.graph import Captured
 from ser_pipeline.neighbours import Source
 
 Rows = NDArray[np.int64]
@@ -54,17 +56,31 @@ class Scores:
 Change = Callable[[Batch], Batch]
 
 
-def score(
-    model: nn.Module, batches: Iterable[Batch], autocast: Callable[[], Any], change: Change | None = None
-) -> Scores:
-    """The model's output over `batches`, in evaluation mode; `change` alters a batch before the model sees it."""
-    model.eval()
+class Forward:
+    """A model's output over a batch, in evaluation mode."""
+
+    def __init__(self, model: nn.Module, autocast: Callable[[], Any], pool: Any = None) -> None:
+        """With the `pool` of a captured step, batches as large as the first come from a graph in that memory."""
+        self.model, self.autocast = model, autocast
+        self._taken = self._take if pool is None else Captured(self._take, pool=pool, search=False)
+
+    def __call__(self, batch: Batch) -> Output:
+        """The output of the model as its weights are now."""
+        self.model.eval()
+        return Output(*self._taken(*batch))
+
+    def _take(self, *parts: Any) -> Output:
+        with self.autocast():
+            return self.model(Batch(*parts))  # type: ignore[no-any-return]
+
+
+def score(forward: Forward, batches: Iterable[Batch], change: Change | None = None) -> Scores:
+    """A model's output over `batches`; `change` alters a batch before the model sees it."""
     parts: dict[str, list[torch.Tensor]] = {"log_prob": [], "w2e": [], "fused": [], "attention": []}
     losses: list[torch.Tensor] = []
     with torch.inference_mode():
         for batch in batches:
-            with autocast():
-                output = model(batch if change is None else change(batch))
+            output = forward(batch if change is None else change(batch))
             log_prob = F.log_softmax(output.logits.float(), dim=-1)
             losses.append(F.nll_loss(log_prob, batch.label, reduction="sum"))
             parts["log_prob"].append(log_prob)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +18,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ser_pipeline import evaluate
+from ser_pipeline.arithmetic import autocasting, precision, set_arithmetic
 from ser_pipeline.batch import Batch
 from ser_pipeline.checkpoint import STATE, WEIGHTS, Checkpoints, Course, Record
 from ser_pipeline.config import Config
 from ser_pipeline.distributed import World
 from ser_pipeline.entry import Entry, read_json, write_json
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.evaluate import Forward
 from ser_pipeline.folds import Fold
 from ser_pipeline.model import SpeechEmotionModel, build_model
 from ser_pipeline.model.fast import accelerate
@@ -53,15 +52,16 @@ class Fitting:
     device: torch.device
     world: World
     autocast: Callable[[], Any]
+    micro: int = 0  # segments computed at a time; 0: the whole batch
 
     @property
     def seed(self) -> int:
         """The fold's own seed, the same on every machine."""
         return zlib.crc32(f"{self.config.seed}:{self.fold.name}".encode())
 
-    def score(self, model: nn.Module, utterances: Rows, change: evaluate.Change | None = None) -> evaluate.Scores:
+    def score(self, forward: Forward, utterances: Rows, change: evaluate.Change | None = None) -> evaluate.Scores:
         """The model's output over the segments of `utterances`."""
-        return evaluate.score(model, self.segments(utterances), self.autocast, change)
+        return evaluate.score(forward, self.segments(utterances), change)
 
     def swapped(self, name: str) -> evaluate.Change:
         """A change of test batches that gives every utterance another one's input `name`."""
@@ -73,7 +73,7 @@ class Fitting:
         return self._large(self.data.manifest.rows(utterances))
 
     def _large(self, rows: Rows) -> Iterator[Batch]:
-        return self.source.batches(rows, EVALUATION * self.config.train.batch)
+        return self.source.batches(rows, EVALUATION * (self.micro or self.config.train.batch))
 
 
 def fit(
@@ -99,7 +99,7 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "index.json").exists():  # killed between the last file and the final name
         return entry.publish(discard=[STATE])
-    fitting = Fitting(fold, data, source, config, device, world or World(), autocasting(config, device))
+    fitting = Fitting(fold, data, source, config, device, world or World(), autocasting(config, device), micro)
     set_arithmetic(config, device)
     if device.type == "cuda":
         gc.collect()  # a step and its graph know each other: the last fold's memory is free only now
@@ -107,7 +107,7 @@ def fit(
     started = time.monotonic()
     kept = Checkpoints(folder)
     model = _model(kept, fitting)
-    course = _train(model, kept, fitting, micro)
+    course = _train(model, kept, fitting)
     if fitting.world.leads:
         model.load_state_dict(load_file(kept.best(course), device=str(device)))
         _finish(folder, model, course, fitting, time.monotonic() - started)
@@ -117,50 +117,24 @@ def fit(
     return entry.path
 
 
-def _train(model: SpeechEmotionModel, kept: Checkpoints, fitting: Fitting, micro: int) -> Course:
+def _train(model: SpeechEmotionModel, kept: Checkpoints, fitting: Fitting) -> Course:
     """Train to the last epoch, from the one after the last that was kept."""
-    step = _step(model, fitting, micro)
+    step = _step(model, fitting)
     course = kept.resume(step)
     if course.epoch and fitting.world.rank:
         torch.manual_seed(fitting.seed + fitting.world.rank + 1000 * course.epoch)
+    forward = Forward(step.evaluated, fitting.autocast, step.pool)
     try:
         while not course.finished(fitting.config):
-            _epoch(course, step, fitting)
+            _epoch(course, step, forward, fitting)
             if fitting.world.leads:
-                kept.save(course, step)
+                kept.save(course, step, last=course.finished(fitting.config))
         kept.wait()
+    except torch.OutOfMemoryError:
+        raise PipelineError(_too_large(fitting)) from None
     finally:
         kept.close()
     return course
-
-
-def set_arithmetic(config: Config, device: torch.device) -> None:
-    """Have this process work on `device`, and CUDA's libraries repeat float32 bit for bit or be as fast as can be."""
-    if device.type != "cuda":
-        return
-    if device.index is not None:
-        torch.cuda.set_device(device)
-    exact = precision(config.train.precision, device) == "fp32"
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to repeat itself
-    torch.use_deterministic_algorithms(exact, warn_only=True)
-    torch.backends.cuda.enable_mem_efficient_sdp(not exact)  # its backward pass adds up in any order
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.deterministic = exact
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = not exact
-
-
-def autocasting(config: Config, device: torch.device) -> Callable[[], Any]:
-    """Context manager of the arithmetic: bf16 autocast, or plain float32."""
-    if precision(config.train.precision, device) == "bf16":
-        return partial(torch.autocast, device.type, torch.bfloat16)
-    return nullcontext
-
-
-def precision(wanted: str, device: torch.device) -> str:
-    """The arithmetic, "fp32" or "bf16": what is `wanted`, or for "auto" bf16 on a CUDA device that has it."""
-    if wanted != "auto":
-        return wanted
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
 
 
 def _model(kept: Checkpoints, fitting: Fitting) -> SpeechEmotionModel:
@@ -187,7 +161,7 @@ def _model(kept: Checkpoints, fitting: Fitting) -> SpeechEmotionModel:
     return accelerate(model, fitting.device, half=half)
 
 
-def _step(model: SpeechEmotionModel, fitting: Fitting, micro: int) -> Step:
+def _step(model: SpeechEmotionModel, fitting: Fitting) -> Step:
     config, world = fitting.config, fitting.world
     torch.manual_seed(fitting.seed + world.rank)  # every process draws dropout of its own
     return Step(
@@ -197,7 +171,7 @@ def _step(model: SpeechEmotionModel, fitting: Fitting, micro: int) -> Step:
         steps=config.train.epochs * -(-len(_rows(fitting, 0)) // config.train.batch),
         weights=_class_weights(fitting) if config.train.class_weights else None,
         autocast=fitting.autocast,
-        micro=micro,
+        micro=fitting.micro,
         world=world,
     )
 
@@ -222,36 +196,32 @@ def _rows(fitting: Fitting, epoch: int) -> Rows:
 
 
 def shares(rows: Rows, batch: int, world: World) -> tuple[Rows, list[tuple[int, int]]]:
-    """This process's rows, `batch / world.size` a step, and of every step how many count here and in all.
+    """This process's rows, equally many a step, and of every step how many count here and in all.
 
-    The last step is filled up with rows that do not count, so that every step has the same size.
+    A process takes the rows that follow those of the one before it, as micro-batches do in one process alone. Steps are
+    filled up with rows that do not count, so that all have the same size in all processes.
 
     >>> shares(np.arange(5), 4, World(rank=1, size=2))
-    (array([1, 3, 0, 0]), [(2, 4), (0, 1)])
+    (array([2, 3, 0, 0]), [(2, 4), (0, 1)])
     """
-    steps = -(-len(rows) // batch)
-    filled = np.full(steps * batch, rows[0])
-    filled[: len(rows)] = rows
+    steps, size = -(-len(rows) // batch), -(-batch // world.size)
+    whole = np.full(steps * batch, rows[0])
+    whole[: len(rows)] = rows
+    filled = np.full((steps, size * world.size), rows[0])
+    filled[:, :batch] = whole.reshape(steps, batch)
     totals = [min(batch, len(rows) - step * batch) for step in range(steps)]
-    counts = [(len(range(world.rank, total, world.size)), total) for total in totals]
-    return filled.reshape(steps, batch)[:, world.rank :: world.size].reshape(-1), counts
+    counts = [(min(max(total - world.rank * size, 0), size), total) for total in totals]
+    return filled.reshape(steps, world.size, size)[:, world.rank].reshape(-1), counts
 
 
-def _epoch(course: Course, step: Step, fitting: Fitting) -> None:
+def _epoch(course: Course, step: Step, forward: Forward, fitting: Fitting) -> None:
     """Train an epoch, measure it on the validation rows, and add both to the course."""
     started = time.monotonic()
     config, world = fitting.config, fitting.world
     rows = _rows(fitting, course.epoch)
     mine, counts = shares(rows, config.train.batch, world)
-    losses = []
-    try:
-        for batch, (real, total) in zip(
-            fitting.source.batches(mine, config.train.batch // world.size), counts, strict=True
-        ):
-            losses.append(step(batch, real, total))
-    except torch.OutOfMemoryError:
-        raise PipelineError(_too_large(fitting, step.micro)) from None
-    summed = torch.stack(losses)
+    batches = fitting.source.batches(mine, len(mine) // len(counts))
+    summed = torch.stack([step(batch, real, total) for batch, (real, total) in zip(batches, counts, strict=True)])
     _require_finite(summed, fitting, course.epoch + 1)
     loss = float(summed.sum()) / sum(real for real, _ in counts)
     seconds = time.monotonic() - started
@@ -260,7 +230,7 @@ def _epoch(course: Course, step: Step, fitting: Fitting) -> None:
         "loss": loss,
         "lr": float(step.rate),
         "segments_per_second": round(len(rows) / seconds, 1),
-        **_validate(step.evaluated, fitting),
+        **_validate(forward, fitting),
         "seconds": round(time.monotonic() - started, 3),
     }
     if fitting.device.type == "cuda":
@@ -278,11 +248,11 @@ def _epoch(course: Course, step: Step, fitting: Fitting) -> None:
         course.best, course.best_epoch = value, course.epoch
 
 
-def _validate(model: nn.Module, fitting: Fitting) -> Record:
+def _validate(forward: Forward, fitting: Fitting) -> Record:
     """Loss, WA and UA of the validation rows, measured by the first process."""
     found = [0.0, 0.0, 0.0]
     if fitting.world.leads:
-        scores = fitting.score(model, fitting.fold.validation)
+        scores = fitting.score(forward, fitting.fold.validation)
         confusion = evaluate.confusion(scores, fitting.data.manifest, fitting.fold.validation)
         found = [scores.loss, confusion.wa, confusion.ua]
     return dict(zip(("validation_loss", "wa", "ua"), map(fitting.world.decide, found), strict=True))
@@ -298,8 +268,8 @@ def _require_finite(losses: Tensor, fitting: Fitting, epoch: int) -> None:
         )
 
 
-def _too_large(fitting: Fitting, micro: int) -> str:
-    size = micro or fitting.config.train.batch
+def _too_large(fitting: Fitting) -> str:
+    size = fitting.micro or fitting.config.train.batch
     return (
         f"fold {fitting.fold.name}: {size} segments at a time do not fit into the memory of {fitting.device}; "
         f"--micro-batch {max(1, size // 2)} gives the same result with less"
@@ -309,11 +279,12 @@ def _too_large(fitting: Fitting, micro: int) -> str:
 def _finish(folder: Path, model: nn.Module, course: Course, fitting: Fitting, seconds: float) -> None:
     """Write the test predictions, what becomes of them when an input is shuffled or silenced, and the result."""
     manifest, test = fitting.data.manifest, fitting.fold.test
-    scores = fitting.score(model, test)
+    forward = Forward(model, fitting.autocast)
+    scores = fitting.score(forward, test)
     probes = {}
     for name in fitting.config.model.inputs:
         for kind, change in (("shuffled", fitting.swapped(name)), ("zeroed", evaluate.zeroed(name))):
-            probes[f"{kind}:{name}"] = fitting.score(model, test, change).log_prob
+            probes[f"{kind}:{name}"] = fitting.score(forward, test, change).log_prob
     evaluate.write_segments(folder / "segments.npz", scores, manifest, test, probes)
     if scores.attention is not None and "spectrogram" in fitting.data.stores:
         evaluate.write_examples(folder / "examples.npz", scores, manifest, fitting.source, test)

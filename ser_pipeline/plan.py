@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ser_pipeline import folds, manifest
+from ser_pipeline.arithmetic import precision
 from ser_pipeline.audit import audit, to_json
 from ser_pipeline.catalogue import Source
 from ser_pipeline.config import Config
@@ -20,7 +21,6 @@ from ser_pipeline.embeddings import find, resolved
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.extract import store_entry
-from ser_pipeline.fit import precision
 from ser_pipeline.folds import Fold
 from ser_pipeline.leaks import leaks
 from ser_pipeline.manifest import Manifest

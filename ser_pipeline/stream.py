@@ -90,17 +90,6 @@ def _free(device: torch.device) -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def share(rows: Rows, rank: int, world: int) -> Rows:
-    """The part of an epoch's `rows` that process `rank` of `world` takes: disjoint and of one length.
-
-    Up to `world - 1` rows at the end of the order, other ones in every epoch, go to nobody.
-
-    >>> [share(np.arange(7), rank, 2).tolist() for rank in range(2)]
-    [[0, 2, 4], [1, 3, 5]]
-    """
-    return rows[: len(rows) // world * world][rank::world]
-
-
 class Resident:
     """All rows on the device; a batch is a choice of them."""
 

@@ -2,6 +2,7 @@ import copy
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ from test_model_speech import MODELS, make
 from torch import nn
 
 from ser_pipeline.batch import Batch
-from ser_pipeline.model.fast import Ways, accelerate
+from ser_pipeline.evaluate import Forward
+from ser_pipeline.model.fast import PLAIN, Ways, accelerate
 from ser_pipeline.model.fast.convolutions import FeatureEncoder, PositionalConvolution, fourier_convolution
+from ser_pipeline.model.fast.dropout import Dropout
 from ser_pipeline.model.fast.graph import Captured
-from ser_pipeline.model.fast.layers import Layer
+from ser_pipeline.model.fast.layers import Layer, weighted
 
 CPU = torch.device("cpu")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -71,6 +74,52 @@ def test_a_copy_of_a_fast_model_gives_the_same() -> None:
     assert torch.equal(model(batch).logits, copy.deepcopy(model)(batch).logits)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_fast_dropout_silences_a_share_and_enlarges_the_rest(dtype: torch.dtype) -> None:
+    layer, ones = Dropout(0.1), torch.ones(3, 33_331, dtype=dtype, requires_grad=True)
+    torch.manual_seed(0)
+    dropped = layer(ones)
+    (gradient,) = torch.autograd.grad(dropped.sum(), ones)
+    kept = dropped != 0
+    assert 0.897 < float(kept.float().mean()) < 0.903
+    assert [float(row.float().mean()) for row in kept] == pytest.approx([0.9] * 3, abs=0.01)
+    torch.testing.assert_close(dropped[kept], torch.full_like(dropped[kept], 1 / 0.9), rtol=1e-2, atol=0)
+    assert torch.equal(gradient, dropped)
+    neighbours = (kept[:, 1:] & kept[:, :-1]).float().mean()
+    assert float(neighbours) == pytest.approx(0.81, abs=0.01)  # one says nothing of the next
+    torch.manual_seed(0)
+    assert torch.equal(layer(ones), dropped)
+    assert not torch.equal(layer(ones), dropped)
+    assert torch.equal(layer.eval()(ones), ones)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_fast_dropout_of_nothing_and_of_all_is_torchs(share: float) -> None:
+    assert torch.equal(Dropout(share)(torch.ones(5)), torch.full((5,), 1 - share))
+
+
+def test_on_the_cpu_every_dropout_is_the_fast_one() -> None:
+    model = with_speech("wav2vec2")
+    keys = list(model.state_dict())
+    found = [module for module in accelerate(model, CPU, half=False).modules() if isinstance(module, nn.Dropout)]
+    assert len(found) > 10
+    assert {type(module) for module in found} == {Dropout}
+    assert list(model.state_dict()) == keys
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_with_dropout_equals_torchs_but_for_what_is_dropped(
+    monkeypatch: pytest.MonkeyPatch, masked: bool
+) -> None:
+    query, key, value = torch.randn(3, 2, 4, 10, 8)
+    mask = torch.randn(2, 4, 10, 10) if masked else None
+    shares: list[float] = []
+    monkeypatch.setattr("ser_pipeline.model.fast.layers.drop", lambda rows, share: shares.append(share) or rows)
+    expected = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    assert torch.allclose(weighted(query, key, value, mask, 0.1), expected, atol=1e-6)
+    assert shares == [0.1]
+
+
 def test_kernels_equal_torchs_modules(tmp_path: Path) -> None:
     pytest.importorskip("triton")
     code = Path(__file__).with_name("kernels_interpreted.py")
@@ -85,8 +134,8 @@ def test_on_a_cuda_device_half_precision_is_as_near_to_float32_as_the_plain_mode
     device = torch.device("cuda")
     logits = {}
     for name, half, ways in (
-        ("exact", False, Ways(*[False] * 6)),
-        ("plain", True, Ways(*[False] * 6)),
+        ("exact", False, PLAIN),
+        ("plain", True, PLAIN),
         ("fast", True, Ways(compiled=False)),
     ):
         torch.manual_seed(0)
@@ -119,6 +168,22 @@ def test_a_captured_step_equals_the_step() -> None:
         sizes = [4, 4, 4, 4, 4, 3, 4]
         losses.append([float(taken(*replace_labels(make_batch(size, device)))) for size in sizes])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@needs_cuda
+def test_an_evaluation_from_a_graph_equals_the_model_as_its_weights_are_now() -> None:
+    device = torch.device("cuda")
+    model = small_model().to(device)
+    pool = torch.cuda.graph_pool_handle()
+    forward, plain = Forward(model, nullcontext, pool), Forward(model, nullcontext)
+    with torch.inference_mode():
+        for size in (4, 4, 4, 4, 3, 4, 4):
+            batch = make_batch(size, device)
+            for one, other in zip(forward(batch), plain(batch), strict=True):
+                assert torch.allclose(one, other, atol=1e-5)
+            model.train()
+            for parameter in model.parameters():
+                parameter.mul_(0.9)
 
 
 def replace_labels(batch):  # type: ignore[no-untyped-def]

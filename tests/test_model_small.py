@@ -13,7 +13,7 @@ from ser_pipeline.config import Config, load
 from ser_pipeline.model import SpeechEmotionModel, build_model
 from ser_pipeline.model.encoders import BANDS, SmallMfcc, SmallSpectrogram, bands
 from ser_pipeline.model.prosody import DESCRIPTORS, Prosody
-from ser_pipeline.model.small import SmallSpeech
+from ser_pipeline.model.small import Convolution, SmallSpeech
 from ser_pipeline.model.statistics import LIMIT, PathDropout, Standard, centred, moments, quantiles, summary
 
 RATE = 16_000
@@ -187,3 +187,28 @@ def segments(size: int) -> Batch:
         spectrogram[row, :, frames:] = 0
         mfcc[row, frames:] = 0
     return Batch(waveform, spectrogram, mfcc.half(), samples, torch.arange(size) % 4, torch.arange(size))
+
+
+@pytest.mark.parametrize("frames", [300, 301, 2, 1])
+def test_a_convolution_by_windows_equals_torchs(frames: int) -> None:
+    layer, hidden = Convolution(5, 8), torch.randn(2, frames, 5, requires_grad=True)
+    real = torch.ones(2, frames, 1)
+    real[1, frames // 2 :] = 0
+    found, left = layer(hidden, real)
+    expected = torch.nn.functional.gelu(layer.norm(layer.convolution(hidden.mT).mT)) * real[:, ::2]
+    assert torch.equal(left, real[:, ::2])
+    assert torch.allclose(found, expected, atol=1e-6)
+    leaves = (hidden, layer.convolution.weight, layer.convolution.bias)
+    weight = torch.randn_like(found)
+    gradients = [torch.autograd.grad((output * weight).sum(), leaves) for output in (found, expected)]
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_the_filter_bank_by_windows_equals_torchs_convolution() -> None:
+    model, wave = SmallSpeech(12, 0, 0.0, 16_000), torch.randn(2, 8_123)
+    level, real = model.energies(wave, torch.tensor([8_123, 4_000]))
+    cosine, sine = torch.nn.functional.conv1d(wave[:, None], model.bank, stride=160).chunk(2, dim=1)
+    expected = torch.log(cosine.square() + sine.square() + 1e-4) / model.gain
+    expected = (expected - (expected * real).sum(2, keepdim=True) / real.sum(2, keepdim=True)) * real
+    assert torch.allclose(level, expected, atol=1e-5)

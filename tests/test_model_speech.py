@@ -77,7 +77,7 @@ def test_an_encoder_is_made_anew_from_its_settings_alone(tmp_path: Path) -> None
 
 
 def test_weights_that_cannot_be_had_are_named_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(speech.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(PipelineError, match=r"cannot load speech encoder 'facebook/none-such': .*--local-dir DIR"):
         speech.load("facebook/none-such")

@@ -9,7 +9,7 @@ from test_extract import CONFIG, make
 from ser_pipeline import manifest, shards
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.extract import store_entry
-from ser_pipeline.stream import Data, Resident, Streamed, open_data, order, share
+from ser_pipeline.stream import Data, Resident, Streamed, open_data, order
 
 CPU = torch.device("cpu")
 
@@ -101,15 +101,6 @@ def test_an_epoch_started_in_its_middle_goes_on_with_the_same_batches(data: Data
     assert len(whole) == 9
     assert len(rest) == 9 - start
     assert all(torch.equal(one, other) for one, other in zip(whole[start:], rest, strict=True))
-
-
-@pytest.mark.parametrize("world", [1, 2, 3, 5])
-def test_ranks_get_disjoint_equal_shares_of_every_row(world: int) -> None:
-    rows = order(np.arange(60), 0, 0)
-    shares = [share(rows, rank, world) for rank in range(world)]
-    assert {len(part) for part in shares} == {60 // world}
-    assert sorted(np.concatenate(shares).tolist()) == list(range(60))
-    assert [len(share(np.arange(11), rank, 3)) for rank in range(3)] == [3, 3, 3]
 
 
 def test_memory_bounds_what_is_read_ahead(data: Data) -> None:

@@ -3,7 +3,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from click.testing import Result
 from conftest import write_emodb
 from test_extract import registered
+from test_model_speech import make
 
 from ser_pipeline import config, evaluate, manifest
 from ser_pipeline.batch import Batch
@@ -89,6 +90,22 @@ def test_another_seed_gives_another_run(train: Callable[..., Path]) -> None:
     one, other = train(), train("--set", "seed=1")
     assert one != other
     assert not np.array_equal(arrays(one / "03")["log_prob"], arrays(other / "03")["log_prob"])
+
+
+def test_epochs_that_wait_for_the_disk_end_in_the_same_fold(
+    train: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for every in (0.0, 1e9):
+        monkeypatch.setattr("ser_pipeline.checkpoint.EVERY", every)
+        settings = ("train.epochs=4", 'train.monitor="ua"', "train.lr=1e-2")
+        folder = train(
+            *(word for pair in settings for word in ("--set", pair)), "--runs-root", str(tmp_path / f"{every}")
+        )
+        best = [json.loads((folder / name / "result.json").read_text())["best_epoch"] for name in ("03", "04", "05")]
+        found.append((best, *((folder / name / "model.safetensors").read_bytes() for name in ("03", "04", "05"))))
+    assert found[0] == found[1]
+    assert min(found[0][0]) < 4  # some fold's best epoch is not its last
 
 
 def test_a_finished_run_is_not_touched_again(train: Callable[..., Path]) -> None:
@@ -191,16 +208,17 @@ def test_a_prediction_of_a_file_is_what_its_fold_said(
     np.testing.assert_allclose(list(found["probabilities"].values()), np.exp(scores) / np.exp(scores).sum(), atol=1e-4)
 
 
-def test_shares_of_ranks_are_disjoint_and_cover_every_row() -> None:
+@pytest.mark.parametrize(("processes", "size"), [(1, 6), (2, 3), (3, 2), (4, 2)])
+def test_shares_of_ranks_are_disjoint_and_cover_every_row(processes: int, size: int) -> None:
     rows = np.arange(100, 121)
-    seen: list[int] = []
-    for rank in range(3):
-        mine, counts = shares(rows, 6, World(rank, 3, rank))
-        assert len(mine) == 2 * len(counts)
+    steps: list[list[int]] = [[] for _ in range(4)]
+    for rank in range(processes):
+        mine, counts = shares(rows, 6, World(rank, processes, rank))
+        assert len(mine) == size * len(counts)
         for step, (real, total) in enumerate(counts):
-            seen += mine[2 * step : 2 * step + real].tolist()
+            steps[step] += mine[size * step : size * step + real].tolist()
             assert total == min(6, 21 - 6 * step)
-    assert sorted(seen) == rows.tolist()
+    assert steps == [rows[first : first + 6].tolist() for first in range(0, 21, 6)]
 
 
 def test_rates_rise_and_fall_as_their_schedule_says() -> None:
@@ -220,11 +238,13 @@ def test_every_utterance_is_given_the_input_of_another_one(cache: Path) -> None:
     assert set(given) <= set(own)
 
 
-def _reducing(cache: str) -> None:
+def _reducing(cache: str, micro: int, overrides: list[str]) -> None:
     """Losses of ten steps of a world's processes on the same batches; the first process prints them."""
+    from ser_pipeline import step as steps
+    from ser_pipeline.arithmetic import autocasting
     from ser_pipeline.distributed import join_world
     from ser_pipeline.extract import store_entry
-    from ser_pipeline.fit import Fitting, _rows, _step, autocasting
+    from ser_pipeline.fit import Fitting, _rows, _step
     from ser_pipeline.folds import make_folds
     from ser_pipeline.model import build_model
     from ser_pipeline.stream import Resident, open_data
@@ -232,16 +252,19 @@ def _reducing(cache: str) -> None:
     world, device = join_world("cpu"), torch.device("cpu")
     torch.set_num_threads(1)
     still = ("model.dropout=0.0", "model.small_drop=0.0", "augment.mixup=0.0", "train.precision=fp32")
-    settings = config.load("demo", None, [*TINY, *still])
+    settings = config.load("demo", None, [*TINY, *still, *overrides])
     folder = next((Path(cache) / "features").glob("emodb-*"))
     names = ("mfcc", "spectrogram", "waveform")
     data = open_data(manifest.read(folder), {name: [store_entry(folder, name, settings).path] for name in names})
     fold = make_folds(data.manifest, "speaker")[0]
     source = Resident(data, device)
-    fitting = Fitting(fold, data, source, settings, device, world, autocasting(settings, device))
+    fitting = Fitting(fold, data, source, settings, device, world, autocasting(settings, device), micro)
     torch.manual_seed(0)
     model = build_model(settings.model, audio=settings.audio, features=settings.features, classes=4)
-    step = _step(model, fitting, 0)
+    step = _step(model, fitting)
+    begun: list[int] = []
+    begin = steps.Sum
+    steps.Sum = lambda tensors: begun.append(len(tensors)) or begin(tensors)  # type: ignore[assignment, misc]
     for epoch in range(5):
         mine, counts = shares(_rows(fitting, epoch), 8, world)
         for batch, (real, total) in zip(source.batches(mine, 8 // world.size), counts, strict=True):
@@ -250,26 +273,36 @@ def _reducing(cache: str) -> None:
                 torch.distributed.all_reduce(loss)
             if world.leads:
                 print(f"loss {float(loss):.9f}")
+    assert begun == [len(step.early)] * (step.done if step.early else 0)
 
 
-def losses(cache: Path, processes: int) -> np.ndarray:
+def losses(cache: Path, processes: int, micro: int = 0, overrides: Sequence[str] = ()) -> np.ndarray:
     here = str(Path(__file__).parent)
-    code = f"import sys; sys.path.insert(0, {here!r}); import test_train; test_train._reducing({str(cache)!r})"
+    call = f"test_train._reducing({str(cache)!r}, {micro}, {list(overrides)!r})"
+    code = f"import sys; sys.path.insert(0, {here!r}); import test_train; {call}"
     if processes == 1:
         command = [sys.executable, "-c", code]
     else:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         command += ["--no-python", sys.executable, "-c", code]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
+    assert done.returncode == 0, done.stderr
     return np.array([float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("loss")])
 
 
-def test_two_processes_take_the_same_steps_as_one(cache: Path) -> None:
-    one, two = losses(cache, 1), losses(cache, 2)
+@pytest.mark.parametrize("encoder", ["small", "wav2vec2"])
+def test_two_processes_take_the_same_steps_as_one(cache: Path, tmp_path: Path, encoder: str) -> None:
+    words: list[str] = []
+    if encoder != "small":  # whose layers' gradients are added up while those of its convolutions are computed
+        still = dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0)
+        make(encoder, **still).save_pretrained(tmp_path)
+        words = [f"model.speech_encoder={tmp_path}", "model.speech_weights=true", "model.spec_augment=false"]
+    one, two, parts = (losses(cache, *how, words) for how in ((1, 0), (2, 0), (1, 4)))
     assert len(one) > 5
     np.testing.assert_allclose(two, one, rtol=1e-4)
+    assert two.tolist() == parts.tolist()  # to the last bit, where one process computes the same parts in turn
 
 
 def test_a_batch_is_cut_the_same_way_in_every_column() -> None:

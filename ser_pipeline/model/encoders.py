@@ -1,7 +1,7 @@
 """Encoders of the MFCC and of the spectrogram: the paper's, and small ones trained from nothing.
 
 Each gives a flat vector (B, `size`), which the model projects. Shapes: B batch, T frames, F frequency bins,
-K coefficients, D width.
+K coefficients, D width. torchvision is imported where it is asked, as not every model needs it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import AlexNet_Weights, alexnet
 
 from ser_pipeline.config import Model
 from ser_pipeline.errors import PipelineError
@@ -69,6 +68,8 @@ class AlexNet(nn.Module):
     pool_columns: Tensor
 
     def __init__(self, bins: int, frames: int) -> None:
+        from torchvision.models import alexnet
+
         super().__init__()
         self.features: nn.Module = alexnet().features
         height, width = (_after_features(size) for size in IMAGE)
@@ -174,10 +175,10 @@ class Contours(nn.Module):
 
     def forward(self, contours: Tensor, real: Tensor) -> Tensor:
         """Contours (B, K, T) whose frames count where `real` (B, 1, T) is 1, as (B, 2 * small_width)."""
-        hidden = self.dropout(centred(contours, real))
+        hidden, real = self.dropout(centred(contours, real)).transpose(1, 2), real.transpose(1, 2)
         for layer in self.layers:
             hidden, real = layer(hidden, real)
-        return self.path(torch.cat(moments(hidden.float(), real), 1))  # type: ignore[no-any-return]
+        return self.path(torch.cat(moments(hidden.float().transpose(1, 2), real.transpose(1, 2)), 1))  # type: ignore[no-any-return]
 
 
 def present(contours: Tensor) -> Tensor:
@@ -228,6 +229,8 @@ def build_alexnet(bins: int, frames: int, weights: str) -> AlexNet:
 
 def _imagenet() -> dict[str, Tensor]:
     """Torchvision's ImageNet weights, from torch's local cache or the network."""
+    from torchvision.models import AlexNet_Weights
+
     url = AlexNet_Weights.IMAGENET1K_V1.url
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     if file.is_file():

@@ -2,7 +2,8 @@
 
 The parts are transformers' own; the way through them is written out here, so that masking and layer drop draw
 from torch's seeded generator on the device (transformers draws them with numpy on the CPU), and so that nothing
-waits for the device. Shapes: B batch, N samples, T frames, D width.
+waits for the device. transformers itself is imported where it is asked: that takes a second, which models without it
+do not have to wait. Shapes: B batch, N samples, T frames, D width.
 """
 
 from __future__ import annotations
@@ -17,10 +18,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import torch
-from huggingface_hub import constants
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel
-from transformers.utils import logging as hub_logging
 
 from ser_pipeline.errors import PipelineError
 
@@ -59,6 +57,11 @@ class SpeechEncoder(nn.Module):
             model.requires_grad_(False)
         if not self.masking and hasattr(model, "masked_spec_embed"):
             model.masked_spec_embed.requires_grad_(False)
+
+    @property
+    def layers(self) -> nn.Module:
+        """The transformer layers."""
+        return self.model.encoder.layers  # type: ignore[union-attr, return-value]
 
     def frames(self, samples: int) -> int:
         """Frames T that `samples` give."""
@@ -173,6 +176,8 @@ def load(
     Raises:
         PipelineError: the weights or the configuration cannot be had, or are not of a speech encoder.
     """
+    from transformers import AutoConfig, AutoModel
+
     with _quiet():
         config = AutoConfig.for_model(**settings) if settings is not None else _look_up(name, _configuration, setting)
         if config.model_type not in FAMILIES:
@@ -193,10 +198,14 @@ def load(
 
 
 def _configuration(name: str, local: bool) -> Any:
+    from transformers import AutoConfig
+
     return AutoConfig.from_pretrained(name, local_files_only=local)
 
 
 def _weights(name: str, local: bool) -> Any:
+    from transformers import AutoModel
+
     return AutoModel.from_pretrained(name, local_files_only=local, dtype=torch.float32, output_loading_info=True)
 
 
@@ -224,6 +233,8 @@ def _look_up(name: str, read: Any, setting: str) -> Any:
 
 def _reachable() -> bool:
     """Whether it is worth asking the hub, whose library tries again for half a minute before it gives up."""
+    from huggingface_hub import constants
+
     if constants.HF_HUB_OFFLINE:
         return False
     try:
@@ -250,6 +261,8 @@ def _from_folder(folder: Path, read: Any) -> Any:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Transformers without progress bars and reports on stderr."""
+    from transformers.utils import logging as hub_logging
+
     level, bars = hub_logging.get_verbosity(), hub_logging.is_progress_bar_enabled()
     hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     hub_logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -7,7 +7,7 @@ What each is worth is measured by `benchmarks/step.py`; that each equals the pla
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any
 
@@ -18,6 +18,7 @@ from ser_pipeline.model.coattention import SpeechEmotionModel
 from ser_pipeline.model.encoders import AlexNet
 from ser_pipeline.model.fast import kernels
 from ser_pipeline.model.fast.convolutions import FeatureEncoder, PositionalConvolution
+from ser_pipeline.model.fast.dropout import Dropout
 from ser_pipeline.model.fast.layers import Layer, layer_forward
 from ser_pipeline.model.fast.streams import Streams
 from ser_pipeline.model.speech import SpeechEncoder
@@ -33,6 +34,11 @@ class Ways:
     channels_last: bool = True  # AlexNet in the layout that tensor cores read (CUDA)
     streams: bool = True  # BiLSTM and AlexNet beside the speech encoder (CUDA)
     compiled: bool = True  # transformer layers through torch.compile (CUDA)
+    dropout: bool = True  # four masks from every random word (CPU)
+
+
+PLAIN = Ways(*[False] * len(fields(Ways)))
+"""None of them."""
 
 
 def accelerate(
@@ -55,10 +61,14 @@ def accelerate(
         ways = replace(ways, compiled=False)
     if device.type != "cuda":
         ways = replace(ways, streams=False)
+    if device.type != "cpu":
+        ways = replace(ways, dropout=False)
     for encoder in model.encoders.values():
         for kind, change in CHANGES.items():
             if isinstance(encoder, kind):
                 change(encoder, ways)
+    if ways.dropout:
+        _dropout(model)
     if ways.streams and "waveform" in model.encoders:
         model.streams = Streams(model.acoustic, device)
     return model
@@ -80,6 +90,13 @@ def _speech(encoder: Any, ways: Ways) -> None:
 def _alexnet(encoder: Any, ways: Ways) -> None:
     if ways.channels_last:
         encoder.features.to(memory_format=torch.channels_last)
+
+
+def _dropout(model: nn.Module) -> None:
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if type(child) is nn.Dropout:
+                setattr(module, name, Dropout(child.p))
 
 
 @cache

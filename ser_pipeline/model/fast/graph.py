@@ -1,14 +1,15 @@
-"""A whole training step as one CUDA graph: a step of the full model launches about 3,000 kernels."""
+"""What is done again and again as one CUDA graph: a training step of the full model launches about 3,000 kernels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
 
-Step = Callable[..., Tensor]
+Result = Tensor | tuple[Tensor | None, ...]
 
 WARM_UP = 3
 """Steps before a capture, in which libraries choose their kernels and compilers run."""
@@ -17,35 +18,39 @@ WARM_UP = 3
 class Captured:
     """A step on inputs of one shape, replayed as a CUDA graph; other shapes take the step itself.
 
+    Steps that share a `pool` (`torch.cuda.graph_pool_handle()`) share the memory that each needs only while it runs.
+
     The first steps are taken as they are, so none is lost. The step must launch the same work whatever its inputs
     hold, draw from the device's generator alone, and not wait for the device; an optimiser in it has to be
     `capturable`.
     """
 
-    def __init__(self, step: Step) -> None:
-        self._step = step
+    def __init__(self, step: Callable[..., Any], *, pool: Any = None, search: bool = True) -> None:
+        """`search` has cuDNN try its kernels before the capture, where they need not repeat bit for bit."""
+        self._step, self._pool = step, pool
+        self._searching = _searching if search else nullcontext
         self._taken = 0
         self._shapes: list[torch.Size | None] = []
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: list[Tensor | None] = []
-        self._result: Tensor | None = None
+        self._result: Result | None = None
 
-    def __call__(self, *inputs: Tensor | None) -> Tensor:
-        """What the step gives for `inputs`, on the device."""
+    def __call__(self, *inputs: Tensor | None) -> Any:
+        """What the step gives for `inputs`, on the device: a tensor, or a tuple of them."""
         shapes = [None if part is None else part.shape for part in inputs]
         self._shapes = self._shapes or shapes
         if shapes != self._shapes:
             return self._step(*inputs)
         if self._taken < WARM_UP:
             self._taken += 1
-            with _searching():
+            with self._searching():
                 return self._aside(inputs)
         if self._graph is None:
-            with _searching():
+            with self._searching():
                 self._capture(inputs)
         return self._replay(inputs)
 
-    def _aside(self, inputs: tuple[Tensor | None, ...]) -> Tensor:
+    def _aside(self, inputs: tuple[Tensor | None, ...]) -> Any:
         """The step on a stream of its own, as a capture needs it."""
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
@@ -58,22 +63,24 @@ class Captured:
         self._inputs = [None if part is None else part.clone() for part in inputs]
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         # On a stream of this device, as torch's own stays with the first one; others may work: a checkpoint's writer.
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
             self._result = self._step(*self._inputs)
         self._graph = graph
 
-    def _replay(self, inputs: tuple[Tensor | None, ...]) -> Tensor:
+    def _replay(self, inputs: tuple[Tensor | None, ...]) -> Result:
         assert self._graph is not None and self._result is not None
         for kept, part in zip(self._inputs, inputs, strict=True):
             if kept is not None and part is not None:
                 kept.copy_(part, non_blocking=True)
         self._graph.replay()
-        return self._result.clone()
+        if isinstance(self._result, Tensor):
+            return self._result.clone()
+        return tuple(None if part is None else part.clone() for part in self._result)
 
 
 @contextmanager
 def _searching() -> Iterator[None]:
-    """Let cuDNN try its kernels, where they need not repeat bit for bit: for a shape that comes again, and no other."""
+    """Let cuDNN try its kernels: for a shape that comes again, and no other."""
     torch.backends.cudnn.benchmark = not torch.backends.cudnn.deterministic
     try:
         yield

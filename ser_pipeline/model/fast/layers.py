@@ -8,12 +8,15 @@ Shapes: B batch, T frames, D width, H heads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ser_pipeline.model.fast.dropout import drop
 
 Forward = Callable[[Any, Tensor, Tensor | None], Tensor]
 
@@ -67,8 +70,18 @@ def attend(attention: Any, hidden: Tensor, positions: Tensor | None) -> Tensor:
     mask = None if positions is None else gate(attention, hidden) * positions
     dropout = attention.dropout if attention.training else 0.0
     mask = mask if mask is None else mask.to(query.dtype)
-    mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    if dropout and query.device.type == "cpu":  # for which torch has no fused kernel
+        mixed = weighted(query, key, value, mask, dropout)
+    else:
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
     return attention.out_proj(mixed.transpose(1, 2).reshape(batch, frames, width))  # type: ignore[no-any-return]
+
+
+def weighted(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    """Values (B, H, T, D / H) under the attention of queries to keys, of which a share is dropped."""
+    scores = query / math.sqrt(query.shape[-1]) @ key.mT
+    weights = (scores if mask is None else scores + mask).softmax(-1)
+    return drop(weights.to(value.dtype), dropout) @ value
 
 
 def feed_forward(block: Any, hidden: Tensor) -> Tensor:
