@@ -38,9 +38,13 @@ class World:
         return holder[0]
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Sum each of `tensors` over all processes, in place."""
-        if self.size > 1:
-            Sum(tensors).wait()
+        """Sum each of `tensors` over all processes, in place: one exchange for all of them."""
+        if self.size == 1:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        distributed.all_reduce(flat)
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+        torch._foreach_copy_(list(tensors), [part.view_as(old) for part, old in zip(parts, tensors, strict=True)])
 
     def copy_first(self, tensors: Iterable[Tensor]) -> None:
         """The first process's values of `tensors`, in every process."""
@@ -52,23 +56,6 @@ class World:
         """Go on when every process has come here."""
         if self.size > 1:
             distributed.barrier()
-
-
-class Sum:
-    """Tensors that are summed over all processes, in one exchange, while this one goes on."""
-
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
-        """Begin; every process begins the same sums in the same order."""
-        self._tensors = list(tensors)
-        self._flat = torch.cat([tensor.flatten() for tensor in tensors])
-        self._work = distributed.all_reduce(self._flat, async_op=True)
-
-    def wait(self) -> None:
-        """Put the sums in the place of what was summed."""
-        self._work.wait()
-        parts = torch.split(self._flat, [tensor.numel() for tensor in self._tensors])
-        summed = [part.view_as(old) for part, old in zip(parts, self._tensors, strict=True)]
-        torch._foreach_copy_(self._tensors, summed)
 
 
 def join_world(device: str = "auto") -> World:

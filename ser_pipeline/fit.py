@@ -103,6 +103,7 @@ def fit(
     set_arithmetic(config, device)
     if device.type == "cuda":
         gc.collect()  # a step and its graph know each other: the last fold's memory is free only now
+        torch.cuda.empty_cache()  # and is the device's again, for the processes beside this one and for its libraries
         torch.cuda.reset_peak_memory_stats(device)
     started = time.monotonic()
     kept = Checkpoints(folder)

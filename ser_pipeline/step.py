@@ -18,8 +18,7 @@ from torch.nn import functional as F
 from ser_pipeline.augment import augment
 from ser_pipeline.batch import Batch, Mix
 from ser_pipeline.config import Config, Train
-from ser_pipeline.distributed import Sum, World
-from ser_pipeline.model import SpeechEmotionModel
+from ser_pipeline.distributed import World
 from ser_pipeline.model.fast.graph import Captured
 
 
@@ -28,7 +27,7 @@ class Step:
 
     def __init__(
         self,
-        model: SpeechEmotionModel,
+        model: nn.Module,
         config: Config,
         *,
         classes: int,
@@ -64,11 +63,6 @@ class Step:
         )
         self.mean = copy.deepcopy(model) if config.train.ema else None
         self.done = 0
-        self.early = [parameter for parameter in model.early if parameter.requires_grad and self.world.size > 1]
-        self._awaited = 0  # gradients of those that are not whole yet
-        self._begun: Sum | None = None
-        for parameter in self.early:
-            parameter.register_post_accumulate_grad_hook(self._arrived)  # type: ignore[no-untyped-call]
         self.pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
         self._taken = self._take if self.pool is None else Captured(self._take, pool=self.pool)
 
@@ -122,7 +116,6 @@ class Step:
         micro = self.micro or len(counts)
         for first in range(0, len(counts), micro):
             part = slice(first, first + micro)
-            self._awaited = len(self.early) if first + micro >= len(counts) else 0
             mix = Mix.draw(len(counts[part]), share_mixed, counts.device) if share_mixed else None
             with self.autocast():
                 output = self.model(batch.part(part), mix)
@@ -135,23 +128,12 @@ class Step:
         self.optimiser.step()
         return summed
 
-    def _arrived(self, parameter: nn.Parameter) -> None:
-        """Begin to add up the early gradients with the last of them, while the others are computed."""
-        self._awaited -= 1
-        if self._awaited == 0:
-            self._begun = Sum([early.grad for early in self.early if early.grad is not None])
-
     def _add_up(self) -> None:
         """Gradients of the whole batch in every process: a part without one in this process may have one elsewhere."""
         if self.world.size > 1:
-            begun = set(map(id, self.early)) if self._begun else set()
-            rest = [parameter for parameter in self.trained if id(parameter) not in begun]
-            for parameter in rest:
+            for parameter in self.trained:
                 parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            self.world.add_up([parameter.grad for parameter in rest if parameter.grad is not None])
-            if self._begun:
-                self._begun.wait()
-                self._begun = None
+            self.world.add_up([parameter.grad for parameter in self.trained if parameter.grad is not None])
 
     def _follow(self) -> None:
         """Let the running mean of the weights follow them; it starts from those after the first step."""

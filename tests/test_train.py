@@ -3,7 +3,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,6 @@ import torch
 from click.testing import Result
 from conftest import write_emodb
 from test_extract import registered
-from test_model_speech import make
 
 from ser_pipeline import config, evaluate, manifest
 from ser_pipeline.batch import Batch
@@ -238,9 +237,8 @@ def test_every_utterance_is_given_the_input_of_another_one(cache: Path) -> None:
     assert set(given) <= set(own)
 
 
-def _reducing(cache: str, micro: int, overrides: list[str]) -> None:
+def _reducing(cache: str, micro: int) -> None:
     """Losses of ten steps of a world's processes on the same batches; the first process prints them."""
-    from ser_pipeline import step as steps
     from ser_pipeline.arithmetic import autocasting
     from ser_pipeline.distributed import join_world
     from ser_pipeline.extract import store_entry
@@ -252,7 +250,7 @@ def _reducing(cache: str, micro: int, overrides: list[str]) -> None:
     world, device = join_world("cpu"), torch.device("cpu")
     torch.set_num_threads(1)
     still = ("model.dropout=0.0", "model.small_drop=0.0", "augment.mixup=0.0", "train.precision=fp32")
-    settings = config.load("demo", None, [*TINY, *still, *overrides])
+    settings = config.load("demo", None, [*TINY, *still])
     folder = next((Path(cache) / "features").glob("emodb-*"))
     names = ("mfcc", "spectrogram", "waveform")
     data = open_data(manifest.read(folder), {name: [store_entry(folder, name, settings).path] for name in names})
@@ -262,9 +260,6 @@ def _reducing(cache: str, micro: int, overrides: list[str]) -> None:
     torch.manual_seed(0)
     model = build_model(settings.model, audio=settings.audio, features=settings.features, classes=4)
     step = _step(model, fitting)
-    begun: list[int] = []
-    begin = steps.Sum
-    steps.Sum = lambda tensors: begun.append(len(tensors)) or begin(tensors)  # type: ignore[assignment, misc]
     for epoch in range(5):
         mine, counts = shares(_rows(fitting, epoch), 8, world)
         for batch, (real, total) in zip(source.batches(mine, 8 // world.size), counts, strict=True):
@@ -273,12 +268,11 @@ def _reducing(cache: str, micro: int, overrides: list[str]) -> None:
                 torch.distributed.all_reduce(loss)
             if world.leads:
                 print(f"loss {float(loss):.9f}")
-    assert begun == [len(step.early)] * (step.done if step.early else 0)
 
 
-def losses(cache: Path, processes: int, micro: int = 0, overrides: Sequence[str] = ()) -> np.ndarray:
+def losses(cache: Path, processes: int, micro: int = 0) -> np.ndarray:
     here = str(Path(__file__).parent)
-    call = f"test_train._reducing({str(cache)!r}, {micro}, {list(overrides)!r})"
+    call = f"test_train._reducing({str(cache)!r}, {micro})"
     code = f"import sys; sys.path.insert(0, {here!r}); import test_train; {call}"
     if processes == 1:
         command = [sys.executable, "-c", code]
@@ -292,14 +286,8 @@ def losses(cache: Path, processes: int, micro: int = 0, overrides: Sequence[str]
     return np.array([float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("loss")])
 
 
-@pytest.mark.parametrize("encoder", ["small", "wav2vec2"])
-def test_two_processes_take_the_same_steps_as_one(cache: Path, tmp_path: Path, encoder: str) -> None:
-    words: list[str] = []
-    if encoder != "small":  # whose layers' gradients are added up while those of its convolutions are computed
-        still = dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0)
-        make(encoder, **still).save_pretrained(tmp_path)
-        words = [f"model.speech_encoder={tmp_path}", "model.speech_weights=true", "model.spec_augment=false"]
-    one, two, parts = (losses(cache, *how, words) for how in ((1, 0), (2, 0), (1, 4)))
+def test_two_processes_take_the_same_steps_as_one(cache: Path) -> None:
+    one, two, parts = losses(cache, 1), losses(cache, 2), losses(cache, 1, micro=4)
     assert len(one) > 5
     np.testing.assert_allclose(two, one, rtol=1e-4)
     assert two.tolist() == parts.tolist()  # to the last bit, where one process computes the same parts in turn

@@ -150,15 +150,6 @@ class SpeechEmotionModel(nn.Module):
         encoder = dict(self.encoders.named_children()).get("waveform")
         return encoder.settings.to_dict() if isinstance(encoder, speech.SpeechEncoder) else None
 
-    @property
-    def early(self) -> list[nn.Parameter]:
-        """Parameters whose gradients are there long before the last: a speech encoder's transformer layers.
-
-        Those of its convolutions, the larger half of the work, are computed after them.
-        """
-        encoder = dict(self.encoders.named_children()).get("waveform")
-        return list(encoder.layers.parameters()) if isinstance(encoder, speech.SpeechEncoder) else []
-
     def finished(self, batch: Batch) -> dict[str, Tensor]:
         """What each encoder reads, in float32 whatever the precision of the rest."""
         with torch.autocast(batch.samples.device.type, enabled=False):

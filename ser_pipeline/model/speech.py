@@ -58,11 +58,6 @@ class SpeechEncoder(nn.Module):
         if not self.masking and hasattr(model, "masked_spec_embed"):
             model.masked_spec_embed.requires_grad_(False)
 
-    @property
-    def layers(self) -> nn.Module:
-        """The transformer layers."""
-        return self.model.encoder.layers  # type: ignore[union-attr, return-value]
-
     def frames(self, samples: int) -> int:
         """Frames T that `samples` give."""
         return int(self.model._get_feat_extract_output_lengths(samples))  # type: ignore[operator]
