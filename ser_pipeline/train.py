@@ -237,10 +237,14 @@ def _work(todo: list[Job]) -> None:
 
 
 def _attempt(job: Job) -> str | None:
+    """Train a fold; returns what stopped it. Whatever that was, the other folds have their turn."""
     try:
         train_job(job)
     except PipelineError as error:
         return str(error)
+    except Exception as error:
+        log.debug("what stopped fold %s", job.fold.name, exc_info=error)
+        return f"fold {job.fold.name}: {type(error).__name__}: {error}; run the same command again"
     return None
 
 

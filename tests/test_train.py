@@ -17,7 +17,9 @@ from ser_pipeline import config, evaluate, manifest
 from ser_pipeline.batch import Batch
 from ser_pipeline.config import Train
 from ser_pipeline.distributed import World
-from ser_pipeline.fit import shares
+from ser_pipeline.entry import Entry
+from ser_pipeline.fit import fit, shares
+from ser_pipeline.folds import Fold
 from ser_pipeline.step import factor
 
 TINY = ["model.small_width=8", "model.small_layers=1", "train.epochs=2", "train.batch=8", "train.lr=1e-3"]
@@ -174,6 +176,21 @@ def test_a_loss_that_is_no_number_stops_the_fold_and_names_the_batch(
     assert "fold 03, epoch" in said
     assert "batch" in said
     assert "the loss is" in said
+
+
+def test_a_fold_that_breaks_does_not_keep_the_others_from_their_turn(
+    run: Callable[..., Result], train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(entry: Entry, fold: Fold, *rest: object, **named: object) -> Path:
+        if fold.name == "04":
+            raise RuntimeError("the device has had enough")
+        return fit(entry, fold, *rest, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("ser_pipeline.train.fit", broken)
+    said = run(*ARGS, "--quiet", status=1).stderr
+    assert "fold 04: RuntimeError: the device has had enough" in said
+    states = run(*ARGS, "--dry-run").stdout
+    assert states.count("\tdone") == 2
 
 
 def test_missing_features_of_other_settings_are_named(
