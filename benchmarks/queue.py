@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 
-FOLDS = "\tto do"
+TO_DO = "\tto do"  # how `--dry-run` ends the line of a fold
 
 
 def train(corpus: str, gpus: int, seeds: int, jobs: int, runs: str) -> tuple[int, float]:
@@ -26,7 +26,7 @@ def train(corpus: str, gpus: int, seeds: int, jobs: int, runs: str) -> tuple[int
     listed = subprocess.run([*command, "--dry-run"], env=environment, capture_output=True, text=True, check=True)
     began = time.perf_counter()
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-    return listed.stdout.count(FOLDS), time.perf_counter() - began
+    return listed.stdout.count(TO_DO), time.perf_counter() - began
 
 
 def main() -> None:

@@ -87,16 +87,8 @@ def compare(gpus: int, sizes: list[int], steps: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for count in (1, gpus):
             file = Path(folder) / f"{count}.json"
-            module = [
-                "-m",
-                "benchmarks.several",
-                "--gpus",
-                str(gpus),
-                "--write",
-                str(file),
-                "--batch",
-                *map(str, sizes),
-            ]
+            module = ["-m", "benchmarks.several", "--gpus", str(gpus), "--steps", str(steps), "--write", str(file)]
+            module += ["--batch", *map(str, sizes)]
             torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(count)] if count > 1 else []
             subprocess.run([sys.executable, *torchrun, *module], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
             found.append(json.loads(file.read_text()))
