@@ -34,30 +34,34 @@ def augment(batch: Batch, config: Config) -> Batch:
 def _speed(batch: Batch, largest: float, whole: int) -> Batch:
     """Faster or slower speech: the waveform resampled, the frames with it, and the bins moved with the pitch."""
     factor = 1 + largest * (2 * torch.rand(len(batch.label), device=batch.label.device) - 1)
+    same = torch.ones_like(factor)
     changed = {}
     if batch.waveform is not None:
-        changed["waveform"] = _resample(batch.waveform[:, None], factor)[:, 0]
+        changed["waveform"] = _reread(batch.waveform[:, None], same, factor)[:, 0]
     if batch.mfcc is not None:
-        changed["mfcc"] = _resample(batch.mfcc.transpose(1, 2), factor).transpose(1, 2).contiguous()
+        changed["mfcc"] = _reread(batch.mfcc, factor, same)
     if batch.spectrogram is not None:
-        slower = _resample(batch.spectrogram, factor)
-        changed["spectrogram"] = _resample(slower.transpose(1, 2), 1 / factor).transpose(1, 2).contiguous()
+        changed["spectrogram"] = _reread(batch.spectrogram, 1 / factor, factor)
     samples = (batch.samples / factor).round().clamp(max=whole).to(batch.samples.dtype)
     return batch._replace(samples=samples, **changed)
 
 
-def _resample(rows: Tensor, factor: Tensor) -> Tensor:
-    """(B, K, N) read `factor` (B,) times as fast along the last axis, linearly; nothing comes after the end."""
-    length = rows.shape[-1]
-    place = torch.arange(length, device=rows.device) * factor[:, None]
-    low = place.floor()
-    share = (place - low)[:, None]
-    index = low.long().clamp(max=length)[:, None]
-    padded = F.pad(rows, (0, 2))
-    first = padded.gather(2, index.expand(-1, rows.shape[1], -1)).float()
-    second = padded.gather(2, (index + 1).expand(-1, rows.shape[1], -1)).float()
-    mixed = first + share * (second - first)
-    return (mixed if rows.is_floating_point() else mixed.round()).to(rows.dtype)
+def _reread(images: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """(B, H, W) read `down` and `across` (B,) times as fast, linearly; nothing comes after an end.
+
+    >>> _reread(torch.tensor([[[0.0, 2.0, 4.0, 6.0]]]), torch.tensor([1.0]), torch.tensor([1.5]))
+    tensor([[[0., 3., 6., 0.]]])
+    """
+    places = (_places(images, 2, across)[:, None], _places(images, 1, down)[:, :, None])
+    grid = torch.stack([part.expand(images.shape) for part in places], 3)
+    found = F.grid_sample(images[:, None].float(), grid, align_corners=True)[:, 0]
+    return (found if images.is_floating_point() else found.round()).to(images.dtype)
+
+
+def _places(images: Tensor, axis: int, factor: Tensor) -> Tensor:
+    """Where an axis (B, N) is read: -1 its first place, 1 its last."""
+    last = max(images.shape[axis] - 1, 1)
+    return torch.arange(images.shape[axis], device=images.device) * (factor[:, None] * (2 / last)) - 1
 
 
 def _gain(batch: Batch, largest: float, n_mels: int) -> Batch:
@@ -87,32 +91,38 @@ def _noise(batch: Batch, share: float) -> Batch:
         noisy = speech + level[:, None] * torch.randn_like(speech)
         changed["waveform"] = noisy.round().clamp(-32768, 32767).to(batch.waveform.dtype)
     if batch.spectrogram is not None:
-        power = 10 ** (batch.spectrogram.float() / SCALE / 10)
-        floor = power.mean((1, 2)) * 10 ** (-ratio / 10) * chosen
-        levels = SCALE * 10 * torch.log10(power + floor[:, None, None])
-        changed["spectrogram"] = levels.round().clamp(0, 255).to(batch.spectrogram.dtype)
+        changed["spectrogram"] = _raised(batch.spectrogram, 10 ** (-ratio / 10) * chosen)
     return batch._replace(**changed)
+
+
+def _raised(images: Tensor, share: Tensor) -> Tensor:
+    """Spectrograms uint8 (B, F, T) with noise of `share` (B,) times their mean power in every place.
+
+    Through tables, as there are 256 levels: of their powers, and of what a segment's noise makes of each.
+    """
+    power = 10 ** (torch.arange(256, device=images.device) / SCALE / 10)
+    floor = power.index_select(0, images.flatten().int()).view_as(images).mean((1, 2)) * share
+    table = (SCALE * 10 * torch.log10(power + floor[:, None])).round().clamp(0, 255).to(images.dtype)
+    first = 256 * torch.arange(len(images), dtype=torch.int32, device=images.device)
+    return table.flatten().index_select(0, (images + first[:, None, None]).flatten()).view_as(images)
 
 
 def _mask(batch: Batch, settings: Augment, frames: int) -> Batch:
     """SpecAugment: stretches of frames and bands silenced. Source: Park et al., Interspeech 2019."""
-    for _ in range(settings.frame_masks):
-        hidden = _stretch(len(batch.label), frames, settings.frame_mask, batch.label.device)
-        if batch.mfcc is not None:
-            batch = batch._replace(mfcc=batch.mfcc.masked_fill(hidden[:, :, None], 0))
-        if batch.spectrogram is not None:
-            batch = batch._replace(spectrogram=batch.spectrogram.masked_fill(hidden[:, None], 0))
-    for _ in range(settings.bin_masks):
-        if batch.spectrogram is not None:
-            bins = batch.spectrogram.shape[1]
-            hidden = _stretch(len(batch.label), bins, settings.bin_mask, batch.label.device)
-            batch = batch._replace(spectrogram=batch.spectrogram.masked_fill(hidden[:, :, None], 0))
+    size, device = len(batch.label), batch.label.device
+    silent = _stretches(settings.frame_masks, size, frames, settings.frame_mask, device)
+    if batch.mfcc is not None and settings.frame_masks:
+        batch = batch._replace(mfcc=batch.mfcc.masked_fill(silent[:, :, None], 0))
+    if batch.spectrogram is not None and settings.frame_masks + settings.bin_masks:
+        bands = _stretches(settings.bin_masks, size, batch.spectrogram.shape[1], settings.bin_mask, device)
+        hidden = silent[:, None] | bands[:, :, None]
+        batch = batch._replace(spectrogram=batch.spectrogram.masked_fill(hidden, 0))
     return batch
 
 
-def _stretch(size: int, length: int, longest: int, device: torch.device) -> Tensor:
-    """(size, length) bool: one random stretch of at most `longest` a row."""
-    width = torch.rand(size, 1, device=device) * longest
-    first = torch.rand(size, 1, device=device) * (length - width)
+def _stretches(count: int, size: int, length: int, longest: int, device: torch.device) -> Tensor:
+    """(size, length) bool: `count` random stretches of at most `longest` in every row."""
+    width = torch.rand(count, size, 1, device=device) * longest
+    first = torch.rand(count, size, 1, device=device) * (length - width)
     place = torch.arange(length, device=device)
-    return (place >= first) & (place < first + width)
+    return ((place >= first) & (place < first + width)).any(0)

@@ -7,18 +7,21 @@ goes on with what is missing.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -59,7 +62,7 @@ class Job:
     fold: Fold
     config: Config
     features: tuple[Path, ...]
-    device: str
+    devices: tuple[str, ...]  # that folds are trained on; each process keeps to one of them
     how: How
 
 
@@ -144,39 +147,44 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def _queue(waiting: Sequence[Run], features: tuple[Path, ...], device: torch.device, how: How) -> list[Job]:
-    """The folds that are missing, dealt out to the devices."""
+    """The folds that are missing."""
     missing = [(run, fold) for run in waiting for fold in run.folds if not _fold_entry(run, fold).done]
     devices = _devices(device)
     at_once = max(1, min(how.jobs or (cores() if device.type == "cpu" else len(devices)), len(missing)))
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     most = int(wanted) if wanted.isdigit() else cores()
     how = replace(how, jobs=at_once, threads=max(1, min(most, cores() // at_once)))
-    return [
-        Job(_fold_entry(run, fold), fold, run.config, features, devices[number % len(devices)], how)
-        for number, (run, fold) in enumerate(missing)
-    ]
+    return [Job(_fold_entry(run, fold), fold, run.config, features, devices, how) for run, fold in missing]
 
 
 def _train_together(job: Job, world: World) -> None:
     """Train one fold with all processes of `world`; its data are shared out among them."""
-    data, source = _data_of(job)
-    fit(job.entry, job.fold, data, source, job.config, torch.device(job.device), micro=job.how.micro, world=world)
+    (device,) = job.devices
+    data, source = _data_of(job, device)
+    fit(job.entry, job.fold, data, source, job.config, torch.device(device), micro=job.how.micro, world=world)
 
 
-def train_job(job: Job) -> None:
-    """Train one fold, alone: a second process that has the same job waits and finds it done."""
+def train_job(job: Job, place: int = 0) -> None:
+    """Train one fold, alone: a second process that has the same job waits and finds it done.
+
+    Args:
+        job: what to train.
+        place: number of this process among those that train, which decides on its device.
+    """
     die_with_parent()
-    device = torch.device(job.device)
+    device = job.devices[place % len(job.devices)]
     torch.set_num_threads(job.how.threads)
     with job.entry.lock():
         if not job.entry.done:
-            data, source = _data_of(job)
-            fit(job.entry, job.fold, data, source, job.config, device, micro=job.how.micro)
+            data, source = _data_of(job, device)
+            fit(job.entry, job.fold, data, source, job.config, torch.device(device), micro=job.how.micro)
 
 
-def _data_of(job: Job) -> Any:
+def _data_of(job: Job, device: str) -> Any:
     """What a job reads, in segments as long as its model hears them."""
-    data, source = _data(job.features, find_stores(job.features, job.config), job.device, job.how)
+    sharers = -(-(job.how.jobs or 1) // len(job.devices))
+    stores = find_stores(job.features, job.config)
+    data, source = _data(job.features, stores, device, job.how.data, sharers)
     if job.config.model.segments == 1:
         return data, source
     long = longer(data.manifest, job.config.model.segments)
@@ -184,10 +192,12 @@ def _data_of(job: Job) -> Any:
 
 
 @lru_cache(maxsize=4)
-def _data(features: tuple[Path, ...], stores: tuple[tuple[str, tuple[Path, ...]], ...], device: str, how: How) -> Any:
+def _data(
+    features: tuple[Path, ...], stores: tuple[tuple[str, tuple[Path, ...]], ...], device: str, way: str, sharers: int
+) -> Any:
     """Data and where its batches come from, shared by the folds that a process trains."""
     data = open_data(read_manifest(features), dict(stores))
-    return data, open_source(data, torch.device(device), how.data, sharers=how.jobs or 1)
+    return data, open_source(data, torch.device(device), way, sharers)
 
 
 def _open(runs: Sequence[Run], sources: Sequence[Source]) -> None:
@@ -218,10 +228,12 @@ def _work(todo: list[Job]) -> None:
     """Train the jobs; a failed one does not keep the others from their turn."""
     failed = []
     try:
-        with Parallel(
-            n_jobs=todo[0].how.jobs if todo else 1, return_as="generator_unordered", batch_size=1
-        ) as parallel:
-            for error in parallel(delayed(_attempt)(job) for job in todo):
+        processes = todo[0].how.jobs if todo else 1
+        with (
+            tempfile.TemporaryDirectory(prefix="ser-pipeline-") as places,
+            Parallel(n_jobs=processes, return_as="generator_unordered", batch_size=1) as parallel,
+        ):
+            for error in parallel(delayed(_attempt)(job, Path(places)) for job in todo):
                 if error is not None:
                     log.error("%s", error)
                     failed.append(error)
@@ -236,16 +248,31 @@ def _work(todo: list[Job]) -> None:
         )
 
 
-def _attempt(job: Job) -> str | None:
+def _attempt(job: Job, places: Path) -> str | None:
     """Train a fold; returns what stopped it. Whatever that was, the other folds have their turn."""
     try:
-        train_job(job)
+        number, _ = _place(places)
+        train_job(job, number)
     except PipelineError as error:
         return str(error)
     except Exception as error:
         log.debug("what stopped fold %s", job.fold.name, exc_info=error)
         return f"fold {job.fold.name}: {type(error).__name__}: {error}; run the same command again"
     return None
+
+
+@lru_cache(maxsize=1)
+def _place(folder: Path) -> tuple[int, FileLock]:
+    """The lowest number that no other process holds in `folder`, held for as long as this one lives, by the lock.
+
+    By it a process keeps to one device: what it loads and compiles there serves all of its folds.
+    """
+    for number in itertools.count():
+        lock = FileLock(folder / str(number))
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+            return number, lock
+    raise AssertionError("the numbers have no end")
 
 
 @contextmanager
@@ -286,11 +313,11 @@ def _history(folder: Path) -> list[dict[str, Any]]:
         return []
 
 
-def _devices(device: torch.device) -> list[str]:
+def _devices(device: torch.device) -> tuple[str, ...]:
     """The devices that folds are dealt out to: every CUDA device where just "cuda" is asked for."""
     if device.type == "cuda" and device.index is None:
-        return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    return [str(device)]
+        return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
+    return (str(device),)
 
 
 def _device_name(device: torch.device) -> str:

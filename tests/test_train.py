@@ -11,11 +11,13 @@ import pytest
 import torch
 from click.testing import Result
 from conftest import write_emodb
+from filelock import FileLock
 from test_extract import registered
 
 from ser_pipeline import config, evaluate, manifest
+from ser_pipeline import train as stage
 from ser_pipeline.batch import Batch
-from ser_pipeline.config import Train
+from ser_pipeline.config import Config, Train
 from ser_pipeline.distributed import World
 from ser_pipeline.entry import Entry
 from ser_pipeline.fit import fit, shares
@@ -191,6 +193,26 @@ def test_a_fold_that_breaks_does_not_keep_the_others_from_their_turn(
     assert "fold 04: RuntimeError: the device has had enough" in said
     states = run(*ARGS, "--dry-run").stdout
     assert states.count("\tdone") == 2
+
+
+def test_every_process_keeps_to_a_device_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def place() -> int:
+        stage._place.cache_clear()  # as in a process that has just begun
+        return stage._place(tmp_path)[0]
+
+    with FileLock(tmp_path / "0"), FileLock(tmp_path / "2"):  # of processes that live
+        assert stage._place(tmp_path)[0] == 1
+        assert stage._place(tmp_path)[0] == 1
+    assert place() == 0  # of one that is gone
+    trained: list[torch.device] = []
+    monkeypatch.setattr(stage, "_data_of", lambda job, device: (None, None))
+    monkeypatch.setattr(stage, "fit", lambda entry, fold, data, source, config, device, **_: trained.append(device))
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    fold, nothing = Entry(tmp_path / "run" / "03", {}), np.arange(0)
+    job = stage.Job(fold, Fold("03", nothing, nothing, nothing), Config(), (), ("cuda:0", "cuda:1"), stage.How())
+    for number in range(3):
+        stage.train_job(job, number)
+    assert [str(device) for device in trained] == ["cuda:0", "cuda:1", "cuda:0"]
 
 
 def test_missing_features_of_other_settings_are_named(
