@@ -1,10 +1,11 @@
 """One training step shared by several GPUs against the same step on one: the losses, and segments a second.
 
-    python -m benchmarks.several [--gpus 2] [--batch 64 256] [--steps 50]
+    python -m benchmarks.several [--gpus 2] [--batch 64 256 512] [--steps 50]
 
 The paper's model from random weights on random data. The losses are compared in float32, without dropout and masks,
 which every process draws for itself; one GPU takes the batch as a whole, and again in as many parts as there are GPUs.
-The rates are those of bf16 with everything on. `--batch` is that of all GPUs together.
+The rates are those of bf16 with everything on. `--batch` is that of all GPUs together. One GPU's rate at its share of
+the batch says how much is lost to smaller batches, and how much to the exchange of gradients, which is timed alone too.
 """
 
 from __future__ import annotations
@@ -65,7 +66,14 @@ def rate(world: World, device: torch.device, size: int) -> float:
     """Segments a second of all GPUs together, in bf16."""
     step = make_step(world, device, "bf16", random=True)
     mine = make_batch(size // world.size, device)
-    return size / measure(lambda: step(mine, len(mine.label), size), device, seconds=4.0, calls=20)
+    return size / measure(lambda: step(mine, len(mine.label), size), device, seconds=4.0, calls=max(4, 1280 // size))
+
+
+def exchange(world: World, device: torch.device) -> float:
+    """Seconds in which the gradients of the whole model are added up over all GPUs, and nothing else is done."""
+    model = make_model(device)
+    gradients = [torch.zeros_like(parameter) for parameter in model.parameters() if parameter.requires_grad]
+    return measure(lambda: world.add_up(gradients), device, seconds=1.0, calls=20)
 
 
 def work(sizes: list[int], steps: int, parts: int, file: Path) -> None:
@@ -75,6 +83,9 @@ def work(sizes: list[int], steps: int, parts: int, file: Path) -> None:
     found: dict[str, Any] = {"losses": losses(world, device, steps)}
     if world.size == 1:
         found["parts"] = losses(world, device, steps, COMPARED // parts)
+        sizes = sorted({*sizes, *(size // parts for size in sizes)})
+    else:
+        found["exchange"] = exchange(world, device)
     found["rates"] = {size: rate(world, device, size) for size in sizes}
     if world.leads:
         file.write_text(json.dumps(found))
@@ -101,14 +112,20 @@ def compare(gpus: int, sizes: list[int], steps: int) -> None:
         )
     for size in map(str, sizes):
         alone, together = (result["rates"][size] for result in found)
-        print(f"batch {size}: {alone:,.0f} segments/s on one GPU, {together:,.0f} on {gpus}: {together / alone:.2f}x")
+        share = str(int(size) // gpus)
+        most = gpus * one["rates"][share] / alone
+        print(
+            f"batch {size}: {alone:,.0f} segments/s on one GPU, {together:,.0f} on {gpus}: {together / alone:.2f}x, "
+            f"where one GPU's {one['rates'][share]:,.0f} at {share} allow {most:.2f}x"
+        )
+    print(f"the exchange alone: {1e3 * several['exchange']:.2f} ms")
 
 
 def main() -> None:
     """Read the options and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpus", type=int, default=2)
-    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256], help="segments a step, of all GPUs")
+    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256, 512], help="segments a step, of all GPUs")
     parser.add_argument("--steps", type=int, default=50, help="whose losses are compared")
     parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
