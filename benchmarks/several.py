@@ -6,11 +6,13 @@ The paper's model from random weights on random data. The losses are compared in
 which every process draws for itself; one GPU takes the batch as a whole, and again in as many parts as there are GPUs.
 The rates are those of bf16 with everything on. `--batch` is that of all GPUs together. One GPU's rate at its share of
 the batch says how much is lost to smaller batches, and how much to the exchange of gradients, which is timed alone too.
+A GPU computes 256 segments at a time at most, more of them in parts.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import subprocess
@@ -30,6 +32,7 @@ from ser_pipeline.distributed import World, join_world
 from ser_pipeline.model.fast import accelerate
 from ser_pipeline.step import Step
 
+LARGEST = 256  # segments that one GPU computes at a time
 COMPARED = 32  # segments of a step whose losses are compared
 QUIET = dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0)
 
@@ -64,9 +67,13 @@ def losses(world: World, device: torch.device, steps: int, micro: int = 0) -> li
 
 def rate(world: World, device: torch.device, size: int) -> float:
     """Segments a second of all GPUs together, in bf16."""
-    step = make_step(world, device, "bf16", random=True)
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch._dynamo.reset()  # so that the layers are compiled for this size alone
+    step = make_step(world, device, "bf16", random=True, micro=LARGEST if size // world.size > LARGEST else 0)
     mine = make_batch(size // world.size, device)
-    return size / measure(lambda: step(mine, len(mine.label), size), device, seconds=4.0, calls=max(4, 1280 // size))
+    calls = max(4, 1280 // size)
+    return size / measure(lambda: step(mine, len(mine.label), size), device, seconds=4.0, calls=calls)
 
 
 def exchange(world: World, device: torch.device) -> float:

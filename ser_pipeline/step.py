@@ -7,6 +7,7 @@ device, and what changes from step to step, the learning rate and what each segm
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,16 @@ from ser_pipeline.batch import Batch, Mix
 from ser_pipeline.config import Config, Train
 from ser_pipeline.distributed import World
 from ser_pipeline.model.fast.graph import Captured
+
+
+class AdamW(torch.optim.AdamW):
+    """torch's, without the guards that import its compiler, which is not at work here: seconds of every start."""
+
+    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.AdamW.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.AdamW.load_state_dict)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
 
 
 class Step:
@@ -54,7 +65,7 @@ class Step:
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         device = self.trained[0].device
         self.rate = torch.tensor(config.train.lr, device=device)
-        self.optimiser = torch.optim.AdamW(
+        self.optimiser = AdamW(
             self.trained,
             lr=self.rate,
             weight_decay=config.train.weight_decay,

@@ -1,4 +1,5 @@
 import copy
+import gc
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from ser_pipeline.evaluate import Forward
 from ser_pipeline.model.fast import PLAIN, Ways, accelerate
 from ser_pipeline.model.fast.convolutions import FeatureEncoder, PositionalConvolution, fourier_convolution
 from ser_pipeline.model.fast.dropout import Dropout
-from ser_pipeline.model.fast.graph import Captured
+from ser_pipeline.model.fast.graph import WARM_UP, Captured
 from ser_pipeline.model.fast.layers import Layer, weighted
 
 CPU = torch.device("cpu")
@@ -184,6 +185,29 @@ def test_an_evaluation_from_a_graph_equals_the_model_as_its_weights_are_now() ->
             model.train()
             for parameter in model.parameters():
                 parameter.mul_(0.9)
+
+
+@needs_cuda
+def test_steps_that_are_gone_leave_no_memory_behind() -> None:
+    device = torch.device("cuda")
+    kept = []
+    for _ in range(4):
+        model, batch = small_model().to(device), make_batch(4, device)
+
+        def step(*parts, model=model):  # type: ignore[no-untyped-def]
+            model.zero_grad(set_to_none=True)
+            loss = model(Batch(*parts)).logits.sum()
+            loss.backward()
+            return loss.detach()
+
+        taken = Captured(step, pool=torch.cuda.graph_pool_handle())
+        for _ in range(WARM_UP + 2):
+            taken(*batch)
+        del model, batch, step, taken
+        gc.collect()
+        torch.cuda.empty_cache()
+        kept.append((torch.cuda.memory_allocated(), torch.cuda.memory_reserved()))
+    assert kept[1:] == [kept[1]] * 3
 
 
 def replace_labels(batch):  # type: ignore[no-untyped-def]

@@ -195,6 +195,13 @@ def test_a_fold_that_breaks_does_not_keep_the_others_from_their_turn(
     assert states.count("\tdone") == 2
 
 
+def test_training_does_not_import_the_compiler(cache: Path, tmp_path: Path) -> None:
+    words = [*ARGS, "--cache", str(cache), "--runs-root", str(tmp_path), "--quiet"]
+    code = f"import sys\nfrom ser_pipeline.cli import main\nmain({words!r}, standalone_mode=False)\n"
+    code += "assert 'ser_pipeline.step' in sys.modules and 'torch._dynamo' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_every_process_keeps_to_a_device_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def place() -> int:
         stage._place.cache_clear()  # as in a process that has just begun
