@@ -29,6 +29,7 @@ from ser_pipeline import catalogue, config, plan
 from ser_pipeline import train as stage
 from ser_pipeline.batch import Batch
 from ser_pipeline.fit import fit
+from ser_pipeline.jobs import How, data_of
 from ser_pipeline.model.fast import graph
 from ser_pipeline.neighbours import Source
 
@@ -75,8 +76,8 @@ def published(corpus: str, device: str) -> float:
         with tempfile.TemporaryDirectory() as runs:
             chosen = config.load("scratch", None, overrides)
             (run,) = plan.plan(sources, Path(runs), chosen, device=torch.device(device), about={})
-            job = stage._queue([run], tuple(source.folder for source in sources), torch.device(device), stage.How())[0]
-            data, source = stage._data_of(replace(job, how=stage.How(data="resident")), "cpu")
+            job = stage._queue([run], tuple(source.folder for source in sources), torch.device(device), How())[0]
+            data, source = data_of(replace(job, how=How(data="resident")), "cpu")
             began = time.perf_counter()
             slow = ItemByItem(source, torch.device(device))
             fit(job.entry, job.fold, data, slow, run.config, torch.device(device))

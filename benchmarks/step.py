@@ -154,7 +154,7 @@ def make_step(row: Row, size: int, device: torch.device) -> Callable[[], object]
         optimiser.step()
         return loss.detach()
 
-    taken = Captured(step) if row.graph and device.type == "cuda" else step
+    taken = Captured(step, "steps") if row.graph and device.type == "cuda" else step
     return lambda: taken(*batch)
 
 

@@ -86,6 +86,7 @@ def train(
     from ser_pipeline import train as stage
     from ser_pipeline.corpora import CORPORA
     from ser_pipeline.distributed import join_world
+    from ser_pipeline.jobs import How
     from ser_pipeline.unfinished import require_repeated
 
     row = CORPORA.get(source.corpus)
@@ -121,7 +122,7 @@ def train(
             state = "done" if status.done else f"at epoch {status.epoch}" if status.epoch else "to do"
             click.echo(f"{status.run}\t{status.fold}\t{state}")
         return
-    how = stage.How(jobs or stage.gpu_jobs(place, jobs_per_gpu), data, micro_batch or 0)
+    how = How(jobs or stage.gpu_jobs(place, jobs_per_gpu), data, micro_batch or 0)
     with _shown(chosen.train.epochs, quiet) as progress:
         done = stage.train(planned, sources, device=place, how=how, progress=progress, world=world)
     if world.leads:

@@ -62,7 +62,7 @@ class Forward:
     def __init__(self, model: nn.Module, autocast: Callable[[], Any], pool: Any = None) -> None:
         """With the `pool` of a captured step, batches as large as the first come from a graph in that memory."""
         self.model, self.autocast = model, autocast
-        self._taken = self._take if pool is None else Captured(self._take, pool=pool, search=False)
+        self._taken = self._take if pool is None else Captured(self._take, "evaluations", pool=pool, search=False)
 
     def __call__(self, batch: Batch) -> Output:
         """The output of the model as its weights are now."""

@@ -75,7 +75,7 @@ class Step:
         self.mean = copy.deepcopy(model) if config.train.ema else None
         self.done = 0
         self.pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
-        self._taken = self._take if self.pool is None else Captured(self._take, pool=self.pool)
+        self._taken = self._take if self.pool is None else Captured(self._take, "steps", pool=self.pool)
 
     @property
     def evaluated(self) -> nn.Module:

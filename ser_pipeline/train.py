@@ -7,63 +7,29 @@ goes on with what is missing.
 
 from __future__ import annotations
 
-import itertools
 import json
-import logging
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
-from joblib import Parallel, delayed
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from ser_pipeline import config as settings
 from ser_pipeline.catalogue import Source
-from ser_pipeline.config import Config
 from ser_pipeline.distributed import World
 from ser_pipeline.entry import Entry, write_json, write_text
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.fit import fit
 from ser_pipeline.folds import Fold
-from ser_pipeline.neighbours import Neighbours, longer
-from ser_pipeline.plan import Run, find_stores, findings_of, read_manifest
-from ser_pipeline.processes import cores, die_with_parent
-from ser_pipeline.stream import open_data, open_source
-
-log = logging.getLogger(__name__)
-
+from ser_pipeline.jobs import How, Job, data_of, work
+from ser_pipeline.plan import Run, findings_of
+from ser_pipeline.processes import cores
 
 POLL = 0.5  # seconds between two looks at the folds' histories
-
-
-@dataclass(frozen=True)
-class How:
-    """What changes the speed of training and not its result."""
-
-    jobs: int | None = None  # folds at a time; None: one a core on the CPU, one on every GPU
-    data: str = "auto"  # "resident", "stream", or what fits
-    micro: int = 0  # segments computed at a time; 0: the whole batch
-    threads: int = 0  # of each process on the CPU; set by `train`
-
-
-@dataclass(frozen=True)
-class Job:
-    """One fold of a run, with all that a process needs to train it."""
-
-    entry: Entry
-    fold: Fold
-    config: Config
-    features: tuple[Path, ...]
-    devices: tuple[str, ...]  # that folds are trained on; each process keeps to one of them
-    how: How
 
 
 @dataclass(frozen=True)
@@ -117,7 +83,7 @@ def train(
                     for job in todo:
                         _train_together(job, world)
                 else:
-                    _work(todo)
+                    work(todo)
             finally:
                 if world.leads:
                     _publish_whole(waiting, device)
@@ -160,44 +126,8 @@ def _queue(waiting: Sequence[Run], features: tuple[Path, ...], device: torch.dev
 def _train_together(job: Job, world: World) -> None:
     """Train one fold with all processes of `world`; its data are shared out among them."""
     (device,) = job.devices
-    data, source = _data_of(job, device)
+    data, source = data_of(job, device)
     fit(job.entry, job.fold, data, source, job.config, torch.device(device), micro=job.how.micro, world=world)
-
-
-def train_job(job: Job, place: int = 0) -> None:
-    """Train one fold, alone: a second process that has the same job waits and finds it done.
-
-    Args:
-        job: what to train.
-        place: number of this process among those that train, which decides on its device.
-    """
-    die_with_parent()
-    device = job.devices[place % len(job.devices)]
-    torch.set_num_threads(job.how.threads)
-    with job.entry.lock():
-        if not job.entry.done:
-            data, source = _data_of(job, device)
-            fit(job.entry, job.fold, data, source, job.config, torch.device(device), micro=job.how.micro)
-
-
-def _data_of(job: Job, device: str) -> Any:
-    """What a job reads, in segments as long as its model hears them."""
-    sharers = -(-(job.how.jobs or 1) // len(job.devices))
-    stores = find_stores(job.features, job.config)
-    data, source = _data(job.features, stores, device, job.how.data, sharers)
-    if job.config.model.segments == 1:
-        return data, source
-    long = longer(data.manifest, job.config.model.segments)
-    return replace(data, manifest=long), Neighbours(source, data.manifest, long)
-
-
-@lru_cache(maxsize=4)
-def _data(
-    features: tuple[Path, ...], stores: tuple[tuple[str, tuple[Path, ...]], ...], device: str, way: str, sharers: int
-) -> Any:
-    """Data and where its batches come from, shared by the folds that a process trains."""
-    data = open_data(read_manifest(features), dict(stores))
-    return data, open_source(data, torch.device(device), way, sharers)
 
 
 def _open(runs: Sequence[Run], sources: Sequence[Source]) -> None:
@@ -222,57 +152,6 @@ def _publish_whole(runs: Sequence[Run], device: torch.device) -> None:
 def _fold_entry(run: Run, fold: Fold) -> Entry:
     folder = run.entry.path if run.entry.done else run.entry.partial
     return Entry(folder / fold.name, {"run": run.entry.path.name, "fold": fold.name})
-
-
-def _work(todo: list[Job]) -> None:
-    """Train the jobs; a failed one does not keep the others from their turn."""
-    failed = []
-    try:
-        processes = todo[0].how.jobs if todo else 1
-        with (
-            tempfile.TemporaryDirectory(prefix="ser-pipeline-") as places,
-            Parallel(n_jobs=processes, return_as="generator_unordered", batch_size=1) as parallel,
-        ):
-            for error in parallel(delayed(_attempt)(job, Path(places)) for job in todo):
-                if error is not None:
-                    log.error("%s", error)
-                    failed.append(error)
-    except TerminatedWorkerError:
-        raise PipelineError(
-            "a training process was killed, perhaps for want of memory; what is finished is kept: "
-            "run the same command again, with --jobs 1 if it happens again"
-        ) from None
-    if failed:
-        raise PipelineError(
-            failed[0] if len(failed) == 1 else f"{len(failed)} of {len(todo)} folds failed; the first: {failed[0]}"
-        )
-
-
-def _attempt(job: Job, places: Path) -> str | None:
-    """Train a fold; returns what stopped it. Whatever that was, the other folds have their turn."""
-    try:
-        number, _ = _place(places)
-        train_job(job, number)
-    except PipelineError as error:
-        return str(error)
-    except Exception as error:
-        log.debug("what stopped fold %s", job.fold.name, exc_info=error)
-        return f"fold {job.fold.name}: {type(error).__name__}: {error}; run the same command again"
-    return None
-
-
-@lru_cache(maxsize=1)
-def _place(folder: Path) -> tuple[int, FileLock]:
-    """The lowest number that no other process holds in `folder`, held for as long as this one lives, by the lock.
-
-    By it a process keeps to one device: what it loads and compiles there serves all of its folds.
-    """
-    for number in itertools.count():
-        lock = FileLock(folder / str(number))
-        with suppress(Timeout):
-            lock.acquire(timeout=0)
-            return number, lock
-    raise AssertionError("the numbers have no end")
 
 
 @contextmanager

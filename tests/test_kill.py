@@ -5,6 +5,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import entry_points
@@ -112,3 +114,27 @@ def test_train_killed_at_random_moments_ends_in_the_same_predictions(corpus: Pat
     assert len(predictions(killed)) == 3
     assert predictions(killed) == predictions(tmp_path / "calm")
     assert not list(killed.rglob("*.partial"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
+def test_a_queue_goes_on_when_one_of_its_processes_is_killed(corpus: Path, tmp_path: Path) -> None:
+    finish(tmp_path, ["features", "emodb", str(corpus), "--jobs", "1", "--quiet"])
+    args = ["train", "--preset", "demo", "--protocol", "speaker", "--jobs", "2", "--seeds", "3"]
+    args += [word for setting in TINY for word in ("--set", setting)]
+    command = [sys.executable, "-m", "ser_pipeline.cli", *args]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob("runs/*/0[389]/index.json")) or not (working := workers(process.pid)):
+            assert process.poll() is None
+            time.sleep(0.02)
+        os.kill(working[0], signal.SIGKILL)
+        said = process.communicate()[1]
+    assert process.returncode == 0
+    assert "a training process was killed; what is left goes on" in said
+    assert len(list(tmp_path.glob("runs/*/*/predictions.csv"))) == 9
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def workers(parent: int) -> list[int]:
+    """The processes of `parent` that train."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(child) for child in children if b"popen_loky" in Path(f"/proc/{child}/cmdline").read_bytes()]

@@ -165,7 +165,7 @@ def test_a_captured_step_equals_the_step() -> None:
             optimiser.step()
             return loss.detach()
 
-        taken = Captured(step) if captured else step
+        taken = Captured(step, "steps") if captured else step
         sizes = [4, 4, 4, 4, 4, 3, 4]
         losses.append([float(taken(*replace_labels(make_batch(size, device)))) for size in sizes])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
@@ -200,7 +200,7 @@ def test_steps_that_are_gone_leave_no_memory_behind() -> None:
             loss.backward()
             return loss.detach()
 
-        taken = Captured(step, pool=torch.cuda.graph_pool_handle())
+        taken = Captured(step, "steps", pool=torch.cuda.graph_pool_handle())
         for _ in range(WARM_UP + 2):
             taken(*batch)
         del model, batch, step, taken

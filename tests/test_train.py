@@ -1,10 +1,13 @@
 import csv
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,14 +15,15 @@ import torch
 from click.testing import Result
 from conftest import write_emodb
 from filelock import FileLock
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from test_extract import registered
 
-from ser_pipeline import config, evaluate, manifest
-from ser_pipeline import train as stage
+from ser_pipeline import config, evaluate, jobs, manifest
 from ser_pipeline.batch import Batch
 from ser_pipeline.config import Config, Train
 from ser_pipeline.distributed import World
 from ser_pipeline.entry import Entry
+from ser_pipeline.errors import PipelineError
 from ser_pipeline.fit import fit, shares
 from ser_pipeline.folds import Fold
 from ser_pipeline.step import factor
@@ -188,11 +192,67 @@ def test_a_fold_that_breaks_does_not_keep_the_others_from_their_turn(
             raise RuntimeError("the device has had enough")
         return fit(entry, fold, *rest, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("ser_pipeline.train.fit", broken)
+    monkeypatch.setattr("ser_pipeline.jobs.fit", broken)
     said = run(*ARGS, "--quiet", status=1).stderr
-    assert "fold 04: RuntimeError: the device has had enough" in said
+    assert "fold 04: RuntimeError: the device has had enough (see " in said
+    (file,) = Path("runs").rglob("error.txt")
+    assert "in broken" in file.read_text()
+    assert f"(see {file})" in said
     states = run(*ARGS, "--dry-run").stdout
     assert states.count("\tdone") == 2
+    monkeypatch.setattr("ser_pipeline.jobs.fit", fit)
+    train()
+    assert not list(Path("runs").rglob("error.txt"))  # once it has been trained
+
+
+@pytest.fixture
+def lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> jobs.Job:
+    """A job on a device that is lost in the middle of it."""
+
+    def broken(*rest: object, **named: object) -> None:
+        raise RuntimeError("an illegal access\nand advice of many lines")
+
+    monkeypatch.setattr(jobs, "train_job", broken)
+    monkeypatch.setattr(torch.cuda, "synchronize", broken)
+    nothing = np.arange(0)
+    fold = Fold("03", nothing, nothing, nothing)
+    return jobs.Job(Entry(tmp_path / "run" / "03", {}), fold, Config(), (), ("cuda:0", "cuda:1"), jobs.How(jobs=1))
+
+
+def test_a_process_whose_device_is_lost_ends(lost: jobs.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(status: int) -> None:
+        raise SystemExit(status)
+
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(multiprocessing, "current_process", lambda: SimpleNamespace(name="LokyProcess-1"))
+    with pytest.raises(SystemExit, match=str(jobs.LOST)):
+        jobs._attempt(lost, tmp_path)
+    assert "advice of many lines" in (tmp_path / "run" / "03.partial" / "error.txt").read_text()
+
+
+def test_a_command_without_workers_whose_device_is_lost_stops(lost: jobs.Job) -> None:
+    with pytest.raises(
+        PipelineError, match=r"^fold 03: RuntimeError: an illegal access \(see .*\); the device is lost"
+    ):
+        jobs.work([lost])
+
+
+def test_a_queue_whose_processes_are_killed_again_and_again_gives_up(
+    lost: jobs.Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tried: list[int] = []
+
+    def tried_in_vain(todo: Sequence[jobs.Job]) -> Iterator[tuple[jobs.Job, str | None]]:
+        tried.append(len(todo))
+        if len(tried) == 1:
+            yield todo[0], "a fold that fails"
+        raise TerminatedWorkerError
+
+    monkeypatch.setattr(jobs, "_tried", tried_in_vain)
+    others = [replace(lost, entry=Entry(tmp_path / "run" / name, {})) for name in ("08", "09")]
+    with pytest.raises(PipelineError, match="a training process was killed"):
+        jobs.work([lost, *others])
+    assert tried == [3, 2]
 
 
 def test_training_does_not_import_the_compiler(cache: Path, tmp_path: Path) -> None:
@@ -204,21 +264,21 @@ def test_training_does_not_import_the_compiler(cache: Path, tmp_path: Path) -> N
 
 def test_every_process_keeps_to_a_device_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def place() -> int:
-        stage._place.cache_clear()  # as in a process that has just begun
-        return stage._place(tmp_path)[0]
+        jobs._place.cache_clear()  # as in a process that has just begun
+        return jobs._place(tmp_path)[0]
 
     with FileLock(tmp_path / "0"), FileLock(tmp_path / "2"):  # of processes that live
-        assert stage._place(tmp_path)[0] == 1
-        assert stage._place(tmp_path)[0] == 1
+        assert jobs._place(tmp_path)[0] == 1
+        assert jobs._place(tmp_path)[0] == 1
     assert place() == 0  # of one that is gone
     trained: list[torch.device] = []
-    monkeypatch.setattr(stage, "_data_of", lambda job, device: (None, None))
-    monkeypatch.setattr(stage, "fit", lambda entry, fold, data, source, config, device, **_: trained.append(device))
+    monkeypatch.setattr(jobs, "data_of", lambda job, device: (None, None))
+    monkeypatch.setattr(jobs, "fit", lambda entry, fold, data, source, config, device, **_: trained.append(device))
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     fold, nothing = Entry(tmp_path / "run" / "03", {}), np.arange(0)
-    job = stage.Job(fold, Fold("03", nothing, nothing, nothing), Config(), (), ("cuda:0", "cuda:1"), stage.How())
+    job = jobs.Job(fold, Fold("03", nothing, nothing, nothing), Config(), (), ("cuda:0", "cuda:1"), jobs.How())
     for number in range(3):
-        stage.train_job(job, number)
+        jobs.train_job(job, number)
     assert [str(device) for device in trained] == ["cuda:0", "cuda:1", "cuda:0"]
 
 

@@ -26,9 +26,17 @@ class Captured:
     `capturable`.
     """
 
-    def __init__(self, step: Callable[..., Any], *, pool: Any = None, search: bool = True) -> None:
-        """`search` has cuDNN try its kernels before the capture, where they need not repeat bit for bit."""
-        self._step, self._pool = step, pool
+    def __init__(self, step: Callable[..., Any], kind: str, *, pool: Any = None, search: bool = True) -> None:
+        """Prepare; nothing runs yet.
+
+        Args:
+            step: what is captured.
+            kind: names the stream it is captured on. Only one graph of a kind may be in use at a time, as torch lets go
+                of what its libraries keep for a stream with any graph that was captured there.
+            pool: memory that is shared with other graphs.
+            search: have cuDNN try its kernels before the capture, where they need not repeat bit for bit.
+        """
+        self._step, self._kind, self._pool = step, kind, pool
         self._searching = _searching if search else nullcontext
         self._taken = 0
         self._shapes: list[torch.Size | None] = []
@@ -53,7 +61,7 @@ class Captured:
 
     def _aside(self, inputs: tuple[Tensor | None, ...]) -> Any:
         """The step on a stream of its own, as a capture needs it."""
-        stream = side_stream("steps", torch.cuda.current_device())
+        stream = side_stream(self._kind, torch.cuda.current_device())
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             result = self._step(*inputs)
@@ -62,7 +70,7 @@ class Captured:
 
     def _capture(self, inputs: tuple[Tensor | None, ...]) -> None:
         self._inputs = [None if part is None else part.clone() for part in inputs]
-        graph, stream = torch.cuda.CUDAGraph(), side_stream("steps", torch.cuda.current_device())
+        graph, stream = torch.cuda.CUDAGraph(), side_stream(self._kind, torch.cuda.current_device())
         # On a stream of this device, as torch's own stays with the first one; others may work: a checkpoint's writer.
         with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
             self._result = self._step(*self._inputs)

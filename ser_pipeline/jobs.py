@@ -1,0 +1,184 @@
+"""Folds in worker processes, each on a device of its own for as long as it lives."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import multiprocessing
+import os
+import tempfile
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from ser_pipeline.config import Config
+from ser_pipeline.entry import Entry, write_text
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.fit import fit
+from ser_pipeline.folds import Fold
+from ser_pipeline.neighbours import Neighbours, longer
+from ser_pipeline.plan import find_stores, read_manifest
+from ser_pipeline.processes import die_with_parent
+from ser_pipeline.stream import open_data, open_source
+
+ERROR = "error.txt"  # of a fold: the traceback of what broke it
+LOST = 70  # exit status of a process whose device no longer works for it
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class How:
+    """What changes the speed of training and not its result."""
+
+    jobs: int | None = None  # folds at a time; None: one a core on the CPU, one on every GPU
+    data: str = "auto"  # "resident", "stream", or what fits
+    micro: int = 0  # segments computed at a time; 0: the whole batch
+    threads: int = 0  # of each process on the CPU; set by `train`
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fold of a run, with all that a process needs to train it."""
+
+    entry: Entry
+    fold: Fold
+    config: Config
+    features: tuple[Path, ...]
+    devices: tuple[str, ...]  # that folds are trained on; each process keeps to one of them
+    how: How
+
+
+def train_job(job: Job, place: int = 0) -> None:
+    """Train one fold, alone: a second process that has the same job waits and finds it done.
+
+    Args:
+        job: what to train.
+        place: number of this process among those that train, which decides on its device.
+    """
+    die_with_parent()
+    device = job.devices[place % len(job.devices)]
+    torch.set_num_threads(job.how.threads)
+    with job.entry.lock():
+        if not job.entry.done:
+            data, source = data_of(job, device)
+            fit(job.entry, job.fold, data, source, job.config, torch.device(device), micro=job.how.micro)
+
+
+def data_of(job: Job, device: str) -> Any:
+    """What a job reads, in segments as long as its model hears them."""
+    sharers = -(-(job.how.jobs or 1) // len(job.devices))
+    stores = find_stores(job.features, job.config)
+    data, source = _data(job.features, stores, device, job.how.data, sharers)
+    if job.config.model.segments == 1:
+        return data, source
+    long = longer(data.manifest, job.config.model.segments)
+    return replace(data, manifest=long), Neighbours(source, data.manifest, long)
+
+
+@lru_cache(maxsize=4)
+def _data(
+    features: tuple[Path, ...], stores: tuple[tuple[str, tuple[Path, ...]], ...], device: str, way: str, sharers: int
+) -> Any:
+    """Data and where its batches come from, shared by the folds that a process trains."""
+    data = open_data(read_manifest(features), dict(stores))
+    return data, open_source(data, torch.device(device), way, sharers)
+
+
+def work(todo: Sequence[Job]) -> None:
+    """Train the jobs. One that fails does not keep the others from their turn, nor does a process that is killed.
+
+    Raises:
+        PipelineError: what stopped a fold, once the others have been trained.
+    """
+    failed: dict[Path, str] = {}
+    left = list(todo)
+    while left:
+        try:
+            for job, error in _tried(left):
+                if error is not None:
+                    log.error("%s", error)
+                    failed[job.entry.path] = error
+            break
+        except TerminatedWorkerError:
+            before = len(left)
+            left = [job for job in left if not job.entry.done and job.entry.path not in failed]
+            if len(left) == before:
+                raise PipelineError(
+                    "a training process was killed, perhaps for want of memory; what is finished is kept: "
+                    "run the same command again, with --jobs 1 if it happens again"
+                ) from None
+            why = [file for job in left if (file := _error_file(job)).exists()]
+            log.warning("a training process was killed%s; what is left goes on", f" (see {why[0]})" if why else "")
+    if failed:
+        first, *more = failed.values()
+        raise PipelineError(f"{len(failed)} of {len(todo)} folds failed; the first: {first}" if more else first)
+
+
+def _tried(todo: Sequence[Job]) -> Iterator[tuple[Job, str | None]]:
+    """The jobs as they end, each with what stopped it."""
+    numbers = {job.entry.path: number for number, job in enumerate(todo)}
+    with (
+        tempfile.TemporaryDirectory(prefix="ser-pipeline-") as places,
+        Parallel(n_jobs=todo[0].how.jobs, return_as="generator_unordered", batch_size=1) as parallel,
+    ):
+        for path, error in parallel(delayed(_attempt)(job, Path(places)) for job in todo):
+            yield todo[numbers[path]], error
+
+
+def _attempt(job: Job, places: Path) -> tuple[Path, str | None]:
+    """Train a fold; returns where, and what stopped it. A process whose device is lost ends, for a new one to go on."""
+    error_file = _error_file(job)
+    error_file.unlink(missing_ok=True)
+    try:
+        number, _ = _place(places)
+        train_job(job, number)
+    except PipelineError as error:
+        return job.entry.path, str(error)
+    except Exception as error:
+        write_text(error_file, traceback.format_exc())
+        what = f"fold {job.fold.name}: {type(error).__name__}: {str(error).partition(chr(10))[0]} (see {error_file})"
+        if _lost(job):
+            if multiprocessing.current_process().name != "MainProcess":
+                os._exit(LOST)
+            raise PipelineError(f"{what}; the device is lost to this process: run the same command again") from None
+        return job.entry.path, f"{what}; run the same command again"
+    return job.entry.path, None
+
+
+def _error_file(job: Job) -> Path:
+    return job.entry.partial / ERROR
+
+
+def _lost(job: Job) -> bool:
+    """Whether CUDA no longer works in this process, as after an illegal access to memory."""
+    if not job.devices[0].startswith("cuda"):
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
+
+
+@lru_cache(maxsize=1)
+def _place(folder: Path) -> tuple[int, FileLock]:
+    """The lowest number that no other process holds in `folder`, held for as long as this one lives, by the lock.
+
+    By it a process keeps to one device: what it loads and compiles there serves all of its folds.
+    """
+    for number in itertools.count():
+        lock = FileLock(folder / str(number))
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+            return number, lock
+    raise AssertionError("the numbers have no end")
