@@ -10,13 +10,14 @@ from typing import Any
 from ser_pipeline.entry import writing
 
 FOLDER = "tensorboard"
+BEGINNING = "events.out.tfevents"  # of a file's name, as its readers want it; the last epoch follows
 
 
 def log_epochs(fold: Path, history: Sequence[Mapping[str, Any]]) -> None:
     """Write the epochs of `history` that are not there yet into the folder `fold`; nothing without TensorBoard.
 
-    Every epoch is an event file of its own, whole or absent, so that a fold that was killed and resumed neither
-    lacks an epoch nor has one twice.
+    Each call writes one event file, whole or absent and named after its last epoch, so that a fold that was killed and
+    resumed neither lacks an epoch nor has one twice.
     """
     try:
         from tensorboard.compat.proto.event_pb2 import Event
@@ -24,19 +25,18 @@ def log_epochs(fold: Path, history: Sequence[Mapping[str, Any]]) -> None:
         from tensorboard.summary.writer.record_writer import RecordWriter
     except ImportError:
         return
-    for record in history:
-        file = fold / FOLDER / f"events.out.tfevents.{record['epoch']:06d}"  # readers want this beginning
-        if file.exists():
-            continue
-        values = [Summary.Value(tag=TAGS[key], simple_value=record[key]) for key in TAGS if key in record]
-        events = (
-            Event(wall_time=time.time(), file_version="brain.Event:2"),  # what every event file starts with
-            Event(wall_time=time.time(), step=record["epoch"], summary=Summary(value=values)),
-        )
-        with writing(file) as temporary, temporary.open("wb") as stream:
-            writer = RecordWriter(stream)
-            for event in events:
-                writer.write(event.SerializeToString())
+    there = [file.suffix[1:] for file in (fold / FOLDER).glob(f"{BEGINNING}.*")]
+    last = max((int(epoch) for epoch in there if epoch.isdigit()), default=0)
+    new = [record for record in history if record["epoch"] > last]
+    if not new:
+        return
+    with writing(fold / FOLDER / f"{BEGINNING}.{new[-1]['epoch']:06d}") as temporary, temporary.open("wb") as stream:
+        writer = RecordWriter(stream)
+        writer.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+        for record in new:
+            values = [Summary.Value(tag=TAGS[key], simple_value=record[key]) for key in TAGS if key in record]
+            event = Event(wall_time=time.time(), step=record["epoch"], summary=Summary(value=values))
+            writer.write(event.SerializeToString())
 
 
 TAGS = {

@@ -33,6 +33,14 @@ def test_a_resumed_fold_lacks_no_epoch_and_has_none_twice(tmp_path: Path) -> Non
     assert [step for step, _ in read(tmp_path)["validation/ua"]] == [1, 2, 3, 4]
 
 
+def test_epochs_that_are_logged_together_share_a_file(tmp_path: Path) -> None:
+    log_epochs(tmp_path, history(3))
+    (tmp_path / FOLDER / "events.out.tfevents.000009.77.tmp").touch()  # what a kill left behind
+    log_epochs(tmp_path, history(5))
+    assert [step for step, _ in read(tmp_path)["validation/ua"]] == [1, 2, 3, 4, 5]
+    assert len([file for file in (tmp_path / FOLDER).iterdir() if file.suffix != ".tmp"]) == 2
+
+
 def test_a_number_that_a_record_lacks_is_left_out(tmp_path: Path) -> None:
     log_epochs(tmp_path, [{"epoch": 1, "loss": 0.5}])
     assert read(tmp_path) == {"loss/training": [(1, 0.5)]}
