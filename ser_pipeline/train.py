@@ -158,10 +158,11 @@ def _fold_entry(run: Run, fold: Fold) -> Entry:
 def _watching(runs: Sequence[Run], progress: Progress) -> Iterator[None]:
     """Tell `progress` where the folds stand until the block ends."""
     stop = threading.Event()
+    ended: dict[Path, Status] = {}
 
     def watch() -> None:
         while not stop.wait(POLL):
-            progress(statuses(runs))
+            progress(statuses(runs, ended))
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -170,26 +171,31 @@ def _watching(runs: Sequence[Run], progress: Progress) -> Iterator[None]:
     finally:
         stop.set()
         watcher.join()
-        progress(statuses(runs))
+        progress(statuses(runs, ended))
 
 
-def statuses(runs: Sequence[Run]) -> list[Status]:
-    """Where every fold of `runs` stands, read from their histories."""
+def statuses(runs: Sequence[Run], ended: dict[Path, Status] | None = None) -> list[Status]:
+    """Where every fold of `runs` stands, read from their histories; `ended` keeps what need not be read again."""
+    ended = {} if ended is None else ended
     found = []
     for run in runs:
         for fold in run.folds:
-            entry = _fold_entry(run, fold)
-            history = _history(entry.path if entry.done else entry.partial)
-            last = history[-1] if history else {}
-            found.append(Status(run.entry.path.name, fold.name, len(history), entry.done, last))
+            place = run.entry.path / fold.name
+            status = ended.get(place) or _status(run, fold)
+            if status.done:
+                ended[place] = status
+            found.append(status)
     return found
 
 
-def _history(folder: Path) -> list[dict[str, Any]]:
+def _status(run: Run, fold: Fold) -> Status:
+    entry = _fold_entry(run, fold)
+    done = entry.done
     try:
-        return [json.loads(line) for line in (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+        lines = ((entry.path if done else entry.partial) / "history.jsonl").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return []
+        lines = []
+    return Status(run.entry.path.name, fold.name, len(lines), done, json.loads(lines[-1]) if lines else {})
 
 
 def _devices(device: torch.device) -> tuple[str, ...]:

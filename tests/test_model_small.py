@@ -212,3 +212,13 @@ def test_the_filter_bank_by_windows_equals_torchs_convolution() -> None:
     expected = torch.log(cosine.square() + sine.square() + 1e-4) / model.gain
     expected = (expected - (expected * real).sum(2, keepdim=True) / real.sum(2, keepdim=True)) * real
     assert torch.allclose(level, expected, atol=1e-5)
+
+
+def test_an_evaluation_computes_what_training_does_to_the_last_bit() -> None:
+    encoder = SmallSpeech(width=64, layers=2, dropout=0.0, rate=RATE)
+    waveform, samples = torch.cat([tone(120, 48_000), tone(180, 20_000)]), torch.tensor([48_000, 20_000])
+    trained = encoder.train()(waveform, samples).frames
+    with torch.inference_mode():
+        evaluated = encoder.eval()(waveform, samples).frames
+    assert torch.equal(trained, evaluated)
+    assert torch.backends.mha.get_fastpath_enabled()  # as it was

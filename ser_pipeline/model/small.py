@@ -8,6 +8,8 @@ Shapes: B batch, N samples, T frames, D width.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -68,8 +70,9 @@ class SmallSpeech(nn.Module):
             hidden, real = convolution(hidden, real)
         padding = real[..., 0] == 0
         states = [self.dropout(self.norm(hidden))]
-        for layer in self.layers:
-            states.append(layer(states[-1], src_key_padding_mask=padding))
+        with _as_in_training():
+            for layer in self.layers:
+                states.append(layer(states[-1], src_key_padding_mask=padding))
         frames = states[-1]
         if self.mix is not None:
             frames = torch.einsum("l,lbtd->btd", self.mix.softmax(0), torch.stack(states))
@@ -109,6 +112,21 @@ class Convolution(nn.Module):
         hidden = F.gelu(self.norm(F.linear(windows, self.convolution.weight.flatten(1), self.convolution.bias)))
         real = real[:, ::2]
         return hidden * real, real
+
+
+@contextmanager
+def _as_in_training() -> Iterator[None]:
+    """Keep torch's transformer layers to one path.
+
+    In evaluation and float32 they would take kernels of their own, which round otherwise than those of training, and
+    whose masked softmax counts in 32 bits: with large batches it reads out of bounds.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _layer(width: int, dropout: float) -> nn.Module:
