@@ -51,6 +51,7 @@ def make_step(world: World, device: torch.device, precision: str, *, random: boo
 
 def losses(world: World, device: torch.device, steps: int, micro: int = 0) -> list[float]:
     """The mean loss of each of `steps` steps in float32, `micro` segments computed at a time."""
+    gc.collect()  # the step before
     size = COMPARED
     step = make_step(world, device, "fp32", random=False, micro=micro)
     every = make_batch(4 * size, device)

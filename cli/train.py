@@ -146,7 +146,7 @@ def _shown(epochs: int, quiet: bool) -> Iterator[Callable[[Sequence[Status]], No
         bar.refresh()
         for status in statuses:
             name = (status.run, status.fold)
-            if status.done and name not in ended:
+            if status.done and status.last and name not in ended:
                 ended.add(name)
                 if not first and not quiet:
                     tqdm.write(f"{_line(status)}, {status.epoch} epochs", file=sys.stderr)

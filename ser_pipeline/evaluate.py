@@ -69,6 +69,11 @@ class Forward:
         self.model.eval()
         return Output(*self._taken(*batch))
 
+    def release(self) -> None:
+        """Let go of what was captured."""
+        if isinstance(self._taken, Captured):
+            self._taken.release()
+
     def _take(self, *parts: Any) -> Output:
         with self.autocast():
             return self.model(Batch(*parts))  # type: ignore[no-any-return]

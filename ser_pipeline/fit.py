@@ -135,6 +135,8 @@ def _train(model: SpeechEmotionModel, kept: Checkpoints, fitting: Fitting) -> Co
         raise PipelineError(_too_large(fitting)) from None
     finally:
         kept.close()
+        forward.release()
+        step.release()
     return course
 
 

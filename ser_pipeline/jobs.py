@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import tempfile
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -31,6 +32,7 @@ from ser_pipeline.processes import die_with_parent
 from ser_pipeline.stream import open_data, open_source
 
 ERROR = "error.txt"  # of a fold: the traceback of what broke it
+FRUITLESS = 3  # times that processes may be killed with no fold ended, before the queue gives up
 LOST = 70  # exit status of a process whose device no longer works for it
 
 log = logging.getLogger(__name__)
@@ -101,8 +103,10 @@ def work(todo: Sequence[Job]) -> None:
         PipelineError: what stopped a fold, once the others have been trained.
     """
     failed: dict[Path, str] = {}
-    left = list(todo)
+    suspects: set[Path] = set()  # folds whose device was lost once
+    left, fruitless = list(todo), 0
     while left:
+        began = time.time()
         try:
             for job, error in _tried(left):
                 if error is not None:
@@ -111,14 +115,23 @@ def work(todo: Sequence[Job]) -> None:
             break
         except TerminatedWorkerError:
             before = len(left)
+            lost = [job for job in left if _broke_since(job, began)]
+            for job in lost:
+                if job.entry.path in suspects:
+                    failed[job.entry.path] = f"fold {job.fold.name} lost its device twice (see {_error_file(job)})"
+                    log.error("%s", failed[job.entry.path])
+            suspects |= {job.entry.path for job in lost}
+            at_once = left[0].how.jobs or 1
+            left = left[at_once:] + left[:at_once]  # others have their turn first
             left = [job for job in left if not job.entry.done and job.entry.path not in failed]
-            if len(left) == before:
+            fruitless = 0 if len(left) < before else fruitless + 1
+            if fruitless == FRUITLESS:
                 raise PipelineError(
-                    "a training process was killed, perhaps for want of memory; what is finished is kept: "
-                    "run the same command again, with --jobs 1 if it happens again"
+                    "a training process was killed again and again, perhaps for want of memory; what is finished is "
+                    "kept: run the same command again, with --jobs 1 if it happens again"
                 ) from None
-            why = [file for job in left if (file := _error_file(job)).exists()]
-            log.warning("a training process was killed%s; what is left goes on", f" (see {why[0]})" if why else "")
+            why = f" (see {_error_file(lost[0])})" if lost else ""
+            log.warning("a training process was killed%s; what is left goes on", why)
     if failed:
         first, *more = failed.values()
         raise PipelineError(f"{len(failed)} of {len(todo)} folds failed; the first: {first}" if more else first)
@@ -138,14 +151,14 @@ def _tried(todo: Sequence[Job]) -> Iterator[tuple[Job, str | None]]:
 def _attempt(job: Job, places: Path) -> tuple[Path, str | None]:
     """Train a fold; returns where, and what stopped it. A process whose device is lost ends, for a new one to go on."""
     error_file = _error_file(job)
-    error_file.unlink(missing_ok=True)
     try:
         number, _ = _place(places)
         train_job(job, number)
     except PipelineError as error:
         return job.entry.path, str(error)
     except Exception as error:
-        write_text(error_file, traceback.format_exc())
+        with suppress(OSError, PipelineError):
+            write_text(error_file, traceback.format_exc())
         what = f"fold {job.fold.name}: {type(error).__name__}: {str(error).partition(chr(10))[0]} (see {error_file})"
         if _lost(job):
             if multiprocessing.current_process().name != "MainProcess":
@@ -157,6 +170,13 @@ def _attempt(job: Job, places: Path) -> tuple[Path, str | None]:
 
 def _error_file(job: Job) -> Path:
     return job.entry.partial / ERROR
+
+
+def _broke_since(job: Job, began: float) -> bool:
+    """Whether the job left a traceback since `began`, give or take the clock of a file system."""
+    with suppress(OSError):
+        return _error_file(job).stat().st_mtime > began - 1
+    return False
 
 
 def _lost(job: Job) -> bool:

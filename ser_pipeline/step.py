@@ -97,6 +97,11 @@ class Step:
         self._follow()
         return losses
 
+    def release(self) -> None:
+        """Take no more steps: what was captured is let go."""
+        if isinstance(self._taken, Captured):
+            self._taken.release()
+
     def state(self) -> dict[str, Any]:
         """What a resumed fold needs."""
         return {

@@ -182,7 +182,7 @@ def statuses(runs: Sequence[Run], ended: dict[Path, Status] | None = None) -> li
         for fold in run.folds:
             place = run.entry.path / fold.name
             status = ended.get(place) or _status(run, fold)
-            if status.done:
+            if status.done and status.last:  # else it was given its final name in between
                 ended[place] = status
             found.append(status)
     return found

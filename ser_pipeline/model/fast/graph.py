@@ -19,7 +19,8 @@ WARM_UP = 3
 class Captured:
     """A step on inputs of one shape, replayed as a CUDA graph; other shapes take the step itself.
 
-    Steps that share a `pool` (`torch.cuda.graph_pool_handle()`) share the memory that each needs only while it runs.
+    Steps that share a `pool` (`torch.cuda.graph_pool_handle()`) share what each needs only while it runs, on streams
+    that both work on.
 
     The first steps are taken as they are, so none is lost. The step must launch the same work whatever its inputs
     hold, draw from the device's generator alone, and not wait for the device; an optimiser in it has to be
@@ -58,6 +59,10 @@ class Captured:
             with self._searching():
                 self._capture(inputs)
         return self._replay(inputs)
+
+    def release(self) -> None:
+        """Let go of the graph and of its memory, at a time when nothing else is at work."""
+        self._graph, self._result, self._inputs = None, None, []
 
     def _aside(self, inputs: tuple[Tensor | None, ...]) -> Any:
         """The step on a stream of its own, as a capture needs it."""
