@@ -103,7 +103,7 @@ def work(todo: Sequence[Job]) -> None:
         PipelineError: what stopped a fold, once the others have been trained.
     """
     failed: dict[Path, str] = {}
-    suspects: set[Path] = set()  # folds whose device was lost once
+    suspects: set[Path] = set()
     left, fruitless = list(todo), 0
     while left:
         began = time.time()
@@ -114,27 +114,34 @@ def work(todo: Sequence[Job]) -> None:
                     failed[job.entry.path] = error
             break
         except TerminatedWorkerError:
-            before = len(left)
-            lost = [job for job in left if _broke_since(job, began)]
-            for job in lost:
-                if job.entry.path in suspects:
-                    failed[job.entry.path] = f"fold {job.fold.name} lost its device twice (see {_error_file(job)})"
-                    log.error("%s", failed[job.entry.path])
-            suspects |= {job.entry.path for job in lost}
-            at_once = left[0].how.jobs or 1
-            left = left[at_once:] + left[:at_once]  # others have their turn first
-            left = [job for job in left if not job.entry.done and job.entry.path not in failed]
-            fruitless = 0 if len(left) < before else fruitless + 1
-            if fruitless == FRUITLESS:
-                raise PipelineError(
-                    "a training process was killed again and again, perhaps for want of memory; what is finished is "
-                    "kept: run the same command again, with --jobs 1 if it happens again"
-                ) from None
-            why = f" (see {_error_file(lost[0])})" if lost else ""
-            log.warning("a training process was killed%s; what is left goes on", why)
+            before, left = len(left), _after_a_kill(left, began, suspects, failed)
+        fruitless = 0 if len(left) < before else fruitless + 1
+        if fruitless == FRUITLESS:
+            raise PipelineError(
+                "a training process was killed again and again, perhaps for want of memory; what is finished is "
+                "kept: run the same command again, with --jobs 1 if it happens again"
+            )
     if failed:
         first, *more = failed.values()
         raise PipelineError(f"{len(failed)} of {len(todo)} folds failed; the first: {first}" if more else first)
+
+
+def _after_a_kill(tried: list[Job], began: float, suspects: set[Path], failed: dict[Path, str]) -> list[Job]:
+    """What is left of the jobs `tried` since `began`, in the order for another try: who was first comes last.
+
+    Who lost the device becomes one of the `suspects`, and if it was one before, of those that `failed`.
+    """
+    lost = [job for job in tried if _broke_since(job, began)]
+    for job in lost:
+        if job.entry.path in suspects:
+            failed[job.entry.path] = f"fold {job.fold.name} lost its device twice (see {_error_file(job)})"
+            log.error("%s", failed[job.entry.path])
+    suspects.update(job.entry.path for job in lost)
+    log.warning(
+        "a training process was killed%s; what is left goes on", f" (see {_error_file(lost[0])})" if lost else ""
+    )
+    first = tried[0].how.jobs or 1
+    return [job for job in tried[first:] + tried[:first] if not job.entry.done and job.entry.path not in failed]
 
 
 def _tried(todo: Sequence[Job]) -> Iterator[tuple[Job, str | None]]:
