@@ -121,12 +121,15 @@ class SmallMfcc(nn.Module):
 
     def forward(self, mfcc: Tensor) -> Tensor:
         """Frames (B, T, K), zero where there is no speech, as (B, size)."""
-        return torch.cat([self.standard(self.statistics(mfcc)), self.contours(*self._read(mfcc))], 1)
+        read = self._read(mfcc)
+        return torch.cat([self.standard(self._summed_up(*read)), self.contours(*read)], 1)
 
-    @torch.no_grad()
     def statistics(self, mfcc: Tensor) -> Tensor:
         """Statistics (B, 4 K) of frames (B, T, K), not yet standardised."""
-        contours, real = self._read(mfcc)
+        return self._summed_up(*self._read(mfcc))
+
+    @torch.no_grad()
+    def _summed_up(self, contours: Tensor, real: Tensor) -> Tensor:
         return torch.cat([summary(contours, real), trend(contours, real.expand_as(contours))], 1)
 
     def _read(self, mfcc: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,12 +152,15 @@ class SmallSpectrogram(nn.Module):
 
     def forward(self, level: Tensor) -> Tensor:
         """Whole grey levels (B, F, T), zero where there is no speech, as (B, size)."""
-        return torch.cat([self.standard(self.statistics(level)), self.contours(*self._read(level))], 1)
+        read = self._read(level)
+        return torch.cat([self.standard(self._summed_up(*read)), self.contours(*read)], 1)
 
-    @torch.no_grad()
     def statistics(self, level: Tensor) -> Tensor:
         """Statistics (B, 8 BANDS) of grey levels (B, F, T), not yet standardised."""
-        contours, real = self._read(level)
+        return self._summed_up(*self._read(level))
+
+    @torch.no_grad()
+    def _summed_up(self, contours: Tensor, real: Tensor) -> Tensor:
         return torch.cat([summary(contours, real), rhythm(contours, real)], 1)
 
     def _read(self, level: Tensor) -> tuple[Tensor, Tensor]:
@@ -187,7 +193,7 @@ def present(contours: Tensor) -> Tensor:
     >>> present(torch.tensor([[[2.0, 0.0], [0.0, 0.0]]])).tolist()
     [[[1.0, 0.0]]]
     """
-    return (contours != 0).any(1, keepdim=True).float()
+    return (contours.abs().amax(1, keepdim=True) > 0).float()  # several times as fast as `any` on a processor
 
 
 def bands(bins: int, count: int) -> Tensor:
