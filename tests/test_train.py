@@ -2,12 +2,14 @@ import csv
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,6 +115,22 @@ def test_epochs_that_wait_for_the_disk_end_in_the_same_fold(
         found.append((best, *((folder / name / "model.safetensors").read_bytes() for name in ("03", "04", "05"))))
     assert found[0] == found[1]
     assert min(found[0][0]) < 4  # some fold's best epoch is not its last
+
+
+def test_the_page_on_a_runs_folder_names_all_that_is_in_it(train: Callable[..., Path]) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "runs.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `(.+?)/?` \|", page, re.MULTILINE)
+    folder = train()
+    inside = {path.name for place in (folder, folder / "03") for path in place.iterdir()} - {"03", "04", "05", ".locks"}
+    absent = {"error.txt", "speech.json"} | ({"tensorboard"} - inside)
+    stored = {re.sub(":.*", ":INPUT", name) for name in arrays(folder / "03")}
+    assert set(named) == inside | absent | stored
+    (code,) = re.findall(r"```python\n(.+?)```", page, re.DOTALL)
+    found: dict[str, Any] = {"run": folder}
+    exec(code, found)
+    counts = sum(np.array(json.loads(file.read_text())["counts"]) for file in folder.glob("*/result.json"))
+    assert found["wa"] == pytest.approx(np.trace(counts) / counts.sum())
+    assert found["ua"] == pytest.approx((np.diag(counts) / counts.sum(1)).mean())
 
 
 def test_a_finished_run_is_not_touched_again(train: Callable[..., Path]) -> None:
