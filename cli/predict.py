@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from ser_pipeline.errors import PipelineError
+
 from . import options
 from .terminal import start_log
 
@@ -26,7 +28,8 @@ def predict(
     """Predict the emotion of audio FILES with the models of RUN.
 
     Any format, rate and number of channels. The models of all folds are averaged; for a speaker who is in the
-    corpus, name the fold that left the speaker out with --fold.
+    corpus, name the fold that left the speaker out with --fold. A file that cannot be read is named, and the others
+    are predicted.
 
     \b
     Examples:
@@ -41,9 +44,17 @@ def predict(
     writer = csv.writer(sys.stdout, delimiter="\t", lineterminator="\n")
     if not as_json:
         writer.writerow(["file", "emotion", *predictor.labels])
+    failed = False
     for file in files:
-        found = predictor(file)
+        try:
+            found = predictor(file)
+        except PipelineError as error:
+            click.echo(f"error: {error}", err=True)
+            failed = True
+            continue
         if as_json:
             click.echo(json.dumps({"file": str(file), "emotion": found.emotion, "probabilities": found.probabilities}))
         else:
             writer.writerow([file, found.emotion, *(f"{value:.3f}" for value in found.probabilities.values())])
+    if failed:
+        raise click.exceptions.Exit(1)

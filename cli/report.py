@@ -46,7 +46,7 @@ def report(
     runs_root: Path,
     quiet: bool,
 ) -> None:
-    r"""Report on every run: scores with intervals, ablations, errors, figures, in one page.
+    """Report on every run: scores with intervals, ablations, errors, figures, in one page.
 
     Prints the table of results and the page's path. The page needs no network and no server; results.json, .csv,
     .md and .tex lie beside it.

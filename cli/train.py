@@ -157,5 +157,7 @@ def _shown(epochs: int, quiet: bool) -> Iterator[Callable[[Sequence[Status]], No
 
 
 def _line(status: Status) -> str:
+    """Where a fold stands: its run without the key, its name, and the latest epoch."""
     last = status.last
-    return f"{status.fold}: loss {last['loss']:.3f}, UA {last['ua']:.1%}, {last['segments_per_second']:.0f} segments/s"
+    scores = f"training loss {last['loss']:.3f}, validation UA {last['ua']:.1%}"
+    return f"{status.run.rpartition('-')[0]} {status.fold}: {scores}, {last['segments_per_second']:.0f} segments/s"

@@ -16,6 +16,9 @@ from ser_pipeline.errors import PipelineError
 
 Samples = NDArray[np.float32]
 
+ADVICE = "; restore it, or leave it out with --skip-bad"
+"""How an error ends that is about an audio file of a corpus."""
+
 STREAMED = 0x7FFFFFFF
 """Data sizes from here on are what writers put into the header of a stream whose length they do not know."""
 
@@ -41,16 +44,16 @@ def header(data: bytes, name: str) -> Header:
 def _open(data: bytes, name: str) -> Any:
     """The audio file `data` as a `soundfile.SoundFile`, if its header can be believed."""
     if not data:
-        raise PipelineError(f"{name} is an empty file; restore it, or leave it out with --skip-bad")
+        raise PipelineError(f"{name} is an empty file{ADVICE}")
     try:
         sound = soundfile.SoundFile(io.BytesIO(data))
     except soundfile.LibsndfileError:
-        raise PipelineError(f"{name} is no readable audio; restore it, or leave it out with --skip-bad") from None
+        raise PipelineError(f"{name} is no readable audio{ADVICE}") from None
     announced = re.search(r"^data : (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
     if announced and int(announced[2]) < int(announced[1]) < STREAMED:
         raise _truncated(name, f"{announced[2]} of {announced[1]} bytes of audio are there")
     if sound.frames == 0:
-        raise PipelineError(f"{name} holds no samples; restore it, or leave it out with --skip-bad")
+        raise PipelineError(f"{name} holds no samples{ADVICE}")
     return sound
 
 
@@ -75,7 +78,7 @@ def decode(data: bytes, name: str, rate: int, start: float | None = None, end: f
         samples = _read(sound, first, last, name)
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
     if not np.isfinite(mono).all():
-        raise PipelineError(f"{name} holds NaN or infinite samples; restore it, or leave it out with --skip-bad")
+        raise PipelineError(f"{name} holds NaN or infinite samples{ADVICE}")
     return mono if head.rate == rate else _resample(mono, head.rate, rate, expected)
 
 
@@ -101,4 +104,4 @@ def _resample(samples: Samples, rate: int, wanted: int, length: int) -> Samples:
 
 
 def _truncated(name: str, detail: str) -> PipelineError:
-    return PipelineError(f"{name} is truncated ({detail}); restore it, or leave it out with --skip-bad")
+    return PipelineError(f"{name} is truncated ({detail}){ADVICE}")

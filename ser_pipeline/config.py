@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import tomllib
 import types
 from collections.abc import Iterable, Iterator, Mapping
@@ -229,6 +230,39 @@ CHOICES: dict[str, tuple[str | int, ...]] = {
 }
 """Settings that take one word or number of a list."""
 
+ENDLESS = math.inf
+RANGES: dict[str, tuple[float, float]] = {
+    "audio.rate": (1, ENDLESS),
+    "audio.segment": (1, ENDLESS),
+    "audio.hop": (1, ENDLESS),
+    "model.width": (1, ENDLESS),
+    "model.lstm_width": (1, ENDLESS),
+    "model.lstm_layers": (1, ENDLESS),
+    "model.small_width": (1, ENDLESS),
+    "model.small_layers": (0, ENDLESS),
+    "model.dropout": (0, 1),
+    "model.lstm_dropout": (0, 1),
+    "model.small_drop": (0, 1),
+    "train.batch": (1, ENDLESS),
+    "train.epochs": (1, ENDLESS),
+    "train.patience": (1, ENDLESS),
+    "train.lr": (0, ENDLESS),
+    "train.weight_decay": (0, ENDLESS),
+    "train.clip": (0, ENDLESS),
+    "train.warmup": (0, 1),
+    "train.ema": (0, 1),
+    "train.label_smoothing": (0, 1),
+    "augment.speed": (0, 0.9),
+    "augment.gain": (0, ENDLESS),
+    "augment.noise": (0, 1),
+    "augment.mixup": (0, 1),
+    "augment.frame_masks": (0, ENDLESS),
+    "augment.frame_mask": (0, ENDLESS),
+    "augment.bin_masks": (0, ENDLESS),
+    "augment.bin_mask": (0, ENDLESS),
+}
+"""The least and the most that a number may be."""
+
 
 T = TypeVar("T")
 
@@ -285,7 +319,7 @@ def merge(config: T, changes: Mapping[str, Any], prefix: str = "") -> T:
     for key, value in changes.items():
         name = f"{prefix}{key}"
         if key not in hints:
-            raise PipelineError(_unknown(name, key, sorted(f.name for f in fields(config))))  # type: ignore[arg-type]
+            raise PipelineError(_unknown(name, [f"{prefix}{f.name}" for f in fields(config)]))  # type: ignore[arg-type]
         current = getattr(config, key)
         if is_dataclass(current) and not isinstance(current, type):
             if not isinstance(value, Mapping):
@@ -294,7 +328,7 @@ def merge(config: T, changes: Mapping[str, Any], prefix: str = "") -> T:
                 )
             values[key] = merge(current, value, f"{name}.")
         else:
-            values[key] = _convert(name, hints[key], value)
+            values[key] = _in_range(name, _convert(name, hints[key], value))
     return replace(config, **values)  # type: ignore[type-var]
 
 
@@ -367,10 +401,32 @@ def _convert(name: str, wanted: Any, value: Any) -> Any:
     raise PipelineError(f"setting '{name}' must be {kind}, not {value!r}")
 
 
-def _unknown(name: str, key: str, valid: list[str]) -> str:
-    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.4)
+def _in_range(name: str, value: Any) -> Any:
+    """`value`, if the setting may have it."""
+    least, most = RANGES.get(name, (-ENDLESS, ENDLESS))
+    if name in RANGES and not least <= value <= most:
+        allowed = f"{least:g} or more" if most == ENDLESS else f"{least:g} to {most:g}"
+        raise PipelineError(f"setting '{name}' is {allowed}, not {value:g}")
+    return value
+
+
+def _unknown(name: str, valid: list[str]) -> str:
+    """What is said of the setting `name`, where its table has those that are `valid`."""
+    key = name.rpartition(".")[2]
+    alike = [one for one in _names(Config()) if one.rpartition(".")[2] == key]
+    close = alike or difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
     guess = f"did you mean '{close[0]}'? " if close else ""
-    return f"unknown setting '{name}'; {guess}valid: {', '.join(valid)}"
+    return f"unknown setting '{name}'; {guess}valid: {', '.join(sorted(valid))}"
+
+
+def _names(config: Any, prefix: str = "") -> Iterator[str]:
+    """Names of all settings."""
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if is_dataclass(value):
+            yield from _names(value, f"{prefix}{item.name}.")
+        else:
+            yield f"{prefix}{item.name}"
 
 
 def _first(table: Any) -> str:

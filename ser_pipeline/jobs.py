@@ -110,7 +110,8 @@ def work(todo: Sequence[Job]) -> None:
         try:
             for job, error in _tried(left):
                 if error is not None:
-                    log.error("%s", error)
+                    if error not in failed.values():  # what stops all of them alike is said once
+                        log.error("%s", error)
                     failed[job.entry.path] = error
             break
         except TerminatedWorkerError:

@@ -91,10 +91,10 @@ def open_run(run: Path, device: torch.device, folds: Sequence[str] = ()) -> Pred
     settings = config.loads((run / "config.toml").read_text(encoding="utf-8"), str(run / "config.toml"))
     finished = [name for name in about["folds"] if (run / name / "index.json").is_file()]
     missing = [name for name in folds if name not in finished]
-    if missing or not finished:
-        raise PipelineError(
-            f"{run} has no finished fold {', '.join(missing)}; there are {', '.join(finished) or 'none'}"
-        )
+    if not finished:
+        raise PipelineError(f"{run} has no finished fold yet; `ser-pipeline train` goes on with it")
+    if missing:
+        raise PipelineError(f"{run} has no finished fold {', '.join(missing)}; there are {', '.join(finished)}")
     labels = tuple(about["labels"])
     models = tuple(_model(run / name, settings, len(labels)).to(device).eval() for name in folds or finished)
     return Predictor(labels, settings, models, device, _embedder(settings, device))
@@ -134,4 +134,7 @@ def _samples(file: Path, rate: int) -> NDArray[np.float32]:
         data = file.read_bytes()
     except OSError as error:
         raise PipelineError(f"cannot read {file}: {error.strerror}") from None
-    return audio.decode(data, str(file), rate)
+    try:
+        return audio.decode(data, str(file), rate)
+    except PipelineError as error:
+        raise PipelineError(str(error).removesuffix(audio.ADVICE)) from None

@@ -48,11 +48,11 @@ def _unfinished(path: Path) -> Iterator[Path]:
 
 
 def _stopped(folder: Path) -> bool:
-    """Whether a run has said what it is, and no process holds it."""
+    """Whether a run has said what it is and finished an epoch, which could be lost, and no process holds it."""
     lock = folder.parent / ".locks" / folder.name.removesuffix(PARTIAL)
     try:
         with FileLock(lock, timeout=0):
-            return (folder / "folds.json").exists()
+            return (folder / "folds.json").exists() and any(folder.glob("*/history.jsonl"))
     except Timeout:
         return False
 

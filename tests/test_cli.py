@@ -53,7 +53,7 @@ def test_importing_the_command_loads_nothing_heavy() -> None:
             "unknown feature 'video'; there are mfcc, spectrogram, logmel, waveform, emb",
         ),
         (["features", "--preset", "best"], "unknown preset 'best'; there are demo, paper"),
-        (["features", "--set", "train.rl=1"], "unknown setting 'train.rl'; did you mean 'lr'?"),
+        (["features", "--set", "train.rl=1"], "unknown setting 'train.rl'; did you mean 'train.lr'?"),
         (["report"], "ser-pipeline train"),
         (["predict", "runs/none", "a.wav"], "is not a run"),
     ],

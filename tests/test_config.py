@@ -1,4 +1,7 @@
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +42,7 @@ def test_pairs_turn_one_config_into_another(one: str, other: str) -> None:
 @pytest.mark.parametrize(
     ("pair", "said"),
     [
-        ("train.rl=1", "did you mean 'lr'"),
+        ("train.rl=1", "did you mean 'train.lr'"),
         ("nonsense.x=1", "valid: audio"),
         ("train.lr=fast", "'train.lr' must be a number"),
         ("train.batch=1.5", "'train.batch' must be a whole number"),
@@ -69,3 +72,29 @@ def test_a_broken_settings_file_is_named(tmp_path: Path) -> None:
         config.load("paper", tmp_path / "mine.toml")
     with pytest.raises(PipelineError, match=r"cannot read the settings in .*none\.toml"):
         config.load("paper", tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("pair", "allowed"),
+    [("train.epochs=-1", "1 or more"), ("train.lr=-1", "0 or more"), ("model.dropout=1.5", "0 to 1")],
+)
+def test_a_number_out_of_range_is_refused_with_what_is_allowed(pair: str, allowed: str) -> None:
+    name, _, value = pair.partition("=")
+    with pytest.raises(PipelineError, match=rf"^setting '{name}' is {allowed}, not {value}$"):
+        config.load("paper", None, [pair])
+
+
+def test_every_range_is_of_a_setting_whose_default_is_in_it() -> None:
+    names = dict(_values(asdict(Config())))
+    assert set(config.RANGES) <= set(names)
+    assert all(low <= names[name] <= high for name, (low, high) in config.RANGES.items())
+
+
+def _values(table: dict[str, object], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        yield from _values(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+
+
+def test_a_setting_without_its_table_is_found() -> None:
+    with pytest.raises(PipelineError, match=r"unknown setting 'epochs'; did you mean 'train.epochs'\?"):
+        config.load("paper", None, ["epochs=3"])

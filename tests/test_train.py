@@ -357,6 +357,18 @@ def test_a_prediction_of_a_file_is_what_its_fold_said(
     np.testing.assert_allclose(list(found["probabilities"].values()), np.exp(scores) / np.exp(scores).sum(), atol=1e-4)
 
 
+def test_a_file_that_cannot_be_read_is_named_and_the_others_are_predicted(
+    run: Callable[..., Result], train: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = train()
+    about = json.loads((folder / "run.json").read_text())
+    good = next(Path(about["audio_root"]).rglob("*.wav"))
+    (tmp_path / "words.wav").write_text("no sound")
+    said = run("predict", folder, tmp_path / "words.wav", good, "--json", status=1)
+    assert [json.loads(line)["file"] for line in said.stdout.splitlines()] == [str(good)]
+    assert said.stderr == f"error: {tmp_path / 'words.wav'} is no readable audio\n"
+
+
 @pytest.mark.parametrize(("processes", "size"), [(1, 6), (2, 3), (3, 2), (4, 2)])
 def test_shares_of_ranks_are_disjoint_and_cover_every_row(processes: int, size: int) -> None:
     rows = np.arange(100, 121)

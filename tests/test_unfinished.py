@@ -9,6 +9,7 @@ from conftest import write_emodb
 from filelock import FileLock
 from test_extract import registered
 
+from ser_pipeline.entry import Entry, write_text
 from ser_pipeline.errors import PipelineError
 
 ARGS = ["train", "--preset", "demo", "--jobs", "1", "--device", "cpu", "--quiet"]
@@ -23,9 +24,13 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stopped(run: Callable[..., Result], features: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run that was stopped in its first fold; every other one in this test is stopped there too."""
+    """A run that was stopped in its first fold, after an epoch; every other one in this test is stopped there too."""
 
-    def stop(*_: object, **__: object) -> None:
+    def stop(entry: Entry, *_: object, **__: object) -> None:
+        write_text(
+            entry.partial / "history.jsonl",
+            json.dumps({"epoch": 1, "loss": 1.0, "ua": 0.5, "segments_per_second": 1.0}),
+        )
         raise PipelineError("stopped here")
 
     monkeypatch.setenv("SER_PIPELINE_CACHE", str(features))
@@ -96,3 +101,9 @@ def test_a_finished_run_or_one_at_work_is_no_reason_to_stop(run: Callable[..., R
 def test_settings_of_another_version_are_said_to_be_so(run: Callable[..., Result], stopped: Path) -> None:
     (stopped / "config.toml").write_text("[train]\nmomentum = 0.9\n")
     assert "(settings that this version does not know)" in run(*ARGS, status=1).stderr
+
+
+def test_a_run_that_never_ended_an_epoch_is_no_reason_to_stop(run: Callable[..., Result], stopped: Path) -> None:
+    for file in stopped.glob("*/history.jsonl"):
+        file.unlink()
+    assert "is unfinished" not in run(*ARGS, status=1).stderr

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +245,8 @@ def _imagenet() -> dict[str, Tensor]:
         return _from_file(file)
     log.info("fetching %s", url)
     try:
-        return dict(torch.hub.load_state_dict_from_url(url, progress=False, weights_only=True))
+        with redirect_stdout(sys.stderr):  # where torch says what it fetches
+            return dict(torch.hub.load_state_dict_from_url(url, progress=False, weights_only=True))
     except (OSError, RuntimeError) as error:
         raise PipelineError(
             f"cannot load AlexNet's ImageNet weights: {file.name} is not in {file.parent} and {url} cannot be reached; "
