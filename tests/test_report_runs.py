@@ -277,3 +277,15 @@ def test_a_run_that_ended_before_its_final_name_is_shown_as_incomplete(tmp_path)
     folder.rename(folder.with_name(f"{folder.name}.partial"))
     page = build(tmp_path / "runs", tmp_path / "reports")
     assert "incomplete" in page.with_name("results.md").read_text()
+
+
+def test_settings_that_all_runs_changed_are_told_and_those_of_an_ablation_are_not(tmp_path):
+    for ablation in ("full", "mfcc"):
+        write_run(tmp_path / "changed", WHO, Planted(ablation=ablation, overrides=("train.epochs=3",)))
+        write_run(tmp_path / "usual", WHO, Planted(ablation=ablation))
+    told, untold = (
+        [one.message for one in report(tmp_path / place).findings if one.name == "changed settings"]
+        for place in ("changed", "usual")
+    )
+    assert told == ["Preset paper was changed for all runs: train.epochs = 3 (preset: 100)."]
+    assert untold == []

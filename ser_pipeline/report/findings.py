@@ -6,11 +6,12 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from ser_pipeline import config
 from ser_pipeline.report import words
-from ser_pipeline.report.groups import Group, Panel
+from ser_pipeline.report.groups import FULL, Group, Panel, flatten
 from ser_pipeline.report.runs import Header
 from ser_pipeline.report.scores import Result
 
@@ -25,6 +26,12 @@ TEST_SELECTION = "selected-on-test"
 
 SILENT = 0.1
 """Share of segments without any co-attention from which on it is a warning."""
+
+TOLD = ("seed", "train.precision", "train.selection", "features.embedding.content")
+"""Settings that are said elsewhere, or that `train` fills in."""
+
+MOST = 4
+"""Changed settings that are named before it is said how many more there are."""
 
 LITTLE = 0.02
 """An input that costs less UA than this when shuffled is hardly used, unless its interval says otherwise."""
@@ -96,9 +103,29 @@ def _setup(headers: Sequence[Header]) -> Iterator[Finding]:
         values = sorted({getattr(header, name) for header in headers} - {""})
         if len(values) > 1:
             yield Finding("note", title, f"The runs come from different {title}: {', '.join(values)}.")
+    yield from _changed(headers)
     versions = sorted({header.versions["ser-pipeline"] for header in headers if "ser-pipeline" in header.versions})
     if len(versions) > 1:
         yield Finding("note", "versions", f"The runs come from different versions of the code: {', '.join(versions)}.")
+
+
+def _changed(headers: Sequence[Header]) -> Iterator[Finding]:
+    """Settings that all runs of a preset share, and that are not the preset's."""
+    for preset in sorted({header.preset for header in headers} & set(config.presets())):
+        usual = flatten(json.loads(json.dumps(asdict(config.load(preset)))))
+        shared: set[tuple[str, str]] = set.intersection(
+            *(set(flatten(header.settings).items()) for header in headers if header.preset == preset)
+        )
+        ablated = any(header.ablation != FULL for header in headers if header.preset == preset)
+        found = [
+            f"{name} = {value} (preset: {usual[name]})"
+            for name, value in sorted(shared - set(usual.items()))
+            if name in usual and name not in TOLD and not (ablated and name.startswith("model."))
+        ]
+        if found:
+            more = f" and {len(found) - MOST} more" if len(found) > MOST else ""
+            message = f"Preset {preset} was changed for all runs: {', '.join(found[:MOST])}{more}."
+            yield Finding("warning", "changed settings", message)
 
 
 def _unfinished(panel: Panel) -> Iterator[Finding]:
