@@ -283,6 +283,7 @@ def test_settings_that_all_runs_changed_are_told_and_those_of_an_ablation_are_no
     for ablation in ("full", "mfcc"):
         write_run(tmp_path / "changed", WHO, Planted(ablation=ablation, overrides=("train.epochs=3",)))
         write_run(tmp_path / "usual", WHO, Planted(ablation=ablation))
+    write_run(tmp_path / "changed", WHO, Planted(finished=0))
     told, untold = (
         [one.message for one in report(tmp_path / place).findings if one.name == "changed settings"]
         for place in ("changed", "usual")

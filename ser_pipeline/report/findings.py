@@ -110,7 +110,8 @@ def _setup(headers: Sequence[Header]) -> Iterator[Finding]:
 
 
 def _changed(headers: Sequence[Header]) -> Iterator[Finding]:
-    """Settings that all runs of a preset share, and that are not the preset's."""
+    """Settings that all whole runs of a preset share, and that are not the preset's."""
+    headers = [header for header in headers if header.whole]
     for preset in sorted({header.preset for header in headers} & set(config.presets())):
         usual = flatten(json.loads(json.dumps(asdict(config.load(preset)))))
         shared: set[tuple[str, str]] = set.intersection(
