@@ -115,10 +115,11 @@ def train(
     )
     if not fresh:
         require_repeated(planned)
-    if not quiet:
-        click.echo(f"{source.corpus}, preset {name}, {len(planned[0].folds)} folds, on {place}", err=True)
+    statuses = stage.statuses(planned)
+    if not quiet and world.leads:
+        click.echo(f"{source.corpus}, preset {name}, {_told(statuses)}, on {place}", err=True)
     if dry_run:
-        for status in stage.statuses(planned):
+        for status in statuses:
             state = "done" if status.done else f"at epoch {status.epoch}" if status.epoch else "to do"
             click.echo(f"{status.run}\t{status.fold}\t{state}")
         return
@@ -128,6 +129,14 @@ def train(
     if world.leads:
         for folder in done:
             click.echo(folder)
+
+
+def _told(statuses: Sequence[Status]) -> str:
+    """How many folds there are, and what is left of an earlier command."""
+    done = sum(status.done for status in statuses)
+    begun = sum(status.epoch > 0 for status in statuses) - done
+    parts = [f"{done} of them done before" if done else "", f"{begun} begun" if begun else ""]
+    return ", ".join([f"{len(statuses)} folds", *filter(None, parts)])
 
 
 @contextmanager

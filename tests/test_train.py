@@ -213,6 +213,7 @@ def test_a_fold_that_breaks_does_not_keep_the_others_from_their_turn(
     monkeypatch.setattr("ser_pipeline.jobs.fit", broken)
     said = run(*ARGS, "--quiet", status=1).stderr
     assert "fold 04: RuntimeError: the device has had enough (see " in said
+    assert "demo, 3 folds, 2 of them done before, on cpu" in run(*ARGS, "--dry-run").stderr
     (file,) = Path("runs").rglob("error.txt")
     assert "in broken" in file.read_text()
     assert f"(see {file})" in said
