@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import tomllib
 import types
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +22,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import tomli_w
 
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.limits import CHOICES, ENDLESS, RANGES
 
 ACOUSTIC = ("mfcc", "spectrogram", "logmel")
 """Inputs whose features give the co-attention weights; the first two are the paper's."""
@@ -139,8 +139,6 @@ class Model:
     def __post_init__(self) -> None:
         if not self.inputs or not set(self.inputs) <= set(INPUTS):
             raise PipelineError(f"setting 'model.inputs' is a list of {', '.join(INPUTS)}, not {list(self.inputs)}")
-        if self.segments < 1:
-            raise PipelineError(f"setting 'model.segments' is 1 or more, not {self.segments}")
         if set(SPEECH) <= set(self.inputs):
             raise PipelineError("setting 'model.inputs' has one of waveform and embedding at most")
 
@@ -216,52 +214,6 @@ class Config:
     def heard(self) -> Audio:
         """What the model hears at a time: the stored segments, or several joined."""
         return replace(self.audio, segment=self.model.segments * self.audio.segment)
-
-
-CHOICES: dict[str, tuple[str | int, ...]] = {
-    "features.mfcc.deltas": (0, 1, 2),
-    "model.attention": ("relu", "softmax"),
-    "model.spectrogram_encoder": ("alexnet", "small"),
-    "model.mfcc_encoder": ("bilstm", "small"),
-    "train.selection": ("validation", "test"),
-    "train.monitor": ("ua", "wa", "wa+ua", "loss", "last"),
-    "train.precision": ("auto", "fp32", "bf16"),
-    "train.schedule": ("constant", "cosine", "linear"),
-}
-"""Settings that take one word or number of a list."""
-
-ENDLESS = math.inf
-RANGES: dict[str, tuple[float, float]] = {
-    "audio.rate": (1, ENDLESS),
-    "audio.segment": (1, ENDLESS),
-    "audio.hop": (1, ENDLESS),
-    "model.width": (1, ENDLESS),
-    "model.lstm_width": (1, ENDLESS),
-    "model.lstm_layers": (1, ENDLESS),
-    "model.small_width": (1, ENDLESS),
-    "model.small_layers": (0, ENDLESS),
-    "model.dropout": (0, 1),
-    "model.lstm_dropout": (0, 1),
-    "model.small_drop": (0, 1),
-    "train.batch": (1, ENDLESS),
-    "train.epochs": (1, ENDLESS),
-    "train.patience": (1, ENDLESS),
-    "train.lr": (0, ENDLESS),
-    "train.weight_decay": (0, ENDLESS),
-    "train.clip": (0, ENDLESS),
-    "train.warmup": (0, 1),
-    "train.ema": (0, 1),
-    "train.label_smoothing": (0, 1),
-    "augment.speed": (0, 0.9),
-    "augment.gain": (0, ENDLESS),
-    "augment.noise": (0, 1),
-    "augment.mixup": (0, 1),
-    "augment.frame_masks": (0, ENDLESS),
-    "augment.frame_mask": (0, ENDLESS),
-    "augment.bin_masks": (0, ENDLESS),
-    "augment.bin_mask": (0, ENDLESS),
-}
-"""The least and the most that a number may be."""
 
 
 T = TypeVar("T")

@@ -8,6 +8,7 @@ import pytest
 from ser_pipeline import config
 from ser_pipeline.config import Config
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.limits import RANGES
 
 
 def test_the_paper_preset_is_the_defaults() -> None:
@@ -86,8 +87,8 @@ def test_a_number_out_of_range_is_refused_with_what_is_allowed(pair: str, allowe
 
 def test_every_range_is_of_a_setting_whose_default_is_in_it() -> None:
     names = dict(_values(asdict(Config())))
-    assert set(config.RANGES) <= set(names)
-    assert all(low <= names[name] <= high for name, (low, high) in config.RANGES.items())
+    assert set(RANGES) <= set(names)
+    assert all(low <= names[name] <= high for name, (low, high) in RANGES.items())
 
 
 def _values(table: dict[str, object], prefix: str = "") -> Iterator[tuple[str, Any]]:
