@@ -112,62 +112,65 @@ def _after_features(pixels: int) -> int:
     return pixels
 
 
-class SmallMfcc(nn.Module):
-    """Statistics of the MFCC frames as they are, beside convolutions over them; silenced frames do not count."""
+class Summarised(nn.Module):
+    """Statistics of the contours of an input, beside convolutions over them; silent frames do not count."""
 
-    def __init__(self, coefficients: int, settings: Model) -> None:
+    def __init__(self, statistics: int, contours: int, settings: Model) -> None:
         super().__init__()
-        self.standard = Standard(4 * coefficients)
-        self.contours = Contours(coefficients, settings)
+        self.standard = Standard(statistics)
+        self.contours = Contours(contours, settings)
         self.size = self.standard.size + self.contours.size
 
-    def forward(self, mfcc: Tensor) -> Tensor:
-        """Frames (B, T, K), zero where there is no speech, as (B, size)."""
-        read = self._read(mfcc)
+    def forward(self, rows: Tensor) -> Tensor:
+        """What is given, zero where there is no speech, as (B, size)."""
+        read = self._read(rows)
         return torch.cat([self.standard(self._summed_up(*read)), self.contours(*read)], 1)
 
-    def statistics(self, mfcc: Tensor) -> Tensor:
-        """Statistics (B, 4 K) of frames (B, T, K), not yet standardised."""
-        return self._summed_up(*self._read(mfcc))
+    def statistics(self, rows: Tensor) -> Tensor:
+        """Statistics (B, S) of what is given, not yet standardised."""
+        return self._summed_up(*self._read(rows))
+
+    def _read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Contours (B, K, T), and which of their frames count (B, 1, T)."""
+        raise NotImplementedError
+
+    def _summed_up(self, contours: Tensor, real: Tensor) -> Tensor:
+        """Statistics (B, S) of contours (B, K, T)."""
+        raise NotImplementedError
+
+
+class SmallMfcc(Summarised):
+    """MFCC frames (B, T, K) as they are."""
+
+    def __init__(self, coefficients: int, settings: Model) -> None:
+        super().__init__(4 * coefficients, coefficients, settings)
+
+    def _read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        contours = rows.transpose(1, 2)
+        return contours, present(contours)
 
     @torch.no_grad()
     def _summed_up(self, contours: Tensor, real: Tensor) -> Tensor:
         return torch.cat([summary(contours, real), trend(contours, real.expand_as(contours))], 1)
 
-    def _read(self, mfcc: Tensor) -> tuple[Tensor, Tensor]:
-        contours = mfcc.transpose(1, 2)
-        return contours, present(contours)
 
-
-class SmallSpectrogram(nn.Module):
-    """Statistics and modulation of the spectrogram's bands, beside convolutions over them; silence does not count."""
+class SmallSpectrogram(Summarised):
+    """Bands of whole grey levels (B, F, T), with their modulation."""
 
     pool: Tensor
 
     def __init__(self, pool: Tensor, settings: Model) -> None:
         """Bins become bands by a product with `pool` (BANDS, bins)."""
-        super().__init__()
+        super().__init__((3 + len(RHYTHM)) * BANDS, BANDS, settings)
         self.register_buffer("pool", pool, persistent=False)
-        self.standard = Standard((3 + len(RHYTHM)) * BANDS)
-        self.contours = Contours(BANDS, settings)
-        self.size = self.standard.size + self.contours.size
 
-    def forward(self, level: Tensor) -> Tensor:
-        """Whole grey levels (B, F, T), zero where there is no speech, as (B, size)."""
-        read = self._read(level)
-        return torch.cat([self.standard(self._summed_up(*read)), self.contours(*read)], 1)
-
-    def statistics(self, level: Tensor) -> Tensor:
-        """Statistics (B, 8 BANDS) of grey levels (B, F, T), not yet standardised."""
-        return self._summed_up(*self._read(level))
+    def _read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(rows.device.type, enabled=False):
+            return self.pool @ rows / 255, present(rows)
 
     @torch.no_grad()
     def _summed_up(self, contours: Tensor, real: Tensor) -> Tensor:
         return torch.cat([summary(contours, real), rhythm(contours, real)], 1)
-
-    def _read(self, level: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(level.device.type, enabled=False):
-            return self.pool @ level / 255, present(level)
 
 
 class Contours(nn.Module):
