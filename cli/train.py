@@ -12,6 +12,7 @@ import click
 from tqdm import tqdm
 
 from ser_pipeline import catalogue
+from ser_pipeline.processes import prepare
 
 from . import options
 from .terminal import start_log
@@ -79,6 +80,8 @@ def train(
       ser-pipeline train --corpus iemocap --protocol session --set train.lr=2e-5
     """
     start_log(quiet)
+    if jobs != 1 and not dry_run:
+        prepare("ser_pipeline.jobs")
     source = catalogue.find(cache, corpus)
     sources = [source, catalogue.find(cache, test_corpus)] if test_corpus else [source]
     from ser_pipeline import config as settings

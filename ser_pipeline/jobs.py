@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import multiprocessing
 import os
-import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -17,9 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
-from joblib import Parallel, delayed
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from ser_pipeline.config import Config
 from ser_pipeline.entry import Entry, write_text
@@ -28,7 +24,7 @@ from ser_pipeline.fit import fit
 from ser_pipeline.folds import Fold
 from ser_pipeline.neighbours import Neighbours, longer
 from ser_pipeline.plan import find_stores, read_manifest
-from ser_pipeline.processes import die_with_parent
+from ser_pipeline.processes import spread, worker
 from ser_pipeline.stream import open_data, open_source
 
 ERROR = "error.txt"  # of a fold: the traceback of what broke it
@@ -60,15 +56,12 @@ class Job:
     how: How
 
 
-def train_job(job: Job, place: int = 0) -> None:
+def train_job(job: Job) -> None:
     """Train one fold, alone: a second process that has the same job waits and finds it done.
 
-    Args:
-        job: what to train.
-        place: number of this process among those that train, which decides on its device.
+    A process keeps to one device: what it loads and compiles there serves all of its folds.
     """
-    die_with_parent()
-    device = job.devices[place % len(job.devices)]
+    device = job.devices[worker() % len(job.devices)]
     torch.set_num_threads(job.how.threads)
     with job.entry.lock():
         if not job.entry.done:
@@ -114,7 +107,7 @@ def work(todo: Sequence[Job]) -> None:
                         log.error("%s", error)
                     failed[job.entry.path] = error
             break
-        except TerminatedWorkerError:
+        except BrokenProcessPool:
             before, left = len(left), _after_a_kill(left, began, suspects, failed)
         fruitless = 0 if len(left) < before else fruitless + 1
         if fruitless == FRUITLESS:
@@ -147,33 +140,27 @@ def _after_a_kill(tried: list[Job], began: float, suspects: set[Path], failed: d
 
 def _tried(todo: Sequence[Job]) -> Iterator[tuple[Job, str | None]]:
     """The jobs as they end, each with what stopped it."""
-    numbers = {job.entry.path: number for number, job in enumerate(todo)}
-    with (
-        tempfile.TemporaryDirectory(prefix="ser-pipeline-") as places,
-        Parallel(n_jobs=todo[0].how.jobs, return_as="generator_unordered", batch_size=1) as parallel,
-    ):
-        for path, error in parallel(delayed(_attempt)(job, Path(places)) for job in todo):
-            yield todo[numbers[path]], error
+    at_once = todo[0].how.jobs or 1
+    return spread(_attempt, todo, at_once) if at_once > 1 else ((job, _attempt(job)) for job in todo)
 
 
-def _attempt(job: Job, places: Path) -> tuple[Path, str | None]:
-    """Train a fold; returns where, and what stopped it. A process whose device is lost ends, for a new one to go on."""
+def _attempt(job: Job) -> str | None:
+    """Train a fold; returns what stopped it. A process whose device is lost ends, for a new one to go on."""
     error_file = _error_file(job)
     try:
-        number, _ = _place(places)
-        train_job(job, number)
+        train_job(job)
     except PipelineError as error:
-        return job.entry.path, str(error)
+        return str(error)
     except Exception as error:
         with suppress(OSError, PipelineError):
             write_text(error_file, traceback.format_exc())
         what = f"fold {job.fold.name}: {type(error).__name__}: {str(error).partition(chr(10))[0]} (see {error_file})"
         if _lost(job):
-            if multiprocessing.current_process().name != "MainProcess":
+            if multiprocessing.parent_process():
                 os._exit(LOST)
             raise PipelineError(f"{what}; the device is lost to this process: run the same command again") from None
-        return job.entry.path, f"{what}; run the same command again"
-    return job.entry.path, None
+        return f"{what}; run the same command again"
+    return None
 
 
 def _error_file(job: Job) -> Path:
@@ -196,17 +183,3 @@ def _lost(job: Job) -> bool:
     except RuntimeError:
         return True
     return False
-
-
-@lru_cache(maxsize=1)
-def _place(folder: Path) -> tuple[int, FileLock]:
-    """The lowest number that no other process holds in `folder`, held for as long as this one lives, by the lock.
-
-    By it a process keeps to one device: what it loads and compiles there serves all of its folds.
-    """
-    for number in itertools.count():
-        lock = FileLock(folder / str(number))
-        with suppress(Timeout):
-            lock.acquire(timeout=0)
-            return number, lock
-    raise AssertionError("the numbers have no end")

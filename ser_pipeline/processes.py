@@ -1,4 +1,4 @@
-"""Worker processes: how many, and that none outlives the command that started it."""
+"""Worker processes: how many, how they begin, and that none outlives the command that started it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ import os
 import signal
 import sys
 import threading
-import time
-from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from multiprocessing import forkserver
+from types import ModuleType
+from typing import Any, TypeVar
 
-WATCH = 0.1  # seconds between two looks at the parent
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+LINUX = sys.platform == "linux"  # elsewhere a process that has loaded libraries may not be forked
+
+_number = 0
 
 
 def cores() -> int:
@@ -24,30 +32,81 @@ def pool(processes: int) -> ProcessPoolExecutor:
 
     On Linux they are forked, which takes milliseconds where a fresh interpreter needs most of a second for its imports.
     """
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    return ProcessPoolExecutor(processes, context, _begin, (os.getpid(),))
+    return ProcessPoolExecutor(processes, multiprocessing.get_context("fork" if LINUX else None), _begin)
 
 
-def _begin(parent: int) -> None:
-    """How a worker of `pool` begins: Ctrl-C is its parent's to handle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent(parent)
+def spread(work: Callable[[Item], Result], items: Sequence[Item], processes: int) -> Iterator[tuple[Item, Result]]:
+    """`work` of every item in worker processes that may use torch and a device; each with its result, as they end.
+
+    Whatever ends the loop early ends the workers too. They do not see what `__main__` holds.
+
+    Raises:
+        BrokenProcessPool: a worker was killed.
+    """
+    context = multiprocessing.get_context("forkserver" if LINUX else "spawn")
+    prepare(work.__module__)
+    numbers = context.SimpleQueue()
+    for number in range(processes):
+        numbers.put(number)
+    executor = ProcessPoolExecutor(processes, context, _begin, (numbers,))
+    try:
+        with _without_main():
+            futures = {executor.submit(work, item): item for item in items}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BaseException:
+        executor.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+    executor.shutdown()
 
 
-@lru_cache
-def die_with_parent(parent: int = 0) -> None:
-    """End a worker process soon after its parent is gone; nothing in a main process, which may outlive its shell.
+def prepare(module: str) -> None:
+    """Have a process import `module`, from which `spread` then forks its workers: one import for all, beside this one.
+
+    To import torch takes seconds. The process ends with this one; once it is there, this does nothing.
+    """
+    if not LINUX:
+        return
+    forkserver.set_forkserver_preload([module])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # it inherits that: Ctrl-C is not for it
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def worker() -> int:
+    """The number of this process among the workers of a `spread`, from 0 on; 0 in a main process."""
+    return _number
+
+
+def _begin(numbers: Any = None) -> None:
+    """How a worker begins: Ctrl-C is its parent's to handle, and it ends soon after its parent is gone.
 
     A worker whose parent was killed would otherwise go on with its job beside the one that takes it over, and a
-    forked one would hold its locks. `parent` is its process id, or 0 for whoever is the parent now.
+    forked one would hold its locks.
     """
-    if multiprocessing.current_process().name == "MainProcess":
-        return
-    parent = parent or os.getppid()
+    global _number
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _number = numbers.get() if numbers else 0
+    parent = multiprocessing.parent_process()
+    assert parent is not None
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(WATCH)
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide the main module from processes that begin, which would run it again: it may have no guard against that."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

@@ -11,6 +11,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from ser_pipeline.jobs import How, Job, data_of, work
 from ser_pipeline.plan import Run, findings_of
 from ser_pipeline.processes import cores
 
+AUDIT = "audit.json"  # of a run
 POLL = 0.5  # seconds between two looks at the folds' histories
 
 
@@ -73,17 +75,18 @@ def train(
         if world.leads:
             for run in planned:
                 held.enter_context(run.entry.lock())
-            _open([run for run in planned if not run.entry.done], sources)
+            _open([run for run in planned if not run.entry.done])
         world.wait()
         waiting = [run for run in planned if not run.entry.done]
         todo = _queue(waiting, tuple(source.folder for source in sources), device, how)
         with _watching(waiting, progress):
             try:
-                if world.size > 1:
-                    for job in todo:
-                        _train_together(job, world)
-                else:
-                    work(todo)
+                with _auditing(waiting if world.leads else [], sources):
+                    if world.size > 1:
+                        for job in todo:
+                            _train_together(job, world)
+                    else:
+                        work(todo)
             finally:
                 if world.leads:
                     _publish_whole(waiting, device)
@@ -130,22 +133,37 @@ def _train_together(job: Job, world: World) -> None:
     fit(job.entry, job.fold, data, source, job.config, torch.device(device), micro=job.how.micro, world=world)
 
 
-def _open(runs: Sequence[Run], sources: Sequence[Source]) -> None:
+def _open(runs: Sequence[Run]) -> None:
     """What runs say of themselves before their first fold; what is there already is left as it is."""
-    new = [run for run in runs if not (run.entry.partial / "audit.json").exists()]
-    findings = findings_of(sources, new[0].folds) if new else {}
-    for run in new:
+    for run in runs:
         folder = run.entry.partial
-        write_text(folder / "config.toml", settings.dumps(run.config))
-        write_json(folder / "run.json", run.about)
-        write_json(folder / "folds.json", run.members)
-        write_json(folder / "audit.json", findings)
+        if not (folder / "folds.json").exists():
+            write_text(folder / "config.toml", settings.dumps(run.config))
+            write_json(folder / "run.json", run.about)
+            write_json(folder / "folds.json", run.members)
+
+
+@contextmanager
+def _auditing(runs: Sequence[Run], sources: Sequence[Source]) -> Iterator[None]:
+    """Audit the corpus for the runs that were not yet, while the block trains: it listens to all of the audio."""
+    new = [run for run in runs if not (run.entry.partial / AUDIT).exists()]
+
+    def write() -> None:
+        if new:
+            findings = findings_of(sources, new[0].folds)
+            for run in new:
+                write_json(run.entry.partial / AUDIT, findings)
+
+    with ThreadPoolExecutor(1) as beside:
+        audited = beside.submit(write)
+        yield
+    audited.result()
 
 
 def _publish_whole(runs: Sequence[Run], device: torch.device) -> None:
-    """Give the runs whose folds are all there their final names, whatever became of the others."""
+    """Give the runs that are whole their final names, whatever became of the others."""
     for run in runs:
-        if all(_fold_entry(run, fold).done for fold in run.folds):
+        if (run.entry.partial / AUDIT).exists() and all(_fold_entry(run, fold).done for fold in run.folds):
             run.entry.publish(device=_device_name(device), folds=[fold.name for fold in run.folds])
 
 

@@ -135,6 +135,10 @@ def test_a_queue_goes_on_when_one_of_its_processes_is_killed(corpus: Path, tmp_p
 
 
 def workers(parent: int) -> list[int]:
-    """The processes of `parent` that train."""
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [int(child) for child in children if b"popen_loky" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    """The processes of `parent` that train: forked from one that has loaded what they need."""
+    servers = [child for child in children(parent) if b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [worker for server in servers for worker in children(server)]
+
+
+def children(parent: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]

@@ -13,7 +13,7 @@ from ser_pipeline.config import Config, load
 from ser_pipeline.model import SpeechEmotionModel, build_model
 from ser_pipeline.model.encoders import BANDS, SmallMfcc, SmallSpectrogram, bands
 from ser_pipeline.model.prosody import DESCRIPTORS, Prosody
-from ser_pipeline.model.small import Convolution, SmallSpeech
+from ser_pipeline.model.small import Convolution, Layer, SmallSpeech
 from ser_pipeline.model.statistics import LIMIT, PathDropout, Standard, centred, moments, quantiles, summary
 
 RATE = 16_000
@@ -221,4 +221,37 @@ def test_an_evaluation_computes_what_training_does_to_the_last_bit() -> None:
     with torch.inference_mode():
         evaluated = encoder.eval()(waveform, samples).frames
     assert torch.equal(trained, evaluated)
-    assert torch.backends.mha.get_fastpath_enabled()  # as it was
+
+
+@pytest.mark.parametrize(("dropout", "training"), [(0.0, True), (0.3, False)])
+def test_a_layer_is_torchs_with_its_first_weights_and_its_gradients(dropout: float, training: bool) -> None:
+    torch.manual_seed(1)
+    layer = Layer(64, dropout)
+    torch.manual_seed(1)
+    theirs = torch.nn.TransformerEncoderLayer(64, 2, 128, dropout, activation="gelu", batch_first=True, norm_first=True)
+    assert layer.state_dict().keys() == theirs.state_dict().keys()
+    for name, weight in theirs.state_dict().items():
+        assert torch.equal(layer.state_dict()[name], weight)
+    hidden, heard = torch.randn(3, 20, 64), torch.arange(20) < torch.tensor([20, 13, 1])[:, None]
+    outputs = []
+    for one, mask in ((layer, {"heard": heard}), (theirs, {"src_key_padding_mask": ~heard})):
+        outputs.append(one.train(training)(hidden, **mask)[heard])
+        outputs[-1].square().sum().backward()
+    assert torch.allclose(*outputs, atol=1e-6)
+    for ours, other in zip(layer.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(ours.grad, other.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_a_layer_drops_attention_both_blocks_and_what_is_between() -> None:
+    torch.manual_seed(1)
+    layer = Layer(64, 0.3)
+    hidden, heard = torch.randn(2, 20, 64), torch.ones(2, 20, dtype=torch.bool)
+    whole = layer.eval()(hidden, heard)
+    assert not torch.allclose(layer.train()(hidden, heard), whole)
+    parts = {part.p for part in (layer.dropout, layer.dropout1, layer.dropout2)} | {layer.self_attn.dropout}
+    assert parts == {0.3}
+    for part in (layer.dropout, layer.dropout1, layer.dropout2):
+        part.p = 0.0
+    assert not torch.allclose(layer(hidden, heard), whole)  # the attention alone
+    layer.self_attn.dropout = 0.0
+    assert torch.allclose(layer(hidden, heard), whole, atol=1e-6)

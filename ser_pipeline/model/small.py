@@ -8,8 +8,6 @@ Shapes: B batch, N samples, T frames, D width.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -52,7 +50,7 @@ class SmallSpeech(nn.Module):
         self.convolutions = nn.ModuleList([Convolution(width, width), Convolution(width, width)])
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList([_layer(width, dropout) for _ in range(layers)])
+        self.layers = nn.ModuleList([Layer(width, dropout) for _ in range(layers)])
         self.mix = nn.Parameter(torch.zeros(layers + 1)) if layer_mix else None
 
     def frames(self, samples: int) -> int:
@@ -68,11 +66,9 @@ class SmallSpeech(nn.Module):
         hidden, real = level.transpose(1, 2), real.transpose(1, 2)
         for convolution in self.convolutions:
             hidden, real = convolution(hidden, real)
-        padding = real[..., 0] == 0
         states = [self.dropout(self.norm(hidden))]
-        with _as_in_training():
-            for layer in self.layers:
-                states.append(layer(states[-1], src_key_padding_mask=padding))
+        for layer in self.layers:
+            states.append(layer(states[-1], real[..., 0] > 0))
         frames = states[-1]
         if self.mix is not None:
             frames = torch.einsum("l,lbtd->btd", self.mix.softmax(0), torch.stack(states))
@@ -114,26 +110,33 @@ class Convolution(nn.Module):
         return hidden * real, real
 
 
-@contextmanager
-def _as_in_training() -> Iterator[None]:
-    """Keep torch's transformer layers to one path.
+class Layer(nn.Module):
+    """A transformer layer that normalises before each block: torch's TransformerEncoderLayer, its state and results.
 
-    In evaluation and float32 they would take kernels of their own, which round otherwise than those of training, and
-    whose masked softmax counts in 32 bits: with large batches it reads out of bounds.
+    In evaluation and float32 that one takes kernels of its own, which round otherwise than those of training and count
+    in 32 bits, and it checks masks by a library that takes seconds to import.
     """
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.self_attn = nn.MultiheadAttention(width, max(1, width // 32), dropout, batch_first=True)
+        self.linear1, self.linear2 = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.dropout, self.dropout1, self.dropout2 = (nn.Dropout(dropout) for _ in range(3))
 
-def _layer(width: int, dropout: float) -> nn.Module:
-    heads = max(1, width // 32)
-    return nn.TransformerEncoderLayer(
-        width, heads, 2 * width, dropout, activation="gelu", batch_first=True, norm_first=True
-    )
+    def forward(self, hidden: Tensor, heard: Tensor) -> Tensor:
+        """Frames (B, T, D) of the next layer; they attend to the frames that are `heard`, bool (B, T)."""
+        hidden = hidden + self.dropout1(self._attend(self.norm1(hidden), heard))
+        inner = self.dropout(F.gelu(self.linear1(self.norm2(hidden))))
+        return hidden + self.dropout2(self.linear2(inner))  # type: ignore[no-any-return]
+
+    def _attend(self, hidden: Tensor, heard: Tensor) -> Tensor:
+        attention, (batch, frames, width) = self.self_attn, hidden.shape
+        projected = F.linear(hidden, attention.in_proj_weight, attention.in_proj_bias)
+        query, key, value = projected.view(batch, frames, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+        dropout = attention.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, heard[:, None, None], dropout)
+        return attention.out_proj(mixed.transpose(1, 2).reshape(batch, frames, width))  # type: ignore[no-any-return]
 
 
 def mel_filters(count: int, rate: int) -> Tensor:

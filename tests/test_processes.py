@@ -1,0 +1,109 @@
+"""Workers of a queue: results as they end, numbers of their own, and none that outlives its command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import pytest
+
+from ser_pipeline.processes import spread, worker
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for the processes in /proc")
+
+SCRIPT = """
+import signal
+import sys
+from pathlib import Path
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have it ignored
+sys.path.insert(0, {tests!r})
+from test_processes import wait
+from ser_pipeline.processes import spread
+
+Path("started").open("a").write("x")  # no guard: a worker that ran this file again would write another one
+for _ in spread(wait, [Path("a"), Path("b")], 2):
+    pass
+"""
+
+
+def number(seconds: float) -> int:
+    time.sleep(seconds)
+    return worker()
+
+
+def die(signal_number: int) -> None:
+    os.kill(os.getpid(), signal_number)
+
+
+def wait(mark: Path) -> None:
+    mark.write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+def until_gone(pids: list[int]) -> bool:
+    """Whether the processes are gone within ten seconds."""
+    end = time.monotonic() + 10
+    while any(map(alive, pids)) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not any(map(alive, pids))
+
+
+def pids(folder: Path) -> list[int]:
+    """The two workers of `wait`, once both are at it."""
+    while not all((folder / name).exists() and (folder / name).read_text() for name in "ab"):
+        time.sleep(0.02)
+    return [int((folder / name).read_text()) for name in "ab"]
+
+
+def test_every_item_has_its_result_and_every_worker_a_number() -> None:
+    found = list(spread(number, [0.3, 0.31, 0.32, 0.33], 2))
+    assert sorted(item for item, _ in found) == [0.3, 0.31, 0.32, 0.33]
+    assert {result for _, result in found} == {0, 1}
+    assert worker() == 0
+
+
+def test_a_worker_that_is_killed_is_told_of() -> None:
+    with pytest.raises(BrokenProcessPool):
+        list(spread(die, [signal.SIGKILL, signal.SIGKILL], 2))
+
+
+def test_workers_end_with_a_loop_that_ends_early(tmp_path: Path) -> None:
+    results = spread(_first_or_wait, [tmp_path / "first", tmp_path / "a", tmp_path / "b"], 3)
+    next(results)
+    working = pids(tmp_path)
+    results.close()
+    assert until_gone(working)
+
+
+def _first_or_wait(mark: Path) -> None:
+    if mark.name != "first":
+        wait(mark)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_the_command_that_started_them(tmp_path: Path, how: signal.Signals) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT.format(tests=str(Path(__file__).parent)))
+    command = [sys.executable, "script.py"]
+    with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, text=True) as process:
+        working = pids(tmp_path)
+        if how == signal.SIGINT:
+            os.killpg(process.pid, how)  # as the terminal does on Ctrl-C
+        else:
+            process.kill()
+        said = process.communicate()[1]
+    assert until_gone(working)
+    assert said.count("Traceback") == (how == signal.SIGINT)  # the script's own, and none of a worker
+    assert (tmp_path / "started").read_text() == "x"
