@@ -19,6 +19,7 @@ from ser_pipeline.model.fast.convolutions import FeatureEncoder, PositionalConvo
 from ser_pipeline.model.fast.dropout import Dropout
 from ser_pipeline.model.fast.graph import WARM_UP, Captured
 from ser_pipeline.model.fast.layers import Layer, weighted
+from ser_pipeline.model.small import Layer as SmallLayer
 
 CPU = torch.device("cpu")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -119,6 +120,27 @@ def test_attention_with_dropout_equals_torchs_but_for_what_is_dropped(
     expected = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     assert torch.allclose(weighted(query, key, value, mask, 0.1), expected, atol=1e-6)
     assert shares == [0.1]
+
+
+def test_attention_with_dropout_keeps_to_the_frames_that_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ser_pipeline.model.fast.layers.drop", lambda rows, share: rows)
+    query, key, value = torch.randn(3, 2, 2, 20, 8)
+    heard = (torch.arange(20) < torch.tensor([20, 13])[:, None])[:, None, None]
+    expected = nn.functional.scaled_dot_product_attention(query, key, value, heard)
+    assert torch.allclose(weighted(query, key, value, heard, 0.1), expected, atol=1e-6)
+
+
+def test_on_the_cpu_the_small_encoders_layers_drop_by_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = accelerate(small_model(), CPU, half=False)
+    dropped: list[float] = []
+    monkeypatch.setattr("ser_pipeline.model.fast.layers.drop", lambda rows, share: dropped.append(share) or rows)
+    layers = [module for module in model.modules() if isinstance(module, SmallLayer)]
+    hidden, heard = torch.randn(2, 5, layers[0].norm1.normalized_shape[0]), torch.ones(2, 5, dtype=torch.bool)
+    layers[0].self_attn.dropout = 0.1
+    layers[0].train()(hidden, heard)
+    assert dropped == [0.1]
+    layers[0].eval()(hidden, heard)
+    assert dropped == [0.1]
 
 
 def test_kernels_equal_torchs_modules(tmp_path: Path) -> None:

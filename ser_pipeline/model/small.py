@@ -8,6 +8,7 @@ Shapes: B batch, N samples, T frames, D width.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -123,6 +124,7 @@ class Layer(nn.Module):
         self.linear1, self.linear2 = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.dropout, self.dropout1, self.dropout2 = (nn.Dropout(dropout) for _ in range(3))
+        self.mix: Callable[..., Tensor] = F.scaled_dot_product_attention
 
     def forward(self, hidden: Tensor, heard: Tensor) -> Tensor:
         """Frames (B, T, D) of the next layer; they attend to the frames that are `heard`, bool (B, T)."""
@@ -135,7 +137,7 @@ class Layer(nn.Module):
         projected = F.linear(hidden, attention.in_proj_weight, attention.in_proj_bias)
         query, key, value = projected.view(batch, frames, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
         dropout = attention.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, heard[:, None, None], dropout)
+        mixed = self.mix(query, key, value, heard[:, None, None], dropout)
         return attention.out_proj(mixed.transpose(1, 2).reshape(batch, frames, width))  # type: ignore[no-any-return]
 
 

@@ -50,7 +50,10 @@ def ablations(experiment: Experiment) -> Table:
         Column("corrected", group="Difference to full", hint="Corrected for the rows of this table, after Holm."),
         Column("Difference", scale=scale([row[-1] for row in rows], 0.0)),
     ]
-    note = "Differences are the row minus the full model. An incomplete row is not averaged."
+    note = (
+        "Scores are means over folds. Differences are the row minus the full model, of pooled UA over the seeds that "
+        "both have. An incomplete row is not averaged."
+    )
     table = Table(f"ablation-{experiment.id}", "Ablation", tuple(columns), tuple(rows), tuple(tones), note)
     return (
         table

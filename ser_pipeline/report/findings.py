@@ -156,12 +156,8 @@ def _speakers(panel: Panel, results: Mapping[str, Result]) -> Iterator[Finding]:
         yield Finding("note", "speakers", message)
 
 
-def _chosen(header: Header) -> str:
-    return words.SELECTIONS.get(header.selection, header.selection)
-
-
 def _scores(group: Group, result: Result) -> Iterator[Finding]:
-    name = f"{group.name} ({group.header.protocol} protocol, epoch chosen on {_chosen(group.header)})"
+    name = f"{group.name} ({group.header.protocol} protocol, epoch: {words.epoch(group.header.selection)})"
     for fault in result.faults:
         yield Finding("warning", "damaged file", f"{name}: {fault}; what needs it is left out.")
     interval = result.scores["ua"].interval

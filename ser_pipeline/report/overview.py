@@ -50,7 +50,7 @@ def results(report: Report) -> Table:
     columns = (
         Column("Model", number=False),
         Column("Protocol", number=False),
-        Column("Epoch chosen on", number=False, hint="Chosen on the test fold, scores read 2 to 5 points high."),
+        Column("Epoch", number=False, hint="Chosen on the test fold, scores read 2 to 5 points high."),
         Column("Seeds"),
         Column("WA", group="Mean over folds, %", hint=FOLDS),
         Column("UA", group="Mean over folds, %", hint=FOLDS),
@@ -84,7 +84,7 @@ def literature(report: Report) -> Table | None:
         Column("Protocol", number=False),
         Column("WA, %", hint=FOLDS),
         Column("UA, %", hint=FOLDS),
-        Column("Epoch chosen on", number=False),
+        Column("Epoch", number=False),
         Column("Remark", number=False),
     )
     note = "Theirs as printed. Four classes, 5,531 utterances."
@@ -156,7 +156,7 @@ def runs(report: Report) -> Table:
     columns = (
         Column("Run", number=False),
         Column("Folds"),
-        Column("Epoch chosen on", number=False),
+        Column("Epoch", number=False),
         Column("WA, %", hint=POOLED),
         Column("UA, %", hint=POOLED),
         Column("Device", number=False),
@@ -192,7 +192,7 @@ def where(header: Header) -> Cell:
 
 def selection(name: str) -> Cell:
     """What chose the epoch, marked where it was the test fold."""
-    return text(words.SELECTIONS.get(name, name), "test" if name == "test" else "")
+    return text(words.epoch(name), "test" if name == "test" else "")
 
 
 def _result(group: Group, result: Result | None) -> tuple[Cell, ...]:
@@ -282,8 +282,9 @@ def sections(report: Report) -> Iterator[tuple[str, list[Table]]]:
         yield "Comparison", comparison(report)
     for experiment in report.experiments:
         header = experiment.panel.header
-        chosen = "the test fold, which reads high" if header.selection == "test" else words.SELECTIONS[header.selection]
-        yield words.capital(f"{words.experiment(header)}, epoch chosen on {chosen}"), list(detail.tables(experiment))
+        high = ", which reads high" if header.selection == "test" else ""
+        title = f"{words.experiment(header)}, epoch: {words.epoch(header.selection)}{high}"
+        yield words.capital(title), list(detail.tables(experiment))
     printed = literature(report)
     if printed:
         yield "Published results", [printed]

@@ -43,7 +43,7 @@ class Chapter:
     experiment: Experiment
     title: str
     facts: str
-    chosen: str  # what chose the epoch
+    epoch: str  # which one is tested
     tables: Mapping[str, Table]
     parts: Sequence[Table]
     pictures: Mapping[str, Picture]
@@ -166,7 +166,7 @@ def _facts(group: Group, result: Result) -> list[tuple[str, str]]:
         ("Data", f"{words.plural(result.utterances, 'utterance')} of {words.plural(result.speakers, 'speaker')}"),
         ("Classes", ", ".join(header.labels)),
         ("Trained", f"{folds}, {words.plural(len(group.runs), 'seed')}, preset {header.preset}"),
-        ("Epoch chosen on", words.SELECTIONS.get(header.selection, header.selection)),
+        ("Epoch", words.epoch(header.selection)),
         (
             "Mean over folds",
             f"UA {_spread(ua.fold_mean, ua.fold_deviation)}, WA {_spread(wa.fold_mean, wa.fold_deviation)}",
@@ -227,7 +227,7 @@ def _chapter(experiment: Experiment, pictures: Sequence[Picture]) -> Chapter:
         title=words.capital(words.protocol(header.protocol))
         + (f", tested on {header.test_corpus}" if header.test_corpus else ""),
         facts=", ".join(facts),
-        chosen=words.SELECTIONS.get(header.selection, header.selection),
+        epoch=words.epoch(header.selection),
         tables={name: table for name, table in found.items() if table and table.rows},
         parts=detail.parts(experiment),
         pictures={picture.id.split("-")[0]: picture for picture in pictures},

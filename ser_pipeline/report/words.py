@@ -16,7 +16,8 @@ PROTOCOLS = {
     "cross": "across corpora",
 }
 
-SELECTIONS = {"validation": "validation", "test": "test fold", "last": "nothing: the last"}
+EPOCHS = {"validation": "best on validation", "test": "best on the test fold", "last": "last"}
+"""Which epoch is tested, by what chose it."""
 
 WAYS = {
     "log-probability": "mean log-probability",
@@ -31,6 +32,15 @@ DIVISIONS = {
     "duration": "Duration",
     "segments": "Segments",
 }
+
+
+def epoch(selection: str) -> str:
+    """Which epoch of a fold is tested.
+
+    >>> epoch("last")
+    'last'
+    """
+    return EPOCHS.get(selection, selection)
 
 
 def protocol(name: str) -> str:

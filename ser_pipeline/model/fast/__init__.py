@@ -19,8 +19,9 @@ from ser_pipeline.model.encoders import AlexNet
 from ser_pipeline.model.fast import kernels
 from ser_pipeline.model.fast.convolutions import FeatureEncoder, PositionalConvolution
 from ser_pipeline.model.fast.dropout import Dropout
-from ser_pipeline.model.fast.layers import Layer, layer_forward
+from ser_pipeline.model.fast.layers import Layer, layer_forward, mix
 from ser_pipeline.model.fast.streams import Streams
+from ser_pipeline.model.small import Layer as SmallLayer
 from ser_pipeline.model.speech import SpeechEncoder
 
 
@@ -94,6 +95,8 @@ def _alexnet(encoder: Any, ways: Ways) -> None:
 
 def _dropout(model: nn.Module) -> None:
     for module in list(model.modules()):
+        if isinstance(module, SmallLayer):
+            module.mix = mix
         for name, child in module.named_children():
             if type(child) is nn.Dropout:
                 setattr(module, name, Dropout(child.p))

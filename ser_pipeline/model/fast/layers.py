@@ -69,17 +69,25 @@ def attend(attention: Any, hidden: Tensor, positions: Tensor | None) -> Tensor:
     query, key, value = projected.permute(2, 0, 3, 1, 4).unbind(0)
     mask = None if positions is None else gate(attention, hidden) * positions
     dropout = attention.dropout if attention.training else 0.0
-    mask = mask if mask is None else mask.to(query.dtype)
-    if dropout and query.device.type == "cpu":  # for which torch has no fused kernel
-        mixed = weighted(query, key, value, mask, dropout)
-    else:
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    mixed = mix(query, key, value, mask if mask is None else mask.to(query.dtype), dropout)
     return attention.out_proj(mixed.transpose(1, 2).reshape(batch, frames, width))  # type: ignore[no-any-return]
 
 
+def mix(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    """What torch's `scaled_dot_product_attention` gives, which has no fused kernel for dropout on the CPU."""
+    if dropout and query.device.type == "cpu":
+        return weighted(query, key, value, mask, dropout)
+    return F.scaled_dot_product_attention(query, key, value, mask, dropout)
+
+
 def weighted(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-    """Values (B, H, T, D / H) under the attention of queries to keys, of which a share is dropped."""
+    """Values (B, H, T, D / H) under the attention of queries to keys, of which a share is dropped.
+
+    A `mask` is added to the scores of keys, or tells those that are attended to.
+    """
     scores = query / math.sqrt(query.shape[-1]) @ key.mT
+    if mask is not None and mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, -torch.inf)
     weights = (scores if mask is None else scores + mask).softmax(-1)
     return drop(weights.to(value.dtype), dropout) @ value
 
