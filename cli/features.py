@@ -15,6 +15,7 @@ from .terminal import bar, start_log
 
 if TYPE_CHECKING:
     from ser_pipeline.config import Config
+    from ser_pipeline.manifest import Manifest
 
 
 @click.command()
@@ -105,7 +106,21 @@ def features(
         _embed(folder, chosen, device, compress, quiet)
     for message in left_out:
         click.echo(f"left out: {message}", err=True)
+    if not quiet:
+        click.echo(_told(data), err=True)
     click.echo(folder)
+
+
+def _told(data: Manifest) -> str:
+    """What the features are of."""
+    speakers = {utterance.speaker for utterance in data.utterances} - {""}
+    parts = {
+        "utterances": len(data.utterances),
+        "speakers": len(speakers),
+        "classes": len(data.labels),
+        f"segments of {data.audio.segment / data.audio.rate:g} s": len(data.segments),
+    }
+    return f"{data.corpus}: " + ", ".join(f"{name} {number:,}" for name, number in parts.items())
 
 
 def _embed(folder: Path, config: Config, device: str, compress: bool, quiet: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -28,8 +29,8 @@ def predict(
     """Predict the emotion of audio FILES with the models of RUN.
 
     Any format, rate and number of channels. The models of all folds are averaged; for a speaker who is in the
-    corpus, name the fold that left the speaker out with --fold. A file that cannot be read is named, and the others
-    are predicted.
+    corpus, name the fold that left the speaker out with --fold. Says where models had learned from a file, known by
+    its name and length. A file that cannot be read is named, and the others are predicted.
 
     \b
     Examples:
@@ -45,6 +46,7 @@ def predict(
     if not as_json:
         writer.writerow(["file", "emotion", *predictor.labels])
     failed = False
+    learned: dict[str, str] = {}
     for file in files:
         try:
             found = predictor(file)
@@ -52,9 +54,20 @@ def predict(
             click.echo(f"error: {error}", err=True)
             failed = True
             continue
+        if found.left_out_by:
+            learned[file.name] = found.left_out_by
         if as_json:
             click.echo(json.dumps({"file": str(file), "emotion": found.emotion, "probabilities": found.probabilities}))
         else:
             writer.writerow([file, found.emotion, *(f"{value:.3f}" for value in found.probabilities.values())])
+    if learned and not quiet:
+        click.echo(_warning(learned), err=True)
     if failed:
         raise click.exceptions.Exit(1)
+
+
+def _warning(learned: Mapping[str, str]) -> str:
+    """That models were asked of files that they had learned from; `learned` has the folds that left them out."""
+    name, fold = next(iter(learned.items()))
+    files = f"{name} and {len(learned) - 1:,} more are files" if len(learned) > 1 else f"{name} is a file"
+    return f"warning: {files} that models of this run learned from; --fold {fold} asks the one that left {name} out"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class Prediction:
     file: Path
     emotion: str
     probabilities: dict[str, float]  # class -> 0..1, summing to 1
+    left_out_by: str = ""  # for a recording that models asked had learned from: the fold that left it out
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Predictor:
     config: Config
     models: tuple[SpeechEmotionModel, ...]
     device: torch.device
+    asked: frozenset[str]  # folds of the models
+    tested: Mapping[tuple[str, str], str]  # file name and seconds of the corpus's recordings -> fold
     embedder: Embedder | None = None  # where the models read embeddings
 
     def __call__(self, file: Path) -> Prediction:
@@ -52,12 +56,15 @@ class Predictor:
         Raises:
             PipelineError: the file cannot be read.
         """
-        batch = self._batch(_samples(file, self.config.audio.rate))
+        samples = _samples(file, self.config.audio.rate)
+        batch = self._batch(samples)
         with torch.inference_mode():
             scores = [F.log_softmax(model(batch).logits.float(), dim=-1).mean(0) for model in self.models]
         probabilities = torch.stack(scores).mean(0).softmax(0).cpu().tolist()
         named = dict(zip(self.labels, probabilities, strict=True))
-        return Prediction(file, max(named, key=lambda name: named[name]), named)
+        fold = self.tested.get((file.name, f"{len(samples) / self.config.audio.rate:.3f}"), "")
+        learned = fold and self.asked != {fold}
+        return Prediction(file, max(named, key=lambda name: named[name]), named, fold if learned else "")
 
     def _batch(self, samples: NDArray[np.float32]) -> Batch:
         """All segments of an utterance as one batch on the device."""
@@ -96,8 +103,18 @@ def open_run(run: Path, device: torch.device, folds: Sequence[str] = ()) -> Pred
     if missing:
         raise PipelineError(f"{run} has no finished fold {', '.join(missing)}; there are {', '.join(finished)}")
     labels = tuple(about["labels"])
-    models = tuple(_model(run / name, settings, len(labels)).to(device).eval() for name in folds or finished)
-    return Predictor(labels, settings, models, device, _embedder(settings, device))
+    asked = list(folds or finished)
+    models = tuple(_model(run / name, settings, len(labels)).to(device).eval() for name in asked)
+    tested = dict(_tested(run, finished))
+    return Predictor(labels, settings, models, device, frozenset(asked), tested, _embedder(settings, device))
+
+
+def _tested(run: Path, folds: Iterable[str]) -> Iterator[tuple[tuple[str, str], str]]:
+    """File name and seconds of every test recording, with its fold."""
+    for fold in folds:
+        with (run / fold / "predictions.csv").open(encoding="utf-8", newline="") as lines:
+            for row in csv.DictReader(lines):
+                yield (Path(row["file"]).name, row["seconds"]), fold
 
 
 def _embedder(settings: Config, device: torch.device) -> Embedder | None:

@@ -3,6 +3,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from click.testing import Result
 from conftest import write_emodb
@@ -343,8 +345,9 @@ def test_a_prediction_of_a_file_is_what_its_fold_said(
     about = json.loads((folder / "run.json").read_text())
     with (folder / "03" / "predictions.csv").open() as lines:
         row = next(csv.DictReader(lines))
-    said = run("predict", folder, Path(about["audio_root"]) / row["file"], "--fold", "03", "--json").stdout
-    found = json.loads(said)
+    said = run("predict", folder, Path(about["audio_root"]) / row["file"], "--fold", "03", "--json")
+    assert said.stderr == ""
+    found = json.loads(said.stdout)
     assert found["emotion"] == row["prediction"]
     scores = np.array([float(row[f"log_p:{label}"]) for label in about["labels"]])
     np.testing.assert_allclose(list(found["probabilities"].values()), np.exp(scores) / np.exp(scores).sum(), atol=1e-4)
@@ -359,7 +362,26 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_predicted(
     (tmp_path / "words.wav").write_text("no sound")
     said = run("predict", folder, tmp_path / "words.wav", good, "--json", status=1)
     assert [json.loads(line)["file"] for line in said.stdout.splitlines()] == [str(good)]
-    assert said.stderr == f"error: {tmp_path / 'words.wav'} is no readable audio\n"
+    error, warning = said.stderr.splitlines()
+    assert error == f"error: {tmp_path / 'words.wav'} is no readable audio"
+    fold = good.name[:2]
+    assert warning.startswith(
+        f"warning: {good.name} is a file that models of this run learned from; --fold {fold} asks"
+    )
+    assert run("predict", folder, good, "--fold", fold).stderr == ""
+
+
+def test_files_that_a_run_does_not_know_are_not_warned_of(
+    run: Callable[..., Result], train: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = train()
+    known = sorted(Path(json.loads((folder / "run.json").read_text())["audio_root"]).rglob("*.wav"))
+    shutil.copy(known[0], tmp_path / "another.wav")
+    samples, rate = soundfile.read(known[1])
+    soundfile.write(tmp_path / known[1].name, samples[: -rate // 100], rate)
+    assert run("predict", folder, tmp_path / "another.wav", tmp_path / known[1].name).stderr == ""
+    several = run("predict", folder, *known[:3]).stderr
+    assert several.startswith(f"warning: {known[0].name} and 2 more are files that models of this run learned from")
 
 
 @pytest.mark.parametrize(("processes", "size"), [(1, 6), (2, 3), (3, 2), (4, 2)])

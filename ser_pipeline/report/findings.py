@@ -73,7 +73,7 @@ def _leaks(faults: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
             runs[sentence].append(name)
     for sentence, names in runs.items():
         cost = "its scores read higher than they are"
-        yield Finding("error", "leak", f"{_capital(sentence)}: {_count(len(names), 'run')}.", cost, tuple(names))
+        yield Finding("error", "leak", f"{_capital(sentence)}: {words.plural(len(names), 'run')}.", cost, tuple(names))
 
 
 def _audits(headers: Sequence[Header]) -> Iterator[Finding]:
@@ -150,9 +150,8 @@ def _speakers(panel: Panel, results: Mapping[str, Result]) -> Iterator[Finding]:
     """Too few speakers for any difference to be told apart."""
     fewest = min((results[group.name].speakers for group in panel.whole), default=0)
     if len(panel.whole) > 1 and 2 / 2**fewest > LEVEL:
-        message = (
-            f"With {_count(fewest, 'speaker')} no p-value can fall below {2 / 2**fewest:.3g}: look at the intervals."
-        )
+        speakers = words.plural(fewest, "speaker")
+        message = f"With {speakers} no p-value can fall below {2 / 2**fewest:.3g}: look at the intervals."
         yield Finding("note", "speakers", message)
 
 
@@ -186,7 +185,3 @@ def _scores(group: Group, result: Result) -> Iterator[Finding]:
 
 def _capital(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
