@@ -12,7 +12,7 @@ from click.testing import Result
 from conftest import write_emodb
 from test_extract import CONFIG, contents, make
 
-from ser_pipeline import catalogue, extract, housekeeping, manifest, seen, shards
+from ser_pipeline import catalogue, entry, extract, housekeeping, manifest, seen, shards
 from ser_pipeline.entry import Entry
 
 README = Path(__file__).parent.parent / "cache" / "README.md"
@@ -66,6 +66,8 @@ def test_the_format_page_names_every_field_that_is_written(folder: Path) -> None
     indexes = [json.loads(file.read_text()) for file in folder.rglob("index.json")]
     fields = {*line, *shards.TABLES, *(name for index in indexes for name in index)}
     assert {name for name in fields if f"`{name}`" not in page} == set()
+    assert f"Format {entry.FORMAT}, shards in format {shards.FORMAT}." in page
+    assert f"| `format` | {shards.FORMAT} |" in page
 
 
 @pytest.mark.usefixtures("folder")
