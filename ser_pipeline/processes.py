@@ -48,6 +48,7 @@ def spread(work: Callable[[Item], Result], items: Sequence[Item], processes: int
     numbers = context.SimpleQueue()
     for number in range(processes):
         numbers.put(number)
+    others = multiprocessing.active_children()
     executor = ProcessPoolExecutor(processes, context, _begin, (numbers,))
     try:
         with _without_main():
@@ -57,7 +58,8 @@ def spread(work: Callable[[Item], Result], items: Sequence[Item], processes: int
     except BaseException:
         executor.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
-            process.terminate()
+            if process not in others:
+                process.terminate()
         raise
     executor.shutdown()
 

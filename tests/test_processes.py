@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -81,11 +82,16 @@ def test_a_worker_that_is_killed_is_told_of() -> None:
 
 
 def test_workers_end_with_a_loop_that_ends_early(tmp_path: Path) -> None:
+    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    other.start()
     results = spread(_first_or_wait, [tmp_path / "first", tmp_path / "a", tmp_path / "b"], 3)
     next(results)
     working = pids(tmp_path)
     results.close()
     assert until_gone(working)
+    assert other.is_alive()  # which is none of them
+    other.kill()
+    other.join()
 
 
 def _first_or_wait(mark: Path) -> None:
