@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ import click
 from tqdm import tqdm
 
 from ser_pipeline import catalogue
+from ser_pipeline import config as settings
+from ser_pipeline.corpora import CORPORA
 from ser_pipeline.processes import prepare
 
 from . import options
@@ -80,23 +83,21 @@ def train(
       ser-pipeline train --corpus iemocap --protocol session --set train.lr=2e-5
     """
     start_log(quiet)
-    if jobs != 1 and not dry_run:
-        prepare("ser_pipeline.jobs")
     source = catalogue.find(cache, corpus)
     sources = [source, catalogue.find(cache, test_corpus)] if test_corpus else [source]
-    from ser_pipeline import config as settings
-    from ser_pipeline import plan as planning
-    from ser_pipeline import train as stage
-    from ser_pipeline.corpora import CORPORA
-    from ser_pipeline.distributed import join_world
-    from ser_pipeline.jobs import How
-    from ser_pipeline.unfinished import require_repeated
-
     row = CORPORA.get(source.corpus)
     name = preset or (row.preset if row else "paper")
     if selection:
         overrides = (*overrides, f'train.selection="{selection}"')
     chosen = settings.load(name, config, overrides)
+    if jobs != 1 and not dry_run and "WORLD_SIZE" not in os.environ:
+        prepare("ser_pipeline.jobs")
+    from ser_pipeline import plan as planning
+    from ser_pipeline import train as stage
+    from ser_pipeline.distributed import join_world
+    from ser_pipeline.jobs import How
+    from ser_pipeline.unfinished import require_repeated
+
     world = join_world(device)
     quiet = quiet or not world.leads
     place = stage.pick_device(world.device(device))

@@ -42,6 +42,7 @@ class How:
     data: str = "auto"  # "resident", "stream", or what fits
     micro: int = 0  # segments computed at a time; 0: the whole batch
     threads: int = 0  # of each process on the CPU; set by `train`
+    apart: bool = False  # in processes of their own, so that one that is lost can be replaced; set by `train`
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,8 @@ def _after_a_kill(tried: list[Job], began: float, suspects: set[Path], failed: d
 
 def _tried(todo: Sequence[Job]) -> Iterator[tuple[Job, str | None]]:
     """The jobs as they end, each with what stopped it."""
-    at_once = todo[0].how.jobs or 1
-    return spread(_attempt, todo, at_once) if at_once > 1 else ((job, _attempt(job)) for job in todo)
+    how = todo[0].how
+    return spread(_attempt, todo, how.jobs or 1) if how.apart else ((job, _attempt(job)) for job in todo)
 
 
 def _attempt(job: Job) -> str | None:

@@ -7,10 +7,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ Result = TypeVar("Result")
 LINUX = sys.platform == "linux"  # elsewhere a process that has loaded libraries may not be forked
 
 _number = 0
+_hiding = threading.Lock()
 
 
 def cores() -> int:
@@ -43,40 +45,57 @@ def spread(work: Callable[[Item], Result], items: Sequence[Item], processes: int
     Raises:
         BrokenProcessPool: a worker was killed.
     """
-    context = multiprocessing.get_context("forkserver" if LINUX else "spawn")
-    prepare(work.__module__)
+    context = multiprocessing.get_context("forkserver" if prepare(work.__module__) else "spawn")
     numbers = context.SimpleQueue()
     for number in range(processes):
         numbers.put(number)
     others = multiprocessing.active_children()
-    executor = ProcessPoolExecutor(processes, context, _begin, (numbers,))
+    executor = ProcessPoolExecutor(processes, context, _begin, (numbers, dict(os.environ)))
     try:
-        with _without_main():
-            futures = {executor.submit(work, item): item for item in items}
+        futures = _submitted(executor, work, items)
         for future in as_completed(futures):
             yield futures[future], future.result()
     except BaseException:
-        executor.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
             if process not in others:
-                process.terminate()
+                process.kill()  # they may have SIGTERM ignored
+        executor.shutdown(cancel_futures=True)
         raise
     executor.shutdown()
 
 
-def prepare(module: str) -> None:
+def _submitted(
+    executor: ProcessPoolExecutor, work: Callable[[Item], Result], items: Sequence[Item]
+) -> dict[Future[Result], Item]:
+    """The items of what was handed to the workers, which begin here."""
+    try:
+        with _without_main():
+            return {executor.submit(work, item): item for item in items}
+    except (EOFError, ConnectionError) as error:
+        raise BrokenProcessPool("the process that workers are forked from was killed") from error
+
+
+def prepare(module: str) -> bool:
     """Have a process import `module`, from which `spread` then forks its workers: one import for all, beside this one.
 
     To import torch takes seconds. The process ends with this one; once it is there, this does nothing.
+
+    Returns:
+        Whether there is one. Elsewhere than on Linux, and where a socket in the folder of temporary files would have
+        too long a name, workers import for themselves.
     """
     if not LINUX:
-        return
+        return False
     forkserver.set_forkserver_preload([module])
+    resource_tracker.ensure_running()  # which would start in between, and let Ctrl-C through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # it inherits that: Ctrl-C is not for it
     try:
         forkserver.ensure_running()
+    except OSError:
+        return False
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return True
 
 
 def worker() -> int:
@@ -84,7 +103,7 @@ def worker() -> int:
     return _number
 
 
-def _begin(numbers: Any = None) -> None:
+def _begin(numbers: Any = None, environment: Mapping[str, str] | None = None) -> None:
     """How a worker begins: Ctrl-C is its parent's to handle, and it ends soon after its parent is gone.
 
     A worker whose parent was killed would otherwise go on with its job beside the one that takes it over, and a
@@ -93,6 +112,7 @@ def _begin(numbers: Any = None) -> None:
     global _number
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _number = numbers.get() if numbers else 0
+    os.environ.update(environment or {})  # as it is now, not as it was when the process it was forked from began
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -106,9 +126,10 @@ def _begin(numbers: Any = None) -> None:
 @contextmanager
 def _without_main() -> Iterator[None]:
     """Hide the main module from processes that begin, which would run it again: it may have no guard against that."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+    with _hiding:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main

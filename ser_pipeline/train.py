@@ -8,12 +8,14 @@ goes on with what is missing.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ from ser_pipeline.plan import Run, findings_of
 from ser_pipeline.processes import cores
 
 AUDIT = "audit.json"  # of a run
+log = logging.getLogger(__name__)
+
 POLL = 0.5  # seconds between two looks at the folds' histories
 
 
@@ -81,7 +85,7 @@ def train(
         todo = _queue(waiting, tuple(source.folder for source in sources), device, how)
         with _watching(waiting, progress):
             try:
-                with _auditing(waiting if world.leads else [], sources):
+                with _beside(partial(_audit, waiting if world.leads else [], sources)):
                     if world.size > 1:
                         for job in todo:
                             _train_together(job, world)
@@ -122,7 +126,7 @@ def _queue(waiting: Sequence[Run], features: tuple[Path, ...], device: torch.dev
     at_once = max(1, min(how.jobs or (cores() if device.type == "cpu" else len(devices)), len(missing)))
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     most = int(wanted) if wanted.isdigit() else cores()
-    how = replace(how, jobs=at_once, threads=max(1, min(most, cores() // at_once)))
+    how = replace(how, jobs=at_once, threads=max(1, min(most, cores() // at_once)), apart=how.jobs != 1)
     return [Job(_fold_entry(run, fold), fold, run.config, features, devices, how) for run, fold in missing]
 
 
@@ -143,21 +147,34 @@ def _open(runs: Sequence[Run]) -> None:
             write_json(folder / "folds.json", run.members)
 
 
-@contextmanager
-def _auditing(runs: Sequence[Run], sources: Sequence[Source]) -> Iterator[None]:
-    """Audit the corpus for the runs that were not yet, while the block trains: it listens to all of the audio."""
+def _audit(runs: Sequence[Run], sources: Sequence[Source]) -> None:
+    """Audit the corpus for the runs that were not yet."""
     new = [run for run in runs if not (run.entry.partial / AUDIT).exists()]
+    findings = findings_of(sources, new[0].folds) if new else {}
+    for run in new:
+        write_json(run.entry.partial / AUDIT, findings)
 
-    def write() -> None:
-        if new:
-            findings = findings_of(sources, new[0].folds)
-            for run in new:
-                write_json(run.entry.partial / AUDIT, findings)
 
-    with ThreadPoolExecutor(1) as beside:
-        audited = beside.submit(write)
+@contextmanager
+def _beside(task: Callable[[], None]) -> Iterator[None]:
+    """Do `task` beside the block, and raise at its end what stopped it; Ctrl-C in the block does not wait for it."""
+    outcome: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            task()
+            outcome.set_result(None)
+        except Exception as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
         yield
-    audited.result()
+    except Exception:
+        if error := outcome.exception():
+            log.error("%s", error)
+        raise
+    outcome.result()
 
 
 def _publish_whole(runs: Sequence[Run], device: torch.device) -> None:

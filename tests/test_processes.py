@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,7 @@ import sys
 from pathlib import Path
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have it ignored
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as in a job script with a trap
 sys.path.insert(0, {tests!r})
 from test_processes import wait
 from ser_pipeline.processes import spread
@@ -79,6 +83,53 @@ def test_every_item_has_its_result_and_every_worker_a_number() -> None:
 def test_a_worker_that_is_killed_is_told_of() -> None:
     with pytest.raises(BrokenProcessPool):
         list(spread(die, [signal.SIGKILL, signal.SIGKILL], 2))
+
+
+def test_a_server_that_is_killed_while_workers_begin_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*_: object) -> None:
+        raise EOFError
+
+    monkeypatch.setattr(ForkServerProcess, "_Popen", lost)
+    with pytest.raises(BrokenProcessPool):
+        list(spread(number, [0.0], 1))
+
+
+def test_workers_have_the_environment_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [found for _, found in spread(os.getenv, ["SER_PIPELINE_TEST"], 1)] == [None]
+    monkeypatch.setenv("SER_PIPELINE_TEST", "now")
+    assert [found for _, found in spread(os.getenv, ["SER_PIPELINE_TEST"], 1)] == ["now"]
+
+
+def test_threads_that_start_workers_leave_the_main_module_where_it_was() -> None:
+    main = sys.modules["__main__"]
+    with ThreadPoolExecutor(3) as threads:
+        results = [threads.submit(lambda: list(spread(os.getenv, ["HOME"], 1))) for _ in range(9)]
+    assert [result.result() for result in results] == [[("HOME", os.environ["HOME"])]] * 9
+    assert sys.modules["__main__"] is main
+
+
+def test_where_no_socket_can_be_made_workers_import_for_themselves(tmp_path: Path) -> None:
+    code = "from ser_pipeline.processes import prepare, spread; import os\n"
+    code += "assert not prepare('os')\nassert list(spread(os.getenv, ['HOME'], 1)) == [('HOME', os.environ['HOME'])]"
+    folder = tmp_path / ("a" * 100)
+    folder.mkdir()
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def test_ctrl_c_is_not_for_the_process_that_workers_are_forked_from() -> None:
+    code = (
+        "from ser_pipeline.processes import prepare; import os, time\nprepare('os')\nprint(os.getpid(), flush=True)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code + "time.sleep(60)"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        children = Path(f"/proc/{int(process.stdout.readline())}/task/{process.pid}/children").read_text().split()
+        (server,) = (pid for pid in children if b"forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        (line,) = re.findall(r"SigBlk:\s+(\w+)", Path(f"/proc/{server}/status").read_text())
+        process.kill()
+    assert int(line, 16) & 1 << (signal.SIGINT - 1)
 
 
 def test_workers_end_with_a_loop_that_ends_early(tmp_path: Path) -> None:

@@ -308,6 +308,28 @@ def test_training_does_not_import_the_compiler(cache: Path, tmp_path: Path) -> N
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_audit_that_breaks_is_told_of_and_loses_no_fold(
+    run: Callable[..., Result], train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    def audit(*_: object) -> None:
+        raise PipelineError("the corpus is gone")
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("so is the device")
+
+    with monkeypatch.context() as changed:
+        changed.setattr("ser_pipeline.train.findings_of", audit)
+        if fails:
+            changed.setattr("ser_pipeline.jobs.fit", broken)
+        said = run(*ARGS, "--quiet", status=1).stderr
+    assert "the corpus is gone" in said
+    assert ("so is the device" in said) == fails
+    assert run(*ARGS, "--dry-run").stdout.count("\tdone") == (0 if fails else 3)
+    folder = train()
+    assert (folder / "audit.json").exists()
+
+
 def test_every_process_keeps_to_a_device_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[torch.device] = []
     monkeypatch.setattr(jobs, "data_of", lambda job, device: (None, None))
