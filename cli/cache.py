@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from . import options
 from .columns import aligned
@@ -61,12 +62,24 @@ def verify(ctx: click.Context, cache: Path, quiet: bool) -> None:
     damages = housekeeping.verify(cache)
     for damage in damages:
         click.echo(f"damaged: {damage.path}: {damage.what}")
+    there = f" --cache {cache}" if ctx.get_parameter_source("cache") == ParameterSource.COMMANDLINE else ""
     for command in dict.fromkeys(damage.command for damage in damages):
-        click.echo(f"mend it: {command}")
+        click.echo(f"mend it: {command}{there}")
     if damages:
         ctx.exit(1)
     if not quiet:
-        click.echo("everything is as it was written")
+        click.echo(_sound(housekeeping.contents(cache), cache))
+
+
+def _sound(items: list[Item], cache: Path) -> str:
+    """What is said of a cache in which nothing is damaged."""
+    unfinished = [item.path.name for item in items if item.kind == "unfinished"]
+    if not items:
+        return f"nothing in {cache}"
+    if unfinished:
+        names = ", ".join(unfinished)
+        return f"what is finished is as it was written; {names} is not: the `features` command that made it goes on"
+    return "everything is as it was written"
 
 
 @cache.command()

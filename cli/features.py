@@ -101,7 +101,12 @@ def features(
             compress=compress,
             progress=progress,
         )
+    before = {source.corpus: source for source in catalogue.sources(cache)}.get(data.corpus)
     catalogue.register(cache, catalogue.Source(data.corpus, folder, audio_root))
+    if before and before.folder != folder and not quiet:
+        click.echo(
+            f"{data.corpus} is {folder.name} from now on; it was {before.folder.name}, of {before.root}", err=True
+        )
     if embedded:
         _embed(folder, chosen, device, compress, quiet)
     for message in left_out:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ from .terminal import start_log
 
 if TYPE_CHECKING:
     from ser_pipeline.train import Status
+
+EVERY = 30.0  # seconds between two lines of progress without a terminal
 
 
 @click.command()
@@ -121,14 +124,15 @@ def train(
         require_repeated(planned)
     statuses = stage.statuses(planned)
     if not quiet and world.leads:
-        click.echo(f"{source.corpus}, preset {name}, {_told(statuses)}, on {place}", err=True)
+        labels = f"{len(planned[0].about['labels'])} classes"
+        click.echo(f"{source.corpus}, {labels}, preset {name}, {_told(statuses)}, on {place}", err=True)
     if dry_run:
         for status in statuses:
             state = "done" if status.done else f"at epoch {status.epoch}" if status.epoch else "to do"
             click.echo(f"{status.run}\t{status.fold}\t{state}")
         return
     how = How(jobs or stage.gpu_jobs(place, jobs_per_gpu), data, micro_batch or 0)
-    with _shown(chosen.train.epochs, quiet) as progress:
+    with _shown(statuses, chosen.train.epochs, quiet) as progress:
         done = stage.train(planned, sources, device=place, how=how, progress=progress, world=world)
     if world.leads:
         for folder in done:
@@ -144,29 +148,41 @@ def _told(statuses: Sequence[Status]) -> str:
 
 
 @contextmanager
-def _shown(epochs: int, quiet: bool) -> Iterator[Callable[[Sequence[Status]], None]]:
-    """One bar over all folds, with the latest epoch beside it, and a line for every fold that ends."""
-    ended: set[tuple[str, str]] = set()
-    first = True
+def _shown(before: Sequence[Status], epochs: int, quiet: bool) -> Iterator[Callable[[Sequence[Status]], None]]:
+    """One bar over all folds, with the latest epoch beside it, and a line for every fold that ends.
+
+    Without a terminal a line now and then takes the place of the bar.
+    """
+    ended = {(status.run, status.fold) for status in before if status.done}
     bar = tqdm(desc="folds", unit=" fold", file=sys.stderr, disable=quiet or not sys.stderr.isatty(), leave=False)
+    said = time.monotonic()
 
     def update(statuses: Sequence[Status]) -> None:
-        nonlocal first
-        bar.total = len(statuses)
-        bar.n = round(sum(1.0 if status.done else status.epoch / epochs for status in statuses), 2)
+        nonlocal said
+        folds = sum(1.0 if status.done else status.epoch / epochs for status in statuses)
         running = [status for status in statuses if status.epoch and not status.done]
+        bar.total, bar.n = len(statuses), round(folds, 2)
         bar.set_postfix_str("; ".join(map(_line, running)), refresh=False)
         bar.refresh()
+        if quiet:
+            return
         for status in statuses:
             name = (status.run, status.fold)
             if status.done and status.last and name not in ended:
                 ended.add(name)
-                if not first and not quiet:
-                    tqdm.write(f"{_line(status)}, {status.epoch} epochs", file=sys.stderr)
-        first = False
+                tqdm.write(f"{_line(status)}, {_epochs(status)}", file=sys.stderr)
+                said = time.monotonic()
+        if bar.disable and running and time.monotonic() - said > EVERY:
+            latest = f"{_line(running[0])}, {_epochs(running[0])} of {epochs}"
+            click.echo(f"{folds:.1f} of {len(statuses)} folds; {latest}", err=True)
+            said = time.monotonic()
 
     with bar:
         yield update
+
+
+def _epochs(status: Status) -> str:
+    return f"{status.epoch} epoch{'s' * (status.epoch != 1)}"
 
 
 def _line(status: Status) -> str:

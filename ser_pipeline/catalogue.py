@@ -49,6 +49,8 @@ def find(cache: Path, corpus: str | None) -> Source:
     for source in there:
         if corpus in (None, source.corpus):
             return source
+    if corpus == "table":
+        raise PipelineError(f"features of a table are named after its file; choose one with --corpus: {names}")
     raise PipelineError(
         f"no features of '{corpus}' in {cache} (there are {names}): ser-pipeline features {corpus} ROOT"
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ser_pipeline import folds, manifest
+from ser_pipeline import catalogue, folds, manifest
 from ser_pipeline.arithmetic import precision
 from ser_pipeline.audit import audit, to_json
 from ser_pipeline.catalogue import Source
@@ -192,9 +192,11 @@ def find_stores(features: Sequence[Path], config: Config) -> tuple[tuple[str, tu
     for place, folder in enumerate(features):
         missing = [name for name, entries in stores.items() if not entries[place].done]
         if missing:
+            corpus = folder.name.rpartition("-")[0]
+            known = f"{corpus} {catalogue.find(folder.parents[1], corpus).root}" if corpus in CORPORA else "table FILE"
             raise PipelineError(
-                f"{folder} lacks {', '.join(missing)} with these settings; "
-                "run `ser-pipeline features` with the same --preset, --config and --set first"
+                f"{folder} lacks {', '.join(missing)} with these settings; run `ser-pipeline features {known}` "
+                "with the same --preset, --config and --set first"
             )
     return tuple((name, tuple(entry.path for entry in entries)) for name, entries in stores.items())
 

@@ -77,6 +77,8 @@ def test_several_corpora_are_listed_to_choose_from(run: Callable[..., Result], t
     run("features", "table", "mine.csv", "--feature", "mfcc")
     said = run("train", status=1).stderr
     assert "several corpora have features: emodb, mine; choose one with --corpus" in said
+    said = run("train", "--corpus", "table", status=1).stderr
+    assert "features of a table are named after its file; choose one with --corpus: emodb, mine" in said
 
 
 def test_results_go_to_stdout_and_nothing_else_with_quiet(run: Callable[..., Result], tmp_path: Path) -> None:

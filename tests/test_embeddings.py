@@ -217,7 +217,7 @@ def test_from_features_to_a_prediction_by_the_command(
     train = ["train", "--jobs", "1", *words, *(word for pair in [*SMALL, "train.epochs=1"] for word in ("--set", pair))]
     run("features", "emodb", corpus, "--quiet")
     said = run(*train, status=1).stderr
-    assert "lacks embedding with these settings; run `ser-pipeline features` with the same --preset" in said
+    assert "lacks embedding with these settings; run `ser-pipeline features emodb " in said
     run("features", "emodb", corpus, *words, "--device", "cpu", "--quiet")
     with monkeypatch.context() as without:
         without.setattr("ser_pipeline.model.speech.load", None)  # the encoder is not needed to train

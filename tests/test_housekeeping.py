@@ -115,6 +115,30 @@ def test_verify_names_what_is_damaged_and_its_command_mends_that_alone(
     run("cache", "verify")
 
 
+def test_verify_says_in_which_cache_and_what_is_still_to_be_mended(run: Run, folder: Path, corpus: Path) -> None:
+    folder.parent.parent.rename("elsewhere")
+    there = Path("elsewhere") / "features" / folder.name
+    flip(store_of(there, "mfcc") / "002.h5")
+    (command,) = re.findall(
+        r"mend it: ser-pipeline (.*)", run("cache", "verify", "--cache", "elsewhere", status=1).stdout
+    )
+    assert command == f"features emodb {corpus} --feature mfcc --cache elsewhere"
+    said = run("cache", "verify", "--cache", "elsewhere").stdout
+    assert re.match(r"what is finished is as it was written; mfcc-\w+.partial is not", said)
+    run(*command.split(), "--quiet")
+    assert run("cache", "verify", "--cache", "elsewhere").stdout == "everything is as it was written\n"
+    assert run("cache", "verify", "--cache", "nowhere").stdout == "nothing in nowhere\n"
+
+
+def test_features_of_another_folder_that_take_the_place_of_others_say_so(
+    run: Run, folder: Path, tmp_path: Path
+) -> None:
+    other = write_emodb(tmp_path / "other", speakers=2)
+    said = run("features", "emodb", other).stderr
+    assert re.search(rf"emodb is emodb-\w+ from now on; it was {folder.name}, of ", said)
+    assert "from now on" not in run("features", "emodb", other).stderr
+
+
 def test_verify_mends_a_store_whose_index_is_lost(run: Run, folder: Path, corpus: Path) -> None:
     before = contents(folder)
     (store_of(folder, "waveform") / "index.json").unlink()

@@ -1,6 +1,7 @@
 """What a report says of runs whose truth was planted."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -185,6 +186,33 @@ def test_what_cannot_be_compared_is_said(tmp_path):
         report(tmp_path, compare=("full", "w2e"))
     with pytest.raises(PipelineError, match="share no seed"):
         report(tmp_path, compare=("full", "mfcc"))
+
+
+def test_models_of_other_classes_are_told_apart_and_not_compared(tmp_path):
+    some = WHO.label < 2
+    ids = tuple(name for name, kept in zip(WHO.ids, some, strict=True) if kept)
+    arrays = {name: getattr(WHO, name)[some] for name in ("speaker", "label", "seconds", "ease")}
+    few = replace(WHO, ids=ids, labels=WHO.labels[:2], **arrays)
+    one, other = write_run(tmp_path, WHO, Planted()), write_run(tmp_path, few, Planted(features="a" * 12))
+    told = [row[1].text for row in overview.results(report(tmp_path)).rows]
+    assert sorted(told) == ["speaker, 2 classes", "speaker, 4 classes"]
+    with pytest.raises(PipelineError, match="tell other classes apart"):
+        report(tmp_path, compare=(one.name, other.name))
+
+
+def test_presets_are_told_apart_where_there_are_several(tmp_path):
+    found = planted(tmp_path, Planted(), Planted(preset="reference"))
+    assert [row[1].text for row in overview.results(found).rows] == [
+        "speaker, preset paper",
+        "speaker, preset reference",
+    ]
+
+
+def test_a_run_without_an_epoch_is_left_out(tmp_path):
+    folder = write_run(tmp_path, WHO, Planted(finished=0, seed=1))
+    found = planted(tmp_path, Planted())
+    assert [group.unfinished for group in found.experiments[0].panel.groups] == [()]
+    assert [(one.name, one.reason) for one in found.left_out] == [(folder.name, "none of its folds has ended an epoch")]
 
 
 def test_published_numbers_stand_beside_iemocap_alone(tmp_path):

@@ -167,7 +167,10 @@ def test_an_unfinished_run_is_shown_and_not_averaged(tmp_path):
 
 
 def test_a_corpus_with_unfinished_runs_alone_has_no_score(tmp_path):
-    write_run(tmp_path, WHO, Planted(finished=0))
+    folder = write_run(tmp_path, WHO, Planted(finished=0))
+    with pytest.raises(PipelineError, match=f"no runs in .* \\(of {folder.name}: none of its folds has ended an epoch"):
+        report(tmp_path)
+    (next(folder.glob("*.partial")) / "history.jsonl").write_text("{}\n")
     found = report(tmp_path)
     assert found.experiments[0].main is None
     assert found.worst == ()
@@ -288,5 +291,5 @@ def test_settings_that_all_runs_changed_are_told_and_those_of_an_ablation_are_no
         [one.message for one in report(tmp_path / place).findings if one.name == "changed settings"]
         for place in ("changed", "usual")
     )
-    assert told == ["Preset paper was changed for all runs: train.epochs = 3 (preset: 100)."]
+    assert told == ["Preset paper was changed for all finished runs: train.epochs = 3 (preset: 100)."]
     assert untold == []

@@ -96,7 +96,7 @@ def test_other_columns_are_ignored_and_said_once(root: Path, caplog: pytest.LogC
         (["file,emotion,speaker,start", "a/1.wav,sad,A,-1"], r"line 2: start '-1' is not a number of seconds"),
         (["file,emotion,speaker,start,end", "a/1.wav,sad,A,2,1"], r"line 2: end 1.0 is not after start 2.0"),
         (["file,emotion,speaker", 'a/1.wav,"sad,A'], r"my.csv, line 2: "),
-        (["file,emotion,speaker"], r"is not your own table, which has a .csv"),
+        (["file,emotion,speaker"], r"my.csv has no rows"),
         ([], r"no column file, emotion, speaker; the columns are none"),
     ],
 )

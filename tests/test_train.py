@@ -224,6 +224,21 @@ def test_a_fold_that_breaks_does_not_keep_the_others_from_their_turn(
     train()  # from where it broke
 
 
+def test_every_fold_that_ends_is_told_of_and_now_and_then_how_far_they_are(
+    run: Callable[..., Result], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SER_PIPELINE_CACHE", str(cache))
+    args = [*ARGS, "--set", "train.epochs=1"]
+    said = run(*args).stderr
+    assert re.findall(r"(\d\d): training loss .* segments/s, (.*)\n", said) == [
+        (name, "1 epoch") for name in ("03", "04", "05")
+    ]
+    assert "training loss" not in run(*args).stderr  # as they were done before
+    monkeypatch.setattr("ser_pipeline.cli.train.EVERY", 0.0)
+    monkeypatch.setattr("ser_pipeline.train.POLL", 0.01)
+    assert re.search(r"\d\.\d of 3 folds; .* epochs? of 30\n", run(*ARGS, "--set", "train.epochs=30").stderr)
+
+
 @pytest.fixture
 def lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> jobs.Job:
     """A job on a device that is lost in the middle of it."""

@@ -72,9 +72,12 @@ def _numbered(root: Path) -> Iterator[tuple[int, Utterance]]:
         raise PipelineError(f"{root} is no table; its name must end in {', '.join(SUFFIXES)}")
     rows = _objects(root) if root.suffix.lower() == ".jsonl" else rows_of(root, REQUIRED)
     told: set[str] = set()
+    line = 0
     for line, row in rows:
         _tell_others(root, line, row, told)
         yield line, _utterance(root, line, row)
+    if not line:
+        raise PipelineError(f"{root} has no rows")
 
 
 def _objects(root: Path) -> Iterator[tuple[int, Mapping[str, str]]]:

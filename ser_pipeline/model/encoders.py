@@ -254,7 +254,7 @@ def _imagenet() -> dict[str, Tensor]:
         raise PipelineError(
             f"cannot load AlexNet's ImageNet weights: {file.name} is not in {file.parent} and {url} cannot be reached; "
             "download it where there is a network and pass --set model.spectrogram_weights=FILE "
-            "(or --set model.spectrogram_weights=none to start from random weights)"
+            "(or --set model.spectrogram_weights=none to start from random weights; --preset scratch needs none)"
         ) from error
 
 

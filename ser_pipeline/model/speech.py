@@ -222,7 +222,7 @@ def _look_up(name: str, read: Any, setting: str) -> Any:
         raise PipelineError(
             f"cannot load speech encoder '{name}': not in the local Hugging Face cache and the hub cannot be reached "
             f"or does not have it; download it where there is a network (hf download {name} --local-dir DIR) and pass "
-            f"--set {setting}=DIR"
+            f"--set {setting}=DIR; --preset scratch needs no pre-trained weights"
         ) from error
 
 

@@ -126,7 +126,7 @@ def corpora(root: Path) -> list[str]:
     """
     headers, left_out = scan(root)
     if not headers:
-        why = f" ({len(left_out)} folders are no readable runs: {left_out[0].reason})" if left_out else ""
+        why = f" (of {left_out[0].name}: {left_out[0].reason})" if left_out else ""
         raise PipelineError(f"no runs in {root}{why}; train some first: ser-pipeline train --protocol speaker")
     return sorted({header.corpus for header in headers})
 
@@ -273,6 +273,9 @@ def _comparison(found: Sequence[Panel], names: tuple[str, str], speaker: np.ndar
             there = ", ".join(dict.fromkeys(group.name for group in groups)) or "none"
             raise PipelineError(f"no finished run of {found[0].header.corpus} matches '{pattern}'; there are {there}")
     pairs = [(one, other) for one in sides[0] for other in sides[1] if one.runs != other.runs]
+    if pairs and all(one.header.labels != other.header.labels for one, other in pairs):
+        raise PipelineError(f"{names[0]} and {names[1]} tell other classes apart, so that they cannot be compared")
+    pairs = [pair for pair in pairs if pair[0].header.labels == pair[1].header.labels]
     for one, other in sorted(pairs, key=lambda pair: _unlike(*pair)):
         result = compare(one, other, speaker)
         if result:

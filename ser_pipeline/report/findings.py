@@ -125,7 +125,7 @@ def _changed(headers: Sequence[Header]) -> Iterator[Finding]:
         ]
         if found:
             more = f" and {len(found) - MOST} more" if len(found) > MOST else ""
-            message = f"Preset {preset} was changed for all runs: {', '.join(found[:MOST])}{more}."
+            message = f"Preset {preset} was changed for all finished runs: {', '.join(found[:MOST])}{more}."
             yield Finding("warning", "changed settings", message)
 
 

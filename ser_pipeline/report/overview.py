@@ -38,13 +38,13 @@ def results(report: Report) -> Table:
     for experiment in report.experiments:
         main = experiment.panel.main
         for group in experiment.panel.groups:
-            rows.append(_result(group, experiment.results.get(group.name)))
+            rows.append(_result(group, experiment.results.get(group.name), report))
             test = "test" if group.header.selection == "test" else ""
             tones.append(test if group.runs else "incomplete")
             if group is main and not test:
                 tones[-1] = "main"
     for gap in report.gaps:
-        rows.append(_gap(gap))
+        rows.append(_gap(gap, report))
         tones.append("gap")
     spans = [row[-1] for row, tone in zip(rows, tones, strict=True) if tone != "gap"]
     columns = (
@@ -184,10 +184,17 @@ def runs(report: Report) -> Table:
     return Table("runs", "Runs", columns, tuple(rows), tuple(tones))
 
 
-def where(header: Header) -> Cell:
-    """The protocol in a word, with the preset and the test corpus."""
-    name = header.protocol + (f", tested on {header.test_corpus}" if header.test_corpus else "")
-    return text(name, hint=f"{words.protocol(header.protocol)}, preset {header.preset}")
+def where(header: Header, report: Report) -> Cell:
+    """The protocol in a word, with the test corpus, and with preset and classes where they differ in the report."""
+    others = [experiment.panel.header for experiment in report.experiments]
+    parts = [
+        header.protocol,
+        f"tested on {header.test_corpus}" if header.test_corpus else "",
+        f"preset {header.preset}" if len({other.preset for other in others}) > 1 else "",
+        f"{len(header.labels)} classes" if len({other.labels for other in others}) > 1 else "",
+    ]
+    hint = f"{words.protocol(header.protocol)}, preset {header.preset}, classes {', '.join(header.labels)}"
+    return text(", ".join(filter(None, parts)), hint=hint)
 
 
 def selection(name: str) -> Cell:
@@ -195,9 +202,9 @@ def selection(name: str) -> Cell:
     return text(words.epoch(name), "test" if name == "test" else "")
 
 
-def _result(group: Group, result: Result | None) -> tuple[Cell, ...]:
+def _result(group: Group, result: Result | None, report: Report) -> tuple[Cell, ...]:
     header = group.header
-    head = (text(group.name, "strong"), where(header), selection(header.selection))
+    head = (text(group.name, "strong"), where(header, report), selection(header.selection))
     if result is None:
         there = sum(len(run.folds) for run in group.unfinished)
         wanted = sum(len(run.header.fold_names) for run in group.unfinished)
@@ -234,12 +241,12 @@ def _seeds(group: Group) -> Cell:
     return Cell(f"{done} of {wanted}", done, "muted", "The others are unfinished, and not averaged.")
 
 
-def _gap(gap: Gap) -> tuple[Cell, ...]:
+def _gap(gap: Gap, report: Report) -> tuple[Cell, ...]:
     found = gap.versus
     hint = f"p {chance(found.ua.p).text}, paired permutation over speakers"
     return (
         text(f"leakage gap of {gap.honest.name}", "strong"),
-        where(gap.honest.header),
+        where(gap.honest.header, report),
         text("gap", "test", "Test fold minus validation."),
         count(len(found.seeds)),
         ABSENT,
@@ -283,7 +290,8 @@ def sections(report: Report) -> Iterator[tuple[str, list[Table]]]:
     for experiment in report.experiments:
         header = experiment.panel.header
         high = ", which reads high" if header.selection == "test" else ""
-        title = f"{words.experiment(header)}, epoch: {words.epoch(header.selection)}{high}"
+        classes = f"{len(header.labels)} classes"
+        title = f"{words.experiment(header)}, {classes}, epoch: {words.epoch(header.selection)}{high}"
         yield words.capital(title), list(detail.tables(experiment))
     printed = literature(report)
     if printed:

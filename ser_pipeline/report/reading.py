@@ -30,7 +30,14 @@ def scan(root: Path) -> tuple[list[Header], list[LeftOut]]:
     finished = {header.path.name for header in headers if header.whole}
     superseded = [header for header in headers if not header.whole and header.name in finished]
     left_out += [LeftOut(header.path.name, "a finished run has the same name") for header in superseded]
-    return [header for header in headers if header not in superseded], left_out
+    empty = [header for header in headers if header not in superseded and not _begun(header)]
+    left_out += [LeftOut(header.path.name, "none of its folds has ended an epoch") for header in empty]
+    return [header for header in headers if header not in superseded and header not in empty], left_out
+
+
+def _begun(header: Header) -> bool:
+    """Whether a run has anything to tell of."""
+    return header.whole or any(header.path.glob("*/history.jsonl"))
 
 
 def read_header(folder: Path) -> Header:
