@@ -9,7 +9,7 @@ from ser_pipeline.report import build
 from ser_pipeline.report.evaluation import Choice, corpora, make_report
 from ser_pipeline.report.groups import panels
 from ser_pipeline.report.reading import read_run, scan
-from ser_pipeline.report.runs import Roll
+from ser_pipeline.report.runs import FACTS, Roll
 
 WHO = people(each=8)
 
@@ -22,6 +22,17 @@ def read(root):
 
 def report(root, **choice):
     return make_report(root, Choice(**choice))
+
+
+def test_a_file_may_be_named_from_another_folder_and_nothing_else_may_differ():
+    roll = Roll()
+    facts = ("wav/a.wav", "A", "", "", "", "1.000", "1", "sad")
+    assert roll.rows(["a"], [facts]).tolist() == [0]
+    for file in ("a.wav", "emodb/wav/a.wav"):
+        assert roll.rows(["a"], [(file, *facts[1:])]).tolist() == [0]
+    for place, changed in ((0, "ba.wav"), (1, "B"), (5, "1.001")):
+        with pytest.raises(PipelineError, match=f"utterance a has another {FACTS[place]} than"):
+            roll.rows(["a"], [(*facts[:place], changed, *facts[place + 1 :])])
 
 
 def reasons(root):

@@ -92,10 +92,21 @@ class Roll:
             known = self.row_of.setdefault(name, len(self.facts))
             if known == len(self.facts):
                 self.facts.append(row)
-            elif self.facts[known] != row:
-                changed = next(n for n, a, b in zip(FACTS, self.facts[known], row, strict=True) if a != b)
+            elif self.facts[known] != row and (changed := _changed(self.facts[known], row)):
                 raise PipelineError(f"utterance {name} has another {changed} than in the other runs")
         return np.array([self.row_of[name] for name in ids], dtype=np.int64)
+
+
+def _changed(one: tuple[str, ...], other: tuple[str, ...]) -> str:
+    """The first of FACTS in which two utterances differ, or "".
+
+    A file may be named from another folder above it, as where features were made of a corpus and of a part of it.
+    """
+    for name, first, second in zip(FACTS, one, other, strict=True):
+        longer, shorter = sorted((first, second), key=len, reverse=True)
+        if first != second and not (name == "file" and longer.endswith(f"/{shorter}")):
+            return name
+    return ""
 
 
 @dataclass(frozen=True, eq=False)
