@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ser_pipeline import audio, config
+from ser_pipeline.audit import QUIET, SHORT
 from ser_pipeline.batch import Batch
 from ser_pipeline.checkpoint import WEIGHTS
 from ser_pipeline.config import Config
@@ -26,6 +28,8 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.features import FEATURES, segment_count
 from ser_pipeline.fit import SPEECH
 from ser_pipeline.model import SpeechEmotionModel, build_model
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,16 @@ class Predictor:
             PipelineError: the file cannot be read.
         """
         samples = _samples(file, self.config.audio.rate)
+        seconds = len(samples) / self.config.audio.rate
+        if np.abs(samples).max(initial=0) < QUIET or seconds < SHORT:
+            what = "silent" if seconds >= SHORT else f"only {seconds:.3f} s long"
+            log.warning("%s is %s: what is predicted of it means little", file, what)
         batch = self._batch(samples)
         with torch.inference_mode():
             scores = [F.log_softmax(model(batch).logits.float(), dim=-1).mean(0) for model in self.models]
         probabilities = torch.stack(scores).mean(0).softmax(0).cpu().tolist()
         named = dict(zip(self.labels, probabilities, strict=True))
-        fold = self.tested.get((file.name, f"{len(samples) / self.config.audio.rate:.3f}"), "")
+        fold = self.tested.get((file.name, f"{seconds:.3f}"), "")
         learned = fold and self.asked != {fold}
         return Prediction(file, max(named, key=lambda name: named[name]), named, fold if learned else "")
 

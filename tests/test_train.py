@@ -417,6 +417,10 @@ def test_files_that_a_run_does_not_know_are_not_warned_of(
     samples, rate = soundfile.read(known[1])
     soundfile.write(tmp_path / known[1].name, samples[: -rate // 100], rate)
     assert run("predict", folder, tmp_path / "another.wav", tmp_path / known[1].name).stderr == ""
+    soundfile.write(tmp_path / "silent.wav", np.zeros(rate), rate)
+    soundfile.write(tmp_path / "short.wav", samples[: rate // 100], rate)
+    told = run("predict", folder, tmp_path / "silent.wav", tmp_path / "short.wav").stderr.splitlines()
+    assert [line.partition(" is ")[2].partition(":")[0] for line in told] == ["silent", "only 0.010 s long"]
     several = run("predict", folder, *known[:3]).stderr
     assert several.startswith(f"warning: {known[0].name} and 2 more are files that models of this run learned from")
 
