@@ -9,6 +9,7 @@ import click
 
 from ser_pipeline import catalogue
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.wording import plural
 
 from . import options
 from .terminal import bar, start_log
@@ -101,16 +102,14 @@ def features(
             compress=compress,
             progress=progress,
         )
-    before = {source.corpus: source for source in catalogue.sources(cache)}.get(data.corpus)
-    catalogue.register(cache, catalogue.Source(data.corpus, folder, audio_root))
-    if before and before.folder != folder and not quiet:
-        click.echo(
-            f"{data.corpus} is {folder.name} from now on; it was {before.folder.name}, of {before.root}", err=True
-        )
+    before = catalogue.register(cache, catalogue.Source(data.corpus, folder, audio_root))
     if embedded:
         _embed(folder, chosen, device, compress, quiet)
     for message in left_out:
         click.echo(f"left out: {message}", err=True)
+    if before and not quiet:
+        was = f"it was {before.folder.name}, of {before.root}"
+        click.echo(f"{data.corpus} is {folder.name} from now on; {was}", err=True)
     if not quiet:
         click.echo(_told(data), err=True)
     click.echo(folder)
@@ -119,13 +118,9 @@ def features(
 def _told(data: Manifest) -> str:
     """What the features are of."""
     speakers = {utterance.speaker for utterance in data.utterances} - {""}
-    parts = {
-        "utterances": len(data.utterances),
-        "speakers": len(speakers),
-        "classes": len(data.labels),
-        f"segments of {data.audio.segment / data.audio.rate:g} s": len(data.segments),
-    }
-    return f"{data.corpus}: " + ", ".join(f"{name} {number:,}" for name, number in parts.items())
+    numbers = {"utterance": data.utterances, "speaker": speakers, "class": data.labels, "segment": data.segments}
+    parts = [plural(len(those), noun) for noun, those in numbers.items()]
+    return f"{data.corpus}: {', '.join(parts)} of {data.audio.segment / data.audio.rate:g} s"
 
 
 def _embed(folder: Path, config: Config, device: str, compress: bool, quiet: bool) -> None:

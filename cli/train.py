@@ -17,6 +17,7 @@ from ser_pipeline import catalogue
 from ser_pipeline import config as settings
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.processes import prepare
+from ser_pipeline.wording import plural
 
 from . import options
 from .terminal import start_log
@@ -124,7 +125,7 @@ def train(
         require_repeated(planned)
     statuses = stage.statuses(planned)
     if not quiet and world.leads:
-        labels = f"{len(planned[0].about['labels'])} classes"
+        labels = plural(len(planned[0].about["labels"]), "class")
         click.echo(f"{source.corpus}, {labels}, preset {name}, {_told(statuses)}, on {place}", err=True)
     if dry_run:
         for status in statuses:
@@ -144,7 +145,7 @@ def _told(statuses: Sequence[Status]) -> str:
     done = sum(status.done for status in statuses)
     begun = sum(status.epoch > 0 for status in statuses) - done
     parts = [f"{done} of them done before" if done else "", f"{begun} begun" if begun else ""]
-    return ", ".join([f"{len(statuses)} folds", *filter(None, parts)])
+    return ", ".join([plural(len(statuses), "fold"), *filter(None, parts)])
 
 
 @contextmanager
@@ -170,19 +171,15 @@ def _shown(before: Sequence[Status], epochs: int, quiet: bool) -> Iterator[Calla
             name = (status.run, status.fold)
             if status.done and status.last and name not in ended:
                 ended.add(name)
-                tqdm.write(f"{_line(status)}, {_epochs(status)}", file=sys.stderr)
+                tqdm.write(f"{_line(status)}, {plural(status.epoch, 'epoch')}", file=sys.stderr)
                 said = time.monotonic()
         if bar.disable and running and time.monotonic() - said > EVERY:
-            latest = f"{_line(running[0])}, {_epochs(running[0])} of {epochs}"
+            latest = f"{_line(running[0])}, {plural(running[0].epoch, 'epoch')} of {epochs}"
             click.echo(f"{folds:.1f} of {len(statuses)} folds; {latest}", err=True)
             said = time.monotonic()
 
     with bar:
         yield update
-
-
-def _epochs(status: Status) -> str:
-    return f"{status.epoch} epoch{'s' * (status.epoch != 1)}"
 
 
 def _line(status: Status) -> str:

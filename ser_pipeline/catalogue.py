@@ -23,10 +23,12 @@ def features_root(cache: Path) -> Path:
     return cache / "features"
 
 
-def register(cache: Path, source: Source) -> None:
-    """Make `source` the features that `train` takes for its corpus."""
+def register(cache: Path, source: Source) -> Source | None:
+    """Make `source` the features that `train` takes for its corpus; returns others that it took until now."""
+    before = next((known for known in sources(cache) if known.corpus == source.corpus), None)
     value = {"folder": source.folder.name, "root": str(source.root.resolve())}
     write_json(features_root(cache) / f"{source.corpus}.json", value)
+    return before if before and before.folder != source.folder else None
 
 
 def sources(cache: Path) -> list[Source]:

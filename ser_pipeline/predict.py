@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def open_run(run: Path, device: torch.device, folds: Sequence[str] = ()) -> Pred
 def _tested(run: Path, folds: Iterable[str]) -> Iterator[tuple[tuple[str, str], str]]:
     """File name and seconds of every test recording, with its fold."""
     for fold in folds:
-        with (run / fold / "predictions.csv").open(encoding="utf-8", newline="") as lines:
+        with suppress(FileNotFoundError), (run / fold / "predictions.csv").open(encoding="utf-8", newline="") as lines:
             for row in csv.DictReader(lines):
                 yield (Path(row["file"]).name, row["seconds"]), fold
 

@@ -33,9 +33,9 @@ from ser_pipeline.plan import Run, findings_of
 from ser_pipeline.processes import cores
 
 AUDIT = "audit.json"  # of a run
-log = logging.getLogger(__name__)
-
 POLL = 0.5  # seconds between two looks at the folds' histories
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
+from abc import ABC, abstractmethod
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ def _after_features(pixels: int) -> int:
     return pixels
 
 
-class Summarised(nn.Module):
+class Summarised(nn.Module, ABC):
     """Statistics of the contours of an input, beside convolutions over them; silent frames do not count."""
 
     def __init__(self, statistics: int, contours: int, settings: Model) -> None:
@@ -130,13 +131,13 @@ class Summarised(nn.Module):
         """Statistics (B, S) of what is given, not yet standardised."""
         return self._summed_up(*self._read(rows))
 
+    @abstractmethod
     def _read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Contours (B, K, T), and which of their frames count (B, 1, T)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _summed_up(self, contours: Tensor, real: Tensor) -> Tensor:
         """Statistics (B, S) of contours (B, K, T)."""
-        raise NotImplementedError
 
 
 class SmallMfcc(Summarised):

@@ -273,10 +273,10 @@ def _comparison(found: Sequence[Panel], names: tuple[str, str], speaker: np.ndar
             there = ", ".join(dict.fromkeys(group.name for group in groups)) or "none"
             raise PipelineError(f"no finished run of {found[0].header.corpus} matches '{pattern}'; there are {there}")
     pairs = [(one, other) for one in sides[0] for other in sides[1] if one.runs != other.runs]
-    if pairs and all(one.header.labels != other.header.labels for one, other in pairs):
+    alike = [(one, other) for one, other in pairs if one.header.labels == other.header.labels]
+    if pairs and not alike:
         raise PipelineError(f"{names[0]} and {names[1]} tell other classes apart, so that they cannot be compared")
-    pairs = [pair for pair in pairs if pair[0].header.labels == pair[1].header.labels]
-    for one, other in sorted(pairs, key=lambda pair: _unlike(*pair)):
+    for one, other in sorted(alike, key=lambda pair: _unlike(*pair)):
         result = compare(one, other, speaker)
         if result:
             return result

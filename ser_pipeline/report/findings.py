@@ -73,7 +73,9 @@ def _leaks(faults: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
             runs[sentence].append(name)
     for sentence, names in runs.items():
         cost = "its scores read higher than they are"
-        yield Finding("error", "leak", f"{_capital(sentence)}: {words.plural(len(names), 'run')}.", cost, tuple(names))
+        yield Finding(
+            "error", "leak", f"{words.capital(sentence)}: {words.plural(len(names), 'run')}.", cost, tuple(names)
+        )
 
 
 def _audits(headers: Sequence[Header]) -> Iterator[Finding]:
@@ -87,7 +89,7 @@ def _audits(headers: Sequence[Header]) -> Iterator[Finding]:
 
 def _audited(item: Mapping[str, Any]) -> Finding:
     severity = item["severity"] if item["severity"] in SEVERITIES else "note"
-    message = _capital(str(item["message"])).rstrip(".") + "."
+    message = words.capital(str(item["message"])).rstrip(".") + "."
     return Finding(
         severity, str(item["name"]), message, str(item.get("cost") or ""), tuple(map(str, item.get("rows", ())))
     )
@@ -181,7 +183,3 @@ def _scores(group: Group, result: Result) -> Iterator[Finding]:
         if probe.kind == "shuffled" and probe.loss < LITTLE and probe.interval.low <= 0:
             message = f"{name} does about as well with {probe.input} of other utterances: it hardly uses that input."
             yield Finding("note", "unused input", message)
-
-
-def _capital(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]

@@ -191,7 +191,7 @@ def where(header: Header, report: Report) -> Cell:
         header.protocol,
         f"tested on {header.test_corpus}" if header.test_corpus else "",
         f"preset {header.preset}" if len({other.preset for other in others}) > 1 else "",
-        f"{len(header.labels)} classes" if len({other.labels for other in others}) > 1 else "",
+        words.plural(len(header.labels), "class") if len({other.labels for other in others}) > 1 else "",
     ]
     hint = f"{words.protocol(header.protocol)}, preset {header.preset}, classes {', '.join(header.labels)}"
     return text(", ".join(filter(None, parts)), hint=hint)
@@ -290,7 +290,7 @@ def sections(report: Report) -> Iterator[tuple[str, list[Table]]]:
     for experiment in report.experiments:
         header = experiment.panel.header
         high = ", which reads high" if header.selection == "test" else ""
-        classes = f"{len(header.labels)} classes"
+        classes = words.plural(len(header.labels), "class")
         title = f"{words.experiment(header)}, {classes}, epoch: {words.epoch(header.selection)}{high}"
         yield words.capital(title), list(detail.tables(experiment))
     printed = literature(report)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import tomllib
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,18 @@ def scan(root: Path) -> tuple[list[Header], list[LeftOut]]:
         except PipelineError as error:
             left_out.append(LeftOut(folder.name, str(error)))
     finished = {header.path.name for header in headers if header.whole}
-    superseded = [header for header in headers if not header.whole and header.name in finished]
-    left_out += [LeftOut(header.path.name, "a finished run has the same name") for header in superseded]
-    empty = [header for header in headers if header not in superseded and not _begun(header)]
-    left_out += [LeftOut(header.path.name, "none of its folds has ended an epoch") for header in empty]
-    return [header for header in headers if header not in superseded and header not in empty], left_out
+    reasons = [_reason_against(header, finished) for header in headers]
+    left_out += [LeftOut(header.path.name, reason) for header, reason in zip(headers, reasons, strict=True) if reason]
+    return [header for header, reason in zip(headers, reasons, strict=True) if not reason], left_out
 
 
-def _begun(header: Header) -> bool:
-    """Whether a run has anything to tell of."""
-    return header.whole or any(header.path.glob("*/history.jsonl"))
+def _reason_against(header: Header, finished: AbstractSet[str]) -> str:
+    """Why an unfinished run is left out where some are `finished`; "" for any that has something to tell."""
+    if header.whole:
+        return ""
+    if header.name in finished:
+        return "a finished run has the same name"
+    return "" if any(header.path.glob("*/history.jsonl")) else "none of its folds has ended an epoch"
 
 
 def read_header(folder: Path) -> Header:

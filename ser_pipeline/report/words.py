@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ser_pipeline.report.groups import ALL_THREE, INPUT_NAMES
 from ser_pipeline.report.runs import Header
+from ser_pipeline.wording import plural as plural  # for those that say words.plural
 
 PROTOCOLS = {
     "speaker": "leave one speaker out",
@@ -76,15 +77,6 @@ def slug(words: str) -> str:
     'leave-one-speaker-out-preset-paper'
     """
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
-
-
-def plural(number: int, noun: str) -> str:
-    """A number and its noun.
-
-    >>> plural(1, "seed"), plural(5531, "utterance")
-    ('1 seed', '5,531 utterances')
-    """
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def capital(words: str) -> str:
