@@ -20,6 +20,7 @@ from ser_pipeline.model import speech
 from ser_pipeline.model.encoders import BANDS, BiLstm, SmallMfcc, SmallSpectrogram, averages, bands, build_alexnet
 from ser_pipeline.model.inputs import Embedding, Mfcc, Spectrogram, Waveform
 from ser_pipeline.model.small import Heard, SmallSpeech
+from ser_pipeline.model.speech import FrameEncoder
 from ser_pipeline.model.statistics import PathDropout
 
 
@@ -127,6 +128,9 @@ class SpeechEmotionModel(nn.Module):
         if "logmel" in settings.reads:
             self.finish["logmel"] = Spectrogram(sizes.audio, sizes.features.logmel.n_mels, settings.pad_loud)
         self.encoders = nn.ModuleDict({name: _encoder(name, settings, sizes) for name in settings.reads})
+        heard = dict(self.encoders.named_children()).get("waveform")
+        if isinstance(heard, FrameEncoder):
+            self.finish["waveform"].unit = not heard.reads_raw  # type: ignore[assignment]
         width, dropout = settings.width, settings.dropout
         self.projections = nn.ModuleDict(
             {name: Projection(_size(encoder), width, dropout) for name, encoder in self.encoders.items()}
@@ -148,7 +152,7 @@ class SpeechEmotionModel(nn.Module):
     def speech_settings(self) -> dict[str, Any] | None:
         """The speech encoder's configuration, from which `build_model` makes it anew without its weights."""
         encoder = dict(self.encoders.named_children()).get("waveform")
-        return encoder.settings.to_dict() if isinstance(encoder, speech.SpeechEncoder) else None
+        return encoder.description() if isinstance(encoder, FrameEncoder) else None
 
     def finished(self, batch: Batch) -> dict[str, Tensor]:
         """What each encoder reads, in float32 whatever the precision of the rest."""
@@ -184,6 +188,9 @@ class SpeechEmotionModel(nn.Module):
     def _hear(self, speech: Tensor, samples: Tensor) -> Heard:
         """What the speech encoder makes of waveforms (B, N), or has made; the paper's takes padding for speech."""
         encoder = self.encoders[self.speech]
+        if isinstance(encoder, FrameEncoder) and encoder.reads_raw:
+            frames, real = encoder.hear(speech, samples)
+            return Heard(frames, real.to(frames.dtype))
         return encoder(speech, samples) if isinstance(encoder, SmallSpeech) else Heard(encoder(speech))
 
     @torch.no_grad()
@@ -266,14 +273,16 @@ def _small_mel(settings: Model, sizes: Sizes) -> nn.Module:
 
 
 def _transformers(settings: Model, sizes: Sizes) -> nn.Module:
-    weights = settings.speech_weights and sizes.pretrained
-    model = speech.load(settings.speech_encoder, weights=weights, settings=sizes.speech_settings)
-    return speech.SpeechEncoder(
-        model,
+    options = speech.Options(
+        mask_padding=False,
+        frozen=settings.freeze_speech_encoder,
+        layer_mix=settings.layer_mix,
         masking=settings.spec_augment,
         layer_drop=settings.layer_drop,
-        layer_mix=settings.layer_mix,
-        frozen=settings.freeze_speech_encoder,
+    )
+    weights = settings.speech_weights and sizes.pretrained
+    return speech.open_encoder(
+        settings.speech_encoder, options, weights=weights, settings=sizes.speech_settings, rate=sizes.audio.rate
     )
 
 

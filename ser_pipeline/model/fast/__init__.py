@@ -77,6 +77,8 @@ def accelerate(
 
 def _speech(encoder: Any, ways: Ways) -> None:
     model = encoder.model
+    if encoder.mask_padding:  # these ways know of no padding
+        ways = replace(ways, convolutions=False, positions=False, layers=False)
     if ways.convolutions and FeatureEncoder.fits(model.feature_extractor):
         model.feature_extractor = FeatureEncoder(model.feature_extractor)
     inner = model.encoder
