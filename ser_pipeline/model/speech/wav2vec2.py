@@ -209,10 +209,15 @@ class SpeechEncoder(FrameEncoder):
 
 def _positions(convolution: Any, hidden: Tensor, real: Tensor | None) -> Tensor:
     """The positional convolution of frames (B, T, D) that are zero where they are padding."""
-    if real is None or not hasattr(convolution, "layers"):
+    several = getattr(convolution, "layers", None)  # of data2vec
+    norm = getattr(convolution, "batch_norm", None)  # of HuBERT
+    if real is None or (several is None and norm is None):
         return convolution(hidden)  # type: ignore[no-any-return]
-    columns, pad = hidden.transpose(1, 2), ~real[:, None]  # several convolutions of data2vec: zeros between them, too
-    for layer in convolution.layers:
+    columns, pad = hidden.transpose(1, 2), ~real[:, None]
+    if norm is not None:
+        columns = norm(columns).masked_fill(pad, 0.0)
+        columns = convolution.activation(convolution.padding(convolution.conv(columns)))
+    for layer in several or ():
         columns = layer(columns).masked_fill(pad, 0.0)
     return columns.transpose(1, 2)
 
