@@ -84,15 +84,12 @@ class OtherEncoder(FrameEncoder):
         of_size = {size: [row for row, other in enumerate(sizes) if other == size] for size in sorted(set(sizes))}
         made = {size: self._run(samples[rows, :size])[: last + 1] for size, rows in of_size.items()}
         counts = torch.tensor([made[size][-1].shape[1] for size in sizes], device=samples.device)
-        longest, order = int(counts.max()), [row for rows in of_size.values() for row in rows]
-        back = torch.tensor(order, device=samples.device).argsort()
-        layers = [
-            torch.cat([F.pad(states[layer], (0, 0, 0, longest - states[layer].shape[1])) for states in made.values()])[
-                back
-            ]
-            for layer in range(last + 1)
-        ]
-        return States(layers, within(longest, counts))
+        order = torch.tensor([row for rows in of_size.values() for row in rows], device=samples.device)
+        back, layers = order.argsort(), []
+        for layer in zip(*made.values(), strict=True):
+            longest = max(state.shape[1] for state in layer)
+            layers.append(torch.cat([F.pad(state, (0, 0, 0, longest - state.shape[1])) for state in layer])[back])
+        return States(layers, within(layers[-1].shape[1], counts))
 
     @torch.no_grad()
     def _run(self, samples: Tensor) -> list[Tensor]:
