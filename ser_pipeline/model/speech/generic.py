@@ -50,7 +50,7 @@ class OtherEncoder(FrameEncoder):
         parts: Any = model
         self.model = parts.get_encoder() if getattr(parts.config, "is_encoder_decoder", False) else model
         self.extractor = extractor
-        self.accepted = set(inspect.signature(self.model.forward).parameters)  # type: ignore[arg-type]
+        self.accepted = set(inspect.signature(self.model.forward).parameters)
         self.longest = _longest(extractor)
         self.counts: dict[int, int] = {}
         self.model.eval()
@@ -126,7 +126,7 @@ def open_other(source: Source, options: Options) -> OtherEncoder:
     from transformers import MODEL_MAPPING, AutoFeatureExtractor
 
     config = transformers_config(source)
-    kind = MODEL_MAPPING.get(type(config), None)
+    kind: Any = MODEL_MAPPING.get(type(config), None)
     kind = kind[0] if isinstance(kind, tuple) else kind
     reads = getattr(kind, "main_input_name", "")
     if reads not in AUDIO:
@@ -140,9 +140,8 @@ def open_other(source: Source, options: Options) -> OtherEncoder:
             kept = {key: value for key, value in source.front.items() if key != "feature_extractor_type"}
             extractor = _extractor_class(source.front["feature_extractor_type"])(**kept)
         else:
-            extractor = AutoFeatureExtractor.from_pretrained(
-                source.folder, local_files_only=True, trust_remote_code=False
-            )
+            read: Any = AutoFeatureExtractor.from_pretrained
+            extractor = read(source.folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise PipelineError(
             f"cannot read the feature extractor of speech encoder {source.where}: {first_line(error)}; it needs "
