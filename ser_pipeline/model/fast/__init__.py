@@ -76,9 +76,9 @@ def accelerate(
 
 
 def _speech(encoder: Any, ways: Ways) -> None:
+    if encoder.mask_padding or type(encoder) is not SpeechEncoder:  # these ways know neither padding nor conformers
+        return
     model = encoder.model
-    if encoder.mask_padding:  # these ways know of no padding
-        ways = replace(ways, convolutions=False, positions=False, layers=False)
     if ways.convolutions and FeatureEncoder.fits(model.feature_extractor):
         model.feature_extractor = FeatureEncoder(model.feature_extractor)
     inner = model.encoder
