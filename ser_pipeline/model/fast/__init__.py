@@ -78,7 +78,7 @@ def accelerate(
 def _speech(encoder: Any, ways: Ways) -> None:
     if encoder.mask_padding or type(encoder) is not SpeechEncoder:  # these ways know neither padding nor conformers
         return
-    model = encoder.model
+    model: Any = encoder.model
     if ways.convolutions and FeatureEncoder.fits(model.feature_extractor):
         model.feature_extractor = FeatureEncoder(model.feature_extractor)
     inner = model.encoder
