@@ -17,12 +17,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tomli_w
 
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.limits import CHOICES, ENDLESS, RANGES
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 ACOUSTIC = ("mfcc", "spectrogram", "logmel")
 """Inputs whose features give the co-attention weights; the first two are the paper's."""
@@ -32,6 +36,9 @@ SPEECH = ("waveform", "embedding")
 
 INPUTS = (*ACOUSTIC, *SPEECH)
 """All of them, in the order in which the classifier has them."""
+
+
+Count = TypeVar("Count", int, "NDArray[np.int64]")
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,16 @@ class Audio:
     def frames(self) -> int:
         """Frames in a segment: 300 with the paper's values."""
         return self.segment // self.hop
+
+    def segments(self, samples: Count) -> Count:
+        """Segments of utterances of `samples` samples (a number or an array), the last one padded.
+
+        Source: reference code; 11,002 over the four classes of IEMOCAP.
+
+        >>> Audio().segments(16_000), Audio().segments(47_999), Audio().segments(48_000)
+        (1, 1, 2)
+        """
+        return -(-(1 + samples // self.hop) // self.frames)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from ser_pipeline import config as settings
-from ser_pipeline.augment import augment
-from ser_pipeline.batch import Batch, Mix
 from ser_pipeline.config import Config
-from ser_pipeline.features import mfcc_rows, spectrogram_rows, waveform_rows
+from ser_pipeline.data.augment import augment
+from ser_pipeline.data.batch import Batch, Mix
+from ser_pipeline.features.acoustic import mfcc_rows, spectrogram_rows, waveform_rows
 from ser_pipeline.model import build_model
 
 RATE, SIZE = 16_000, 6

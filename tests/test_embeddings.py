@@ -13,13 +13,15 @@ from test_extract import contents, make
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from ser_pipeline import config as settings
-from ser_pipeline import embeddings, manifest, shards
-from ser_pipeline.batch import Batch
+from ser_pipeline.cache import manifest, shards
+from ser_pipeline.cache.shards import Store
 from ser_pipeline.config import Config
-from ser_pipeline.embeddings import embed, find, open_embedder, resolved
+from ser_pipeline.data.batch import Batch
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.features import embeddings
+from ser_pipeline.features.embeddings import embed, open_embedder
+from ser_pipeline.features.stores import find, resolved
 from ser_pipeline.model import build_model
-from ser_pipeline.shards import Store
 
 CPU = torch.device("cpu")
 SMALL = ["model.spectrogram_encoder=small", "model.mfcc_encoder=small", "model.small_width=8", "model.small_layers=1"]

@@ -12,8 +12,8 @@ from conftest import write_emodb
 from safetensors import safe_open
 from test_model import SMALL, make_batch
 
-from ser_pipeline.batch import Batch
 from ser_pipeline.config import Audio, Features, LogMel, Mfcc, Model
+from ser_pipeline.data.batch import Batch
 from ser_pipeline.model import SpeechEmotionModel, build_model
 
 

@@ -10,14 +10,15 @@ from torchvision.models import alexnet
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from ser_pipeline import config as settings
-from ser_pipeline.batch import Batch
 from ser_pipeline.config import Audio, Config, Features, Model
-from ser_pipeline.embeddings import NAME as EMBEDDING
+from ser_pipeline.data.batch import Batch
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.features import FEATURES
-from ser_pipeline.model import ABLATIONS, ENCODERS, SpeechEmotionModel, build_model
-from ser_pipeline.model.coattention import FINISH
-from ser_pipeline.model.encoders import BiLstm, build_alexnet
+from ser_pipeline.features.acoustic import FEATURES
+from ser_pipeline.features.stores import EMBEDDING
+from ser_pipeline.model import SpeechEmotionModel, build_model
+from ser_pipeline.model.paper import BiLstm, build_alexnet
+from ser_pipeline.model.registry import ENCODERS, FINISH
+from ser_pipeline.training.ablations import ABLATIONS
 
 SMALL = Model(speech_encoder="small", spectrogram_encoder="small", mfcc_encoder="small", small_width=16, small_layers=1)
 

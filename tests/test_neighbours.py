@@ -5,13 +5,15 @@ import pytest
 import torch
 from test_extract import CONFIG, make
 
-from ser_pipeline import audio, config, manifest
+from ser_pipeline import audio, config
+from ser_pipeline.cache import manifest
 from ser_pipeline.config import Audio
+from ser_pipeline.data.neighbours import Neighbours, longer
+from ser_pipeline.data.stream import open_data, open_source
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.extract import DEFAULT_FEATURES, store_entry
-from ser_pipeline.features import FEATURES
-from ser_pipeline.neighbours import Neighbours, longer
-from ser_pipeline.stream import open_data, open_source
+from ser_pipeline.features.acoustic import FEATURES
+from ser_pipeline.features.extract import DEFAULT_FEATURES
+from ser_pipeline.features.stores import store_entry
 
 CPU = torch.device("cpu")
 

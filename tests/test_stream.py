@@ -6,10 +6,10 @@ import pytest
 import torch
 from test_extract import CONFIG, make
 
-from ser_pipeline import manifest, shards
+from ser_pipeline.cache import manifest, shards
+from ser_pipeline.data.stream import Data, Resident, Streamed, open_data, order
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.extract import store_entry
-from ser_pipeline.stream import Data, Resident, Streamed, open_data, order
+from ser_pipeline.features.stores import store_entry
 
 CPU = torch.device("cpu")
 
@@ -112,7 +112,7 @@ def test_memory_bounds_what_is_read_ahead(data: Data) -> None:
 
 def test_rows_from_a_slow_disk_are_asked_for_ahead(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr("ser_pipeline.stream.WARM", float("inf"))
+    monkeypatch.setattr("ser_pipeline.data.stream.WARM", float("inf"))
     monkeypatch.setattr("os.posix_fadvise", lambda file, offset, length, advice: asked.append(length))
     rows = order(np.arange(36), 0, 0)
     batches = [batch.utterance.tolist() for batch in Streamed(data, CPU).batches(rows, 4)]

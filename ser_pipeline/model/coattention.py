@@ -6,21 +6,20 @@ width, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ser_pipeline.batch import Batch, Mix
 from ser_pipeline.config import Audio, Features, Model
+from ser_pipeline.data.batch import Batch, Mix
 from ser_pipeline.model import speech
-from ser_pipeline.model.encoders import BANDS, BiLstm, SmallMfcc, SmallSpectrogram, averages, bands, build_alexnet
-from ser_pipeline.model.inputs import Embedding, Mfcc, Spectrogram, Waveform
-from ser_pipeline.model.small import Heard, SmallSpeech
-from ser_pipeline.model.statistics import PathDropout
+from ser_pipeline.model.contours import PathDropout
+from ser_pipeline.model.inputs import FinishEmbedding, FinishMfcc, FinishSpectrogram, FinishWaveform
+from ser_pipeline.model.registry import ENCODERS, FINISH, Sizes, _encoder, projected_size
+from ser_pipeline.model.small import SmallSpeech, SpeechFrames
 
 
 class Output(NamedTuple):
@@ -30,16 +29,6 @@ class Output(NamedTuple):
     w2e: Tensor | None  # (B, W): the feature of waveform or embedding; None without either
     fused: Tensor  # (B, W): the last hidden layer
     attention: Tensor | None  # (B, T): weights over speech frames; None without co-attention
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What the encoders' builders need to know besides the model's settings."""
-
-    audio: Audio
-    features: Features
-    pretrained: bool
-    speech_settings: dict[str, Any] | None
 
 
 class Projection(nn.Sequential):
@@ -68,22 +57,6 @@ class CoAttention(nn.Module):
             scores = scores.masked_fill(real == 0, -torch.inf)
         weights = scores.softmax(1) if self.kind == "softmax" else scores.relu()
         return torch.bmm(weights[:, None].to(speech.dtype), speech)[:, 0], weights
-
-
-class Stored(nn.Module):
-    """The place of a speech encoder whose frames were made beforehand."""
-
-    def __init__(self, frames: int, width: int) -> None:
-        super().__init__()
-        self.count, self.width = frames, width
-
-    def frames(self, samples: int) -> int:
-        """Frames T of a segment."""
-        return self.count
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """The frames (B, T, D) themselves."""
-        return frames
 
 
 class Streams(Protocol):
@@ -118,18 +91,18 @@ class SpeechEmotionModel(nn.Module):
         self.attends, self.acoustic, self.speech = settings.attends, settings.acoustic, settings.speech
         self.finish = nn.ModuleDict(
             {
-                "waveform": Waveform(settings.pre_emphasis, settings.pad_front),
-                "spectrogram": Spectrogram(sizes.audio, sizes.features.spectrogram.bins, settings.pad_loud),
-                "mfcc": Mfcc(unit=settings.mfcc_encoder != "small"),  # whose level the small encoder reads
-                "embedding": Embedding(),
+                "waveform": FinishWaveform(settings.pre_emphasis, settings.pad_front),
+                "spectrogram": FinishSpectrogram(sizes.audio, sizes.features.spectrogram.bins, settings.pad_loud),
+                "mfcc": FinishMfcc(unit=settings.mfcc_encoder != "small"),  # whose level the small encoder reads
+                "embedding": FinishEmbedding(),
             }
         )
         if "logmel" in settings.reads:
-            self.finish["logmel"] = Spectrogram(sizes.audio, sizes.features.logmel.n_mels, settings.pad_loud)
+            self.finish["logmel"] = FinishSpectrogram(sizes.audio, sizes.features.logmel.n_mels, settings.pad_loud)
         self.encoders = nn.ModuleDict({name: _encoder(name, settings, sizes) for name in settings.reads})
         width, dropout = settings.width, settings.dropout
         self.projections = nn.ModuleDict(
-            {name: Projection(_size(encoder), width, dropout) for name, encoder in self.encoders.items()}
+            {name: Projection(projected_size(encoder), width, dropout) for name, encoder in self.encoders.items()}
         )
         if self.attends:
             frames = self.encoders[self.speech].frames(sizes.audio.segment)  # type: ignore[operator]
@@ -181,10 +154,10 @@ class SpeechEmotionModel(nn.Module):
         """The feature (B, W) of one input from what it is encoded as (B, size)."""
         return self.projections[name](mix(encoded) if mix else encoded)  # type: ignore[no-any-return]
 
-    def _hear(self, speech: Tensor, samples: Tensor) -> Heard:
+    def _hear(self, speech: Tensor, samples: Tensor) -> SpeechFrames:
         """What the speech encoder makes of waveforms (B, N), or has made; the paper's takes padding for speech."""
         encoder = self.encoders[self.speech]
-        return encoder(speech, samples) if isinstance(encoder, SmallSpeech) else Heard(encoder(speech))
+        return encoder(speech, samples) if isinstance(encoder, SmallSpeech) else SpeechFrames(encoder(speech))
 
     @torch.no_grad()
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
@@ -226,92 +199,3 @@ def build_model(
         PipelineError: pre-trained weights cannot be had.
     """
     return SpeechEmotionModel(settings, Sizes(audio, features, pretrained, speech_settings), classes)
-
-
-def _encoder(name: str, settings: Model, sizes: Sizes) -> nn.Module:
-    kind = str(getattr(settings, SETTING[name])) if name in SETTING else ""
-    builders = ENCODERS[name]
-    return (builders[kind] if kind in builders else builders["*"])(settings, sizes)
-
-
-def _size(encoder: nn.Module) -> int:
-    """Width of what is projected: a flat feature, or a weighted sum of speech frames."""
-    return int(getattr(encoder, "size", 0) or encoder.width)  # type: ignore[arg-type]
-
-
-def _bilstm(settings: Model, sizes: Sizes) -> nn.Module:
-    return BiLstm(sizes.audio.frames, sizes.features.mfcc.size, settings)
-
-
-def _small_mfcc(settings: Model, sizes: Sizes) -> nn.Module:
-    return SmallMfcc(sizes.features.mfcc.size, settings)
-
-
-def _alexnet(settings: Model, sizes: Sizes) -> nn.Module:
-    weights = settings.spectrogram_weights if sizes.pretrained else "none"
-    return build_alexnet(sizes.features.spectrogram.bins, sizes.audio.frames, weights)
-
-
-def _small_spectrogram(settings: Model, sizes: Sizes) -> nn.Module:
-    return SmallSpectrogram(bands(sizes.features.spectrogram.bins, BANDS), settings)
-
-
-def _alexnet_mel(settings: Model, sizes: Sizes) -> nn.Module:
-    weights = settings.spectrogram_weights if sizes.pretrained else "none"
-    return build_alexnet(sizes.features.logmel.n_mels, sizes.audio.frames, weights)
-
-
-def _small_mel(settings: Model, sizes: Sizes) -> nn.Module:
-    return SmallSpectrogram(averages(sizes.features.logmel.n_mels, BANDS), settings)
-
-
-def _transformers(settings: Model, sizes: Sizes) -> nn.Module:
-    weights = settings.speech_weights and sizes.pretrained
-    model = speech.load(settings.speech_encoder, weights=weights, settings=sizes.speech_settings)
-    return speech.SpeechEncoder(
-        model,
-        masking=settings.spec_augment,
-        layer_drop=settings.layer_drop,
-        layer_mix=settings.layer_mix,
-        frozen=settings.freeze_speech_encoder,
-    )
-
-
-def _small_speech(settings: Model, sizes: Sizes) -> nn.Module:
-    encoder = SmallSpeech(
-        settings.small_width, settings.small_layers, settings.dropout, sizes.audio.rate, layer_mix=settings.layer_mix
-    )
-    return encoder.requires_grad_(not settings.freeze_speech_encoder)
-
-
-def _stored(settings: Model, sizes: Sizes) -> nn.Module:
-    return Stored(sizes.features.embedding.frames, sizes.features.embedding.width)
-
-
-Builder = Callable[[Model, Sizes], nn.Module]
-
-ENCODERS: Mapping[str, Mapping[str, Builder]] = {
-    "mfcc": {"bilstm": _bilstm, "small": _small_mfcc},
-    "spectrogram": {"alexnet": _alexnet, "small": _small_spectrogram},
-    "logmel": {"alexnet": _alexnet_mel, "small": _small_mel},
-    "waveform": {"small": _small_speech, "*": _transformers},
-    "embedding": {"*": _stored},
-}
-"""Feature -> name of an encoder -> its builder; "*" is any other name, such as a speech encoder of transformers."""
-
-SETTING = {
-    "mfcc": "mfcc_encoder",
-    "spectrogram": "spectrogram_encoder",
-    "logmel": "spectrogram_encoder",
-    "waveform": "speech_encoder",
-}
-"""Feature -> the setting that names its encoder, where there is a choice."""
-
-FINISH: Mapping[str, Callable[[nn.Module, Batch], Tensor]] = {
-    "mfcc": lambda finish, batch: finish(batch.mfcc),
-    "spectrogram": lambda finish, batch: finish(batch.spectrogram, batch.samples),
-    "logmel": lambda finish, batch: finish(batch.logmel, batch.samples),
-    "waveform": lambda finish, batch: finish(batch.waveform, batch.samples),
-    "embedding": lambda finish, batch: finish(batch.embedding),
-}
-"""Feature -> how its rows are finished."""

@@ -23,7 +23,7 @@ HAIR = 1 / 1024
 """Less than any fraction of n / 255, and more than a quotient's rounding error: whole quotients stay whole."""
 
 
-class Waveform(nn.Module):
+class FinishWaveform(nn.Module):
     """Raw samples to zero mean and unit variance over the padded segment."""
 
     def __init__(self, pre_emphasis: float = 0.0, pad_front: bool = False) -> None:
@@ -60,7 +60,7 @@ def _after(size: int, count: Tensor) -> Tensor:
     return torch.arange(size, device=count.device) >= count[:, None]
 
 
-class Spectrogram(nn.Module):
+class FinishSpectrogram(nn.Module):
     """Grey levels rescaled a bin to the extremes of the fold's training rows, and quantised again."""
 
     minimum: Tensor
@@ -97,7 +97,7 @@ class Spectrogram(nn.Module):
         return level
 
 
-class Mfcc(nn.Module):
+class FinishMfcc(nn.Module):
     """Frames of unit length (reference code), or as they are."""
 
     def __init__(self, unit: bool = True) -> None:
@@ -110,7 +110,7 @@ class Mfcc(nn.Module):
         return F.normalize(mfcc.float(), dim=2) if self.unit else mfcc.float()
 
 
-class Embedding(nn.Module):
+class FinishEmbedding(nn.Module):
     """Frames of a speech encoder as they were stored."""
 
     @torch.no_grad()

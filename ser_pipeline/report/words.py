@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ser_pipeline.report.groups import ALL_THREE, INPUT_NAMES
-from ser_pipeline.report.runs import Header
-from ser_pipeline.wording import plural as plural  # for those that say words.plural
+from ser_pipeline.runs.records import RunHeader
 
 PROTOCOLS = {
     "speaker": "leave one speaker out",
@@ -64,7 +62,7 @@ def inputs(names: Sequence[str]) -> str:
     return "all three" if set(names) == ALL_THREE else " + ".join(known)
 
 
-def experiment(header: Header) -> str:
+def experiment(header: RunHeader) -> str:
     """What an experiment is: protocol, test corpus and preset."""
     where = f", tested on {header.test_corpus}" if header.test_corpus else ""
     return f"{protocol(header.protocol)}{where}, preset {header.preset}"
@@ -82,3 +80,17 @@ def slug(words: str) -> str:
 def capital(words: str) -> str:
     """The words with a capital first letter."""
     return words[:1].upper() + words[1:]
+
+
+INPUT_NAMES = {
+    "mfcc": "MFCC",
+    "spectrogram": "spectrogram",
+    "waveform": "W2E",
+    "logmel": "log-mel",
+    "embedding": "frozen W2E",
+}
+"""Names of the inputs, those of the paper first; W2E is the speech encoder's embedding of the waveform."""
+
+
+ALL_THREE = {"mfcc", "spectrogram", "waveform"}
+"""The paper's."""
