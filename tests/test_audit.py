@@ -16,7 +16,7 @@ import trees
 from click.testing import CliRunner, Result
 
 from ser_pipeline.audit.corpus import Finding, audit, leaks, to_json
-from ser_pipeline.audit.sound import listen
+from ser_pipeline.audit.sound import listen, listen_to
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.config import Audio
 from ser_pipeline.corpora import CORPORA, read_corpus, table

@@ -91,8 +91,6 @@ def test_a_bin_without_contrast_is_black(level: int) -> None:
 def test_loud_padding_starts_after_the_frames_that_are_present(samples: int, present: int) -> None:
     grey = torch.zeros(1, 2, 300, dtype=torch.uint8)
     level = FinishSpectrogram(Audio(), 2, pad_loud=True)(grey, torch.tensor([samples]))
-        torch.zeros(1, 2, 300, dtype=torch.uint8), torch.tensor([samples])
-    )
     assert (level[0, 0] == 0).sum() == present and (level[0, :, present:] == 255).all()
 
 
