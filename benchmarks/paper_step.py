@@ -25,7 +25,7 @@ CLASSES = 4
 def make_batch(size: int, device: torch.device) -> Batch:
     """Random compact rows."""
     generator = torch.Generator().manual_seed(size)
-    rows = (
+    waveform, spectrogram, mfcc, *known = (
         torch.randint(-3_000, 3_000, (size, CONFIG.audio.segment + 1), generator=generator, dtype=torch.int16),
         torch.randint(0, 256, (size, 200, 300), generator=generator, dtype=torch.uint8),
         torch.randn(size, 300, 40, generator=generator).half(),
@@ -33,7 +33,8 @@ def make_batch(size: int, device: torch.device) -> Batch:
         torch.randint(0, CLASSES, (size,), generator=generator),
         torch.arange(size),
     )
-    return Batch(*(part.to(device) for part in rows))
+    rows = {"waveform": waveform, "spectrogram": spectrogram, "mfcc": mfcc}
+    return Batch(rows, *known).map(lambda part: part.to(device))
 
 
 def make_model(device: torch.device, settings: Model = CONFIG.model, **speech: float) -> SpeechEmotionModel:

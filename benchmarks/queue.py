@@ -50,7 +50,7 @@ class ItemByItem:
         """Batches of `size` of the segment rows `rows`, in their order."""
         items = _Items(self.source, rows)
         for batch in DataLoader(items, size, collate_fn=_collate):  # type: ignore[arg-type]
-            yield Batch._make(None if column is None else column.to(self.device) for column in batch)
+            yield batch.map(lambda column: column.to(self.device))
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ class _Items:
 
 
 def _collate(items: list[Batch]) -> Batch:
-    return Batch._make(None if column[0] is None else torch.cat(column) for column in zip(*items, strict=True))
+    columns = zip(*(item.tensors() for item in items), strict=True)
+    return Batch.of(tuple(items[0].inputs), [torch.cat(column) for column in columns])
 
 
 def published(corpus: str, device: str) -> float:

@@ -107,9 +107,10 @@ def make_step(row: Row, size: int, device: torch.device) -> Callable[[], object]
     batch = make_batch(size, device)
     model = accelerate(make_model(device), device, half=row.bf16, paths=row.paths)
     optimiser = make_optimiser(model, device, fused=True)
+    names = tuple(batch.inputs)
 
     def step(*parts: Any) -> Tensor:
-        batch = Batch(*parts)
+        batch = Batch.of(names, parts)
         optimiser.zero_grad(set_to_none=True)
         with torch.autocast(device.type, torch.bfloat16) if row.bf16 else nullcontext():
             output = model(batch)
@@ -119,7 +120,7 @@ def make_step(row: Row, size: int, device: torch.device) -> Callable[[], object]
         return loss.detach()
 
     taken = Captured(step, "steps") if row.graph and device.type == "cuda" else step
-    return lambda: taken(*batch)
+    return lambda: taken(*batch.tensors())
 
 
 def _reference_step(row: Row, size: int, device: torch.device) -> Callable[[], object]:

@@ -22,19 +22,21 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_h
 import tomli_w
 
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.inputs import INPUTS as TABLE
+from ser_pipeline.inputs import PAPER
 from ser_pipeline.limits import CHOICES, ENDLESS, RANGES
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-ACOUSTIC = ("mfcc", "spectrogram", "logmel")
+ACOUSTIC = tuple(row.name for row in TABLE.values() if row.kind == "acoustic")
 """Inputs whose features give the co-attention weights; the first two are the paper's."""
 
-SPEECH = ("waveform", "embedding")
+SPEECH = tuple(row.name for row in TABLE.values() if row.kind == "speech")
 """Inputs whose frames are weighed; a model reads one of them at most."""
 
-INPUTS = (*ACOUSTIC, *SPEECH)
+INPUTS = tuple(TABLE)
 """All of them, in the order in which the classifier has them."""
 
 
@@ -128,7 +130,7 @@ class Features:
 class Model:
     """The co-attention model and the finishing of its inputs on the device."""
 
-    inputs: tuple[str, ...] = ("mfcc", "spectrogram", "waveform")  # what reaches the classifier
+    inputs: tuple[str, ...] = PAPER  # what reaches the classifier
     segments: int = 1  # neighbouring segments of an utterance that are heard as one; 2: 6 s
     co_attention: bool = True  # False: the speech encoder's frames are averaged (paper, Table 2)
     attention: str = "relu"  # "relu" (paper, eq. 4) or "softmax" over frames
@@ -173,7 +175,7 @@ class Model:
     def acoustic(self) -> tuple[str, ...]:
         """The acoustic features that are read: those among the inputs, or, where frames want weights, the paper's."""
         given = tuple(name for name in ACOUSTIC if name in self.inputs)
-        return given or (ACOUSTIC[:2] if self.attends else ())
+        return given or (PAPER[:2] if self.attends else ())
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -79,10 +78,9 @@ class Predictor:
         """All segments of an utterance as one batch on the device."""
         settings, count = self.config.heard, self.config.heard.segments(len(samples))
         left = np.clip(len(samples) - np.arange(count) * settings.segment, 0, settings.segment)
-        rows: dict[str, Any] = dict.fromkeys(Batch._fields[:3])
-        rows |= {name: self._rows(name, samples, left) for name in self.config.model.reads}
+        rows = {name: self._rows(name, samples, left) for name in self.config.model.reads}
         nothing = torch.zeros(count, dtype=torch.int64, device=self.device)
-        return Batch(**rows, samples=torch.from_numpy(left).to(self.device), label=nothing, utterance=nothing)
+        return Batch(rows, torch.from_numpy(left).to(self.device), nothing, nothing)
 
     def _rows(self, name: str, samples: NDArray[np.float32], left: NDArray[np.int64]) -> Tensor:
         """Rows of a feature on the device; `left` (S,) are the real samples of every segment."""

@@ -94,7 +94,8 @@ def test_a_model_that_reads_the_store_is_the_model_with_the_frozen_encoder(folde
     samples = torch.from_numpy(data.segments[:, 2])
     mfcc = torch.randn(len(samples), 300, 40).half()
     embedding = torch.from_numpy(rows(find(folder, stored).path))
-    batch = Batch(torch.from_numpy(rows(waveforms)), None, mfcc, samples, samples, samples, embedding=embedding)
+    inputs = {"waveform": torch.from_numpy(rows(waveforms)), "mfcc": mfcc, "embedding": embedding}
+    batch = Batch(inputs, samples, samples, samples)
     expected, found = (model(batch) for model in models)
     torch.testing.assert_close(found.logits, expected.logits, atol=2e-3, rtol=0)
     torch.testing.assert_close(found.attention, expected.attention, atol=2e-3, rtol=0)

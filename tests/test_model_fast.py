@@ -22,6 +22,7 @@ from ser_pipeline.model.small import SmallLayer
 from ser_pipeline.training.scoring import Forward
 
 CPU = torch.device("cpu")
+NAMES = ("waveform", "spectrogram", "mfcc")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
@@ -180,7 +181,7 @@ def test_a_captured_step_equals_the_step() -> None:
         optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True, capturable=True)
 
         def step(*parts, model=model, optimiser=optimiser):  # type: ignore[no-untyped-def]
-            batch = Batch(*parts)
+            batch = Batch.of(NAMES, parts)
             optimiser.zero_grad(set_to_none=True)
             loss = nn.functional.cross_entropy(model(batch).logits, batch.label)
             loss.backward()
@@ -189,7 +190,7 @@ def test_a_captured_step_equals_the_step() -> None:
 
         taken = Captured(step, "steps") if captured else step
         sizes = [4, 4, 4, 4, 4, 3, 4]
-        losses.append([float(taken(*replace_labels(make_batch(size, device)))) for size in sizes])
+        losses.append([float(taken(*replace_labels(make_batch(size, device)).tensors())) for size in sizes])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
@@ -218,13 +219,13 @@ def test_steps_that_are_gone_leave_no_memory_behind() -> None:
 
         def step(*parts, model=model):  # type: ignore[no-untyped-def]
             model.zero_grad(set_to_none=True)
-            loss = model(Batch(*parts)).logits.sum()
+            loss = model(Batch.of(NAMES, parts)).logits.sum()
             loss.backward()
             return loss.detach()
 
         taken = Captured(step, "steps", pool=torch.cuda.graph_pool_handle())
         for _ in range(WARM_UP + 2):
-            taken(*batch)
+            taken(*batch.tensors())
         del model, batch, step, taken
         gc.collect()
         torch.cuda.empty_cache()
@@ -233,4 +234,5 @@ def test_steps_that_are_gone_leave_no_memory_behind() -> None:
 
 
 def replace_labels(batch):  # type: ignore[no-untyped-def]
-    return batch._replace(label=torch.arange(len(batch.label), device=batch.label.device) % 4)
+    labels = torch.arange(len(batch), device=batch.label.device) % 4
+    return Batch(batch.inputs, batch.samples, labels, batch.utterance)

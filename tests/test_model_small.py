@@ -127,7 +127,7 @@ def test_padding_gets_no_attention(kind: str) -> None:
     batch = segments(3)
     output = model_of(config).eval()(batch)
     encoder = SmallSpeech(32, 0, 0.0, RATE)
-    real = encoder(batch.waveform[:, 1:].float(), batch.samples).real  # type: ignore[index]
+    real = encoder(batch["waveform"][:, 1:].float(), batch.samples).real
     assert output.attention is not None
     assert not output.attention[real == 0].any()
     assert output.attention[real == 1].any()
@@ -185,7 +185,8 @@ def segments(size: int) -> Batch:
         frames = min(300, 1 + count // 160)
         spectrogram[row, :, frames:] = 0
         mfcc[row, frames:] = 0
-    return Batch(waveform, spectrogram, mfcc.half(), samples, torch.arange(size) % 4, torch.arange(size))
+    inputs = {"waveform": waveform, "spectrogram": spectrogram, "mfcc": mfcc.half()}
+    return Batch(inputs, samples, torch.arange(size) % 4, torch.arange(size))
 
 
 @pytest.mark.parametrize("frames", [300, 301, 2, 1])

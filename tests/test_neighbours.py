@@ -35,7 +35,7 @@ def test_neighbours_joined_are_what_longer_segments_would_have_been(
     for name in DEFAULT_FEATURES:
         settings = getattr(CONFIG.features, name, None)
         wanted = np.concatenate([FEATURES[name].rows(sound, Audio(segment=96_000), settings) for sound in sounds])
-        found = torch.cat([getattr(batch, name) for batch in batches]).numpy()
+        found = torch.cat([batch[name] for batch in batches]).numpy()
         np.testing.assert_array_equal(found, wanted[rows])
     utterance, _, samples = long.segments[rows].T
     assert torch.cat([batch.utterance for batch in batches]).tolist() == utterance.tolist()
@@ -43,7 +43,7 @@ def test_neighbours_joined_are_what_longer_segments_would_have_been(
 
 
 def copied(batch):  # type: ignore[no-untyped-def]
-    return batch._replace(**{name: x.clone() for name in batch._fields if (x := getattr(batch, name)) is not None})
+    return batch.map(torch.clone)
 
 
 def test_what_is_heard_at_a_time_is_a_setting_of_the_model() -> None:

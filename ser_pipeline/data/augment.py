@@ -12,38 +12,41 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ser_pipeline.config import Augment, Config
+from ser_pipeline.config import Augment, Config, Features
 from ser_pipeline.data.batch import Batch
+from ser_pipeline.inputs import CEPSTRA, IMAGE, INPUTS, SAMPLES
 
 NOISE = (10.0, 30.0)  # dB: speech over noise
-SCALE = 255 / 80  # grey levels a dB, with the paper's range
 
 
 def augment(batch: Batch, config: Config) -> Batch:
-    """`batch` with the changes of `config.augment`; its labels stay."""
-    settings = config.augment
+    """`batch` with the changes of `config.augment`; its labels stay.
+
+    Inputs are changed by their form; one that does not follow a change is refused before training starts.
+    """
+    settings, audio = config.augment, config.heard
     if settings.speed:
-        batch = _speed(batch, settings.speed, config.heard.segment)
+        batch = _speed(batch, settings.speed, audio.segment)
     if settings.gain:
-        batch = _gain(batch, settings.gain, config.features.mfcc.n_mels)
+        batch = _gain(batch, settings.gain, config.features)
     if settings.noise:
-        batch = _noise(batch, settings.noise)
-    return _mask(batch, settings, config.heard.frames)
+        batch = _noise(batch, settings.noise, config.features)
+    return _mask(batch, settings, audio.frames)
+
+
+def _of_form(batch: Batch, form: str) -> dict[str, Tensor]:
+    """The inputs of a batch that have that form, by name."""
+    return {name: rows for name, rows in batch.inputs.items() if INPUTS[name].form == form}
 
 
 def _speed(batch: Batch, largest: float, whole: int) -> Batch:
     """Faster or slower speech: the waveform resampled, the frames with it, and the bins moved with the pitch."""
-    factor = 1 + largest * (2 * torch.rand(len(batch.label), device=batch.label.device) - 1)
+    factor = 1 + largest * (2 * torch.rand(len(batch), device=batch.label.device) - 1)
     same = torch.ones_like(factor)
-    changed = {}
-    if batch.waveform is not None:
-        changed["waveform"] = _reread(batch.waveform[:, None], same, factor)[:, 0]
-    if batch.mfcc is not None:
-        changed["mfcc"] = _reread(batch.mfcc, factor, same)
-    if batch.spectrogram is not None:
-        changed["spectrogram"] = _reread(batch.spectrogram, 1 / factor, factor)
-    samples = (batch.samples / factor).round().clamp(max=whole).to(batch.samples.dtype)
-    return batch._replace(samples=samples, **changed)
+    changed = {name: _reread(rows[:, None], same, factor)[:, 0] for name, rows in _of_form(batch, SAMPLES).items()}
+    changed |= {name: _reread(rows, factor, same) for name, rows in _of_form(batch, CEPSTRA).items()}
+    changed |= {name: _reread(rows, 1 / factor, factor) for name, rows in _of_form(batch, IMAGE).items()}
+    return batch.changed(changed, (batch.samples / factor).round().clamp(max=whole).to(batch.samples.dtype))
 
 
 def _reread(images: Tensor, down: Tensor, across: Tensor) -> Tensor:
@@ -64,60 +67,61 @@ def _places(images: Tensor, axis: int, factor: Tensor) -> Tensor:
     return torch.arange(images.shape[axis], device=images.device) * (factor[:, None] * (2 / last)) - 1
 
 
-def _gain(batch: Batch, largest: float, n_mels: int) -> Batch:
-    """Louder or softer speech; the spectrogram, relative to the utterance's maximum, does not know it."""
-    decibels = largest * (2 * torch.rand(len(batch.label), device=batch.label.device) - 1)
+def _gain(batch: Batch, largest: float, features: Features) -> Batch:
+    """Louder or softer speech; images, relative to the utterance's maximum, do not know it."""
+    decibels = largest * (2 * torch.rand(len(batch), device=batch.label.device) - 1)
     changed = {}
-    if batch.waveform is not None:
-        louder = batch.waveform.float() * 10 ** (decibels[:, None] / 20)
-        changed["waveform"] = louder.round().clamp(-32768, 32767).to(batch.waveform.dtype)
-    if batch.mfcc is not None:
-        real = batch.mfcc.abs().sum(2) > 0
-        shift = math.sqrt(n_mels) * decibels[:, None] * real  # the DCT of a constant
-        changed["mfcc"] = torch.cat([(batch.mfcc[..., 0] + shift)[..., None], batch.mfcc[..., 1:]], 2).half()
-    return batch._replace(**changed)
+    for name, rows in _of_form(batch, SAMPLES).items():
+        louder = rows.float() * 10 ** (decibels[:, None] / 20)
+        changed[name] = louder.round().clamp(-32768, 32767).to(rows.dtype)
+    for name, rows in _of_form(batch, CEPSTRA).items():
+        real = rows.abs().sum(2) > 0
+        shift = math.sqrt(getattr(features, name).n_mels) * decibels[:, None] * real  # the DCT of a constant
+        changed[name] = torch.cat([(rows[..., 0] + shift)[..., None], rows[..., 1:]], 2).half()
+    return batch.changed(changed)
 
 
-def _noise(batch: Batch, share: float) -> Batch:
-    """White noise under the waveform and the spectrogram of a share of the segments."""
-    size, device = len(batch.label), batch.label.device
+def _noise(batch: Batch, share: float, features: Features) -> Batch:
+    """White noise under the waveform and the images of a share of the segments; cepstra stay as they are stored."""
+    size, device = len(batch), batch.label.device
     chosen = torch.rand(size, device=device) < share
     ratio = NOISE[0] + (NOISE[1] - NOISE[0]) * torch.rand(size, device=device)
     changed = {}
-    if batch.waveform is not None:
-        speech = batch.waveform.float()
+    for name, rows in _of_form(batch, SAMPLES).items():
+        speech = rows.float()
         power = speech.square().sum(1) / batch.samples.clamp(min=1)
         level = (power * 10 ** (-ratio / 10)).sqrt() * chosen
         noisy = speech + level[:, None] * torch.randn_like(speech)
-        changed["waveform"] = noisy.round().clamp(-32768, 32767).to(batch.waveform.dtype)
-    if batch.spectrogram is not None:
-        changed["spectrogram"] = _raised(batch.spectrogram, 10 ** (-ratio / 10) * chosen)
-    return batch._replace(**changed)
+        changed[name] = noisy.round().clamp(-32768, 32767).to(rows.dtype)
+    for name, rows in _of_form(batch, IMAGE).items():
+        changed[name] = _raised(rows, 10 ** (-ratio / 10) * chosen, 255 / getattr(features, name).top_db)
+    return batch.changed(changed)
 
 
-def _raised(images: Tensor, share: Tensor) -> Tensor:
-    """Spectrograms uint8 (B, F, T) with noise of `share` (B,) times their mean power in every place.
+def _raised(images: Tensor, share: Tensor, scale: float) -> Tensor:
+    """Images uint8 (B, F, T) of `scale` levels a dB, with noise of `share` (B,) times their mean power in every place.
 
     Through tables, as there are 256 levels: of their powers, and of what a segment's noise makes of each.
     """
-    power = 10 ** (torch.arange(256, device=images.device) / SCALE / 10)
+    power = 10 ** (torch.arange(256, device=images.device) / scale / 10)
     floor = power.index_select(0, images.flatten().int()).view_as(images).mean((1, 2)) * share
-    table = (SCALE * 10 * torch.log10(power + floor[:, None])).round().clamp(0, 255).to(images.dtype)
+    table = (scale * 10 * torch.log10(power + floor[:, None])).round().clamp(0, 255).to(images.dtype)
     first = 256 * torch.arange(len(images), dtype=torch.int32, device=images.device)
     return table.flatten().index_select(0, (images + first[:, None, None]).flatten()).view_as(images)
 
 
 def _mask(batch: Batch, settings: Augment, frames: int) -> Batch:
     """SpecAugment: stretches of frames and bands silenced. Source: Park et al., Interspeech 2019."""
-    size, device = len(batch.label), batch.label.device
+    size, device = len(batch), batch.label.device
     silent = _stretches(settings.frame_masks, size, frames, settings.frame_mask, device)
-    if batch.mfcc is not None and settings.frame_masks:
-        batch = batch._replace(mfcc=batch.mfcc.masked_fill(silent[:, :, None], 0))
-    if batch.spectrogram is not None and settings.frame_masks + settings.bin_masks:
-        bands = _stretches(settings.bin_masks, size, batch.spectrogram.shape[1], settings.bin_mask, device)
-        hidden = silent[:, None] | bands[:, :, None]
-        batch = batch._replace(spectrogram=batch.spectrogram.masked_fill(hidden, 0))
-    return batch
+    changed = {}
+    if settings.frame_masks:
+        changed = {name: rows.masked_fill(silent[..., None], 0) for name, rows in _of_form(batch, CEPSTRA).items()}
+    if settings.frame_masks + settings.bin_masks:
+        for name, rows in _of_form(batch, IMAGE).items():
+            bands = _stretches(settings.bin_masks, size, rows.shape[1], settings.bin_mask, device)
+            changed[name] = rows.masked_fill(silent[:, None] | bands[:, :, None], 0)
+    return batch.changed(changed)
 
 
 def _stretches(count: int, size: int, length: int, longest: int, device: torch.device) -> Tensor:

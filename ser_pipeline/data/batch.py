@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-class Batch(NamedTuple):
-    """Rows of the feature stores and what is known of them; an input that no part of the model reads may be None."""
+@dataclass(frozen=True)
+class Batch:
+    """Rows of the feature stores and what is known of them; `ser_pipeline.inputs` has the forms of the rows."""
 
-    waveform: Tensor | None  # int16 (B, 1 + samples of a segment): the sample before the segment, then the segment
-    spectrogram: Tensor | None  # uint8 (B, bins, frames): 0 to 255 for -80 to 0 dB
-    mfcc: Tensor | None  # float16 (B, frames, coefficients)
+    inputs: Mapping[str, Tensor]  # name of an input -> its rows (B, ...), as they are stored
     samples: Tensor  # int32 (B,): real samples in the segment, the rest is padding at its end
     label: Tensor  # int64 (B,): class index
     utterance: Tensor  # int64 (B,): row of the manifest
-    logmel: Tensor | None = None  # uint8 (B, bands, frames): 0 to 255 for -80 to 0 dB
-    embedding: Tensor | None = None  # float16 (B, frames of the speech encoder, width)
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.inputs[name]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """`change` of every tensor."""
+        return Batch.of(tuple(self.inputs), [change(tensor) for tensor in self.tensors()])
 
     def part(self, rows: slice) -> Batch:
         """Some of the segments."""
-        return Batch._make(None if column is None else column[rows] for column in self)
+        return self.map(lambda tensor: tensor[rows])
+
+    def changed(self, inputs: Mapping[str, Tensor], samples: Tensor | None = None) -> Batch:
+        """The batch with some of its inputs, or the real samples, replaced."""
+        return Batch(
+            {**self.inputs, **inputs}, self.samples if samples is None else samples, self.label, self.utterance
+        )
+
+    def tensors(self) -> list[Tensor]:
+        """Everything in it, in an order that `of` takes back: what a CUDA graph is called with."""
+        return [self.samples, self.label, self.utterance, *self.inputs.values()]
+
+    @classmethod
+    def of(cls, names: Sequence[str], tensors: Sequence[Tensor]) -> Batch:
+        """The batch with inputs of these `names` whose `tensors()` are given."""
+        samples, label, utterance, *inputs = tensors
+        return cls(dict(zip(names, inputs, strict=True)), samples, label, utterance)
 
 
 class Mix(NamedTuple):

@@ -6,7 +6,7 @@ trained from one extraction. Shapes: B batch, J segments joined, the rest as in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.data.batch import Batch
+from ser_pipeline.inputs import CEPSTRA, FRAMES, IMAGE, INPUTS, SAMPLES
 
 Rows = NDArray[np.int64]
 
@@ -61,30 +62,19 @@ class Neighbours:
 
 def join_segments(batch: Batch, there: Tensor) -> Batch:
     """Short segments, J of each long one in turn, as long ones; silence where `there` (B, J) is false."""
-    parts = Batch._make(None if column is None else torch.unflatten(column, 0, there.shape) for column in batch)
-    silent = parts._replace(
-        **{
-            name: rows.masked_fill(~there.view(*there.shape, *[1] * (rows.dim() - 2)), 0)
-            for name in ("waveform", "spectrogram", "mfcc", "logmel", "embedding")
-            if (rows := getattr(parts, name)) is not None
-        }
-    )
-    return Batch(
-        waveform=_each(silent.waveform, lambda rows: torch.cat([rows[:, 0, :1], rows[:, :, 1:].flatten(1)], 1)),
-        spectrogram=_each(silent.spectrogram, _by_columns),
-        mfcc=_each(silent.mfcc, lambda rows: rows.flatten(1, 2)),
-        samples=(silent.samples * there).sum(1).to(batch.samples.dtype),
-        label=silent.label[:, 0],
-        utterance=silent.utterance[:, 0],
-        logmel=_each(silent.logmel, _by_columns),
-        embedding=_each(silent.embedding, lambda rows: rows.flatten(1, 2)),
-    )
+    parts = batch.map(lambda rows: torch.unflatten(rows, 0, there.shape))
+    joined = {}
+    for name, rows in parts.inputs.items():
+        silent = rows.masked_fill(~there.view(*there.shape, *[1] * (rows.dim() - 2)), 0)
+        joined[name] = JOIN[INPUTS[name].form](silent)
+    samples = (parts.samples * there).sum(1).to(batch.samples.dtype)
+    return Batch(joined, samples, parts.label[:, 0], parts.utterance[:, 0])
 
 
-def _each(rows: Tensor | None, join: Callable[[Tensor], Tensor]) -> Tensor | None:
-    return None if rows is None else join(rows)
-
-
-def _by_columns(rows: Tensor) -> Tensor:
-    """Images (B, J, F, T) side by side: (B, F, J * T)."""
-    return rows.transpose(1, 2).flatten(2)
+JOIN: Mapping[str, Callable[[Tensor], Tensor]] = {
+    SAMPLES: lambda rows: torch.cat([rows[:, 0, :1], rows[:, :, 1:].flatten(1)], 1),
+    IMAGE: lambda rows: rows.transpose(1, 2).flatten(2),
+    CEPSTRA: lambda rows: rows.flatten(1, 2),
+    FRAMES: lambda rows: rows.flatten(1, 2),
+}
+"""Form of an input -> its rows (B, J, …) of J neighbouring segments as those of one longer segment."""

@@ -204,8 +204,7 @@ class Streamed:
 
 
 def _batch(features: Mapping[str, Tensor], columns: list[Tensor]) -> Batch:
-    rows: dict[str, Any] = {"waveform": None, "spectrogram": None, "mfcc": None, **features}
-    return Batch(**rows, **dict(zip(("samples", "label", "utterance"), columns, strict=True)))
+    return Batch(features, *columns)
 
 
 def _choose(rows: Tensor, chosen: Tensor, buffer: Tensor | None) -> Tensor:

@@ -9,16 +9,15 @@ Legend of shapes: N samples, T frames of an utterance, S segments, L frames of a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ser_pipeline.config import Audio, LogMel, Mfcc, Spectrogram
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.inputs import INPUTS, Input
 
 if TYPE_CHECKING:
     from ser_pipeline.features.fourier import Sums
@@ -27,18 +26,6 @@ Float = NDArray[np.float32]
 
 DECIBELS = np.float32(10 / np.log(10))  # of a natural logarithm of power
 CHANGE = 9  # frames over which a delta is fitted (librosa's default)
-
-
-@dataclass(frozen=True)
-class Feature:
-    """How one feature of an utterance is made and kept."""
-
-    rows: Callable[[Float, Audio, Any], NDArray[Any]]  # samples (N,) -> rows (S, *shape) of `dtype`
-    shape: Callable[[Audio, Any], tuple[int, ...]]  # of one row
-    dtype: str
-    version: int  # raised when the same settings give other values
-    source: str  # where the definition stands
-    extremes: bool = False  # whether shards keep each utterance's minimum and maximum a bin
 
 
 def mfcc(samples: Float, audio: Audio, settings: Mfcc) -> Float:
@@ -210,34 +197,5 @@ def _dct(n_mfcc: int, n_mels: int) -> Float:
     return (DECIBELS * waves).astype(np.float32)
 
 
-FEATURES: dict[str, Feature] = {
-    "mfcc": Feature(
-        rows=mfcc_rows,
-        shape=lambda audio, settings: (audio.frames, settings.size),
-        dtype="float16",
-        version=3,
-        source="Zou et al. 2022, section 3.1; librosa.feature.mfcc",
-    ),
-    "spectrogram": Feature(
-        rows=spectrogram_rows,
-        shape=lambda audio, settings: (settings.bins, audio.frames),
-        dtype="uint8",
-        version=3,
-        source="Zou et al. 2022, section 3.1; librosa.amplitude_to_db",
-        extremes=True,
-    ),
-    "logmel": Feature(
-        rows=logmel_rows,
-        shape=lambda audio, settings: (settings.n_mels, audio.frames),
-        dtype="uint8",
-        version=2,
-        source="librosa.feature.melspectrogram, librosa.power_to_db",
-    ),
-    "waveform": Feature(
-        rows=waveform_rows,
-        shape=lambda audio, settings: (audio.segment + 1,),
-        dtype="int16",
-        version=1,
-        source="Zou et al. 2022, section 3.1",
-    ),
-}
+FEATURES: dict[str, Input] = {name: row for name, row in INPUTS.items() if row.function}
+"""Features that are made of samples alone, by name."""

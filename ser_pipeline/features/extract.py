@@ -29,9 +29,10 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.features import measure
 from ser_pipeline.features.acoustic import FEATURES
 from ser_pipeline.features.stores import Place, copied, known_rows, plain_settings, store_entry
+from ser_pipeline.inputs import PAPER
 from ser_pipeline.processes import cores, pool
 
-DEFAULT_FEATURES = ("mfcc", "spectrogram", "waveform")
+DEFAULT_FEATURES = PAPER
 SECONDS_A_PROCESS = 60
 """Audio for which another process is worth its start: a tenth of a second of work."""
 

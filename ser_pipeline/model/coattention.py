@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from ser_pipeline.config import Audio, Features, Model
 from ser_pipeline.data.batch import Batch, Mix
+from ser_pipeline.inputs import INPUTS
 from ser_pipeline.model import speech
 from ser_pipeline.model.contours import PathDropout
-from ser_pipeline.model.inputs import FinishEmbedding, FinishMfcc, FinishSpectrogram, FinishWaveform
-from ser_pipeline.model.registry import ENCODERS, FINISH, Sizes, _encoder, projected_size
+from ser_pipeline.model.registry import Sizes, make_encoder, make_finish, projected_size
 from ser_pipeline.model.small import SmallSpeech, SpeechFrames
 
 
@@ -87,19 +87,12 @@ class SpeechEmotionModel(nn.Module):
         super().__init__()
         self.settings = settings
         self.streams: Streams = InTurn()
-        self.inputs = tuple(name for name in ENCODERS if name in settings.inputs)
+        self.inputs = tuple(name for name in INPUTS if name in settings.inputs)
         self.attends, self.acoustic, self.speech = settings.attends, settings.acoustic, settings.speech
-        self.finish = nn.ModuleDict(
-            {
-                "waveform": FinishWaveform(settings.pre_emphasis, settings.pad_front),
-                "spectrogram": FinishSpectrogram(sizes.audio, sizes.features.spectrogram.bins, settings.pad_loud),
-                "mfcc": FinishMfcc(unit=settings.mfcc_encoder != "small"),  # whose level the small encoder reads
-                "embedding": FinishEmbedding(),
-            }
-        )
-        if "logmel" in settings.reads:
-            self.finish["logmel"] = FinishSpectrogram(sizes.audio, sizes.features.logmel.n_mels, settings.pad_loud)
-        self.encoders = nn.ModuleDict({name: _encoder(name, settings, sizes) for name in settings.reads})
+        rows = [INPUTS[name] for name in settings.reads]
+        self.finish = nn.ModuleDict({row.name: make_finish(row, settings, sizes) for row in rows})
+        self.encoders = nn.ModuleDict({row.name: make_encoder(row, settings, sizes) for row in rows})
+        self.register_load_state_dict_pre_hook(_without_unread)  # type: ignore[no-untyped-call]
         width, dropout = settings.width, settings.dropout
         self.projections = nn.ModuleDict(
             {name: Projection(projected_size(encoder), width, dropout) for name, encoder in self.encoders.items()}
@@ -113,20 +106,20 @@ class SpeechEmotionModel(nn.Module):
         self.classifier = nn.Linear(width, classes)
         self.path = PathDropout(settings.small_drop)
 
-    def fit_scaler(self, minimum: Tensor, maximum: Tensor) -> None:
-        """Keep the extremes uint8 (bins,) of the spectrogram over the fold's training rows."""
-        self.finish["spectrogram"].fit(minimum, maximum)  # type: ignore[operator]
+    def fit_scaler(self, name: str, minimum: Tensor, maximum: Tensor) -> None:
+        """Keep the extremes uint8 (bins,) of the image `name` over the fold's training rows."""
+        self.finish[name].fit(minimum, maximum)  # type: ignore[operator]
 
     @property
     def speech_settings(self) -> dict[str, Any] | None:
         """The speech encoder's configuration, from which `build_model` makes it anew without its weights."""
-        encoder = dict(self.encoders.named_children()).get("waveform")
+        encoder = self.encoders[self.speech] if self.speech else None
         return encoder.settings.to_dict() if isinstance(encoder, speech.SpeechEncoder) else None
 
     def finished(self, batch: Batch) -> dict[str, Tensor]:
         """What each encoder reads, in float32 whatever the precision of the rest."""
         with torch.autocast(batch.samples.device.type, enabled=False):
-            return {name: FINISH[name](self.finish[name], batch) for name in self.encoders}
+            return {name: self.finish[name](batch[name], batch.samples) for name in self.encoders}
 
     def forward(self, batch: Batch, mix: Mix | None = None) -> Output:
         """Logits and features of a batch; with `mix`, of mixtures of what its inputs are encoded as."""
@@ -169,8 +162,7 @@ class SpeechEmotionModel(nn.Module):
         for batch in batches if small else ():
             read = self.finished(batch)
             for name, encoder in small.items():
-                also = (batch.samples,) if name == "waveform" else ()
-                found[name].append(encoder.statistics(read[name], *also))
+                found[name].append(encoder.statistics(read[name], batch.samples))
         for name, encoder in small.items():
             encoder.standard.fit(found[name])
 
@@ -199,3 +191,11 @@ def build_model(
         PipelineError: pre-trained weights cannot be had.
     """
     return SpeechEmotionModel(settings, Sizes(audio, features, pretrained, speech_settings), classes)
+
+
+def _without_unread(model: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Leave out what earlier versions kept of finishing inputs that the model does not read."""
+    finish: Any = model.finish
+    for key in [key for key in state if key.startswith(f"{prefix}finish.")]:
+        if key.removeprefix(f"{prefix}finish.").partition(".")[0] not in finish:
+            del state[key]

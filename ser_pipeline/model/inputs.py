@@ -105,7 +105,7 @@ class FinishMfcc(nn.Module):
         self.unit = unit
 
     @torch.no_grad()
-    def forward(self, mfcc: Tensor) -> Tensor:
+    def forward(self, mfcc: Tensor, samples: Tensor | None = None) -> Tensor:
         """Float16 (B, T, K) as float32 (B, T, K), each frame over its Euclidean norm; silent padding stays zero."""
         return F.normalize(mfcc.float(), dim=2) if self.unit else mfcc.float()
 
@@ -114,7 +114,7 @@ class FinishEmbedding(nn.Module):
     """Frames of a speech encoder as they were stored."""
 
     @torch.no_grad()
-    def forward(self, frames: Tensor) -> Tensor:
+    def forward(self, frames: Tensor, samples: Tensor | None = None) -> Tensor:
         """Float16 (B, T, D) as float32 (B, T, D)."""
         return frames.float()
 

@@ -1,4 +1,7 @@
-"""Inputs of the model: how each is encoded and finished, in one table."""
+"""What the rows of `ser_pipeline.inputs` are built from: encoders of each form, and how rows are finished.
+
+A builder takes the input's row, the model's settings and the sizes of what is stored.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ser_pipeline.config import Audio, Features, Model
-from ser_pipeline.data.batch import Batch
+from ser_pipeline.inputs import CEPSTRA, FRAMES, IMAGE, SAMPLES, Input
 from ser_pipeline.model import speech
+from ser_pipeline.model.inputs import FinishEmbedding, FinishMfcc, FinishSpectrogram, FinishWaveform
 from ser_pipeline.model.paper import BiLstm, averages, build_alexnet
 from ser_pipeline.model.small import BANDS, SmallMfcc, SmallSpectrogram, SmallSpeech, bands
 
@@ -23,6 +27,10 @@ class Sizes:
     features: Features
     pretrained: bool
     speech_settings: dict[str, Any] | None
+
+    def shape(self, row: Input) -> tuple[int, ...]:
+        """Shape of a stored segment of an input."""
+        return row.shape(self.audio, getattr(self.features, row.name, None))
 
 
 class Stored(nn.Module):
@@ -41,10 +49,11 @@ class Stored(nn.Module):
         return frames
 
 
-def _encoder(name: str, settings: Model, sizes: Sizes) -> nn.Module:
-    kind = str(getattr(settings, SETTING[name])) if name in SETTING else ""
-    builders = ENCODERS[name]
-    return (builders[kind] if kind in builders else builders["*"])(settings, sizes)
+def make_encoder(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """The encoder of an input that the settings name."""
+    name = str(getattr(settings, row.setting)) if row.setting else ""
+    made: nn.Module = row.encoder(name)(row, settings, sizes)
+    return made
 
 
 def projected_size(encoder: nn.Module) -> int:
@@ -52,33 +61,35 @@ def projected_size(encoder: nn.Module) -> int:
     return int(getattr(encoder, "size", 0) or encoder.width)  # type: ignore[arg-type]
 
 
-def _bilstm(settings: Model, sizes: Sizes) -> nn.Module:
-    return BiLstm(sizes.audio.frames, sizes.features.mfcc.size, settings)
+def bilstm(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """The paper's encoder of cepstra."""
+    frames, coefficients = sizes.shape(row)
+    return BiLstm(frames, coefficients, settings)
 
 
-def _small_mfcc(settings: Model, sizes: Sizes) -> nn.Module:
-    return SmallMfcc(sizes.features.mfcc.size, settings)
+def small_cepstra(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """Statistics of cepstra, beside convolutions over them."""
+    return SmallMfcc(sizes.shape(row)[1], settings)
 
 
-def _alexnet(settings: Model, sizes: Sizes) -> nn.Module:
-    weights = settings.spectrogram_weights if sizes.pretrained else "none"
-    return build_alexnet(sizes.features.spectrogram.bins, sizes.audio.frames, weights)
+def alexnet(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """The paper's encoder of images."""
+    bins, frames = sizes.shape(row)
+    return build_alexnet(bins, frames, settings.spectrogram_weights if sizes.pretrained else "none")
 
 
-def _small_spectrogram(settings: Model, sizes: Sizes) -> nn.Module:
-    return SmallSpectrogram(bands(sizes.features.spectrogram.bins, BANDS), settings)
+def small_linear_image(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """Statistics of an image whose bins are evenly spaced in Hz, which become mel bands."""
+    return SmallSpectrogram(bands(sizes.shape(row)[0], BANDS), settings)
 
 
-def _alexnet_mel(settings: Model, sizes: Sizes) -> nn.Module:
-    weights = settings.spectrogram_weights if sizes.pretrained else "none"
-    return build_alexnet(sizes.features.logmel.n_mels, sizes.audio.frames, weights)
+def small_image(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """Statistics of an image whose bands are spaced as hearing has them."""
+    return SmallSpectrogram(averages(sizes.shape(row)[0], BANDS), settings)
 
 
-def _small_mel(settings: Model, sizes: Sizes) -> nn.Module:
-    return SmallSpectrogram(averages(sizes.features.logmel.n_mels, BANDS), settings)
-
-
-def _transformers(settings: Model, sizes: Sizes) -> nn.Module:
+def pretrained_speech(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """A speech encoder of the hub or of a folder."""
     weights = settings.speech_weights and sizes.pretrained
     model = speech.load(settings.speech_encoder, weights=weights, settings=sizes.speech_settings)
     return speech.SpeechEncoder(
@@ -90,44 +101,28 @@ def _transformers(settings: Model, sizes: Sizes) -> nn.Module:
     )
 
 
-def _small_speech(settings: Model, sizes: Sizes) -> nn.Module:
+def small_speech(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """A speech encoder trained from nothing."""
     encoder = SmallSpeech(
         settings.small_width, settings.small_layers, settings.dropout, sizes.audio.rate, layer_mix=settings.layer_mix
     )
     return encoder.requires_grad_(not settings.freeze_speech_encoder)
 
 
-def _stored(settings: Model, sizes: Sizes) -> nn.Module:
-    return Stored(sizes.features.embedding.frames, sizes.features.embedding.width)
+def stored_frames(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """The frames of a speech encoder that ran beforehand."""
+    return Stored(*sizes.shape(row))
 
 
-Builder = Callable[[Model, Sizes], nn.Module]
+def make_finish(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """What finishes the stored rows of an input: (rows, real samples (B,)) to what its encoder reads, float32."""
+    return FINISH[row.form](row, settings, sizes)
 
 
-ENCODERS: Mapping[str, Mapping[str, Builder]] = {
-    "mfcc": {"bilstm": _bilstm, "small": _small_mfcc},
-    "spectrogram": {"alexnet": _alexnet, "small": _small_spectrogram},
-    "logmel": {"alexnet": _alexnet_mel, "small": _small_mel},
-    "waveform": {"small": _small_speech, "*": _transformers},
-    "embedding": {"*": _stored},
+FINISH: Mapping[str, Callable[[Input, Model, Sizes], nn.Module]] = {
+    CEPSTRA: lambda row, settings, sizes: FinishMfcc(unit=getattr(settings, row.setting) != "small"),
+    IMAGE: lambda row, settings, sizes: FinishSpectrogram(sizes.audio, sizes.shape(row)[0], settings.pad_loud),
+    SAMPLES: lambda row, settings, sizes: FinishWaveform(settings.pre_emphasis, settings.pad_front),
+    FRAMES: lambda row, settings, sizes: FinishEmbedding(),
 }
-"""Feature -> name of an encoder -> its builder; "*" is any other name, such as a speech encoder of transformers."""
-
-
-SETTING = {
-    "mfcc": "mfcc_encoder",
-    "spectrogram": "spectrogram_encoder",
-    "logmel": "spectrogram_encoder",
-    "waveform": "speech_encoder",
-}
-"""Feature -> the setting that names its encoder, where there is a choice."""
-
-
-FINISH: Mapping[str, Callable[[nn.Module, Batch], Tensor]] = {
-    "mfcc": lambda finish, batch: finish(batch.mfcc),
-    "spectrogram": lambda finish, batch: finish(batch.spectrogram, batch.samples),
-    "logmel": lambda finish, batch: finish(batch.logmel, batch.samples),
-    "waveform": lambda finish, batch: finish(batch.waveform, batch.samples),
-    "embedding": lambda finish, batch: finish(batch.embedding),
-}
-"""Feature -> how its rows are finished."""
+"""Form of an input -> what finishes it; the small encoder of cepstra reads their level, so they keep it."""

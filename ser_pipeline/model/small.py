@@ -176,8 +176,8 @@ class Summarised(nn.Module, ABC):
         read = self._read(rows)
         return torch.cat([self.standard(self._summed_up(*read)), self.contours(*read)], 1)
 
-    def statistics(self, rows: Tensor) -> Tensor:
-        """Statistics (B, S) of what is given, not yet standardised."""
+    def statistics(self, rows: Tensor, samples: Tensor | None = None) -> Tensor:
+        """Statistics (B, S) of the rows, not yet standardised; the rows themselves tell which frames are real."""
         return self._summed_up(*self._read(rows))
 
     @abstractmethod

@@ -21,6 +21,7 @@ from ser_pipeline.evaluation.metrics import (
     utterance_scores,
 )
 from ser_pipeline.evaluation.significance import FEW_SPEAKERS, Interval, bootstrap, difference
+from ser_pipeline.report import words
 from ser_pipeline.report.groups import Group
 from ser_pipeline.runs.records import FoldResult, Run, UtteranceTable
 
@@ -175,8 +176,8 @@ def _from_segments(group: Group, speaker: Ints) -> tuple[list[Part], list[Probe]
 
 
 def _wanted(group: Group) -> tuple[str, ...]:
-    kinds = [f"{kind}:{name}" for name in ("mfcc", "spectrogram", "waveform") for kind in ("shuffled", "zeroed")]
-    return ("utterance", "log_prob", *kinds)
+    inputs = sorted(group.header.settings["model"]["inputs"], key=words.input_place)
+    return ("utterance", "log_prob", *(f"{kind}:{name}" for name in inputs for kind in ("shuffled", "zeroed")))
 
 
 Stored = list[list[dict[str, NDArray[np.generic]]]]

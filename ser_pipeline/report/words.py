@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ser_pipeline.inputs import INPUTS, PAPER
 from ser_pipeline.runs.records import RunHeader
 
 PROTOCOLS = {
@@ -58,8 +59,20 @@ def inputs(names: Sequence[str]) -> str:
     >>> inputs(("mfcc", "waveform")), inputs(("embedding", "logmel"))
     ('MFCC + W2E', 'log-mel + frozen W2E')
     """
-    known = [INPUT_NAMES.get(name, name) for name in sorted(names, key=list(INPUT_NAMES).index)]
-    return "all three" if set(names) == ALL_THREE else " + ".join(known)
+    if set(names) == set(PAPER):
+        return "all three"
+    return " + ".join(map(input_name, sorted(names, key=input_place)))
+
+
+def input_name(name: str) -> str:
+    """An input as the report names it; one that this version does not know keeps its name."""
+    return INPUTS[name].words if name in INPUTS else name
+
+
+def input_place(name: str) -> tuple[int, str]:
+    """Where an input stands among others: those of the paper first, what is not known last."""
+    known = [*PAPER, *INPUTS]
+    return known.index(name) if name in known else len(known), name
 
 
 def experiment(header: RunHeader) -> str:
@@ -80,17 +93,3 @@ def slug(words: str) -> str:
 def capital(words: str) -> str:
     """The words with a capital first letter."""
     return words[:1].upper() + words[1:]
-
-
-INPUT_NAMES = {
-    "mfcc": "MFCC",
-    "spectrogram": "spectrogram",
-    "waveform": "W2E",
-    "logmel": "log-mel",
-    "embedding": "frozen W2E",
-}
-"""Names of the inputs, those of the paper first; W2E is the speech encoder's embedding of the waveform."""
-
-
-ALL_THREE = {"mfcc", "spectrogram", "waveform"}
-"""The paper's."""

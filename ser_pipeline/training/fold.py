@@ -24,6 +24,7 @@ from ser_pipeline.data.stream import Data, order
 from ser_pipeline.device import autocasting, precision, set_arithmetic
 from ser_pipeline.entry import Entry, read_json, write_json
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.inputs import IMAGE, INPUTS
 from ser_pipeline.model import SpeechEmotionModel, build_model
 from ser_pipeline.model.fast import accelerate
 from ser_pipeline.runs import layout
@@ -155,8 +156,9 @@ def make_model(kept: Checkpoints, context: FoldContext) -> SpeechEmotionModel:
     )
     if model.speech_settings and not resumed and context.world.is_main:
         write_json(folder / layout.SPEECH, model.speech_settings)
-    if "spectrogram" in data.stores:
-        model.fit_scaler(*map(torch.from_numpy, data.stores["spectrogram"].extremes(context.fold.train)))
+    for name, store in data.stores.items():
+        if INPUTS[name].extremes:
+            model.fit_scaler(name, *map(torch.from_numpy, store.extremes(context.fold.train)))
     model = model.to(context.device)
     if not resumed:
         model.fit_statistics(context.segments(context.fold.train))
@@ -291,8 +293,9 @@ def _finish(folder: Path, model: nn.Module, progress: FoldProgress, context: Fol
         for kind, change in (("shuffled", context.swapped(name)), ("zeroed", scoring.zeroed(name))):
             probes[f"{kind}:{name}"] = context.score(forward, test, change).log_prob
     write_segments(folder / layout.SEGMENTS, scores, manifest, test, probes)
-    if scores.attention is not None and "spectrogram" in context.data.stores:
-        _write_examples(folder, scores, context)
+    images = [name for name in context.data.stores if INPUTS[name].form == IMAGE]
+    if scores.attention is not None and images:
+        _write_examples(folder, scores, context, images[0])
     write_predictions(folder / layout.PREDICTIONS, scores, manifest, test)
     confusion = scoring.confusion(scores, manifest, test)
     best = progress.history[progress.best_epoch - 1]
@@ -311,11 +314,10 @@ def _finish(folder: Path, model: nn.Module, progress: FoldProgress, context: Fol
     write_json(folder / layout.RESULT, result)
 
 
-def _write_examples(folder: Path, scores: Scores, context: FoldContext) -> None:
-    """Keep spectrogram and attention of a few test utterances, to be drawn."""
+def _write_examples(folder: Path, scores: Scores, context: FoldContext, image: str) -> None:
+    """Keep the image and attention of a few test utterances, to be drawn."""
     manifest, test = context.data.manifest, context.fold.test
     chosen = pick_examples(scores, manifest, test)
     rows = manifest.firsts[test[chosen]]
-    (spectrograms,) = (batch.spectrogram for batch in context.source.batches(rows, len(rows)))
-    assert spectrograms is not None
+    (spectrograms,) = (batch[image] for batch in context.source.batches(rows, len(rows)))
     write_examples(folder / layout.EXAMPLES, scores, manifest, test, chosen, spectrograms.cpu().numpy())

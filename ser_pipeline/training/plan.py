@@ -17,7 +17,8 @@ from ser_pipeline.corpora import CORPORA
 from ser_pipeline.device import precision
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.features.stores import EMBEDDING, find_stores, read_manifest, resolved
+from ser_pipeline.features.stores import find_stores, read_manifest, resolved
+from ser_pipeline.inputs import INPUTS
 from ser_pipeline.splits import folds
 from ser_pipeline.splits.folds import Fold
 from ser_pipeline.splits.leaks import leaks
@@ -25,9 +26,6 @@ from ser_pipeline.training.ablations import ABLATIONS, ablated
 
 CHANGES = ("speed", "gain", "noise", "frame_masks")
 """Changes of training segments that every input must follow."""
-
-NOT_AUGMENTED = ("logmel", EMBEDDING)
-"""Inputs that stay as they are stored."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def plan_runs(
             that leak.
     """
     config = resolved(config, sources[0].folder)
-    _require_still(config)
+    require_followed(config)
     data = read_manifest(tuple(source.folder for source in sources))
     protocol, split, config = _split(data, protocol if len(sources) == 1 else "cross", file, config)
     findings = leaks(data, split)
@@ -95,15 +93,23 @@ def _split(data: Manifest, protocol: str, file: Path | None, config: Config) -> 
     return protocol, split, replace(config, train=replace(config.train, selection=selection))
 
 
-def _require_still(config: Config) -> None:
-    """Refuse changes of segments that an input of the model would not follow."""
-    changes = [f"augment.{name}" for name in CHANGES if getattr(config.augment, name)]
-    still = [name for name in NOT_AUGMENTED if name in config.model.reads]
-    if still and changes:
-        words = " ".join(f"--set {name}=0" for name in changes)
-        raise PipelineError(f"{' and '.join(still)} cannot follow {', '.join(changes)}; leave these out: {words}")
-    if EMBEDDING in still and config.model.segments > 1:
-        raise PipelineError("embeddings are of single segments: --set model.segments=1")
+def require_followed(config: Config) -> None:
+    """Refuse changes of segments that an input of the model would not follow.
+
+    Raises:
+        PipelineError: names the inputs, the changes, and the settings that leave them out.
+    """
+    rows = [INPUTS[name] for name in config.model.reads]
+    asked = [name for name in CHANGES if getattr(config.augment, name)]
+    refused = [name for name in asked if any(name not in row.follows for row in rows)]
+    if refused:
+        stiff = [row.name for row in rows if not row.follows.issuperset(refused)]
+        words = " ".join(f"--set augment.{name}=0" for name in refused)
+        told = ", ".join(f"augment.{name}" for name in refused)
+        raise PipelineError(f"{' and '.join(stiff)} cannot follow {told}; leave these out: {words}")
+    alone = [row.name for row in rows if not row.joins]
+    if alone and config.model.segments > 1:
+        raise PipelineError(f"{' and '.join(alone)} is of single segments: --set model.segments=1")
 
 
 def ablation_names(text: str) -> list[str]:

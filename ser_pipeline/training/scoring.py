@@ -34,12 +34,14 @@ class Forward:
     def __init__(self, model: nn.Module, autocast: Callable[[], Any], pool: Any = None) -> None:
         """With the `pool` of a captured step, batches as large as the first come from a graph in that memory."""
         self.model, self.autocast = model, autocast
+        self._names: tuple[str, ...] = ()
         self._taken = self._take if pool is None else Captured(self._take, "evaluations", pool=pool, search=False)
 
     def __call__(self, batch: Batch) -> Output:
         """The output of the model as its weights are now."""
         self.model.eval()
-        return Output(*self._taken(*batch))
+        self._names = tuple(batch.inputs)
+        return Output(*self._taken(*batch.tensors()))
 
     def release(self) -> None:
         """Let go of what was captured."""
@@ -48,7 +50,7 @@ class Forward:
 
     def _take(self, *parts: Any) -> Output:
         with self.autocast():
-            return self.model(Batch(*parts))  # type: ignore[no-any-return]
+            return self.model(Batch.of(self._names, parts))  # type: ignore[no-any-return]
 
 
 def score(forward: Forward, batches: Iterable[Batch], change: Change | None = None) -> Scores:
@@ -100,7 +102,7 @@ def zeroed(name: str) -> Change:
     """A change of batches that silences one input."""
 
     def change(batch: Batch) -> Batch:
-        return batch._replace(**{name: torch.zeros_like(getattr(batch, name))})
+        return batch.changed({name: torch.zeros_like(batch[name])})
 
     return change
 
@@ -110,6 +112,6 @@ def swapped(name: str, others: Iterable[Batch]) -> Change:
     stream = iter(others)
 
     def change(batch: Batch) -> Batch:
-        return batch._replace(**{name: getattr(next(stream), name)})
+        return batch.changed({name: next(stream)[name]})
 
     return change

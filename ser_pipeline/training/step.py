@@ -74,6 +74,7 @@ class Step:
         )
         self.mean = copy.deepcopy(model) if config.train.ema else None
         self.done = 0
+        self._names: tuple[str, ...] = ()
         self.pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
         self._taken = self._take if self.pool is None else Captured(self._take, "steps", pool=self.pool)
 
@@ -92,7 +93,8 @@ class Step:
         """
         self.rate.fill_(self.config.train.lr * factor(self.config.train, self.done, self.steps))
         counts = (torch.arange(len(batch.label), device=batch.label.device) < real).float()
-        losses = self._taken(*batch, counts, counts / total)
+        self._names = tuple(batch.inputs)
+        losses = self._taken(*batch.tensors(), counts, counts / total)
         self.done += 1
         self._follow()
         return losses
@@ -126,7 +128,7 @@ class Step:
         *parts, counts, share = inputs
         self.model.train()
         self.optimiser.zero_grad(set_to_none=True)
-        batch, targets = self._prepared(Batch(*parts))
+        batch, targets = self._prepared(Batch.of(self._names, parts))
         share_mixed = self.config.augment.mixup
         summed = torch.zeros((), device=counts.device)
         micro = self.micro or len(counts)

@@ -21,6 +21,7 @@ from ser_pipeline.model.fast.dropout import Dropout
 from ser_pipeline.model.fast.layers import FusedLayer, layer_forward, mix
 from ser_pipeline.model.fast.streams import CudaStreams
 from ser_pipeline.model.paper import AlexNet
+from ser_pipeline.model.registry import Stored
 from ser_pipeline.model.small import SmallLayer
 from ser_pipeline.model.speech import SpeechEncoder
 
@@ -70,7 +71,7 @@ def accelerate(
                 change(encoder, paths)
     if paths.dropout:
         _dropout(model)
-    if paths.streams and "waveform" in model.encoders:
+    if paths.streams and model.speech and not isinstance(model.encoders[model.speech], Stored):
         model.streams = CudaStreams(model.acoustic, device)
     return model
 
