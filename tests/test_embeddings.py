@@ -223,7 +223,7 @@ def test_from_features_to_a_prediction_by_the_command(
     assert "lacks embedding with these settings; run `ser-pipeline features emodb " in said
     run("features", "emodb", corpus, *words, "--device", "cpu", "--quiet")
     with monkeypatch.context() as without:
-        without.setattr("ser_pipeline.model.speech.load", None)  # the encoder is not needed to train
+        without.setattr("ser_pipeline.model.speech.open_encoder", None)  # the encoder is not needed to train
         folder = Path(run(*train).stdout.strip())
     with np.load(folder / "03" / "segments.npz") as stored:
         assert {"w2e", "attention", "shuffled:embedding", "zeroed:embedding"} <= set(stored.files)

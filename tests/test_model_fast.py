@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from test_model import make_batch, small_model
-from test_model_speech import MODELS, make
+from test_speech_wav2vec2 import MODELS, make
 from torch import nn
 
 from ser_pipeline.data.batch import Batch

@@ -7,16 +7,13 @@ the encoder's weights; `train` finds it by the encoder's name, so that the encod
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ser_pipeline.cache import manifest, shards
 from ser_pipeline.cache.manifest import Manifest
@@ -25,7 +22,6 @@ from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features.stores import EMBEDDING, Place, copied, embedding_settings, known_rows, store_entry
 from ser_pipeline.model import speech
-from ser_pipeline.model.inputs import FinishWaveform
 
 ENCODER_BATCH = 32
 """Segments that go through the encoder at a time."""
@@ -38,10 +34,11 @@ LARGEST = 65_504.0
 class Embedder:
     """A frozen speech encoder on its device."""
 
-    encoder: speech.SpeechEncoder
+    encoder: speech.FrameEncoder
     layers: tuple[int, ...]  # whose mean is taken: 0 is the input of the first; empty: all
     content: str  # hash of its configuration and weights
     device: torch.device
+    finish: FinishWaveform = field(default_factory=lambda: FinishWaveform(unit=False))
 
     @torch.inference_mode()
     def __call__(self, waveform: NDArray[np.int16], samples: NDArray[np.int64]) -> NDArray[np.float16]:
@@ -50,7 +47,7 @@ class Embedder:
         for first in range(0, len(waveform), ENCODER_BATCH):
             part = slice(first, first + ENCODER_BATCH)
             rows, real = (torch.from_numpy(x[part]).to(self.device) for x in (waveform, samples))
-            states = self.encoder.states(FinishWaveform()(rows, real))
+            states = self.encoder.states(self.encoder.prepare(self.finish(rows, real), real)).layers
             mean = torch.stack([states[layer] for layer in self.layers or range(len(states))]).mean(0)
             parts.append(mean.clamp(-LARGEST, LARGEST).half().cpu())
         return np.asarray(torch.cat(parts).numpy())
@@ -66,16 +63,15 @@ def open_embedder(settings: Embedding, device: torch.device) -> Embedder:
     Raises:
         PipelineError: it cannot be had, or has no such layer.
     """
-    encoder = speech.SpeechEncoder(
-        speech.load(settings.encoder, setting="features.embedding.encoder"), masking=False, frozen=True
-    )
-    count = int(encoder.settings.num_hidden_layers) + 1
+    options = speech.Options(mask_padding=False, frozen=True, inner=tuple(settings.layers) != (-1,))
+    encoder = speech.open_encoder(settings.encoder, options, setting="features.embedding.encoder")
+    count = encoder.layers + 1
     if any(not -count <= layer < count for layer in settings.layers):
         raise PipelineError(
             f"'features.embedding.layers' is a list of 0 to {count - 1} for {settings.encoder}, or of -1 for the last "
             f"and so on, not {list(settings.layers)}"
         )
-    return Embedder(encoder.to(device).eval(), settings.layers, _content(encoder), device)
+    return Embedder(encoder.to(device).eval(), settings.layers, encoder.fingerprint(), device)
 
 
 def embed(
@@ -168,19 +164,3 @@ def _parts(
         made = embedder(waveforms.read(rows), np.ascontiguousarray(data.segments[rows, 2]))
         parts |= zip(left.tolist(), np.split(made, np.cumsum(data.counts[left])[:-1]), strict=True)
     return [parts[row] for row in utterances.tolist()]
-
-
-def _content(encoder: speech.SpeechEncoder) -> str:
-    """Twelve hex digits of the encoder's configuration and of the weights that frozen frames depend on."""
-    said = {name: value for name, value in encoder.settings.to_dict().items() if name not in INCIDENTAL}
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode())
-    tensors: Sequence[tuple[str, Tensor]] = sorted(encoder.model.state_dict().items())
-    for name, tensor in tensors:
-        if name not in speech.SPARE:  # random where a checkpoint lacks them; frames without masking do not need them
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().data)
-    return digest.hexdigest()[:12]
-
-
-INCIDENTAL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
-"""Of a configuration: what says nothing of the frames."""

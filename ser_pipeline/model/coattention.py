@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from ser_pipeline.config import Audio, Features, Model
 from ser_pipeline.data.batch import Batch, Mix
 from ser_pipeline.inputs import INPUTS
-from ser_pipeline.model import speech
 from ser_pipeline.model.contours import PathDropout
 from ser_pipeline.model.registry import Sizes, make_encoder, make_finish, projected_size
 from ser_pipeline.model.small import SmallSpeech, SpeechFrames
+from ser_pipeline.model.speech import FrameEncoder
 
 
 class Output(NamedTuple):
@@ -93,6 +93,9 @@ class SpeechEmotionModel(nn.Module):
         self.finish = nn.ModuleDict({row.name: make_finish(row, settings, sizes) for row in rows})
         self.encoders = nn.ModuleDict({row.name: make_encoder(row, settings, sizes) for row in rows})
         self.register_load_state_dict_pre_hook(_without_unread)  # type: ignore[no-untyped-call]
+        heard = self.encoders[self.speech] if self.speech else None
+        if isinstance(heard, FrameEncoder):
+            self.finish[self.speech].unit = not heard.reads_raw  # type: ignore[assignment]
         width, dropout = settings.width, settings.dropout
         self.projections = nn.ModuleDict(
             {name: Projection(projected_size(encoder), width, dropout) for name, encoder in self.encoders.items()}
@@ -114,7 +117,7 @@ class SpeechEmotionModel(nn.Module):
     def speech_settings(self) -> dict[str, Any] | None:
         """The speech encoder's configuration, from which `build_model` makes it anew without its weights."""
         encoder = self.encoders[self.speech] if self.speech else None
-        return encoder.settings.to_dict() if isinstance(encoder, speech.SpeechEncoder) else None
+        return encoder.description() if isinstance(encoder, FrameEncoder) else None
 
     def finished(self, batch: Batch) -> dict[str, Tensor]:
         """What each encoder reads, in float32 whatever the precision of the rest."""
@@ -150,6 +153,9 @@ class SpeechEmotionModel(nn.Module):
     def _hear(self, speech: Tensor, samples: Tensor) -> SpeechFrames:
         """What the speech encoder makes of waveforms (B, N), or has made; the paper's takes padding for speech."""
         encoder = self.encoders[self.speech]
+        if isinstance(encoder, FrameEncoder) and encoder.reads_raw:
+            frames, real = encoder.hear(speech, samples)
+            return SpeechFrames(frames, real.to(frames.dtype))
         return encoder(speech, samples) if isinstance(encoder, SmallSpeech) else SpeechFrames(encoder(speech))
 
     @torch.no_grad()

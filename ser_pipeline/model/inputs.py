@@ -24,12 +24,13 @@ HAIR = 1 / 1024
 
 
 class FinishWaveform(nn.Module):
-    """Raw samples to zero mean and unit variance over the padded segment."""
+    """Raw samples to zero mean and unit variance over the padded segment, or as they are in [-1, 1]."""
 
-    def __init__(self, pre_emphasis: float = 0.0, pad_front: bool = False) -> None:
+    def __init__(self, pre_emphasis: float = 0.0, pad_front: bool = False, unit: bool = True) -> None:
         super().__init__()
         self.pre_emphasis = pre_emphasis
         self.pad_front = pad_front
+        self.unit = unit
 
     @torch.no_grad()
     def forward(self, waveform: Tensor, samples: Tensor) -> Tensor:
@@ -40,6 +41,8 @@ class FinishWaveform(nn.Module):
             signal = signal.masked_fill(_after(signal.shape[1], samples), 0.0)
         if self.pad_front:
             signal = shift_to_end(signal, samples)
+        if not self.unit:
+            return signal
         signal = signal - signal.mean(1, keepdim=True)
         return signal / torch.sqrt(signal.square().mean(1, keepdim=True) + EPSILON)
 

@@ -90,14 +90,16 @@ def small_image(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
 
 def pretrained_speech(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
     """A speech encoder of the hub or of a folder."""
-    weights = settings.speech_weights and sizes.pretrained
-    model = speech.load(settings.speech_encoder, weights=weights, settings=sizes.speech_settings)
-    return speech.SpeechEncoder(
-        model,
+    options = speech.Options(
+        mask_padding=False,
+        frozen=settings.freeze_speech_encoder,
+        layer_mix=settings.layer_mix,
         masking=settings.spec_augment,
         layer_drop=settings.layer_drop,
-        layer_mix=settings.layer_mix,
-        frozen=settings.freeze_speech_encoder,
+    )
+    weights = settings.speech_weights and sizes.pretrained
+    return speech.open_encoder(
+        settings.speech_encoder, options, weights=weights, settings=sizes.speech_settings, rate=sizes.audio.rate
     )
 
 

@@ -78,6 +78,8 @@ def accelerate(
 
 def _speech(encoder: Any, paths: FastPaths) -> None:
     model = encoder.model
+    if encoder.mask_padding:  # these paths know of no padding
+        paths = replace(paths, convolutions=False, positions=False, layers=False)
     if paths.convolutions and FeatureEncoder.fits(model.feature_extractor):
         model.feature_extractor = FeatureEncoder(model.feature_extractor)
     inner = model.encoder
