@@ -40,6 +40,9 @@ INPUTS = tuple(TABLE)
 """All of them, in the order in which the classifier has them."""
 
 
+ADDED = {"added": True}
+"""Marks settings that came after the first release: at their default they are no part of a run's key."""
+
 Count = TypeVar("Count", int, "NDArray[np.int64]")
 
 
@@ -55,6 +58,15 @@ class Audio:
     def frames(self) -> int:
         """Frames in a segment: 300 with the paper's values."""
         return self.segment // self.hop
+
+    @property
+    def whole(self) -> Audio:
+        """The same, with segments longer than any utterance."""
+        return replace(self, segment=self.hop << 40)
+
+    def joined(self, count: int) -> Audio:
+        """The same, with segments of `count` of these."""
+        return replace(self, segment=count * self.segment)
 
     def segments(self, samples: Count) -> Count:
         """Segments of utterances of `samples` samples (a number or an array), the last one padded.
@@ -117,6 +129,21 @@ class Embedding:
 
 
 @dataclass(frozen=True)
+class Statistics:
+    """Statistics of a frozen speech encoder's frames over a whole utterance, made from the stored waveforms."""
+
+    encoder: str = "openai/whisper-tiny.en"  # name on the Hugging Face hub, or folder
+    layers: tuple[int, ...] = (2,)  # side by side: 0 is the input of the first, -1 the output of the last; []: all
+    kinds: tuple[str, ...] = ("mean", "deviation", "first", "last")  # of the frames: all, and those of outer thirds
+    draws: int = 2  # augmented drawings of every utterance, beside it as it is
+    speed: float = 0.1  # of a drawing: largest relative change of tempo and pitch together
+    gain: float = 6.0  # dB, of a drawing: largest change of level
+    noise: float = 0.5  # share of the drawings with white noise at 10 to 30 dB under the speech
+    content: str = ""  # hash of the encoder's weights; empty: as `train` finds it
+    width: int = 0  # numbers an utterance; 0: as `train` finds it
+
+
+@dataclass(frozen=True)
 class Features:
     """What is extracted, one table a feature. A change here touches that feature's store alone."""
 
@@ -124,6 +151,7 @@ class Features:
     spectrogram: Spectrogram = field(default_factory=Spectrogram)
     logmel: LogMel = field(default_factory=LogMel)
     embedding: Embedding = field(default_factory=Embedding)
+    statistics: Statistics = field(default_factory=Statistics, metadata=ADDED)
 
 
 @dataclass(frozen=True)
@@ -154,12 +182,16 @@ class Model:
     pre_emphasis: float = 0.0  # of the waveform, on the device; the reference code has 0.97
     pad_front: bool = False  # True: zeros before a short waveform, as the reference code has it
     pad_loud: bool = False  # True: a short spectrogram is padded with its maximum, as the reference code has it
+    head: str = field(default="fusion", metadata=ADDED)  # "fusion" (paper, eq. 6), or "linear" over all inputs
 
     def __post_init__(self) -> None:
         if not self.inputs or not set(self.inputs) <= set(INPUTS):
             raise PipelineError(f"setting 'model.inputs' is a list of {', '.join(INPUTS)}, not {list(self.inputs)}")
         if set(SPEECH) <= set(self.inputs):
             raise PipelineError("setting 'model.inputs' has one of waveform and embedding at most")
+        whole = [name for name in self.inputs if TABLE[name].kind == "utterance"]
+        if whole and len(whole) < len(self.inputs):
+            raise PipelineError(f"setting 'model.inputs' has {' and '.join(whole)} alone: it is of whole utterances")
 
     @property
     def speech(self) -> str:
@@ -180,7 +212,14 @@ class Model:
     @property
     def reads(self) -> tuple[str, ...]:
         """Every feature that is read."""
+        if self.whole:
+            return self.inputs
         return (*self.acoustic, self.speech) if self.speech else self.acoustic
+
+    @property
+    def whole(self) -> bool:
+        """Whether utterances are heard whole, not in segments."""
+        return TABLE[self.inputs[0]].kind == "utterance"
 
 
 @dataclass(frozen=True)
@@ -202,6 +241,8 @@ class Train:
     label_smoothing: float = 0.0  # share of the target spread over all classes; 0 to 1
     class_weights: bool = False  # True: the loss of a class is weighted by the inverse of its share
     balanced: bool = False  # True: an epoch draws as many utterances' segments from every class
+    solver: str = field(default="adamw", metadata=ADDED)  # "adamw" (paper), or "ridge": closed form
+    ridge: float = field(default=1.0, metadata=ADDED)  # strength, in utterances' mean variance
 
 
 @dataclass(frozen=True)
@@ -232,7 +273,7 @@ class Config:
     @property
     def heard(self) -> Audio:
         """What the model hears at a time: the stored segments, or several joined."""
-        return replace(self.audio, segment=self.model.segments * self.audio.segment)
+        return self.audio.whole if self.model.whole else self.audio.joined(self.model.segments)
 
 
 T = TypeVar("T")
@@ -262,12 +303,26 @@ def load(preset: str = "paper", file: Path | None = None, overrides: Iterable[st
         config = merge(config, parse(_read(file), str(file)))
     for pair in overrides:
         config = merge(config, _pair(pair))
-    return config
+    return consistent(config)
 
 
 def loads(text: str, source: str) -> Config:
     """Config from TOML text such as `dumps` gives; keys that are absent keep their defaults."""
-    return merge(Config(), parse(text, source))
+    return consistent(merge(Config(), parse(text, source)))
+
+
+def consistent(config: Config) -> Config:
+    """`config`, if its settings fit one another.
+
+    Raises:
+        PipelineError: names the settings that do not.
+    """
+    model, train = config.model, config.train
+    if model.head == "linear" and not model.whole:
+        raise PipelineError("model.head='linear' is for inputs of whole utterances, such as statistics")
+    if train.solver == "ridge" and model.head != "linear":
+        raise PipelineError("train.solver='ridge' is for a linear head: --set model.head=linear")
+    return config
 
 
 def dumps(config: Config) -> str:
@@ -301,6 +356,24 @@ def merge(config: T, changes: Mapping[str, Any], prefix: str = "") -> T:
         else:
             values[key] = _in_range(name, _convert(name, hints[key], value))
     return replace(config, **values)  # type: ignore[type-var]
+
+
+def keyed(config: Any) -> dict[str, Any]:
+    """The settings that a run's key is made of, as nested tables.
+
+    What was added after the first release counts only where it is not at its default, so that earlier runs keep their
+    keys.
+
+    >>> "statistics" in keyed(Config())["features"]
+    False
+    """
+    usual = type(config)()
+    found = {}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if not (item.metadata.get("added") and value == getattr(usual, item.name)):
+            found[item.name] = keyed(value) if is_dataclass(value) else value
+    return found
 
 
 def differences(old: Any, new: Any) -> list[str]:

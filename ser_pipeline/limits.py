@@ -13,6 +13,8 @@ CHOICES: dict[str, tuple[str | int, ...]] = {
     "train.monitor": ("ua", "wa", "wa+ua", "loss", "last"),
     "train.precision": ("auto", "fp32", "bf16"),
     "train.schedule": ("constant", "cosine", "linear"),
+    "train.solver": ("adamw", "ridge"),
+    "model.head": ("fusion", "linear"),
 }
 """Settings that take one word or number of a list."""
 
@@ -38,6 +40,12 @@ RANGES: dict[str, tuple[float, float]] = {
     "train.lr": (0, ENDLESS),
     "train.weight_decay": (0, ENDLESS),
     "train.clip": (0, ENDLESS),
+    "train.ridge": (1e-6, 1e6),
+    "features.statistics.draws": (0, 16),
+    "features.statistics.speed": (0, 0.5),
+    "features.statistics.gain": (0, 40),
+    "features.statistics.noise": (0, 1),
+    "features.statistics.width": (0, ENDLESS),
     "train.warmup": (0, 1),
     "train.ema": (0, 1),
     "train.label_smoothing": (0, 1),

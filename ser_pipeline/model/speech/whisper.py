@@ -87,7 +87,9 @@ class WhisperEncoder(FrameEncoder):
                 "conv2": nn.Conv1d(width, width, 3, stride=2, padding=1),
                 "embed_positions": nn.Embedding(self.positions, width),
                 "layers": nn.ModuleList(
-                    Block(width, int(config["encoder_attention_heads"]), int(config["encoder_ffn_dim"]), ACTIVATIONS[name])
+                    Block(
+                        width, int(config["encoder_attention_heads"]), int(config["encoder_ffn_dim"]), ACTIVATIONS[name]
+                    )
                     for _ in range(self.layers)
                 ),
                 "layer_norm": nn.LayerNorm(width),
@@ -158,7 +160,9 @@ def open_whisper(source: Source, options: Options) -> WhisperEncoder:
     try:
         encoder = WhisperEncoder(source.config, source.front, options)
     except KeyError as error:
-        raise PipelineError(f"the configuration of speech encoder {source.where} lacks {error}; download it again") from error
+        raise PipelineError(
+            f"the configuration of speech encoder {source.where} lacks {error}; download it again"
+        ) from error
     if source.weights and source.folder is not None:
         wanted = encoder._weights()
         found: dict[str, Tensor] = {}
