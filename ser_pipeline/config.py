@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 import types
 from collections.abc import Iterable, Iterator, Mapping
@@ -165,6 +166,7 @@ class Model:
     speech_encoder: str = "facebook/wav2vec2-base"  # name on the Hugging Face hub, folder, or "small"
     speech_weights: bool = True  # False: the same architecture from random weights
     freeze_speech_encoder: bool = False  # True: no gradient reaches the speech encoder
+    freeze: str = field(default="none", metadata=ADDED)  # of it: "none", "features", "first-K" layers too, or "all"
     layer_mix: bool = False  # True: learned weights over the encoder's layers, instead of its last
     spec_augment: bool = True  # spans of frames masked in training, with the encoder's own probabilities
     layer_drop: bool = False  # True: layers skipped in training, with the encoder's own probability (reference code)
@@ -237,6 +239,10 @@ class Train:
     warmup: float = 0.0  # share of all steps in which the rate rises from 0; 0 to 1
     schedule: str = "constant"  # of the rate after that: "constant", or "cosine" or "linear" down to 0
     clip: float = 0.0  # largest norm of the gradient; 0: none
+    speech_lr: float = field(default=0.0, metadata=ADDED)  # of a pre-trained speech encoder; 0: as `lr`
+    layer_decay: float = field(default=1.0, metadata=ADDED)  # of that rate from each of its layers to the one below
+    decay_norms: bool = field(default=True, metadata=ADDED)  # False: no weight decay of norms and biases
+    head_epochs: int = field(default=0, metadata=ADDED)  # at the start, in which a pre-trained encoder stays as it is
     ema: float = 0.0  # decay a step of the running mean of the weights that is evaluated and kept; 0: the weights
     label_smoothing: float = 0.0  # share of the target spread over all classes; 0 to 1
     class_weights: bool = False  # True: the loss of a class is weighted by the inverse of its share
@@ -320,6 +326,8 @@ def consistent(config: Config) -> Config:
     model, train = config.model, config.train
     if model.head == "linear" and not model.whole:
         raise PipelineError("model.head='linear' is for inputs of whole utterances, such as statistics")
+    if not re.fullmatch(r"none|features|first-[1-9]\d?|all", model.freeze):
+        raise PipelineError(f"model.freeze is none, features, first-K (such as first-6) or all, not '{model.freeze}'")
     if train.solver == "ridge" and model.head != "linear":
         raise PipelineError("train.solver='ridge' is for a linear head: --set model.head=linear")
     return config
