@@ -247,7 +247,7 @@ class Train:
     label_smoothing: float = 0.0  # share of the target spread over all classes; 0 to 1
     class_weights: bool = False  # True: the loss of a class is weighted by the inverse of its share
     balanced: bool = False  # True: an epoch draws as many utterances' segments from every class
-    solver: str = field(default="adamw", metadata=ADDED)  # "adamw" (paper), or "ridge": closed form
+    solver: str = field(default="adamw", metadata=ADDED)  # "adamw" (paper); linear heads: "ridge", "svm", …
     ridge: float = field(default=1.0, metadata=ADDED)  # strength, in utterances' mean variance
 
 
@@ -328,8 +328,8 @@ def consistent(config: Config) -> Config:
         raise PipelineError("model.head='linear' is for inputs of whole utterances, such as statistics")
     if not re.fullmatch(r"none|features|first-[1-9]\d?|all", model.freeze):
         raise PipelineError(f"model.freeze is none, features, first-K (such as first-6) or all, not '{model.freeze}'")
-    if train.solver == "ridge" and model.head != "linear":
-        raise PipelineError("train.solver='ridge' is for a linear head: --set model.head=linear")
+    if train.solver != "adamw" and model.head != "linear":
+        raise PipelineError(f"train.solver='{train.solver}' is for a linear head: --set model.head=linear")
     return config
 
 

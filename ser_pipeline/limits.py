@@ -13,7 +13,7 @@ CHOICES: dict[str, tuple[str | int, ...]] = {
     "train.monitor": ("ua", "wa", "wa+ua", "loss", "last"),
     "train.precision": ("auto", "fp32", "bf16"),
     "train.schedule": ("constant", "cosine", "linear"),
-    "train.solver": ("adamw", "ridge"),
+    "train.solver": ("adamw", "ridge", "svm", "logistic"),
     "model.head": ("fusion", "linear"),
 }
 """Settings that take one word or number of a list."""
