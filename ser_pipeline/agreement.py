@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.feature_settings import Audio
 from ser_pipeline.inputs import IMAGE, INPUTS
 from ser_pipeline.limits import number
-from ser_pipeline.settings import Audio, Config, Features
+from ser_pipeline.settings import Config
 
 SECONDS = 60
 """The most that a model hears at a time."""
@@ -29,19 +30,24 @@ def require_agreement(config: Config) -> None:
     Raises:
         PipelineError: names the settings, and the nearest value of one of them that would do.
     """
-    for said in (*_audio(config), *_features(config.features), *_masks(config)):
-        raise PipelineError(said)
+    for part in (_audio, _features, _heard, _masks, _head):
+        for said in part(config):
+            raise PipelineError(said)
 
 
 def _audio(config: Config) -> Iterator[str]:
-    audio, heard = config.audio, config.heard
+    audio = config.audio
     if audio.segment % audio.hop or audio.segment < audio.hop:
         nearest = audio.hop * max(1, round(audio.segment / audio.hop))
         yield (
             f"audio.segment={audio.segment} is not a whole number of frames of audio.hop={audio.hop} samples; "
             f"the nearest is audio.segment={nearest}"
         )
-    joined = config.model.segments
+
+
+def _heard(config: Config) -> Iterator[str]:
+    audio, joined = config.audio, config.model.segments
+    heard = audio.joined(joined)
     several = f" of model.segments={joined}" if joined > 1 else ""
     if heard.seconds > SECONDS:
         fitting = SECONDS * audio.rate // joined // audio.hop * audio.hop
@@ -70,7 +76,8 @@ def _hop(audio: Audio, joined: int) -> int:
     )
 
 
-def _features(features: Features) -> Iterator[str]:
+def _features(config: Config) -> Iterator[str]:
+    features = config.features
     for item in fields(features):
         name, table = f"features.{item.name}", getattr(features, item.name)
         points = getattr(table, "n_fft", 0)
@@ -93,6 +100,14 @@ def _above(name: str, value: int, most: int, what: str) -> Iterator[str]:
     """What is said of a setting that is over `most`, which is `what`."""
     if value > most:
         yield f"{name}={value} is over {what}; the nearest is {name}={most}"
+
+
+def _head(config: Config) -> Iterator[str]:
+    model, train = config.model, config.train
+    if model.head == "linear" and not model.whole:
+        yield "model.head='linear' is for inputs of whole utterances, such as statistics"
+    if train.solver == "ridge" and model.head != "linear":
+        yield "train.solver='ridge' is for a linear head: --set model.head=linear"
 
 
 def _largest_factor(count: int) -> int:

@@ -21,22 +21,9 @@ import tomli_w
 
 from ser_pipeline.agreement import require_agreement
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.feature_settings import Audio, Embedding, Features, LogMel, Mfcc, Spectrogram, Statistics
 from ser_pipeline.limits import number, require_allowed
-from ser_pipeline.settings import (
-    ACOUSTIC,
-    INPUTS,
-    SPEECH,
-    Audio,
-    Augment,
-    Config,
-    Embedding,
-    Features,
-    LogMel,
-    Mfcc,
-    Model,
-    Spectrogram,
-    Train,
-)
+from ser_pipeline.settings import ACOUSTIC, INPUTS, SPEECH, Augment, Config, Model, Train
 
 __all__ = [
     "ACOUSTIC",
@@ -51,9 +38,11 @@ __all__ = [
     "Mfcc",
     "Model",
     "Spectrogram",
+    "Statistics",
     "Train",
     "differences",
     "dumps",
+    "keyed",
     "load",
     "loads",
     "merge",
@@ -153,6 +142,24 @@ def merge(config: T, changes: Mapping[str, Any], prefix: str = "") -> T:
             values[key] = _convert(name, hints[key], value)
             require_allowed(name, items[key], values[key])
     return replace(config, **values)  # type: ignore[type-var]
+
+
+def keyed(config: Any) -> dict[str, Any]:
+    """The settings that a run's key is made of, as nested tables.
+
+    What was added after the first release counts only where it is not at its default, so that earlier runs keep their
+    keys.
+
+    >>> "statistics" in keyed(Config())["features"]
+    False
+    """
+    usual = type(config)()
+    found = {}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if not (item.metadata.get("added") and value == getattr(usual, item.name)):
+            found[item.name] = keyed(value) if is_dataclass(value) else value
+    return found
 
 
 def differences(old: Any, new: Any) -> list[str]:

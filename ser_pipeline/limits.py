@@ -15,6 +15,9 @@ from ser_pipeline.errors import PipelineError
 KEY = "setting"
 """Of the declaration in a field's metadata."""
 
+ADDED = {"added": True}
+"""Metadata of settings that came after the first release: at their default they are no part of a run's key."""
+
 Value = TypeVar("Value")
 
 
@@ -52,6 +55,7 @@ def setting(
     least: float | None = None,
     most: float | None = None,
     choices: tuple[Any, ...] = (),
+    added: bool = False,
 ) -> Value:
     """A dataclass field with its declaration.
 
@@ -63,9 +67,10 @@ def setting(
         least: the smallest number that is taken; every number has one.
         most: the largest.
         choices: the values of a setting that takes one of a list.
+        added: whether it came after the first release: at its default it is then no part of a run's key.
     """
     declared = Declaration(about, unit, source, least, most, choices)
-    return dataclasses.field(default=default, metadata={KEY: declared})
+    return dataclasses.field(default=default, metadata={KEY: declared, **(ADDED if added else {})})
 
 
 def declaration(item: dataclasses.Field[Any]) -> Declaration | None:

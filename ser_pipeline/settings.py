@@ -1,4 +1,4 @@
-"""The settings: frozen dataclasses, each field with its default, unit, source and limits.
+"""The settings: frozen dataclasses, each field with its default, unit, source and limits; stage 2's stand here.
 
 "The paper" is Zou et al., ICASSP 2022; "reference code" is its authors' published code, which holds the values
 that the paper does not print. Limits that join several settings stand in `agreement`.
@@ -6,17 +6,13 @@ that the paper does not print. Limits that join several settings stand in `agree
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass, field
 
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.feature_settings import CODE, Audio, Features
 from ser_pipeline.inputs import INPUTS as TABLE
 from ser_pipeline.inputs import PAPER
 from ser_pipeline.limits import setting
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 ACOUSTIC = tuple(row.name for row in TABLE.values() if row.kind == "acoustic")
 """Inputs whose features give the co-attention weights; the first two are the paper's."""
@@ -27,128 +23,11 @@ SPEECH = tuple(row.name for row in TABLE.values() if row.kind == "speech")
 INPUTS = tuple(TABLE)
 """All of them, in the order in which the classifier has them."""
 
-# Sources of defaults.
-EXTRACTION = "paper, section 3.1"
 TRAINING = "paper, section 3.2"
-CODE = "reference code"
-LIBROSA = "librosa's default"
+"""Source of defaults."""
 
 EPOCHS = 100_000
 """The most that `train.epochs` and `train.patience` may be."""
-
-Count = TypeVar("Count", int, "NDArray[np.int64]")
-
-
-@dataclass(frozen=True)
-class Audio:
-    """How a recording becomes frames and segments. A change here touches every store."""
-
-    rate: int = setting(16_000, "samples a second", unit="Hz", source=EXTRACTION, least=4_000, most=192_000)
-    segment: int = setting(
-        48_000, "length of a segment: 3 s", unit="samples", source=EXTRACTION, least=1, most=60 * 192_000
-    )
-    hop: int = setting(
-        160, "from one frame to the next: 10 ms", unit="samples", source=EXTRACTION, least=1, most=192_000
-    )
-
-    @property
-    def frames(self) -> int:
-        """Frames in a segment: 300 with the paper's values."""
-        return self.segment // self.hop
-
-    @property
-    def frame_rate(self) -> float:
-        """Frames a second: 100 with the paper's values."""
-        return self.rate / self.hop
-
-    @property
-    def seconds(self) -> float:
-        """Length of a segment: 3 s with the paper's values."""
-        return self.segment / self.rate
-
-    def segments(self, samples: Count) -> Count:
-        """Segments of utterances of `samples` samples (a number or an array), the last one padded.
-
-        Source: reference code; 11,002 over the four classes of IEMOCAP.
-
-        >>> Audio().segments(16_000), Audio().segments(47_999), Audio().segments(48_000)
-        (1, 1, 2)
-        """
-        return -(-(1 + samples // self.hop) // self.frames)
-
-
-@dataclass(frozen=True)
-class Mfcc:
-    """Mel-frequency cepstral coefficients, as `librosa.feature.mfcc(htk=True)`."""
-
-    n_mfcc: int = setting(40, "coefficients a frame", source=EXTRACTION, least=1, most=512)
-    n_fft: int = setting(
-        2048,
-        "points of the DFT, under a Hann window",
-        unit="samples",
-        source=f"{LIBROSA}; {CODE}",
-        least=16,
-        most=16_384,
-    )
-    n_mels: int = setting(128, "mel bands", source=f"{LIBROSA}; {CODE}", least=1, most=512)
-    top_db: float = setting(
-        80.0, "range below the utterance's loudest band", unit="dB", source=LIBROSA, least=1, most=200
-    )
-    pre_emphasis: float = setting(0.0, "a of y[t] = x[t] - a x[t-1]; the reference code has 0.97", least=0, most=1)
-    deltas: int = setting(0, "orders of change over 9 frames that follow the coefficients", choices=(0, 1, 2))
-
-    @property
-    def size(self) -> int:
-        """Numbers a frame."""
-        return self.n_mfcc * (1 + self.deltas)
-
-
-@dataclass(frozen=True)
-class Spectrogram:
-    """Magnitude spectrogram in dB below the utterance's maximum."""
-
-    n_fft: int = setting(800, "points of the DFT", unit="samples", source=EXTRACTION, least=16, most=16_384)
-    window: int = setting(640, "Hamming window: 40 ms", unit="samples", source=EXTRACTION, least=16, most=16_384)
-    bins: int = setting(200, "the lowest bins: 0 to 4 kHz", source=EXTRACTION, least=1, most=2_049)
-    top_db: float = setting(80.0, "range below the utterance's maximum", unit="dB", source=CODE, least=1, most=200)
-    pre_emphasis: float = setting(0.0, "as of the MFCC; the reference code has 0.97", least=0, most=1)
-
-    def bin_hertz(self, rate: int) -> float:
-        """From one bin to the next, in Hz, at `rate` samples a second: 20 with the paper's values."""
-        return rate / self.n_fft
-
-
-@dataclass(frozen=True)
-class LogMel:
-    """Mel spectrogram in dB below the utterance's maximum, as `librosa.feature.melspectrogram(htk=True)`."""
-
-    n_fft: int = setting(1024, "Hann window: 64 ms", unit="samples", least=16, most=16_384)
-    n_mels: int = setting(64, "mel bands", least=1, most=512)
-    top_db: float = setting(80.0, "range below the utterance's maximum", unit="dB", source=LIBROSA, least=1, most=200)
-    pre_emphasis: float = setting(0.0, "as of the MFCC", least=0, most=1)
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """Frames of a frozen speech encoder, made from the stored waveforms; read by the input "embedding"."""
-
-    encoder: str = setting("facebook/wav2vec2-base", "name on the Hugging Face hub, or folder")
-    layers: tuple[int, ...] = setting(
-        (-1,), "layers that are averaged: 0 is the input of the first, -1 the output of the last; []: all"
-    )
-    content: str = setting("", "hash of the encoder's weights; empty: as `train` finds it")
-    frames: int = setting(0, "frames a segment; 0: as `train` finds it", least=0, most=100_000)
-    width: int = setting(0, "numbers a frame; 0: as `train` finds it", least=0, most=65_536)
-
-
-@dataclass(frozen=True)
-class Features:
-    """What is extracted, one table a feature. A change here touches that feature's store alone."""
-
-    mfcc: Mfcc = field(default_factory=Mfcc)
-    spectrogram: Spectrogram = field(default_factory=Spectrogram)
-    logmel: LogMel = field(default_factory=LogMel)
-    embedding: Embedding = field(default_factory=Embedding)
 
 
 @dataclass(frozen=True)
@@ -192,6 +71,12 @@ class Model:
     pad_loud: bool = setting(
         False, "true: a short spectrogram is padded with its maximum, as the reference code has it"
     )
+    head: str = setting(
+        "fusion",
+        "fusion (paper, eq. 6), or linear over all inputs",
+        choices=("fusion", "linear"),
+        added=True,
+    )
 
     def __post_init__(self) -> None:
         if not self.inputs or not set(self.inputs) <= set(INPUTS):
@@ -201,6 +86,9 @@ class Model:
             raise PipelineError(f"setting 'model.inputs' names an input twice: {list(self.inputs)}; leave {once}")
         if set(SPEECH) <= set(self.inputs):
             raise PipelineError("setting 'model.inputs' has one of waveform and embedding at most")
+        whole = [name for name in self.inputs if TABLE[name].kind == "utterance"]
+        if whole and len(whole) < len(self.inputs):
+            raise PipelineError(f"setting 'model.inputs' has {' and '.join(whole)} alone: it is of whole utterances")
 
     @property
     def speech(self) -> str:
@@ -221,7 +109,14 @@ class Model:
     @property
     def reads(self) -> tuple[str, ...]:
         """Every feature that is read."""
+        if self.whole:
+            return self.inputs
         return (*self.acoustic, self.speech) if self.speech else self.acoustic
+
+    @property
+    def whole(self) -> bool:
+        """Whether utterances are heard whole, not in segments."""
+        return TABLE[self.inputs[0]].kind == "utterance"
 
 
 @dataclass(frozen=True)
@@ -260,6 +155,10 @@ class Train:
     label_smoothing: float = setting(0.0, "share of the target spread over all classes", least=0, most=1)
     class_weights: bool = setting(False, "true: the loss of a class is weighted by the inverse of its share")
     balanced: bool = setting(False, "true: an epoch draws as many utterances' segments from every class")
+    solver: str = setting(
+        "adamw", "ridge: a linear head in closed form", source="paper", choices=("adamw", "ridge"), added=True
+    )
+    ridge: float = setting(1.0, "strength of ridge, in utterances' mean variance", least=1e-6, most=1e6, added=True)
 
 
 @dataclass(frozen=True)
@@ -294,4 +193,4 @@ class Config:
     @property
     def heard(self) -> Audio:
         """What the model hears at a time: the stored segments, or several joined."""
-        return replace(self.audio, segment=self.model.segments * self.audio.segment)
+        return self.audio.whole if self.model.whole else self.audio.joined(self.model.segments)

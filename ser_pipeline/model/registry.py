@@ -12,9 +12,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from ser_pipeline.config import Audio, Features, Model
-from ser_pipeline.inputs import CEPSTRA, FRAMES, IMAGE, SAMPLES, Input
+from ser_pipeline.inputs import CEPSTRA, FRAMES, IMAGE, SAMPLES, VECTOR, Input
 from ser_pipeline.model import speech
-from ser_pipeline.model.inputs import FinishEmbedding, FinishMfcc, FinishSpectrogram, FinishWaveform
+from ser_pipeline.model.contours import Standard
+from ser_pipeline.model.inputs import FinishEmbedding, FinishMfcc, FinishSpectrogram, FinishVector, FinishWaveform
 from ser_pipeline.model.paper import BiLstm, averages, build_alexnet
 from ser_pipeline.model.small import BANDS, SmallMfcc, SmallSpectrogram, SmallSpeech, bands
 
@@ -47,6 +48,23 @@ class Stored(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """The frames (B, T, D) themselves."""
         return frames
+
+
+class StoredStatistics(nn.Module):
+    """The place of a speech encoder of which statistics (B, size) were kept, standardised over the training rows."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.standard = Standard(size)
+
+    def forward(self, statistics: Tensor) -> Tensor:
+        """The statistics (B, size), standardised."""
+        return self.standard(statistics)  # type: ignore[no-any-return]
+
+    def statistics(self, rows: Tensor, samples: Tensor | None = None) -> Tensor:
+        """The statistics (B, size) as they are stored."""
+        return rows
 
 
 def make_encoder(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
@@ -116,6 +134,11 @@ def stored_frames(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
     return Stored(*sizes.shape(row))
 
 
+def stored_statistics(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """The statistics of a speech encoder that ran beforehand, standardised."""
+    return StoredStatistics(sizes.shape(row)[1])
+
+
 def make_finish(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
     """What finishes the stored rows of an input: (rows, real samples (B,)) to what its encoder reads, float32."""
     return FINISH[row.form](row, settings, sizes)
@@ -126,5 +149,6 @@ FINISH: Mapping[str, Callable[[Input, Model, Sizes], nn.Module]] = {
     IMAGE: lambda row, settings, sizes: FinishSpectrogram(sizes.audio, sizes.shape(row)[0], settings.pad_loud),
     SAMPLES: lambda row, settings, sizes: FinishWaveform(settings.pre_emphasis, settings.pad_front),
     FRAMES: lambda row, settings, sizes: FinishEmbedding(),
+    VECTOR: lambda row, settings, sizes: FinishVector(),
 }
 """Form of an input -> what finishes it; the small encoder of cepstra reads their level, so they keep it."""

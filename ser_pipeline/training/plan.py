@@ -12,12 +12,12 @@ import torch
 from ser_pipeline.audit.corpus import audit, to_json
 from ser_pipeline.cache.catalogue import FeatureSet
 from ser_pipeline.cache.manifest import Manifest
-from ser_pipeline.config import Config
+from ser_pipeline.config import Config, keyed
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.device import precision
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.features.stores import find_stores, read_manifest, resolved
+from ser_pipeline.features.stores import FROZEN, find_stores, read_manifest, resolved
 from ser_pipeline.inputs import INPUTS
 from ser_pipeline.splits import folds
 from ser_pipeline.splits.folds import Fold
@@ -68,7 +68,8 @@ def plan_runs(
         PipelineError: features are missing or would have to change, a protocol that the corpus cannot give, or folds
             that leak.
     """
-    config = resolved(config, sources[0].folder)
+    for name in FROZEN:
+        config = resolved(config, sources[0].folder, name)
     require_followed(config)
     data = read_manifest(tuple(source.folder for source in sources))
     protocol, split, config = _split(data, protocol if len(sources) == 1 else "cross", file, config)
@@ -154,7 +155,7 @@ def _run(
         "protocol": protocol,
         "ablation": ablation,
         "folds": members,
-        "config": config,
+        "config": keyed(config),
     }
     known = {
         **about,
