@@ -21,7 +21,21 @@ FLOORS = (
     {"data", "splits", "runs"},
     {"device", "cache"},
     {"corpora", "evaluation"},
-    {"config", "limits", "inputs", "presets", "entry", "audio", "processes", "findings", "text", "errors"},
+    {
+        "config",
+        "agreement",
+        "settings",
+        "feature_settings",
+        "limits",
+        "inputs",
+        "presets",
+        "entry",
+        "audio",
+        "processes",
+        "findings",
+        "text",
+        "errors",
+    },
 )
 """From the top: a room imports only from its own floor or lower ones."""
 

@@ -61,7 +61,9 @@ def open_embedder(config: Config, device: torch.device) -> Embedder:
     """
     settings = config.features.embedding
     options = speech.Options(mask_padding=False, frozen=True, inner=tuple(settings.layers) != (-1,))
-    encoder = speech.open_encoder(settings.encoder, options, setting="features.embedding.encoder")
+    encoder = speech.open_encoder(
+        settings.encoder, options, setting="features.embedding.encoder", rate=config.audio.rate
+    )
     check_layers(encoder, settings.layers, settings.encoder, "features.embedding.layers")
     encoder = encoder.to(device).eval()
     return Embedder(encoder, settings.layers, encoder.fingerprint(), config.audio.segment, device)

@@ -87,7 +87,7 @@ def bilstm(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
 
 def small_cepstra(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
     """Statistics of cepstra, beside convolutions over them."""
-    return SmallMfcc(sizes.shape(row)[1], settings)
+    return SmallMfcc(sizes.shape(row)[1], settings, sizes.audio.frame_rate)
 
 
 def alexnet(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
@@ -98,12 +98,13 @@ def alexnet(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
 
 def small_linear_image(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
     """Statistics of an image whose bins are evenly spaced in Hz, which become mel bands."""
-    return SmallSpectrogram(bands(sizes.shape(row)[0], BANDS), settings)
+    hertz = getattr(sizes.features, row.name).bin_hertz(sizes.audio.rate)
+    return SmallSpectrogram(bands(sizes.shape(row)[0], BANDS, hertz), settings, sizes.audio.frame_rate)
 
 
 def small_image(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
     """Statistics of an image whose bands are spaced as hearing has them."""
-    return SmallSpectrogram(averages(sizes.shape(row)[0], BANDS), settings)
+    return SmallSpectrogram(averages(sizes.shape(row)[0], BANDS), settings, sizes.audio.frame_rate)
 
 
 def pretrained_speech(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
@@ -124,7 +125,7 @@ def pretrained_speech(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
 def small_speech(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
     """A speech encoder trained from nothing."""
     encoder = SmallSpeech(
-        settings.small_width, settings.small_layers, settings.dropout, sizes.audio.rate, layer_mix=settings.layer_mix
+        settings.small_width, settings.small_layers, settings.dropout, sizes.audio, layer_mix=settings.layer_mix
     )
     return encoder.requires_grad_(not settings.freeze_speech_encoder)
 
