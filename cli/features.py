@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ser_pipeline import catalogue
+from ser_pipeline.cache import catalogue
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.wording import plural
+from ser_pipeline.text import plural
 
 from . import options
 from .terminal import bar, start_log
 
 if TYPE_CHECKING:
+    from ser_pipeline.cache.manifest import Manifest
     from ser_pipeline.config import Config
-    from ser_pipeline.manifest import Manifest
 
 
 @click.command()
@@ -62,13 +62,14 @@ def features(
     """
     start_log(quiet)
     from ser_pipeline import config as settings
-    from ser_pipeline import extract, manifest
     from ser_pipeline.corpora import audio_folder, class_table, find_corpus, read_corpus
     from ser_pipeline.corpora.classes import parse_classes
+    from ser_pipeline.features.extract import DEFAULT_FEATURES, extract
+    from ser_pipeline.features.measure import measure
 
     row = find_corpus(corpus)
     chosen = settings.load(preset or row.preset, config, overrides)
-    made = list(dict.fromkeys(names or (*extract.DEFAULT_FEATURES, *chosen.model.reads)))
+    made = list(dict.fromkeys(names or (*DEFAULT_FEATURES, *chosen.model.reads)))
     for name in made:
         if name not in settings.INPUTS:
             raise PipelineError(f"unknown feature '{name}'; there are {', '.join(settings.INPUTS)}")
@@ -78,7 +79,7 @@ def features(
     labels = class_table(row, utterances, wanted)
     left_out: list[str] = []
     audio_root = audio_folder(place)
-    data = manifest.measure(
+    data = measure(
         place.stem if corpus == "table" else corpus,
         labels,
         utterances,
@@ -92,7 +93,7 @@ def features(
     if embedded:  # of the waveforms
         made = [name for name in made if name not in ("embedding", "waveform")] + ["waveform"]
     with bar("features", "utterances", quiet) as progress:
-        folder = extract.extract(
+        folder = extract(
             data,
             audio_root,
             chosen,
@@ -102,7 +103,7 @@ def features(
             compress=compress,
             progress=progress,
         )
-    before = catalogue.register(cache, catalogue.Source(data.corpus, folder, audio_root))
+    before = catalogue.register(cache, catalogue.FeatureSet(data.corpus, folder, audio_root))
     if embedded:
         _embed(folder, chosen, device, compress, quiet)
     for message in left_out:
@@ -125,8 +126,8 @@ def _told(data: Manifest) -> str:
 
 def _embed(folder: Path, config: Config, device: str, compress: bool, quiet: bool) -> None:
     """Make the store of embeddings beside the others."""
-    from ser_pipeline.embeddings import embed
-    from ser_pipeline.train import pick_device
+    from ser_pipeline.device import pick_device
+    from ser_pipeline.features.embeddings import embed
 
     with bar("embeddings", "utterances", quiet) as progress:
         embed(folder, config, device=pick_device(device), compress=compress, progress=progress)

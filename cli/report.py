@@ -95,7 +95,7 @@ def _report(choice: Choice, runs_root: Path, reports: Path, quiet: bool) -> Path
 
 def _lines(made: Report) -> Iterator[str]:
     """The tables of results and of the comparison."""
-    from ser_pipeline.report import overview
+    from ser_pipeline.report import summary_tables as overview
 
     yield made.title + (" (synthetic speech)" if made.synthetic else "")
     for table in (overview.results(made), *overview.comparison(made)):

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING
 import click
 from tqdm import tqdm
 
-from ser_pipeline import catalogue
 from ser_pipeline import config as settings
+from ser_pipeline.cache import catalogue
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.processes import prepare
-from ser_pipeline.wording import plural
+from ser_pipeline.text import plural
 
 from . import options
 from .terminal import start_log
 
 if TYPE_CHECKING:
-    from ser_pipeline.train import Status
+    from ser_pipeline.training.queue import Status
 
-EVERY = 30.0  # seconds between two lines of progress without a terminal
+LINE_SECONDS = 30.0  # seconds between two lines of progress without a terminal
 
 
 @click.command()
@@ -95,17 +95,18 @@ def train(
         overrides = (*overrides, f'train.selection="{selection}"')
     chosen = settings.load(name, config, overrides)
     if jobs != 1 and not dry_run and "WORLD_SIZE" not in os.environ:
-        prepare("ser_pipeline.jobs")
-    from ser_pipeline import plan as planning
-    from ser_pipeline import train as stage
-    from ser_pipeline.distributed import join_world
-    from ser_pipeline.jobs import How
-    from ser_pipeline.unfinished import require_repeated
+        prepare("ser_pipeline.training.workers")
+    from ser_pipeline.device import gpu_jobs, pick_device
+    from ser_pipeline.training import plan as planning
+    from ser_pipeline.training import queue as stage
+    from ser_pipeline.training.distributed import join_world
+    from ser_pipeline.training.unfinished import require_repeated
+    from ser_pipeline.training.workers import QueueOptions
 
     world = join_world(device)
-    quiet = quiet or not world.leads
-    place = stage.pick_device(world.device(device))
-    planned = planning.plan(
+    quiet = quiet or not world.is_main
+    place = pick_device(world.device(device))
+    planned = planning.plan_runs(
         sources,
         runs_root,
         chosen,
@@ -124,7 +125,7 @@ def train(
     if not fresh:
         require_repeated(planned)
     statuses = stage.statuses(planned)
-    if not quiet and world.leads:
+    if not quiet and world.is_main:
         labels = plural(len(planned[0].about["labels"]), "class")
         click.echo(f"{source.corpus}, {labels}, preset {name}, {_told(statuses)}, on {place}", err=True)
     if dry_run:
@@ -132,10 +133,10 @@ def train(
             state = "done" if status.done else f"at epoch {status.epoch}" if status.epoch else "to do"
             click.echo(f"{status.run}\t{status.fold}\t{state}")
         return
-    how = How(jobs or stage.gpu_jobs(place, jobs_per_gpu), data, micro_batch or 0)
+    how = QueueOptions(jobs or gpu_jobs(place, jobs_per_gpu), data, micro_batch or 0)
     with _shown(statuses, chosen.train.epochs, quiet) as progress:
         done = stage.train(planned, sources, device=place, how=how, progress=progress, world=world)
-    if world.leads:
+    if world.is_main:
         for folder in done:
             click.echo(folder)
 
@@ -173,7 +174,7 @@ def _shown(before: Sequence[Status], epochs: int, quiet: bool) -> Iterator[Calla
                 ended.add(name)
                 tqdm.write(f"{_line(status)}, {plural(status.epoch, 'epoch')}", file=sys.stderr)
                 said = time.monotonic()
-        if bar.disable and running and time.monotonic() - said > EVERY:
+        if bar.disable and running and time.monotonic() - said > LINE_SECONDS:
             latest = f"{_line(running[0])}, {plural(running[0].epoch, 'epoch')} of {epochs}"
             click.echo(f"{folds:.1f} of {len(statuses)} folds; {latest}", err=True)
             said = time.monotonic()

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,17 +17,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ser_pipeline import audio, config
-from ser_pipeline.audit import QUIET, SHORT
-from ser_pipeline.batch import Batch
-from ser_pipeline.checkpoint import WEIGHTS
+from ser_pipeline.audit.corpus import SHORT
+from ser_pipeline.audit.sound import QUIET
 from ser_pipeline.config import Config
-from ser_pipeline.embeddings import NAME as EMBEDDING
-from ser_pipeline.embeddings import Embedder, open_embedder
+from ser_pipeline.data.batch import Batch
 from ser_pipeline.entry import read_json
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.features import FEATURES, segment_count
-from ser_pipeline.fit import SPEECH
+from ser_pipeline.features.acoustic import FEATURES
+from ser_pipeline.features.embeddings import Embedder, open_embedder
+from ser_pipeline.features.stores import EMBEDDING
 from ser_pipeline.model import SpeechEmotionModel, build_model
+from ser_pipeline.runs import layout
 
 log = logging.getLogger(__name__)
 
@@ -77,12 +76,11 @@ class Predictor:
 
     def _batch(self, samples: NDArray[np.float32]) -> Batch:
         """All segments of an utterance as one batch on the device."""
-        settings, count = self.config.heard, segment_count(len(samples), self.config.heard)
+        settings, count = self.config.heard, self.config.heard.segments(len(samples))
         left = np.clip(len(samples) - np.arange(count) * settings.segment, 0, settings.segment)
-        rows: dict[str, Any] = dict.fromkeys(Batch._fields[:3])
-        rows |= {name: self._rows(name, samples, left) for name in self.config.model.reads}
+        rows = {name: self._rows(name, samples, left) for name in self.config.model.reads}
         nothing = torch.zeros(count, dtype=torch.int64, device=self.device)
-        return Batch(**rows, samples=torch.from_numpy(left).to(self.device), label=nothing, utterance=nothing)
+        return Batch(rows, torch.from_numpy(left).to(self.device), nothing, nothing)
 
     def _rows(self, name: str, samples: NDArray[np.float32], left: NDArray[np.int64]) -> Tensor:
         """Rows of a feature on the device; `left` (S,) are the real samples of every segment."""
@@ -101,10 +99,10 @@ def open_run(run: Path, device: torch.device, folds: Sequence[str] = ()) -> Pred
     Raises:
         PipelineError: not a run, or no such finished fold.
     """
-    if not (run / "run.json").is_file():
+    if not (run / layout.RUN).is_file():
         raise PipelineError(f"{run} is not a run; `ser-pipeline train` prints the folders of runs")
-    about = read_json(run / "run.json")
-    settings = config.loads((run / "config.toml").read_text(encoding="utf-8"), str(run / "config.toml"))
+    about = read_json(run / layout.RUN)
+    settings = config.loads((run / layout.CONFIG).read_text(encoding="utf-8"), str(run / layout.CONFIG))
     finished = [name for name in about["folds"] if (run / name / "index.json").is_file()]
     missing = [name for name in folds if name not in finished]
     if not finished:
@@ -121,7 +119,7 @@ def open_run(run: Path, device: torch.device, folds: Sequence[str] = ()) -> Pred
 def _tested(run: Path, folds: Iterable[str]) -> Iterator[tuple[tuple[str, str], str]]:
     """File name and seconds of every test recording, with its fold."""
     for fold in folds:
-        with suppress(FileNotFoundError), (run / fold / "predictions.csv").open(encoding="utf-8", newline="") as lines:
+        with suppress(FileNotFoundError), (run / fold / layout.PREDICTIONS).open(encoding="utf-8", newline="") as lines:
             for row in csv.DictReader(lines):
                 yield (Path(row["file"]).name, row["seconds"]), fold
 
@@ -142,7 +140,7 @@ def _embedder(settings: Config, device: torch.device) -> Embedder | None:
 
 
 def _model(fold: Path, settings: Config, classes: int) -> SpeechEmotionModel:
-    speech = read_json(fold / SPEECH) if (fold / SPEECH).exists() else None
+    speech = read_json(fold / layout.SPEECH) if (fold / layout.SPEECH).exists() else None
     model = build_model(
         settings.model,
         audio=settings.heard,
@@ -151,7 +149,7 @@ def _model(fold: Path, settings: Config, classes: int) -> SpeechEmotionModel:
         pretrained=False,
         speech_settings=speech,
     )
-    model.load_state_dict(load_file(fold / WEIGHTS))
+    model.load_state_dict(load_file(fold / layout.WEIGHTS))
     return model
 
 

@@ -9,9 +9,8 @@ from conftest import write_emodb
 
 from ser_pipeline import config as settings
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.model import ABLATIONS, ablated
-from ser_pipeline.model.ablations import ENCODERS_OF_SPEECH
 from ser_pipeline.model.speech import FAMILIES
+from ser_pipeline.training.ablations import ABLATIONS, ENCODERS_OF_SPEECH, ablated
 
 TABLE_2 = {name for name in ABLATIONS if name.split("-")[0] in ("full", "mfcc", "spectrogram", "w2e")}
 

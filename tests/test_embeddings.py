@@ -13,13 +13,15 @@ from test_extract import contents, make
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from ser_pipeline import config as settings
-from ser_pipeline import embeddings, manifest, shards
-from ser_pipeline.batch import Batch
+from ser_pipeline.cache import manifest, shards
+from ser_pipeline.cache.shards import Store
 from ser_pipeline.config import Config
-from ser_pipeline.embeddings import embed, find, open_embedder, resolved
+from ser_pipeline.data.batch import Batch
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.features import embeddings
+from ser_pipeline.features.embeddings import embed, open_embedder
+from ser_pipeline.features.stores import find, resolved
 from ser_pipeline.model import build_model
-from ser_pipeline.shards import Store
 
 CPU = torch.device("cpu")
 SMALL = ["model.spectrogram_encoder=small", "model.mfcc_encoder=small", "model.small_width=8", "model.small_layers=1"]
@@ -92,7 +94,8 @@ def test_a_model_that_reads_the_store_is_the_model_with_the_frozen_encoder(folde
     samples = torch.from_numpy(data.segments[:, 2])
     mfcc = torch.randn(len(samples), 300, 40).half()
     embedding = torch.from_numpy(rows(find(folder, stored).path))
-    batch = Batch(torch.from_numpy(rows(waveforms)), None, mfcc, samples, samples, samples, embedding=embedding)
+    inputs = {"waveform": torch.from_numpy(rows(waveforms)), "mfcc": mfcc, "embedding": embedding}
+    batch = Batch(inputs, samples, samples, samples)
     expected, found = (model(batch) for model in models)
     torch.testing.assert_close(found.logits, expected.logits, atol=2e-3, rtol=0)
     torch.testing.assert_close(found.attention, expected.attention, atol=2e-3, rtol=0)
@@ -220,7 +223,7 @@ def test_from_features_to_a_prediction_by_the_command(
     assert "lacks embedding with these settings; run `ser-pipeline features emodb " in said
     run("features", "emodb", corpus, *words, "--device", "cpu", "--quiet")
     with monkeypatch.context() as without:
-        without.setattr("ser_pipeline.model.speech.load", None)  # the encoder is not needed to train
+        without.setattr("ser_pipeline.model.speech.open_encoder", None)  # the encoder is not needed to train
         folder = Path(run(*train).stdout.strip())
     with np.load(folder / "03" / "segments.npz") as stored:
         assert {"w2e", "attention", "shuffled:embedding", "zeroed:embedding"} <= set(stored.files)

@@ -4,11 +4,11 @@ import time
 import numpy as np
 import pytest
 
-from ser_pipeline import fourier
 from ser_pipeline.config import Audio, Spectrogram
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.features import FEATURES
-from ser_pipeline.fourier import FLOOR, Sums, logarithms
+from ser_pipeline.features import fourier
+from ser_pipeline.features.acoustic import FEATURES
+from ser_pipeline.features.fourier import FLOOR, Sums, logarithms
 
 RNG = np.random.default_rng(0)
 

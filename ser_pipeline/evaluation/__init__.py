@@ -1,1 +1,1 @@
-"""Scores, intervals and tests; numpy alone."""
+"""Scores, intervals and tests, in numpy alone."""

@@ -23,13 +23,14 @@ HAIR = 1 / 1024
 """Less than any fraction of n / 255, and more than a quotient's rounding error: whole quotients stay whole."""
 
 
-class Waveform(nn.Module):
-    """Raw samples to zero mean and unit variance over the padded segment."""
+class FinishWaveform(nn.Module):
+    """Raw samples to zero mean and unit variance over the padded segment, or as they are in [-1, 1]."""
 
-    def __init__(self, pre_emphasis: float = 0.0, pad_front: bool = False) -> None:
+    def __init__(self, pre_emphasis: float = 0.0, pad_front: bool = False, unit: bool = True) -> None:
         super().__init__()
         self.pre_emphasis = pre_emphasis
         self.pad_front = pad_front
+        self.unit = unit
 
     @torch.no_grad()
     def forward(self, waveform: Tensor, samples: Tensor) -> Tensor:
@@ -40,6 +41,8 @@ class Waveform(nn.Module):
             signal = signal.masked_fill(_after(signal.shape[1], samples), 0.0)
         if self.pad_front:
             signal = shift_to_end(signal, samples)
+        if not self.unit:
+            return signal
         signal = signal - signal.mean(1, keepdim=True)
         return signal / torch.sqrt(signal.square().mean(1, keepdim=True) + EPSILON)
 
@@ -60,7 +63,7 @@ def _after(size: int, count: Tensor) -> Tensor:
     return torch.arange(size, device=count.device) >= count[:, None]
 
 
-class Spectrogram(nn.Module):
+class FinishSpectrogram(nn.Module):
     """Grey levels rescaled a bin to the extremes of the fold's training rows, and quantised again."""
 
     minimum: Tensor
@@ -97,7 +100,7 @@ class Spectrogram(nn.Module):
         return level
 
 
-class Mfcc(nn.Module):
+class FinishMfcc(nn.Module):
     """Frames of unit length (reference code), or as they are."""
 
     def __init__(self, unit: bool = True) -> None:
@@ -105,16 +108,16 @@ class Mfcc(nn.Module):
         self.unit = unit
 
     @torch.no_grad()
-    def forward(self, mfcc: Tensor) -> Tensor:
+    def forward(self, mfcc: Tensor, samples: Tensor | None = None) -> Tensor:
         """Float16 (B, T, K) as float32 (B, T, K), each frame over its Euclidean norm; silent padding stays zero."""
         return F.normalize(mfcc.float(), dim=2) if self.unit else mfcc.float()
 
 
-class Embedding(nn.Module):
+class FinishEmbedding(nn.Module):
     """Frames of a speech encoder as they were stored."""
 
     @torch.no_grad()
-    def forward(self, frames: Tensor) -> Tensor:
+    def forward(self, frames: Tensor, samples: Tensor | None = None) -> Tensor:
         """Float16 (B, T, D) as float32 (B, T, D)."""
         return frames.float()
 

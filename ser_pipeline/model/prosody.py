@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ser_pipeline.model.statistics import moments, quantiles, trend
+from ser_pipeline.model.contours import moments, quantiles, trend
 
 FRAME, HOP = 0.040, 0.020  # s
 LOWEST, HIGHEST = 60.0, 500.0  # Hz: range of the pitch

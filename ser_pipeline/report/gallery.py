@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.metrics import Ints
+from ser_pipeline.evaluation.metrics import Ints
 from ser_pipeline.report import figures
+from ser_pipeline.report.contents import Experiment, Report
 from ser_pipeline.report.drawing import Picture, Plan, render
-from ser_pipeline.report.embeddings import planes, utterance_means
-from ser_pipeline.report.evaluation import Experiment, Report
 from ser_pipeline.report.groups import FULL, Group
-from ser_pipeline.report.runs import FoldResult, Roll
+from ser_pipeline.report.tsne import planes, utterance_means
+from ser_pipeline.runs import layout
+from ser_pipeline.runs.records import FoldResult, UtteranceTable
 
 WITHOUT = "full-mean"
 """The ablation that is the full model without co-attention."""
@@ -171,7 +172,7 @@ def _same(fold: FoldResult, group: Group) -> FoldResult | None:
     return next((own for own in group.runs[0].folds if own.name == fold.name and len(own.rows) == len(fold.rows)), None)
 
 
-def _attention(experiment: Experiment, roll: Roll) -> Plan | None:
+def _attention(experiment: Experiment, roll: UtteranceTable) -> Plan | None:
     """Weights over time of a few utterances, as far as a fold kept their spectrograms."""
     main = experiment.panel.main
     fold = _with_examples(main) if main else None
@@ -202,4 +203,4 @@ def _attention(experiment: Experiment, roll: Roll) -> Plan | None:
 def _with_examples(group: Group) -> FoldResult | None:
     """The fold in the middle if it kept examples, else the first that did."""
     folds = [_middle(group), *group.runs[0].folds]
-    return next((fold for fold in folds if (fold.path / "examples.npz").is_file()), None)
+    return next((fold for fold in folds if (fold.path / layout.EXAMPLES).is_file()), None)

@@ -1,0 +1,78 @@
+"""Pre-trained speech encoders, by hub name or folder: wav2vec 2.0 and its kin, conformers, Whisper, any other.
+
+`open_encoder` gives a `FrameEncoder`. A family is a row of `FAMILIES`; transformers is imported by the families that
+need it, since that takes a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ser_pipeline.model.speech.conformer import ConformerEncoder, FilterbankEncoder
+from ser_pipeline.model.speech.frames import SPARE, FrameEncoder, Inputs, Options, States, check_rate
+from ser_pipeline.model.speech.generic import open_other
+from ser_pipeline.model.speech.hub import revision
+from ser_pipeline.model.speech.loading import Source, open_source, transformers_config, transformers_model
+from ser_pipeline.model.speech.wav2vec2 import SpeechEncoder
+from ser_pipeline.model.speech.whisper import open_whisper
+
+__all__ = ["FAMILIES", "SPARE", "FrameEncoder", "Inputs", "Options", "SpeechEncoder", "States", "open_encoder"]
+
+Open = Callable[[Source, Options], FrameEncoder]
+
+
+def open_encoder(
+    name: str,
+    options: Options,
+    *,
+    weights: bool = True,
+    settings: Mapping[str, Any] | None = None,
+    setting: str = "model.speech_encoder",
+    rate: int = 16_000,
+) -> FrameEncoder:
+    """The speech encoder `name`, float32 on the CPU, with or without its weights.
+
+    No code of a folder or repository is ever run.
+
+    Args:
+        name: name on the Hugging Face hub, or a folder with `config.json`, `preprocessor_config.json` and the weights.
+        options: how it is used.
+        weights: False gives the same architecture with random weights.
+        settings: a description as `FrameEncoder.description` gives it; then nothing is looked up and the weights are
+            random.
+        setting: what gave the name, for an error to say.
+        rate: sampling rate of the audio in Hz.
+
+    Raises:
+        PipelineError: the weights or the configuration cannot be had, are not of a speech encoder, or of another rate.
+    """
+    source = open_source(name, weights=weights, settings=settings, setting=setting)
+    check_rate(source.front, name, rate)
+    encoder = FAMILIES.get(str(source.config.get("model_type")), open_other)(source, options)
+    if source.folder is not None:
+        encoder.revision = revision(source.folder)
+    return encoder
+
+
+def _of_transformers(kind: type[SpeechEncoder]) -> Open:
+    """Opens a family whose parts are transformers' own."""
+
+    def opened(source: Source, options: Options) -> FrameEncoder:
+        return kind(transformers_model(source, transformers_config(source)), options, source.front)
+
+    return opened
+
+
+FAMILIES: Mapping[str, Open] = {
+    "wav2vec2": _of_transformers(SpeechEncoder),
+    "hubert": _of_transformers(SpeechEncoder),
+    "wavlm": _of_transformers(SpeechEncoder),
+    "data2vec-audio": _of_transformers(SpeechEncoder),
+    "unispeech": _of_transformers(SpeechEncoder),
+    "unispeech-sat": _of_transformers(SpeechEncoder),
+    "wav2vec2-conformer": _of_transformers(ConformerEncoder),
+    "wav2vec2-bert": _of_transformers(FilterbankEncoder),
+    "whisper": open_whisper,
+}
+"""Value of `model_type` -> how its models are opened; any other model of transformers is read frozen."""

@@ -1,0 +1,207 @@
+"""What every speech encoder is to the rest: waveforms to hidden states a layer, and which frames are real.
+
+Shapes: B batch, N samples, T frames, D width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ser_pipeline.errors import PipelineError
+
+EPSILON = 1e-7
+"""Added to the variance of a waveform, as transformers' feature extractors do."""
+
+SPARE = ("masked_spec_embed",)
+"""Parameters that a usable checkpoint may lack: masking then starts from a random vector."""
+
+INCIDENTAL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
+"""Entries of a configuration that say nothing of the frames."""
+
+
+class Inputs(NamedTuple):
+    """What a model reads."""
+
+    values: Tensor  # float32: a waveform (B, N), or its features in the model's own layout
+    lengths: Tensor | None  # (B,): real positions of `values` in time; None: all of them
+
+
+class States(NamedTuple):
+    """What a model makes of a batch."""
+
+    layers: list[Tensor]  # (B, T, D) each: the first layer's input, then every layer's output
+    real: Tensor  # (B, T) bool: frames of audio, not of padding
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a speech encoder is used; what a family does not have is left out."""
+
+    mask_padding: bool = True
+    """Frames are those of each utterance alone: padding reaches no attention, convolution or statistic.
+
+    Off, the padding counts as audio, and the wav2vec 2.0 kin read what the paper's model reads: a waveform normalised
+    over the padded segment.
+    """
+    frozen: bool = False
+    """No gradient and no dropout."""
+    layer_mix: bool = False
+    """Frames are a learned mix of all layers."""
+    inner: bool = False
+    """Layers below the last are read: an adapter behind the last, of another width and rate, is left out."""
+    masking: bool = False
+    """SpecAugment in training, as the configuration says."""
+    layer_drop: bool = False
+    """Layers are skipped at random in training, as the configuration says."""
+    window: str = "cut"
+    """Whisper: "cut" to the audio's length, or silence up to the "30s" that it was trained on."""
+
+
+class FrameEncoder(nn.Module, ABC):
+    """A speech encoder: float32 waveforms (B, N) in [-1, 1] at `rate` Hz to hidden states."""
+
+    width: int
+    """Width D of the frames."""
+    layers: int
+    """Layers; the hidden states are one more, the first layer's input."""
+    rate: int = 16_000
+    """Samples a second."""
+    longest: int | None = None
+    """Most samples of an utterance; None: any number."""
+    revision: str = ""
+    """Commit of the hub's repository that the weights are of, where it is known."""
+
+    def __init__(self, config: Mapping[str, Any], front: Mapping[str, Any], options: Options) -> None:
+        """Keep what describes the encoder.
+
+        Args:
+            config: the model's configuration, in JSON's types.
+            front: the feature extractor's configuration (`preprocessor_config.json`); empty where there is none.
+            options: how it is used.
+        """
+        super().__init__()
+        self.config, self.front, self.options = dict(config), dict(front), options
+        self.mix: nn.Parameter | None = None
+
+    def finish(self) -> None:
+        """Add the learned mix and freeze the weights as the options say; called when the parts are there."""
+        if self.options.frozen:
+            self.requires_grad_(False)
+        if self.options.layer_mix:
+            self.mix = nn.Parameter(torch.zeros(self.layers + 1))
+
+    @property
+    def mask_padding(self) -> bool:
+        """Whether padding is kept out of the frames."""
+        return self.options.mask_padding
+
+    @property
+    def reads_raw(self) -> bool:
+        """Whether `hear` wants audio as it is; otherwise waveforms normalised over the padded segment."""
+        return True
+
+    @abstractmethod
+    def prepare(self, samples: Tensor, lengths: Tensor | None = None) -> Inputs:
+        """What the model reads of waveforms float32 (B, N), un-normalised in [-1, 1], padded at the end with zeros.
+
+        `lengths` (B,) are the real samples; None: all of them.
+        """
+
+    @abstractmethod
+    def states(self, inputs: Inputs, upto: int | None = None) -> States:
+        """Hidden states of the layers 0 to `upto` (None: the last); layers above it are not computed."""
+
+    @abstractmethod
+    def frames(self, samples: int) -> int:
+        """Frames T that `samples` give."""
+
+    def hear(self, samples: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Frames (B, T, D) of the last layer or of the learned mix, and which are real (B, T)."""
+        return self._frames(self.prepare(samples, lengths))
+
+    def _frames(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.options.frozen):
+            states = self.states(inputs)
+        if self.mix is None:
+            return states.layers[-1], states.real
+        return torch.einsum("l,lbtd->btd", self.mix.softmax(0), torch.stack(states.layers)), states.real
+
+    def train(self, mode: bool = True) -> FrameEncoder:
+        """Training mode; a frozen encoder stays as it is for evaluation."""
+        return super().train(mode and not self.options.frozen)
+
+    def description(self) -> dict[str, Any]:
+        """The configuration, from which `speech.open_encoder` makes the encoder anew without its weights."""
+        return {**self.config, "preprocessor": self.front}
+
+    def fingerprint(self) -> str:
+        """Twelve hex digits of the configuration and of the weights that frozen frames depend on."""
+        said = {name: value for name, value in self.description().items() if name not in INCIDENTAL}
+        digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode())
+        for name, tensor in sorted(self._weights().items()):
+            if name not in SPARE:  # random where a checkpoint lacks them; frames without masking do not need them
+                digest.update(name.encode())
+                digest.update(tensor.detach().cpu().contiguous().numpy().data)
+        return digest.hexdigest()[:12]
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: tensor for name, tensor in self.state_dict().items() if name != "mix"}
+
+    def _upto(self, upto: int | None) -> int:
+        """The layer that `upto` names; negative ones count from the end."""
+        last = self.layers if upto is None else upto + (upto < 0) * (self.layers + 1)
+        if not 0 <= last <= self.layers:
+            raise PipelineError(f"layer {upto} of a speech encoder with layers 0 to {self.layers}: choose one of these")
+        return last
+
+    def _check(self, samples: int) -> None:
+        """Refuse utterances that are too long for the model."""
+        if self.longest is not None and samples > self.longest:
+            raise PipelineError(
+                f"{samples / self.rate:.1f} s of audio for a speech encoder that reads {self.longest / self.rate:.0f} s "
+                "at most; cut the audio into shorter pieces"
+            )
+
+
+def within(size: int, lengths: Tensor) -> Tensor:
+    """True (B, size) at positions before `lengths` (B,).
+
+    >>> within(3, torch.tensor([1, 3])).tolist()
+    [[True, False, False], [True, True, True]]
+    """
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def additive(real: Tensor, dtype: torch.dtype) -> Tensor:
+    """What (B, 1, 1, T) is added to the scores of keys so that only `real` ones (B, T) are attended to."""
+    return torch.zeros_like(real, dtype=dtype).masked_fill(~real, torch.finfo(dtype).min)[:, None, None]
+
+
+def unit_variance(samples: Tensor, lengths: Tensor | None) -> Tensor:
+    """Waveforms (B, N) to zero mean and unit variance over their real samples; zeros after them."""
+    if lengths is None:
+        centred = samples - samples.mean(1, keepdim=True)
+        return centred / torch.sqrt(centred.square().mean(1, keepdim=True) + EPSILON)
+    real = within(samples.shape[1], lengths)
+    count = lengths.clamp(min=1)[:, None]
+    centred = samples - samples.masked_fill(~real, 0.0).sum(1, keepdim=True) / count
+    centred = centred.masked_fill(~real, 0.0)
+    return centred / torch.sqrt(centred.square().sum(1, keepdim=True) / count + EPSILON)
+
+
+def check_rate(front: Mapping[str, Any], name: str, rate: int) -> None:
+    """Refuse the encoder `name` where its feature extractor reads another sampling rate than `rate` Hz."""
+    wanted = front.get("sampling_rate", rate)
+    if wanted != rate:
+        raise PipelineError(
+            f"speech encoder '{name}' reads audio of {wanted} Hz (its preprocessor_config.json), the pipeline's is of "
+            f"{rate} Hz; choose an encoder for {rate} Hz"
+        )

@@ -1,0 +1,156 @@
+"""Any other audio model of transformers, frozen, by its hidden states and its own feature extractor on the CPU.
+
+Shapes: B batch, N samples, T frames, D width.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.model.speech.frames import FrameEncoder, Inputs, Options, States, within
+from ser_pipeline.model.speech.loading import Source, first_line, transformers_config, transformers_model
+
+AUDIO = ("input_values", "input_features")
+"""What transformers calls the main input of models that read audio."""
+
+LEAST = 400
+"""Samples that an utterance is padded to: 25 ms, one frame of the usual front ends."""
+
+AST_HOP = 160
+"""Samples between frames of the Audio Spectrogram Transformer, whose extractor counts its longest audio in frames."""
+
+
+class OtherEncoder(FrameEncoder):
+    """An audio model of transformers as it is, each utterance on its own or with others of its length."""
+
+    def __init__(self, model: nn.Module, extractor: Any, source: Source, options: Options) -> None:
+        """Try the model on a second of silence, which tells its layers and width.
+
+        Args:
+            model: transformers' model.
+            extractor: its feature extractor.
+            source: where both are from.
+            options: how it is used.
+
+        Raises:
+            PipelineError: it gives no hidden states, or is to be trained.
+        """
+        super().__init__(source.config, source.front, options)
+        if not options.frozen:
+            raise PipelineError(
+                f"a {source.config['model_type']} model such as {source.where} is read frozen alone; pass "
+                "--set model.freeze_speech_encoder=true, or make its frames with ser-pipeline features"
+            )
+        parts: Any = model
+        self.model = parts.get_encoder() if getattr(parts.config, "is_encoder_decoder", False) else model
+        self.extractor = extractor
+        self.accepted = set(inspect.signature(self.model.forward).parameters)  # type: ignore[arg-type]
+        self.longest = _longest(extractor)
+        self.counts: dict[int, int] = {}
+        self.model.eval()
+        try:
+            states = self._run(torch.zeros(1, self.rate))
+        except Exception as error:
+            raise PipelineError(
+                f"speech encoder {source.where} cannot be read by its hidden states ({first_line(error)}); choose "
+                "another encoder"
+            ) from error
+        self.layers, self.width = len(states) - 1, int(states[-1].shape[2])
+        self.finish()
+
+    def frames(self, samples: int) -> int:
+        """Frames T that `samples` give, found by trying."""
+        if samples not in self.counts:
+            zeros = torch.zeros(1, samples, device=next(self.model.parameters()).device)
+            self.counts[samples] = self._run(zeros)[-1].shape[1]
+        return self.counts[samples]
+
+    def prepare(self, samples: Tensor, lengths: Tensor | None = None) -> Inputs:
+        """The waveforms themselves: the feature extractor wants every utterance without padding."""
+        self._check(samples.shape[1])
+        return Inputs(samples, lengths if self.mask_padding else None)
+
+    @torch.no_grad()
+    def states(self, inputs: Inputs, upto: int | None = None) -> States:
+        """Hidden states (B, T, D) of every utterance alone, zero after its end; all layers are computed."""
+        last, samples = self._upto(upto), inputs.values
+        sizes = [samples.shape[1]] * len(samples) if inputs.lengths is None else inputs.lengths.tolist()
+        of_size = {size: [row for row, other in enumerate(sizes) if other == size] for size in sorted(set(sizes))}
+        made = {size: self._run(samples[rows, :size])[: last + 1] for size, rows in of_size.items()}
+        counts = torch.tensor([made[size][-1].shape[1] for size in sizes], device=samples.device)
+        longest, order = int(counts.max()), [row for rows in of_size.values() for row in rows]
+        back = torch.tensor(order, device=samples.device).argsort()
+        layers = [
+            torch.cat([F.pad(states[layer], (0, 0, 0, longest - states[layer].shape[1])) for states in made.values()])[back]
+            for layer in range(last + 1)
+        ]
+        return States(layers, within(longest, counts))
+
+    @torch.no_grad()
+    def _run(self, samples: Tensor) -> list[Tensor]:
+        """Hidden states (B, T, D) of waveforms (B, N) without padding, by transformers' own extractor and model."""
+        rows = list(F.pad(samples, (0, max(0, LEAST - samples.shape[1]))).cpu().numpy())
+        read = self.extractor(rows, sampling_rate=self.rate, return_tensors="pt")
+        device = next(self.model.parameters()).device
+        known = {name: value.to(device) for name, value in read.items() if name in self.accepted}
+        output = self.model(**known, output_hidden_states=True, return_dict=True)
+        states = list(output.hidden_states)
+        if output.last_hidden_state.shape == states[-1].shape or not self.options.inner:
+            states[-1] = output.last_hidden_state
+        if any(state.dim() != 3 for state in states):
+            raise ValueError(f"its hidden states are no frames but of shape {tuple(states[0].shape)}")
+        return states
+
+
+def _longest(extractor: Any) -> int | None:
+    """Samples after which a feature extractor cuts audio off; None: it does not."""
+    for name in ("n_samples", "nb_max_samples"):
+        if isinstance(getattr(extractor, name, None), int):
+            return int(getattr(extractor, name))
+    if type(extractor).__name__ == "ASTFeatureExtractor":
+        return int(extractor.max_length) * AST_HOP
+    return None
+
+
+def open_other(source: Source, options: Options) -> OtherEncoder:
+    """The audio model of `source` with its feature extractor.
+
+    Raises:
+        PipelineError: it cannot be had, or reads no audio.
+    """
+    from transformers import MODEL_MAPPING, AutoFeatureExtractor
+
+    config = transformers_config(source)
+    kind = MODEL_MAPPING.get(type(config), None)
+    kind = kind[0] if isinstance(kind, tuple) else kind
+    reads = getattr(kind, "main_input_name", "")
+    if reads not in AUDIO:
+        what = {"input_ids": "text", "pixel_values": "images"}.get(reads, "no audio")
+        raise PipelineError(
+            f"{source.where} is a {config.model_type} model, which reads {what}; a speech encoder reads audio, such as "
+            "openai/whisper-tiny.en, microsoft/wavlm-base-plus or facebook/wav2vec2-base"
+        )
+    try:
+        if source.folder is None:
+            kept = {key: value for key, value in source.front.items() if key != "feature_extractor_type"}
+            extractor = _extractor_class(source.front["feature_extractor_type"])(**kept)
+        else:
+            extractor = AutoFeatureExtractor.from_pretrained(source.folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise PipelineError(
+            f"cannot read the feature extractor of speech encoder {source.where}: {first_line(error)}; it needs "
+            "preprocessor_config.json, as transformers writes it"
+        ) from error
+    return OtherEncoder(transformers_model(source, config), extractor, source, options)
+
+
+def _extractor_class(name: str) -> Any:
+    import transformers
+
+    return getattr(transformers, name)

@@ -1,0 +1,238 @@
+"""Where a speech encoder's files are: a folder, the local Hugging Face cache, or the hub, which is asked last.
+
+Every way in which that fails has a line of its own that says what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import re
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from ser_pipeline.errors import PipelineError
+
+CONFIG = "config.json"
+FRONT = ("preprocessor_config.json", "processor_config.json")
+"""Files that describe a feature extractor: its own, or that of a processor with one inside."""
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+"""Files of weights as transformers writes them, the preferred first; an index names the parts."""
+
+KNOWN = (
+    "facebook/data2vec-audio-base",
+    "facebook/data2vec-audio-large",
+    "facebook/hubert-base-ls960",
+    "facebook/hubert-large-ll60k",
+    "facebook/hubert-xlarge-ll60k",
+    "facebook/w2v-bert-2.0",
+    "facebook/wav2vec2-base",
+    "facebook/wav2vec2-base-960h",
+    "facebook/wav2vec2-conformer-rel-pos-large",
+    "facebook/wav2vec2-conformer-rope-large-960h-ft",
+    "facebook/wav2vec2-large",
+    "facebook/wav2vec2-large-960h",
+    "facebook/wav2vec2-large-lv60",
+    "facebook/wav2vec2-large-robust",
+    "facebook/wav2vec2-large-xlsr-53",
+    "facebook/wav2vec2-xls-r-300m",
+    "facebook/wav2vec2-xls-r-1b",
+    "microsoft/unispeech-sat-base-plus",
+    "microsoft/unispeech-sat-large",
+    "microsoft/wavlm-base",
+    "microsoft/wavlm-base-plus",
+    "microsoft/wavlm-large",
+    "openai/whisper-tiny",
+    "openai/whisper-tiny.en",
+    "openai/whisper-base",
+    "openai/whisper-base.en",
+    "openai/whisper-small",
+    "openai/whisper-small.en",
+    "openai/whisper-medium",
+    "openai/whisper-medium.en",
+    "openai/whisper-large-v2",
+    "openai/whisper-large-v3",
+    "openai/whisper-large-v3-turbo",
+)
+"""Speech encoders on the hub, among which the one meant by a misspelt name is looked for."""
+
+log = logging.getLogger(__name__)
+
+
+def locate(name: str, *, weights: bool = True, setting: str = "model.speech_encoder") -> Path:
+    """The folder of the speech encoder `name`, downloaded where it is neither a folder nor in the local cache.
+
+    Args:
+        name: a folder with `config.json` and weights, or a name on the Hugging Face hub.
+        weights: whether the weights are wanted, besides the configuration.
+        setting: what gave the name, for an error to say.
+
+    Raises:
+        PipelineError: it cannot be had.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir() or name.startswith((".", "/", "~")):
+        return _whole(folder, weights)
+    cached = _cached(name, weights)
+    if cached is not None:
+        return cached
+    log.info("speech encoder '%s' is not in the local Hugging Face cache; asking the hub", name)
+    return _download(name, weights, setting)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of weights in `folder`: the preferred format, with all parts that an index names; none: empty."""
+    for name in WEIGHTS:
+        file = folder / name
+        if file.is_file():
+            return [folder / part for part in _parts(file)] if name.endswith(".json") else [file]
+    return []
+
+
+def revision(folder: Path) -> str:
+    """The commit of the hub's repository that `folder` holds, where it is known: in the cache, or of `hf download`."""
+    if folder.parent.name == "snapshots":
+        return folder.name
+    note = folder / ".cache" / "huggingface" / "download" / f"{CONFIG}.metadata"
+    first = note.read_text(encoding="utf-8").partition("\n")[0].strip() if note.is_file() else ""
+    return first if re.fullmatch(r"[0-9a-f]{40}", first) else ""
+
+
+def _parts(index: Path) -> list[str]:
+    try:
+        parts = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PipelineError(f"cannot read {index}, which names the parts of the weights; download it again") from error
+    if any(Path(part).name != part for part in parts):
+        raise PipelineError(f"{index} names files outside its folder; take the speech encoder from another source")
+    return parts
+
+
+def _whole(folder: Path, weights: bool) -> Path:
+    """`folder`, which must have what is needed."""
+    again = f"'hf download NAME --local-dir {folder}'"
+    if not folder.is_dir():
+        raise PipelineError(f"no speech encoder in {folder}: there is no such folder; {again} makes it")
+    if not (folder / CONFIG).is_file():
+        raise PipelineError(
+            f"no speech encoder in {folder}: it needs config.json and model.safetensors, as {again} writes them"
+        )
+    files = weight_files(folder) if weights else [folder / CONFIG]
+    if not files:
+        raise PipelineError(
+            f"no weights in {folder}: beside config.json it needs model.safetensors (or pytorch_model.bin), as {again} "
+            "writes them"
+        )
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise PipelineError(
+            f"the weights in {folder} are not whole: {missing[0]} is missing; {again} fetches what is not there"
+        )
+    return folder
+
+
+def _cached(name: str, weights: bool) -> Path | None:
+    """The folder of `name` in the local cache, where all that is needed is there."""
+    import huggingface_hub
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        file = huggingface_hub.try_to_load_from_cache(name, CONFIG)
+    except HFValidationError as error:
+        raise PipelineError(
+            f"'{name}' is neither a folder nor a name on the hub, such as 'openai/whisper-tiny.en'{_meant(name)}"
+        ) from error
+    if not isinstance(file, str):
+        return None
+    folder = Path(file).parent
+    files = weight_files(folder) if weights else [folder / CONFIG]
+    return folder if files and all(part.is_file() for part in files) else None
+
+
+def _download(name: str, weights: bool, setting: str) -> Path:
+    import huggingface_hub
+
+    try:
+        if not _reachable():
+            raise ConnectionError("the hub's name is not known here")
+        there = [item.rfilename for item in huggingface_hub.HfApi().model_info(name).siblings or []]
+        wanted = [CONFIG, *FRONT, *(_wanted(there, name) if weights else [])]
+        return _whole(Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted)), weights)
+    except PipelineError:
+        raise
+    except Exception as error:  # of the network below the hub's library, too
+        log.debug("the hub's answer", exc_info=error)
+        raise PipelineError(_told(name, error, setting)) from error
+
+
+def _wanted(there: list[str], name: str) -> list[str]:
+    """Of the files of a repository, those of the weights."""
+    for first in WEIGHTS:
+        if first in there:
+            stem = re.escape(first.partition(".")[0])
+            kind = ".safetensors" if ".safetensors" in first else ".bin"
+            parts = [file for file in there if re.fullmatch(rf"{stem}-\d+-of-\d+\{kind}", file)]
+            return [first, *parts] if first.endswith(".json") else [first]
+    raise PipelineError(
+        f"the hub's '{name}' has no model.safetensors or pytorch_model.bin; choose a repository with weights for torch"
+    )
+
+
+def _told(name: str, error: Exception, setting: str) -> str:
+    """One line on why `name` cannot be had from the hub, and what to do."""
+    from huggingface_hub import errors
+
+    page = f"https://huggingface.co/{name}"
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            f"speech encoder '{name}' is gated: accept its terms at {page}, then log in with 'hf auth login' or "
+            "set HF_TOKEN to a token that may read it"
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return (
+            f"the hub has no speech encoder '{name}'{_meant(name)}; a private one needs 'hf auth login' or a token "
+            "in HF_TOKEN"
+        )
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, errors.HfHubHTTPError) and status is not None:
+        return f"the hub answered with HTTP status {status} to '{name}'; try again later, or see {page} in a browser"
+    if _of_the_disk(error):
+        return f"cannot store speech encoder '{name}': {error}; make room, or move the cache with HF_HOME"
+    return (
+        f"cannot load speech encoder '{name}': it is not in the local Hugging Face cache and the hub cannot be "
+        f"reached{_meant(name)}; download it where there is a network (hf download {name} --local-dir DIR) and pass "
+        f"--set {setting}=DIR; --preset scratch needs no pre-trained weights"
+    )
+
+
+def _of_the_disk(error: Exception) -> bool:
+    import errno
+
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+
+
+def _meant(name: str) -> str:
+    """`; did you mean 'X'?` where a known name is close to, but not, `name`."""
+    if name in KNOWN:
+        return ""
+    bare = {known.partition("/")[2]: known for known in KNOWN}
+    close = difflib.get_close_matches(name, KNOWN, 1, 0.8)
+    close = close or [bare[key] for key in difflib.get_close_matches(name.rpartition("/")[2], bare, 1, 0.8)]
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _reachable() -> bool:
+    """Whether it is worth asking the hub, whose library tries again for half a minute before it gives up."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        host: Any = urlsplit(constants.ENDPOINT).hostname
+        return bool(getproxies()) or bool(socket.getaddrinfo(host, 443))
+    except OSError:
+        return False

@@ -1,0 +1,113 @@
+"""Keys, shards and predictions that no change of the code's layout may touch: `tests/data/golden.json` holds them.
+
+Where a change is meant to touch them, `python tests/test_golden.py` writes them anew.
+"""
+
+import csv
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from click.testing import CliRunner, Result
+
+GOLDEN = Path(__file__).parent / "data" / "golden.json"
+PRESETS = ("paper", "reference", "scratch", "demo")
+TRAIN = ("train", "--device", "cpu", "--set", "train.precision=fp32")  # "auto" depends on the processor
+
+Command = Callable[..., Result]
+
+
+def golden(name: str) -> dict[str, object]:
+    found: dict[str, object] = json.loads(GOLDEN.read_text(encoding="utf-8"))[name]
+    return found
+
+
+def feature_keys(run: Command, corpus: tuple[str, ...]) -> dict[str, list[str]]:
+    """Names of the features folder and of its stores, by preset."""
+    found = {}
+    for preset in PRESETS:
+        folder = Path(run("features", *corpus, "--jobs", "1", "--preset", preset).stdout.strip())
+        found[preset] = [folder.name, *sorted(path.name for path in folder.iterdir() if path.is_dir())]
+    return found
+
+
+def run_keys(run: Command, corpus: str) -> dict[str, list[str]]:
+    """Names of the runs that `train` would make, by preset and protocol."""
+    found = {}
+    for preset in PRESETS:
+        for more in (("--ablation", "all"), ("--protocol", "group-2"), ("--selection", "test")):
+            lines = run(*TRAIN, "--corpus", corpus, "--preset", preset, *more, "--dry-run").stdout.splitlines()
+            found[" ".join([preset, *more])] = sorted({line.split("\t")[0] for line in lines})
+    return found
+
+
+def shard_digests(folder: Path) -> dict[str, str]:
+    """A digest of the bytes of every shard of a features folder; a rotating store key is part of its name."""
+    files = sorted(folder.glob("*/*.h5"))
+    return {f"{file.parent.name}/{file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def predictions(run: Command) -> dict[str, list[str]]:
+    """Probabilities (as logarithms) of every utterance of the demo, after two epochs of two folds."""
+    short = ("--set", "train.epochs=2", "--preset", "demo", "--protocol", "group-2", "--jobs", "1")
+    folder = Path(run(*TRAIN, "--corpus", "demo", *short).stdout.strip().splitlines()[-1])
+    found = {}
+    for file in sorted(folder.glob("*/predictions.csv")):
+        with file.open(encoding="utf-8", newline="") as lines:
+            for row in csv.DictReader(lines):
+                found[row["id"]] = [value for name, value in row.items() if name.startswith("log_p:")]
+    return found
+
+
+def vector_machine() -> bool:
+    """Whether numba compiles for the processor's widest vectors, in whose order the golden sums were added."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and bool(re.search(r"\bavx512f\b", cpuinfo.read_text(encoding="utf-8")))
+
+
+def test_the_demo_keeps_its_keys_shards_and_predictions(run: Command) -> None:
+    wanted = golden("demo")
+    assert feature_keys(run, ("demo",)) == wanted["features"]
+    assert run_keys(run, "demo") == wanted["runs"]
+    if vector_machine():
+        assert shard_digests(next(Path("cache/features").glob("demo-*"))) == wanted["shards"]
+    found, before = predictions(run), wanted["predictions"]
+    assert isinstance(before, dict)
+    assert list(found) == list(before)
+    for name, values in found.items():
+        np.testing.assert_allclose(np.array(values, float), np.array(before[name], float), atol=1e-3, err_msg=name)
+
+
+def test_emodb_keeps_its_keys(run: Command, emodb: Path) -> None:
+    wanted = golden("emodb")
+    assert feature_keys(run, ("emodb", str(emodb))) == wanted["features"]
+    assert run_keys(run, "emodb") == wanted["runs"]
+
+
+def write() -> None:
+    """Write `golden.json` from what the code does now."""
+    from ser_pipeline.cli import main
+
+    def run(*args: str) -> Result:
+        result = CliRunner().invoke(main, list(args))
+        if result.exit_code:
+            raise SystemExit(result.stderr)
+        return result
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        found = {"demo": {"features": feature_keys(run, ("demo",)), "runs": run_keys(run, "demo")}}
+        found["demo"]["shards"] = shard_digests(next(Path("cache/features").glob("demo-*")))  # type: ignore[assignment]
+        found["demo"]["predictions"] = predictions(run)
+        emodb = os.environ["SER_PIPELINE_EMODB"]
+        found["emodb"] = {"features": feature_keys(run, ("emodb", emodb)), "runs": run_keys(run, "emodb")}
+        GOLDEN.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()
