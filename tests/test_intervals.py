@@ -14,10 +14,10 @@ from statsmodels.stats.proportion import proportion_confint
 
 from ser_pipeline.evaluation.intervals import difference, link, recall_intervals, share_interval, share_limits, sizes
 from ser_pipeline.evaluation.jackknife import variation
-from ser_pipeline.metrics import METRICS, macro_f1, recalls, ua, wa
+from ser_pipeline.evaluation.metrics import METRICS, macro_f1, recalls, ua, wa
 from ser_pipeline.report.groups import panels, speakers
-from ser_pipeline.report.reading import read_run, scan
-from ser_pipeline.report.runs import Roll
+from ser_pipeline.runs.reading import read_run, scan
+from ser_pipeline.runs.records import UtteranceTable
 
 CLUSTERS = (4, 5, 10, 24, 60)
 REPEATS = 1000
@@ -220,7 +220,7 @@ def test_an_interval_is_a_jackknife_written_out(metric):
 def test_emodbs_table_reads_as_the_jackknife_says(tmp_path):
     with tarfile.open(Path(__file__).with_name("data") / "emodb-grid.tar.xz") as kept:
         kept.extractall(tmp_path, filter="data")
-    roll = Roll()
+    roll = UtteranceTable()
     (panel,), _ = panels([read_run(header, roll) for header in scan(tmp_path / "runs")[0]])
     counts = panel.full.counts(speakers(roll)[1])
     found = share_interval(counts, "ua")

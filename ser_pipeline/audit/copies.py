@@ -73,6 +73,10 @@ class Landmarks:
     frames: Ints  # (N,) where each begins
 
 
+UNMARKED = Landmarks(np.empty(0, np.int64), np.empty(0, np.int64))
+"""Of a recording that cannot be read."""
+
+
 @dataclass(frozen=True)
 class NearCopy:
     """Two recordings that hold the same sound."""
