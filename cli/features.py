@@ -64,12 +64,13 @@ def features(
     from ser_pipeline import config as settings
     from ser_pipeline.corpora import audio_folder, class_table, find_corpus, read_corpus
     from ser_pipeline.corpora.classes import parse_classes
-    from ser_pipeline.features.extract import DEFAULT_FEATURES, extract
+    from ser_pipeline.features.extract import extract, wanted_features
     from ser_pipeline.features.measure import measure
+    from ser_pipeline.features.stores import FROZEN
 
     row = find_corpus(corpus)
     chosen = settings.load(preset or row.preset, config, overrides)
-    made = list(dict.fromkeys(names or (*DEFAULT_FEATURES, *chosen.model.reads)))
+    made = list(dict.fromkeys(names or wanted_features(chosen)))
     for name in made:
         if name not in settings.INPUTS:
             raise PipelineError(f"unknown feature '{name}'; there are {', '.join(settings.INPUTS)}")
@@ -89,9 +90,9 @@ def features(
         skip_bad=skip_bad,
         bad=left_out.append,
     )
-    embedded = "embedding" in made
-    if embedded:  # of the waveforms
-        made = [name for name in made if name not in ("embedding", "waveform")] + ["waveform"]
+    frozen = [name for name in made if name in FROZEN]
+    if frozen:  # which are made of the waveforms
+        made = [name for name in made if name not in (*FROZEN, "waveform")] + ["waveform"]
     with bar("features", "utterances", quiet) as progress:
         folder = extract(
             data,
@@ -104,8 +105,8 @@ def features(
             progress=progress,
         )
     before = catalogue.register(cache, catalogue.FeatureSet(data.corpus, folder, audio_root))
-    if embedded:
-        _embed(folder, chosen, device, compress, quiet)
+    for name in frozen:
+        _embed(folder, chosen, name, device, compress, quiet)
     for message in left_out:
         click.echo(f"left out: {message}", err=True)
     if before and not quiet:
@@ -124,13 +125,13 @@ def _told(data: Manifest) -> str:
     return f"{data.corpus}: {', '.join(parts)} of {data.audio.segment / data.audio.rate:g} s"
 
 
-def _embed(folder: Path, config: Config, device: str, compress: bool, quiet: bool) -> None:
-    """Make the store of embeddings beside the others."""
+def _embed(folder: Path, config: Config, name: str, device: str, compress: bool, quiet: bool) -> None:
+    """Make the store of a frozen encoder's feature beside the others."""
     from ser_pipeline.device import pick_device
-    from ser_pipeline.features.embeddings import embed
+    from ser_pipeline.features.frozen import embed
 
-    with bar("embeddings", "utterances", quiet) as progress:
-        embed(folder, config, device=pick_device(device), compress=compress, progress=progress)
+    with bar(name, "utterances", quiet) as progress:
+        embed(folder, config, name, device=pick_device(device), compress=compress, progress=progress)
 
 
 def _demo(corpus: str, cache: Path, quiet: bool) -> Path:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ser_pipeline.audit.copies import near_copies
 from ser_pipeline.audit.sound import QUIET, Sound, listen, read_mono
+from ser_pipeline.config import Audio
 from ser_pipeline.corpora.corpus import Corpus, Utterance
 from ser_pipeline.findings import SEVERITIES, Finding, ordered
 from ser_pipeline.splits.folds import Fold
@@ -32,6 +33,7 @@ def audit(
     *,
     corpus: Corpus | None = None,
     folds: Sequence[Fold] = (),
+    segment: float = Audio().seconds,
     jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Finding]:
@@ -42,6 +44,7 @@ def audit(
         folder: what their files are relative to.
         corpus: whose published counts hold for these utterances; None where other classes were chosen.
         folds: whose leaks are looked for.
+        segment: seconds of a segment; shorter utterances are padded.
         jobs: threads that decode; all cores where None.
         progress: called with how many utterances are decoded, and of how many.
     """
@@ -50,7 +53,7 @@ def audit(
         *_contents(utterances),
         *(_counts(utterances, corpus) if corpus else ()),
         *_missing_classes(utterances),
-        *_audio(utterances, sounds),
+        *_audio(utterances, sounds, segment),
         *same_audio(utterances, [sound.digest for sound in sounds], folds),
         *_near_copies(utterances, folder, sounds, folds),
         *leaks(utterances, folds),
@@ -127,7 +130,7 @@ def _missing_classes(utterances: Sequence[Utterance]) -> Iterator[Finding]:
         )
 
 
-def _audio(utterances: Sequence[Utterance], sounds: Sequence[Sound]) -> Iterator[Finding]:
+def _audio(utterances: Sequence[Utterance], sounds: Sequence[Sound], segment: float) -> Iterator[Finding]:
     for fault in FAULTS:
         broken = [
             (utterance, sound) for utterance, sound in zip(utterances, sounds, strict=True) if sound.fault == fault
@@ -142,7 +145,7 @@ def _audio(utterances: Sequence[Utterance], sounds: Sequence[Sound]) -> Iterator
         if rows:
             yield Finding(severity, name, f"{len(rows)} {what}, such as {rows[0]}", cost, tuple(rows))
     if whole:
-        yield from _statistics([sound for _, sound in whole])
+        yield from _statistics([sound for _, sound in whole], segment)
 
 
 def _near_copies(
@@ -166,14 +169,14 @@ def _near_copies(
         )
 
 
-def _statistics(sounds: Sequence[Sound]) -> Iterator[Finding]:
+def _statistics(sounds: Sequence[Sound], segment: float) -> Iterator[Finding]:
     seconds = np.array([sound.seconds for sound in sounds])
-    short = np.mean(seconds < 3.0)
+    short = np.mean(seconds < segment)
     yield Finding(
         "note",
         "durations",
         f"{seconds.sum() / 3600:.2f} h; {seconds.min():.2f} to {seconds.max():.2f} s, mean {seconds.mean():.2f} s; "
-        f"{short:.1%} under 3 s",
+        f"{short:.1%} under {segment:.4g} s",
     )
     silent = np.array([sound.silent for sound in sounds])
     low, high = np.quantile(silent, (0.05, 0.95))

@@ -57,6 +57,11 @@ class ShardJob:
     compress: bool
 
 
+def wanted_features(config: Config) -> tuple[str, ...]:
+    """What is made where nothing else is asked for: what the model reads, and what the paper's rows would read."""
+    return config.model.reads if config.model.whole else (*DEFAULT_FEATURES, *config.model.reads)
+
+
 def extract(
     data: Manifest,
     root: Path,

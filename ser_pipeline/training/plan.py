@@ -12,13 +12,14 @@ import torch
 from ser_pipeline.audit.corpus import audit, to_json
 from ser_pipeline.cache.catalogue import FeatureSet
 from ser_pipeline.cache.manifest import Manifest
-from ser_pipeline.config import Config
+from ser_pipeline.config import Config, keyed
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.device import precision
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.features.stores import find_stores, read_manifest, resolved
+from ser_pipeline.features.stores import FROZEN, find_stores, read_manifest, resolved
 from ser_pipeline.inputs import INPUTS
+from ser_pipeline.model.needs import require_needs
 from ser_pipeline.splits import folds
 from ser_pipeline.splits.folds import Fold
 from ser_pipeline.splits.leaks import leaks
@@ -68,7 +69,8 @@ def plan_runs(
         PipelineError: features are missing or would have to change, a protocol that the corpus cannot give, or folds
             that leak.
     """
-    config = resolved(config, sources[0].folder)
+    for name in FROZEN:
+        config = resolved(config, sources[0].folder, name)
     require_followed(config)
     data = read_manifest(tuple(source.folder for source in sources))
     protocol, split, config = _split(data, protocol if len(sources) == 1 else "cross", file, config)
@@ -78,6 +80,7 @@ def plan_runs(
         raise PipelineError(f"{errors[0]}; `ser-pipeline audit` says more")
     planned = []
     for ablation, changed in ablated(config, ablations).items():
+        require_needs(changed)
         changed = replace(changed, train=replace(changed.train, precision=precision(config.train.precision, device)))
         planned += [
             _run(sources, data, runs, replace(changed, seed=seed), protocol, ablation, split, about) for seed in seeds
@@ -125,14 +128,15 @@ def ablation_names(text: str) -> list[str]:
     return names
 
 
-def findings_of(sources: Sequence[FeatureSet], split: Sequence[Fold]) -> dict[str, Any]:
+def findings_of(sources: Sequence[FeatureSet], split: Sequence[Fold], config: Config) -> dict[str, Any]:
     """The audit of a corpus and its folds, with its audio where that is still where it was; for `audit.json`."""
     data = read_manifest(tuple(source.folder for source in sources))
     if len(sources) > 1 or not sources[0].root.is_dir():
         return to_json(leaks(data, split), data.utterances)
     row = CORPORA.get(data.corpus)
     published = row if row and dict(row.classes) == dict(data.classes) else None
-    return to_json(audit(data.utterances, sources[0].root, corpus=published, folds=split), data.utterances)
+    found = audit(data.utterances, sources[0].root, corpus=published, folds=split, segment=config.audio.seconds)
+    return to_json(found, data.utterances)
 
 
 def _run(
@@ -154,7 +158,7 @@ def _run(
         "protocol": protocol,
         "ablation": ablation,
         "folds": members,
-        "config": config,
+        "config": keyed(config),
     }
     known = {
         **about,

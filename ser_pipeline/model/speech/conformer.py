@@ -1,4 +1,4 @@
-"""Encoders of conformer layers of transformers: wav2vec2-conformer, which reads waveforms, and w2v-BERT 2.0, filterbanks.
+"""Encoders of conformer layers of transformers: wav2vec2-conformer and w2v-BERT 2.0, which reads filterbanks.
 
 Shapes: B batch, N samples, T frames, D width.
 """
@@ -17,7 +17,6 @@ from ser_pipeline.model.speech.frames import Inputs, Options, States, additive, 
 from ser_pipeline.model.speech.spec_augment import mask
 from ser_pipeline.model.speech.wav2vec2 import SpeechEncoder
 
-
 ADAPTER = ("residual_conv", "self_attn_conv")
 """Convolutions of a layer of w2v-BERT's adapter."""
 
@@ -31,7 +30,9 @@ class ConformerEncoder(SpeechEncoder):
         parts: Any = model
         mixing = [layer.conv_module.pointwise_conv1 for layer in parts.encoder.layers]
         if self.adapted:
-            mixing += [getattr(layer, name) for layer in parts.adapter.layers for name in ADAPTER if hasattr(layer, name)]
+            mixing += [
+                getattr(layer, name) for layer in parts.adapter.layers for name in ADAPTER if hasattr(layer, name)
+            ]
         for convolution in mixing:
             convolution.register_forward_pre_hook(self._without_padding)
 
@@ -116,7 +117,7 @@ class FilterbankEncoder(ConformerEncoder):
         return torch.div(count + 2 * (stride // 2) - kernel, stride, rounding_mode="floor") + 1
 
     def _adapt(self, hidden: Tensor, real: Tensor | None) -> Tensor:
-        """The adapter's frames from those of the last layer, of which `real` (B, T) are; its convolutions see no others."""
+        """The adapter's frames from the last layer's, of which `real` (B, T) are; its convolutions see no others."""
         adapter: Any = self.model.adapter
         if adapter.proj is not None:
             hidden = adapter.proj_layer_norm(adapter.proj(hidden))

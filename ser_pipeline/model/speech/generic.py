@@ -87,7 +87,9 @@ class OtherEncoder(FrameEncoder):
         longest, order = int(counts.max()), [row for rows in of_size.values() for row in rows]
         back = torch.tensor(order, device=samples.device).argsort()
         layers = [
-            torch.cat([F.pad(states[layer], (0, 0, 0, longest - states[layer].shape[1])) for states in made.values()])[back]
+            torch.cat([F.pad(states[layer], (0, 0, 0, longest - states[layer].shape[1])) for states in made.values()])[
+                back
+            ]
             for layer in range(last + 1)
         ]
         return States(layers, within(longest, counts))
@@ -141,7 +143,9 @@ def open_other(source: Source, options: Options) -> OtherEncoder:
             kept = {key: value for key, value in source.front.items() if key != "feature_extractor_type"}
             extractor = _extractor_class(source.front["feature_extractor_type"])(**kept)
         else:
-            extractor = AutoFeatureExtractor.from_pretrained(source.folder, local_files_only=True, trust_remote_code=False)
+            extractor = AutoFeatureExtractor.from_pretrained(
+                source.folder, local_files_only=True, trust_remote_code=False
+            )
     except Exception as error:
         raise PipelineError(
             f"cannot read the feature extractor of speech encoder {source.where}: {first_line(error)}; it needs "

@@ -135,7 +135,7 @@ def first_line(error: BaseException) -> str:
 
 
 def transformers_config(source: Source) -> Any:
-    """transformers' configuration of `source`.
+    """Transformers' configuration of `source`.
 
     Raises:
         PipelineError: transformers does not know such a model, or would have to run code of the folder.
@@ -161,7 +161,7 @@ def transformers_config(source: Source) -> Any:
 
 
 def transformers_model(source: Source, config: Any) -> nn.Module:
-    """transformers' model of `source`: float32, with its weights or random ones.
+    """Transformers' model of `source`: float32, with its weights or random ones.
 
     Raises:
         PipelineError: the weights cannot be read, or are not those of a whole model.

@@ -106,7 +106,9 @@ class SpeechEncoder(FrameEncoder):
     def _least(self) -> int:
         """Samples of one frame."""
         field = 1
-        for kernel, stride in zip(reversed(self.settings.conv_kernel), reversed(self.settings.conv_stride), strict=True):
+        for kernel, stride in zip(
+            reversed(self.settings.conv_kernel), reversed(self.settings.conv_stride), strict=True
+        ):
             field = (field - 1) * stride + kernel
         return int(field)
 
@@ -145,7 +147,9 @@ class SpeechEncoder(FrameEncoder):
             hidden = layer(hidden)
         return hidden  # type: ignore[no-any-return]
 
-    def _layers(self, encoder: Any, hidden: Tensor, real: Tensor | None = None, last: int | None = None) -> list[Tensor]:
+    def _layers(
+        self, encoder: Any, hidden: Tensor, real: Tensor | None = None, last: int | None = None
+    ) -> list[Tensor]:
         """The input of the first layer and the outputs of `last` layers (None: all)."""
         if real is not None:
             hidden = hidden * real[..., None]
@@ -157,7 +161,9 @@ class SpeechEncoder(FrameEncoder):
                 output = layer(hidden, **context)
                 if isinstance(output, tuple):  # WavLM hands the first layer's relative positions on to the others
                     output, context["position_bias"] = output
-                first_of_wavlm = "position_bias" in context and len(states) == 1  # never skipped: others need its positions
+                first_of_wavlm = (
+                    "position_bias" in context and len(states) == 1
+                )  # never skipped: others need its positions
                 if self.layer_drop and encoder.training and not first_of_wavlm:
                     output = torch.where(torch.rand((), device=hidden.device) < self.layer_drop, hidden, output)
                 hidden = output
@@ -177,7 +183,7 @@ class SpeechEncoder(FrameEncoder):
         return encoder.layer_norm(hidden) if self._stable else hidden  # type: ignore[no-any-return]
 
     def _adapt(self, hidden: Tensor, real: Tensor | None) -> Tensor:
-        """The adapter's frames from those of the last layer, of which `real` (B, T) are; its convolutions see no others."""
+        """The adapter's frames from the last layer's, of which `real` (B, T) are; its convolutions see no others."""
         adapter: Any = self.model.adapter
         if adapter.proj is not None:
             hidden = adapter.proj_layer_norm(adapter.proj(hidden))

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.model.speech.frames import FrameEncoder, Inputs, Options, States, within
 from ser_pipeline.model.speech.loading import Source, check_missing, read_weights
-from ser_pipeline.model.speech.logmel import HOP, LogMel
+from ser_pipeline.model.speech.logmel import HOP, WhisperLogMel
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
 """Names in a configuration -> functions."""
@@ -80,14 +80,16 @@ class WhisperEncoder(FrameEncoder):
         self.width, self.layers = width, int(config["encoder_layers"])
         self.positions = int(config.get("max_source_positions", 1500))
         self.longest = self.positions * 2 * HOP
-        self.logmel = LogMel(bands)
+        self.logmel = WhisperLogMel(bands)
         self.encoder = nn.ModuleDict(
             {
                 "conv1": nn.Conv1d(bands, width, 3, padding=1),
                 "conv2": nn.Conv1d(width, width, 3, stride=2, padding=1),
                 "embed_positions": nn.Embedding(self.positions, width),
                 "layers": nn.ModuleList(
-                    Block(width, int(config["encoder_attention_heads"]), int(config["encoder_ffn_dim"]), ACTIVATIONS[name])
+                    Block(
+                        width, int(config["encoder_attention_heads"]), int(config["encoder_ffn_dim"]), ACTIVATIONS[name]
+                    )
                     for _ in range(self.layers)
                 ),
                 "layer_norm": nn.LayerNorm(width),
@@ -158,7 +160,9 @@ def open_whisper(source: Source, options: Options) -> WhisperEncoder:
     try:
         encoder = WhisperEncoder(source.config, source.front, options)
     except KeyError as error:
-        raise PipelineError(f"the configuration of speech encoder {source.where} lacks {error}; download it again") from error
+        raise PipelineError(
+            f"the configuration of speech encoder {source.where} lacks {error}; download it again"
+        ) from error
     if source.weights and source.folder is not None:
         wanted = encoder._weights()
         found: dict[str, Tensor] = {}
