@@ -163,7 +163,7 @@ def filter_length(rate: int) -> int:
 
 
 def mel_band_passes(count: int, rate: int) -> Tensor:
-    """Band-pass filters float32 (2 * count, 1, `filter_length(rate)`): cosines, then sines, under Hann windows of unit energy.
+    """Cosines, then sines, under Hann windows of unit energy: float32 (2 * count, 1, `filter_length(rate)`).
 
     >>> mel_band_passes(40, 16_000).shape
     torch.Size([80, 1, 400])

@@ -34,6 +34,7 @@ from ser_pipeline.splits.folds import Fold
 from ser_pipeline.training import scoring
 from ser_pipeline.training.checkpoint import Checkpoints, FoldProgress, Record
 from ser_pipeline.training.distributed import World
+from ser_pipeline.training.groups import freeze
 from ser_pipeline.training.ridge import solve_head
 from ser_pipeline.training.scoring import Forward
 from ser_pipeline.training.step import Step
@@ -185,6 +186,7 @@ def make_model(kept: Checkpoints, context: FoldContext) -> SpeechEmotionModel:
     for name, store in data.stores.items():
         if INPUTS[name].extremes:
             model.fit_scaler(name, *map(torch.from_numpy, store.extremes(context.fold.train)))
+    freeze(model, config.model)
     model = model.to(context.device)
     if not resumed:
         model.fit_statistics(part for batch in context.segments(context.fold.train) for part in drawings(batch))
