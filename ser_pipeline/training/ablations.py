@@ -28,18 +28,29 @@ def ablated(config: Config, names: Sequence[str]) -> dict[str, Config]:
     seen = {_effective(config): "full"}
     for name in names:
         changed = _with_speech(settings.merge(config, ABLATIONS[name]), config.model.speech)
-        if name in ENCODERS_OF_SPEECH and config.model.speech_encoder == "small":
-            why = "it names a pre-trained speech encoder, and these settings train a small one"
-        else:
-            same = seen.setdefault(_effective(changed), name)
-            why = "" if same == name else f"with these settings it would be '{same}' again"
-        if why:
+        if why := _unfit(name, config, changed):
+            log.info("ablation '%s' is left out: %s", name, why)
+            continue
+        same = seen.setdefault(_effective(changed), name)
+        if same != name:
+            why = f"with these settings it would be '{same}' again"
             log.info("ablation '%s' is left out: %s", name, why)
         else:
             rows[name] = changed
     if not rows:
         raise PipelineError(f"ablation '{names[-1]}' is left out: {why}; choose another row or other settings")
     return rows
+
+
+def _unfit(name: str, config: Config, changed: Config) -> str:
+    """Why the row `name`, which makes `changed` of `config`, has nothing to vary there; "" where it has."""
+    if name in ENCODERS_OF_SPEECH and config.model.speech_encoder == "small":
+        return "it names a pre-trained speech encoder, and these settings train a small one"
+    if name in BASELINES and changed.model.head != "linear":
+        return "it is for a linear head over whole utterances, as preset frozen has"
+    if config.model.whole and not changed.model.whole:
+        return "it reads segments, and these settings read whole utterances"
+    return ""
 
 
 def _with_speech(config: Config, speech: str) -> Config:
@@ -52,6 +63,8 @@ def _effective(config: Config) -> Config:
     """`config` with every setting of the model that nothing reads at its default."""
     model, usual = config.model, Model()
     idle: set[str] = set()
+    if model.whole:
+        idle |= {"co_attention", "attention", "spectrogram_weights"}
     if not model.speech:
         idle |= {"co_attention", "attention"}
     if model.speech != "waveform":
@@ -83,6 +96,12 @@ ENCODERS_OF_SPEECH: Mapping[str, Mapping[str, Any]] = {
 }
 """Rows that put another pre-trained speech encoder in the place of the preset's."""
 
+BASELINES: Mapping[str, Mapping[str, Any]] = {
+    "svm": {"train": {"solver": "svm"}},
+    "logistic": {"train": {"solver": "logistic"}},
+}
+"""Rows that put a plain classifier of scikit-learn in the place of a linear head."""
+
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "full": {},
     "full-mean": {"model": {"co_attention": False}},
@@ -101,5 +120,6 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "class-weights": {"train": {"class_weights": True}},
     "no-pretraining": {"model": {"speech_weights": False, "spectrogram_weights": "none"}},
     **ENCODERS_OF_SPEECH,
+    **BASELINES,
 }
 """Ablation -> settings that it changes, as nested tables over those of the preset."""

@@ -35,7 +35,7 @@ from ser_pipeline.training import scoring
 from ser_pipeline.training.checkpoint import Checkpoints, FoldProgress, Record
 from ser_pipeline.training.distributed import World
 from ser_pipeline.training.groups import freeze
-from ser_pipeline.training.ridge import solve_head
+from ser_pipeline.training.linear import HEADS, solve_head
 from ser_pipeline.training.scoring import Forward
 from ser_pipeline.training.step import Step
 
@@ -156,7 +156,8 @@ def _solve(model: SpeechEmotionModel, kept: Checkpoints, context: FoldContext) -
         model,
         (part for batch in context.segments(fold.train) for part in drawings(batch)),
         context.segments(fold.validation),
-        context.config.train.ridge,
+        context.config.train,
+        [utterance.speaker for utterance in manifest.utterances],
     )
     seconds = time.monotonic() - started
     rate = {"segments_per_second": round(int(manifest.counts[fold.train].sum()) / seconds, 1)}
@@ -351,5 +352,5 @@ def _write_examples(folder: Path, scores: Scores, context: FoldContext, image: s
     write_examples(folder / layout.EXAMPLES, scores, manifest, test, chosen, spectrograms.cpu().numpy())
 
 
-SOLVERS = {"adamw": _train, "ridge": _solve}
+SOLVERS = {"adamw": _train, **dict.fromkeys(HEADS, _solve)}
 """Setting `train.solver` -> what becomes of a fold's model."""
