@@ -107,10 +107,10 @@ def _head(config: Config) -> Iterator[str]:
     model, train = config.model, config.train
     if model.head == "linear" and not model.whole:
         yield "model.head='linear' is for inputs of whole utterances, such as statistics"
-    if not re.fullmatch(r"none|features|first-[1-9]\d?|all", model.freeze):
-        yield f"model.freeze is none, features, first-K (such as first-6) or all, not '{model.freeze}'"
     if train.solver != "adamw" and model.head != "linear":
         yield f"train.solver='{train.solver}' is for a linear head: --set model.head=linear"
+    if not re.fullmatch(r"none|features|first-[1-9]\d?|all", model.freeze):
+        yield f"model.freeze is none, features, first-K (such as first-6) or all, not '{model.freeze}'"
 
 
 def _largest_factor(count: int) -> int:

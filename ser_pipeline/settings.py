@@ -43,11 +43,7 @@ class Model:
     speech_encoder: str = setting("facebook/wav2vec2-base", 'name on the Hugging Face hub, folder, or "small"')
     speech_weights: bool = setting(True, "false: the same architecture from random weights")
     freeze_speech_encoder: bool = setting(False, "true: no gradient reaches the speech encoder")
-    freeze: str = setting(
-        "none",
-        "parts of the speech encoder that stay as they are: none, features, first-K (its first K layers too), or all",
-        added=True,
-    )
+    freeze: str = setting("none", "of it, what stays as it is: none, features, first-K layers too, or all", added=True)
     layer_mix: bool = setting(False, "true: learned weights over the encoder's layers, instead of its last")
     spec_augment: bool = setting(
         True, "spans of frames masked in training, with the speech encoder's own probabilities"
@@ -151,14 +147,14 @@ class Train:
         "constant", "of the rate after that; cosine and linear go down to 0", choices=("constant", "cosine", "linear")
     )
     clip: float = setting(0.0, "largest norm of the gradient; 0: none", least=0, most=1e6)
-    speech_lr: float = setting(0.0, "rate of a pre-trained speech encoder; 0: as `lr`", least=0, most=1, added=True)
+    speech_lr: float = setting(0.0, "rate of a pre-trained speech encoder; 0: as lr", least=0, most=1, added=True)
     layer_decay: float = setting(
-        1.0, "of that rate from each of its layers to the one below", least=0.01, most=1, added=True
+        1.0, "of that rate from each layer of the encoder to the one below", least=0.01, most=1, added=True
     )
     decay_norms: bool = setting(True, "false: no weight decay of norms and biases", added=True)
     head_epochs: int = setting(
         0,
-        "at the start, in which a pre-trained speech encoder stays as it is",
+        "at the start, in which a pre-trained encoder stays as it is",
         unit="epochs",
         least=0,
         most=EPOCHS,
@@ -175,7 +171,7 @@ class Train:
     balanced: bool = setting(False, "true: an epoch draws as many utterances' segments from every class")
     solver: str = setting(
         "adamw",
-        "the others set linear heads",
+        "the others solve for a linear head",
         source="paper",
         choices=("adamw", "ridge", "svm", "logistic"),
         added=True,

@@ -127,8 +127,6 @@ def test_from_features_to_a_prediction(run: Callable[..., Result], encoder: Path
 
 @pytest.mark.parametrize("solver", ["svm", "logistic"])
 def test_baselines_are_rows(run: Callable[..., Result], encoder: Path, tmp_path: Path, solver: str) -> None:
-    run: Callable[..., Result], encoder: Path, tmp_path: Path, solver: str
-) -> None:
     root = write_emodb(tmp_path / "corpus", speakers=4, takes=2)
     run("features", "emodb", root, *words(encoder), "--quiet")
     made = Path(run("train", "--jobs", "1", *words(encoder), "--ablation", solver, "--quiet").stdout.strip())

@@ -150,7 +150,7 @@ def test_frames_are_those_of_transformers(made: Callable[[str], Family], name: s
             assert torch.equal(kept, real)
         for layer, (one, other) in enumerate(zip(found, expected, strict=True)):
             if one.shape == other.shape:  # with SEW the layers' rate is half of the last state's
-                keep = slice(None) if len(one) != len(real) or layer == 0 and "bert" in name else real
+                keep = slice(None) if len(one) != len(real) or (layer == 0 and "bert" in name) else real
                 near(one[keep] if layer else one[: int(real.sum())], other[keep] if layer else other[: int(real.sum())])
 
 

@@ -93,6 +93,17 @@ ENCODERS_OF_SPEECH: Mapping[str, Mapping[str, Any]] = {
     "hubert": _speech("facebook/hubert-base-ls960"),
     "wavlm": _speech("microsoft/wavlm-base"),
     "data2vec": _speech("facebook/data2vec-audio-base"),
+    "wav2vec2-large-robust": _speech("facebook/wav2vec2-large-robust"),
+    "wav2vec2-xls-r-300m": _speech("facebook/wav2vec2-xls-r-300m"),
+    "hubert-large": _speech("facebook/hubert-large-ll60k"),
+    "wavlm-base-plus": _speech("microsoft/wavlm-base-plus"),
+    "wavlm-large": _speech("microsoft/wavlm-large"),
+    "w2v-bert-2.0": _speech("facebook/w2v-bert-2.0"),
+    "whisper-tiny": _speech("openai/whisper-tiny"),
+    "whisper-base": _speech("openai/whisper-base"),
+    "whisper-small": _speech("openai/whisper-small"),
+    "whisper-medium": _speech("openai/whisper-medium"),
+    "whisper-large-v3": _speech("openai/whisper-large-v3"),
 }
 """Rows that put another pre-trained speech encoder in the place of the preset's."""
 
