@@ -12,7 +12,7 @@ import torch
 from ser_pipeline.audit.corpus import audit, to_json
 from ser_pipeline.cache.catalogue import FeatureSet
 from ser_pipeline.cache.manifest import Manifest
-from ser_pipeline.config import Config, keyed
+from ser_pipeline.config import Config, keyed, require_valid
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.device import precision
 from ser_pipeline.entry import Entry
@@ -82,6 +82,7 @@ def plan_runs(
         raise PipelineError(f"{errors[0]}; `ser-pipeline audit` says more")
     planned = []
     for ablation, changed in ablated(config, ablations, own).items():
+        require_valid(changed)
         require_needs(changed)
         changed = replace(changed, train=replace(changed.train, precision=precision(config.train.precision, device)))
         planned += [
