@@ -56,7 +56,7 @@ format: $(DEVELOPED) ## rewrite the code in the project's style
 	$(BIN)/ruff format .
 
 bench: $(PEERS) ## speed against peers, as ratios in one run
-	$(VENV)/bench/bin/python benchmarks/run.py
+	$(VENV)/bench/bin/python -m benchmarks.run
 
 clean: ## remove the environment and what was built; keeps cache, runs and reports
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
-from corpus import Corpus
-from peers import BATCH, PEERS, drain
-from table import Row, compared, rounds
 
-from ser_pipeline import extract, manifest
+from benchmarks.corpus import Corpus
+from benchmarks.peers import BATCH, PEERS, Epoch, drain
+from benchmarks.table import Row, compared, rounds
+from ser_pipeline.cache import manifest
 from ser_pipeline.config import Config
-from ser_pipeline.stream import Data, Resident, Streamed, open_data, order
+from ser_pipeline.data.stream import Data, Resident, Streamed, open_data, order
+from ser_pipeline.features import extract
+from ser_pipeline.features.stores import store_entry
 
 CPU = torch.device("cpu")
 EPOCHS = 5
@@ -37,7 +40,7 @@ def measure(corpus: Corpus, place: Path, count: int = 3) -> list[Row]:
             except ImportError:
                 missing.append(Row("", name, "is not installed"))
                 break
-            ways[f"{name}, {workers} workers"] = lambda epoch=epoch: drain(epoch())
+            ways[f"{name}, {workers} workers"] = partial(_drained, epoch)
     ways["ser-pipeline, resident"] = _epochs(Resident(data, CPU), data)
     rates = rounds(ways, count)
     rows = compared("streaming", rates, OURS, "segments/s") + missing
@@ -46,8 +49,12 @@ def measure(corpus: Corpus, place: Path, count: int = 3) -> list[Row]:
     return rows + _first(folder, count)
 
 
+def _drained(epoch: Epoch) -> float:
+    return drain(epoch())
+
+
 def _open(folder: Path) -> Data:
-    stores = {name: [extract.store_entry(folder, name, Config()).path] for name in extract.DEFAULT_FEATURES}
+    stores = {name: [store_entry(folder, name, Config()).path] for name in extract.DEFAULT_FEATURES}
     return open_data(manifest.read(folder), stores)
 
 

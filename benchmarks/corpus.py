@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from ser_pipeline import manifest
+from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.config import Audio
 from ser_pipeline.corpora.corpus import Utterance
-from ser_pipeline.manifest import Manifest
+from ser_pipeline.features.measure import measure
 
 RATE = 16_000
 
@@ -28,7 +28,7 @@ class Corpus:
         several = [
             replace(utterance, id=f"{copy}-{utterance.id}") for copy in range(copies) for utterance in self.utterances
         ]
-        return manifest.measure("bench", {"a": ("a",)}, several, self.root, Audio())
+        return measure("bench", {"a": ("a",)}, several, self.root, Audio())
 
     def first(self, count: int) -> Corpus:
         """The first `count` files."""

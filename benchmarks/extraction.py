@@ -9,18 +9,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import librosa
 import numpy as np
 import soundfile
-from corpus import Corpus
 from numpy.typing import NDArray
-from table import Row, compared, rounds
 
-from ser_pipeline import extract
+from benchmarks.corpus import Corpus
+from benchmarks.table import Row, compared, rounds
+from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.config import Config
-from ser_pipeline.manifest import Manifest
+from ser_pipeline.features import extract
 
 ALONE = """
 import sys
@@ -56,7 +57,7 @@ def measure(corpus: Corpus, place: Path, count: int = 3) -> list[Row]:
     )
     rows = compared("extraction, a core", rates, "ser-pipeline, one process, stores written", "x real time")
     large = corpus.manifest(COPIES)
-    several = rounds({str(jobs): lambda jobs=jobs: _ours(corpus, large, place, jobs) for jobs in (1, 2)}, count)
+    several = rounds({str(jobs): partial(_ours, corpus, large, place, jobs) for jobs in (1, 2)}, count)
     rows.append(
         Row("", "a second process (start included)", f"{several['2']:,.0f} x real time", several["2"] / several["1"])
     )

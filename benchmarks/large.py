@@ -21,14 +21,16 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import Wav2Vec2Config
 
-from ser_pipeline import catalogue, config, fit, plan
-from ser_pipeline.arithmetic import autocasting, set_arithmetic
-from ser_pipeline.checkpoint import Checkpoints
+from ser_pipeline import config
+from ser_pipeline.cache import catalogue
 from ser_pipeline.config import Audio, Config
-from ser_pipeline.distributed import World
-from ser_pipeline.features import segment_count
-from ser_pipeline.folds import make_folds
-from ser_pipeline.stream import open_data, open_source
+from ser_pipeline.data.stream import open_data, open_source
+from ser_pipeline.device import autocasting, set_arithmetic
+from ser_pipeline.features.stores import find_stores, read_manifest
+from ser_pipeline.splits.folds import make_folds
+from ser_pipeline.training.checkpoint import Checkpoints
+from ser_pipeline.training.distributed import World
+from ser_pipeline.training.fold import FoldContext, epoch_rows, make_model, make_step
 
 SPEAKERS = {
     "1F": 528,
@@ -55,7 +57,7 @@ def write_corpus(root: Path) -> Path:
     speakers = [speaker for speaker, count in SPEAKERS.items() for _ in range(count)]
     seconds = np.clip(generator.lognormal(1.25, 0.7, len(speakers)), 0.6, 34)
     samples = (seconds * RATE).astype(np.int64)
-    while (missing := SEGMENTS - int(segment_count(samples, Audio()).sum())) != 0:
+    while (missing := SEGMENTS - int(Audio().segments(samples).sum())) != 0:
         samples[generator.integers(len(samples))] += int(np.sign(missing)) * 3 * RATE
         samples = np.clip(samples, 9_600, None)
     noise = (3_000 * generator.standard_normal(40 * RATE)).astype(np.int16)
@@ -91,15 +93,15 @@ def busy(cache: Path, chosen: Config) -> tuple[float, float]:
     """Share of the time in which the GPU was at work over `PROFILED` steps, and segments a second meanwhile."""
     device = torch.device("cuda:0")
     folder = catalogue.find(cache, None).folder
-    data = plan.read_manifest((folder,))
-    opened = open_data(data, dict(plan.find_stores((folder,), chosen)))
+    data = read_manifest((folder,))
+    opened = open_data(data, dict(find_stores((folder,), chosen)))
     source = open_source(opened, device)
     fold = make_folds(data, "speaker", "validation")[0]
-    fitting = fit.Fitting(fold, opened, source, chosen, device, World(), autocasting(chosen, device))
+    context = FoldContext(fold, opened, source, chosen, device, World(), autocasting(chosen, device))
     set_arithmetic(chosen, device)
-    step = fit._step(fit._model(Checkpoints(cache.parent), fitting), fitting)
+    step = make_step(make_model(Checkpoints(cache.parent), context), context)
     size = chosen.train.batch
-    batches = source.batches(fit._rows(fitting, 0), size)
+    batches = source.batches(epoch_rows(context, 0), size)
     for _ in range(10):
         step(next(batches), size, size)
     torch.cuda.synchronize()

@@ -1,16 +1,21 @@
-"""Time a part of the training step, and how far the fast parts lie from the plain ones."""
+"""The parts of the paper's training step: their milliseconds, or how far the fast ones lie from the plain ones.
+
+python -m benchmarks.parts [--batch 64 256]     time a part
+python -m benchmarks.parts --check              fast against plain: outputs and gradients
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.step import arithmetic, make_batch, make_model, make_optimiser, measure
+from benchmarks.paper_step import arithmetic, make_batch, make_model, make_optimiser, measure
 from ser_pipeline.model import SpeechEmotionModel
-from ser_pipeline.model.fast import PLAIN, Ways, accelerate
+from ser_pipeline.model.fast import PLAIN, FastPaths, accelerate
 
 
 def profile(sizes: list[int], device: torch.device, seconds: float) -> None:
@@ -18,9 +23,9 @@ def profile(sizes: list[int], device: torch.device, seconds: float) -> None:
     for size in sizes:
         print(f"\nbatch {size}: ms a part, forward and backward, bf16", flush=True)
         found: dict[str, list[float]] = {}
-        for ways in (PLAIN, Ways()):
+        for paths in (PLAIN, FastPaths()):
             with arithmetic(tf32=True):
-                model = accelerate(make_model(device), device, half=True, ways=ways)
+                model = accelerate(make_model(device), device, half=True, paths=paths)
                 for name, part in _parts(model, size, device).items():
                     run = graphed(part) if device.type == "cuda" else part
                     found.setdefault(name, []).append(1e3 * measure(run, device, seconds / 4))
@@ -43,7 +48,7 @@ def _parts(model: SpeechEmotionModel, size: int, device: torch.device) -> dict[s
         def part() -> None:
             with torch.autocast(device.type, torch.bfloat16):
                 output = run()
-            output.backward(torch.ones_like(output))
+            output.backward(torch.ones_like(output))  # type: ignore[no-untyped-call]
 
         return part
 
@@ -63,7 +68,7 @@ def _parts(model: SpeechEmotionModel, size: int, device: torch.device) -> dict[s
 
 def graphed(part: Callable[[], object]) -> Callable[[], object]:
     """`part` as a CUDA graph."""
-    stream = torch.cuda.Stream()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(3):
@@ -78,12 +83,17 @@ def graphed(part: Callable[[], object]) -> Callable[[], object]:
 def check(device: torch.device) -> None:
     """Print how far fast and plain outputs and gradients lie from float32 ones, part by part."""
     found: dict[str, dict[str, Tensor]] = {}
-    kinds = {"fp32": (PLAIN, False), "plain": (PLAIN, True), "fast": (Ways(), True), "fast32": (Ways(), False)}
+    kinds = {
+        "fp32": (PLAIN, False),
+        "plain": (PLAIN, True),
+        "fast": (FastPaths(), True),
+        "fast32": (FastPaths(), False),
+    }
     with arithmetic(tf32=False):
-        for name, (ways, bf16) in kinds.items():
-            model = accelerate(make_model(device), device, half=bf16, ways=ways).eval()
+        for name, (paths, bf16) in kinds.items():
+            model = accelerate(make_model(device), device, half=bf16, paths=paths).eval()
             model.encoders["mfcc"].train()  # cuDNN's backward pass wants it; no dropout for the comparison
-            model.encoders["mfcc"].lstm.dropout = 0.0
+            model.encoders["mfcc"].lstm.dropout = 0.0  # type: ignore[union-attr]
             batch = make_batch(8, device)
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 output = model(batch)
@@ -99,3 +109,23 @@ def check(device: torch.device) -> None:
         good = far[1] < 2 * far[0] + 1e-3 and far[2] < 1e-4
         if not good or any(part in key for part in ("logits", "attention.", "lstm", ".conv")):
             print(f"{key:70} {far[0]:10.2e} {far[1]:10.2e} {far[2]:10.2e}", flush=True)
+
+
+def main() -> None:
+    """Read the options and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare fast with plain instead")
+    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256], help="segments a step")
+    parser.add_argument("--seconds", type=float, default=4.0, help="time for a part")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    print(torch.cuda.get_device_name() if device.type == "cuda" else "CPU", torch.__version__, flush=True)
+    if arguments.check:
+        check(device)
+    else:
+        profile(arguments.batch, device, arguments.seconds)
+
+
+if __name__ == "__main__":
+    main()

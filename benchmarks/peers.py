@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ser_pipeline.stream import Data
+from ser_pipeline.cache.shards import Store
+from ser_pipeline.data.stream import Data
 
 BATCH = 64
 
@@ -24,8 +25,9 @@ class Rows(Dataset[Any]):
     """What most people write first: a data set over h5py rows, each file opened once a process."""
 
     def __init__(self, data: Data) -> None:
-        self.files = {name: [str(shard.file) for shard in store.shards] for name, store in data.stores.items()}
-        self.starts = next(iter(data.stores.values())).starts
+        stores = {name: store for name, store in data.stores.items() if isinstance(store, Store)}
+        self.files = {name: [str(shard.file) for shard in store.shards] for name, store in stores.items()}
+        self.starts = next(iter(stores.values())).starts
         self.labels = data.columns()[1]
         self.opened: dict[str, h5py.Dataset] = {}
 

@@ -25,13 +25,15 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from ser_pipeline import catalogue, config, plan
-from ser_pipeline import train as stage
-from ser_pipeline.batch import Batch
-from ser_pipeline.fit import fit
-from ser_pipeline.jobs import How, data_of
+from ser_pipeline import config
+from ser_pipeline.cache import catalogue
+from ser_pipeline.data.batch import Batch
+from ser_pipeline.data.neighbours import BatchSource
 from ser_pipeline.model.fast import graph
-from ser_pipeline.neighbours import Source
+from ser_pipeline.training.fold import fit
+from ser_pipeline.training.plan import plan_runs
+from ser_pipeline.training.queue import queue_jobs
+from ser_pipeline.training.workers import QueueOptions, data_of
 
 CACHE = Path(os.environ.get("SER_PIPELINE_CACHE", "cache"))
 TO_DO = "\tto do"  # how `--dry-run` ends the line of a fold
@@ -41,19 +43,19 @@ TO_DO = "\tto do"  # how `--dry-run` ends the line of a fold
 class ItemByItem:
     """Batches that a DataLoader of this process makes of single segments."""
 
-    source: Source  # on the CPU
+    source: BatchSource  # on the CPU
     device: torch.device
 
     def batches(self, rows: NDArray[np.int64], size: int) -> Iterator[Batch]:
         """Batches of `size` of the segment rows `rows`, in their order."""
         items = _Items(self.source, rows)
-        for batch in DataLoader(items, size, collate_fn=_collate):  # type: ignore[arg-type, var-annotated]
-            yield Batch._make(None if column is None else column.to(self.device) for column in batch)
+        for batch in DataLoader(items, size, collate_fn=_collate):  # type: ignore[arg-type]
+            yield batch.map(lambda column: column.to(self.device))
 
 
 @dataclass(frozen=True)
 class _Items:
-    source: Source
+    source: BatchSource
     rows: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -64,7 +66,8 @@ class _Items:
 
 
 def _collate(items: list[Batch]) -> Batch:
-    return Batch._make(None if column[0] is None else torch.cat(column) for column in zip(*items, strict=True))
+    columns = zip(*(item.tensors() for item in items), strict=True)
+    return Batch.of(tuple(items[0].inputs), [torch.cat(column) for column in columns])
 
 
 def published(corpus: str, device: str) -> float:
@@ -75,9 +78,9 @@ def published(corpus: str, device: str) -> float:
     for overrides in (["train.epochs=1"], []):
         with tempfile.TemporaryDirectory() as runs:
             chosen = config.load("scratch", None, overrides)
-            (run,) = plan.plan(sources, Path(runs), chosen, device=torch.device(device), about={})
-            job = stage._queue([run], tuple(source.folder for source in sources), torch.device(device), How())[0]
-            data, source = data_of(replace(job, how=How(data="resident")), "cpu")
+            (run,) = plan_runs(sources, Path(runs), chosen, device=torch.device(device), about={})
+            job = queue_jobs([run], tuple(source.folder for source in sources), torch.device(device), QueueOptions())[0]
+            data, source = data_of(replace(job, how=QueueOptions(data="resident")), "cpu")
             began = time.perf_counter()
             slow = ItemByItem(source, torch.device(device))
             fit(job.entry, job.fold, data, slow, run.config, torch.device(device))

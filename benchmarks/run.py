@@ -5,17 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import sys
 import tempfile
 from pathlib import Path
 
-import batches
-import corpus as corpora
-import extraction
-import storage
-from table import Row, markdown
 from threadpoolctl import threadpool_limits
 
+from benchmarks import batches, extraction, storage
+from benchmarks import corpus as corpora
+from benchmarks.table import Row, markdown
 from ser_pipeline.processes import cores
 
 RESULTS = Path(__file__).with_name("results.md")
@@ -50,4 +47,4 @@ def _about(files: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -25,12 +25,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.step import CLASSES, CONFIG, make_batch, make_model, measure
-from ser_pipeline.arithmetic import autocasting, set_arithmetic
+from benchmarks.paper_step import CLASSES, CONFIG, make_batch, make_model, measure
 from ser_pipeline.config import Config
-from ser_pipeline.distributed import World, join_world
+from ser_pipeline.device import autocasting, set_arithmetic
 from ser_pipeline.model.fast import accelerate
-from ser_pipeline.step import Step
+from ser_pipeline.training.distributed import World, join_world
+from ser_pipeline.training.step import Step
 
 LARGEST = 256  # segments that one GPU computes at a time
 COMPARED = 32  # segments of a step whose losses are compared
@@ -62,7 +62,7 @@ def losses(world: World, device: torch.device, steps: int, micro: int = 0) -> li
         mine = every.part(slice(first, first + part))
         found.append(step(mine, len(mine.label), size))
     summed = torch.stack(found)
-    world.add_up([summed])
+    world.all_reduce([summed])
     return [float(value) / size for value in summed]
 
 
@@ -81,7 +81,7 @@ def exchange(world: World, device: torch.device) -> float:
     """Seconds in which the gradients of the whole model are added up over all GPUs, and nothing else is done."""
     model = make_model(device)
     gradients = [torch.zeros_like(parameter) for parameter in model.parameters() if parameter.requires_grad]
-    return measure(lambda: world.add_up(gradients), device, seconds=1.0, calls=20)
+    return measure(lambda: world.all_reduce(gradients), device, seconds=1.0, calls=20)
 
 
 def work(sizes: list[int], steps: int, parts: int, file: Path) -> None:
@@ -95,9 +95,9 @@ def work(sizes: list[int], steps: int, parts: int, file: Path) -> None:
     else:
         found["exchange"] = exchange(world, device)
     found["rates"] = {size: rate(world, device, size) for size in sizes}
-    if world.leads:
+    if world.is_main:
         file.write_text(json.dumps(found))
-    world.wait()
+    world.barrier()
 
 
 def compare(gpus: int, sizes: list[int], steps: int) -> None:

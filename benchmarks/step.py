@@ -1,8 +1,6 @@
 """Segments a second of a whole training step, one row an optimisation, against the published code's model.
 
     python -m benchmarks.step [--batch 64 256] [--rows …]     the table
-    python -m benchmarks.step --profile                       time a part
-    python -m benchmarks.step --check                         fast against plain: outputs and gradients
 
 Random data and random weights at the sizes of the paper: wav2vec 2.0 base, AlexNet, the BiLSTM. Rates are medians
 of rounds in one process, on the CPU in a process for every row, as the memory that one keeps is of use to the next. The
@@ -12,15 +10,13 @@ reference is timed first and last, and the table says by how much it drifted.
 from __future__ import annotations
 
 import argparse
-import gc
 import multiprocessing
 import resource
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,15 +24,11 @@ from torch.nn import functional as F
 from torchvision.models import alexnet
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from ser_pipeline.arithmetic import keep_memory
-from ser_pipeline.batch import Batch
-from ser_pipeline.config import Config, Model
-from ser_pipeline.model import SpeechEmotionModel, build_model
-from ser_pipeline.model.fast import PLAIN, Ways, accelerate
+from benchmarks.paper_step import CLASSES, CONFIG, arithmetic, make_batch, make_model, make_optimiser, measure
+from ser_pipeline.data.batch import Batch
+from ser_pipeline.device import keep_memory
+from ser_pipeline.model.fast import PLAIN, FastPaths, accelerate
 from ser_pipeline.model.fast.graph import Captured
-
-CONFIG = Config()
-CLASSES = 4
 
 
 class Reference(nn.Module):
@@ -76,7 +68,7 @@ class Row:
     tf32: bool = False
     bf16: bool = True
     graph: bool = True
-    ways: Ways = field(default_factory=lambda: PLAIN)
+    paths: FastPaths = field(default_factory=lambda: PLAIN)
 
 
 def rows() -> list[Row]:
@@ -86,11 +78,11 @@ def rows() -> list[Row]:
         Row("reference, fp32, one DataLoader process", reference=True, loader=True, bf16=False, graph=False),
         Row("reference, TF32", reference=True, tf32=True, bf16=False, graph=False),
         Row("own model, plain modules, fp32", bf16=False, graph=False),
-        Row("own model, fast modules, fp32", bf16=False, graph=False, ways=Ways()),
+        Row("own model, fast modules, fp32", bf16=False, graph=False, paths=FastPaths()),
         Row("own model, plain modules, bf16 autocast", graph=False),
         Row("+ whole step as a CUDA graph"),
     ]
-    ways = PLAIN
+    paths = PLAIN
     steps = {
         "convolutions": "+ feature encoder as matrix products",
         "positions": "+ positional convolution by FFT",
@@ -101,38 +93,10 @@ def rows() -> list[Row]:
         "dropout": "+ dropout of four masks a random word (CPU)",
     }
     for name, title in steps.items():
-        ways = replace(ways, **{name: True})
-        table.append(Row(title, ways=ways))
-    table.append(Row("all of these without the CUDA graph", graph=False, ways=ways))
+        paths = replace(paths, **{name: True})
+        table.append(Row(title, paths=paths))
+    table.append(Row("all of these without the CUDA graph", graph=False, paths=paths))
     return table
-
-
-def make_batch(size: int, device: torch.device) -> Batch:
-    """Random compact rows."""
-    generator = torch.Generator().manual_seed(size)
-    rows = (
-        torch.randint(-3_000, 3_000, (size, CONFIG.audio.segment + 1), generator=generator, dtype=torch.int16),
-        torch.randint(0, 256, (size, 200, 300), generator=generator, dtype=torch.uint8),
-        torch.randn(size, 300, 40, generator=generator).half(),
-        torch.full((size,), CONFIG.audio.segment, dtype=torch.int32),
-        torch.randint(0, CLASSES, (size,), generator=generator),
-        torch.arange(size),
-    )
-    return Batch(*(part.to(device) for part in rows))
-
-
-def make_model(device: torch.device, settings: Model = CONFIG.model, **speech: float) -> SpeechEmotionModel:
-    """The paper's model from random weights; `speech` changes wav2vec 2.0's own configuration."""
-    torch.manual_seed(0)
-    model = build_model(
-        settings,
-        audio=CONFIG.audio,
-        features=CONFIG.features,
-        classes=CLASSES,
-        pretrained=False,
-        speech_settings={**Wav2Vec2Config().to_dict(), **speech},
-    )
-    return model.to(device)
 
 
 def make_step(row: Row, size: int, device: torch.device) -> Callable[[], object]:
@@ -141,21 +105,22 @@ def make_step(row: Row, size: int, device: torch.device) -> Callable[[], object]
     if row.reference:
         return _reference_step(row, size, device)
     batch = make_batch(size, device)
-    model = accelerate(make_model(device), device, half=row.bf16, ways=row.ways)
+    model = accelerate(make_model(device), device, half=row.bf16, paths=row.paths)
     optimiser = make_optimiser(model, device, fused=True)
+    names = tuple(batch.inputs)
 
-    def step(*parts: Tensor) -> Tensor:
-        batch = Batch(*parts)
+    def step(*parts: Any) -> Tensor:
+        batch = Batch.of(names, parts)
         optimiser.zero_grad(set_to_none=True)
         with torch.autocast(device.type, torch.bfloat16) if row.bf16 else nullcontext():
             output = model(batch)
         loss = F.cross_entropy(output.logits.float(), batch.label)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         return loss.detach()
 
     taken = Captured(step, "steps") if row.graph and device.type == "cuda" else step
-    return lambda: taken(*batch)
+    return lambda: taken(*batch.tensors())
 
 
 def _reference_step(row: Row, size: int, device: torch.device) -> Callable[[], object]:
@@ -179,53 +144,11 @@ def _reference_step(row: Row, size: int, device: torch.device) -> Callable[[], o
         image, mfcc, wave, label = (part.to(device) for part in next(source))
         loss = F.cross_entropy(model(image, mfcc, wave), label)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         return loss.detach()
 
     return step
-
-
-def make_optimiser(model: nn.Module, device: torch.device, *, fused: bool) -> torch.optim.Optimizer:
-    if not fused:
-        return torch.optim.AdamW(model.parameters(), lr=1e-5)
-    return torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True, capturable=device.type == "cuda")
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def measure(step: Callable[[], object], device: torch.device, seconds: float, calls: int = 0) -> float:
-    """Median seconds of a call, from rounds of `calls`, or of as many as make about `seconds` together."""
-    for _ in range(5 if device.type == "cuda" else 2):
-        step()
-    wait(device)
-    started = time.perf_counter()
-    step()
-    wait(device)
-    calls = calls or max(1, int(seconds / 5 / (time.perf_counter() - started)))
-    found = []
-    for _ in range(5):
-        started = time.perf_counter()
-        for _ in range(calls):
-            step()
-        wait(device)
-        found.append((time.perf_counter() - started) / calls)
-    return statistics.median(found)
-
-
-@contextmanager
-def arithmetic(*, tf32: bool) -> Iterator[None]:
-    """TF32 or plain float32 products; cuDNN chooses its kernels by trying them."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-    torch.backends.cudnn.benchmark = True
-    yield
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def table(sizes: list[int], chosen: list[int], device: torch.device, seconds: float) -> None:
@@ -277,19 +200,10 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=every, help="lines of the table, from 0")
     parser.add_argument("--seconds", type=float, default=4.0, help="time for a line")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--profile", action="store_true", help="time a part instead")
-    parser.add_argument("--check", action="store_true", help="compare fast with plain instead")
     arguments = parser.parse_args()
-    from benchmarks import parts  # which imports from here
-
     device = torch.device(arguments.device)
     print(torch.cuda.get_device_name() if device.type == "cuda" else "CPU", torch.__version__, flush=True)
-    if arguments.check:
-        parts.check(device)
-    elif arguments.profile:
-        parts.profile(arguments.batch, device, arguments.seconds)
-    else:
-        table(arguments.batch, arguments.rows, device, arguments.seconds)
+    table(arguments.batch, arguments.rows, device, arguments.seconds)
 
 
 if __name__ == "__main__":

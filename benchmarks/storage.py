@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from corpus import Corpus
 from numpy.typing import NDArray
-from table import Row, rounds
 
-from ser_pipeline import audio, shards
+from benchmarks.corpus import Corpus
+from benchmarks.table import Row, rounds
+from ser_pipeline import audio
+from ser_pipeline.cache import shards
 from ser_pipeline.config import Config
-from ser_pipeline.features import FEATURES
+from ser_pipeline.features.acoustic import FEATURES
 
 Rows = dict[str, list[NDArray[Any]]]
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from benchmarks.paper_step import arithmetic, measure
 from benchmarks.parts import graphed
-from benchmarks.step import arithmetic, measure
 from ser_pipeline.model.fast import triton_first
 from ser_pipeline.model.fast.convolutions import StridedConvolution
 
@@ -74,7 +74,8 @@ def attention(size: int) -> None:
 
         def run(backend: SDPBackend = backend) -> tuple[Tensor, tuple[Tensor, ...]]:
             with sdpa_kernel(backend):
-                return F.scaled_dot_product_attention(*parts.unbind(0), dropout_p=0.1), (parts,)
+                query, key, value = parts.unbind(0)
+                return F.scaled_dot_product_attention(query, key, value, dropout_p=0.1), (parts,)
 
         report(f"attention: {backend.name}", run)
 

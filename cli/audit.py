@@ -16,9 +16,9 @@ from .columns import aligned, wrapped
 from .terminal import bar, start_log
 
 if TYPE_CHECKING:
-    from ser_pipeline.audit import Finding
+    from ser_pipeline.audit.corpus import Finding
     from ser_pipeline.corpora.corpus import Utterance
-    from ser_pipeline.folds import Fold
+    from ser_pipeline.splits.folds import Fold
 
 MOST_SPEAKERS = 40
 """The table of classes a speaker is printed up to here."""
@@ -58,7 +58,7 @@ def audit(
       ser-pipeline audit table my.csv --folds folds.json
     """
     start_log(quiet)
-    from ser_pipeline import audit as auditing
+    from ser_pipeline.audit import corpus as auditing
 
     from .reading import labels
 
@@ -83,9 +83,9 @@ def _folds(
     utterances: Sequence[Utterance], protocol: str | None, file: Path | None
 ) -> tuple[Sequence[Fold], list[Finding]]:
     """The folds to look at, and a finding where there are none: an error if they were asked for by name."""
-    from ser_pipeline.audit import Finding
-    from ser_pipeline.folds import folds_of, read_folds
-    from ser_pipeline.protocols import find_protocol
+    from ser_pipeline.audit.corpus import Finding
+    from ser_pipeline.splits.folds import folds_of, read_folds
+    from ser_pipeline.splits.protocols import find_protocol
 
     if file is not None:
         return read_folds(file, utterances, proven=False)[0], []
@@ -112,8 +112,8 @@ def _table(findings: Sequence[Finding]) -> Iterator[str]:
 
 
 def _speakers(utterances: Sequence[Utterance]) -> Iterator[str]:
-    from ser_pipeline.audit import count_classes
-    from ser_pipeline.protocols import natural
+    from ser_pipeline.audit.corpus import count_classes
+    from ser_pipeline.text import natural
 
     counts = count_classes(utterances)
     if len(counts) > MOST_SPEAKERS:

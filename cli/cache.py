@@ -15,7 +15,7 @@ from .columns import aligned
 from .terminal import start_log
 
 if TYPE_CHECKING:
-    from ser_pipeline.housekeeping import Item
+    from ser_pipeline.cache.housekeeping import Item
 
 UNITS = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
 AGES = ((86_400, "d"), (3_600, "h"), (60, "min"))
@@ -37,7 +37,7 @@ def cache() -> None:
 @options.cache
 def ls(cache: Path) -> None:
     """List corpora and stores: what, size, age, made from what."""
-    from ser_pipeline import housekeeping
+    from ser_pipeline.cache import housekeeping
 
     items = housekeeping.contents(cache)
     if not items:
@@ -57,7 +57,7 @@ def verify(ctx: click.Context, cache: Path, quiet: bool) -> None:
     Exit status 1 if anything was. The command that is printed makes what was taken out again, and nothing else.
     """
     start_log(quiet)
-    from ser_pipeline import housekeeping
+    from ser_pipeline.cache import housekeeping
 
     damages = housekeeping.verify(cache)
     for damage in damages:
@@ -87,7 +87,7 @@ def _sound(items: list[Item], cache: Path) -> str:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def prune(cache: Path, yes: bool) -> None:
     """Remove features that no corpus refers to any more, and unfinished work that no process is at."""
-    from ser_pipeline import housekeeping
+    from ser_pipeline.cache import housekeeping
 
     items = housekeeping.unused(cache)
     if not items:

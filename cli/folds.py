@@ -43,7 +43,7 @@ def folds(
       ser-pipeline folds emodb ~/corpora/emodb --json > folds.json
       ser-pipeline folds emodb ~/corpora/emodb --folds folds.json
     """
-    from ser_pipeline.folds import PARTS, folds_json, folds_of, read_folds
+    from ser_pipeline.splits.folds import PARTS, folds_json, folds_of, read_folds
 
     from .reading import labels
 

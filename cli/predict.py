@@ -38,8 +38,8 @@ def predict(
       ser-pipeline predict runs/emodb-speaker-full-s0-0a1b2c3d4e5f *.wav --json
     """
     start_log(quiet)
+    from ser_pipeline.device import pick_device
     from ser_pipeline.predict import open_run
-    from ser_pipeline.train import pick_device
 
     predictor = open_run(run, pick_device(device), folds)
     writer = csv.writer(sys.stdout, delimiter="\t", lineterminator="\n")

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ser_pipeline import catalogue
+from ser_pipeline.cache import catalogue
 from ser_pipeline.corpora import CORPORA, audio_folder, find_corpus, read_corpus
 from ser_pipeline.corpora.classes import parse_classes
 from ser_pipeline.corpora.corpus import Corpus, Utterance
 from ser_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
-    from ser_pipeline.manifest import Manifest
+    from ser_pipeline.cache.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def labels(corpus: str | None, root: Path | None, classes: str | None, subset: s
 
 
 def _kept(corpus: str | None, cache: Path) -> Labels:
-    from ser_pipeline import manifest
+    from ser_pipeline.cache import manifest
 
     source = catalogue.find(cache, corpus)
     data: Manifest = manifest.read(source.folder)

@@ -24,21 +24,21 @@ STREAMED = 0x7FFFFFFF
 
 
 @dataclass(frozen=True)
-class Header:
+class AudioHeader:
     """What the first bytes of an audio file say."""
 
     frames: int  # samples a channel
     rate: int  # Hz
 
 
-def header(data: bytes, name: str) -> Header:
+def header(data: bytes, name: str) -> AudioHeader:
     """The header of the audio file `data`; errors call it `name`.
 
     Raises:
         PipelineError: not audio that libsndfile reads, no samples, or fewer than a WAV header announces.
     """
     with _open(data, name) as sound:
-        return Header(sound.frames, sound.samplerate)
+        return AudioHeader(sound.frames, sound.samplerate)
 
 
 def _open(data: bytes, name: str) -> Any:
@@ -57,7 +57,7 @@ def _open(data: bytes, name: str) -> Any:
     return sound
 
 
-def span(head: Header, rate: int, start: float | None, end: float | None) -> tuple[int, int, int]:
+def span(head: AudioHeader, rate: int, start: float | None, end: float | None) -> tuple[int, int, int]:
     """First and last+1 sample of a stretch in the file, and its samples after resampling to `rate` Hz."""
     first = 0 if start is None else round(start * head.rate)
     last = head.frames if end is None else min(round(end * head.rate), head.frames)
@@ -73,7 +73,7 @@ def decode(data: bytes, name: str, rate: int, start: float | None = None, end: f
         PipelineError: as `header`; or the audio breaks off, or holds NaN or infinity.
     """
     with _open(data, name) as sound:
-        head = Header(sound.frames, sound.samplerate)
+        head = AudioHeader(sound.frames, sound.samplerate)
         first, last, expected = span(head, rate, start, end)
         samples = _read(sound, first, last, name)
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)

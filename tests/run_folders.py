@@ -12,7 +12,7 @@ import numpy as np
 
 from ser_pipeline import config
 from ser_pipeline.entry import key
-from ser_pipeline.metrics import Confusion, utterance_scores
+from ser_pipeline.evaluation.metrics import Confusion, utterance_scores
 
 LABELS = ("angry", "happy", "neutral", "sad")
 SPEAKERS = tuple(f"{session}{sex}" for session in range(1, 6) for sex in "FM")

@@ -15,13 +15,13 @@ import soundfile
 import trees
 from click.testing import CliRunner, Result
 
-from ser_pipeline.audit import Finding, audit, leaks, to_json
+from ser_pipeline.audit.corpus import Finding, audit, leaks, to_json
+from ser_pipeline.audit.sound import listen, listen_to
+from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.config import Audio
 from ser_pipeline.corpora import CORPORA, read_corpus, table
 from ser_pipeline.corpora.corpus import Corpus, Utterance
-from ser_pipeline.folds import Fold, folds_json, folds_of
-from ser_pipeline.manifest import Manifest
-from ser_pipeline.sound import listen, measure
+from ser_pipeline.splits.folds import Fold, folds_json, folds_of
 
 SMALL = replace(
     CORPORA["iemocap"],
@@ -262,7 +262,7 @@ def test_an_all_zero_file_is_found(root: Path) -> None:
 
 
 def test_a_clipped_file_is_found(root: Path) -> None:
-    loud = np.clip(trees.noise(1).astype(np.int32) * 8, -32768, 32767)
+    loud = np.clip(trees.noise(1001).astype(np.int32) * 8, -32768, 32767)
     trees.write_wav(trees.turn_wav(root, "Ses02F_impro01_F000"), loud)
     found = look(root)
     assert errors(found) == set()
@@ -302,9 +302,9 @@ def test_broken_files_are_told_apart(root: Path) -> None:
 
 
 def test_mostly_silent_and_oddly_long_files_are_warnings(root: Path) -> None:
-    quiet = np.concatenate([trees.noise(1, 0.2), np.zeros(trees.RATE * 2)])
+    quiet = np.concatenate([trees.noise(1001, 0.2), np.zeros(trees.RATE * 2)])
     trees.write_wav(trees.turn_wav(root, "Ses02F_impro01_F000"), quiet)
-    trees.write_wav(trees.turn_wav(root, "Ses02F_impro01_F001"), trees.noise(5, 0.1))
+    trees.write_wav(trees.turn_wav(root, "Ses02F_impro01_F001"), trees.noise(1005, 0.1))
     found = look(root)
     assert errors(found) == set()
     assert found["mostly-silent"].rows == ("Ses02F_impro01_F000",)
@@ -315,7 +315,7 @@ def test_mostly_silent_and_oddly_long_files_are_warnings(root: Path) -> None:
 def test_any_form_of_audio_is_listened_to(tmp_path: Path, suffix: str, rate: int, channels: int) -> None:
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, (rate, channels))
     soundfile.write(tmp_path / f"x.{suffix}", samples, rate)
-    sound = measure(tmp_path, trees.utterance(0, file=f"x.{suffix}"))
+    sound = listen_to(tmp_path, trees.utterance(0, file=f"x.{suffix}"))
     assert (sound.rate, sound.channels, sound.fault) == (rate, channels, "")
     assert sound.seconds == pytest.approx(1.0, abs=0.05)
 
@@ -325,7 +325,7 @@ def test_a_stretch_of_a_file_is_listened_to_alone(tmp_path: Path) -> None:
     first, second = (Utterance(str(n), "x.wav", "a", "s", start=float(n), end=n + 1.0) for n in (0, 1))
     sounds = listen([first, second], tmp_path)
     assert [sound.peak > 0 for sound in sounds] == [False, True]
-    assert sounds[1].digest == measure(tmp_path, replace(second, end=None)).digest
+    assert sounds[1].digest == listen_to(tmp_path, replace(second, end=None)).digest
 
 
 def test_listening_tells_how_far_it_is_and_keeps_the_order(root: Path) -> None:
@@ -333,7 +333,7 @@ def test_listening_tells_how_far_it_is_and_keeps_the_order(root: Path) -> None:
     told: list[tuple[int, int]] = []
     sounds = listen(utterances, root, jobs=2, progress=lambda done, total: told.append((done, total)))
     assert told == [(done, 60) for done in range(1, 61)]
-    assert sounds == [measure(root, one) for one in utterances]
+    assert sounds == [listen_to(root, one) for one in utterances]
 
 
 def test_findings_have_a_form_for_the_report(root: Path) -> None:

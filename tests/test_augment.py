@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from ser_pipeline import config as settings
-from ser_pipeline.augment import augment
-from ser_pipeline.batch import Batch, Mix
 from ser_pipeline.config import Config
-from ser_pipeline.features import mfcc_rows, spectrogram_rows, waveform_rows
+from ser_pipeline.data.augment import augment
+from ser_pipeline.data.batch import Batch, Mix
+from ser_pipeline.features.acoustic import mfcc_rows, spectrogram_rows, waveform_rows
 from ser_pipeline.model import build_model
 
 RATE, SIZE = 16_000, 6
@@ -27,7 +27,8 @@ def batch() -> Batch:
         mfcc_rows(tone, config.audio, config.features.mfcc),
     )
     rows = (torch.from_numpy(np.repeat(row, SIZE, axis=0)) for row in made)
-    return Batch(*rows, torch.full((SIZE,), len(tone)), torch.arange(SIZE) % 4, torch.arange(SIZE))
+    inputs = dict(zip(("waveform", "spectrogram", "mfcc"), rows, strict=True))
+    return Batch(inputs, torch.full((SIZE,), len(tone)), torch.arange(SIZE) % 4, torch.arange(SIZE))
 
 
 def changed(batch: Batch, **options: float) -> Batch:
@@ -37,17 +38,18 @@ def changed(batch: Batch, **options: float) -> Batch:
 
 
 def view(batch: Batch, name: str) -> Tensor:
-    rows: Tensor = getattr(batch, name)
-    return rows.double()
+    return batch[name].double()
 
 
 def test_without_settings_nothing_changes(batch: Batch) -> None:
-    assert all(torch.equal(before, after) for before, after in zip(batch[:6], changed(batch)[:6], strict=True))
+    assert all(
+        torch.equal(before, after) for before, after in zip(batch.tensors(), changed(batch).tensors(), strict=True)
+    )
 
 
 def test_every_change_keeps_types_and_shapes(batch: Batch) -> None:
     after = changed(batch, speed=0.1, gain=6.0, noise=1.0, frame_masks=2, bin_masks=2)
-    for before, now in zip(batch[:6], after[:6], strict=True):
+    for before, now in zip(batch.tensors(), after.tensors(), strict=True):
         assert (now.dtype, now.shape) == (before.dtype, before.shape)
     for name in ("waveform", "spectrogram", "mfcc"):
         assert not torch.equal(view(batch, name), view(after, name))
@@ -77,7 +79,7 @@ def test_louder_speech_is_louder_by_as_much_in_every_view_that_knows_the_level(b
     first = (view(after, "mfcc") - view(batch, "mfcc"))[:, 100, 0] / math.sqrt(128)
     assert (first - decibels).abs().max() < 0.05
     assert torch.equal(view(after, "mfcc")[..., 1:], view(batch, "mfcc")[..., 1:])
-    assert torch.equal(after.mfcc[:, 250], batch.mfcc[:, 250])  # type: ignore[index]  # padding stays silent
+    assert torch.equal(after["mfcc"][:, 250], batch["mfcc"][:, 250])  # padding stays silent
 
 
 def test_noise_lies_10_to_30_db_under_the_speech_of_a_share_of_the_segments(batch: Batch) -> None:
@@ -100,7 +102,7 @@ def test_masks_silence_the_same_frames_of_both_views_and_bands_of_one(batch: Bat
         assert torch.equal(silent, ~(view(after, "spectrogram")[row, :, :195] != 0).any(0))
         assert silent.sum() <= 60
     bands = changed(batch, bin_masks=1)
-    assert torch.equal(bands.mfcc, batch.mfcc)  # type: ignore[arg-type]
+    assert torch.equal(bands["mfcc"], batch["mfcc"])
     hidden = (view(bands, "spectrogram") == 0).all(2).sum(1) - (view(batch, "spectrogram") == 0).all(2).sum(1)
     assert 0 < hidden.max() <= 20
 

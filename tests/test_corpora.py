@@ -19,7 +19,7 @@ from ser_pipeline.corpora import CORPORA, class_table, find_corpus, read_corpus
 from ser_pipeline.corpora.classes import parse_classes, shared_classes
 from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.folds import folds_of
+from ser_pipeline.splits.folds import folds_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "corpora.md"
 

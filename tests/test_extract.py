@@ -8,22 +8,25 @@ from click.testing import Result
 from conftest import tone, write_emodb, write_wav
 from threadpoolctl import threadpool_limits
 
-from ser_pipeline import audio, extract, manifest
-from ser_pipeline.catalogue import Source, register
+from ser_pipeline import audio
+from ser_pipeline.cache import manifest
+from ser_pipeline.cache.catalogue import FeatureSet, register
+from ser_pipeline.cache.manifest import Manifest
+from ser_pipeline.cache.shards import Store
 from ser_pipeline.config import Config, load
 from ser_pipeline.corpora import read_corpus
 from ser_pipeline.corpora.emodb import EMODB
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.features import FEATURES
-from ser_pipeline.manifest import Manifest
-from ser_pipeline.shards import Store
+from ser_pipeline.features import extract
+from ser_pipeline.features.acoustic import FEATURES
+from ser_pipeline.features.measure import measure as measure_corpus
 
 CONFIG = load("paper")
 
 
 def measure(root: Path) -> Manifest:
     classes = {"anger": ("anger",), "neutral": ("neutral",), "sadness": ("sadness",), "happiness": ("happiness",)}
-    return manifest.measure("emodb", classes, read_corpus("emodb", root, classes), root, CONFIG.audio)
+    return measure_corpus("emodb", classes, read_corpus("emodb", root, classes), root, CONFIG.audio)
 
 
 def make(root: Path, cache: Path, config: Config = CONFIG, jobs: int = 1, **options: object) -> Path:
@@ -33,7 +36,7 @@ def make(root: Path, cache: Path, config: Config = CONFIG, jobs: int = 1, **opti
 def registered(folder: Path, speakers: int, takes: int) -> Path:
     """A cache with the features of a small corpus, both below `folder`; returns the cache."""
     root = write_emodb(folder / "corpus", speakers=speakers, takes=takes)
-    register(folder / "cache", Source("emodb", make(root, folder / "cache" / "features"), root))
+    register(folder / "cache", FeatureSet("emodb", make(root, folder / "cache" / "features"), root))
     return folder / "cache"
 
 
@@ -43,7 +46,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ser_pipeline.shards.ROWS", 4)
+    monkeypatch.setattr("ser_pipeline.cache.shards.ROWS", 4)
 
 
 @pytest.fixture
@@ -56,7 +59,7 @@ def extracted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(name)
         return decode(data, name, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("ser_pipeline.extract.audio.decode", spy)
+    monkeypatch.setattr("ser_pipeline.features.extract.audio.decode", spy)
     return names
 
 

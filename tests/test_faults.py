@@ -12,11 +12,11 @@ import pytest
 from conftest import write_emodb
 from test_extract import contents, make
 
-from ser_pipeline import manifest, shards
+from ser_pipeline.cache import manifest, shards
+from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.config import Audio
 from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.manifest import Manifest
 
 LIMITED = """
 import resource, sys
@@ -143,7 +143,7 @@ def test_a_manifest_of_200_000_utterances_is_a_matter_of_seconds(tmp_path: Path)
     again = manifest.read(folder)
     assert again.utterances == made.utterances
     assert len(again.segments) == count
-    ends = [last for _, last in shards.plan(again.counts)]
+    ends = [last for _, last in shards.shard_bounds(again.counts)]
     assert (len(ends), ends[-1]) == (784, count)  # 782 of 256 rows would do, and are rounded up to fours
     assert time.process_time() - began < 15
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from conftest import tone
 
-from ser_pipeline import audio, features
+from ser_pipeline import audio
 from ser_pipeline.config import Audio, LogMel, Mfcc, Spectrogram
-from ser_pipeline.features import FEATURES, segment_count
+from ser_pipeline.features import acoustic as features
+from ser_pipeline.features.acoustic import FEATURES
 
 AUDIO = Audio()
 SETTINGS = {"mfcc": Mfcc(deltas=1), "spectrogram": Spectrogram(), "logmel": LogMel(), "waveform": None}
@@ -86,7 +87,7 @@ def test_pre_emphasis_is_applied_before_the_transform() -> None:
 def test_rows_have_their_shape_and_type_and_padding_at_the_end(name: str, length: int) -> None:
     feature = FEATURES[name]
     rows = feature.rows(sound(length), AUDIO, SETTINGS[name])
-    assert rows.shape == (segment_count(length, AUDIO), *feature.shape(AUDIO, SETTINGS[name]))
+    assert rows.shape == (AUDIO.segments(length), *feature.shape(AUDIO, SETTINGS[name]))
     assert rows.dtype == feature.dtype
     frames = 1 + length // 160 - 300 * (len(rows) - 1)
     padding = {"mfcc": np.s_[frames:], "waveform": np.s_[1 + length % 48_000 :]}
@@ -132,7 +133,7 @@ def test_any_number_of_mel_bands_equals_librosa(n_mels: int) -> None:
 
 
 def test_mel_filters_equal_librosa() -> None:
-    sums = features.mel_filters(16_000, 2048, 128)
+    sums = features.mel_triangles(16_000, 2048, 128)
     dense = np.zeros((128, 1025), np.float32)
     parts = np.split(sums.weights, np.cumsum(sums.bins)[:-1])
     for row, first, part in zip(dense, sums.first, parts, strict=True):

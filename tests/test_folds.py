@@ -9,12 +9,12 @@ import trees
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.config import Audio
 from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.folds import PARTS, Fold, folds_json, folds_of, join, make_folds, read_folds
-from ser_pipeline.manifest import Manifest
-from ser_pipeline.protocols import PROTOCOLS, Columns
+from ser_pipeline.splits.folds import PARTS, Fold, folds_json, folds_of, join, make_folds, read_folds
+from ser_pipeline.splits.protocols import PROTOCOLS, Columns
 
 GOLDEN = ["Session2d2", "Session3d5", "Session4d9", "Session5d4"]
 """Dialogues that validate the first session of ten people; written down once."""

@@ -12,8 +12,11 @@ from click.testing import Result
 from conftest import write_emodb
 from test_extract import CONFIG, contents, make
 
-from ser_pipeline import catalogue, entry, extract, housekeeping, manifest, seen, shards
+from ser_pipeline import entry
+from ser_pipeline.cache import catalogue, housekeeping, manifest, shards
+from ser_pipeline.cache import file_index as seen
 from ser_pipeline.entry import Entry
+from ser_pipeline.features import extract
 
 README = Path(__file__).parent.parent / "cache" / "README.md"
 Run = Callable[..., Result]
@@ -239,14 +242,14 @@ def test_a_changed_file_alone_is_read_again(run: Run, corpus: Path, opened: list
 def test_a_file_written_a_moment_ago_is_not_trusted_to_be_the_same(tmp_path: Path) -> None:
     file = tmp_path / "a.wav"
     file.write_bytes(b"x")
-    memory = seen.Seen(tmp_path, tmp_path)
-    known = seen.File("0" * 64, seen.Header(1, 16_000), False)
+    memory = seen.FileIndex(tmp_path, tmp_path)
+    known = seen.File("0" * 64, seen.AudioHeader(1, 16_000), False)
     memory.add("a.wav", seen.stamp(file), known)
     assert memory.find("a.wav", seen.stamp(file)) is None
     before = time.time_ns() - 10**10
     memory.add("a.wav", (1, before, before, 1), known)
     memory.save()
-    assert seen.Seen(tmp_path, tmp_path).find("a.wav", (1, before, before, 1)) == known
+    assert seen.FileIndex(tmp_path, tmp_path).find("a.wav", (1, before, before, 1)) == known
 
 
 def test_a_damaged_memory_of_files_costs_time_alone(run: Run, corpus: Path, opened: list[str]) -> None:

@@ -12,8 +12,8 @@ from conftest import write_emodb
 from safetensors import safe_open
 from test_model import SMALL, make_batch
 
-from ser_pipeline.batch import Batch
 from ser_pipeline.config import Audio, Features, LogMel, Mfcc, Model
+from ser_pipeline.data.batch import Batch
 from ser_pipeline.model import SpeechEmotionModel, build_model
 
 
@@ -24,7 +24,7 @@ def model(features: Features, **changes: object) -> SpeechEmotionModel:
 
 
 def batch(bands: int = 64) -> Batch:
-    return make_batch(3)._replace(logmel=torch.randint(1, 256, (3, bands, 300), dtype=torch.uint8))
+    return make_batch(3).changed({"logmel": torch.randint(1, 256, (3, bands, 300), dtype=torch.uint8)})
 
 
 @pytest.mark.parametrize("encoder", ["small", "alexnet"])
@@ -36,10 +36,12 @@ def test_a_mel_spectrogram_is_encoded_like_the_other_one(encoder: str, bands: in
     output = made(given)
     assert made.acoustic == ("logmel",)  # which alone weighs the frames
     assert output.attention is not None and output.logits.shape == (3, 4)
-    assert not torch.allclose(made(given._replace(logmel=given.logmel.flip(0))).logits, output.logits)
-    assert torch.equal(made(given._replace(mfcc=None, spectrogram=None)).logits, output.logits)
+    assert not torch.allclose(made(given.changed({"logmel": given["logmel"].flip(0)})).logits, output.logits)
+    other = make_batch(3).map(lambda rows: rows.flip(0))
+    swapped = given.changed({name: other[name] for name in ("mfcc", "spectrogram")})
+    assert torch.equal(made(swapped).logits, output.logits)
     level = made.finished(given)["logmel"]
-    assert torch.equal(level, given.logmel.float())
+    assert torch.equal(level, given["logmel"].float())
 
 
 @pytest.mark.parametrize("encoder", ["small", "bilstm"])
@@ -47,8 +49,9 @@ def test_a_mel_spectrogram_is_encoded_like_the_other_one(encoder: str, bands: in
 def test_deltas_are_more_coefficients(encoder: str, deltas: int) -> None:
     made = model(Features(mfcc=Mfcc(deltas=deltas)), inputs=("mfcc",), mfcc_encoder=encoder)
     given = make_batch(3)
-    given = given._replace(mfcc=torch.cat([given.mfcc] + deltas * [given.mfcc.roll(1, 1)], 2))
-    changed = given._replace(mfcc=torch.cat([given.mfcc[..., :40], given.mfcc[..., 40:].flip(0)], 2))
+    given = given.changed({"mfcc": torch.cat([given["mfcc"]] + deltas * [given["mfcc"].roll(1, 1)], 2)})
+    first, others = given["mfcc"].split([40, 40 * deltas], 2)
+    changed = given.changed({"mfcc": torch.cat([first, others.flip(0)], 2)})
     assert not torch.allclose(made(given).logits, made(changed).logits)
 
 

@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 from conftest import write_emodb
 
-from ser_pipeline import checkpoint
-from ser_pipeline import shards as shard_store
+from ser_pipeline.cache import shards as shard_store
+from ser_pipeline.training import checkpoint
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["ser_pipeline.extract", "ser_pipeline.train", "ser_pipeline.cli.train"])
+SERVER.set_forkserver_preload(
+    ["ser_pipeline.features.extract", "ser_pipeline.training.queue", "ser_pipeline.cli.train"]
+)
 
 TINY = ["model.small_width=8", "model.small_layers=1", "train.epochs=3", "train.batch=8", "train.lr=1e-3"]
 
@@ -28,7 +30,7 @@ TINY = ["model.small_width=8", "model.small_layers=1", "train.epochs=3", "train.
 def _command(folder: Path, args: list[str]) -> None:
     os.chdir(folder)
     shard_store.ROWS = 24
-    checkpoint.EVERY = 0.0  # every epoch reaches the disk, so that kills find folds in their middle
+    checkpoint.WRITE_SECONDS = 0.0  # every epoch reaches the disk, so that kills find folds in their middle
     if "1" in args and hasattr(os, "sched_setaffinity"):  # one job: one core, so that threads do not wait in turn
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     (command,) = entry_points(group="console_scripts", name="ser-pipeline")

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, recall_score
 
-from ser_pipeline.metrics import SCORES, Confusion, probabilities, reliability, utterance_scores
+from ser_pipeline.evaluation.metrics import SCORES, Confusion, probabilities, reliability, utterance_scores
 
 labels = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60)
 

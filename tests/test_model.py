@@ -10,14 +10,17 @@ from torchvision.models import alexnet
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from ser_pipeline import config as settings
-from ser_pipeline.batch import Batch
 from ser_pipeline.config import Audio, Config, Features, Model
-from ser_pipeline.embeddings import NAME as EMBEDDING
+from ser_pipeline.data.batch import Batch
+from ser_pipeline.data.neighbours import JOIN
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.features import FEATURES
-from ser_pipeline.model import ABLATIONS, ENCODERS, SpeechEmotionModel, build_model
-from ser_pipeline.model.coattention import FINISH
-from ser_pipeline.model.encoders import BiLstm, build_alexnet
+from ser_pipeline.features.acoustic import FEATURES
+from ser_pipeline.features.stores import FROZEN
+from ser_pipeline.inputs import INPUTS, resolve
+from ser_pipeline.model import SpeechEmotionModel, build_model
+from ser_pipeline.model.paper import BiLstm, build_alexnet
+from ser_pipeline.model.registry import FINISH
+from ser_pipeline.training.ablations import ABLATIONS
 
 SMALL = Model(speech_encoder="small", spectrogram_encoder="small", mfcc_encoder="small", small_width=16, small_layers=1)
 
@@ -25,7 +28,7 @@ SMALL = Model(speech_encoder="small", spectrogram_encoder="small", mfcc_encoder=
 def make_batch(size: int, device: torch.device | str = "cpu", audio: Audio | None = None) -> Batch:
     audio = audio or Audio()
     generator = torch.Generator().manual_seed(0)
-    rows = (
+    waveform, spectrogram, mfcc, *known = (
         torch.randint(-3000, 3000, (size, audio.segment + 1), generator=generator, dtype=torch.int16),
         torch.randint(0, 256, (size, 200, audio.frames), generator=generator, dtype=torch.uint8),
         torch.randn(size, audio.frames, 40, generator=generator).half(),
@@ -33,7 +36,8 @@ def make_batch(size: int, device: torch.device | str = "cpu", audio: Audio | Non
         torch.randint(0, 4, (size,), generator=generator),
         torch.arange(size),
     )
-    return Batch(*(row.to(device) for row in rows))
+    rows = {"waveform": waveform, "spectrogram": spectrogram, "mfcc": mfcc}
+    return Batch(rows, *known).map(lambda row: row.to(device))
 
 
 def small_model(speech_settings: dict[str, Any] | None = None, **changes: Any) -> SpeechEmotionModel:
@@ -179,10 +183,10 @@ def test_rows_of_table_2_read_their_inputs_and_no_others(name: str) -> None:
     if weighing:
         assert model.attention.linear.in_features == 128 * len(weighing)
     for field in ("mfcc", "spectrogram", "waveform"):
-        changed = model(batch._replace(**{field: getattr(batch, field).flip(0)}))
+        changed = model(batch.changed({field: batch[field].flip(0)}))
         assert torch.equal(changed.logits, output.logits) == (field not in classified | weighing)
-    absent = {field: None for field in ("mfcc", "spectrogram", "waveform") if field not in classified | weighing}
-    assert torch.equal(model(batch._replace(**absent)).logits, output.logits)
+    read = Batch({name: batch[name] for name in classified | weighing}, batch.samples, batch.label, batch.utterance)
+    assert torch.equal(model(read).logits, output.logits)
 
 
 def test_a_prediction_does_not_depend_on_the_batch() -> None:
@@ -212,7 +216,7 @@ def test_every_parameter_of_the_small_model_learns() -> None:
 
 def test_the_extremes_of_the_spectrogram_are_saved_with_the_model() -> None:
     model, other = small_model(), small_model()
-    model.fit_scaler(torch.full((200,), 9, dtype=torch.uint8), torch.full((200,), 99, dtype=torch.uint8))
+    model.fit_scaler("spectrogram", torch.full((200,), 9, dtype=torch.uint8), torch.full((200,), 99, dtype=torch.uint8))
     other.load_state_dict(model.state_dict())
     batch = make_batch(2)
     assert torch.equal(other.finished(batch)["spectrogram"], model.finished(batch)["spectrogram"])
@@ -251,8 +255,11 @@ def test_golden_numbers_of_the_encoders(name: str) -> None:
 
 
 def test_every_input_is_a_feature_with_an_encoder() -> None:
-    assert set(settings.INPUTS) == set(ENCODERS) == set(FINISH) == {*FEATURES, EMBEDDING}
-    assert set(settings.INPUTS) <= set(Batch._fields)
+    assert set(settings.INPUTS) == {*FEATURES, *FROZEN}
+    for row in INPUTS.values():
+        assert row.form in FINISH and (row.form in JOIN or not row.joins)
+        assert all(callable(row.encoder(name)) for name in (*row.encoders, *([""] if row.otherwise else [])))
+        assert not row.function or callable(resolve(row.function))
 
 
 def test_unknown_inputs_are_refused() -> None:

@@ -12,16 +12,17 @@ from test_model import make_batch, small_model
 from test_speech_wav2vec2 import MODELS, make
 from torch import nn
 
-from ser_pipeline.batch import Batch
-from ser_pipeline.evaluate import Forward
-from ser_pipeline.model.fast import PLAIN, Ways, accelerate
+from ser_pipeline.data.batch import Batch
+from ser_pipeline.model.fast import PLAIN, FastPaths, accelerate
 from ser_pipeline.model.fast.convolutions import FeatureEncoder, PositionalConvolution, fourier_convolution
 from ser_pipeline.model.fast.dropout import Dropout
 from ser_pipeline.model.fast.graph import WARM_UP, Captured
-from ser_pipeline.model.fast.layers import Layer, weighted
-from ser_pipeline.model.small import Layer as SmallLayer
+from ser_pipeline.model.fast.layers import FusedLayer, weighted
+from ser_pipeline.model.small import SmallLayer
+from ser_pipeline.training.scoring import Forward
 
 CPU = torch.device("cpu")
+NAMES = ("waveform", "spectrogram", "mfcc")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
@@ -40,7 +41,7 @@ def test_fast_encoders_equal_those_of_transformers(name: str, samples: int) -> N
     keys = list(model.state_dict())
     encoder = accelerate(model, CPU, half=False).encoders["waveform"].eval()
     parts = encoder.model.feature_extractor, encoder.model.encoder.pos_conv_embed, encoder.model.encoder.layers[0]
-    assert [type(part) for part in parts] == [FeatureEncoder, PositionalConvolution, Layer]
+    assert [type(part) for part in parts] == [FeatureEncoder, PositionalConvolution, FusedLayer]
     assert list(model.state_dict()) == keys
     wave = torch.randn(2, samples) * 3
     expected, frames = plain(wave).last_hidden_state, encoder(wave)
@@ -156,13 +157,13 @@ def test_kernels_equal_torchs_modules(tmp_path: Path) -> None:
 def test_on_a_cuda_device_half_precision_is_as_near_to_float32_as_the_plain_model() -> None:
     device = torch.device("cuda")
     logits = {}
-    for name, half, ways in (
+    for name, half, paths in (
         ("exact", False, PLAIN),
         ("plain", True, PLAIN),
-        ("fast", True, Ways(compiled=False)),
+        ("fast", True, FastPaths(compiled=False)),
     ):
         torch.manual_seed(0)
-        model = accelerate(with_speech("wav2vec2").to(device), device, half=half, ways=ways).eval()
+        model = accelerate(with_speech("wav2vec2").to(device), device, half=half, paths=paths).eval()
         batch = make_batch(4, device)
         with torch.autocast("cuda", torch.bfloat16, enabled=half):
             logits[name] = model(batch).logits.float()
@@ -180,7 +181,7 @@ def test_a_captured_step_equals_the_step() -> None:
         optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True, capturable=True)
 
         def step(*parts, model=model, optimiser=optimiser):  # type: ignore[no-untyped-def]
-            batch = Batch(*parts)
+            batch = Batch.of(NAMES, parts)
             optimiser.zero_grad(set_to_none=True)
             loss = nn.functional.cross_entropy(model(batch).logits, batch.label)
             loss.backward()
@@ -189,7 +190,7 @@ def test_a_captured_step_equals_the_step() -> None:
 
         taken = Captured(step, "steps") if captured else step
         sizes = [4, 4, 4, 4, 4, 3, 4]
-        losses.append([float(taken(*replace_labels(make_batch(size, device)))) for size in sizes])
+        losses.append([float(taken(*replace_labels(make_batch(size, device)).tensors())) for size in sizes])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
@@ -218,13 +219,13 @@ def test_steps_that_are_gone_leave_no_memory_behind() -> None:
 
         def step(*parts, model=model):  # type: ignore[no-untyped-def]
             model.zero_grad(set_to_none=True)
-            loss = model(Batch(*parts)).logits.sum()
+            loss = model(Batch.of(NAMES, parts)).logits.sum()
             loss.backward()
             return loss.detach()
 
         taken = Captured(step, "steps", pool=torch.cuda.graph_pool_handle())
         for _ in range(WARM_UP + 2):
-            taken(*batch)
+            taken(*batch.tensors())
         del model, batch, step, taken
         gc.collect()
         torch.cuda.empty_cache()
@@ -233,4 +234,5 @@ def test_steps_that_are_gone_leave_no_memory_behind() -> None:
 
 
 def replace_labels(batch):  # type: ignore[no-untyped-def]
-    return batch._replace(label=torch.arange(len(batch.label), device=batch.label.device) % 4)
+    labels = torch.arange(len(batch), device=batch.label.device) % 4
+    return Batch(batch.inputs, batch.samples, labels, batch.utterance)

@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 
 from ser_pipeline.config import Audio
-from ser_pipeline.model.encoders import IMAGE, AlexNet
-from ser_pipeline.model.inputs import Mfcc, Resize, Spectrogram, Waveform
+from ser_pipeline.model.inputs import FinishMfcc, FinishSpectrogram, FinishWaveform, Resize
+from ser_pipeline.model.paper import IMAGE, AlexNet
 
 
 def rows(*shape: int, low: int = 0, high: int = 256, dtype: torch.dtype = torch.uint8) -> torch.Tensor:
@@ -34,7 +34,7 @@ def test_a_waveform_has_zero_mean_and_unit_variance_as_in_transformers() -> None
 
     raw = rows(2, 1601, low=-9000, high=9000, dtype=torch.int16)
     raw[1, 900:] = 0
-    ours = Waveform()(raw, torch.tensor([1600, 899]))
+    ours = FinishWaveform()(raw, torch.tensor([1600, 899]))
     expected = Wav2Vec2FeatureExtractor(return_attention_mask=False)(
         list(raw[:, 1:].numpy() / 32768), sampling_rate=16_000
     )["input_values"]
@@ -42,13 +42,13 @@ def test_a_waveform_has_zero_mean_and_unit_variance_as_in_transformers() -> None
 
 
 def test_silence_stays_finite() -> None:
-    ours = Waveform()(torch.zeros(1, 1601, dtype=torch.int16), torch.tensor([0]))
+    ours = FinishWaveform()(torch.zeros(1, 1601, dtype=torch.int16), torch.tensor([0]))
     assert torch.equal(ours, torch.zeros(1, 1600))
 
 
 def test_pre_emphasis_uses_the_sample_before_the_segment_and_leaves_padding_silent() -> None:
     raw = torch.tensor([[1000, 2000, 500, 0, 0]], dtype=torch.int16)
-    ours = Waveform(pre_emphasis=0.97)(raw, torch.tensor([2]))
+    ours = FinishWaveform(pre_emphasis=0.97)(raw, torch.tensor([2]))
     plain = torch.tensor([2000 - 0.97 * 1000, 500 - 0.97 * 2000, 0.0, 0.0]) / 32768
     expected = (plain - plain.mean()) / torch.sqrt(plain.var(correction=0) + 1e-7)
     assert torch.allclose(ours[0], expected, atol=1e-5)
@@ -56,19 +56,19 @@ def test_pre_emphasis_uses_the_sample_before_the_segment_and_leaves_padding_sile
 
 def test_front_padding_moves_the_samples_to_the_end() -> None:
     raw = torch.tensor([[0, 3, 4, 0, 0], [0, 1, 2, 3, 4]], dtype=torch.int16)
-    front = Waveform(pad_front=True)(raw, torch.tensor([2, 4]))
-    back = Waveform()(raw, torch.tensor([2, 4]))
+    front = FinishWaveform(pad_front=True)(raw, torch.tensor([2, 4]))
+    back = FinishWaveform()(raw, torch.tensor([2, 4]))
     assert torch.allclose(front[0], back[0].roll(2)) and torch.allclose(front[1], back[1])
 
 
 def test_extremes_of_the_full_scale_leave_a_spectrogram_as_it_is() -> None:
     level = torch.arange(256, dtype=torch.uint8).repeat(2, 1)[None]
-    assert torch.equal(Spectrogram(Audio(), 2)(level, torch.tensor([48_000])), level.float())
+    assert torch.equal(FinishSpectrogram(Audio(), 2)(level, torch.tensor([48_000])), level.float())
 
 
 def test_a_spectrogram_is_scaled_to_the_extremes_of_the_training_rows() -> None:
     low, high = rows(200, high=100), rows(200, low=150)
-    finish = Spectrogram(Audio(), 200)
+    finish = FinishSpectrogram(Audio(), 200)
     finish.fit(low, high)
     level = rows(2, 200, 300)
     ours = finish(level, torch.tensor([48_000, 48_000])).numpy()
@@ -81,7 +81,7 @@ def test_a_spectrogram_is_scaled_to_the_extremes_of_the_training_rows() -> None:
 
 @pytest.mark.parametrize("level", [0, 7, 255])
 def test_a_bin_without_contrast_is_black(level: int) -> None:
-    finish = Spectrogram(Audio(), 1)
+    finish = FinishSpectrogram(Audio(), 1)
     row = torch.full((1, 1, 4), level, dtype=torch.uint8)
     finish.fit(row[0, :, 0], row[0, :, 0])
     assert not finish(row, torch.tensor([48_000])).any()
@@ -89,13 +89,14 @@ def test_a_bin_without_contrast_is_black(level: int) -> None:
 
 @pytest.mark.parametrize(("samples", "present"), [(0, 1), (159, 1), (160, 2), (16_000, 101), (48_000, 300)])
 def test_loud_padding_starts_after_the_frames_that_are_present(samples: int, present: int) -> None:
-    level = Spectrogram(Audio(), 2, pad_loud=True)(torch.zeros(1, 2, 300, dtype=torch.uint8), torch.tensor([samples]))
+    grey = torch.zeros(1, 2, 300, dtype=torch.uint8)
+    level = FinishSpectrogram(Audio(), 2, pad_loud=True)(grey, torch.tensor([samples]))
     assert (level[0, 0] == 0).sum() == present and (level[0, :, present:] == 255).all()
 
 
 def test_mfcc_frames_have_unit_length_and_padding_stays_zero() -> None:
     mfcc = torch.randn(1, 4, 40).half() * 50
     mfcc[0, 3] = 0
-    finished = Mfcc()(mfcc)
+    finished = FinishMfcc()(mfcc)
     assert finished.dtype == torch.float32
     assert torch.allclose(finished.norm(dim=2), torch.tensor([[1.0, 1.0, 1.0, 0.0]]))

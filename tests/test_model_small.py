@@ -8,13 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from ser_pipeline.batch import Batch
-from ser_pipeline.config import Config, load
+from ser_pipeline.config import Audio, Config, load
+from ser_pipeline.data.batch import Batch
 from ser_pipeline.model import SpeechEmotionModel, build_model
-from ser_pipeline.model.encoders import BANDS, SmallMfcc, SmallSpectrogram, bands
+from ser_pipeline.model.contours import LIMIT, PathDropout, Standard, centred, moments, quantiles, summary
 from ser_pipeline.model.prosody import DESCRIPTORS, Prosody
-from ser_pipeline.model.small import Convolution, Layer, SmallSpeech
-from ser_pipeline.model.statistics import LIMIT, PathDropout, Standard, centred, moments, quantiles, summary
+from ser_pipeline.model.small import BANDS, Convolution, SmallLayer, SmallMfcc, SmallSpectrogram, SmallSpeech, bands
 
 RATE = 16_000
 
@@ -100,16 +99,16 @@ def test_small_encoders_of_frames_do_not_see_padding() -> None:
     settings = load("scratch").model
     mfcc = torch.randn(2, 300, 40)
     mfcc[:, 120:] = 0
-    encoder = SmallMfcc(40, settings).eval()
+    encoder = SmallMfcc(40, settings, 100.0).eval()
     assert torch.allclose(encoder(mfcc), encoder(mfcc[:, :160]), atol=1e-5)
     level = torch.randint(1, 255, (2, 200, 300)).float()
     level[..., 120:] = 0
-    encoder = SmallSpectrogram(bands(200, BANDS), settings).eval()
+    encoder = SmallSpectrogram(bands(200, BANDS, 20.0), settings, 100.0).eval()
     assert torch.allclose(encoder(level), encoder(level[..., :160]), atol=1e-4)
 
 
 def test_small_speech_gives_the_same_frames_whatever_comes_after_the_speech() -> None:
-    encoder = SmallSpeech(32, 1, 0.0, RATE).eval()
+    encoder = SmallSpeech(32, 1, 0.0, Audio()).eval()
     samples = torch.tensor([24_000])
     signal = torch.randn(1, 48_000)
     other = signal.clone()
@@ -127,8 +126,8 @@ def test_padding_gets_no_attention(kind: str) -> None:
     config = load("demo", overrides=[f"model.attention={kind}"])
     batch = segments(3)
     output = model_of(config).eval()(batch)
-    encoder = SmallSpeech(32, 0, 0.0, RATE)
-    real = encoder(batch.waveform[:, 1:].float(), batch.samples).real  # type: ignore[index]
+    encoder = SmallSpeech(32, 0, 0.0, Audio())
+    real = encoder(batch["waveform"][:, 1:].float(), batch.samples).real
     assert output.attention is not None
     assert not output.attention[real == 0].any()
     assert output.attention[real == 1].any()
@@ -186,7 +185,8 @@ def segments(size: int) -> Batch:
         frames = min(300, 1 + count // 160)
         spectrogram[row, :, frames:] = 0
         mfcc[row, frames:] = 0
-    return Batch(waveform, spectrogram, mfcc.half(), samples, torch.arange(size) % 4, torch.arange(size))
+    inputs = {"waveform": waveform, "spectrogram": spectrogram, "mfcc": mfcc.half()}
+    return Batch(inputs, samples, torch.arange(size) % 4, torch.arange(size))
 
 
 @pytest.mark.parametrize("frames", [300, 301, 2, 1])
@@ -206,7 +206,7 @@ def test_a_convolution_by_windows_equals_torchs(frames: int) -> None:
 
 
 def test_the_filter_bank_by_windows_equals_torchs_convolution() -> None:
-    model, wave = SmallSpeech(12, 0, 0.0, 16_000), torch.randn(2, 8_123)
+    model, wave = SmallSpeech(12, 0, 0.0, Audio()), torch.randn(2, 8_123)
     level, real = model.energies(wave, torch.tensor([8_123, 4_000]))
     cosine, sine = torch.nn.functional.conv1d(wave[:, None], model.bank, stride=160).chunk(2, dim=1)
     expected = torch.log(cosine.square() + sine.square() + 1e-4) / model.gain
@@ -215,7 +215,7 @@ def test_the_filter_bank_by_windows_equals_torchs_convolution() -> None:
 
 
 def test_an_evaluation_computes_what_training_does_to_the_last_bit() -> None:
-    encoder = SmallSpeech(width=64, layers=2, dropout=0.0, rate=RATE)
+    encoder = SmallSpeech(width=64, layers=2, dropout=0.0, audio=Audio())
     waveform, samples = torch.cat([tone(120, 48_000), tone(180, 20_000)]), torch.tensor([48_000, 20_000])
     trained = encoder.train()(waveform, samples).frames
     with torch.inference_mode():
@@ -226,7 +226,7 @@ def test_an_evaluation_computes_what_training_does_to_the_last_bit() -> None:
 @pytest.mark.parametrize(("dropout", "training"), [(0.0, True), (0.3, False)])
 def test_a_layer_is_torchs_with_its_first_weights_and_its_gradients(dropout: float, training: bool) -> None:
     torch.manual_seed(1)
-    layer = Layer(64, dropout)
+    layer = SmallLayer(64, dropout)
     torch.manual_seed(1)
     theirs = torch.nn.TransformerEncoderLayer(64, 2, 128, dropout, activation="gelu", batch_first=True, norm_first=True)
     assert layer.state_dict().keys() == theirs.state_dict().keys()
@@ -244,7 +244,7 @@ def test_a_layer_is_torchs_with_its_first_weights_and_its_gradients(dropout: flo
 
 def test_a_layer_drops_attention_both_blocks_and_what_is_between() -> None:
     torch.manual_seed(1)
-    layer = Layer(64, 0.3)
+    layer = SmallLayer(64, 0.3)
     hidden, heard = torch.randn(2, 20, 64), torch.ones(2, 20, dtype=torch.bool)
     whole = layer.eval()(hidden, heard)
     assert not torch.allclose(layer.train()(hidden, heard), whole)

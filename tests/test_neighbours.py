@@ -5,13 +5,15 @@ import pytest
 import torch
 from test_extract import CONFIG, make
 
-from ser_pipeline import audio, config, manifest
+from ser_pipeline import audio, config
+from ser_pipeline.cache import manifest
 from ser_pipeline.config import Audio
+from ser_pipeline.data.neighbours import Neighbours, longer
+from ser_pipeline.data.stream import open_data, open_source
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.extract import DEFAULT_FEATURES, store_entry
-from ser_pipeline.features import FEATURES
-from ser_pipeline.neighbours import Neighbours, longer
-from ser_pipeline.stream import open_data, open_source
+from ser_pipeline.features.acoustic import FEATURES
+from ser_pipeline.features.extract import DEFAULT_FEATURES
+from ser_pipeline.features.stores import store_entry
 
 CPU = torch.device("cpu")
 
@@ -33,7 +35,7 @@ def test_neighbours_joined_are_what_longer_segments_would_have_been(
     for name in DEFAULT_FEATURES:
         settings = getattr(CONFIG.features, name, None)
         wanted = np.concatenate([FEATURES[name].rows(sound, Audio(segment=96_000), settings) for sound in sounds])
-        found = torch.cat([getattr(batch, name) for batch in batches]).numpy()
+        found = torch.cat([batch[name] for batch in batches]).numpy()
         np.testing.assert_array_equal(found, wanted[rows])
     utterance, _, samples = long.segments[rows].T
     assert torch.cat([batch.utterance for batch in batches]).tolist() == utterance.tolist()
@@ -41,7 +43,7 @@ def test_neighbours_joined_are_what_longer_segments_would_have_been(
 
 
 def copied(batch):  # type: ignore[no-untyped-def]
-    return batch._replace(**{name: x.clone() for name in batch._fields if (x := getattr(batch, name)) is not None})
+    return batch.map(torch.clone)
 
 
 def test_what_is_heard_at_a_time_is_a_setting_of_the_model() -> None:

@@ -14,9 +14,9 @@ from PIL import Image
 
 from ser_pipeline import audio
 from ser_pipeline.config import Audio, Mfcc, Spectrogram
-from ser_pipeline.features import FEATURES
-from ser_pipeline.model.encoders import DEVIATION, IMAGE, MEAN, AlexNet
-from ser_pipeline.model.inputs import Spectrogram as Finish
+from ser_pipeline.features.acoustic import FEATURES
+from ser_pipeline.model.inputs import FinishSpectrogram as Finish
+from ser_pipeline.model.paper import DEVIATION, IMAGE, MEAN, AlexNet
 
 TEST_SPEAKER = "03"
 """Whose recordings the scaler is not fitted on."""

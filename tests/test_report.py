@@ -9,8 +9,9 @@ from run_folders import ABLATIONS, SPEAKERS, Planted, people, write_run
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score
 
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.report import detail, overview
-from ser_pipeline.report.evaluation import Choice, make_report
+from ser_pipeline.report import experiment_tables as detail
+from ser_pipeline.report import summary_tables as overview
+from ser_pipeline.report.contents import Choice, make_report
 
 WHO = people(each=40)
 
@@ -33,7 +34,7 @@ def test_scores_are_those_of_scikit_learn_over_folds_seeds_and_all_utterances(tm
     group, result = main(planted(tmp_path, Planted(seed=0), Planted(seed=1)))
     pooled, folds = [], []
     for run in group.runs:
-        target, prediction = run.joined("target"), run.joined("prediction")
+        target, prediction = run.concatenated("target"), run.concatenated("prediction")
         pooled.append((balanced_accuracy_score(target, prediction), accuracy_score(target, prediction)))
         folds.append([balanced_accuracy_score(fold.target, fold.prediction) for fold in run.folds])
     ua, wa, f1 = (result.scores[name] for name in ("ua", "wa", "macro_f1"))
@@ -43,9 +44,9 @@ def test_scores_are_those_of_scikit_learn_over_folds_seeds_and_all_utterances(tm
     assert ua.fold_mean == pytest.approx(np.mean(folds))
     assert ua.fold_deviation == pytest.approx(np.std(np.mean(folds, axis=0), ddof=1))
     assert f1.pooled == pytest.approx(
-        np.mean([f1_score(r.joined("target"), r.joined("prediction"), average="macro") for r in group.runs])
+        np.mean([f1_score(r.concatenated("target"), r.concatenated("prediction"), average="macro") for r in group.runs])
     )
-    expected = [recall_score(r.joined("target"), r.joined("prediction"), average=None) for r in group.runs]
+    expected = [recall_score(r.concatenated("target"), r.concatenated("prediction"), average=None) for r in group.runs]
     assert result.recalls == pytest.approx(np.mean(expected, axis=0))
     assert ua.interval.low < ua.pooled < ua.interval.high
 

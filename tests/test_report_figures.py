@@ -5,8 +5,8 @@ import pytest
 from run_folders import Planted, people, write_examples, write_run
 
 from ser_pipeline.report import drawing, figures, gallery
-from ser_pipeline.report.embeddings import planes, utterance_means
-from ser_pipeline.report.evaluation import Choice, make_report
+from ser_pipeline.report.contents import Choice, make_report
+from ser_pipeline.report.tsne import planes, utterance_means
 
 WHO = people(each=16)
 

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from run_folders import SPEAKERS, Planted, people, write_run
 
-from ser_pipeline.report import build, files, overview
-from ser_pipeline.report.evaluation import Choice, make_report
+from ser_pipeline.report import build
+from ser_pipeline.report import exports as files
+from ser_pipeline.report import summary_tables as overview
+from ser_pipeline.report.contents import Choice, make_report
 
 WHO = people(each=20)
 SMALL = people(each=12, speakers=SPEAKERS[:4])

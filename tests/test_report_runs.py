@@ -6,17 +6,17 @@ from run_folders import Planted, people, write_run
 
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.report import build
-from ser_pipeline.report.evaluation import Choice, corpora, make_report
+from ser_pipeline.report.contents import Choice, corpora, make_report
 from ser_pipeline.report.groups import panels
-from ser_pipeline.report.reading import read_run, scan
-from ser_pipeline.report.runs import FACTS, Roll
+from ser_pipeline.runs.reading import read_run, scan
+from ser_pipeline.runs.records import FACTS, UtteranceTable
 
 WHO = people(each=8)
 
 
 def read(root):
     """Every run below `root`."""
-    roll = Roll()
+    roll = UtteranceTable()
     return [read_run(header, roll) for header in scan(root)[0]], roll
 
 
@@ -25,7 +25,7 @@ def report(root, **choice):
 
 
 def test_a_file_may_be_named_from_another_folder_and_nothing_else_may_differ():
-    roll = Roll()
+    roll = UtteranceTable()
     facts = ("wav/a.wav", "A", "", "", "", "1.000", "1", "sad")
     assert roll.rows(["a"], [facts]).tolist() == [0]
     for file in ("a.wav", "emodb/wav/a.wav"):
@@ -48,16 +48,16 @@ def test_a_run_is_read_as_it_was_written(tmp_path):
     assert sorted(roll.ids) == sorted(WHO.ids)
     row = roll.row_of[WHO.ids[5]]
     assert roll.facts[row][-1] == WHO.labels[WHO.label[5]]
-    place = run.joined("rows").tolist().index(row)
-    assert run.joined("target")[place] == WHO.label[5]
-    assert run.joined("log_prob")[place].argmax() == run.joined("prediction")[place]
+    place = run.concatenated("rows").tolist().index(row)
+    assert run.concatenated("target")[place] == WHO.label[5]
+    assert run.concatenated("log_prob")[place].argmax() == run.concatenated("prediction")[place]
 
 
 def test_runs_share_the_rows_of_their_utterances(tmp_path):
     for seed in range(2):
         write_run(tmp_path, WHO, Planted(seed=seed))
     (one, other), roll = read(tmp_path)
-    assert np.array_equal(one.joined("rows"), other.joined("rows"))
+    assert np.array_equal(one.concatenated("rows"), other.concatenated("rows"))
     assert len(roll.facts) == len(WHO.ids)
 
 

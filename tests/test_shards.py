@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ser_pipeline import shards
+from ser_pipeline.cache import shards
 from ser_pipeline.errors import PipelineError
 
 RNG = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from transformers.audio_utils import mel_filter_bank
 
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.model.speech import FrameEncoder, Options, open_encoder
-from ser_pipeline.model.speech.logmel import LogMel, slaney_filters
+from ser_pipeline.model.speech.logmel import WhisperLogMel, slaney_filters
 
 FROZEN = Options(frozen=True)
 SIZE = {"d_model": 48, "encoder_layers": 3, "encoder_attention_heads": 4, "encoder_ffn_dim": 64, "vocab_size": 60}
@@ -75,7 +75,7 @@ def of_transformers(model: Any, clip: Tensor, bands: int = 80) -> list[Tensor]:
 def test_filters_and_log_mel_are_those_of_transformers(bands: int) -> None:
     filters = mel_filter_bank(201, bands, 0.0, 8000.0, 16_000, norm="slaney", mel_scale="slaney")
     assert torch.allclose(slaney_filters(bands, 16_000).T, torch.from_numpy(filters).double(), atol=1e-9)
-    extractor, ours = transformers.WhisperFeatureExtractor(feature_size=bands), LogMel(bands)
+    extractor, ours = transformers.WhisperFeatureExtractor(feature_size=bands), WhisperLogMel(bands)
     for clip in CLIPS:
         expected = extractor(clip.numpy(), sampling_rate=16_000, return_tensors="pt").input_features
         found = ours(clip[None])

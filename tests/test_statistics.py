@@ -4,8 +4,16 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from ser_pipeline.metrics import Confusion, ua
-from ser_pipeline.statistics import bootstrap, contributions, difference, holm, mcnemar, sign_flip, speaker_counts
+from ser_pipeline.evaluation.metrics import Confusion, ua
+from ser_pipeline.evaluation.significance import (
+    bootstrap,
+    contributions,
+    difference,
+    holm,
+    mcnemar,
+    sign_flip,
+    speaker_counts,
+)
 
 CLASSES = 4
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from test_extract import CONFIG, make
 
-from ser_pipeline import manifest, shards
+from ser_pipeline.cache import manifest, shards
+from ser_pipeline.data.stream import Data, Resident, Streamed, open_data, order
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.extract import store_entry
-from ser_pipeline.stream import Data, Resident, Streamed, open_data, order
+from ser_pipeline.features.stores import store_entry
 
 CPU = torch.device("cpu")
 
@@ -27,10 +27,8 @@ def test_streamed_and_resident_batches_are_the_same(data: Data) -> None:
     count = 0
     for one, other in zip(Resident(data, CPU).batches(rows, 5), Streamed(data, CPU).batches(rows, 5), strict=True):
         count += 1
-        for left, right in zip(one, other, strict=True):
-            assert (left is None) == (right is None)
-            assert left is None or torch.equal(left, right)
-        assert all(getattr(one, name) is not None for name in data.stores)
+        assert all(torch.equal(left, right) for left, right in zip(one.tensors(), other.tensors(), strict=True))
+        assert set(one.inputs) == set(data.stores)
     assert count == -(-len(rows) // 5)
 
 
@@ -47,8 +45,7 @@ def test_labels_and_lengths_belong_to_their_rows(data: Data) -> None:
     utterance, _, samples = data.manifest.segments.T
     np.testing.assert_array_equal(batch.label.numpy(), data.manifest.target[utterance])
     np.testing.assert_array_equal(batch.samples.numpy(), samples)
-    assert batch.waveform is not None
-    for row, real in zip(batch.waveform.numpy(), samples, strict=True):
+    for row, real in zip(batch["waveform"].numpy(), samples, strict=True):
         assert not row[1 + real :].any()
 
 
@@ -85,11 +82,8 @@ def test_two_streams_at_once_do_not_share_a_buffer(data: Data) -> None:
     for one, other, right in zip(
         streamed.batches(rows, 5), streamed.batches(rows[::-1], 5), resident.batches(rows, 5), strict=True
     ):
-        assert one.mfcc is not None
-        assert other.mfcc is not None
-        assert right.mfcc is not None
-        assert torch.equal(one.mfcc, right.mfcc)
-        assert not torch.equal(one.mfcc, other.mfcc)
+        assert torch.equal(one["mfcc"], right["mfcc"])
+        assert not torch.equal(one["mfcc"], other["mfcc"])
 
 
 @pytest.mark.parametrize("kind", [Resident, Streamed])
@@ -112,7 +106,7 @@ def test_memory_bounds_what_is_read_ahead(data: Data) -> None:
 
 def test_rows_from_a_slow_disk_are_asked_for_ahead(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr("ser_pipeline.stream.WARM", float("inf"))
+    monkeypatch.setattr("ser_pipeline.data.stream.WARM", float("inf"))
     monkeypatch.setattr("os.posix_fadvise", lambda file, offset, length, advice: asked.append(length))
     rows = order(np.arange(36), 0, 0)
     batches = [batch.utterance.tolist() for batch in Streamed(data, CPU).batches(rows, 4)]

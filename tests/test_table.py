@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from ser_pipeline.corpora import CORPORA, class_table, read_corpus, table
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.folds import folds_json, folds_of
+from ser_pipeline.splits.folds import folds_json, folds_of
 
 ROWS = [
     {"file": "a/1.wav", "emotion": "happy", "speaker": "Ann", "session": "s1", "dialogue": "d1", "split": "train"},

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from ser_pipeline.tensorboard import FOLDER, TAGS, log_epochs
+from ser_pipeline.training.tensorboard import FOLDER, TAGS, log_epochs
 
 
 def history(epochs: int) -> list[dict[str, float]]:

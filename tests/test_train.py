@@ -21,15 +21,19 @@ from click.testing import Result
 from conftest import write_emodb
 from test_extract import registered
 
-from ser_pipeline import config, evaluate, jobs, manifest, processes
-from ser_pipeline.batch import Batch
+from ser_pipeline import config, processes
+from ser_pipeline.cache import manifest
 from ser_pipeline.config import Config, Train
-from ser_pipeline.distributed import World
+from ser_pipeline.data.batch import Batch
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.fit import fit, shares
-from ser_pipeline.folds import Fold
-from ser_pipeline.step import factor
+from ser_pipeline.runs import layout
+from ser_pipeline.splits.folds import Fold
+from ser_pipeline.training import scoring as evaluate
+from ser_pipeline.training import workers as jobs
+from ser_pipeline.training.distributed import World
+from ser_pipeline.training.fold import fit, shares
+from ser_pipeline.training.step import factor
 
 TINY = ["model.small_width=8", "model.small_layers=1", "train.epochs=2", "train.batch=8", "train.lr=1e-3"]
 ARGS = ["train", "--preset", "demo", "--jobs", "1", *(word for setting in TINY for word in ("--set", setting))]
@@ -107,7 +111,7 @@ def test_epochs_that_wait_for_the_disk_end_in_the_same_fold(
 ) -> None:
     found = []
     for every in (0.0, 1e9):
-        monkeypatch.setattr("ser_pipeline.checkpoint.EVERY", every)
+        monkeypatch.setattr("ser_pipeline.training.checkpoint.WRITE_SECONDS", every)
         settings = ("train.epochs=4", 'train.monitor="ua"', "train.lr=1e-2")
         folder = train(
             *(word for pair in settings for word in ("--set", pair)), "--runs-root", str(tmp_path / f"{every}")
@@ -197,7 +201,7 @@ def test_a_loss_that_is_no_number_stops_the_fold_and_names_the_batch(
     run: Callable[..., Result], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SER_PIPELINE_CACHE", str(cache))
-    said = run(*ARGS, "--set", "train.lr=1e30", "--quiet", status=1).stderr
+    said = run(*ARGS, "--set", "train.lr=1", "--set", "train.weight_decay=100", "--quiet", status=1).stderr
     assert "fold 03, epoch" in said
     assert "batch" in said
     assert "the loss is" in said
@@ -211,7 +215,7 @@ def test_a_fold_that_breaks_does_not_keep_the_others_from_their_turn(
             raise RuntimeError("the device has had enough")
         return fit(entry, fold, *rest, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("ser_pipeline.jobs.fit", broken)
+    monkeypatch.setattr("ser_pipeline.training.workers.fit", broken)
     said = run(*ARGS, "--quiet", status=1).stderr
     assert "fold 04: RuntimeError: the device has had enough (see " in said
     assert "demo, 3 folds, 2 of them done before, on cpu" in run(*ARGS, "--dry-run").stderr
@@ -220,7 +224,7 @@ def test_a_fold_that_breaks_does_not_keep_the_others_from_their_turn(
     assert f"(see {file})" in said
     states = run(*ARGS, "--dry-run").stdout
     assert states.count("\tdone") == 2
-    monkeypatch.setattr("ser_pipeline.jobs.fit", fit)
+    monkeypatch.setattr("ser_pipeline.training.workers.fit", fit)
     train()  # from where it broke
 
 
@@ -234,13 +238,13 @@ def test_every_fold_that_ends_is_told_of_and_now_and_then_how_far_they_are(
         (name, "1 epoch") for name in ("03", "04", "05")
     ]
     assert "training loss" not in run(*args).stderr  # as they were done before
-    monkeypatch.setattr("ser_pipeline.cli.train.EVERY", 0.0)
-    monkeypatch.setattr("ser_pipeline.train.POLL", 0.01)
+    monkeypatch.setattr("ser_pipeline.cli.train.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("ser_pipeline.training.queue.POLL", 0.01)
     assert re.search(r"\d\.\d of 3 folds; .* epochs? of 30\n", run(*ARGS, "--set", "train.epochs=30").stderr)
 
 
 @pytest.fixture
-def lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> jobs.Job:
+def lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> jobs.FoldJob:
     """A job on a device that is lost in the middle of it."""
 
     def broken(*rest: object, **named: object) -> None:
@@ -250,10 +254,14 @@ def lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> jobs.Job:
     monkeypatch.setattr(torch.cuda, "synchronize", broken)
     nothing = np.arange(0)
     fold = Fold("03", nothing, nothing, nothing)
-    return jobs.Job(Entry(tmp_path / "run" / "03", {}), fold, Config(), (), ("cuda:0", "cuda:1"), jobs.How(jobs=1))
+    return jobs.FoldJob(
+        Entry(tmp_path / "run" / "03", {}), fold, Config(), (), ("cuda:0", "cuda:1"), jobs.QueueOptions(jobs=1)
+    )
 
 
-def test_a_process_whose_device_is_lost_ends(lost: jobs.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_whose_device_is_lost_ends(
+    lost: jobs.FoldJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def end(status: int) -> None:
         raise SystemExit(status)
 
@@ -264,7 +272,7 @@ def test_a_process_whose_device_is_lost_ends(lost: jobs.Job, tmp_path: Path, mon
     assert "advice of many lines" in (tmp_path / "run" / "03.partial" / "error.txt").read_text()
 
 
-def test_a_command_without_workers_whose_device_is_lost_stops(lost: jobs.Job) -> None:
+def test_a_command_without_workers_whose_device_is_lost_stops(lost: jobs.FoldJob) -> None:
     with pytest.raises(
         PipelineError, match=r"^fold 03: RuntimeError: an illegal access \(see .*\); the device is lost"
     ):
@@ -272,17 +280,17 @@ def test_a_command_without_workers_whose_device_is_lost_stops(lost: jobs.Job) ->
 
 
 @pytest.fixture
-def queue(lost: jobs.Job, tmp_path: Path) -> list[jobs.Job]:
+def queue(lost: jobs.FoldJob, tmp_path: Path) -> list[jobs.FoldJob]:
     """Four jobs, of which the first is `lost`."""
     return [lost, *(replace(lost, entry=Entry(tmp_path / "run" / name, {})) for name in ("08", "09", "10"))]
 
 
 def test_a_queue_whose_processes_are_killed_again_and_again_gives_up(
-    queue: list[jobs.Job], monkeypatch: pytest.MonkeyPatch
+    queue: list[jobs.FoldJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[int] = []
 
-    def tried_in_vain(todo: Sequence[jobs.Job]) -> Iterator[tuple[jobs.Job, str | None]]:
+    def tried_in_vain(todo: Sequence[jobs.FoldJob]) -> Iterator[tuple[jobs.FoldJob, str | None]]:
         tried.append(len(todo))
         if len(tried) == 1:
             yield todo[0], "a fold that fails"
@@ -296,15 +304,15 @@ def test_a_queue_whose_processes_are_killed_again_and_again_gives_up(
 
 @pytest.mark.parametrize("tells", [True, False])
 def test_a_fold_that_kills_its_process_does_not_keep_the_others_from_their_turn(
-    queue: list[jobs.Job], monkeypatch: pytest.MonkeyPatch, tells: bool
+    queue: list[jobs.FoldJob], monkeypatch: pytest.MonkeyPatch, tells: bool
 ) -> None:
     bad = queue[0]
 
-    def tried(todo: Sequence[jobs.Job]) -> Iterator[tuple[jobs.Job, str | None]]:
+    def tried(todo: Sequence[jobs.FoldJob]) -> Iterator[tuple[jobs.FoldJob, str | None]]:
         for job in todo:
             if job is bad:
                 if tells:
-                    jobs.write_text(job.entry.partial / jobs.ERROR, "an illegal access")
+                    jobs.write_text(job.entry.partial / layout.ERROR, "an illegal access")
                 raise BrokenProcessPool
             job.entry.partial.mkdir(parents=True)
             job.entry.publish()
@@ -319,7 +327,9 @@ def test_a_fold_that_kills_its_process_does_not_keep_the_others_from_their_turn(
 def test_training_does_not_import_the_compiler(cache: Path, tmp_path: Path) -> None:
     words = [*ARGS, "--cache", str(cache), "--runs-root", str(tmp_path), "--quiet"]
     code = f"import sys\nfrom ser_pipeline.cli import main\nmain({words!r}, standalone_mode=False)\n"
-    code += "assert 'ser_pipeline.step' in sys.modules\nassert not {'torch._dynamo', 'sympy'} & set(sys.modules)"
+    code += (
+        "assert 'ser_pipeline.training.step' in sys.modules\nassert not {'torch._dynamo', 'sympy'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -334,9 +344,9 @@ def test_an_audit_that_breaks_is_told_of_and_loses_no_fold(
         raise RuntimeError("so is the device")
 
     with monkeypatch.context() as changed:
-        changed.setattr("ser_pipeline.train.findings_of", audit)
+        changed.setattr("ser_pipeline.training.queue.findings_of", audit)
         if fails:
-            changed.setattr("ser_pipeline.jobs.fit", broken)
+            changed.setattr("ser_pipeline.training.workers.fit", broken)
         said = run(*ARGS, "--quiet", status=1).stderr
     assert "the corpus is gone" in said
     assert ("so is the device" in said) == fails
@@ -351,7 +361,9 @@ def test_every_process_keeps_to_a_device_of_its_own(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(jobs, "fit", lambda entry, fold, data, source, config, device, **_: trained.append(device))
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     fold, nothing = Entry(tmp_path / "run" / "03", {}), np.arange(0)
-    job = jobs.Job(fold, Fold("03", nothing, nothing, nothing), Config(), (), ("cuda:0", "cuda:1"), jobs.How())
+    job = jobs.FoldJob(
+        fold, Fold("03", nothing, nothing, nothing), Config(), (), ("cuda:0", "cuda:1"), jobs.QueueOptions()
+    )
     for number in range(3):
         monkeypatch.setattr(processes, "_number", number)
         jobs.train_job(job)
@@ -457,13 +469,13 @@ def test_every_utterance_is_given_the_input_of_another_one(cache: Path) -> None:
 
 def _reducing(cache: str, micro: int) -> None:
     """Losses of ten steps of a world's processes on the same batches; the first process prints them."""
-    from ser_pipeline.arithmetic import autocasting
-    from ser_pipeline.distributed import join_world
-    from ser_pipeline.extract import store_entry
-    from ser_pipeline.fit import Fitting, _rows, _step
-    from ser_pipeline.folds import make_folds
+    from ser_pipeline.data.stream import Resident, open_data
+    from ser_pipeline.device import autocasting
+    from ser_pipeline.features.stores import store_entry
     from ser_pipeline.model import build_model
-    from ser_pipeline.stream import Resident, open_data
+    from ser_pipeline.splits.folds import make_folds
+    from ser_pipeline.training.distributed import join_world
+    from ser_pipeline.training.fold import FoldContext, epoch_rows, make_step
 
     world, device = join_world("cpu"), torch.device("cpu")
     torch.set_num_threads(1)
@@ -474,17 +486,17 @@ def _reducing(cache: str, micro: int) -> None:
     data = open_data(manifest.read(folder), {name: [store_entry(folder, name, settings).path] for name in names})
     fold = make_folds(data.manifest, "speaker")[0]
     source = Resident(data, device)
-    fitting = Fitting(fold, data, source, settings, device, world, autocasting(settings, device), micro)
+    context = FoldContext(fold, data, source, settings, device, world, autocasting(settings, device), micro)
     torch.manual_seed(0)
     model = build_model(settings.model, audio=settings.audio, features=settings.features, classes=4)
-    step = _step(model, fitting)
+    step = make_step(model, context)
     for epoch in range(5):
-        mine, counts = shares(_rows(fitting, epoch), 8, world)
+        mine, counts = shares(epoch_rows(context, epoch), 8, world)
         for batch, (real, total) in zip(source.batches(mine, 8 // world.size), counts, strict=True):
             loss = step(batch, real, total)
             if world.size > 1:
                 torch.distributed.all_reduce(loss)
-            if world.leads:
+            if world.is_main:
                 print(f"loss {float(loss):.9f}")
 
 
@@ -512,8 +524,6 @@ def test_two_processes_take_the_same_steps_as_one(cache: Path) -> None:
 
 
 def test_a_batch_is_cut_the_same_way_in_every_column() -> None:
-    batch = Batch(None, None, torch.arange(6).view(6, 1, 1), torch.arange(6), torch.arange(6), torch.arange(6))
+    batch = Batch({"mfcc": torch.arange(6).view(6, 1, 1)}, torch.arange(6), torch.arange(6), torch.arange(6))
     part = batch.part(slice(2, 4))
-    assert part.waveform is None
-    assert part.mfcc is not None
-    assert part.mfcc.flatten().tolist() == part.label.tolist() == [2, 3]
+    assert part["mfcc"].flatten().tolist() == part.label.tolist() == [2, 3]

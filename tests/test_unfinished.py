@@ -34,7 +34,7 @@ def stopped(run: Callable[..., Result], features: Path, monkeypatch: pytest.Monk
         raise PipelineError("stopped here")
 
     monkeypatch.setenv("SER_PIPELINE_CACHE", str(features))
-    monkeypatch.setattr("ser_pipeline.jobs.fit", stop)
+    monkeypatch.setattr("ser_pipeline.training.workers.fit", stop)
     assert "stopped here" in run(*ARGS, *BEFORE, status=1).stderr
     (folder,) = Path("runs").glob("*.partial")
     return folder

@@ -75,7 +75,7 @@ class Phone:
 
 
 @dataclass(frozen=True)
-class Score:
+class SpokenText:
     """What is said: phones in order, with what length and accent."""
 
     phones: tuple[Phone, ...]
@@ -157,7 +157,7 @@ def speak(voice: Voice, style: Style, seconds: float, rng: np.random.Generator) 
     return samples
 
 
-def compose(seconds: float, voice: Voice, style: Style, rng: np.random.Generator) -> Score:
+def compose(seconds: float, voice: Voice, style: Style, rng: np.random.Generator) -> SpokenText:
     """Random syllables in phrases with pauses between, until `seconds` are filled."""
     sounds: list[Sound] = [(" ", rng.uniform(0.04, 0.15), 0.0)]
     phrases: list[tuple[float, float]] = []
@@ -172,7 +172,7 @@ def compose(seconds: float, voice: Voice, style: Style, rng: np.random.Generator
         phrases.append((start, _length(sounds)))
     sounds.append((" ", rng.uniform(0.08, 0.2), 0.0))
     symbols, lengths, accents = zip(*sounds, strict=True)
-    return Score(tuple(PHONES[s] for s in symbols), np.array(lengths), np.array(accents), tuple(phrases))
+    return SpokenText(tuple(PHONES[s] for s in symbols), np.array(lengths), np.array(accents), tuple(phrases))
 
 
 def _length(sounds: list[Sound]) -> float:
@@ -190,7 +190,7 @@ def _syllable(rate: float, last: bool, rng: np.random.Generator) -> list[Sound]:
     ]
 
 
-def articulate(score: Score, voice: Voice, style: Style, rng: np.random.Generator) -> Tracks:
+def articulate(score: SpokenText, voice: Voice, style: Style, rng: np.random.Generator) -> Tracks:
     """The tracks that glide through the targets of `score`."""
     times = np.arange(0, score.seconds.sum(), HOP / SAMPLE_RATE)
     starts = score.centres - score.seconds / 2
@@ -216,7 +216,7 @@ def articulate(score: Score, voice: Voice, style: Style, rng: np.random.Generato
     )
 
 
-def intonation(times: Floats, score: Score, style: Style, rng: np.random.Generator) -> Floats:
+def intonation(times: Floats, score: SpokenText, style: Style, rng: np.random.Generator) -> Floats:
     """The pitch `(T,)` in semitones above the speaker's: slow drift, accents, falling phrases and their ends."""
     steps = np.arange(0.0, times[-1] + 0.15, 0.15)
     pitch = np.interp(times, steps, rng.normal(0.0, 0.4, len(steps))) + style.pitch + style.span * _bumps(times, score)
@@ -227,7 +227,7 @@ def intonation(times: Floats, score: Score, style: Style, rng: np.random.Generat
     return pitch
 
 
-def _bumps(times: Floats, score: Score) -> Floats:
+def _bumps(times: Floats, score: SpokenText) -> Floats:
     """The accents as smooth bumps `(T,)`, 1 at the height of a full one."""
     accented = np.flatnonzero(score.accents)
     distance = (times[:, None] - score.centres[accented]) / 0.07

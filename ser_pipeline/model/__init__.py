@@ -1,6 +1,5 @@
-"""The co-attention model, its encoders, and the ablations that vary them."""
+"""The co-attention model and its encoders."""
 
-from ser_pipeline.model.ablations import ABLATIONS, ablated
-from ser_pipeline.model.coattention import ENCODERS, Output, SpeechEmotionModel, build_model
+from ser_pipeline.model.coattention import Output, SpeechEmotionModel, build_model
 
-__all__ = ["ABLATIONS", "ENCODERS", "Output", "SpeechEmotionModel", "ablated", "build_model"]
+__all__ = ["Output", "SpeechEmotionModel", "build_model"]

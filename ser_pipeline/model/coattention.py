@@ -6,22 +6,20 @@ width, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ser_pipeline.batch import Batch, Mix
 from ser_pipeline.config import Audio, Features, Model
-from ser_pipeline.model import speech
-from ser_pipeline.model.encoders import BANDS, BiLstm, SmallMfcc, SmallSpectrogram, averages, bands, build_alexnet
-from ser_pipeline.model.inputs import Embedding, Mfcc, Spectrogram, Waveform
-from ser_pipeline.model.small import Heard, SmallSpeech
+from ser_pipeline.data.batch import Batch, Mix
+from ser_pipeline.inputs import INPUTS
+from ser_pipeline.model.contours import PathDropout
+from ser_pipeline.model.registry import Sizes, make_encoder, make_finish, projected_size
+from ser_pipeline.model.small import SmallSpeech, SpeechFrames
 from ser_pipeline.model.speech import FrameEncoder
-from ser_pipeline.model.statistics import PathDropout
 
 
 class Output(NamedTuple):
@@ -31,16 +29,6 @@ class Output(NamedTuple):
     w2e: Tensor | None  # (B, W): the feature of waveform or embedding; None without either
     fused: Tensor  # (B, W): the last hidden layer
     attention: Tensor | None  # (B, T): weights over speech frames; None without co-attention
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What the encoders' builders need to know besides the model's settings."""
-
-    audio: Audio
-    features: Features
-    pretrained: bool
-    speech_settings: dict[str, Any] | None
 
 
 class Projection(nn.Sequential):
@@ -71,22 +59,6 @@ class CoAttention(nn.Module):
         return torch.bmm(weights[:, None].to(speech.dtype), speech)[:, 0], weights
 
 
-class Stored(nn.Module):
-    """The place of a speech encoder whose frames were made beforehand."""
-
-    def __init__(self, frames: int, width: int) -> None:
-        super().__init__()
-        self.count, self.width = frames, width
-
-    def frames(self, samples: int) -> int:
-        """Frames T of a segment."""
-        return self.count
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """The frames (B, T, D) themselves."""
-        return frames
-
-
 class Streams(Protocol):
     """Where the acoustic encoders run while the speech encoder does."""
 
@@ -115,55 +87,52 @@ class SpeechEmotionModel(nn.Module):
         super().__init__()
         self.settings = settings
         self.streams: Streams = InTurn()
-        self.inputs = tuple(name for name in ENCODERS if name in settings.inputs)
+        self.inputs = tuple(name for name in INPUTS if name in settings.inputs)
         self.attends, self.acoustic, self.speech = settings.attends, settings.acoustic, settings.speech
-        self.finish = nn.ModuleDict(
-            {
-                "waveform": Waveform(settings.pre_emphasis, settings.pad_front),
-                "spectrogram": Spectrogram(sizes.audio, sizes.features.spectrogram.bins, settings.pad_loud),
-                "mfcc": Mfcc(unit=settings.mfcc_encoder != "small"),  # whose level the small encoder reads
-                "embedding": Embedding(),
-            }
-        )
-        if "logmel" in settings.reads:
-            self.finish["logmel"] = Spectrogram(sizes.audio, sizes.features.logmel.n_mels, settings.pad_loud)
-        self.encoders = nn.ModuleDict({name: _encoder(name, settings, sizes) for name in settings.reads})
-        heard = dict(self.encoders.named_children()).get("waveform")
+        rows = [INPUTS[name] for name in settings.reads]
+        self.finish = nn.ModuleDict({row.name: make_finish(row, settings, sizes) for row in rows})
+        self.encoders = nn.ModuleDict({row.name: make_encoder(row, settings, sizes) for row in rows})
+        self.register_load_state_dict_pre_hook(_without_unread)  # type: ignore[no-untyped-call]
+        heard = self.encoders[self.speech] if self.speech else None
         if isinstance(heard, FrameEncoder):
-            self.finish["waveform"].unit = not heard.reads_raw  # type: ignore[assignment]
+            self.finish[self.speech].unit = not heard.reads_raw  # type: ignore[assignment]
         width, dropout = settings.width, settings.dropout
+        self.flat = settings.inputs if settings.whole else settings.acoustic
+        sizes_of = {name: projected_size(encoder) for name, encoder in self.encoders.items()}
+        linear = settings.head == "linear"
         self.projections = nn.ModuleDict(
-            {name: Projection(_size(encoder), width, dropout) for name, encoder in self.encoders.items()}
+            {name: nn.Identity() if linear else Projection(size, width, dropout) for name, size in sizes_of.items()}
         )
         if self.attends:
             frames = self.encoders[self.speech].frames(sizes.audio.segment)  # type: ignore[operator]
             self.attention = CoAttention(len(self.acoustic) * width, frames, dropout, settings.attention)
-        self.fusion = nn.Sequential(
-            Projection(len(self.inputs) * width, width, dropout), Projection(width, width, dropout)
-        )
-        self.classifier = nn.Linear(width, classes)
+        self.fusion: nn.Module = nn.Identity()
+        if not linear:
+            joined = len(self.inputs) * width
+            self.fusion = nn.Sequential(Projection(joined, width, dropout), Projection(width, width, dropout))
+        self.classifier = nn.Linear(sum(sizes_of.values()) if linear else width, classes)
         self.path = PathDropout(settings.small_drop)
 
-    def fit_scaler(self, minimum: Tensor, maximum: Tensor) -> None:
-        """Keep the extremes uint8 (bins,) of the spectrogram over the fold's training rows."""
-        self.finish["spectrogram"].fit(minimum, maximum)  # type: ignore[operator]
+    def fit_scaler(self, name: str, minimum: Tensor, maximum: Tensor) -> None:
+        """Keep the extremes uint8 (bins,) of the image `name` over the fold's training rows."""
+        self.finish[name].fit(minimum, maximum)  # type: ignore[operator]
 
     @property
     def speech_settings(self) -> dict[str, Any] | None:
         """The speech encoder's configuration, from which `build_model` makes it anew without its weights."""
-        encoder = dict(self.encoders.named_children()).get("waveform")
+        encoder = self.encoders[self.speech] if self.speech else None
         return encoder.description() if isinstance(encoder, FrameEncoder) else None
 
     def finished(self, batch: Batch) -> dict[str, Tensor]:
         """What each encoder reads, in float32 whatever the precision of the rest."""
         with torch.autocast(batch.samples.device.type, enabled=False):
-            return {name: FINISH[name](self.finish[name], batch) for name in self.encoders}
+            return {name: self.finish[name](batch[name], batch.samples) for name in self.encoders}
 
     def forward(self, batch: Batch, mix: Mix | None = None) -> Output:
         """Logits and features of a batch; with `mix`, of mixtures of what its inputs are encoded as."""
         read = self.finished(batch)
         projected = {}
-        for name in self.acoustic:
+        for name in self.flat:
             with self.streams.aside(name):
                 projected[name] = self._project(name, self.encoders[name](read[name]), mix)
         heard = self._hear(read[self.speech], batch.samples) if self.speech else None
@@ -185,13 +154,13 @@ class SpeechEmotionModel(nn.Module):
         """The feature (B, W) of one input from what it is encoded as (B, size)."""
         return self.projections[name](mix(encoded) if mix else encoded)  # type: ignore[no-any-return]
 
-    def _hear(self, speech: Tensor, samples: Tensor) -> Heard:
+    def _hear(self, speech: Tensor, samples: Tensor) -> SpeechFrames:
         """What the speech encoder makes of waveforms (B, N), or has made; the paper's takes padding for speech."""
         encoder = self.encoders[self.speech]
         if isinstance(encoder, FrameEncoder) and encoder.reads_raw:
             frames, real = encoder.hear(speech, samples)
-            return Heard(frames, real.to(frames.dtype))
-        return encoder(speech, samples) if isinstance(encoder, SmallSpeech) else Heard(encoder(speech))
+            return SpeechFrames(frames, real.to(frames.dtype))
+        return encoder(speech, samples) if isinstance(encoder, SmallSpeech) else SpeechFrames(encoder(speech))
 
     @torch.no_grad()
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
@@ -203,8 +172,7 @@ class SpeechEmotionModel(nn.Module):
         for batch in batches if small else ():
             read = self.finished(batch)
             for name, encoder in small.items():
-                also = (batch.samples,) if name == "waveform" else ()
-                found[name].append(encoder.statistics(read[name], *also))
+                found[name].append(encoder.statistics(read[name], batch.samples))
         for name, encoder in small.items():
             encoder.standard.fit(found[name])
 
@@ -235,92 +203,9 @@ def build_model(
     return SpeechEmotionModel(settings, Sizes(audio, features, pretrained, speech_settings), classes)
 
 
-def _encoder(name: str, settings: Model, sizes: Sizes) -> nn.Module:
-    kind = str(getattr(settings, SETTING[name])) if name in SETTING else ""
-    builders = ENCODERS[name]
-    return (builders[kind] if kind in builders else builders["*"])(settings, sizes)
-
-
-def _size(encoder: nn.Module) -> int:
-    """Width of what is projected: a flat feature, or a weighted sum of speech frames."""
-    return int(getattr(encoder, "size", 0) or encoder.width)  # type: ignore[arg-type]
-
-
-def _bilstm(settings: Model, sizes: Sizes) -> nn.Module:
-    return BiLstm(sizes.audio.frames, sizes.features.mfcc.size, settings)
-
-
-def _small_mfcc(settings: Model, sizes: Sizes) -> nn.Module:
-    return SmallMfcc(sizes.features.mfcc.size, settings)
-
-
-def _alexnet(settings: Model, sizes: Sizes) -> nn.Module:
-    weights = settings.spectrogram_weights if sizes.pretrained else "none"
-    return build_alexnet(sizes.features.spectrogram.bins, sizes.audio.frames, weights)
-
-
-def _small_spectrogram(settings: Model, sizes: Sizes) -> nn.Module:
-    return SmallSpectrogram(bands(sizes.features.spectrogram.bins, BANDS), settings)
-
-
-def _alexnet_mel(settings: Model, sizes: Sizes) -> nn.Module:
-    weights = settings.spectrogram_weights if sizes.pretrained else "none"
-    return build_alexnet(sizes.features.logmel.n_mels, sizes.audio.frames, weights)
-
-
-def _small_mel(settings: Model, sizes: Sizes) -> nn.Module:
-    return SmallSpectrogram(averages(sizes.features.logmel.n_mels, BANDS), settings)
-
-
-def _transformers(settings: Model, sizes: Sizes) -> nn.Module:
-    options = speech.Options(
-        mask_padding=False,
-        frozen=settings.freeze_speech_encoder,
-        layer_mix=settings.layer_mix,
-        masking=settings.spec_augment,
-        layer_drop=settings.layer_drop,
-    )
-    weights = settings.speech_weights and sizes.pretrained
-    return speech.open_encoder(
-        settings.speech_encoder, options, weights=weights, settings=sizes.speech_settings, rate=sizes.audio.rate
-    )
-
-
-def _small_speech(settings: Model, sizes: Sizes) -> nn.Module:
-    encoder = SmallSpeech(
-        settings.small_width, settings.small_layers, settings.dropout, sizes.audio.rate, layer_mix=settings.layer_mix
-    )
-    return encoder.requires_grad_(not settings.freeze_speech_encoder)
-
-
-def _stored(settings: Model, sizes: Sizes) -> nn.Module:
-    return Stored(sizes.features.embedding.frames, sizes.features.embedding.width)
-
-
-Builder = Callable[[Model, Sizes], nn.Module]
-
-ENCODERS: Mapping[str, Mapping[str, Builder]] = {
-    "mfcc": {"bilstm": _bilstm, "small": _small_mfcc},
-    "spectrogram": {"alexnet": _alexnet, "small": _small_spectrogram},
-    "logmel": {"alexnet": _alexnet_mel, "small": _small_mel},
-    "waveform": {"small": _small_speech, "*": _transformers},
-    "embedding": {"*": _stored},
-}
-"""Feature -> name of an encoder -> its builder; "*" is any other name, such as a speech encoder of transformers."""
-
-SETTING = {
-    "mfcc": "mfcc_encoder",
-    "spectrogram": "spectrogram_encoder",
-    "logmel": "spectrogram_encoder",
-    "waveform": "speech_encoder",
-}
-"""Feature -> the setting that names its encoder, where there is a choice."""
-
-FINISH: Mapping[str, Callable[[nn.Module, Batch], Tensor]] = {
-    "mfcc": lambda finish, batch: finish(batch.mfcc),
-    "spectrogram": lambda finish, batch: finish(batch.spectrogram, batch.samples),
-    "logmel": lambda finish, batch: finish(batch.logmel, batch.samples),
-    "waveform": lambda finish, batch: finish(batch.waveform, batch.samples),
-    "embedding": lambda finish, batch: finish(batch.embedding),
-}
-"""Feature -> how its rows are finished."""
+def _without_unread(model: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Leave out what earlier versions kept of finishing inputs that the model does not read."""
+    finish: Any = model.finish
+    for key in [key for key in state if key.startswith(f"{prefix}finish.")]:
+        if key.removeprefix(f"{prefix}finish.").partition(".")[0] not in finish:
+            del state[key]

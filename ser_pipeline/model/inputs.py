@@ -23,7 +23,7 @@ HAIR = 1 / 1024
 """Less than any fraction of n / 255, and more than a quotient's rounding error: whole quotients stay whole."""
 
 
-class Waveform(nn.Module):
+class FinishWaveform(nn.Module):
     """Raw samples to zero mean and unit variance over the padded segment, or as they are in [-1, 1]."""
 
     def __init__(self, pre_emphasis: float = 0.0, pad_front: bool = False, unit: bool = True) -> None:
@@ -63,7 +63,7 @@ def _after(size: int, count: Tensor) -> Tensor:
     return torch.arange(size, device=count.device) >= count[:, None]
 
 
-class Spectrogram(nn.Module):
+class FinishSpectrogram(nn.Module):
     """Grey levels rescaled a bin to the extremes of the fold's training rows, and quantised again."""
 
     minimum: Tensor
@@ -100,7 +100,7 @@ class Spectrogram(nn.Module):
         return level
 
 
-class Mfcc(nn.Module):
+class FinishMfcc(nn.Module):
     """Frames of unit length (reference code), or as they are."""
 
     def __init__(self, unit: bool = True) -> None:
@@ -108,18 +108,27 @@ class Mfcc(nn.Module):
         self.unit = unit
 
     @torch.no_grad()
-    def forward(self, mfcc: Tensor) -> Tensor:
+    def forward(self, mfcc: Tensor, samples: Tensor | None = None) -> Tensor:
         """Float16 (B, T, K) as float32 (B, T, K), each frame over its Euclidean norm; silent padding stays zero."""
         return F.normalize(mfcc.float(), dim=2) if self.unit else mfcc.float()
 
 
-class Embedding(nn.Module):
+class FinishEmbedding(nn.Module):
     """Frames of a speech encoder as they were stored."""
 
     @torch.no_grad()
-    def forward(self, frames: Tensor) -> Tensor:
+    def forward(self, frames: Tensor, samples: Tensor | None = None) -> Tensor:
         """Float16 (B, T, D) as float32 (B, T, D)."""
         return frames.float()
+
+
+class FinishVector(nn.Module):
+    """Statistics of whole utterances: those of the utterance as it is, or of the drawing that was chosen before."""
+
+    @torch.no_grad()
+    def forward(self, vectors: Tensor, samples: Tensor | None = None) -> Tensor:
+        """Float16 (B, V, S) as float32 (B, S): the first of the V."""
+        return vectors[:, 0].float()
 
 
 class Resize(nn.Module):

@@ -8,6 +8,7 @@ Shapes: B batch, N samples, T frames, D width.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,15 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ser_pipeline.config import Audio, Model
+from ser_pipeline.model.contours import RHYTHM, PathDropout, Standard, centred, moments, rhythm, summary, trend
 from ser_pipeline.model.prosody import Prosody
-from ser_pipeline.model.statistics import Standard, moments
 
-WINDOW = 400  # samples: 25 ms at 16 kHz
-STEP = 160  # samples: 10 ms
+WINDOW = 0.025  # s: of the learned filters
+HEAD_WIDTH = 32  # of the transformer's attention, at least
 LOWEST, HIGHEST = 60.0, 7_600.0  # Hz: centres of the outer filters
 
 
-class Heard(NamedTuple):
+class SpeechFrames(NamedTuple):
     """What a speech encoder makes of a segment."""
 
     frames: Tensor  # (B, T, D)
@@ -38,30 +40,31 @@ class Heard(NamedTuple):
 
 
 class SmallSpeech(nn.Module):
-    """Float32 (B, N) to frames (B, T, D), a frame every 40 ms, and the segment's prosody."""
+    """Float32 (B, N) to frames (B, T, D), one every four hops (40 ms), and the segment's prosody."""
 
-    def __init__(self, width: int, layers: int, dropout: float, rate: int, *, layer_mix: bool = False) -> None:
+    def __init__(self, width: int, layers: int, dropout: float, audio: Audio, *, layer_mix: bool = False) -> None:
         super().__init__()
         self.width = width
-        self.prosody = Prosody(rate)
+        self.window, self.step = filter_length(audio.rate), audio.hop
+        self.prosody = Prosody(audio.rate)
         self.standard = Standard(self.prosody.size)
         self.size = width + self.prosody.size
-        self.bank = nn.Parameter(mel_filters(width, rate))
+        self.bank = nn.Parameter(mel_band_passes(width, audio.rate))
         self.gain = nn.Parameter(torch.tensor(4.0))
         self.convolutions = nn.ModuleList([Convolution(width, width), Convolution(width, width)])
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList([Layer(width, dropout) for _ in range(layers)])
+        self.layers = nn.ModuleList([SmallLayer(width, dropout) for _ in range(layers)])
         self.mix = nn.Parameter(torch.zeros(layers + 1)) if layer_mix else None
 
     def frames(self, samples: int) -> int:
         """Frames T that `samples` give."""
-        count = (samples - WINDOW) // STEP + 1
+        count = (samples - self.window) // self.step + 1
         for _ in self.convolutions:
             count = (count - 1) // 2 + 1
         return count
 
-    def forward(self, waveform: Tensor, samples: Tensor) -> Heard:
+    def forward(self, waveform: Tensor, samples: Tensor) -> SpeechFrames:
         """Frames of the last layer, or the learned mix of all layers, for waveforms (B, N) of `samples` (B,)."""
         level, real = self.energies(waveform, samples)
         hidden, real = level.transpose(1, 2), real.transpose(1, 2)
@@ -73,7 +76,7 @@ class SmallSpeech(nn.Module):
         frames = states[-1]
         if self.mix is not None:
             frames = torch.einsum("l,lbtd->btd", self.mix.softmax(0), torch.stack(states))
-        return Heard(frames, real[..., 0], self.standard(self.statistics(waveform, samples)))
+        return SpeechFrames(frames, real[..., 0], self.standard(self.statistics(waveform, samples)))
 
     @torch.no_grad()
     def statistics(self, waveform: Tensor, samples: Tensor) -> Tensor:
@@ -83,9 +86,9 @@ class SmallSpeech(nn.Module):
 
     def energies(self, waveform: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Log energies (B, D, T) of the filter bank, each to zero mean over its real frames, and these (B, 1, T)."""
-        pairs = F.linear(waveform.unfold(1, WINDOW, STEP), self.bank[:, 0]).transpose(1, 2)
-        first = torch.arange(pairs.shape[2], device=samples.device) * STEP
-        real = ((first + WINDOW <= samples[:, None]) | (first == 0)).float()[:, None]
+        pairs = F.linear(waveform.unfold(1, self.window, self.step), self.bank[:, 0]).transpose(1, 2)
+        first = torch.arange(pairs.shape[2], device=samples.device) * self.step
+        real = ((first + self.window <= samples[:, None]) | (first == 0)).float()[:, None]
         cosine, sine = pairs.chunk(2, dim=1)
         level = torch.log(cosine.square() + sine.square() + 1e-4) / self.gain
         return (level - moments(level, real)[0][..., None]) * real, real
@@ -111,7 +114,7 @@ class Convolution(nn.Module):
         return hidden * real, real
 
 
-class Layer(nn.Module):
+class SmallLayer(nn.Module):
     """A transformer layer that normalises before each block: torch's TransformerEncoderLayer, its state and results.
 
     In evaluation and float32 that one takes kernels of its own, which round otherwise than those of training and count
@@ -120,7 +123,7 @@ class Layer(nn.Module):
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
-        self.self_attn = nn.MultiheadAttention(width, max(1, width // 32), dropout, batch_first=True)
+        self.self_attn = nn.MultiheadAttention(width, heads(width), dropout, batch_first=True)
         self.linear1, self.linear2 = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.dropout, self.dropout1, self.dropout2 = (nn.Dropout(dropout) for _ in range(3))
@@ -141,16 +144,152 @@ class Layer(nn.Module):
         return attention.out_proj(mixed.transpose(1, 2).reshape(batch, frames, width))  # type: ignore[no-any-return]
 
 
-def mel_filters(count: int, rate: int) -> Tensor:
-    """Band-pass filters float32 (2 * count, 1, WINDOW): cosines, then sines, under Hann windows of unit energy.
+def heads(width: int) -> int:
+    """Heads of the attention over frames of `width` numbers, which they must part evenly.
 
-    >>> mel_filters(40, 16_000).shape
+    >>> heads(64), heads(20)
+    (2, 1)
+    """
+    return max(1, width // HEAD_WIDTH)
+
+
+def filter_length(rate: int) -> int:
+    """Samples of the learned filters at `rate` samples a second.
+
+    >>> filter_length(16_000)
+    400
+    """
+    return round(WINDOW * rate)
+
+
+def mel_band_passes(count: int, rate: int) -> Tensor:
+    """Cosines, then sines, under Hann windows of unit energy: float32 (2 * count, 1, `filter_length(rate)`).
+
+    >>> mel_band_passes(40, 16_000).shape
     torch.Size([80, 1, 400])
     """
     low, high = (2595 * math.log10(1 + hertz / 700) for hertz in (LOWEST, min(HIGHEST, 0.475 * rate)))
     centres = 700 * (10 ** (torch.linspace(low, high, count) / 2595) - 1)
-    time = (torch.arange(WINDOW) - (WINDOW - 1) / 2) / rate
-    window = torch.hann_window(WINDOW, periodic=False)
+    length = filter_length(rate)
+    time = (torch.arange(length) - (length - 1) / 2) / rate
+    window = torch.hann_window(length, periodic=False)
     phase = 2 * math.pi * centres[:, None] * time
     filters = torch.cat([phase.cos(), phase.sin()]) * window / window.square().sum().sqrt()
     return filters[:, None]
+
+
+BANDS = 28
+"""Of the small encoder's spectrogram."""
+
+
+class Summarised(nn.Module, ABC):
+    """Statistics of the contours of an input, beside convolutions over them; silent frames do not count."""
+
+    def __init__(self, statistics: int, contours: int, settings: Model) -> None:
+        super().__init__()
+        self.standard = Standard(statistics)
+        self.contours = Contours(contours, settings)
+        self.size = self.standard.size + self.contours.size
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """What is given, zero where there is no speech, as (B, size)."""
+        read = self._read(rows)
+        return torch.cat([self.standard(self._summed_up(*read)), self.contours(*read)], 1)
+
+    def statistics(self, rows: Tensor, samples: Tensor | None = None) -> Tensor:
+        """Statistics (B, S) of the rows, not yet standardised; the rows themselves tell which frames are real."""
+        return self._summed_up(*self._read(rows))
+
+    @abstractmethod
+    def _read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Contours (B, K, T), and which of their frames count (B, 1, T)."""
+
+    @abstractmethod
+    def _summed_up(self, contours: Tensor, real: Tensor) -> Tensor:
+        """Statistics (B, S) of contours (B, K, T)."""
+
+
+class SmallMfcc(Summarised):
+    """MFCC frames (B, T, K) as they are."""
+
+    def __init__(self, coefficients: int, settings: Model, rate: float) -> None:
+        """Frames of `coefficients` numbers come `rate` times a second."""
+        super().__init__(4 * coefficients, coefficients, settings)
+        self.rate = rate
+
+    def _read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        contours = rows.transpose(1, 2)
+        return contours, present(contours)
+
+    @torch.no_grad()
+    def _summed_up(self, contours: Tensor, real: Tensor) -> Tensor:
+        return torch.cat([summary(contours, real), trend(contours, real.expand_as(contours), self.rate)], 1)
+
+
+class SmallSpectrogram(Summarised):
+    """Bands of whole grey levels (B, F, T), with their modulation."""
+
+    pool: Tensor
+
+    def __init__(self, pool: Tensor, settings: Model, rate: float) -> None:
+        """Bins become bands by a product with `pool` (BANDS, bins); frames come `rate` times a second."""
+        super().__init__((3 + len(RHYTHM)) * BANDS, BANDS, settings)
+        self.register_buffer("pool", pool, persistent=False)
+        self.rate = rate
+
+    def _read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(rows.device.type, enabled=False):
+            return self.pool @ rows / 255, present(rows)
+
+    @torch.no_grad()
+    def _summed_up(self, contours: Tensor, real: Tensor) -> Tensor:
+        return torch.cat([summary(contours, real), rhythm(contours, real, self.rate)], 1)
+
+
+class Contours(nn.Module):
+    """Convolutions over contours of zero mean and unit deviation; mean and deviation of their frames."""
+
+    def __init__(self, count: int, settings: Model) -> None:
+        super().__init__()
+        width = settings.small_width
+        self.layers = nn.ModuleList([Convolution(before, width) for before in (count, width, width)])
+        self.dropout = nn.Dropout1d(settings.dropout)
+        self.path = PathDropout(settings.small_drop)
+        self.size = 2 * width
+
+    def forward(self, contours: Tensor, real: Tensor) -> Tensor:
+        """Contours (B, K, T) whose frames count where `real` (B, 1, T) is 1, as (B, 2 * small_width)."""
+        hidden, real = self.dropout(centred(contours, real)).transpose(1, 2), real.transpose(1, 2)
+        for layer in self.layers:
+            hidden, real = layer(hidden, real)
+        return self.path(torch.cat(moments(hidden.float().transpose(1, 2), real.transpose(1, 2)), 1))  # type: ignore[no-any-return]
+
+
+def present(contours: Tensor) -> Tensor:
+    """1 for frames of (B, K, T) that are not all zero, as padding and masked frames are; float32 (B, 1, T).
+
+    >>> present(torch.tensor([[[2.0, 0.0], [0.0, 0.0]]])).tolist()
+    [[[1.0, 0.0]]]
+    """
+    return (contours.abs().amax(1, keepdim=True) > 0).float()  # several times as fast as `any` on a processor
+
+
+def bands(bins: int, count: int, hertz: float) -> Tensor:
+    """Float32 (count, bins): triangles of unit sum, evenly spaced on the mel scale over linear bins.
+
+    Args:
+        bins: from 0 Hz on.
+        count: of bands.
+        hertz: from one bin to the next.
+
+    >>> bands(200, 28, 20.0).sum(1).allclose(torch.ones(28))
+    True
+    """
+    mel = torch.linspace(0, math.log1p(hertz * bins / 700), count + 2)
+    edges = 700 / hertz * mel.expm1()
+    place = torch.arange(bins)[None] + 0.5
+    low, peak, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    triangle = torch.minimum((place - low) / (peak - low), (high - place) / (high - peak)).clamp(min=0)
+    nearest = F.one_hot(peak[:, 0].long().clamp(max=bins - 1), bins)
+    triangle = torch.where(triangle.sum(1, keepdim=True) > 0, triangle, nearest.float())
+    return triangle / triangle.sum(1, keepdim=True)

@@ -1,27 +1,32 @@
-"""Stage 3: runs to tables, figures and a page."""
+"""Stage 3: runs to tables, figures and a page. The package itself can be called, as `build`."""
 
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ser_pipeline.entry import key, read_json, write_json, write_text
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.report.evaluation import Choice, Report, corpora, make_report
-from ser_pipeline.report.runs import Progress
+from ser_pipeline.report.contents import Choice, Report, corpora, make_report
+from ser_pipeline.runs.records import Progress
 
 __all__ = ["Choice", "Report", "build", "corpora", "make_report", "write"]
 
 STAMP = "index.json"
 """Written last: what the report was made from."""
 
+CODE = ("report", "runs", "evaluation")
+"""Folders of the package whose code decides on what a page says."""
+
 log = logging.getLogger(__name__)
 
 
 def build(
-    runs: Path,
-    out: Path,
+    runs: Path | str = "runs",
+    out: Path | str = "reports",
     *,
     corpus: str | None = None,
     protocol: str | None = None,
@@ -43,8 +48,8 @@ def build(
     Raises:
         PipelineError: there are no such runs, or they cannot be compared.
     """
-    report = make_report(runs, Choice(corpus, protocol, patterns, compare), progress)
-    return write(report, out / report.choice.slug)
+    report = make_report(Path(runs), Choice(corpus, protocol, patterns, compare), progress)
+    return write(report, Path(out) / report.choice.slug)
 
 
 def write(report: Report, folder: Path) -> Path:
@@ -57,7 +62,8 @@ def write(report: Report, folder: Path) -> Path:
     if page_file.is_file() and _written(folder) == inputs:
         log.info("%s is up to date", page_file)
         return page_file
-    from ser_pipeline.report import files, gallery, page  # matplotlib and Jinja2, which reading needs not
+    from ser_pipeline.report import exports as files
+    from ser_pipeline.report import gallery, page
 
     (folder / STAMP).unlink(missing_ok=True)
     pictures = gallery.pictures(report, folder / "figures")
@@ -74,7 +80,7 @@ def _inputs(report: Report) -> dict[str, Any]:
     """Everything that a report depends on: what was asked for, the runs' files and the code."""
     folders = [header.path for header in report.headers]
     runs = [file for folder in folders for pattern in ("*.*", "*/*.*") for file in sorted(folder.glob(pattern))]
-    code = sorted(Path(__file__).parent.glob("*.*"))
+    code = [file for name in CODE for file in sorted((Path(__file__).parents[1] / name).glob("*.*"))]
     stamps = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in (*runs, *code)]
     return {"choice": report.choice, "left out": [vars(one) for one in report.left_out], "files": stamps}
 
@@ -84,3 +90,13 @@ def _written(folder: Path) -> dict[str, Any]:
         return read_json(folder / STAMP)
     except PipelineError:
         return {}
+
+
+class _Report(ModuleType):
+    """A module that can be called: `ser_pipeline.report` is this package and the third stage at once."""
+
+    def __call__(self, *args: Any, **options: Any) -> Path:
+        return build(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Report

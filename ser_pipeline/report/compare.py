@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_pipeline.metrics import Ints
+from ser_pipeline.evaluation.metrics import Ints
+from ser_pipeline.evaluation.significance import Difference, difference, holm, mcnemar
 from ser_pipeline.report.groups import Group, Panel, distance, shared
 from ser_pipeline.report.published import CORPUS, LABELS, TABLE_2, TABLE_2_NAMES, TABLE_2_PROTOCOL, Published
-from ser_pipeline.report.runs import Header, Run
-from ser_pipeline.statistics import Difference, difference, holm, mcnemar
+from ser_pipeline.runs.records import Run, RunHeader
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def compare(one: Group, other: Group, speaker: Ints) -> Comparison | None:
     return Comparison(one, other, _versus(*both, speaker), tuple(pairs))
 
 
-def published_row(header: Header, group: Group) -> Published | None:
+def published_row(header: RunHeader, group: Group) -> Published | None:
     """The paper's number for a group, where the paper has one."""
     comparable = header.corpus == CORPUS and set(header.labels) == LABELS and not header.test_corpus
     if not comparable or header.protocol != TABLE_2_PROTOCOL or group.variant:
@@ -155,6 +155,6 @@ def _gap(group: Group, leaked: Panel, speaker: Ints) -> Gap | None:
 
 def _right(one: Run, other: Run) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which of the utterances that both runs were tested on each got right."""
-    _, first, second = np.intersect1d(one.joined("rows"), other.joined("rows"), return_indices=True)
-    right = [run.joined("prediction") == run.joined("target") for run in (one, other)]
+    _, first, second = np.intersect1d(one.concatenated("rows"), other.concatenated("rows"), return_indices=True)
+    right = [run.concatenated("prediction") == run.concatenated("target") for run in (one, other)]
     return right[0][first], right[1][second]

@@ -6,17 +6,17 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from ser_pipeline import config
+from ser_pipeline.findings import SEVERITIES, Finding, ordered
 from ser_pipeline.report import words
 from ser_pipeline.report.groups import FULL, Group, Panel, flatten
-from ser_pipeline.report.runs import Header
 from ser_pipeline.report.scores import Result
-
-SEVERITIES = ("error", "warning", "note")
-"""The gravest first: a number is wrong, a number misleads, a number needs a remark."""
+from ser_pipeline.runs import layout
+from ser_pipeline.runs.records import RunHeader
+from ser_pipeline.text import plural
 
 LEVEL = 0.05
 """A p-value below it tells two models apart."""
@@ -27,29 +27,20 @@ TEST_SELECTION = "selected-on-test"
 SILENT = 0.1
 """Share of segments without any co-attention from which on it is a warning."""
 
-TOLD = ("seed", "train.precision", "train.selection", "features.embedding.content")
+SAID_ELSEWHERE = ("seed", "train.precision", "train.selection", "features.embedding.content")
 """Settings that are said elsewhere, or that `train` fills in."""
 
-MOST = 4
+MOST_CHANGES = 4
 """Changed settings that are named before it is said how many more there are."""
 
 LITTLE = 0.02
 """An input that costs less UA than this when shuffled is hardly used, unless its interval says otherwise."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A remark on the runs or their data."""
-
-    severity: str  # one of SEVERITIES
-    name: str  # a word or two
-    message: str
-    cost: str = ""  # what it may do to a score
-    rows: tuple[str, ...] = ()  # utterances or runs that it is about
-
-
 def findings(
-    panels: Iterable[tuple[Panel, Mapping[str, Result]]], headers: Sequence[Header], faults: Mapping[str, Sequence[str]]
+    panels: Iterable[tuple[Panel, Mapping[str, Result]]],
+    headers: Sequence[RunHeader],
+    faults: Mapping[str, Sequence[str]],
 ) -> list[Finding]:
     """The findings on experiments and their results, by severity.
 
@@ -63,7 +54,7 @@ def findings(
         found += [*_unfinished(panel), *_seeds(panel), *_speakers(panel, results)]
         for group in panel.whole:
             found += _scores(group, results[group.name])
-    return sorted(dict.fromkeys(found), key=lambda finding: SEVERITIES.index(finding.severity))
+    return ordered(list(dict.fromkeys(found)))
 
 
 def _leaks(faults: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
@@ -73,16 +64,14 @@ def _leaks(faults: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
             runs[sentence].append(name)
     for sentence, names in runs.items():
         cost = "its scores read higher than they are"
-        yield Finding(
-            "error", "leak", f"{words.capital(sentence)}: {words.plural(len(names), 'run')}.", cost, tuple(names)
-        )
+        yield Finding("error", "leak", f"{words.capital(sentence)}: {plural(len(names), 'run')}.", cost, tuple(names))
 
 
-def _audits(headers: Sequence[Header]) -> Iterator[Finding]:
+def _audits(headers: Sequence[RunHeader]) -> Iterator[Finding]:
     """What the audit of the corpus and its folds found, as the runs carry it."""
     for header in headers:
         with suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
-            for item in json.loads((header.path / "audit.json").read_text(encoding="utf-8"))["findings"]:
+            for item in json.loads((header.path / layout.AUDIT).read_text(encoding="utf-8"))["findings"]:
                 if item["name"] != TEST_SELECTION:
                     yield _audited(item)
 
@@ -95,7 +84,7 @@ def _audited(item: Mapping[str, Any]) -> Finding:
     )
 
 
-def _setup(headers: Sequence[Header]) -> Iterator[Finding]:
+def _setup(headers: Sequence[RunHeader]) -> Iterator[Finding]:
     selections = {header.selection for header in headers if header.whole}
     if selections == {"test"}:
         message = "Every run chose its epoch on the fold that it was tested on, as the reference code does."
@@ -111,7 +100,7 @@ def _setup(headers: Sequence[Header]) -> Iterator[Finding]:
         yield Finding("note", "versions", f"The runs come from different versions of the code: {', '.join(versions)}.")
 
 
-def _changed(headers: Sequence[Header]) -> Iterator[Finding]:
+def _changed(headers: Sequence[RunHeader]) -> Iterator[Finding]:
     """Settings that all whole runs of a preset share, and that are not the preset's."""
     headers = [header for header in headers if header.whole]
     for preset in sorted({header.preset for header in headers} & set(config.presets())):
@@ -123,11 +112,11 @@ def _changed(headers: Sequence[Header]) -> Iterator[Finding]:
         found = [
             f"{name} = {value} (preset: {usual[name]})"
             for name, value in sorted(shared - set(usual.items()))
-            if name in usual and name not in TOLD and not (ablated and name.startswith("model."))
+            if name in usual and name not in SAID_ELSEWHERE and not (ablated and name.startswith("model."))
         ]
         if found:
-            more = f" and {len(found) - MOST} more" if len(found) > MOST else ""
-            message = f"Preset {preset} was changed for all finished runs: {', '.join(found[:MOST])}{more}."
+            more = f" and {len(found) - MOST_CHANGES} more" if len(found) > MOST_CHANGES else ""
+            message = f"Preset {preset} was changed for all finished runs: {', '.join(found[:MOST_CHANGES])}{more}."
             yield Finding("warning", "changed settings", message)
 
 
@@ -152,7 +141,7 @@ def _speakers(panel: Panel, results: Mapping[str, Result]) -> Iterator[Finding]:
     """Too few speakers for any difference to be told apart."""
     fewest = min((results[group.name].speakers for group in panel.whole), default=0)
     if len(panel.whole) > 1 and 2 / 2**fewest > LEVEL:
-        speakers = words.plural(fewest, "speaker")
+        speakers = plural(fewest, "speaker")
         message = f"With {speakers} no p-value can fall below {2 / 2**fewest:.3g}: look at the intervals."
         yield Finding("note", "speakers", message)
 

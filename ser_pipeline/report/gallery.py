@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.metrics import Ints
+from ser_pipeline.evaluation.metrics import Ints
 from ser_pipeline.report import figures
+from ser_pipeline.report.contents import Experiment, Report
 from ser_pipeline.report.drawing import Picture, Plan, render
-from ser_pipeline.report.embeddings import planes, utterance_means
-from ser_pipeline.report.evaluation import Experiment, Report
 from ser_pipeline.report.groups import FULL, Group
-from ser_pipeline.report.runs import FoldResult, Roll
+from ser_pipeline.report.tsne import planes, utterance_means
+from ser_pipeline.runs import layout
+from ser_pipeline.runs.records import FoldResult, UtteranceTable
 
 WITHOUT = "full-mean"
 """The ablation that is the full model without co-attention."""
@@ -171,7 +172,7 @@ def _same(fold: FoldResult, group: Group) -> FoldResult | None:
     return next((own for own in group.runs[0].folds if own.name == fold.name and len(own.rows) == len(fold.rows)), None)
 
 
-def _attention(experiment: Experiment, roll: Roll) -> Plan | None:
+def _attention(experiment: Experiment, roll: UtteranceTable) -> Plan | None:
     """Weights over time of a few utterances, as far as a fold kept their spectrograms."""
     main = experiment.panel.main
     fold = _with_examples(main) if main else None
@@ -182,7 +183,9 @@ def _attention(experiment: Experiment, roll: Roll) -> Plan | None:
     except PipelineError as error:
         log.warning("no attention: %s", error)
         return None
-    labels, seconds = main.header.labels, roll.numbers("seconds")
+    header, labels, seconds = main.header, main.header.labels, roll.numbers("seconds")
+    hertz = header.spectrogram.bin_hertz(header.audio.rate)
+    linear = "spectrogram" in header.reads  # any other image has the bands of hearing
     panels, said = [], []
     for picture, weights, place in list(
         zip(stored["spectrogram"], stored["attention"], stored["utterance"], strict=True)
@@ -190,7 +193,17 @@ def _attention(experiment: Experiment, roll: Roll) -> Plan | None:
         true, taken = labels[fold.target[place]], labels[fold.prediction[place]]
         title = f"{true}, right" if true == taken else f"{true}, taken for {taken}"
         said.append(title)
-        panels.append(figures.attention(title, picture, weights.astype(np.float64), float(seconds[fold.rows[place]])))
+        panels.append(
+            figures.attention(
+                title,
+                picture,
+                weights.astype(np.float64),
+                seconds=float(seconds[fold.rows[place]]),
+                frame=1 / header.audio.frame_rate,
+                top=len(picture) * hertz / 1000 if linear else len(picture),
+                unit="kHz" if linear else "band",
+            )
+        )
     caption = (
         f"Co-attention over the first segment of test utterances of fold {fold.name}, "
         "each scaled to its largest weight; a dotted line ends the speech."
@@ -202,4 +215,4 @@ def _attention(experiment: Experiment, roll: Roll) -> Plan | None:
 def _with_examples(group: Group) -> FoldResult | None:
     """The fold in the middle if it kept examples, else the first that did."""
     folds = [_middle(group), *group.runs[0].folds]
-    return next((fold for fold in folds if (fold.path / "examples.npz").is_file()), None)
+    return next((fold for fold in folds if (fold.path / layout.EXAMPLES).is_file()), None)

@@ -12,24 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_pipeline.metrics import Ints
-from ser_pipeline.report.runs import Header, LeftOut, Roll, Run
-from ser_pipeline.statistics import speaker_counts
+from ser_pipeline.evaluation.metrics import Ints
+from ser_pipeline.evaluation.significance import speaker_counts
+from ser_pipeline.runs.records import LeftOut, Run, RunHeader, UtteranceTable
 
 FULL = "full"
 """The ablation that others are compared with."""
 
-INPUT_NAMES = {
-    "mfcc": "MFCC",
-    "spectrogram": "spectrogram",
-    "waveform": "W2E",
-    "logmel": "log-mel",
-    "embedding": "frozen W2E",
-}
-"""Names of the inputs, those of the paper first; W2E is the speech encoder's embedding of the waveform."""
-
-ALL_THREE = {"mfcc", "spectrogram", "waveform"}
-"""The paper's."""
 
 SELECTIONS = ("validation", "test")
 
@@ -38,7 +27,7 @@ SELECTIONS = ("validation", "test")
 class Group:
     """A row of the tables: the runs of one model, one a seed. R seeds, U utterances, K speakers, C classes."""
 
-    header: Header  # of the first run; what is said there holds for all but its seed and path
+    header: RunHeader  # of the first run; what is said there holds for all but its seed and path
     runs: tuple[Run, ...]  # whole, by seed, with the same utterances
     unfinished: tuple[Run, ...]
     variant: str = ""  # settings that tell it from others of the same ablation
@@ -66,7 +55,7 @@ class Group:
     @cached_property
     def rows(self) -> Ints:
         """(U,) rows of the roll, in the order of `predictions`."""
-        return np.asarray(np.sort(self.runs[0].joined("rows")))
+        return np.asarray(np.sort(self.runs[0].concatenated("rows")))
 
     @cached_property
     def target(self) -> Ints:
@@ -106,7 +95,7 @@ class Group:
 class Panel:
     """An experiment: the models of one corpus, protocol, selection and preset."""
 
-    header: Header  # of its first group
+    header: RunHeader  # of its first group
     groups: tuple[Group, ...]  # the full model first, those without a whole run too
 
     @property
@@ -135,7 +124,7 @@ class Panel:
         return tuple(sorted({seed for group in self.whole for seed in group.seeds}))
 
 
-def panel_key(header: Header) -> tuple[str, ...]:
+def panel_key(header: RunHeader) -> tuple[str, ...]:
     """What runs of one panel share."""
     return (
         header.corpus,
@@ -176,7 +165,7 @@ def shared(one: Group, other: Group, any_seed: bool = False) -> tuple[Group, Gro
     return (one.with_seeds(seeds), other.with_seeds(seeds), mask) if seeds else (one, other, mask)
 
 
-def distance(one: Header, other: Header) -> int:
+def distance(one: RunHeader, other: RunHeader) -> int:
     """In how many settings two runs differ."""
     first, second = flatten(one.settings), flatten(other.settings)
     return sum(first.get(name) != second.get(name) for name in first.keys() | second.keys())
@@ -194,7 +183,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return found
 
 
-def speakers(roll: Roll) -> tuple[list[str], Ints]:
+def speakers(roll: UtteranceTable) -> tuple[list[str], Ints]:
     """Names of the speakers, sorted, and each utterance's place among them."""
     names, places = np.unique(roll.column("speaker"), return_inverse=True)
     return [str(name) for name in names], places.astype(np.int64)
@@ -231,7 +220,7 @@ def _group(members: Sequence[Run]) -> tuple[Group, list[LeftOut]]:
             chosen[run.header.seed] = run
     ordered = [chosen[seed] for seed in sorted(chosen)]
     whole = [run for run in ordered if run.whole]
-    odd = [run for run in whole if set(run.joined("rows")) != set(whole[0].joined("rows"))]
+    odd = [run for run in whole if set(run.concatenated("rows")) != set(whole[0].concatenated("rows"))]
     left_out += [LeftOut(run.header.path.name, "it was tested on other utterances than the other seeds") for run in odd]
     whole = [run for run in whole if run not in odd]
     return Group(ordered[0].header, tuple(whole), tuple(run for run in ordered if not run.whole)), left_out
@@ -250,4 +239,4 @@ def _named(group: Group, groups: Sequence[Group]) -> Group:
 
 def _in_order(run: Run, name: str) -> NDArray[Any]:
     """The array `name` of all folds in the order of the roll's rows."""
-    return np.asarray(run.joined(name)[np.argsort(run.joined("rows"), kind="stable")])
+    return np.asarray(run.concatenated(name)[np.argsort(run.concatenated("rows"), kind="stable")])

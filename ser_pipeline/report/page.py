@@ -16,13 +16,16 @@ import tomli_w
 from markupsafe import Markup
 
 from ser_pipeline.corpora import CORPORA
-from ser_pipeline.report import detail, overview, published, words
+from ser_pipeline.report import experiment_tables as detail
+from ser_pipeline.report import published, words
+from ser_pipeline.report import summary_tables as overview
+from ser_pipeline.report.contents import WORST, Experiment, Report
 from ser_pipeline.report.drawing import PAGE_COLOURS, Key, Picture
-from ser_pipeline.report.evaluation import WORST, Experiment, Report
 from ser_pipeline.report.groups import Group
-from ser_pipeline.report.runs import Header
 from ser_pipeline.report.scores import Result
 from ser_pipeline.report.tables import MINUS, Cell, Column, Table, between, percent
+from ser_pipeline.runs.records import RunHeader
+from ser_pipeline.text import plural
 
 SPAN = (130, 18)
 """Width and height of an interval that is drawn in a table, in pixels."""
@@ -64,7 +67,7 @@ def to_html(report: Report, pictures: Mapping[str, Sequence[Picture]], folder: P
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"span": draw_span, "plural": words.plural, "key": draw_key, "whole": _whole}
+    environment.filters |= {"span": draw_span, "plural": plural, "key": draw_key, "whole": _whole}
     players = list(_players(report, folder))
     return environment.get_template("page.html").render(
         report=report,
@@ -157,15 +160,15 @@ def _facts(group: Group, result: Result) -> list[tuple[str, str]]:
     """What was run, on what."""
     header = group.header
     ua, wa = result.scores["ua"], result.scores["wa"]
-    folds = words.plural(len(header.fold_names), "fold")
+    folds = plural(len(header.fold_names), "fold")
     return [
         (
             "Protocol",
             words.protocol(header.protocol) + (f", tested on {header.test_corpus}" if header.test_corpus else ""),
         ),
-        ("Data", f"{words.plural(result.utterances, 'utterance')} of {words.plural(result.speakers, 'speaker')}"),
+        ("Data", f"{plural(result.utterances, 'utterance')} of {plural(result.speakers, 'speaker')}"),
         ("Classes", ", ".join(header.labels)),
-        ("Trained", f"{folds}, {words.plural(len(group.runs), 'seed')}, preset {header.preset}"),
+        ("Trained", f"{folds}, {plural(len(group.runs), 'seed')}, preset {header.preset}"),
         ("Epoch", words.epoch(header.selection)),
         (
             "Mean over folds",
@@ -187,7 +190,7 @@ def _sentences(report: Report, first: Experiment) -> Iterator[str]:
     told = [row for row in rows if row.versus and (row.versus.ua_corrected or 0.0) <= 0.05]
     if rows:
         yield (
-            f"{len(told)} of {words.plural(len(rows), 'other model')} in its table can be told apart from it "
+            f"{len(told)} of {plural(len(rows), 'other model')} in its table can be told apart from it "
             "(paired permutation over speakers, 5 %, corrected)."
         )
     for gap in report.gaps:
@@ -205,7 +208,7 @@ def _sentences(report: Report, first: Experiment) -> Iterator[str]:
             "whose epoch was chosen on the test fold."
         )
     if result.few_speakers:
-        yield f"With {words.plural(result.speakers, 'speaker')}, the interval is a rough guide and rather too narrow."
+        yield f"With {plural(result.speakers, 'speaker')}, the interval is a rough guide and rather too narrow."
 
 
 def _warnings(report: Report) -> list[str]:
@@ -221,7 +224,7 @@ def _chapter(experiment: Experiment, pictures: Sequence[Picture]) -> Chapter:
         "probes": detail.probes(experiment),
     }
     header = experiment.panel.header
-    facts = [words.plural(len(header.fold_names), "fold"), f"preset {header.preset}", f"{len(header.labels)} classes"]
+    facts = [plural(len(header.fold_names), "fold"), f"preset {header.preset}", f"{len(header.labels)} classes"]
     return Chapter(
         experiment=experiment,
         title=words.capital(words.protocol(header.protocol))
@@ -272,7 +275,7 @@ def _commands(report: Report) -> Iterator[str]:
     yield f"ser-pipeline report --corpus {shlex.quote(corpus)}"
 
 
-def _train(headers: Sequence[Header]) -> str:
+def _train(headers: Sequence[RunHeader]) -> str:
     one = headers[0]
     parts = ["ser-pipeline train", f"--corpus {shlex.quote(one.corpus)}", f"--protocol {one.protocol}"]
     parts += [f"--preset {one.preset}", f"--ablation {','.join(dict.fromkeys(header.ablation for header in headers))}"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, floor, isnan
 
-from ser_pipeline.statistics import Interval
+from ser_pipeline.evaluation.significance import Interval
 
 MINUS = "−"
 DASH = "–"

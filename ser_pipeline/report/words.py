@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ser_pipeline.report.groups import ALL_THREE, INPUT_NAMES
-from ser_pipeline.report.runs import Header
-from ser_pipeline.wording import plural as plural  # for those that say words.plural
+from ser_pipeline.inputs import INPUTS, PAPER
+from ser_pipeline.runs.records import RunHeader
 
 PROTOCOLS = {
     "speaker": "leave one speaker out",
@@ -60,11 +59,23 @@ def inputs(names: Sequence[str]) -> str:
     >>> inputs(("mfcc", "waveform")), inputs(("embedding", "logmel"))
     ('MFCC + W2E', 'log-mel + frozen W2E')
     """
-    known = [INPUT_NAMES.get(name, name) for name in sorted(names, key=list(INPUT_NAMES).index)]
-    return "all three" if set(names) == ALL_THREE else " + ".join(known)
+    if set(names) == set(PAPER):
+        return "all three"
+    return " + ".join(map(input_name, sorted(names, key=input_place)))
 
 
-def experiment(header: Header) -> str:
+def input_name(name: str) -> str:
+    """An input as the report names it; one that this version does not know keeps its name."""
+    return INPUTS[name].words if name in INPUTS else name
+
+
+def input_place(name: str) -> tuple[int, str]:
+    """Where an input stands among others: those of the paper first, what is not known last."""
+    known = [*PAPER, *INPUTS]
+    return known.index(name) if name in known else len(known), name
+
+
+def experiment(header: RunHeader) -> str:
     """What an experiment is: protocol, test corpus and preset."""
     where = f", tested on {header.test_corpus}" if header.test_corpus else ""
     return f"{protocol(header.protocol)}{where}, preset {header.preset}"

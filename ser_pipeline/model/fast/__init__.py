@@ -15,19 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from ser_pipeline.model.coattention import SpeechEmotionModel
-from ser_pipeline.model.encoders import AlexNet
 from ser_pipeline.model.fast import kernels
 from ser_pipeline.model.fast.convolutions import FeatureEncoder, PositionalConvolution
 from ser_pipeline.model.fast.dropout import Dropout
-from ser_pipeline.model.fast.layers import Layer, layer_forward, mix
-from ser_pipeline.model.fast.streams import Streams
-from ser_pipeline.model.small import Layer as SmallLayer
+from ser_pipeline.model.fast.layers import FusedLayer, layer_forward, mix
+from ser_pipeline.model.fast.streams import CudaStreams
+from ser_pipeline.model.paper import AlexNet
+from ser_pipeline.model.registry import Stored
+from ser_pipeline.model.small import SmallLayer
 from ser_pipeline.model.speech import SpeechEncoder
 
 
 @dataclass(frozen=True)
-class Ways:
-    """Which faster ways are taken."""
+class FastPaths:
+    """Which of the faster paths are taken."""
 
     convolutions: bool = True  # the speech encoder's feature encoder as matrix products
     positions: bool = True  # its positional convolution by Fourier transforms
@@ -38,12 +39,12 @@ class Ways:
     dropout: bool = True  # four masks from every random word (CPU)
 
 
-PLAIN = Ways(*[False] * len(fields(Ways)))
-"""None of them."""
+PLAIN = FastPaths(*[False] * len(fields(FastPaths)))
+"""The plain modules: no faster path is taken."""
 
 
 def accelerate(
-    model: SpeechEmotionModel, device: torch.device, *, half: bool, ways: Ways | None = None
+    model: SpeechEmotionModel, device: torch.device, *, half: bool, paths: FastPaths | None = None
 ) -> SpeechEmotionModel:
     """Change `model`, already on `device`, to its faster form; returns it.
 
@@ -53,45 +54,45 @@ def accelerate(
         model: as `build_model` gives it.
         device: where it is.
         half: whether it runs under autocast to half precision. In float32 only ways that repeat bit for bit are taken.
-        ways: which ones at most; all by default.
+        paths: which ones at most; all by default.
     """
-    ways = ways or Ways()
+    paths = paths or FastPaths()
     if device.type != "cuda" or not half:
-        ways = replace(ways, channels_last=False, compiled=False)
+        paths = replace(paths, channels_last=False, compiled=False)
     if not kernels.INSTALLED:  # which torch.compile needs too
-        ways = replace(ways, compiled=False)
+        paths = replace(paths, compiled=False)
     if device.type != "cuda":
-        ways = replace(ways, streams=False)
+        paths = replace(paths, streams=False)
     if device.type != "cpu":
-        ways = replace(ways, dropout=False)
+        paths = replace(paths, dropout=False)
     for encoder in model.encoders.values():
         for kind, change in CHANGES.items():
             if isinstance(encoder, kind):
-                change(encoder, ways)
-    if ways.dropout:
+                change(encoder, paths)
+    if paths.dropout:
         _dropout(model)
-    if ways.streams and "waveform" in model.encoders:
-        model.streams = Streams(model.acoustic, device)
+    if paths.streams and model.speech and not isinstance(model.encoders[model.speech], Stored):
+        model.streams = CudaStreams(model.acoustic, device)
     return model
 
 
-def _speech(encoder: Any, ways: Ways) -> None:
-    if encoder.mask_padding or type(encoder) is not SpeechEncoder:  # these ways know neither padding nor conformers
+def _speech(encoder: Any, paths: FastPaths) -> None:
+    if encoder.mask_padding or type(encoder) is not SpeechEncoder:  # these paths know neither padding nor conformers
         return
     model: Any = encoder.model
-    if ways.convolutions and FeatureEncoder.fits(model.feature_extractor):
+    if paths.convolutions and FeatureEncoder.fits(model.feature_extractor):
         model.feature_extractor = FeatureEncoder(model.feature_extractor)
     inner = model.encoder
-    if ways.positions and PositionalConvolution.fits(inner.pos_conv_embed):
+    if paths.positions and PositionalConvolution.fits(inner.pos_conv_embed):
         inner.pos_conv_embed = PositionalConvolution(inner.pos_conv_embed)
-    if ways.layers and all(Layer.fits(layer) for layer in inner.layers):
-        forward = _compiled() if ways.compiled else layer_forward
+    if paths.layers and all(FusedLayer.fits(layer) for layer in inner.layers):
+        forward = _compiled() if paths.compiled else layer_forward
         stable = bool(getattr(encoder.settings, "do_stable_layer_norm", False))
-        inner.layers = nn.ModuleList([Layer(layer, stable=stable, forward=forward) for layer in inner.layers])
+        inner.layers = nn.ModuleList([FusedLayer(layer, stable=stable, forward=forward) for layer in inner.layers])
 
 
-def _alexnet(encoder: Any, ways: Ways) -> None:
-    if ways.channels_last:
+def _alexnet(encoder: Any, paths: FastPaths) -> None:
+    if paths.channels_last:
         encoder.features.to(memory_format=torch.channels_last)
 
 
@@ -114,7 +115,7 @@ def _compiled() -> Callable[[Any, Tensor, Tensor | None], Tensor]:
 VARIANTS = 32
 """Compilations of a layer: training and evaluation, whole and last batches, of each architecture in a queue of runs."""
 
-CHANGES: dict[type[nn.Module], Callable[[Any, Ways], None]] = {
+CHANGES: dict[type[nn.Module], Callable[[Any, FastPaths], None]] = {
     SpeechEncoder: _speech,
     AlexNet: _alexnet,
 }

@@ -21,7 +21,7 @@ from ser_pipeline.model.fast.dropout import drop
 Forward = Callable[[Any, Tensor, Tensor | None], Tensor]
 
 
-class Layer(nn.Module):
+class FusedLayer(nn.Module):
     """A layer of wav2vec 2.0, HuBERT, data2vec-audio or WavLM, on the parameters of the original."""
 
     def __init__(self, original: nn.Module, *, stable: bool, forward: Forward) -> None:

@@ -10,14 +10,14 @@ import torch
 from ser_pipeline.model.fast.graph import side_stream
 
 
-class Streams:
+class CudaStreams:
     """CUDA streams by name; work on them starts after what the current stream has been given so far."""
 
     def __init__(self, names: tuple[str, ...], device: torch.device) -> None:
         number = torch.cuda.current_device() if device.index is None else device.index
         self._streams = {name: side_stream(name, number, -1) for name in names}
 
-    def __deepcopy__(self, memo: object) -> Streams:
+    def __deepcopy__(self, memo: object) -> CudaStreams:
         return self  # a copy of the model runs on the same streams
 
     @contextmanager

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.model.speech.frames import FrameEncoder, Inputs, Options, States, within
 from ser_pipeline.model.speech.loading import Source, check_missing, read_weights
-from ser_pipeline.model.speech.logmel import HOP, LogMel
+from ser_pipeline.model.speech.logmel import HOP, WhisperLogMel
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
 """Names in a configuration -> functions."""
@@ -81,7 +81,7 @@ class WhisperEncoder(FrameEncoder):
         self.width, self.layers = width, int(config["encoder_layers"])
         self.positions = int(config.get("max_source_positions", 1500))
         self.longest = self.positions * 2 * HOP
-        self.logmel = LogMel(bands)
+        self.logmel = WhisperLogMel(bands)
         self.encoder = nn.ModuleDict(
             {
                 "conv1": nn.Conv1d(bands, width, 3, padding=1),

@@ -1,0 +1,1 @@
+"""What is wrong with a corpus: its counts, its audio, its copies, its folds."""

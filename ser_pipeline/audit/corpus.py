@@ -1,0 +1,239 @@
+"""An audit of a corpus: its counts, its speakers, its audio and its folds, as findings with what they cost."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ser_pipeline.audit.copies import near_copies
+from ser_pipeline.audit.sound import QUIET, Sound, listen, read_mono
+from ser_pipeline.config import Audio
+from ser_pipeline.corpora.corpus import Corpus, Utterance
+from ser_pipeline.findings import SEVERITIES, Finding, ordered
+from ser_pipeline.splits.folds import Fold
+from ser_pipeline.splits.leaks import by_kind, leaks, other_labels, same_audio
+from ser_pipeline.text import natural, plural
+
+__all__ = ["Finding", "audit", "count_classes", "leaks", "ordered", "to_json"]
+
+TOLERANCE = 0.01  # share of the published count from which on a difference is an error
+CLIPPED = 0.001  # share of an utterance's samples
+MOSTLY_SILENT = 0.8  # share of frames
+SHORT, LONG = 0.3, 35.0  # seconds; outside of these a cut has probably failed
+
+
+def audit(
+    utterances: Sequence[Utterance],
+    folder: Path,
+    *,
+    corpus: Corpus | None = None,
+    folds: Sequence[Fold] = (),
+    segment: float = Audio().seconds,
+    jobs: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Finding]:
+    """Everything that can be found wrong with a corpus, errors first.
+
+    Args:
+        utterances: with a class as their emotion.
+        folder: what their files are relative to.
+        corpus: whose published counts hold for these utterances; None where other classes were chosen.
+        folds: whose leaks are looked for.
+        segment: seconds of a segment; shorter utterances are padded.
+        jobs: threads that decode; all cores where None.
+        progress: called with how many utterances are decoded, and of how many.
+    """
+    sounds = listen(utterances, folder, jobs, progress)
+    found = [
+        *_contents(utterances),
+        *(_counts(utterances, corpus) if corpus else ()),
+        *_missing_classes(utterances),
+        *_audio(utterances, sounds, segment),
+        *same_audio(utterances, [sound.digest for sound in sounds], folds),
+        *_near_copies(utterances, folder, sounds, folds),
+        *leaks(utterances, folds),
+    ]
+    return ordered(found)
+
+
+def to_json(findings: Sequence[Finding], utterances: Sequence[Utterance] = ()) -> dict[str, Any]:
+    """The findings, how many there are of each severity, and the classes of each speaker."""
+    severities = Counter(finding.severity for finding in findings)
+    return {
+        "counts": {severity: severities[severity] for severity in SEVERITIES},
+        "findings": [asdict(finding) for finding in findings],
+        "speakers": {
+            speaker: dict(sorted(classes.items())) for speaker, classes in sorted(count_classes(utterances).items())
+        },
+    }
+
+
+def _contents(utterances: Sequence[Utterance]) -> Iterator[Finding]:
+    classes = Counter(utterance.emotion for utterance in utterances).most_common()
+    speakers = len({utterance.speaker for utterance in utterances})
+    files = len({utterance.file for utterance in utterances})
+    cuts = f" of {files} files" if files != len(utterances) else ""
+    what = f"{len(utterances)} utterances{cuts}" if cuts else f"{files} files"
+    listed = ", ".join(f"{name} {count}" for name, count in classes)
+    yield Finding("note", "contents", f"{what}, {speakers} speakers, {len(classes)} classes ({listed})")
+
+
+def _counts(utterances: Sequence[Utterance], corpus: Corpus) -> Iterator[Finding]:
+    """Against the published counts, of classes and of sessions and speakers; not where a subset was read."""
+    if any(name != corpus.subset and all(map(keeps, utterances)) for name, keeps in corpus.subsets.items()):
+        return
+    found: Counter[str] = Counter()
+    for utterance in utterances:
+        found.update({utterance.emotion, utterance.session, utterance.speaker})
+    expected = {**corpus.expected, **corpus.parts}
+    off = {name: found[name] - count for name, count in expected.items() if found[name] != count}
+    if not expected:
+        return
+    if not off:
+        yield Finding("note", "counts", f"{len(utterances)} utterances, as published")
+        return
+    total = sum(corpus.expected.values())
+    parts = sorted(off, key=lambda name: (-abs(off[name]) / expected[name], name))
+    shown = ", ".join(f"{name} {found[name]} of {expected[name]}" for name in parts[:4])
+    more = f" and {len(parts) - 4} more" if len(parts) > 4 else ""
+    large = any(abs(off[name]) > TOLERANCE * expected[name] for name in parts)
+    yield Finding(
+        "error" if large else "warning",
+        "counts",
+        f"{len(utterances)} utterances, published are {total}: {shown}{more}",
+        "results are not comparable with published ones" if large else "",
+        tuple(
+            utterance.id for utterance in utterances if utterance.session == parts[0] or utterance.speaker == parts[0]
+        ),
+    )
+
+
+def _missing_classes(utterances: Sequence[Utterance]) -> Iterator[Finding]:
+    labels = sorted({utterance.emotion for utterance in utterances})
+    counts = count_classes(utterances)
+    missing = [
+        (speaker, [label for label in labels if not counts[speaker][label]]) for speaker in sorted(counts, key=natural)
+    ]
+    lacking = [f"speaker {speaker} has no {' and no '.join(none)}" for speaker, none in missing if none]
+    if lacking:
+        more = f" and {len(lacking) - 3} more speakers lack a class" if len(lacking) > 3 else ""
+        yield Finding(
+            "warning",
+            "class-missing",
+            "; ".join(lacking[:3]) + more,
+            "a fold that tests on such a speaker averages its UA over fewer classes",
+        )
+
+
+def _audio(utterances: Sequence[Utterance], sounds: Sequence[Sound], segment: float) -> Iterator[Finding]:
+    for fault in FAULTS:
+        broken = [
+            (utterance, sound) for utterance, sound in zip(utterances, sounds, strict=True) if sound.fault == fault
+        ]
+        if broken:
+            more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+            message = f"{broken[0][1].detail}{more}"
+            yield Finding("error", fault, message, FAULTS[fault], tuple(utterance.id for utterance, _ in broken))
+    whole = [(utterance, sound) for utterance, sound in zip(utterances, sounds, strict=True) if not sound.fault]
+    for name, severity, what, cost, test in QUALITIES:
+        rows = [utterance.id for utterance, sound in whole if test(sound)]
+        if rows:
+            yield Finding(severity, name, f"{len(rows)} {what}, such as {rows[0]}", cost, tuple(rows))
+    if whole:
+        yield from _statistics([sound for _, sound in whole], segment)
+
+
+def _near_copies(
+    utterances: Sequence[Utterance], folder: Path, sounds: Sequence[Sound], folds: Sequence[Fold]
+) -> Iterator[Finding]:
+    """Pairs that hold the same sound in other samples."""
+    copies = near_copies([sound.marks for sound in sounds], lambda row: read_mono(folder, utterances[row]))
+    differ = [copy for copy in copies if sounds[copy.one].digest != sounds[copy.other].digest]
+    told = {(copy.one, copy.other): copy for copy in differ}
+    for name, severity, cost, pairs in by_kind(utterances, [list(pair) for pair in told], folds):
+        first = told[pairs[0][0], pairs[0][1]]
+        one, other = (utterances[row].id for row in (first.one, first.other))
+        where = f"{other} starts {abs(first.offset):.2f} s {'before' if first.offset < 0 else 'into'} {one}"
+        what = f"{plural(len(pairs), 'pair')} of recordings hold{'s' if len(pairs) == 1 else ''} the same sound"
+        yield Finding(
+            severity,
+            f"near-{name}",
+            f"{what} in other samples ({where}, correlation {first.correlation:.3f}){other_labels(utterances, pairs)}",
+            cost,
+            tuple(dict.fromkeys(utterances[row].id for pair in pairs for row in pair)),
+        )
+
+
+def _statistics(sounds: Sequence[Sound], segment: float) -> Iterator[Finding]:
+    seconds = np.array([sound.seconds for sound in sounds])
+    short = np.mean(seconds < segment)
+    yield Finding(
+        "note",
+        "durations",
+        f"{seconds.sum() / 3600:.2f} h; {seconds.min():.2f} to {seconds.max():.2f} s, mean {seconds.mean():.2f} s; "
+        f"{short:.1%} under {segment:.4g} s",
+    )
+    silent = np.array([sound.silent for sound in sounds])
+    low, high = np.quantile(silent, (0.05, 0.95))
+    yield Finding("note", "silence", f"{np.median(silent):.0%} of an utterance, {low:.0%} to {high:.0%} in nine of ten")
+    forms = Counter(f"{sound.rate} Hz {CHANNELS.get(sound.channels, f'{sound.channels} channels')}" for sound in sounds)
+    listed = ", ".join(f"{name} {count}" for name, count in forms.most_common(4))
+    yield Finding("note", "formats", listed + (f" and {len(forms) - 4} more" if len(forms) > 4 else ""))
+
+
+CHANNELS = {1: "mono", 2: "stereo"}
+
+FAULTS: Mapping[str, str] = {
+    "missing": "`features` stops here; --skip-bad leaves it out",
+    "truncated": "speech is cut off, and the file's length is wrong",
+    "unreadable": "`features` stops here; --skip-bad leaves it out",
+    "not-finite": "one such sample makes every feature NaN",
+}
+"""Fault of a file -> what it costs."""
+
+Quality = tuple[str, str, str, str, Callable[[Sound], bool]]
+
+QUALITIES: tuple[Quality, ...] = (
+    (
+        "silent",
+        "error",
+        "utterances are all zero or below -60 dB",
+        "a label without speech teaches nothing",
+        lambda sound: sound.peak < QUIET,
+    ),
+    (
+        "clipped",
+        "warning",
+        f"utterances have over {CLIPPED:.1%} of their samples clipped",
+        "loudness is lost and the spectrum distorted, most in loud emotions",
+        lambda sound: sound.clipped > CLIPPED,
+    ),
+    (
+        "mostly-silent",
+        "warning",
+        f"utterances are silent for over {MOSTLY_SILENT:.0%} of their length",
+        "segments without speech carry the utterance's label",
+        lambda sound: sound.silent > MOSTLY_SILENT and sound.peak >= QUIET,
+    ),
+    (
+        "odd-length",
+        "warning",
+        f"utterances are shorter than {SHORT} s or longer than {LONG:.0f} s",
+        "a cut may have failed",
+        lambda sound: not SHORT <= sound.seconds <= LONG,
+    ),
+)
+"""Name, severity, what, cost and test of what an utterance may be like."""
+
+
+def count_classes(utterances: Sequence[Utterance]) -> dict[str, Counter[str]]:
+    """Speaker -> utterances of each class."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for utterance in utterances:
+        counts[utterance.speaker][utterance.emotion] += 1
+    return dict(counts)

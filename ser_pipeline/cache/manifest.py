@@ -1,0 +1,136 @@
+"""What a corpus holds, measured: every utterance with its class, its length and the hash of its audio."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_pipeline.config import Audio
+from ser_pipeline.corpora.corpus import Classes, Utterance
+from ser_pipeline.entry import Entry, read_index, write_text
+from ser_pipeline.errors import PipelineError
+
+Rows = NDArray[np.int64]
+
+FILE = "manifest.jsonl"
+DEFAULTS = {field.name: field.default for field in fields(Utterance)}
+VALUES = attrgetter(*DEFAULTS)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The utterances of a corpus in the order of every store: by speaker, then id."""
+
+    corpus: str
+    classes: Classes
+    audio: Audio
+    utterances: tuple[Utterance, ...]  # `emotion` is a class
+    keys: tuple[str, ...]  # 32 hex digits of the audio's bytes (and of the stretch)
+    samples: Rows  # (U,) samples at `audio.rate`
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes in their order."""
+        return tuple(self.classes)
+
+    @cached_property
+    def target(self) -> Rows:
+        """(U,) class of each utterance as an index into `labels`."""
+        index = {label: number for number, label in enumerate(self.labels)}
+        return np.array([index[utterance.emotion] for utterance in self.utterances], np.int64)
+
+    @cached_property
+    def counts(self) -> Rows:
+        """(U,) segments of each utterance."""
+        return np.asarray(self.audio.segments(self.samples), np.int64)
+
+    @cached_property
+    def firsts(self) -> Rows:
+        """(U,) row of each utterance's first segment."""
+        return np.asarray(np.cumsum(self.counts) - self.counts, np.int64)
+
+    @cached_property
+    def segments(self) -> Rows:
+        """(S, 3) utterance row, first sample and real samples of every segment."""
+        utterance = np.repeat(np.arange(len(self.utterances)), self.counts)
+        first = (np.arange(len(utterance)) - self.firsts[utterance]) * self.audio.segment
+        return np.stack([utterance, first, np.clip(self.samples[utterance] - first, 0, self.audio.segment)], axis=1)
+
+    @cached_property
+    def whole(self) -> Manifest:
+        """The same utterances, each of one segment that holds all of it."""
+        return replace(self, audio=self.audio.whole)
+
+    def rows(self, utterances: NDArray[np.integer[Any]]) -> Rows:
+        """The segment rows of the utterance rows `utterances`, in their order."""
+        counts = self.counts[utterances]
+        inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return np.asarray(np.repeat(self.firsts[utterances], counts) + inside, np.int64)
+
+    def entry(self, root: Path) -> Entry:
+        """The folder below `root` where this manifest and its stores are kept."""
+        return Entry.keyed(root, self.corpus, self.inputs)
+
+    @cached_property
+    def inputs(self) -> dict[str, Any]:
+        """Everything that the stores depend on."""
+        return {
+            "corpus": self.corpus,
+            "classes": dict(self.classes),
+            "audio": self.audio,
+            "utterances": _digest(self._text),
+        }
+
+    def write(self, folder: Path) -> None:
+        """Write `manifest.jsonl`, a line an utterance, into `folder`."""
+        write_text(folder / FILE, self._text)
+
+    @cached_property
+    def _text(self) -> str:
+        return "".join(f"{line}\n" for line in self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        plain = json.JSONEncoder(ensure_ascii=False).encode
+        for utterance, key, samples in zip(self.utterances, self.keys, self.samples.tolist(), strict=True):
+            values = zip(DEFAULTS, VALUES(utterance), strict=True)
+            known = {name: value for name, value in values if value != DEFAULTS[name]}
+            yield plain({**known, "key": key, "samples": samples})
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of a whole features folder.
+
+    Raises:
+        PipelineError: the folder is not whole or its files are damaged.
+    """
+    inputs = read_index(folder)["inputs"]
+    try:
+        text = (folder / FILE).read_text(encoding="utf-8")
+        if _digest(text) != inputs["utterances"]:
+            raise ValueError("checksum")
+        records = [json.loads(line) for line in text.splitlines()]
+        keys = tuple(record.pop("key") for record in records)
+        samples = np.array([record.pop("samples") for record in records], np.int64)
+        return Manifest(
+            inputs["corpus"],
+            {name: tuple(merged) for name, merged in inputs["classes"].items()},
+            Audio(**inputs["audio"]),
+            tuple(Utterance(**record) for record in records),
+            keys,
+            samples,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PipelineError(f"{folder / FILE} is damaged ({error}); delete {folder} and run `features` again") from None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,304 @@
+"""HDF5 shards: one feature of some utterances a file, and a store of many.
+
+A shard holds `rows` (a segment each, contiguous and aligned to pages, or compressed), a `checksum` of each, and for
+every utterance its `key`, its number of rows in `counts`, and, for images, its `minimum` and `maximum` a bin. It
+knows nothing of names or labels, so that moved or relabelled audio costs nothing. `cache/README.md` has the format.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from xxhash import xxh3_64, xxh3_64_intdigest
+
+from ser_pipeline.entry import read_index, writing
+from ser_pipeline.errors import PipelineError
+
+Array = NDArray[Any]
+
+FORMAT = 3
+ALIGNMENT = 4096  # bytes: a page, so that rows can be mapped
+TABLES = ("checksum", "key", "counts", "minimum", "maximum")
+"""What stands beside the rows; images alone have the last two."""
+
+ROWS = 256  # about so many rows a shard at most: 6 to 25 MB a feature, small enough to share out among processes
+EVENLY = 4  # several shards are a multiple of this many
+
+
+class DamagedError(PipelineError):
+    """A shard whose bytes are not what was written."""
+
+    def __init__(self, file: Path, what: str) -> None:
+        super().__init__(f"{file} is damaged ({what}); `ser-pipeline cache verify` finds and mends what is")
+        self.file, self.what = file, what
+
+    def __reduce__(self) -> tuple[type[DamagedError], tuple[Path, str]]:
+        """How it travels from a worker process."""
+        return DamagedError, (self.file, self.what)
+
+
+def name(number: int) -> str:
+    """File name of a store's shard.
+
+    >>> name(7)
+    '007.h5'
+    """
+    return f"{number:03d}.h5"
+
+
+def shard_bounds(counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """First and last+1 utterance of each shard: about `ROWS` rows, never a part of an utterance.
+
+    Several shards are of about the same size and as many as two or four processes share evenly, so that none of them
+    waits for another at the end.
+
+    >>> list(shard_bounds(np.full(300, 1)))
+    [(0, 75), (75, 150), (150, 225), (225, 300)]
+    """
+    rows = np.cumsum(counts)
+    number = -(-int(rows[-1]) // ROWS)
+    number += -number % EVENLY if number > 1 else 0
+    last = np.searchsorted(rows, rows[-1] * np.arange(1, number + 1) / number) + 1
+    ends = [0, *np.unique(last).tolist()]
+    yield from pairwise(ends)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The opened index of a shard; its rows are mapped, not read."""
+
+    file: Path
+    rows: Any  # (R, *shape) read-only map of the file; of compressed rows, the data set, which indexes alike
+    offset: int | None  # bytes before the rows in the file; None where they are compressed
+    checksum: NDArray[np.uint64]  # (R,)
+    keys: tuple[str, ...]  # (U,)
+    counts: NDArray[np.int64]  # (U,)
+    minimum: NDArray[np.uint8] | None  # (U, bins)
+    maximum: NDArray[np.uint8] | None  # (U, bins)
+
+    @property
+    def firsts(self) -> NDArray[np.int64]:
+        """(U,) first row of each utterance."""
+        return np.cumsum(self.counts) - self.counts
+
+    def check(self, rows: Iterable[int]) -> None:
+        """Compare the checksums of `rows`.
+
+        Raises:
+            DamagedError: the first row whose bytes have changed.
+        """
+        for row in rows:
+            self.compare(row, self.rows[row])
+
+    def compare(self, row: int, copy: Array) -> None:
+        """Compare a copy of one row with its checksum.
+
+        Raises:
+            DamagedError: they differ.
+        """
+        if xxh3_64_intdigest(copy.data) != self.checksum[row]:
+            raise DamagedError(self.file, f"row {row}: its checksum differs")
+
+    def prefetch(self, rows: Iterable[int]) -> None:
+        """Ask the system to read `rows` from the disk, and go on."""
+        if self.offset is not None:
+            width = self.rows[:1].nbytes
+            with self.file.open("rb") as file:
+                for row in rows:
+                    os.posix_fadvise(file.fileno(), self.offset + row * width, width, os.POSIX_FADV_WILLNEED)
+
+
+def write_shard(
+    file: Path,
+    feature: str,
+    settings: dict[str, Any],
+    keys: list[str],
+    parts: list[Array],
+    *,
+    extremes: bool,
+    compress: bool = False,
+) -> None:
+    """Write the rows of utterances as one shard, whole or not at all; the same input gives the same bytes.
+
+    Args:
+        file: where the shard goes.
+        feature: its name, kept as an attribute.
+        settings: what the rows were made with, kept as an attribute.
+        keys: content key of each utterance.
+        parts: (S, *shape) rows of each utterance.
+        extremes: whether to keep each utterance's minimum and maximum over segments and frames.
+        compress: whether to pack every row by bitshuffle and LZ4: about half the bytes, a few times slower to read.
+    """
+    tables: dict[str, Array] = {
+        "checksum": np.array([xxh3_64_intdigest(row.data) for part in parts for row in part], np.uint64),
+        "key": np.array(keys, "S32"),
+        "counts": np.array([len(part) for part in parts], np.int64),
+    }
+    if extremes:
+        tables["minimum"] = np.stack([part.min(axis=(0, 2)) for part in parts])
+        tables["maximum"] = np.stack([part.max(axis=(0, 2)) for part in parts])
+    # Made in memory and then written by hand: HDF5 that meets a full disk cannot even close its file.
+    image = io.BytesIO()
+    with h5py.File(image, "w", alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT) as shard:
+        shard.attrs["format"] = FORMAT
+        shard.attrs["feature"] = feature
+        shard.attrs["settings"] = json.dumps(settings, sort_keys=True)
+        shard.attrs["tables_checksum"] = _checksum(tables)
+        for title, table in tables.items():
+            shard[title] = table
+        if compress:
+            rows = np.concatenate(parts)
+            shard.create_dataset("rows", data=rows, chunks=(1, *rows.shape[1:]), **compression())
+        else:
+            offset = _reserve(shard, parts)
+    with writing(file, make_folder=False) as temporary, temporary.open("wb") as out:
+        out.write(image.getvalue())
+        if not compress:
+            out.seek(offset)
+            for part in parts:
+                out.write(part.data)
+
+
+def _reserve(shard: h5py.File, parts: list[Array]) -> int:
+    """Make room for the rows at the end of the file, unwritten; returns where it begins."""
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    layout.set_obj_track_times(False)  # the same rows give the same bytes at any time
+    space = h5py.h5s.create_simple((sum(map(len, parts)), *parts[0].shape[1:]))
+    data = h5py.h5d.create(shard.id, b"rows", h5py.h5t.py_create(parts[0].dtype), space, layout)
+    return int(data.get_offset())
+
+
+def _checksum(tables: dict[str, Array]) -> np.uint64:
+    """XXH3 over the tables in the order of `TABLES`."""
+    value = xxh3_64()
+    for title in TABLES:
+        if title in tables:
+            value.update(tables[title].tobytes())
+    return np.uint64(value.intdigest())
+
+
+def compression(file: Path | None = None) -> dict[str, Any]:
+    """Arguments with which h5py packs rows; reading them needs the same package.
+
+    Raises:
+        PipelineError: it is not installed; names `file`, where one is to be read.
+    """
+    try:
+        import hdf5plugin  # registers its filters with HDF5
+    except ImportError:
+        what = f"{file} is compressed" if file else "--compress needs a package"
+        raise PipelineError(f"{what}; install it with: pip install hdf5plugin") from None
+    return dict(hdf5plugin.Bitshuffle())
+
+
+def open_shard(file: Path) -> Shard:
+    """The index of a shard, with its rows mapped.
+
+    Raises:
+        DamagedError: the file is missing, truncated or not a shard.
+    """
+    try:
+        with h5py.File(file, "r") as shard:
+            if shard.attrs["format"] != FORMAT:
+                raise DamagedError(file, f"format {shard.attrs['format']}, this version reads {FORMAT}")
+            rows, offset = _rows(file, shard)
+            tables = {title: shard[title][:] for title in TABLES if title in shard}
+            intact = _checksum(tables) == shard.attrs["tables_checksum"]
+            keys = tuple(key.decode() for key in tables["key"])
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise DamagedError(file, f"{error}") from None
+    if not intact or len(rows) != len(tables["checksum"]):
+        raise DamagedError(file, "the checksum of its tables differs")
+    return Shard(
+        file, rows, offset, tables["checksum"], keys, tables["counts"], tables.get("minimum"), tables.get("maximum")
+    )
+
+
+def _rows(file: Path, shard: h5py.File) -> tuple[Any, int | None]:
+    """The rows, and where they begin in the file."""
+    data = shard["rows"]
+    if data.chunks is None:
+        offset = data.id.get_offset()
+        # A plain array over the map: every row taken from a `memmap` would cost microseconds in Python.
+        return np.asarray(np.memmap(file, data.dtype, "r", offset, data.shape)).view(np.ndarray), offset
+    compression(file)
+    return h5py.File(file, "r")["rows"], None
+
+
+class Store:
+    """One feature of a whole corpus: the rows of many shards as one table, every row verified at first touch."""
+
+    def __init__(self, folder: Path) -> None:
+        index = read_index(folder)
+        self.folder = folder
+        self.shards = [open_shard(folder / file) for file in index["shards"]]
+        self.starts = np.cumsum([0] + [len(shard.rows) for shard in self.shards])
+        self._maps = [shard.rows for shard in self.shards]
+        self._unseen = np.ones(len(self), bool)
+
+    def __len__(self) -> int:
+        """Rows of the store."""
+        return int(self.starts[-1])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one row."""
+        return tuple(self.shards[0].rows.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the rows."""
+        found: np.dtype[Any] = self.shards[0].rows.dtype
+        return found
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Content key of every utterance, in order."""
+        return tuple(key for shard in self.shards for key in shard.keys)
+
+    def read(self, rows: NDArray[np.int64], out: Array | None = None) -> Array:
+        """Copies of `rows` (N,) in their order, into `out` (N, *shape) where given.
+
+        Raises:
+            DamagedError: a row's bytes have changed since they were written.
+        """
+        out = np.empty((len(rows), *self.shape), self.dtype) if out is None else out
+        owner, local = self._places(rows)
+        places = zip(out, owner.tolist(), local.tolist(), self._unseen[rows].tolist(), strict=True)
+        for target, number, row, unseen in places:
+            target[...] = self._maps[number][row]
+            if unseen:  # at once, while the copy is still in the processor's cache
+                self.shards[number].compare(row, target)
+        self._unseen[rows] = False
+        return out
+
+    def prefetch(self, rows: NDArray[np.int64]) -> None:
+        """Ask the system to read `rows` from the disk ahead of their use, where it can be asked."""
+        if not hasattr(os, "posix_fadvise"):
+            return
+        owner, local = self._places(rows)
+        for number in np.unique(owner).tolist():
+            self.shards[number].prefetch(local[owner == number].tolist())
+
+    def _places(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Shard of each of `rows`, and its row there."""
+        owner = np.searchsorted(self.starts, rows, side="right") - 1
+        return owner, rows - self.starts[owner]
+
+    def extremes(self, utterances: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Minimum and maximum a bin, (bins,) each, over the utterance rows `utterances`."""
+        lows = np.concatenate([shard.minimum for shard in self.shards if shard.minimum is not None])
+        highs = np.concatenate([shard.maximum for shard in self.shards if shard.maximum is not None])
+        return lows[utterances].min(axis=0), highs[utterances].max(axis=0)

@@ -1,0 +1,1 @@
+"""Stores to batches on the device."""

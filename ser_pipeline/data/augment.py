@@ -1,0 +1,151 @@
+"""Changes of training segments on the device, drawn from torch's seeded generator.
+
+Every change keeps the three views of a segment in step: what is done to the waveform is done to its frames.
+Shapes: B batch, N samples, T frames, F bins, K coefficients, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ser_pipeline.config import Augment, Config, Features
+from ser_pipeline.data.batch import Batch
+from ser_pipeline.inputs import CEPSTRA, IMAGE, INPUTS, SAMPLES, VECTOR
+
+NOISE = (10.0, 30.0)  # dB: speech over noise
+
+
+def augment(batch: Batch, config: Config) -> Batch:
+    """`batch` with the changes of `config.augment`; its labels stay.
+
+    Inputs are changed by their form; one that does not follow a change is refused before training starts.
+    """
+    settings, audio = config.augment, config.heard
+    batch = _drawn(batch)
+    if settings.speed:
+        batch = _speed(batch, settings.speed, audio.segment)
+    if settings.gain:
+        batch = _gain(batch, settings.gain, config.features)
+    if settings.noise:
+        batch = _noise(batch, settings.noise, config.features)
+    return _mask(batch, settings, audio.frames)
+
+
+def _of_form(batch: Batch, form: str) -> dict[str, Tensor]:
+    """The inputs of a batch that have that form, by name."""
+    return {name: rows for name, rows in batch.inputs.items() if INPUTS[name].form == form}
+
+
+def _drawn(batch: Batch) -> Batch:
+    """One of the drawings that were made beforehand, for each utterance of every input that has some."""
+    changed = {}
+    for name, rows in _of_form(batch, VECTOR).items():
+        chosen = torch.randint(rows.shape[1], (len(batch),), device=rows.device)
+        changed[name] = rows[torch.arange(len(batch), device=rows.device), chosen][:, None]
+    return batch.changed(changed)
+
+
+def drawings(batch: Batch) -> Iterator[Batch]:
+    """The batch as it is, and with each of the drawings that were made beforehand."""
+    vectors = _of_form(batch, VECTOR)
+    for number in range(max((rows.shape[1] for rows in vectors.values()), default=1)):
+        yield batch.changed({name: rows[:, number : number + 1] for name, rows in vectors.items()})
+
+
+def _speed(batch: Batch, largest: float, whole: int) -> Batch:
+    """Faster or slower speech: the waveform resampled, the frames with it, and the bins moved with the pitch."""
+    factor = 1 + largest * (2 * torch.rand(len(batch), device=batch.label.device) - 1)
+    same = torch.ones_like(factor)
+    changed = {name: _reread(rows[:, None], same, factor)[:, 0] for name, rows in _of_form(batch, SAMPLES).items()}
+    changed |= {name: _reread(rows, factor, same) for name, rows in _of_form(batch, CEPSTRA).items()}
+    changed |= {name: _reread(rows, 1 / factor, factor) for name, rows in _of_form(batch, IMAGE).items()}
+    return batch.changed(changed, (batch.samples / factor).round().clamp(max=whole).to(batch.samples.dtype))
+
+
+def _reread(images: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """(B, H, W) read `down` and `across` (B,) times as fast, linearly; nothing comes after an end.
+
+    >>> _reread(torch.tensor([[[0.0, 2.0, 4.0, 6.0]]]), torch.tensor([1.0]), torch.tensor([1.5]))
+    tensor([[[0., 3., 6., 0.]]])
+    """
+    places = (_places(images, 2, across)[:, None], _places(images, 1, down)[:, :, None])
+    grid = torch.stack([part.expand(images.shape) for part in places], 3)
+    found = F.grid_sample(images[:, None].float(), grid, align_corners=True)[:, 0]
+    return (found if images.is_floating_point() else found.round()).to(images.dtype)
+
+
+def _places(images: Tensor, axis: int, factor: Tensor) -> Tensor:
+    """Where an axis (B, N) is read: -1 its first place, 1 its last."""
+    last = max(images.shape[axis] - 1, 1)
+    return torch.arange(images.shape[axis], device=images.device) * (factor[:, None] * (2 / last)) - 1
+
+
+def _gain(batch: Batch, largest: float, features: Features) -> Batch:
+    """Louder or softer speech; images, relative to the utterance's maximum, do not know it."""
+    decibels = largest * (2 * torch.rand(len(batch), device=batch.label.device) - 1)
+    changed = {}
+    for name, rows in _of_form(batch, SAMPLES).items():
+        louder = rows.float() * 10 ** (decibels[:, None] / 20)
+        changed[name] = louder.round().clamp(-32768, 32767).to(rows.dtype)
+    for name, rows in _of_form(batch, CEPSTRA).items():
+        real = rows.abs().sum(2) > 0
+        shift = math.sqrt(getattr(features, name).n_mels) * decibels[:, None] * real  # the DCT of a constant
+        changed[name] = torch.cat([(rows[..., 0] + shift)[..., None], rows[..., 1:]], 2).half()
+    return batch.changed(changed)
+
+
+def _noise(batch: Batch, share: float, features: Features) -> Batch:
+    """White noise under the waveform and the images of a share of the segments; cepstra stay as they are stored."""
+    size, device = len(batch), batch.label.device
+    chosen = torch.rand(size, device=device) < share
+    ratio = NOISE[0] + (NOISE[1] - NOISE[0]) * torch.rand(size, device=device)
+    changed = {}
+    for name, rows in _of_form(batch, SAMPLES).items():
+        speech = rows.float()
+        power = speech.square().sum(1) / batch.samples.clamp(min=1)
+        level = (power * 10 ** (-ratio / 10)).sqrt() * chosen
+        noisy = speech + level[:, None] * torch.randn_like(speech)
+        changed[name] = noisy.round().clamp(-32768, 32767).to(rows.dtype)
+    for name, rows in _of_form(batch, IMAGE).items():
+        changed[name] = _raised(rows, 10 ** (-ratio / 10) * chosen, 255 / getattr(features, name).top_db)
+    return batch.changed(changed)
+
+
+def _raised(images: Tensor, share: Tensor, scale: float) -> Tensor:
+    """Images uint8 (B, F, T) of `scale` levels a dB, with noise of `share` (B,) times their mean power in every place.
+
+    Through tables, as there are 256 levels: of their powers, and of what a segment's noise makes of each.
+    """
+    power = 10 ** (torch.arange(256, device=images.device) / scale / 10)
+    floor = power.index_select(0, images.flatten().int()).view_as(images).mean((1, 2)) * share
+    table = (scale * 10 * torch.log10(power + floor[:, None])).round().clamp(0, 255).to(images.dtype)
+    first = 256 * torch.arange(len(images), dtype=torch.int32, device=images.device)
+    return table.flatten().index_select(0, (images + first[:, None, None]).flatten()).view_as(images)
+
+
+def _mask(batch: Batch, settings: Augment, frames: int) -> Batch:
+    """SpecAugment: stretches of frames and bands silenced. Source: Park et al., Interspeech 2019."""
+    size, device = len(batch), batch.label.device
+    if not settings.frame_masks + settings.bin_masks:
+        return batch
+    silent = _stretches(settings.frame_masks, size, frames, settings.frame_mask, device)
+    changed = {}
+    if settings.frame_masks:
+        changed = {name: rows.masked_fill(silent[..., None], 0) for name, rows in _of_form(batch, CEPSTRA).items()}
+    for name, rows in _of_form(batch, IMAGE).items():
+        bands = _stretches(settings.bin_masks, size, rows.shape[1], settings.bin_mask, device)
+        changed[name] = rows.masked_fill(silent[:, None] | bands[:, :, None], 0)
+    return batch.changed(changed)
+
+
+def _stretches(count: int, size: int, length: int, longest: int, device: torch.device) -> Tensor:
+    """(size, length) bool: `count` random stretches of at most `longest` in every row."""
+    width = torch.rand(count, size, 1, device=device) * longest
+    first = torch.rand(count, size, 1, device=device) * (length - width)
+    place = torch.arange(length, device=device)
+    return ((place >= first) & (place < first + width)).any(0)

@@ -1,0 +1,218 @@
+"""Segments to batches on the device: resident there, or streamed from the shards.
+
+The order of an epoch is a function of (seed, epoch) alone, so that both ways, and a run that was stopped and
+resumed, give the same batches.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ser_pipeline.cache.joined import JoinedStore
+from ser_pipeline.cache.manifest import Manifest
+from ser_pipeline.cache.shards import Store
+from ser_pipeline.data.batch import Batch
+
+Rows = NDArray[np.int64]
+
+MEMORY = 64 << 20
+"""Bytes of the batches that are read ahead when streaming: five of 64 segments."""
+
+WARM = 1e9
+"""Bytes a second under which rows came from a disk, which is then asked for the next ones ahead of time."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Stores of features and what is known of their rows."""
+
+    manifest: Manifest
+    stores: Mapping[str, Store | JoinedStore]
+
+    @property
+    def bytes(self) -> int:
+        """Size of all rows."""
+        return self.row_bytes * len(self.manifest.segments)
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of one row of every feature."""
+        return sum(int(np.prod(s.shape)) * s.dtype.itemsize for s in self.stores.values())
+
+    def columns(self) -> tuple[Rows, Rows, Rows]:
+        """Real samples, class and utterance row of every segment; (S,) each."""
+        utterance, _, samples = self.manifest.segments.T
+        return samples, self.manifest.target[utterance], utterance
+
+
+def open_data(manifest: Manifest, folders: Mapping[str, Sequence[Path]]) -> Data:
+    """The rows of `manifest` in `folders`: for every feature the store of each corpus that it joins."""
+    stores = {name: [Store(folder) for folder in several] for name, several in folders.items()}
+    alone = {name: s[0] if len(s) == 1 else JoinedStore(s, manifest.keys) for name, s in stores.items()}
+    return Data(manifest, alone)
+
+
+def order(rows: Rows, seed: int, epoch: int) -> Rows:
+    """`rows` in the order of an epoch, the same on every machine.
+
+    >>> order(np.arange(5), 0, 1).tolist() == order(np.arange(5), 0, 1).tolist()
+    True
+    """
+    return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(rows)
+
+
+def open_source(data: Data, device: torch.device, way: str = "auto", sharers: int = 1) -> Resident | Streamed:
+    """Where batches come from: "resident", "stream", or for "auto" resident where the rows fit.
+
+    They fit where `sharers` copies take at most half of the memory that the device, or the machine, has free.
+    """
+    if way == "auto":
+        way = "resident" if sharers * data.bytes <= _free(device) / 2 else "stream"
+    return Resident(data, device) if way == "resident" else Streamed(data, device)
+
+
+def _free(device: torch.device) -> int:
+    """Bytes of memory that are free on the device, or on the machine for any but CUDA."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+class Resident:
+    """All rows on the device; a batch is a choice of them."""
+
+    def __init__(self, data: Data, device: torch.device) -> None:
+        everything = np.arange(len(data.manifest.segments))
+        self.device = device
+        self.features = {name: torch.from_numpy(s.read(everything)).to(device) for name, s in data.stores.items()}
+        self.columns = [torch.from_numpy(np.ascontiguousarray(column)).to(device) for column in data.columns()]
+
+    def batches(self, rows: Rows, size: int, start: int = 0) -> Iterator[Batch]:
+        """Batches of `size` of `rows` in their order from batch `start` on; the last may be smaller.
+
+        A batch on the CPU lives in a buffer that is written again once the next one is asked for: fresh memory
+        costs more than what is copied into it.
+        """
+        chosen = torch.from_numpy(np.ascontiguousarray(rows[start * size :])).to(self.device)
+        buffers: dict[str, Tensor | None] = dict.fromkeys(self.features)
+        if self.device.type == "cpu":
+            buffers = {name: x.new_empty(min(size, len(chosen)), *x.shape[1:]) for name, x in self.features.items()}
+        for part in torch.split(chosen, size) if len(chosen) else ():
+            features = {name: _choose(x, part, buffers[name]) for name, x in self.features.items()}
+            yield _batch(features, [x[part] for x in self.columns])
+
+
+class Streamed:
+    """Rows read from the shards by one thread, a few batches ahead, into buffers that are used again."""
+
+    def __init__(self, data: Data, device: torch.device, memory: int = MEMORY) -> None:
+        """Reads ahead as many batches as `memory` bytes hold, and two at least."""
+        self.data, self.device, self.memory = data, device, memory
+        self._columns = data.columns()
+        self._idle: list[list[dict[str, Tensor]]] = []  # rings that no iterator reads into
+
+    def batches(self, rows: Rows, size: int, start: int = 0) -> Iterator[Batch]:
+        """Batches of `size` of `rows` in their order from batch `start` on; the last may be smaller.
+
+        A batch on the CPU lives in a buffer that is written again once the next one is asked for.
+        """
+        free: queue.LifoQueue[int] = queue.LifoQueue()  # the last one left is still in the processor's cache
+        full: queue.SimpleQueue[tuple[int, Rows] | BaseException | None] = queue.SimpleQueue()
+        buffers = self._ring(size)
+        for number in reversed(range(len(buffers))):
+            free.put(number)
+        stop = threading.Event()
+        parts = [rows[first : first + size] for first in range(start * size, len(rows), size)]
+        reader = threading.Thread(target=self._read, args=(parts, buffers, free, full, stop), daemon=True)
+        reader.start()
+        try:
+            while (item := full.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                number, part = item
+                batch, copied = self._send(buffers[number], part)
+                yield batch
+                if copied is not None:
+                    copied.synchronize()
+                free.put(number)
+        finally:
+            stop.set()
+            free.put(-1)
+            reader.join()
+            self._idle.append(buffers)
+
+    def _ring(self, size: int) -> list[dict[str, Tensor]]:
+        """A ring of buffers for batches of `size`: one that an earlier epoch left, or a new one."""
+        wanted = {name: (size, *store.shape) for name, store in self.data.stores.items()}
+        for number, ring in enumerate(self._idle):
+            if {name: tuple(buffer.shape) for name, buffer in ring[0].items()} == wanted:
+                return self._idle.pop(number)
+        pin = self.device.type == "cuda"
+        return [
+            {
+                name: torch.empty(shape, dtype=_torch_type(self.data.stores[name].dtype), pin_memory=pin)
+                for name, shape in wanted.items()
+            }
+            for _ in range(max(2, self.memory // (size * self.data.row_bytes)))
+        ]
+
+    def _read(self, parts: list[Rows], buffers: list[dict[str, Tensor]], free: Any, full: Any, stop: Any) -> None:
+        try:
+            cold = False
+            for turn, part in enumerate(parts):
+                number = free.get()
+                if stop.is_set():
+                    return
+                if cold:
+                    self._prefetch(parts[turn + 1 : turn + 1 + len(buffers)])
+                began = time.perf_counter()
+                for name, store in self.data.stores.items():
+                    store.read(part, out=buffers[number][name].numpy()[: len(part)])
+                cold = len(part) * self.data.row_bytes < WARM * (time.perf_counter() - began)
+                full.put((number, part))
+            full.put(None)
+        except BaseException as error:  # told to the thread that waits, whatever it is
+            full.put(error)
+
+    def _prefetch(self, parts: list[Rows]) -> None:
+        """Have the rows of the batches `parts` read from the disk."""
+        for store in self.data.stores.values():
+            for part in parts:
+                store.prefetch(part)
+
+    def _send(self, buffer: dict[str, Tensor], part: Rows) -> tuple[Batch, torch.cuda.Event | None]:
+        """The batch on the device, and the event after which its buffer may be written again."""
+        columns = [torch.from_numpy(column[part]).to(self.device, non_blocking=True) for column in self._columns]
+        rows = {name: x[: len(part)].to(self.device, non_blocking=True) for name, x in buffer.items()}
+        copied = None
+        if self.device.type == "cuda":
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            copied.record()
+        return _batch(rows, columns), copied
+
+
+def _batch(features: Mapping[str, Tensor], columns: list[Tensor]) -> Batch:
+    return Batch(features, *columns)
+
+
+def _choose(rows: Tensor, chosen: Tensor, buffer: Tensor | None) -> Tensor:
+    """The `chosen` of `rows`, in `buffer` if there is one."""
+    if buffer is None:
+        return rows[chosen]
+    return torch.index_select(rows, 0, chosen, out=buffer[: len(chosen)])
+
+
+def _torch_type(dtype: np.dtype[Any]) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, dtype)).dtype

@@ -1,0 +1,1 @@
+"""Stage 1: audio to stores of features."""

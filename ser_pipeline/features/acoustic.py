@@ -1,0 +1,195 @@
+"""Audio features of an utterance, cut into segments in the types that the shards keep.
+
+Each equals what librosa computes (the tests hold them to it) at several times the speed: tables made once, float32
+throughout, and all from samples to logarithms in one compiled function (`fourier`), which is imported where it is
+needed, since numba takes half a second.
+
+Legend of shapes: N samples, T frames of an utterance, S segments, L frames of a segment.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_pipeline.config import Audio, LogMel, Mfcc, Spectrogram
+from ser_pipeline.inputs import INPUTS, Input
+
+if TYPE_CHECKING:
+    from ser_pipeline.features.fourier import Sums
+
+Float = NDArray[np.float32]
+
+DECIBELS = np.float32(10 / np.log(10))  # of a natural logarithm of power
+CHANGE = 9  # frames over which a delta is fitted (librosa's default)
+
+
+def mfcc(samples: Float, audio: Audio, settings: Mfcc) -> Float:
+    """MFCCs (T, n_mfcc), float32, unscaled, and after them their deltas, as many orders as the settings say.
+
+    Source: `librosa.feature.mfcc(htk=True)`: periodic Hann window, HTK mel scale with Slaney's area normalisation,
+    dB with a floor `top_db` under the utterance's maximum, orthonormal DCT-II. `librosa.feature.delta` for the rest.
+    """
+    logs = _mel_logarithms(samples, audio, settings)
+    loudest = logs.max()
+    np.clip(logs, loudest - np.float32(settings.top_db) / DECIBELS, loudest, out=logs)
+    coefficients: Float = logs.T @ _dct(settings.n_mfcc, settings.n_mels)
+    if not settings.deltas:
+        return coefficients
+    from scipy.signal import savgol_filter  # costs a third of a second that few need
+
+    mode = "interp" if len(coefficients) >= CHANGE else "nearest"
+    deltas = [
+        savgol_filter(coefficients, CHANGE, polyorder=order, deriv=order, axis=0, mode=mode)
+        for order in range(1, settings.deltas + 1)
+    ]
+    return np.concatenate([coefficients, *deltas], axis=1)
+
+
+def _mel_logarithms(samples: Float, audio: Audio, settings: Mfcc | LogMel) -> Float:
+    """Natural logarithms (n_mels, T) of the mel bands' power."""
+    from ser_pipeline.features.fourier import logarithms
+
+    signal = pre_emphasise(samples, settings.pre_emphasis)
+    filters = mel_triangles(audio.rate, settings.n_fft, settings.n_mels)
+    return logarithms(signal, _hann(settings.n_fft), settings.n_fft, audio.hop, filters)[0]
+
+
+def logmel(samples: Float, audio: Audio, settings: LogMel) -> Float:
+    """Mel spectrogram (bands, T), float32 dB from -top_db to 0, relative to the utterance's maximum.
+
+    Source: `librosa.power_to_db(librosa.feature.melspectrogram(htk=True), ref=numpy.max)`.
+    """
+    logs = _mel_logarithms(samples, audio, settings)
+    return _decibels(logs, logs.max(), settings.top_db)
+
+
+def spectrogram(samples: Float, audio: Audio, settings: Spectrogram) -> Float:
+    """Spectrogram (bins, T), float32 dB from -top_db to 0, relative to the utterance's maximum over all bins.
+
+    Source: paper, section 3.1; `librosa.amplitude_to_db(abs(librosa.stft(...)), ref=numpy.max)`.
+    """
+    return _decibels(*_bins(samples, audio, settings), settings.top_db)
+
+
+def _bins(samples: Float, audio: Audio, settings: Spectrogram) -> tuple[Float, np.float32]:
+    """Natural logarithms (bins, T) of power, and that of the loudest of all bins."""
+    from ser_pipeline.features.fourier import logarithms
+
+    signal, window = pre_emphasise(samples, settings.pre_emphasis), _hamming(settings.window)
+    logs, loudest = logarithms(signal, window, settings.n_fft, audio.hop, _lowest_bins(settings.bins))
+    return logs, np.log(loudest.max())
+
+
+def _decibels(logs: Float, loudest: np.float32, top_db: float) -> Float:
+    """Natural logarithms of power as dB from -top_db to 0, relative to `loudest`."""
+    decibels: Float = np.clip((logs - loudest) * DECIBELS, -np.float32(top_db), 0)
+    return decibels
+
+
+def pre_emphasise(samples: Float, coefficient: float) -> Float:
+    """`y[t] = x[t] - coefficient x[t-1]` with silence before the first sample; (N,) float32."""
+    if coefficient == 0.0:
+        return samples
+    emphasised = samples.copy()
+    emphasised[1:] -= np.float32(coefficient) * samples[:-1]
+    return emphasised
+
+
+def mfcc_rows(samples: Float, audio: Audio, settings: Mfcc) -> NDArray[np.float16]:
+    """MFCCs (S, L, size), float16; frames after the end are 0."""
+    whole = mfcc(samples, audio, settings)
+    rows = np.zeros((audio.segments(len(samples)) * audio.frames, settings.size), np.float16)
+    rows[: len(whole)] = whole
+    return rows.reshape(-1, audio.frames, settings.size)
+
+
+def spectrogram_rows(samples: Float, audio: Audio, settings: Spectrogram) -> NDArray[np.uint8]:
+    """Spectrograms (S, bins, L), uint8: 0 is -top_db, 255 is 0 dB; frames after the end are 0."""
+    return _images(*_bins(samples, audio, settings), audio.frames, settings.top_db)
+
+
+def logmel_rows(samples: Float, audio: Audio, settings: LogMel) -> NDArray[np.uint8]:
+    """Mel spectrograms (S, bands, L), uint8: 0 is -top_db, 255 is 0 dB; frames after the end are 0."""
+    logs = _mel_logarithms(samples, audio, settings)
+    return _images(logs, logs.max(), audio.frames, settings.top_db)
+
+
+def _images(logs: Float, loudest: np.float32, frames: int, top_db: float) -> NDArray[np.uint8]:
+    """Natural logarithms (K, T) of power as segments (S, K, L) in 255 steps from `top_db` under `loudest` to it."""
+    starts = range(0, logs.shape[1], frames)
+    rows = np.zeros((len(starts), len(logs), frames), np.uint8)
+    steps = DECIBELS * np.float32(255 / top_db)
+    for row, start in zip(rows, starts, strict=True):  # one at a time, which stays in the cache
+        levels = logs[:, start : start + frames] * steps
+        levels += np.float32(255) - loudest * steps
+        row[:, : levels.shape[1]] = np.clip(levels, 0, 255, out=levels)
+    return rows
+
+
+def waveform_rows(samples: Float, audio: Audio, settings: None = None) -> NDArray[np.int16]:
+    """Raw samples (S, segment + 1), int16: the sample before the segment, then the segment; 0 after the end."""
+    whole = np.zeros(1 + len(samples), np.float32)
+    np.rint(samples * np.float32(32768), out=whole[1:])
+    np.clip(whole, -32768, 32767, out=whole)
+    rows = np.zeros((audio.segments(len(samples)), audio.segment + 1), np.int16)
+    for row, start in zip(rows, range(0, len(rows) * audio.segment, audio.segment), strict=True):
+        part = whole[start : start + audio.segment + 1]
+        row[: len(part)] = part
+    return rows
+
+
+@lru_cache
+def mel_triangles(rate: int, n_fft: int, n_mels: int) -> Sums:
+    """HTK-scale triangular filters of unit area, as sums of bins.
+
+    Source: `librosa.filters.mel(htk=True, norm="slaney")`.
+    """
+    hertz = np.linspace(0, rate / 2, n_fft // 2 + 1)
+    top = 2595 * np.log10(1 + rate / 2 / 700)
+    edges = 700 * (10 ** (np.linspace(0, top, n_mels + 2) / 2595) - 1)
+    rising = (hertz - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    falling = (edges[2:, None] - hertz) / (edges[2:] - edges[1:-1])[:, None]
+    return _sums(np.maximum(0, np.minimum(rising, falling)) * (2 / (edges[2:] - edges[:-2]))[:, None])
+
+
+@lru_cache
+def _lowest_bins(count: int) -> Sums:
+    return _sums(np.eye(count))
+
+
+def _sums(weights: NDArray[np.float64]) -> Sums:
+    """The rows of a matrix, each from its first number that is not 0 to its last."""
+    from ser_pipeline.features.fourier import Sums
+
+    used = weights != 0
+    first, last = used.argmax(axis=1), weights.shape[1] - used[:, ::-1].argmax(axis=1)
+    count = np.where(used.any(axis=1), last - first, 0)
+    parts = [row[start : start + length] for row, start, length in zip(weights, first, count, strict=True)]
+    return Sums(first, count, np.concatenate(parts).astype(np.float32))
+
+
+@lru_cache
+def _hann(length: int) -> Float:
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
+
+
+@lru_cache
+def _hamming(length: int) -> Float:
+    return (0.54 - 0.46 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
+
+
+@lru_cache
+def _dct(n_mfcc: int, n_mels: int) -> Float:
+    """The first `n_mfcc` columns of the orthonormal DCT-II of bands, times `DECIBELS`; (n_mels, n_mfcc)."""
+    waves = np.cos(np.pi / n_mels * np.outer(np.arange(n_mels) + 0.5, np.arange(n_mfcc)))
+    waves *= np.sqrt(2 / n_mels)
+    waves[:, 0] *= np.sqrt(0.5)
+    return (DECIBELS * waves).astype(np.float32)
+
+
+FEATURES: dict[str, Input] = {name: row for name, row in INPUTS.items() if row.function}
+"""Features that are made of samples alone, by name."""

@@ -1,0 +1,88 @@
+"""Frames of a frozen speech encoder, a segment at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ser_pipeline.config import Config
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.model import speech
+from ser_pipeline.model.inputs import FinishWaveform
+
+ENCODER_BATCH = 32
+"""Segments that go through the encoder at a time."""
+
+LARGEST = 65_504.0
+"""Largest finite float16."""
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """A frozen speech encoder on its device, whose frames of each segment are kept."""
+
+    encoder: speech.FrameEncoder
+    layers: tuple[int, ...]  # whose mean is taken: 0 is the input of the first; empty: all
+    content: str  # hash of its configuration and weights
+    segment: int  # samples
+    device: torch.device
+    finish: FinishWaveform = field(default_factory=lambda: FinishWaveform(unit=False))
+
+    @torch.inference_mode()
+    def __call__(
+        self, waveforms: NDArray[np.int16], samples: NDArray[np.int64], counts: NDArray[np.int64], keys: Sequence[str]
+    ) -> list[NDArray[np.float16]]:
+        """Frames (segments, T, D) of each utterance."""
+        parts = []
+        for first in range(0, len(waveforms), ENCODER_BATCH):
+            part = slice(first, first + ENCODER_BATCH)
+            rows, real = (torch.from_numpy(x[part]).to(self.device) for x in (waveforms, samples))
+            states = self.encoder.states(self.encoder.prepare(self.finish(rows, real), real)).layers
+            mean = torch.stack([states[layer] for layer in self.layers or range(len(states))]).mean(0)
+            parts.append(mean.clamp(-LARGEST, LARGEST).half().cpu())
+        return np.split(np.asarray(torch.cat(parts).numpy()), np.cumsum(counts)[:-1])
+
+    def found(self) -> dict[str, Any]:
+        """Frames and width of a segment, and the hash of the weights."""
+        frames, width = self.encoder.frames(self.segment), self.encoder.width
+        return {"content": self.content, "frames": frames, "width": width}
+
+
+def open_embedder(config: Config, device: torch.device) -> Embedder:
+    """The encoder of `features.embedding`, ready to be called.
+
+    Raises:
+        PipelineError: it cannot be had, or has no such layer.
+    """
+    settings = config.features.embedding
+    options = speech.Options(mask_padding=False, frozen=True, inner=tuple(settings.layers) != (-1,))
+    encoder = speech.open_encoder(
+        settings.encoder, options, setting="features.embedding.encoder", rate=config.audio.rate
+    )
+    check_layers(encoder, settings.layers, settings.encoder, "features.embedding.layers")
+    encoder = encoder.to(device).eval()
+    return Embedder(encoder, settings.layers, encoder.fingerprint(), config.audio.segment, device)
+
+
+def check_layers(encoder: speech.FrameEncoder, layers: Sequence[int], name: str, setting: str) -> None:
+    """Refuse layers that an encoder does not have.
+
+    Args:
+        encoder: the encoder.
+        layers: what the setting says.
+        name: of the encoder.
+        setting: name of the setting, for the message.
+
+    Raises:
+        PipelineError: names the layers that there are.
+    """
+    count = encoder.layers + 1
+    if any(not -count <= layer < count for layer in layers):
+        raise PipelineError(
+            f"'{setting}' is a list of 0 to {count - 1} for {name}, or of -1 for the last and so on, not {list(layers)}"
+        )

@@ -1,0 +1,225 @@
+"""Stage 1: a corpus folder to stores of features, one shard a job, in parallel.
+
+Each job reads the audio files of its shard once, makes every feature that is missing, and writes its own files;
+nothing but names travels between processes. Rows that an earlier store of the same settings already has are copied
+from there, so that a changed file costs its own extraction alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from ser_pipeline import audio
+from ser_pipeline.cache import shards
+from ser_pipeline.cache.manifest import Manifest
+from ser_pipeline.config import Audio, Config, require_valid
+from ser_pipeline.corpora.corpus import Utterance
+from ser_pipeline.entry import Entry
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.features import measure
+from ser_pipeline.features.acoustic import FEATURES
+from ser_pipeline.features.stores import Place, copied, known_rows, plain_settings, store_entry
+from ser_pipeline.inputs import PAPER
+from ser_pipeline.processes import cores, pool
+
+DEFAULT_FEATURES = PAPER
+SECONDS_A_PROCESS = 60
+"""Audio for which another process is worth its start: a tenth of a second of work."""
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """One shard of every store that misses it."""
+
+    number: int
+    root: Path
+    audio: Audio
+    utterances: tuple[Utterance, ...]
+    keys: tuple[str, ...]
+    samples: tuple[int, ...]
+    stores: Mapping[str, Path]  # feature -> the `.partial` folder of its store
+    settings: Mapping[str, Any]  # feature -> its settings
+    known: Mapping[str, Mapping[str, Place]]  # feature -> key -> where its rows already are
+    compress: bool
+
+
+def wanted_features(config: Config) -> tuple[str, ...]:
+    """What is made where nothing else is asked for: what the model reads, and what the paper's rows would read."""
+    return config.model.reads if config.model.whole else (*DEFAULT_FEATURES, *config.model.reads)
+
+
+def extract(
+    data: Manifest,
+    root: Path,
+    config: Config,
+    cache: Path,
+    *,
+    names: Sequence[str] = DEFAULT_FEATURES,
+    jobs: int | None = None,
+    compress: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> Path:
+    """The folder in `cache` with the manifest and a whole store of each feature in `names`.
+
+    Args:
+        data: what to extract, measured from `root`.
+        root: the corpus folder.
+        config: `audio` and `features` are used.
+        cache: folder of all features.
+        names: keys of `FEATURES`.
+        jobs: processes; by default as many as there are cores and audio to keep them busy.
+        compress: whether new shards are packed: half the bytes, slower to read.
+        progress: called with the utterances done and wanted.
+
+    Raises:
+        PipelineError: broken or changed audio, a full disk, or a killed worker; what is finished is kept.
+    """
+    require_valid(config)
+    entry = data.entry(cache)
+    if compress:
+        shards.compression()
+    with entry.lock():
+        if not entry.done:
+            data.write(entry.partial)
+            entry.publish(labels=list(data.labels), rows=int(data.counts.sum()), seconds=_seconds(data))
+        stores = {name: store_entry(entry.path, name, config) for name in names}
+        missing = {name: store for name, store in stores.items() if not store.done}
+        if not missing:
+            log.info("nothing to do: every feature is there")
+            return entry.path
+        for store in missing.values():
+            store.partial.mkdir(parents=True, exist_ok=True)
+        work = _jobs(data, root, config, missing, cache, compress)
+        _run(work, jobs or _processes(data), progress, len(data.utterances))
+        for store in missing.values():
+            store.publish(
+                shards=[shards.name(number) for number, _ in enumerate(shards.shard_bounds(data.counts))],
+                rows=int(data.counts.sum()),
+            )
+    return entry.path
+
+
+def write_job(job: ShardJob) -> int:
+    """Write the shard of `job` in every store that misses it; returns its number of utterances."""
+    with threadpool_limits(1):  # the last digit of a product depends on its threads, and small ones only lose by them
+        parts = _parts(job)
+    for name, folder in job.stores.items():
+        kept = {"audio": asdict(job.audio), "version": FEATURES[name].version, **plain_settings(job.settings[name])}
+        file = folder / shards.name(job.number)
+        extremes = FEATURES[name].extremes
+        shards.write_shard(file, name, kept, list(job.keys), parts[name], extremes=extremes, compress=job.compress)
+    return len(job.utterances)
+
+
+def _parts(job: ShardJob) -> dict[str, list[Any]]:
+    """The rows of every utterance of `job`, a list a feature; each file is read once at most."""
+    parts: dict[str, list[Any]] = {name: [] for name in job.stores}
+    opened: dict[Path, shards.Shard] = {}
+    source = _Source(job)
+    for utterance, key, samples in zip(job.utterances, job.keys, job.samples, strict=True):
+        wanted = []
+        for name in job.stores:
+            part = copied(job.known[name].get(key), opened)
+            parts[name].append(part)
+            wanted += [name] * (part is None)
+        if wanted:
+            signal = source.signal(utterance, key, samples)
+            for name in wanted:
+                parts[name][-1] = FEATURES[name].rows(signal, job.audio, job.settings[name])
+    return parts
+
+
+class _Source:
+    """Audio of a job's utterances; keeps the last file, of which several may be stretches."""
+
+    def __init__(self, job: ShardJob) -> None:
+        self._job = job
+        self._name = self._digest = ""
+        self._data = b""
+
+    def signal(self, utterance: Utterance, key: str, samples: int) -> audio.Samples:
+        """The samples of an utterance, if its file is still the one that was measured."""
+        if utterance.file != self._name:
+            self._data = measure.read_audio(self._job.root, utterance.file)
+            self._name, self._digest = utterance.file, hashlib.sha256(self._data).hexdigest()
+        if measure.content_key(self._digest, utterance) != key:
+            raise PipelineError(f"{utterance.file} changed while it was read; run the same command again")
+        signal = audio.decode(self._data, utterance.file, self._job.audio.rate, utterance.start, utterance.end)
+        if len(signal) != samples:
+            raise PipelineError(f"{utterance.file} is truncated ({len(signal)} of {samples} samples are there)")
+        return signal
+
+
+def _jobs(
+    data: Manifest, root: Path, config: Config, stores: Mapping[str, Entry], cache: Path, compress: bool
+) -> list[ShardJob]:
+    """A job for every shard that some store misses."""
+    found = []
+    known = {name: known_rows(cache, stores[name]) for name in stores}
+    for number, (first, last) in enumerate(shards.shard_bounds(data.counts)):
+        here = {name: store for name, store in stores.items() if not (store.partial / shards.name(number)).exists()}
+        if here:
+            keys = data.keys[first:last]
+            job = ShardJob(
+                number,
+                root,
+                config.audio,
+                data.utterances[first:last],
+                keys,
+                tuple(data.samples[first:last].tolist()),
+                {name: store.partial for name, store in here.items()},
+                {name: getattr(config.features, name, None) for name in here},
+                {name: {key: known[name][key] for key in keys if key in known[name]} for name in here},
+                compress,
+            )
+            found.append(job)
+    return found
+
+
+def _run(jobs: list[ShardJob], processes: int, progress: Progress, total: int) -> None:
+    done = total - sum(len(job.utterances) for job in jobs)
+    progress(done, total)
+    processes = max(1, min(processes, len(jobs)))  # a killed call may have left nothing but the index to write
+    for count in map(write_job, jobs) if processes == 1 else _in_processes(jobs, processes):
+        done += count
+        progress(done, total)
+
+
+def _in_processes(jobs: list[ShardJob], processes: int) -> Iterator[int]:
+    """What `write_job` returns for each of `jobs`, as they are done."""
+    for name, settings in jobs[0].settings.items():  # so that what is compiled on first use is not compiled by each
+        FEATURES[name].rows(np.zeros(1, np.float32), jobs[0].audio, settings)
+    workers = pool(processes)
+    try:
+        for done in as_completed([workers.submit(write_job, job) for job in jobs]):
+            yield done.result()
+    except BrokenProcessPool:
+        raise PipelineError(
+            "a worker process was killed, perhaps for want of memory; what is finished is kept: "
+            "run the same command again, with --jobs 1 if it happens again"
+        ) from None
+    finally:
+        workers.shutdown(cancel_futures=True)  # after a mistake or Ctrl-C, the shards in work are finished
+
+
+def _processes(data: Manifest) -> int:
+    """Processes that the audio keeps busy."""
+    return max(1, min(cores(), int(_seconds(data) // SECONDS_A_PROCESS)))
+
+
+def _seconds(data: Manifest) -> float:
+    return float(data.samples.sum() / data.audio.rate)

@@ -1,0 +1,320 @@
+"""Logarithms of weighted sums of the bins of a short-time Fourier transform, sixteen frames at a time.
+
+Compiled by numba, and kept compiled from one process to the next: a third of the time of numpy and scipy, since
+neighbouring frames lie side by side in the processor's vectors. Two real frames are transformed as one complex frame,
+and told apart by their symmetry. Framing costs nothing: where samples are laid out as (sample of a hop, hop), the same
+sample of neighbouring frames are neighbours.
+
+A transform of n = n1 n2 points is one of n1 points for each of n2 columns, a turn, and one of n2 points for each of
+n1 rows, so that both stay in the nearest cache (Bailey, FFTs in external or hierarchical memory, 1990). Inside, radices
+2, 4 and 5 are written out; any others are sums over all points.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from threading import Timer
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from ser_pipeline.features.lanes import WIDTH, conjugate, exponent, larger, load, mantissa, powers, quarter, same, store
+
+Float = NDArray[np.float32]
+Whole = NDArray[np.int64]
+Compiled = TypeVar("Compiled", bound=Callable[..., Any])
+
+FLOOR = np.float32(1e-10)  # power under which the logarithm stops (librosa's `amin`)
+
+_LINE = 64  # bytes of a line of the cache: lanes that lie in two cost twice
+_TOGETHER = 16  # columns that are transformed together
+_COLUMN = 32  # points of a column at most
+
+_COS1, _COS2 = np.cos(2 * np.pi * np.arange(1, 3) / 5).astype(np.float32)
+_SIN1, _SIN2 = np.sin(2 * np.pi * np.arange(1, 3) / 5).astype(np.float32)
+_ZERO, _HALF, _ONE, _LOG2 = np.array([0, 0.5, 1, np.log(2)], np.float32)
+
+_SERIES = tuple(
+    np.float32(number)
+    for number in (
+        *(7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1),
+        *(-1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1),
+    )
+)
+"""log(1 + f) = f - f**2 / 2 + f**3 times this polynomial in f, its highest power first. Source: Cephes, `logf`."""
+
+log = logging.getLogger(__name__)
+
+
+class Sums(NamedTuple):
+    """K weighted sums of neighbouring bins."""
+
+    first: Whole  # (K,) bin
+    bins: Whole  # (K,) how many
+    weights: Float  # of one sum after another
+
+
+class _Plan(NamedTuple):
+    """Tables of a transform of n points."""
+
+    turns: NDArray[np.complex64]  # (n,) exp(-2j pi k / n)
+    columns: Whole  # radices whose product is n1
+    rows: Whole  # radices whose product is n2
+    bins: Whole  # (n1,) which bin of a column stands where
+    order: Whole  # (n + 1,) where each bin stands in the end, and the first again
+
+
+class _Scratch(NamedTuple):
+    """Room for what one step leaves for the next."""
+
+    columns: Float  # (n1, _TOGETHER) lanes
+    rows: Float  # (n,) lanes
+    spare: Float  # (largest radix,) lanes
+    power: Float  # (n // 2 + 1,) lanes
+    places: Whole  # (n,) where the samples of the first frame are
+
+
+def logarithms(signal: Float, window: Float, n: int, hop: int, sums: Sums) -> tuple[Float, Float]:
+    """Natural logarithms (K, T) of `sums` of each frame's power, and the power (T,) of its loudest bin.
+
+    Power under `FLOOR` counts as `FLOOR`.
+
+    Args:
+        signal: samples (N,); frames are centred on every `hop`-th, with silence around.
+        window: at most `n` numbers; it stands in the middle of a frame.
+        n: points of the transform.
+        hop: samples from a frame to the next.
+        sums: of bins 0 to `n // 2`.
+    """
+    frames = 1 + len(signal) // hop
+    room = -(-frames // WIDTH) * WIDTH
+    margin = n // 2 - (n - len(window)) // 2
+    padded = np.zeros((room + (n - 1) // hop, hop), np.float32)
+    padded.reshape(-1)[margin : margin + len(signal)] = signal[: padded.size - margin]
+    hops = np.ascontiguousarray(padded.T)
+    out, loudest = np.empty((len(sums.first), room), np.float32), np.empty(room, np.float32)
+    halved = np.zeros(n, np.float32)  # zeros at the end instead of at both only shift the phase
+    halved[: len(window)] = window * _HALF  # since two frames in one come out as their sum and their difference
+    _compiled()(hops, halved, _plan(n), sums, _scratch(n), out, loudest)
+    return out[:, :frames], loudest[:frames]
+
+
+@lru_cache
+def _plan(n: int) -> _Plan:
+    radices, rest = [], n
+    for radix in (4, 5, 2, 3, *range(7, n + 1)):
+        while rest % radix == 0:
+            radices.append(radix)
+            rest //= radix
+    small = max(1, int((np.cumprod(radices) <= _COLUMN).sum()))
+    columns, rows = radices[:small], radices[small:]
+    turns = np.exp(-2j * np.pi * np.arange(n) / n).astype(np.complex64)
+    order = _order(radices, n)
+    bins = np.argsort(_order(columns, int(np.prod(columns))))
+    return _Plan(turns, np.array(columns, np.int64), np.array(rows, np.int64), bins, np.append(order, order[0]))
+
+
+def _order(radices: list[int], n: int) -> Whole:
+    """Where each of n bins stands after the passes of `radices`: at its digits the other way round."""
+    rest, place, size = np.arange(n), np.zeros(n, np.int64), n
+    for radix in radices:
+        size //= radix
+        place += rest % radix * size
+        rest //= radix
+    return place
+
+
+@lru_cache
+def _scratch(n: int) -> _Scratch:
+    """Used again and again, and never by two threads at once: compiled code holds the interpreter's lock."""
+    plan = _plan(n)
+    largest = int(np.append(plan.columns, plan.rows).max())
+    columns, rows = _lanes(len(plan.bins) * _TOGETHER), _lanes(n)
+    return _Scratch(columns, rows, _lanes(largest), _lanes(n // 2 + 1), np.empty(n, np.int64))
+
+
+def _lanes(count: int) -> Float:
+    """Room for `count` lanes, none of which lies in two lines of the cache."""
+    room = np.empty(count * WIDTH + _LINE // 4, np.float32)
+    first = -room.ctypes.data % _LINE // 4
+    return room[first : first + count * WIDTH]
+
+
+@lru_cache
+def _compiled() -> Callable[..., None]:
+    """`_logarithms` as machine code, which is kept for other processes where the disk allows."""
+    nothing = np.zeros((2, WIDTH), np.float32)
+    sums = Sums(np.zeros(1, np.int64), np.ones(1, np.int64), np.ones(1, np.float32))
+    made: Callable[..., None]
+    for keep in (True, False):
+        with suppress(RuntimeError, OSError), _saying("compiling the transforms, once an installation"):
+            made = njit(cache=keep, error_model="numpy")(_logarithms)
+            made(nothing, nothing[0, :2], _plan(2), sums, _scratch(2), nothing[1:], nothing[0])
+            break
+    return made
+
+
+@contextmanager
+def _saying(what: str) -> Iterator[None]:
+    """Log `what` if it takes longer than a second."""
+    timer = Timer(1.0, log.info, [what])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()  # no thread may be left when processes are forked
+
+
+def _part(function: Compiled) -> Compiled:
+    """`function` as a part of the compiled one."""
+    made: Compiled = njit(error_model="numpy")(function)
+    return made
+
+
+@_part
+def _two(x: Any, at: int, step: int, w: Any) -> None:
+    """Transform two lanes, `step` apart, in place, and turn all but the first by `w`, its square, and so on."""
+    a, b = load(x, at), load(x, at + step)
+    store(x, at, a + b)
+    store(x, at + step, (a - b) * w)
+
+
+@_part
+def _four(x: Any, at: int, step: int, w: Any, w2: Any, w3: Any) -> None:
+    """As `_two`, for four."""
+    a, b, c, d = load(x, at), load(x, at + step), load(x, at + 2 * step), load(x, at + 3 * step)
+    even, odd, others, turned = a + c, a - c, b + d, quarter(b - d)
+    store(x, at, even + others)
+    store(x, at + step, (odd + turned) * w)
+    store(x, at + 2 * step, (even - others) * w2)
+    store(x, at + 3 * step, (odd - turned) * w3)
+
+
+@_part
+def _five(x: Any, at: int, step: int, w: Any, w2: Any, w3: Any, w4: Any) -> None:
+    """As `_two`, for five."""
+    a, b, c = load(x, at), load(x, at + step), load(x, at + 2 * step)
+    d, e = load(x, at + 3 * step), load(x, at + 4 * step)
+    outer, inner, far, near = b + e, c + d, b - e, c - d
+    store(x, at, a + outer + inner)
+    middle, turned = a + outer * _COS1 + inner * _COS2, quarter(far * _SIN1 + near * _SIN2)
+    store(x, at + step, (middle + turned) * w)
+    store(x, at + 4 * step, (middle - turned) * w4)
+    middle, turned = a + outer * _COS2 + inner * _COS1, quarter(far * _SIN2 - near * _SIN1)
+    store(x, at + 2 * step, (middle + turned) * w2)
+    store(x, at + 3 * step, (middle - turned) * w3)
+
+
+@_part
+def _any(x: Any, at: int, step: int, turns: Any, turn: int, radix: int, spare: Any) -> None:
+    """As `_two`, for any `radix`; `turns[turn]` is w."""
+    apart = len(turns) // radix
+    for q in range(radix):
+        total, angle = load(x, at), 0
+        for m in range(1, radix):
+            angle += q * apart
+            if angle >= len(turns):
+                angle -= len(turns)
+            total = total + load(x, at + m * step) * turns[angle]
+        store(spare, q * WIDTH, total * turns[q * turn])
+    for q in range(radix):
+        store(x, at + q * step, load(spare, q * WIDTH))
+
+
+@_part
+def _transform(x: Any, first: int, n: int, together: int, radices: Any, turns: Any, spare: Any) -> None:
+    """Transform `together` columns of `n` points in place, from lanes `first` on; bins end in the order of `_order`."""
+    length, apart = n, len(turns) // n
+    for radix in radices:
+        step = length // radix
+        wide = step * together * WIDTH
+        for j in range(step):
+            turn = j * apart
+            w = turns[turn]
+            starts = range((first + j * together) * WIDTH, (first + n * together) * WIDTH, length * together * WIDTH)
+            if radix == 4:
+                w2, w3 = turns[2 * turn], turns[3 * turn]
+                for start in starts:
+                    for at in range(start, start + together * WIDTH, WIDTH):
+                        _four(x, at, wide, w, w2, w3)
+            elif radix == 5:
+                w2, w3, w4 = turns[2 * turn], turns[3 * turn], turns[4 * turn]
+                for start in starts:
+                    for at in range(start, start + together * WIDTH, WIDTH):
+                        _five(x, at, wide, w, w2, w3, w4)
+            elif radix == 2:
+                for start in starts:
+                    for at in range(start, start + together * WIDTH, WIDTH):
+                        _two(x, at, wide, w)
+            else:
+                for start in starts:
+                    for at in range(start, start + together * WIDTH, WIDTH):
+                        _any(x, at, wide, turns, turn, radix, spare)
+        length = step
+        apart *= radix
+
+
+@_part
+def _spectra(samples: Any, places: Any, frame: int, window: Any, plan: Any, scratch: Any) -> None:
+    """Transform the lanes of `frame` and those after it into `scratch.rows`."""
+    columns, rows, spare, turns = scratch.columns, scratch.rows, scratch.spare, plan.turns
+    n1 = len(plan.bins)
+    n2 = len(turns) // n1
+    for first in range(0, n2, _TOGETHER):
+        together = min(_TOGETHER, n2 - first)
+        for row in range(n1):
+            for column in range(together):
+                i = row * n2 + first + column
+                store(columns, (row * together + column) * WIDTH, load(samples, places[i] + frame) * window[i])
+        _transform(columns, 0, n1, together, plan.columns, turns, spare)
+        for row in range(n1):
+            for column in range(together):
+                value = load(columns, (row * together + column) * WIDTH)
+                turn = turns[plan.bins[row] * (first + column)]
+                store(rows, (row * n2 + first + column) * WIDTH, value * turn)
+    for row in range(n1):
+        _transform(rows, row * n2, n2, 1, plan.rows, turns, spare)
+
+
+@_part
+def _powers(rows: Any, order: Any, power: Any) -> Any:
+    """Put the power of all bins into `power`; returns the loudest of each frame."""
+    n, loudest = len(order) - 1, same(FLOOR)
+    for k in range(n // 2 + 1):
+        a, b = load(rows, order[k] * WIDTH), conjugate(load(rows, order[n - k] * WIDTH))
+        both = powers(a + b, a - b)
+        loudest = larger(loudest, both)
+        store(power, k * WIDTH, both)
+    return loudest
+
+
+@_part
+def _logarithm(x: Any) -> Any:
+    f = mantissa(x) - same(_ONE)
+    series = same(_SERIES[0])
+    for number in _SERIES[1:]:
+        series = series * f + same(number)
+    return exponent(x) * _LOG2 + (f + f * f * (series * f - same(_HALF)))
+
+
+def _logarithms(hops: Any, window: Any, plan: Any, sums: Any, scratch: Any, out: Any, loudest: Any) -> None:
+    """What `logarithms` gives, of samples laid out as (sample of a hop, hop); `window` is halved."""
+    samples, places, power, flat = hops.reshape(-1), scratch.places, scratch.power, out.reshape(-1)
+    for i in range(len(places)):
+        places[i] = i % len(hops) * hops.shape[1] + i // len(hops)
+    for frame in range(0, len(loudest), WIDTH):
+        _spectra(samples, places, frame, window, plan, scratch)
+        store(loudest, frame, _powers(scratch.rows, plan.order, power))
+        used = 0
+        for k in range(len(sums.first)):
+            total = same(_ZERO)
+            for i in range(sums.bins[k]):
+                total = total + load(power, (sums.first[k] + i) * WIDTH) * sums.weights[used + i]
+            used += sums.bins[k]
+            store(flat, k * len(loudest) + frame, _logarithm(larger(total, same(FLOOR))))

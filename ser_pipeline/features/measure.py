@@ -1,0 +1,117 @@
+"""Audio files to a manifest: each is read once, for its hash, its length and its faults."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from ser_pipeline import audio
+from ser_pipeline.cache.file_index import File, FileIndex, stamp
+from ser_pipeline.cache.manifest import Manifest
+from ser_pipeline.config import Audio
+from ser_pipeline.corpora.corpus import Classes, Utterance
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.processes import cores
+
+FILES_A_TASK = 64  # files that a thread takes at a time
+
+
+def measure(
+    corpus: str,
+    classes: Classes,
+    utterances: Sequence[Utterance],
+    root: Path,
+    settings: Audio,
+    *,
+    memory: Path | None = None,
+    skip_bad: bool = False,
+    bad: Callable[[str], None] = lambda message: None,
+) -> Manifest:
+    """The manifest of `utterances` below `root`: every file is read once, for its hash and its header.
+
+    With `memory`, the folder of all features, files that have not changed since they were last measured are not
+    read at all. With `skip_bad`, broken audio is decoded to its end to find it, left out, and told to `bad`.
+
+    Raises:
+        PipelineError: a missing, empty, unreadable or truncated file, named; or nothing is left.
+    """
+    ordered = sorted(utterances, key=lambda utterance: (utterance.speaker, utterance.id))
+    files = _files(sorted({utterance.file for utterance in ordered}), root, FileIndex(root, memory), skip_bad)
+    kept: list[tuple[Utterance, str, int]] = []
+    for utterance in ordered:
+        try:
+            kept.append((utterance, *_measure(utterance, files[utterance.file], settings.rate)))
+        except PipelineError as error:
+            if not skip_bad:
+                raise
+            bad(str(error))
+    if not kept:
+        raise PipelineError(f"no readable utterances are left below {root}")
+    kept_utterances, keys, samples = zip(*kept, strict=True)
+    return Manifest(corpus, classes, settings, kept_utterances, keys, np.array(samples, np.int64))
+
+
+def _files(names: Sequence[str], root: Path, seen: FileIndex, deep: bool) -> dict[str, File | PipelineError]:
+    """What is to be known of each file; the error itself where it is broken, so that all of them can be told."""
+
+    def several(part: Sequence[str]) -> list[File | PipelineError]:
+        return [_file(name, root, seen, deep) for name in part]
+
+    parts = [names[first : first + FILES_A_TASK] for first in range(0, len(names), FILES_A_TASK)]
+    with ThreadPoolExecutor(cores()) as threads:
+        files = dict(zip(names, chain.from_iterable(threads.map(several, parts)), strict=True))
+    seen.save()
+    return files
+
+
+def _file(name: str, root: Path, seen: FileIndex, deep: bool) -> File | PipelineError:
+    try:
+        now = stamp(root / name)
+        known = seen.find(name, now)
+        if known is not None and (known.decoded or not deep):
+            return known
+        data = (root / name).read_bytes()
+        head = audio.header(data, name)
+        if deep:
+            audio.decode(data, name, head.rate)
+    except OSError as error:
+        return _unreadable(root / name, error)
+    except PipelineError as error:
+        return error
+    file = File(hashlib.sha256(data).hexdigest(), head, deep)
+    seen.add(name, now, file)
+    return file
+
+
+def _measure(utterance: Utterance, file: File | PipelineError, rate: int) -> tuple[str, int]:
+    """Key and samples of an utterance."""
+    if isinstance(file, PipelineError):
+        raise file
+    _, _, samples = audio.span(file.header, rate, utterance.start, utterance.end)
+    if samples == 0:
+        raise PipelineError(f"{utterance.file} holds no samples from {utterance.start} to {utterance.end} s")
+    return content_key(file.digest, utterance), samples
+
+
+def read_audio(root: Path, name: str) -> bytes:
+    """The bytes of the audio file `name` below `root`."""
+    try:
+        return (root / name).read_bytes()
+    except OSError as error:
+        raise _unreadable(root / name, error) from None
+
+
+def content_key(digest: str, utterance: Utterance) -> str:
+    """32 hex digits of the audio file's `digest` and of the stretch: what its features depend on."""
+    if (utterance.start, utterance.end) == (None, None):
+        return digest[:32]
+    return hashlib.sha256(f"{digest}:{utterance.start}:{utterance.end}".encode()).hexdigest()[:32]
+
+
+def _unreadable(file: Path, error: OSError) -> PipelineError:
+    return PipelineError(f"cannot read {file}: {error.strerror}")

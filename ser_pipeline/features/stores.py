@@ -1,0 +1,155 @@
+"""Where the store of a feature is, by its settings: the folders that stage 1 makes and stage 2 opens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ser_pipeline.cache import catalogue, manifest, shards
+from ser_pipeline.cache.manifest import Manifest
+from ser_pipeline.config import Config
+from ser_pipeline.corpora import CORPORA
+from ser_pipeline.entry import PARTIAL, Entry, read_index
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.features.acoustic import FEATURES
+from ser_pipeline.inputs import INPUTS
+from ser_pipeline.splits import folds
+
+FROZEN = tuple(name for name, row in INPUTS.items() if not row.function)
+"""Features that a frozen speech encoder makes of the stored waveforms."""
+
+RESOLVED = ("content", "frames", "width")
+"""Settings of these features that the store of an encoder fills in."""
+
+log = logging.getLogger(__name__)
+
+Place = tuple[Path, int, int]
+"""Shard file, first row and rows of an utterance."""
+
+
+def store_entry(folder: Path, name: str, config: Config) -> Entry:
+    """The store of feature `name` below a features folder; its key holds whatever its values depend on."""
+    if name not in FEATURES:
+        raise PipelineError(f"unknown feature '{name}'; there are {', '.join(FEATURES)}")
+    made = {"feature": name, "version": FEATURES[name].version, "shards": shards.FORMAT}
+    return Entry.keyed(
+        folder, name, {**made, "audio": config.audio, "settings": plain_settings(getattr(config.features, name, None))}
+    )
+
+
+def known_rows(cache: Path, store: Entry) -> dict[str, Place]:
+    """Where whole stores of the same settings, of this corpus or another, keep the rows of which audio."""
+    places: dict[str, Place] = {}
+    for folder in sorted(cache.glob(f"*/{store.path.name}")):
+        if folder.parent.name.endswith(PARTIAL):
+            continue
+        for file in sorted(folder.glob("*.h5")):
+            try:
+                shard = shards.open_shard(file)
+            except shards.DamagedError as error:
+                log.warning("%s; its rows are made again", error)
+                continue
+            for key, first, count in zip(shard.keys, shard.firsts.tolist(), shard.counts.tolist(), strict=True):
+                places.setdefault(key, (file, first, count))
+    return places
+
+
+def copied(place: Place | None, opened: dict[Path, shards.Shard]) -> Any:
+    """The rows at `place`, verified; None where there are none or they are damaged."""
+    if place is None:
+        return None
+    file, first, count = place
+    try:
+        shard = opened.get(file) or opened.setdefault(file, shards.open_shard(file))
+        shard.check(range(first, first + count))
+    except shards.DamagedError as error:
+        log.warning("%s; its rows are made again", error)
+        return None
+    return np.array(shard.rows[first : first + count])
+
+
+def plain_settings(settings: Any) -> dict[str, Any]:
+    """The settings of a feature as a dictionary; empty for one that has none."""
+    return asdict(settings) if settings is not None else {}
+
+
+def read_manifest(features: Sequence[Path]) -> Manifest:
+    """The manifest of a features folder, or two of them joined for testing on the second."""
+    return reduce(folds.join, map(manifest.read, features))
+
+
+def find_stores(features: Sequence[Path], config: Config) -> tuple[tuple[str, tuple[Path, ...]], ...]:
+    """Every feature that the model reads, with its store in each of the folders.
+
+    Raises:
+        PipelineError: a store is not there.
+    """
+    stores = {name: [_store(folder, name, config) for folder in features] for name in config.model.reads}
+    for place, folder in enumerate(features):
+        missing = [name for name, entries in stores.items() if not entries[place].done]
+        if missing:
+            corpus = folder.name.rpartition("-")[0]
+            known = f"{corpus} {catalogue.find(folder.parents[1], corpus).root}" if corpus in CORPORA else "table FILE"
+            raise PipelineError(
+                f"{folder} lacks {', '.join(missing)} with these settings; run `ser-pipeline features {known}` "
+                "with the same --preset, --config and --set first"
+            )
+    return tuple((name, tuple(entry.path for entry in entries)) for name, entries in stores.items())
+
+
+def _store(folder: Path, name: str, config: Config) -> Entry:
+    return find(folder, config, name) if name in FROZEN else store_entry(folder, name, config)
+
+
+def find(folder: Path, config: Config, name: str) -> Entry:
+    """The store of a frozen encoder's `name` with the settings of `config`, and with their `content` if they name one.
+
+    Of several, whose encoders had one name, the one that was made or asked for last; not `done` where there is none.
+
+    Args:
+        folder: a features folder.
+        config: `audio` and the feature's own settings are used.
+        name: one of FROZEN.
+    """
+    known, wanted = [], frozen_settings(config, name)
+    for index in folder.glob(f"{name}-*/index.json"):
+        inputs = read_index(index.parent)["inputs"]
+        same = {key: inputs.get(key) for key in wanted} == wanted
+        if same and getattr(config.features, name).content in ("", inputs["content"]):
+            known.append(index)
+    if not known:
+        return Entry(folder / name, {})
+    latest = max(known, key=lambda index: index.stat().st_mtime_ns).parent
+    return Entry(latest, read_index(latest)["inputs"])
+
+
+def resolved(config: Config, folder: Path, name: str) -> Config:
+    """`config` with what the store `name` in `folder` says of its encoder, where the model reads it."""
+    store = find(folder, config, name)
+    if name not in config.model.reads or not store.done:
+        return config
+    table = getattr(config.features, name)
+    found = {key: store.inputs[key] for key in RESOLVED if hasattr(table, key)}
+    return replace(config, features=replace(config.features, **{name: replace(table, **found)}))
+
+
+def frozen_settings(config: Config, name: str) -> dict[str, Any]:
+    """What a frozen encoder's store is found by, in JSON's types."""
+    chosen = plain_settings(getattr(config.features, name))
+    return {
+        "feature": name,
+        "version": INPUTS[name].version,
+        "shards": shards.FORMAT,
+        "audio": asdict(config.audio),
+        "settings": {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in chosen.items()
+            if key not in RESOLVED
+        },
+    }

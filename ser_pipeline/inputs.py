@@ -1,0 +1,171 @@
+"""Every input of the model, one row each: how it is stored, encoded, joined, augmented, finished and named.
+
+All that differs from input to input follows from `INPUTS`: what `features` can make, which encoders the settings may
+name, how neighbouring segments are joined, which augmentation is followed and which refused, how rows are finished on
+the device, which probes a fold has, and what the report calls it. Functions are named as "module:function" and
+imported when they are first used, so that the report can read the table without torch.
+
+Shapes: B batch, T frames of a segment, K numbers a frame, F bands, N samples of a segment, D width of an encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ser_pipeline.config import Audio
+
+CEPSTRA = "cepstra"
+"""Form of float16 (B, T, K), whose first number a frame rises with the level."""
+
+IMAGE = "image"
+"""Form of uint8 (B, F, T): 0 is `top_db` under the utterance's maximum, 255 the maximum."""
+
+SAMPLES = "samples"
+"""Form of int16 (B, 1 + N): the sample before the segment, then the segment."""
+
+FRAMES = "frames"
+"""Form of float16 (B, T, D): the frames of a frozen speech encoder."""
+
+VECTOR = "vector"
+"""Form of float16 (B, V, S): statistics of a whole utterance, as it is and in V - 1 augmented drawings."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of the model and its stored feature, which share a name."""
+
+    name: str  # also the table of its settings below "features", and the folder of its store
+    kind: str  # "acoustic": gives co-attention weights; "speech": its frames are weighed; "utterance": whole
+    words: str  # what the report calls it
+    form: str  # CEPSTRA, IMAGE, SAMPLES, FRAMES or VECTOR
+    shape: Callable[[Audio, Any], tuple[int, ...]]  # of one row, from the audio's settings and its own
+    dtype: str  # of its store
+    version: int  # raised when the same settings give other values
+    source: str  # where the definition stands
+    function: str = ""  # samples (N,), audio, settings -> rows (S, *shape); "": a speech encoder makes it
+    extremes: bool = False  # whether shards keep each utterance's minimum and maximum a band
+    encoders: Mapping[str, str] = field(default_factory=dict)  # name -> what builds it
+    setting: str = ""  # which setting of the model names the encoder; "": there is no choice
+    otherwise: str = ""  # what builds an encoder of any other name
+    follows: frozenset[str] = frozenset()  # changes of `augment` that it follows; others are refused
+    joins: bool = True  # whether neighbouring segments can be heard as one
+
+    def rows(self, samples: Any, audio: Audio, settings: Any) -> Any:
+        """The rows (S, *shape) of an utterance's float32 samples (N,)."""
+        return resolve(self.function)(samples, audio, settings)
+
+    def encoder(self, name: str) -> Callable[..., Any]:
+        """What builds the encoder `name`, which the settings have checked."""
+        builder: Callable[..., Any] = resolve(self.encoders.get(name, self.otherwise))
+        return builder
+
+
+@cache
+def resolve(name: str) -> Any:
+    """The function that "module:function" names.
+
+    >>> resolve("math:floor")(1.5)
+    1
+    """
+    module, _, function = name.partition(":")
+    return getattr(import_module(module), function)
+
+
+_ROWS = "ser_pipeline.features.acoustic:"
+_BUILT = "ser_pipeline.model.registry:"
+
+_TABLE = (
+    Input(
+        name="mfcc",
+        kind="acoustic",
+        words="MFCC",
+        form=CEPSTRA,
+        shape=lambda audio, settings: (audio.frames, settings.size),
+        dtype="float16",
+        version=3,
+        source="Zou et al. 2022, section 3.1; librosa.feature.mfcc",
+        function=_ROWS + "mfcc_rows",
+        encoders={"bilstm": _BUILT + "bilstm", "small": _BUILT + "small_cepstra"},
+        setting="mfcc_encoder",
+        follows=frozenset({"speed", "gain", "noise", "frame_masks"}),
+    ),
+    Input(
+        name="spectrogram",
+        kind="acoustic",
+        words="spectrogram",
+        form=IMAGE,
+        shape=lambda audio, settings: (settings.bins, audio.frames),
+        dtype="uint8",
+        version=3,
+        source="Zou et al. 2022, section 3.1; librosa.amplitude_to_db",
+        function=_ROWS + "spectrogram_rows",
+        extremes=True,
+        encoders={"alexnet": _BUILT + "alexnet", "small": _BUILT + "small_linear_image"},
+        setting="spectrogram_encoder",
+        follows=frozenset({"speed", "gain", "noise", "frame_masks"}),
+    ),
+    Input(
+        name="logmel",
+        kind="acoustic",
+        words="log-mel",
+        form=IMAGE,
+        shape=lambda audio, settings: (settings.n_mels, audio.frames),
+        dtype="uint8",
+        version=2,
+        source="librosa.feature.melspectrogram, librosa.power_to_db",
+        function=_ROWS + "logmel_rows",
+        encoders={"alexnet": _BUILT + "alexnet", "small": _BUILT + "small_image"},
+        setting="spectrogram_encoder",
+        follows=frozenset({"gain", "noise", "frame_masks"}),  # pitch moves no band by a constant share
+    ),
+    Input(
+        name="waveform",
+        kind="speech",
+        words="W2E",
+        form=SAMPLES,
+        shape=lambda audio, settings: (audio.segment + 1,),
+        dtype="int16",
+        version=1,
+        source="Zou et al. 2022, section 3.1",
+        function=_ROWS + "waveform_rows",
+        encoders={"small": _BUILT + "small_speech"},
+        setting="speech_encoder",
+        otherwise=_BUILT + "pretrained_speech",
+        follows=frozenset({"speed", "gain", "noise", "frame_masks"}),
+    ),
+    Input(
+        name="embedding",
+        kind="speech",
+        words="frozen W2E",
+        form=FRAMES,
+        shape=lambda audio, settings: (settings.frames, settings.width),
+        dtype="float16",
+        version=1,
+        source="the hidden states of a frozen speech encoder",
+        otherwise=_BUILT + "stored_frames",
+        joins=False,
+    ),
+    Input(
+        name="statistics",
+        kind="utterance",
+        words="frozen statistics",
+        form=VECTOR,
+        shape=lambda audio, settings: (1 + settings.draws, settings.width),
+        dtype="float16",
+        version=1,
+        source="moments of the hidden states of a frozen speech encoder",
+        otherwise=_BUILT + "stored_statistics",
+        joins=False,
+    ),
+)
+
+INPUTS: dict[str, Input] = {row.name: row for row in _TABLE}
+"""Name -> row, in the order in which the classifier has them."""
+
+PAPER = ("mfcc", "spectrogram", "waveform")
+"""The inputs of the paper's full model; the first two also weigh frames where no acoustic input is given."""

@@ -1,0 +1,133 @@
+"""Statistics of frames that are really there: what the small encoders start from.
+
+With a few hundred utterances, means and deviations of plain descriptors carry over to unseen speakers better than
+anything learned, as openSMILE's functionals show (Eyben et al., ACM MM 2010); the small encoders put a learned path
+beside them. Shapes: B batch, K contours, T frames, S statistics.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+LIMIT = 5.0
+"""Standardised statistics beyond this many deviations are clipped: another corpus, or a broken recording."""
+
+FLOOR = 1e-5
+"""Added to a variance before its root, so that a constant contour has a gradient."""
+
+SPAN = 5.12  # s: of the Fourier transform over a contour, at least
+SHORTEST = 1e-2  # s^2: variance of time under which a slope fades
+RHYTHM = ((1.0, 2.5), (2.5, 5.0), (5.0, 9.0), (9.0, 16.0), (16.0, 30.0))
+"""Hz: bands of the modulation of a contour; syllables come at 3 to 8 Hz."""
+
+
+class Standard(nn.Module):
+    """Statistics (B, S) to zero mean and unit deviation over a fold's training rows; as they are before `fit`."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("deviation", torch.ones(size))
+
+    @torch.no_grad()
+    def fit(self, parts: Iterable[Tensor]) -> None:
+        """Keep mean and deviation of the statistics (B, S) of batch after batch."""
+        count, total, squares = 0, torch.zeros(self.size).double(), torch.zeros(self.size).double()
+        for part in parts:
+            rows = part.cpu().double()
+            count, total, squares = count + len(rows), total + rows.sum(0), squares + rows.square().sum(0)
+        mean = total / count
+        self.mean.copy_(mean)
+        self.deviation.copy_((squares / count - mean.square()).clamp(min=FLOOR).sqrt())
+
+    def forward(self, statistics: Tensor) -> Tensor:
+        """(B, S) standardised and clipped."""
+        return ((statistics - self.mean) / self.deviation).clamp(-LIMIT, LIMIT)
+
+
+class PathDropout(nn.Module):
+    """A learned path (B, D) left out of a share of the training segments, so that statistics must do alone there.
+
+    Source: stochastic depth, Huang et al., ECCV 2016, on the one branch that overfits; what is left of it keeps its
+    size, which the layers after it are used to. A share of 1 leaves it out for good.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, path: Tensor) -> Tensor:
+        """(B, D), whole rows of it 0 in training."""
+        if self.share == 1:
+            return torch.zeros_like(path)
+        return path * (torch.rand_like(path[:, :1]) >= self.share) if self.training else path
+
+
+def moments(contours: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (B, K) of contours (B, K, T), frames weighted by `real` (B, 1 or K, T); zeros without frames.
+
+    >>> mean, deviation = moments(torch.tensor([[[1.0, 3.0, 9.0]]]), torch.tensor([[[1.0, 1.0, 0.0]]]))
+    >>> mean.item(), round(deviation.item(), 3)
+    (2.0, 1.0)
+    """
+    count = real.sum(2).clamp(min=1)
+    mean = (contours * real).sum(2) / count
+    variance = ((contours - mean[..., None]).square() * real).sum(2) / count
+    return mean, (variance + FLOOR).sqrt()
+
+
+def centred(contours: Tensor, real: Tensor) -> Tensor:
+    """Contours (B, K, T) to zero mean and unit deviation over the frames of `real` (B, 1, T), 0 elsewhere."""
+    mean, deviation = moments(contours, real)
+    return (contours - mean[..., None]) / deviation[..., None] * real
+
+
+def summary(contours: Tensor, real: Tensor) -> Tensor:
+    """Mean, deviation, and deviation of the change from frame to frame: (B, 3 K) of contours (B, K, T)."""
+    change, both = contours[..., 1:] - contours[..., :-1], real[..., 1:] * real[..., :-1]
+    return torch.cat([*moments(contours, real), moments(change, both)[1]], 1)
+
+
+def trend(contours: Tensor, weights: Tensor, rate: float) -> Tensor:
+    """Slope a second (B, K) of contours (B, K, T) of `rate` frames a second, fitted by `weights` (B, K, T)."""
+    time = (torch.arange(contours.shape[2], device=contours.device) / rate).expand_as(contours)
+    middle, spread = moments(time, weights)
+    swing = (contours - moments(contours, weights)[0][..., None]) * (time - middle[..., None]) * weights
+    return swing.sum(2) / weights.sum(2).clamp(min=1) / (spread.square() + SHORTEST)
+
+
+def rhythm(contours: Tensor, real: Tensor, rate: float) -> Tensor:
+    """Log power of the contours' modulation in the bands of `RHYTHM`: (B, 5 K) of contours (B, K, T).
+
+    Args:
+        contours: (B, K, T).
+        real: frames that count, (B, 1, T).
+        rate: frames a second, at least twice the highest of the bands.
+    """
+    swing = (contours - moments(contours, real)[0][..., None]) * real
+    span = 1 << (max(contours.shape[2], math.ceil(SPAN * rate)) - 1).bit_length()
+    power = torch.view_as_real(torch.fft.rfft(swing, span)).square().sum(-1)
+    edges = [(math.ceil(low * span / rate), math.ceil(high * span / rate)) for low, high in RHYTHM]
+    bands = [power[..., first:last].mean(2) for first, last in edges]
+    return torch.log(torch.cat(bands, 1) / real.sum(2).clamp(min=1) + 1e-4)
+
+
+def quantiles(contours: Tensor, real: Tensor, shares: tuple[float, ...]) -> Tensor:
+    """Order statistics (B, K, len(shares)) of contours (B, K, T) over frames where `real` (B, K, T) is over 0.5.
+
+    >>> quantiles(torch.tensor([[[5.0, 1.0, 3.0, 9.0]]]), torch.tensor([[[1.0, 1.0, 1.0, 0.0]]]), (0.0, 0.5)).tolist()
+    [[[1.0, 3.0]]]
+    """
+    there = real > 0.5
+    ranked = contours.masked_fill(~there, torch.inf).sort(2).values
+    last = (there.sum(2) - 1).clamp(min=0)  # (B, K)
+    found = ranked.gather(2, torch.stack([(last * share).round().long() for share in shares], 2))
+    return found.masked_fill(~there.any(2, keepdim=True), 0.0)

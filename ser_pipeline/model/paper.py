@@ -1,0 +1,162 @@
+"""Encoders of the MFCC and of the spectrogram: the paper's, and small ones trained from nothing.
+
+Each gives a flat vector (B, `size`), which the model projects. Shapes: B batch, T frames, F frequency bins,
+K coefficients, D width. torchvision is imported where it is asked, as not every model needs it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ser_pipeline.config import Model
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.model.inputs import Resize
+
+IMAGE = (256, 384)
+"""Height and width of AlexNet's image in pixels (reference code)."""
+
+CELLS = 6
+"""Rows and columns of AlexNet's average pooling."""
+
+
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet's red, green and blue, in 0 to 1; what torchvision's weights were trained with."""
+
+log = logging.getLogger(__name__)
+
+
+class BiLstm(nn.Module):
+    """Eq. 1: a bidirectional LSTM over MFCC frames, all of its outputs flattened."""
+
+    def __init__(self, frames: int, coefficients: int, settings: Model) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(
+            coefficients,
+            settings.lstm_width,
+            settings.lstm_layers,
+            batch_first=True,
+            bidirectional=True,
+            dropout=settings.lstm_dropout if settings.lstm_layers > 1 else 0.0,
+        )
+        self.size = frames * 2 * settings.lstm_width
+
+    def forward(self, mfcc: Tensor) -> Tensor:
+        """Frames (B, T, K) as (B, T * 2 * lstm_width): 153,600 with the paper's values."""
+        with torch.autocast("cpu", enabled=False):  # few processors have an LSTM in half precision
+            output: Tensor = self.lstm(mfcc)[0]
+        return output.flatten(1)
+
+
+class AlexNet(nn.Module):
+    """Eq. 2: AlexNet's convolutions and average pooling, flattened; its classifier is left out."""
+
+    mean: Tensor
+    deviation: Tensor
+    pool_rows: Tensor
+    pool_columns: Tensor
+
+    def __init__(self, bins: int, frames: int) -> None:
+        from torchvision.models import alexnet
+
+        super().__init__()
+        self.features: nn.Module = alexnet().features
+        height, width = (_after_features(size) for size in IMAGE)
+        self.register_buffer("pool_rows", averages(height, CELLS), persistent=False)
+        self.register_buffer("pool_columns", averages(width, CELLS), persistent=False)
+        self.rows = Resize(bins, IMAGE[0], flip=True)
+        self.columns = Resize(frames, IMAGE[1])
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor(DEVIATION).view(3, 1, 1), persistent=False)
+        self.size = 256 * CELLS * CELLS
+
+    def forward(self, level: Tensor) -> Tensor:
+        """Whole grey levels (B, F, T) as (B, 9216)."""
+        cells: Tensor = self.features(self.image(level))
+        cells = self.pool_rows.to(cells.dtype) @ cells @ self.pool_columns.to(cells.dtype).T
+        return cells.flatten(1)
+
+    @torch.no_grad()
+    def image(self, level: Tensor) -> Tensor:
+        """Grey levels (B, F, T) as float32 (B, 3, 256, 384): low frequencies at the bottom, ImageNet's scale."""
+        pixels: Tensor = self.rows(self.columns(level.int(), 2), 1).float()
+        return torch.addcmul(-self.mean / self.deviation, pixels[:, None], 1 / (255 * self.deviation))
+
+
+def averages(old: int, new: int) -> Tensor:
+    """Float32 (new, old): a product with it is `AdaptiveAvgPool1d(new)`, and its gradient repeats bit for bit.
+
+    >>> averages(3, 2).tolist()
+    [[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]]
+    """
+    return F.adaptive_avg_pool1d(torch.eye(old), new).T.contiguous()
+
+
+def _after_features(pixels: int) -> int:
+    """Rows or columns that AlexNet's convolutions leave of an image."""
+    for kernel, stride, padding in ((11, 4, 2), (3, 2, 0), (5, 1, 2), (3, 2, 0), (3, 2, 0)):
+        pixels = (pixels + 2 * padding - kernel) // stride + 1
+    return pixels
+
+
+def build_alexnet(bins: int, frames: int, weights: str) -> AlexNet:
+    """AlexNet with `weights`: "imagenet" (torchvision's), "none", or a file of torchvision's AlexNet.
+
+    Raises:
+        PipelineError: the weights cannot be had, or are not AlexNet's.
+    """
+    model = AlexNet(bins, frames)
+    if weights == "none":
+        return model
+    state = _imagenet() if weights == "imagenet" else _from_file(Path(weights).expanduser())
+    features = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
+    try:
+        model.features.load_state_dict(features or state)
+    except (RuntimeError, TypeError):
+        raise PipelineError(
+            f"the weights in {weights} are not those of torchvision's AlexNet: keys 'features.0.weight' … "
+            "'features.10.bias' are needed"
+        ) from None
+    return model
+
+
+def _imagenet() -> dict[str, Tensor]:
+    """Torchvision's ImageNet weights, from torch's local cache or the network."""
+    from torchvision.models import AlexNet_Weights
+
+    url = AlexNet_Weights.IMAGENET1K_V1.url
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    if file.is_file():
+        return _from_file(file)
+    log.info("fetching %s", url)
+    try:
+        with redirect_stdout(sys.stderr):  # where torch says what it fetches
+            return dict(torch.hub.load_state_dict_from_url(url, progress=False, weights_only=True))
+    except (OSError, RuntimeError) as error:
+        raise PipelineError(
+            f"cannot load AlexNet's ImageNet weights: {file.name} is not in {file.parent} and {url} cannot be reached; "
+            "download it where there is a network and pass --set model.spectrogram_weights=FILE "
+            "(or --set model.spectrogram_weights=none to start from random weights; --preset scratch needs none)"
+        ) from error
+
+
+def _from_file(file: Path) -> dict[str, Tensor]:
+    if not file.is_file():
+        raise PipelineError(
+            f"no such file: {file}; model.spectrogram_weights is 'imagenet', 'none' or a file of torchvision's AlexNet"
+        )
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
+        return dict(loaded)
+    except Exception as error:
+        raise PipelineError(f"cannot read weights from {file}: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,155 @@
+"""What the rows of `ser_pipeline.inputs` are built from: encoders of each form, and how rows are finished.
+
+A builder takes the input's row, the model's settings and the sizes of what is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from ser_pipeline.config import Audio, Features, Model
+from ser_pipeline.inputs import CEPSTRA, FRAMES, IMAGE, SAMPLES, VECTOR, Input
+from ser_pipeline.model import speech
+from ser_pipeline.model.contours import Standard
+from ser_pipeline.model.inputs import FinishEmbedding, FinishMfcc, FinishSpectrogram, FinishVector, FinishWaveform
+from ser_pipeline.model.paper import BiLstm, averages, build_alexnet
+from ser_pipeline.model.small import BANDS, SmallMfcc, SmallSpectrogram, SmallSpeech, bands
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the encoders' builders need to know besides the model's settings."""
+
+    audio: Audio
+    features: Features
+    pretrained: bool
+    speech_settings: dict[str, Any] | None
+
+    def shape(self, row: Input) -> tuple[int, ...]:
+        """Shape of a stored segment of an input."""
+        return row.shape(self.audio, getattr(self.features, row.name, None))
+
+
+class Stored(nn.Module):
+    """The place of a speech encoder whose frames were made beforehand."""
+
+    def __init__(self, frames: int, width: int) -> None:
+        super().__init__()
+        self.count, self.width = frames, width
+
+    def frames(self, samples: int) -> int:
+        """Frames T of a segment."""
+        return self.count
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """The frames (B, T, D) themselves."""
+        return frames
+
+
+class StoredStatistics(nn.Module):
+    """The place of a speech encoder of which statistics (B, size) were kept, standardised over the training rows."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.standard = Standard(size)
+
+    def forward(self, statistics: Tensor) -> Tensor:
+        """The statistics (B, size), standardised."""
+        return self.standard(statistics)  # type: ignore[no-any-return]
+
+    def statistics(self, rows: Tensor, samples: Tensor | None = None) -> Tensor:
+        """The statistics (B, size) as they are stored."""
+        return rows
+
+
+def make_encoder(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """The encoder of an input that the settings name."""
+    name = str(getattr(settings, row.setting)) if row.setting else ""
+    made: nn.Module = row.encoder(name)(row, settings, sizes)
+    return made
+
+
+def projected_size(encoder: nn.Module) -> int:
+    """Width of what is projected: a flat feature, or a weighted sum of speech frames."""
+    return int(getattr(encoder, "size", 0) or encoder.width)  # type: ignore[arg-type]
+
+
+def bilstm(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """The paper's encoder of cepstra."""
+    frames, coefficients = sizes.shape(row)
+    return BiLstm(frames, coefficients, settings)
+
+
+def small_cepstra(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """Statistics of cepstra, beside convolutions over them."""
+    return SmallMfcc(sizes.shape(row)[1], settings, sizes.audio.frame_rate)
+
+
+def alexnet(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """The paper's encoder of images."""
+    bins, frames = sizes.shape(row)
+    return build_alexnet(bins, frames, settings.spectrogram_weights if sizes.pretrained else "none")
+
+
+def small_linear_image(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """Statistics of an image whose bins are evenly spaced in Hz, which become mel bands."""
+    hertz = getattr(sizes.features, row.name).bin_hertz(sizes.audio.rate)
+    return SmallSpectrogram(bands(sizes.shape(row)[0], BANDS, hertz), settings, sizes.audio.frame_rate)
+
+
+def small_image(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """Statistics of an image whose bands are spaced as hearing has them."""
+    return SmallSpectrogram(averages(sizes.shape(row)[0], BANDS), settings, sizes.audio.frame_rate)
+
+
+def pretrained_speech(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """A speech encoder of the hub or of a folder."""
+    options = speech.Options(
+        mask_padding=False,
+        frozen=settings.freeze_speech_encoder,
+        layer_mix=settings.layer_mix,
+        masking=settings.spec_augment,
+        layer_drop=settings.layer_drop,
+    )
+    weights = settings.speech_weights and sizes.pretrained
+    return speech.open_encoder(
+        settings.speech_encoder, options, weights=weights, settings=sizes.speech_settings, rate=sizes.audio.rate
+    )
+
+
+def small_speech(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """A speech encoder trained from nothing."""
+    encoder = SmallSpeech(
+        settings.small_width, settings.small_layers, settings.dropout, sizes.audio, layer_mix=settings.layer_mix
+    )
+    return encoder.requires_grad_(not settings.freeze_speech_encoder)
+
+
+def stored_frames(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """The frames of a speech encoder that ran beforehand."""
+    return Stored(*sizes.shape(row))
+
+
+def stored_statistics(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """The statistics of a speech encoder that ran beforehand, standardised."""
+    return StoredStatistics(sizes.shape(row)[1])
+
+
+def make_finish(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """What finishes the stored rows of an input: (rows, real samples (B,)) to what its encoder reads, float32."""
+    return FINISH[row.form](row, settings, sizes)
+
+
+FINISH: Mapping[str, Callable[[Input, Model, Sizes], nn.Module]] = {
+    CEPSTRA: lambda row, settings, sizes: FinishMfcc(unit=getattr(settings, row.setting) != "small"),
+    IMAGE: lambda row, settings, sizes: FinishSpectrogram(sizes.audio, sizes.shape(row)[0], settings.pad_loud),
+    SAMPLES: lambda row, settings, sizes: FinishWaveform(settings.pre_emphasis, settings.pad_front),
+    FRAMES: lambda row, settings, sizes: FinishEmbedding(),
+    VECTOR: lambda row, settings, sizes: FinishVector(),
+}
+"""Form of an input -> what finishes it; the small encoder of cepstra reads their level, so they keep it."""

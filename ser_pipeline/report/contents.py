@@ -1,0 +1,296 @@
+"""From runs on disk to everything that a report says, before it takes any form."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.evaluation.metrics import probabilities
+from ser_pipeline.findings import Finding
+from ser_pipeline.report.compare import Comparison, Gap, Row, ablation, compare, gaps
+from ser_pipeline.report.findings import findings
+from ser_pipeline.report.fold_check import LeakCheck
+from ser_pipeline.report.groups import Group, Panel, panel_key, panels, speakers
+from ser_pipeline.report.scores import Result, evaluate
+from ser_pipeline.report.words import slug
+from ser_pipeline.runs.reading import read_run, scan
+from ser_pipeline.runs.records import LeftOut, Progress, Run, RunHeader, UtteranceTable
+from ser_pipeline.text import plural
+
+WORST = 20
+"""Utterances that are listed as the worst."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which runs a report is about."""
+
+    corpus: str | None = None
+    protocol: str | None = None
+    patterns: tuple[str, ...] = ()  # of folder names or ablations; none: all
+    compare: tuple[str, str] | None = None  # two ablations, or patterns of folder names
+
+    def reason_against(self, header: RunHeader) -> str:
+        """Why a run does not belong to the report; "" if it does."""
+        if self.protocol and header.protocol != self.protocol:
+            return f"its protocol is {header.protocol}, not {self.protocol}"
+        if self.patterns and not any(matches(pattern, header) for pattern in self.patterns):
+            return f"its name does not match {', '.join(self.patterns)}"
+        return ""
+
+    @property
+    def slug(self) -> str:
+        """The report's name: the corpus, and what else was chosen."""
+        parts = [self.corpus or "", self.protocol or "", *self.patterns, "-vs-".join(self.compare or ())]
+        return re.sub(r"[^A-Za-z0-9.+_]+", "-", "-".join(part for part in parts if part)).strip("-.") or "all"
+
+
+@dataclass(frozen=True)
+class Worst:
+    """An utterance that the main model got wrong, the surer the worse."""
+
+    id: str
+    row: int  # of the roll
+    target: str
+    prediction: str  # what most seeds said
+    probability: float  # of the true class, the mean over seeds
+    wrong: int  # seeds that got it wrong
+    file: str
+    seconds: float
+    speaker: str
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A panel with its scores."""
+
+    id: str  # for links and names of files
+    panel: Panel
+    rows: tuple[Row, ...]
+    results: dict[str, Result]  # name of a group with a whole run -> its result
+
+    @property
+    def main(self) -> tuple[Group, Result] | None:
+        """The group that the experiment is about, with its result."""
+        group = self.panel.main
+        return (group, self.results[group.name]) if group else None
+
+    @property
+    def chance(self) -> float:
+        """UA of guessing."""
+        return self.main[1].chance if self.main else 1 / len(self.panel.header.labels)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that is said about the runs of a corpus."""
+
+    choice: Choice
+    title: str  # the corpus's name in words
+    roll: UtteranceTable
+    experiments: tuple[Experiment, ...]  # the one of the summary first
+    gaps: tuple[Gap, ...]
+    comparison: Comparison | None
+    worst: tuple[Worst, ...]
+    findings: tuple[Finding, ...]
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def headers(self) -> list[RunHeader]:
+        """Of every run that is shown, whole or not."""
+        return [
+            run.header
+            for experiment in self.experiments
+            for group in experiment.panel.groups
+            for run in (*group.runs, *group.unfinished)
+        ]
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the corpus was made by a program."""
+        return any(header.synthetic for header in self.headers)
+
+
+def corpora(root: Path) -> list[str]:
+    """The corpora that have runs below `root`, sorted.
+
+    Raises:
+        PipelineError: there is no run.
+    """
+    headers, left_out = scan(root)
+    if not headers:
+        why = f" (of {left_out[0].name}: {left_out[0].reason})" if left_out else ""
+        raise PipelineError(f"no runs in {root}{why}; train some first: ser-pipeline train --protocol speaker")
+    return sorted({header.corpus for header in headers})
+
+
+def make_report(root: Path, choice: Choice, progress: Progress | None = None) -> Report:
+    """The report over the runs below `root` that `choice` takes.
+
+    Raises:
+        PipelineError: there are none, or those to compare cannot be.
+    """
+    there = corpora(root)
+    corpus = choice.corpus or there[0]
+    if choice.corpus is None and len(there) > 1:
+        raise PipelineError(f"there are runs of several corpora: {', '.join(there)}; choose one with --corpus")
+    if corpus not in there:
+        raise PipelineError(f"no runs of {corpus} in {root} (there are {', '.join(there)})")
+    choice = replace(choice, corpus=corpus)
+    headers, left_out = _chosen(root, choice)
+    roll = UtteranceTable()
+    runs, faults, damaged = _read(headers, roll, progress)
+    if not runs:
+        raise PipelineError(f"no run can be read; {damaged[0].name}: {damaged[0].reason}")
+    found, doubles = panels(runs)
+    speaker = speakers(roll)[1] if roll.facts else np.empty(0, dtype=np.int64)
+    experiments = _experiments(found, roll, speaker)
+    shown = [(experiment.panel, experiment.results) for experiment in experiments]
+    return Report(
+        choice=choice,
+        title=runs[0].header.title or corpus,
+        roll=roll,
+        experiments=experiments,
+        gaps=gaps([experiment.panel for experiment in experiments], speaker),
+        comparison=_comparison([experiment.panel for experiment in experiments], choice.compare, speaker)
+        if choice.compare
+        else None,
+        worst=tuple(worst(experiments[0].panel.main, roll)) if experiments[0].panel.main else (),
+        findings=tuple(findings(shown, [run.header for run in runs], faults)),
+        left_out=(*left_out, *damaged, *doubles),
+    )
+
+
+def matches(pattern: str, header: RunHeader) -> bool:
+    """Whether `pattern`, a glob, is the ablation of a run, or its folder with or without key and seed."""
+    parts = [header.name.rsplit("-", cut)[0] for cut in (1, 2)]
+    return any(fnmatch.fnmatchcase(name, pattern) for name in (header.ablation, header.path.name, header.name, *parts))
+
+
+def worst(group: Group, roll: UtteranceTable) -> Iterable[Worst]:
+    """The utterances that most seeds got wrong with the least belief in the true class."""
+    chances = probabilities(group.log_prob).mean(0)  # (U, C)
+    own = chances[np.arange(len(group.target)), group.target]
+    wrong = (group.predictions != group.target).sum(0)
+    labels, ids, facts = group.header.labels, roll.ids, roll.facts
+    for place in np.argsort(own, kind="stable"):
+        if 2 * wrong[place] > len(group.runs):
+            row = int(group.rows[place])
+            votes = np.bincount(group.predictions[:, place], minlength=len(labels))
+            votes[group.target[place]] = 0
+            file, speaker, *_, seconds, _, label = facts[row]
+            yield Worst(
+                ids[row],
+                row,
+                label,
+                labels[int(votes.argmax())],
+                float(own[place]),
+                int(wrong[place]),
+                file,
+                float(seconds),
+                speaker,
+            )
+
+
+def _chosen(root: Path, choice: Choice) -> tuple[list[RunHeader], list[LeftOut]]:
+    headers, left_out = scan(root)
+    others = [header for header in headers if header.corpus != choice.corpus]
+    if others:
+        names = ", ".join(sorted({header.corpus for header in others}))
+        left_out.append(LeftOut(f"{plural(len(others), 'run')} of {names}", "each corpus has a page of its own"))
+    own = [header for header in headers if header.corpus == choice.corpus]
+    reasons = {header.path: choice.reason_against(header) for header in own}
+    left_out += [LeftOut(header.path.name, reasons[header.path]) for header in own if reasons[header.path]]
+    chosen = [header for header in own if not reasons[header.path]]
+    if not chosen:
+        there = ", ".join(sorted({header.ablation for header in own}))
+        raise PipelineError(f"no run of {choice.corpus} matches the selection; its ablations are {there}")
+    return chosen, left_out
+
+
+def _read(
+    headers: Sequence[RunHeader], roll: UtteranceTable, progress: Progress | None
+) -> tuple[list[Run], dict[str, tuple[str, ...]], list[LeftOut]]:
+    """The runs that can be read, what is wrong with the folds of each, and those that cannot."""
+    runs, faults, damaged = [], {}, []
+    check = LeakCheck(roll)
+    for done, header in enumerate(headers):
+        try:
+            run = read_run(header, roll)
+            runs.append(run)
+            if run.folds:
+                faults[header.path.name] = check.faults(run)
+        except PipelineError as error:
+            log.warning("left out %s: %s", header.path.name, error)
+            damaged.append(LeftOut(header.path.name, str(error)))
+        if progress:
+            progress(done + 1, len(headers))
+    return runs, faults, damaged
+
+
+def _experiments(found: Sequence[Panel], roll: UtteranceTable, speaker: np.ndarray) -> tuple[Experiment, ...]:
+    """The experiments, the one of the summary first."""
+    experiments: list[Experiment] = []
+    for panel in sorted(found, key=_importance):
+        header = panel.header
+        name = slug(" ".join((header.protocol, header.test_corpus, header.preset, header.selection)))
+        same = sum(experiment.id.startswith(name) for experiment in experiments)
+        results = {group.name: evaluate(group, roll, speaker) for group in panel.whole}
+        experiments.append(Experiment(f"{name}-{same + 1}" if same else name, panel, ablation(panel, speaker), results))
+    return tuple(experiments)
+
+
+def _importance(panel: Panel) -> tuple[bool, bool, bool, bool, int, tuple[str, ...]]:
+    """Sorts the experiment of the summary first: whole, honest, in its own corpus, over speakers, the larger."""
+    header = panel.header
+    return (
+        panel.main is None,
+        header.selection == "test",
+        bool(header.test_corpus),
+        header.protocol != "speaker",
+        -sum(len(group.runs) for group in panel.groups),
+        panel.key,
+    )
+
+
+def _comparison(found: Sequence[Panel], names: tuple[str, str], speaker: np.ndarray) -> Comparison:
+    """The two groups that the user named, of one experiment where there is one with both.
+
+    Raises:
+        PipelineError: a name that fits nothing whole, or groups that share no seed or utterance.
+    """
+    groups = [group for panel in found for group in panel.whole]
+    sides = [[part for group in groups if (part := _named(pattern, group))] for pattern in names]
+    for pattern, side in zip(names, sides, strict=True):
+        if not side:
+            there = ", ".join(dict.fromkeys(group.name for group in groups)) or "none"
+            raise PipelineError(f"no finished run of {found[0].header.corpus} matches '{pattern}'; there are {there}")
+    pairs = [(one, other) for one in sides[0] for other in sides[1] if one.runs != other.runs]
+    alike = [(one, other) for one, other in pairs if one.header.labels == other.header.labels]
+    if pairs and not alike:
+        raise PipelineError(f"{names[0]} and {names[1]} tell other classes apart, so that they cannot be compared")
+    for one, other in sorted(alike, key=lambda pair: _unlike(*pair)):
+        result = compare(one, other, speaker)
+        if result:
+            return result
+    raise PipelineError(f"{names[0]} and {names[1]} share no seed or no test utterance")
+
+
+def _named(pattern: str, group: Group) -> Group | None:
+    """The runs of a group that `pattern` names: all by its own name; None where it names none."""
+    chosen = tuple(run for run in group.runs if pattern == group.name or matches(pattern, run.header))
+    return replace(group, runs=chosen) if chosen else None
+
+
+def _unlike(one: Group, other: Group) -> int:
+    """In how many ways the experiments of two groups differ."""
+    return sum(a != b for a, b in zip(panel_key(one.header), panel_key(other.header), strict=True))

@@ -1,0 +1,219 @@
+"""The tables of an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ser_pipeline.report import words
+from ser_pipeline.report.compare import Row, Versus
+from ser_pipeline.report.contents import Experiment
+from ser_pipeline.report.published import TABLE_2, TABLE_2_NAMES, Published
+from ser_pipeline.report.scores import Part
+from ser_pipeline.report.tables import (
+    ABSENT,
+    FOLDS,
+    Cell,
+    Column,
+    Table,
+    between,
+    chance,
+    count,
+    deviating,
+    percent,
+    scale,
+    select,
+    signed,
+    spanned,
+    text,
+    theirs,
+)
+
+
+def ablations(experiment: Experiment) -> Table:
+    """Every model of an experiment against the full one."""
+    rows = [_ablation(row, experiment) for row in experiment.rows]
+    tones = [
+        "incomplete" if not row.whole else "main" if row.group is experiment.panel.full else ""
+        for row in experiment.rows
+    ]
+    columns = [
+        Column("Model", number=False),
+        Column("Inputs", number=False),
+        Column("Co-att.", number=False, hint="Whether frames are weighted by co-attention, or averaged."),
+        Column("WA", group="Ours, %", hint=FOLDS),
+        Column("UA", group="Ours, %", hint=FOLDS),
+        Column("WA", group="Published, %", hint="As printed; their epoch was chosen on the test fold."),
+        Column("UA", group="Published, %", hint="As printed; their epoch was chosen on the test fold."),
+        Column("UA", group="Difference to full", hint="Percentage points of pooled UA, same utterances and seeds."),
+        Column("95 % interval", group="Difference to full", hint="By resampling speakers."),
+        Column("p", group="Difference to full", hint="Paired permutation over speakers, two-sided."),
+        Column("corrected", group="Difference to full", hint="Corrected for the rows of this table, after Holm."),
+        Column("Difference", scale=scale([row[-1] for row in rows], 0.0)),
+    ]
+    note = (
+        "Scores are means over folds. Differences are the row minus the full model, of pooled UA over the seeds that "
+        "both have. An incomplete row is not averaged."
+    )
+    table = Table(f"ablation-{experiment.id}", "Ablation", tuple(columns), tuple(rows), tuple(tones), note)
+    return (
+        table
+        if any(row.published for row in experiment.rows)
+        else select(table, lambda column: column.group != "Published, %")
+    )
+
+
+def grid(experiment: Experiment) -> Table | None:
+    """The paper's table 2: inputs, without and with co-attention; None where there is but one model."""
+    found = {
+        (frozenset(row.group.inputs), row.group.co_attention): row
+        for row in reversed(experiment.rows)
+        if row.group.header.ablation in TABLE_2_NAMES and not row.group.variant
+    }
+    order = dict.fromkeys(inputs for inputs, _ in TABLE_2)
+    shown = [inputs for inputs in order if any((inputs, co) in found for co in (False, True))]
+    if len(found) < 2:
+        return None
+    heads = ("Without co-attention, %", "With co-attention, %")
+    columns = [Column("Inputs", number=False)]
+    columns += [Column(title, group=head) for head in heads for title in ("WA", "UA", "Published")]
+    rows = [
+        (
+            text(words.inputs(tuple(inputs))),
+            *(cell for co in (False, True) for cell in _pair(found.get((inputs, co)), experiment)),
+        )
+        for inputs in shown
+    ]
+    table = Table(f"grid-{experiment.id}", "Inputs and co-attention", tuple(columns), tuple(rows))
+    if any(row.published for row in experiment.rows):
+        return table
+    return select(table, lambda column: column.title != "Published")
+
+
+def printed(experiment: Experiment) -> Published | None:
+    """The paper's number for the main model, if it has one."""
+    return next((row.published for row in experiment.rows if row.group is experiment.panel.main), None)
+
+
+def recalls(experiment: Experiment) -> Table:
+    """Recall of every class by every model."""
+    labels = experiment.panel.header.labels
+    columns = [Column("Model", number=False), *(Column(label) for label in labels)]
+    rows: list[tuple[Cell, ...]] = []
+    tones: list[str] = []
+    for group in experiment.panel.whole:
+        cells = [percent(float(recall), bar=True) for recall in experiment.results[group.name].recalls]
+        rows.append((text(group.name), *cells))
+        tones.append("main" if group is experiment.panel.main else "")
+    return Table(f"recalls-{experiment.id}", "Recall of each class, %", tuple(columns), tuple(rows), tuple(tones))
+
+
+def parts(experiment: Experiment) -> list[Table]:
+    """The main model's scores by fold, speaker, session, style, duration and number of segments."""
+    if experiment.main is None:
+        return []
+    _, result = experiment.main
+    divided = {"fold": result.folds, **result.parts}
+    same = [name for name in ("speaker", "session") if divided[name] == result.folds]
+    return [_parts(experiment, name, found) for name, found in divided.items() if len(found) > 1 and name not in same]
+
+
+def ways(experiment: Experiment) -> Table | None:
+    """Ways to score an utterance by its segments."""
+    if experiment.main is None or not experiment.main[1].ways:
+        return None
+    found = experiment.main[1].ways
+    columns = (Column("Utterance score", number=False), Column("WA, %"), Column("UA, %"))
+    rows = [
+        (text(words.WAYS[way.name] + (" (default)" if way is found[0] else "")), percent(way.wa), percent(way.ua))
+        for way in found
+    ]
+    tones = ("main", *[""] * (len(rows) - 1))
+    return Table(f"ways-{experiment.id}", "From segments to utterances", columns, tuple(rows), tones)
+
+
+def probes(experiment: Experiment) -> Table | None:
+    """What each input is worth to the trained main model."""
+    if experiment.main is None or not experiment.main[1].probes:
+        return None
+    columns = (
+        Column("Input", number=False),
+        Column("Disturbed by", number=False),
+        Column("UA, %"),
+        Column("Loss", hint="Percentage points of UA."),
+        Column("95 % interval", hint="By resampling speakers."),
+        Column("p", hint="Paired permutation over speakers, two-sided."),
+        Column("Loss of UA", scale=(0, 0, 0)),
+    )
+    kinds = {"shuffled": "another utterance's", "zeroed": "silence"}
+    rows = [
+        (
+            text(words.inputs([probe.input])),
+            text(kinds[probe.kind]),
+            percent(probe.ua),
+            signed(probe.loss),
+            between(probe.interval, sign=True),
+            chance(probe.p),
+            spanned(probe.loss, probe.interval),
+        )
+        for probe in experiment.main[1].probes
+    ]
+    columns = (*columns[:-1], Column("Loss of UA", scale=scale([row[-1] for row in rows], 0.0)))
+    note = "An input whose loss is near nothing is not used, whatever the ablation table says."
+    return Table(f"probes-{experiment.id}", "Is each input used?", columns, tuple(rows), note=note)
+
+
+def _ablation(row: Row, experiment: Experiment) -> tuple[Cell, ...]:
+    group = row.group
+    head = (text(group.name, "strong"), text(words.inputs(group.inputs)), text("yes" if group.co_attention else "no"))
+    printed = row.published
+    published = (theirs(printed.wa if printed else None), theirs(printed.ua if printed else None))
+    if not row.whole:
+        state = Cell(f"{row.done} of {row.wanted} folds", tone="muted", hint="Incomplete: not averaged.")
+        return (*head, state, ABSENT, *published, *_difference(None))
+    result = experiment.results[group.name]
+    wa, ua = result.scores["wa"], result.scores["ua"]
+    ours = (deviating(wa.fold_mean, wa.fold_deviation), deviating(ua.fold_mean, ua.fold_deviation))
+    return (*head, *ours, *published, *_difference(row.versus))
+
+
+def _difference(versus: Versus | None) -> tuple[Cell, ...]:
+    if versus is None:
+        return (*[ABSENT] * 4, Cell())
+    found = versus.ua
+    tone = "" if versus.ua_corrected is None or versus.ua_corrected > 0.05 else "good" if found.value > 0 else "bad"
+    return (
+        signed(found.value, tone),
+        between(found.interval, sign=True),
+        chance(found.p),
+        chance(versus.ua_corrected),
+        spanned(found.value, found.interval),
+    )
+
+
+def _pair(row: Row | None, experiment: Experiment) -> tuple[Cell, ...]:
+    """WA, UA and the published pair of a cell of table 2."""
+    if row is None:
+        return tuple(ABSENT for _ in range(3))
+    printed = row.published
+    beside = Cell(f"{printed.wa:.2f} / {printed.ua:.2f}", printed.ua or "") if printed else ABSENT
+    if not row.whole:
+        return (Cell(f"{row.done}/{row.wanted} folds", tone="muted"), ABSENT, beside)
+    scores = experiment.results[row.group.name].scores
+    return (percent(scores["wa"].fold_mean), percent(scores["ua"].fold_mean), beside)
+
+
+def _parts(experiment: Experiment, name: str, found: Sequence[Part]) -> Table:
+    title = words.DIVISIONS.get(name, words.capital(name))
+    columns = (Column(title, number=False), Column("Utterances"), Column("WA, %"), Column("UA, %"))
+    rows = [
+        (Cell(part.name, place), count(part.utterances), percent(part.wa), percent(part.ua, bar=True))
+        for place, part in enumerate(found)
+    ]
+    return Table(f"{name}-{experiment.id}", title, columns, tuple(rows))
+
+
+def tables(experiment: Experiment) -> Iterator[Table]:
+    """Every table of an experiment that has something to say, in the order in which they are read."""
+    found = [grid(experiment), ablations(experiment), recalls(experiment), ways(experiment), probes(experiment)]
+    found += parts(experiment)
+    yield from (table for table in found if table and table.rows)

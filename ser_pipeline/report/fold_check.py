@@ -1,0 +1,65 @@
+"""Whether a run's folds keep what they test apart from what they learn from, by its own folds.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.runs import layout
+from ser_pipeline.runs.records import Run, UtteranceTable
+from ser_pipeline.splits.protocols import SHARED
+
+
+@dataclass(frozen=True)
+class LeakCheck:
+    """Checks runs, each set of folds but once however many runs share it."""
+
+    roll: UtteranceTable
+    seen: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
+
+    def faults(self, run: Run) -> tuple[str, ...]:
+        """What is wrong with the folds of `run`, a sentence each.
+
+        Raises:
+            PipelineError: folds.json is missing or damaged.
+        """
+        try:
+            data = (run.header.path / layout.FOLDS).read_bytes()
+        except OSError as error:
+            raise PipelineError(f"cannot read its folds.json: {error.strerror}") from None
+        tested = hashlib.sha256("\n".join(str(sorted(fold.rows.tolist())) for fold in run.folds).encode()).hexdigest()
+        key = (hashlib.sha256(data).hexdigest(), tested, run.header.selection, run.header.protocol)
+        if key not in self.seen:
+            self.seen[key] = tuple(self._faults(run, _folds(data)))
+        return self.seen[key]
+
+    def _faults(self, run: Run, folds: dict[str, dict[str, Any]]) -> Iterator[str]:
+        ids = self.roll.ids
+        speakers = dict(zip(ids, self.roll.column("speaker").tolist(), strict=True))
+        for fold in run.folds:
+            if fold.name not in folds:
+                yield f"folds.json has no fold {fold.name}"
+                continue
+            parts = {part: set(folds[fold.name].get(part, ())) for part in ("train", "validation", "test")}
+            if parts["test"] != {ids[row] for row in fold.rows}:
+                yield f"fold {fold.name} was tested on other utterances than its folds.json names"
+            learnt = parts["train"] | (parts["validation"] if run.header.selection != "test" else set())
+            common = len(learnt & parts["test"])
+            if common:
+                yield f"fold {fold.name} learns from {common} of the utterances that it tests"
+            heard = {speakers[name] for name in learnt if name in speakers}
+            heard &= {speakers[name] for name in parts["test"] if name in speakers}
+            apart = run.header.protocol != SHARED and not run.header.test_corpus
+            if heard and not common and apart:
+                yield f"fold {fold.name} learns from speaker {', '.join(sorted(heard))}, whom it tests"
+
+
+def _folds(data: bytes) -> dict[str, dict[str, Any]]:
+    try:
+        return {str(fold["name"]): fold for fold in json.loads(data)["folds"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise PipelineError(f"its folds.json is damaged ({error})") from None

@@ -1,0 +1,300 @@
+"""The tables over all experiments of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ser_pipeline.report import experiment_tables as detail
+from ser_pipeline.report import published, words
+from ser_pipeline.report.compare import Gap
+from ser_pipeline.report.contents import WORST, Experiment, Report
+from ser_pipeline.report.groups import Group
+from ser_pipeline.report.scores import Result
+from ser_pipeline.report.tables import (
+    ABSENT,
+    FOLDS,
+    INTERVAL,
+    POOLED,
+    Cell,
+    Column,
+    Table,
+    between,
+    chance,
+    count,
+    deviating,
+    percent,
+    scale,
+    signed,
+    spanned,
+    text,
+    theirs,
+)
+from ser_pipeline.runs.records import RunHeader
+from ser_pipeline.text import plural
+
+
+def results(report: Report) -> Table:
+    """Every model of every experiment, and the leakage gaps."""
+    rows: list[tuple[Cell, ...]] = []
+    tones: list[str] = []
+    for experiment in report.experiments:
+        main = experiment.panel.main
+        for group in experiment.panel.groups:
+            rows.append(_result(group, experiment.results.get(group.name), report))
+            test = "test" if group.header.selection == "test" else ""
+            tones.append(test if group.runs else "incomplete")
+            if group is main and not test:
+                tones[-1] = "main"
+    for gap in report.gaps:
+        rows.append(_gap(gap, report))
+        tones.append("gap")
+    spans = [row[-1] for row, tone in zip(rows, tones, strict=True) if tone != "gap"]
+    columns = (
+        Column("Model", number=False),
+        Column("Protocol", number=False),
+        Column("Epoch", number=False, hint="Chosen on the test fold, scores read 2 to 5 points high."),
+        Column("Seeds"),
+        Column("WA", group="Mean over folds, %", hint=FOLDS),
+        Column("UA", group="Mean over folds, %", hint=FOLDS),
+        Column("WA", group="Pooled, %", hint=POOLED),
+        Column("UA", group="Pooled, %", hint=POOLED),
+        Column("95 % interval", group="Pooled, %", hint=INTERVAL),
+        Column("± seeds", group="Pooled, %", hint="Deviation of the pooled UA over seeds."),
+        Column("F1", hint="Macro F1, pooled, %."),
+        Column("UA and its interval", scale=scale(spans, report.experiments[0].chance)),
+    )
+    note = "WA is the share of utterances that are right, UA the mean recall of the classes."
+    if report.gaps:
+        note += " A leakage gap is what choosing the epoch on the test fold adds to the same model."
+    return Table("results", "Results", columns, tuple(rows), tuple(tones), note)
+
+
+def literature(report: Report) -> Table | None:
+    """Published results beside ours, for each protocol that has both; None where nothing can be compared."""
+    header = report.headers[0]
+    if header.corpus != published.CORPUS or set(header.labels) != published.LABELS:
+        return None
+    rows: list[tuple[Cell, ...]] = []
+    tones: list[str] = []
+    for protocol, found in published.TABLE_1.items():
+        ours = [_ours(experiment) for experiment in report.experiments if experiment.panel.header.protocol == protocol]
+        own = [row for row in ours if row]
+        rows += [row for row, _ in own] + [_printed(row, protocol) for row in (*found, *published.ANY_PROTOCOL) if own]
+        tones += [tone for _, tone in own] + [""] * (len(rows) - len(tones) - len(own))
+    columns = (
+        Column("Model", number=False),
+        Column("Protocol", number=False),
+        Column("WA, %", hint=FOLDS),
+        Column("UA, %", hint=FOLDS),
+        Column("Epoch", number=False),
+        Column("Remark", number=False),
+    )
+    note = "Theirs as printed. Four classes, 5,531 utterances."
+    return Table("literature", "Beside published results", columns, tuple(rows), tuple(tones), note) if rows else None
+
+
+def comparison(report: Report) -> list[Table]:
+    """The two models that the user named."""
+    found = report.comparison
+    if found is None:
+        return []
+    columns = (
+        Column("Score", number=False),
+        Column("Difference", hint="Percentage points, the first minus the second."),
+        Column("95 % interval", hint="By resampling speakers."),
+        Column("p", hint="Paired permutation over speakers, two-sided."),
+    )
+    rows = [
+        (text(name), signed(one.value), between(one.interval, sign=True), chance(one.p))
+        for name, one in (("UA", found.versus.ua), ("WA", found.versus.wa))
+    ]
+    title = f"{found.one.name} against {found.other.name}"
+    note = f"{plural(found.versus.utterances, 'utterance')}, {plural(len(found.pairs), 'pair')} of runs."
+    pairs = [
+        (text(f"{pair.seeds[0]} / {pair.seeds[1]}"), count(pair.only_one), count(pair.only_other), chance(pair.p))
+        for pair in found.pairs
+    ]
+    heads = (
+        Column("Seeds", number=False),
+        Column("Only the first right"),
+        Column("Only the second right"),
+        Column("p"),
+    )
+    remark = "McNemar takes utterances for independent, which those of one speaker are not: its p-values are too small."
+    return [
+        Table("compare", title, columns, tuple(rows), note=note),
+        Table("mcnemar", "McNemar's test of each pair of runs", heads, tuple(pairs), note=remark),
+    ]
+
+
+def worst(report: Report) -> Table:
+    """The utterances that the main model got most wrong."""
+    columns = (
+        Column("Utterance", number=False),
+        Column("Speaker", number=False),
+        Column("Seconds"),
+        Column("Is", number=False),
+        Column("Taken for", number=False),
+        Column("Belief in the truth, %", hint="Probability of the true class, the mean over seeds."),
+        Column("Seeds wrong"),
+    )
+    rows = [
+        (
+            text(one.id),
+            text(one.speaker),
+            Cell(f"{one.seconds:.1f}", one.seconds),
+            text(one.target),
+            text(one.prediction),
+            percent(one.probability),
+            count(one.wrong),
+        )
+        for one in report.worst[:WORST]
+    ]
+    return Table("worst", "Worst utterances", columns, tuple(rows))
+
+
+def runs(report: Report) -> Table:
+    """Every run that is shown, and whether it is whole."""
+    columns = (
+        Column("Run", number=False),
+        Column("Folds"),
+        Column("Epoch", number=False),
+        Column("WA, %", hint=POOLED),
+        Column("UA, %", hint=POOLED),
+        Column("Device", number=False),
+    )
+    rows: list[tuple[Cell, ...]] = []
+    tones: list[str] = []
+    for experiment in report.experiments:
+        for group in experiment.panel.groups:
+            for run in (*group.runs, *group.unfinished):
+                header = run.header
+                total = (
+                    sum((fold.confusion() for fold in run.folds[1:]), run.folds[0].confusion()) if run.whole else None
+                )
+                rows.append(
+                    (
+                        text(header.path.name),
+                        Cell(f"{len(run.folds)} of {len(header.fold_names)}", len(run.folds)),
+                        selection(header.selection),
+                        percent(total.wa if total else None),
+                        percent(total.ua if total else None),
+                        text(header.device),
+                    )
+                )
+                tones.append("incomplete" if not run.whole else "test" if header.selection == "test" else "")
+    return Table("runs", "Runs", columns, tuple(rows), tuple(tones))
+
+
+def where(header: RunHeader, report: Report) -> Cell:
+    """The protocol in a word, with the test corpus, and with preset and classes where they differ in the report."""
+    others = [experiment.panel.header for experiment in report.experiments]
+    parts = [
+        header.protocol,
+        f"tested on {header.test_corpus}" if header.test_corpus else "",
+        f"preset {header.preset}" if len({other.preset for other in others}) > 1 else "",
+        plural(len(header.labels), "class") if len({other.labels for other in others}) > 1 else "",
+    ]
+    hint = f"{words.protocol(header.protocol)}, preset {header.preset}, classes {', '.join(header.labels)}"
+    return text(", ".join(filter(None, parts)), hint=hint)
+
+
+def selection(name: str) -> Cell:
+    """What chose the epoch, marked where it was the test fold."""
+    return text(words.epoch(name), "test" if name == "test" else "")
+
+
+def _result(group: Group, result: Result | None, report: Report) -> tuple[Cell, ...]:
+    header = group.header
+    head = (text(group.name, "strong"), where(header, report), selection(header.selection))
+    if result is None:
+        there = sum(len(run.folds) for run in group.unfinished)
+        wanted = sum(len(run.header.fold_names) for run in group.unfinished)
+        state = Cell(f"incomplete: {there} of {wanted} folds", tone="muted")
+        return (
+            *head[:1],
+            head[1],
+            head[2],
+            count(0),
+            *[ABSENT] * 4,
+            state,
+            *[ABSENT] * 3,
+        )
+    wa, ua, f1 = (result.scores[name] for name in ("wa", "ua", "macro_f1"))
+    return (
+        *head,
+        _seeds(group),
+        deviating(wa.fold_mean, wa.fold_deviation),
+        deviating(ua.fold_mean, ua.fold_deviation),
+        percent(wa.pooled),
+        percent(ua.pooled, tone="strong"),
+        between(ua.interval),
+        percent(ua.seed_deviation),
+        percent(f1.pooled),
+        spanned(ua.pooled, ua.interval),
+    )
+
+
+def _seeds(group: Group) -> Cell:
+    """Whole runs, and how many more there will be."""
+    done, wanted = len(group.runs), len(group.runs) + len(group.unfinished)
+    if done == wanted:
+        return count(done)
+    return Cell(f"{done} of {wanted}", done, "muted", "The others are unfinished, and not averaged.")
+
+
+def _gap(gap: Gap, report: Report) -> tuple[Cell, ...]:
+    found = gap.versus
+    hint = f"p {chance(found.ua.p).text}, paired permutation over speakers"
+    return (
+        text(f"leakage gap of {gap.honest.name}", "strong"),
+        where(gap.honest.header, report),
+        text("gap", "test", "Test fold minus validation."),
+        count(len(found.seeds)),
+        ABSENT,
+        ABSENT,
+        signed(found.wa.value),
+        Cell(signed(found.ua.value).text, found.ua.value, "strong", hint),
+        between(found.ua.interval, sign=True),
+        ABSENT,
+        ABSENT,
+        Cell(),
+    )
+
+
+def _ours(experiment: Experiment) -> tuple[tuple[Cell, ...], str] | None:
+    if experiment.main is None or experiment.panel.header.test_corpus:
+        return None
+    group, result = experiment.main
+    scores = (result.scores["wa"], result.scores["ua"])
+    test = group.header.selection == "test"
+    remark = f"{plural(len(group.runs), 'seed')}, preset {group.header.preset}"
+    cells = (
+        text(f"ours: {group.name}", "strong"),
+        text(words.protocol(group.header.protocol)),
+        *(deviating(score.fold_mean, score.fold_deviation, "strong") for score in scores),
+        selection(group.header.selection),
+        text(remark),
+    )
+    return cells, "test" if test else "main"
+
+
+def _printed(row: published.Published, protocol: str) -> tuple[Cell, ...]:
+    scores = (theirs(row.wa), theirs(row.ua))
+    return (text(row.name), text(words.protocol(protocol)), *scores, selection(row.selection), text(""))
+
+
+def sections(report: Report) -> Iterator[tuple[str, list[Table]]]:
+    """Every table of a report under its heading, for the forms that only list them."""
+    yield "Results", [results(report)]
+    if report.comparison:
+        yield "Comparison", comparison(report)
+    for experiment in report.experiments:
+        header = experiment.panel.header
+        high = ", which reads high" if header.selection == "test" else ""
+        classes = plural(len(header.labels), "class")
+        title = f"{words.experiment(header)}, {classes}, epoch: {words.epoch(header.selection)}{high}"
+        yield words.capital(title), list(detail.tables(experiment))
+    printed = literature(report)
+    if printed:
+        yield "Published results", [printed]

@@ -1,0 +1,196 @@
+"""A run and its folds as the report holds them: shared facts once, heavy arrays read when asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_pipeline.config import Audio, Spectrogram
+from ser_pipeline.entry import PARTIAL
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.evaluation.metrics import Confusion, Floats, Ints
+from ser_pipeline.runs import layout
+
+Progress = Callable[[int, int], None]
+"""Told how many runs are read, and how many there are."""
+
+FACTS = ("file", "speaker", "session", "dialogue", "script", "seconds", "segments", "label")
+"""Columns of predictions.csv that belong to the utterance, whatever the model."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A folder that the report does not count, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RunHeader:
+    """What a run says of itself before its results are read."""
+
+    path: Path
+    corpus: str
+    labels: tuple[str, ...]
+    protocol: str
+    selection: str  # what chose the epoch: "validation", "test", or nothing: "last"
+    ablation: str
+    seed: int
+    preset: str
+    features: str  # key of the features
+    fold_names: tuple[str, ...]
+    title: str
+    synthetic: bool
+    device: str
+    precision: str
+    test_corpus: str  # "" where it is the corpus itself
+    audio_root: str
+    settings: Mapping[str, Any]  # the whole config, without the seed
+    audio: Audio  # of `settings`
+    spectrogram: Spectrogram  # of `settings`
+    reads: tuple[str, ...]  # features that the model reads
+    versions: Mapping[str, str]  # {} while unfinished
+    whole: bool
+
+    @property
+    def name(self) -> str:
+        """The folder's name, without `.partial`."""
+        return self.path.name.removesuffix(PARTIAL)
+
+
+@dataclass(frozen=True)
+class UtteranceTable:
+    """Every utterance of a corpus that some run was tested on; rows are given in order of appearance."""
+
+    row_of: dict[str, int] = field(default_factory=dict)  # id -> row
+    facts: list[tuple[str, ...]] = field(default_factory=list)  # as FACTS
+
+    @property
+    def ids(self) -> list[str]:
+        """The utterances' ids by row."""
+        return list(self.row_of)
+
+    def column(self, name: str) -> NDArray[np.str_]:
+        """A column of FACTS, (utterances,), as text."""
+        place = FACTS.index(name)
+        return np.array([row[place] for row in self.facts])
+
+    def numbers(self, name: str) -> Floats:
+        """A column of FACTS, (utterances,), as numbers."""
+        place = FACTS.index(name)
+        return np.array([float(row[place]) for row in self.facts])
+
+    def rows(self, ids: Sequence[str], facts: Sequence[tuple[str, ...]]) -> Ints:
+        """Rows of `ids`, new ones entered.
+
+        Raises:
+            PipelineError: an id is known with other facts: the two runs do not share a corpus.
+        """
+        for name, row in zip(ids, facts, strict=True):
+            known = self.row_of.setdefault(name, len(self.facts))
+            if known == len(self.facts):
+                self.facts.append(row)
+            elif self.facts[known] != row and (changed := _changed(self.facts[known], row)):
+                raise PipelineError(f"utterance {name} has another {changed} than in the other runs")
+        return np.array([self.row_of[name] for name in ids], dtype=np.int64)
+
+
+def _changed(one: tuple[str, ...], other: tuple[str, ...]) -> str:
+    """The first of FACTS in which two utterances differ, or "".
+
+    A file may be named from another folder above it, as where features were made of a corpus and of a part of it.
+    """
+    for name, first, second in zip(FACTS, one, other, strict=True):
+        longer, shorter = sorted((first, second), key=len, reverse=True)
+        if first != second and not (name == "file" and longer.endswith(f"/{shorter}")):
+            return name
+    return ""
+
+
+@dataclass(frozen=True, eq=False)
+class FoldResult:
+    """A fold's predictions of its test utterances. U utterances, C classes."""
+
+    name: str
+    path: Path
+    rows: Ints  # (U,) rows of the roll
+    target: Ints  # (U,) class index
+    prediction: Ints  # (U,) class index
+    log_prob: NDArray[np.float32]  # (U, C) mean log-probability of the segments
+    best_epoch: int
+    epochs: int
+    seconds: float
+    silent: float = 0.0  # share of test segments whose co-attention weights are all zero
+
+    def confusion(self) -> Confusion:
+        """Of the test utterances."""
+        return Confusion.of(self.target, self.prediction, self.log_prob.shape[1])
+
+    def segments(self, names: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+        """Arrays of segments.npz: those of `names` that it has, or all; an unreadable file is a `PipelineError`."""
+        return _arrays(self.path / layout.SEGMENTS, names)
+
+    def examples(self) -> dict[str, NDArray[Any]]:
+        """Arrays of examples.npz: `spectrogram` uint8 (N, bins, frames), `attention` (N, T), `utterance` (N,)."""
+        stored = _arrays(self.path / layout.EXAMPLES, ())
+        shapes = [stored[name].shape for name in ("spectrogram", "attention", "utterance") if name in stored]
+        if [len(shape) for shape in shapes] != [3, 2, 1] or len({shape[0] for shape in shapes}) > 1:
+            raise PipelineError(f"{self.path.name}/examples.npz has not what it should hold")
+        if not (stored["utterance"] < len(self.rows)).all():
+            raise PipelineError(f"{self.path.name}/examples.npz names utterances that its fold has not")
+        return stored
+
+    def history(self) -> list[dict[str, float]]:
+        """The epochs in order; lines that cannot be read are left out."""
+        lines = (_line(text) for text in read_text(self.path / layout.HISTORY).splitlines())
+        return [line for line in lines if line]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run with the results of its whole folds."""
+
+    header: RunHeader
+    folds: tuple[FoldResult, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every fold is there."""
+        return self.header.whole and len(self.folds) == len(self.header.fold_names)
+
+    def concatenated(self, name: str) -> NDArray[Any]:
+        """The array `name` of all folds, one after the other."""
+        return np.concatenate([getattr(fold, name) for fold in self.folds])
+
+
+def read_text(file: Path) -> str:
+    """The text of a file of a run; a missing or damaged one is a `PipelineError`."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise PipelineError(f"cannot read {file.parent.name}/{file.name}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise PipelineError(f"{file.parent.name}/{file.name} is damaged: it is not text") from None
+
+
+def _line(text: str) -> dict[str, float]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) and "epoch" in value else {}
+
+
+def _arrays(file: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            return {name: stored[name] for name in (names or stored.files) if name in stored.files}
+    except Exception as error:  # numpy and zipfile raise a dozen kinds for a damaged archive
+        raise PipelineError(f"{file.parent.name}/{file.name} cannot be read ({error})") from None

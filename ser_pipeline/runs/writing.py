@@ -1,0 +1,134 @@
+"""A run's files as `train` writes them; `reading.py` has the other half.
+
+Legend of shapes: U utterances, S segments, C classes, D width of an embedding, T frames of the speech encoder.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_pipeline.cache.manifest import Manifest
+from ser_pipeline.config import Config, dumps
+from ser_pipeline.entry import write_json, write_text, writing
+from ser_pipeline.evaluation.metrics import utterance_scores
+from ser_pipeline.runs import layout
+
+Rows = NDArray[np.int64]
+Array = NDArray[Any]
+
+
+def begin_run(folder: Path, config: Config, about: Mapping[str, Any], members: Mapping[str, Any]) -> None:
+    """Write what a run says of itself before its first fold; what is there already is left as it is.
+
+    Args:
+        folder: of the unfinished run.
+        config: its whole settings.
+        about: what `run.json` says.
+        members: what `folds.json` says: ids of every part.
+    """
+    if not (folder / layout.FOLDS).exists():
+        write_text(folder / layout.CONFIG, dumps(config))
+        write_json(folder / layout.RUN, about)
+        write_json(folder / layout.FOLDS, members)
+
+
+EXAMPLES = 3
+"""Right ones, and wrong ones, whose attention is kept to be drawn."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A model's output over segments, on the CPU."""
+
+    log_prob: Array  # (S, C) float32
+    loss: float  # mean cross-entropy over segments
+    w2e: Array | None  # (S, D) float16
+    fused: Array  # (S, D) float16
+    attention: Array | None  # (S, T) float16
+
+    @property
+    def silent(self) -> float:
+        """Share of segments without any co-attention: rectified weights that are all zero."""
+        return 0.0 if self.attention is None else float((self.attention.max(axis=1) == 0).mean())
+
+    def utterances(self, segment_utterance: Rows, count: int) -> Array:
+        """Mean log-probabilities of utterances (U, C); `segment_utterance` (S,) is in 0..count - 1."""
+        return utterance_scores(self.log_prob, segment_utterance, count)
+
+
+def write_segments(file: Path, scores: Scores, manifest: Manifest, utterances: Rows, probes: dict[str, Array]) -> None:
+    """Write `segments.npz`: scores, embeddings and probes of every segment."""
+    arrays = {
+        "utterance": np.repeat(np.arange(len(utterances), dtype=np.int32), manifest.counts[utterances]),
+        "log_prob": scores.log_prob,
+        "w2e": scores.w2e,
+        "fused": scores.fused,
+        "attention": scores.attention,
+        **probes,
+    }
+    with writing(file) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **{name: array for name, array in arrays.items() if array is not None})
+
+
+def pick_examples(scores: Scores, manifest: Manifest, utterances: Rows) -> Rows:
+    """Positions in `utterances` of the surest right and the surest wrong ones, in turn; short ones last.
+
+    An utterance of one segment that is at least half full comes before the others.
+    """
+    counts = manifest.counts[utterances]
+    log_prob = scores.utterances(np.repeat(np.arange(len(utterances)), counts), len(utterances))
+    right = log_prob.argmax(axis=1) == manifest.target[utterances]
+    easy_to_see = (counts == 1) & (2 * manifest.samples[utterances] >= manifest.audio.segment)
+    ranked = np.lexsort((-log_prob.max(axis=1), ~easy_to_see))
+    pairs = zip_longest(*([place for place in ranked if right[place] == kind][:EXAMPLES] for kind in (True, False)))
+    return np.array([place for pair in pairs for place in pair if place is not None], np.int64)
+
+
+def write_examples(
+    file: Path, scores: Scores, manifest: Manifest, utterances: Rows, chosen: Rows, spectrograms: Array
+) -> None:
+    """Write `examples.npz`: spectrogram and attention of the first segment of a few utterances.
+
+    Args:
+        file: where to.
+        scores: of the segments of `utterances`, with attention.
+        manifest: what the utterances are.
+        utterances: (U,) rows of the manifest.
+        chosen: (E,) positions in `utterances`, as `pick_examples` gives them.
+        spectrograms: (E, bins, frames) uint8 of their first segments.
+    """
+    assert scores.attention is not None
+    counts = manifest.counts[utterances]
+    with writing(file) as temporary, temporary.open("wb") as stream:
+        np.savez(
+            stream,
+            spectrogram=spectrograms,
+            attention=scores.attention[(np.cumsum(counts) - counts)[chosen]],
+            utterance=chosen.astype(np.int32),
+        )
+
+
+def write_predictions(file: Path, scores: Scores, manifest: Manifest, utterances: Rows) -> None:
+    """Write `predictions.csv`: a line an utterance, with its mean log-probability of each class."""
+    position = np.repeat(np.arange(len(utterances)), manifest.counts[utterances])
+    means = scores.utterances(position, len(utterances))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    about = ("id", "file", "speaker", "session", "dialogue", "script", "seconds", "segments", "label", "prediction")
+    writer.writerow([*about, *(f"log_p:{label}" for label in manifest.labels)])
+    for row, mean in zip(utterances.tolist(), means, strict=True):
+        one = manifest.utterances[row]
+        known = [one.id, one.file, one.speaker, one.session, one.dialogue, one.script]
+        lengths = [f"{manifest.samples[row] / manifest.audio.rate:.3f}", manifest.counts[row]]
+        found = [one.emotion, manifest.labels[int(mean.argmax())], *(f"{value:.6f}" for value in mean)]
+        writer.writerow([*known, *lengths, *found])
+    write_text(file, text.getvalue())

@@ -1,0 +1,226 @@
+"""Folds: rows that train, choose the epoch and test, and the proof that they do not leak.
+
+`make_folds` applies a protocol; `folds_json` and `read_folds` write a split in a form that can be published and read
+back; `join` puts two corpora into one manifest, one to train on and one to test on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_pipeline.corpora.classes import shared_classes
+from ser_pipeline.corpora.corpus import Utterance
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.splits.protocols import PROTOCOLS, SHARED, Columns, Split, find_protocol
+
+if TYPE_CHECKING:
+    from ser_pipeline.cache.manifest import Manifest
+
+Rows = NDArray[np.int64]
+
+PARTS = ("train", "validation", "test")
+
+SELECTIONS = ("validation", "test")
+"""What the best epoch is chosen on; "test" is the reference's way, and reads high."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Rows of the utterances that train, choose the epoch and test; sorted."""
+
+    name: str
+    train: Rows
+    validation: Rows
+    test: Rows
+
+    @classmethod
+    def proven(
+        cls,
+        name: str,
+        columns: Columns,
+        parts: Mapping[str, Iterable[int] | Rows],
+        selection: str = "validation",
+    ) -> Fold:
+        """The fold of `parts`, once it is shown not to leak; that of `official-shared` may, by request.
+
+        Args:
+            name: a name that a folder can have.
+            columns: of the utterances that the rows count.
+            parts: rows of each of `PARTS`.
+            selection: with "test", the validation rows are the test rows, by request.
+
+        Raises:
+            PipelineError: an empty part, a row in two parts, a test speaker elsewhere, or a dialogue on both sides
+                of train and validation.
+        """
+        fold = cls(name, *(np.unique(np.asarray(parts[part], np.int64)) for part in PARTS))
+        for part in PARTS:
+            if not len(getattr(fold, part)):
+                raise PipelineError(f"fold {name} has no {part} utterances; choose another --protocol")
+        apart = ("id",) if name == SHARED else ("id", "speaker")
+        _require_apart(fold, columns, "train", "test", apart)
+        if selection == "test":
+            if not np.array_equal(fold.validation, fold.test):
+                raise PipelineError(f"fold {name} is selected on test, but validates on other utterances")
+            return fold
+        _require_apart(fold, columns, "validation", "test", apart)
+        _require_apart(fold, columns, "train", "validation", ("id",) if name == SHARED else ("id", "dialogue"))
+        return fold
+
+
+def _require_apart(fold: Fold, columns: Columns, one: str, other: str, names: tuple[str, ...]) -> None:
+    for column in names:
+        shared = columns.shared(column, getattr(fold, one), getattr(fold, other))
+        if shared:
+            more = f" (and {len(shared) - 1} more)" if len(shared) > 1 else ""
+            mend = f"--protocol {SHARED} takes it as it is" if fold.name == "official" else "choose another --protocol"
+            raise PipelineError(
+                f"fold {fold.name} leaks: {column} {shared[0]}{more} is in {one} and in {other}; "
+                f"mend the corpus's columns, or {mend}"
+            )
+
+
+def make_folds(manifest: Manifest, protocol: str, selection: str = "validation") -> tuple[Fold, ...]:
+    """The folds of a corpus, in the natural order of their names.
+
+    Args:
+        manifest: the utterances.
+        protocol: `speaker`, `session`, `official`, `group-K` such as `group-5`, or `cross` after `join`.
+        selection: `validation`, or `test` for the reference's way: the test rows choose the epoch.
+
+    Raises:
+        PipelineError: an unknown protocol, one that the corpus does not allow, or a fold that would leak.
+    """
+    return folds_of(manifest.utterances, protocol, selection)
+
+
+def folds_of(utterances: Sequence[Utterance], protocol: str, selection: str = "validation") -> tuple[Fold, ...]:
+    """`make_folds` of utterances whose audio nobody has read; they are sorted by speaker and id."""
+    if selection not in SELECTIONS:
+        raise PipelineError(f"unknown selection '{selection}'; choose {' or '.join(SELECTIONS)}")
+    name, count = find_protocol(protocol)
+    columns = Columns(tuple(utterances))
+    return tuple(_fold(columns, split, selection) for split in PROTOCOLS[name](columns, count))
+
+
+def _fold(columns: Columns, split: Split, selection: str) -> Fold:
+    validation = split.test if selection == "test" else split.validation(columns)
+    masks = {"train": split.pool & ~validation, "validation": validation, "test": split.test}
+    parts = {part: np.flatnonzero(mask) for part, mask in masks.items()}
+    return Fold.proven(split.name, columns, parts, selection)
+
+
+def folds_json(
+    folds: Iterable[Fold], utterances: Sequence[Utterance], protocol: str, selection: str = "validation"
+) -> dict[str, Any]:
+    """Folds as ids, in a form that can be published and read back by `read_folds`."""
+    return {
+        "protocol": protocol,
+        "selection": selection,
+        "folds": [
+            {"name": fold.name, **{part: [utterances[row].id for row in getattr(fold, part)] for part in PARTS}}
+            for fold in folds
+        ],
+    }
+
+
+def read_folds(file: Path, utterances: Sequence[Utterance], proven: bool = True) -> tuple[tuple[Fold, ...], str, str]:
+    """The folds of a `folds.json`, its protocol and its selection; not `proven`, for `audit.leaks` to look at.
+
+    Raises:
+        PipelineError: not such a file, an id that the corpus does not have, an id or a name twice, or a leak.
+    """
+    named, protocol, selection = _parse(file)
+    columns = Columns(tuple(utterances))
+    row = {utterance.id: number for number, utterance in enumerate(utterances)}
+    folds = []
+    for name, parts in named.items():
+        _require_known(file, name, parts, row)
+        rows = {part: [row[known] for known in ids] for part, ids in parts.items()}
+        if proven:
+            folds.append(Fold.proven(name, columns, rows, selection))
+        else:
+            folds.append(Fold(name, *(np.array(sorted(rows[part]), np.int64) for part in PARTS)))
+    return tuple(folds), protocol, selection
+
+
+def _parse(file: Path) -> tuple[dict[str, dict[str, list[str]]], str, str]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+        folds = [(str(fold["name"]), {part: list(map(str, fold[part])) for part in PARTS}) for fold in value["folds"]]
+        protocol, selection = str(value["protocol"]), str(value["selection"])
+    except OSError as error:
+        raise PipelineError(f"cannot read {file}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise PipelineError(f"{file} is no file of folds; `ser-pipeline folds --json` shows the form") from None
+    names = [name for name, _ in folds]
+    if not folds or len(set(names)) < len(names) or any(not re.fullmatch(r"[\w-][\w.-]*", name) for name in names):
+        raise PipelineError(f"{file} must name its folds, each once, in letters and digits; it has {names}")
+    if selection not in SELECTIONS:
+        raise PipelineError(f"{file}: unknown selection '{selection}'; choose {' or '.join(SELECTIONS)}")
+    return dict(folds), protocol, selection
+
+
+def _require_known(file: Path, name: str, parts: Mapping[str, list[str]], known: Mapping[str, int]) -> None:
+    for part, ids in parts.items():
+        unknown = [one for one in ids if one not in known]
+        if unknown:
+            what = f"{len(unknown)} {part} ids are not in the corpus, such as {unknown[0]}"
+            raise PipelineError(f"{file}, fold {name}: {what}; read the corpus that it was made for")
+        ((most, times),) = Counter(ids).most_common(1) or [("", 1)]
+        if times > 1:
+            raise PipelineError(f"{file}, fold {name}: {most} is in {part} twice; name it once")
+
+
+def join(first: Manifest, second: Manifest) -> Manifest:
+    """Both corpora in the classes that they share: the rows of `first` train, those of `second` test.
+
+    Rows keep their order, those of `first` before those of `second`; ids, speakers, sessions and dialogues carry
+    their corpus's name. `make_folds(join(first, second), "cross")` is the fold.
+
+    Raises:
+        PipelineError: the same corpus twice, or fewer than two shared classes.
+    """
+    if first.corpus == second.corpus:
+        raise PipelineError(f"--test-corpus is the training corpus, {first.corpus}; name another one")
+    shared = shared_classes(first.labels, second.labels)
+    own = {label: label for label in first.labels if label in shared.values()}
+    kept = [(first, "train", own, _rows(first, own)), (second, "test", shared, _rows(second, shared))]
+    return replace(
+        first,
+        corpus=f"{first.corpus}+{second.corpus}",
+        classes={label: (label,) for label in own},
+        utterances=tuple(
+            _of(one.corpus, replace(one.utterances[row], split=part, emotion=names[one.utterances[row].emotion]))
+            for one, part, names, rows in kept
+            for row in rows
+        ),
+        keys=tuple(one.keys[row] for one, _, _, rows in kept for row in rows),
+        samples=np.concatenate([one.samples[rows] for one, _, _, rows in kept]),
+    )
+
+
+def _rows(manifest: Manifest, names: Mapping[str, str]) -> list[int]:
+    return [row for row, utterance in enumerate(manifest.utterances) if utterance.emotion in names]
+
+
+def _of(corpus: str, utterance: Utterance) -> Utterance:
+    def named(value: str) -> str:
+        return f"{corpus}:{value}" if value else ""
+
+    return replace(
+        utterance,
+        id=named(utterance.id),
+        speaker=named(utterance.speaker),
+        session=named(utterance.session),
+        dialogue=named(utterance.dialogue),
+    )

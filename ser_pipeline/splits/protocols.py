@@ -1,0 +1,247 @@
+"""Protocols: which utterances of a corpus test each fold, and where its validation rows come from.
+
+A protocol is a function of the columns of a corpus and a row of `PROTOCOLS`. It depends on the utterances alone (no
+seed), so that the same corpus gives the same folds on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_pipeline.corpora.corpus import Utterance
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.text import natural
+
+Codes = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+SHARED = "official-shared"
+"""The protocol, and the name of its fold, whose leaks are asked for by name."""
+
+DRAWS = 64
+"""Held-out tenths that are compared for the one whose classes and sessions are nearest to the whole's."""
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """The columns of U utterances as whole numbers, each counting the column's values in natural order."""
+
+    utterances: tuple[Utterance, ...]
+    known: dict[str, tuple[tuple[str, ...], Codes]] = field(default_factory=dict, repr=False)
+
+    def codes(self, column: str) -> tuple[tuple[str, ...], Codes]:
+        """The values of `column`, and which of them each utterance has: (U,), -1 where it is empty."""
+        if column not in self.known:
+            values = [getattr(utterance, column) for utterance in self.utterances]
+            names = tuple(sorted(set(values) - {""}, key=natural))
+            place = {name: code for code, name in enumerate(names)} | {"": -1}
+            self.known[column] = names, np.array([place[value] for value in values], np.int64)
+        return self.known[column]
+
+    def shared(self, column: str, one: Codes, other: Codes) -> list[str]:
+        """Values of `column`, not empty, that occur in rows `one` and in rows `other`; in natural order."""
+        names, codes = self.codes(column)
+        return [names[code] for code in np.intersect1d(codes[one], codes[other]).tolist() if code >= 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """What a protocol says of one fold.
+
+    The first of `choices` that leaves rows to train on, and splits no dialogue between the two, validates.
+    """
+
+    name: str
+    test: Mask  # (U,)
+    pool: Mask  # (U,) rows that may train
+    choices: tuple[Callable[[], Mask], ...]  # masks (U,) of validation rows, best first
+    identity: bool = False  # True: whatever it shares, by request
+
+    def validation(self, columns: Columns) -> Mask:
+        """Mask (U,) of the validation rows.
+
+        Raises:
+            PipelineError: no choice will do.
+        """
+        _, dialogue = columns.codes("dialogue")
+        for choice in self.choices:
+            rows = choice()
+            train = self.pool & ~rows
+            shared = np.isin(dialogue[rows & (dialogue >= 0)], dialogue[train]).any()
+            if rows.any() and train.any() and (self.identity or not shared):
+                return rows
+        raise PipelineError(f"fold {self.name} has too few utterances to train and to validate; add data or speakers")
+
+
+def by_speaker(columns: Columns, count: int = 0) -> list[Split]:
+    """Leave one speaker out; the session partner validates, else the next speaker."""
+    names, speaker = columns.codes("speaker")
+    _require_several(columns, "speaker", names)
+    _, session = columns.codes("session")
+    splits = []
+    for code, name in enumerate(_folder_names(names)):
+        test = speaker == code
+        partners = np.setdiff1d(speaker[np.isin(session, session[test & (session >= 0)])], [code])
+        near = [partial(np.isin, speaker, codes) for codes in (partners, [(code + 1) % len(names)])]
+        splits.append(Split(name, test, ~test, (*near, *_tenths(columns, ~test, "dialogue", "script", "id"))))
+    return splits
+
+
+def by_session(columns: Columns, count: int = 0) -> list[Split]:
+    """Leave one session out; a tenth of the other sessions' dialogues validates, else whole speakers."""
+    names, session = columns.codes("session")
+    _require_several(columns, "session", names)
+    splits = []
+    for code, name in enumerate(_folder_names(names)):
+        test = session == code
+        held = _tenths(columns, ~test, "dialogue", "speaker", "script", "id")
+        splits.append(Split(name, test, ~test, held))
+    return splits
+
+
+def by_group(columns: Columns, count: int) -> list[Split]:
+    """Leave one of `count` balanced groups of speakers out; the next group validates."""
+    group = _groups(columns, count)
+    splits = []
+    for code in range(count):
+        test = group == code
+        held = _tenths(columns, ~test, "dialogue", "speaker", "script", "id")
+        splits.append(Split(f"group-{code + 1}", test, ~test, (partial(np.equal, group, (code + 1) % count), *held)))
+    return splits
+
+
+def official(columns: Columns, count: int = 0) -> list[Split]:
+    """The corpus's own split; without validation rows of its own, a tenth of its training dialogues or speakers."""
+    split = np.array([utterance.split for utterance in columns.utterances])
+    if not {"train", "test"} <= set(split.tolist()):
+        raise PipelineError("the corpus has no official split; choose --protocol speaker or group-5")
+    train, validation = split == "train", split == "validation"
+    choices = _tenths(columns, train, "dialogue", "speaker", "script", "id")
+    if validation.any():
+        choices = (lambda: validation,)
+    return [Split("official", split == "test", train, choices, identity=bool(validation.any()))]
+
+
+def official_shared(columns: Columns, count: int = 0) -> list[Split]:
+    """The corpus's own split, taken as it is though train and test share speakers or dialogues."""
+    (split,) = official(columns)
+    return [replace(split, name=SHARED, identity=True)]
+
+
+def cross(columns: Columns, count: int = 0) -> list[Split]:
+    """One corpus trains, another tests: of two that `folds.join` has joined."""
+    (split,) = official(columns)
+    row = int(np.flatnonzero(split.test)[0])
+    (name,) = _folder_names((columns.utterances[row].id.partition(":")[0],))
+    return [replace(split, name=name)]
+
+
+def _groups(columns: Columns, count: int) -> Codes:
+    """Which group each utterance is in: whole sessions together where there are enough, else whole speakers."""
+    names, unit = columns.codes("session")
+    pairs = {(utterance.speaker, utterance.session) for utterance in columns.utterances}
+    if len(names) < count or (unit < 0).any() or len(pairs) > len(columns.codes("speaker")[0]):
+        names, unit = columns.codes("speaker")
+    if len(names) < count:
+        raise PipelineError(f"group-{count} needs {count} speakers, there are {len(names)}; choose a smaller number")
+    sizes = np.bincount(unit, minlength=len(names))
+    group, filled = np.zeros(len(names), np.int64), np.zeros(count, np.int64)
+    for code in np.argsort(-sizes, kind="stable"):
+        group[code] = np.argmin(filled)
+        filled[group[code]] += sizes[code]
+    return np.asarray(group[unit])
+
+
+def _require_several(columns: Columns, column: str, names: Sequence[str]) -> None:
+    if not names:
+        raise PipelineError(f"the corpus names no {column}s; choose another --protocol")
+    without = [utterance.id for utterance in columns.utterances if not getattr(utterance, column)]
+    if without:
+        raise PipelineError(f"utterance {without[0]} has no {column}; fill the column or choose another --protocol")
+    if len(names) < 2:
+        raise PipelineError(f"--protocol {column} needs several {column}s, there is one: {names[0]}; choose another")
+
+
+def _tenths(columns: Columns, pool: Mask, *units: str) -> tuple[Callable[[], Mask], ...]:
+    return tuple(partial(_tenth, columns, pool, unit) for unit in units)
+
+
+def _tenth(columns: Columns, pool: Mask, unit: str) -> Mask:
+    """Mask (U,) of a tenth of `pool`: whole values of column `unit`, with classes and sessions as in the whole."""
+    names, code = columns.codes(unit)
+    sizes = np.bincount(code[pool & (code >= 0)], minlength=len(names))
+    there = np.flatnonzero(sizes)
+    if len(there) < 2:
+        return np.zeros(len(columns.utterances), np.bool_)
+    strata = (columns.codes("emotion")[1], columns.codes("session")[1])
+    draws = (np.isin(code, _draw(names, sizes, there, salt)) & pool for salt in range(DRAWS))
+    return min(draws, key=lambda mask: _distance(mask, pool, strata))
+
+
+def _draw(names: Sequence[str], sizes: Codes, there: Codes, salt: int) -> Codes:
+    """Codes in an order that only their names and `salt` decide, up to a tenth of all rows."""
+    digests = [hashlib.sha256(f"{salt}:{names[code]}".encode()).digest() for code in there]
+    order = there[sorted(range(len(there)), key=digests.__getitem__)]
+    taken = np.cumsum(sizes[order])
+    return order[: int(np.searchsorted(taken * 10, taken[-1])) + 1]
+
+
+def _distance(mask: Mask, pool: Mask, strata: Iterable[Codes]) -> int:
+    """How far size and shares lie from a tenth of the whole; in whole numbers, so that every machine agrees."""
+    part, whole = int(mask.sum()), int(pool.sum())
+    far = abs(part * 10 - whole) * whole
+    for codes in strata:
+        length = int(codes.max()) + 2
+        inside, everywhere = (np.bincount(codes[rows] + 1, minlength=length) for rows in (mask, pool))
+        far += 10 * int(np.abs(inside * whole - everywhere * part).sum())
+    return far
+
+
+def _folder_names(names: Iterable[str]) -> list[str]:
+    """Names that can be folders', told apart by a number where two become the same, whatever their case."""
+    plain: list[str] = []
+    for name in names:
+        stem = re.sub(r"[^\w.-]+", "_", name).strip(".") or "_"
+        taken = {other.lower() for other in plain}
+        free = (f"{stem}_{number}" if number > 1 else stem for number in range(1, len(taken) + 2))
+        plain.append(next(option for option in free if option.lower() not in taken))
+    return plain
+
+
+Protocol = Callable[[Columns, int], list[Split]]
+
+PROTOCOLS: dict[str, Protocol] = {
+    "speaker": by_speaker,
+    "session": by_session,
+    "group": by_group,
+    "official": official,
+    SHARED: official_shared,
+    "cross": cross,
+}
+"""Protocol -> the splits of a corpus; the number is K of `group-K`."""
+
+
+def find_protocol(text: str) -> tuple[str, int]:
+    """The row of `PROTOCOLS` that `text` names, and its number (0 without one).
+
+    >>> find_protocol("group-5")
+    ('group', 5)
+
+    Raises:
+        PipelineError: there is none.
+    """
+    match = re.fullmatch(r"(group)-([0-9]{1,6})", text)
+    if match and int(match[2]) > 1:
+        return match[1], int(match[2])
+    if text == "group" or text not in PROTOCOLS:
+        raise PipelineError(
+            f"unknown protocol '{text}'; there are speaker, session, official, {SHARED} and group-K (group-5)"
+        )
+    return text, 0

@@ -1,0 +1,72 @@
+"""One run over several processes, as `torchrun` starts them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes that train together; one alone by default."""
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0  # which device of this machine
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes, prints and evaluates."""
+        return self.rank == 0
+
+    def device(self, wanted: str) -> str:
+        """The device of this process: with several, each takes a GPU of its own where there are GPUs."""
+        if self.size > 1 and wanted in ("auto", "cuda") and torch.cuda.is_available():
+            return f"cuda:{self.local}"
+        return "cpu" if self.size > 1 and wanted == "auto" else wanted
+
+    def broadcast(self, value: float) -> float:
+        """The first process's `value`, in every process."""
+        if self.size == 1:
+            return value
+        holder = [value]
+        distributed.broadcast_object_list(holder, src=0)
+        return holder[0]
+
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
+        """Sum each of `tensors` over all processes, in place: one exchange for all of them."""
+        if self.size == 1:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        distributed.all_reduce(flat)
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+        torch._foreach_copy_(list(tensors), [part.view_as(old) for part, old in zip(parts, tensors, strict=True)])
+
+    def broadcast_tensors(self, tensors: Iterable[Tensor]) -> None:
+        """The first process's values of `tensors`, in every process."""
+        if self.size > 1:
+            for tensor in tensors:
+                distributed.broadcast(tensor, src=0)
+
+    def barrier(self) -> None:
+        """Go on when every process has come here."""
+        if self.size > 1:
+            distributed.barrier()
+
+
+def join_world(device: str = "auto") -> World:
+    """The world that `torchrun` describes in the environment, joined; one process alone without it."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return World()
+    world = World(int(os.environ["RANK"]), size, int(os.environ["LOCAL_RANK"]))
+    if not distributed.is_initialized():
+        cuda = device != "cpu" and torch.cuda.is_available()
+        if cuda:
+            torch.cuda.set_device(world.local)
+        distributed.init_process_group("nccl" if cuda else "gloo")
+    return world

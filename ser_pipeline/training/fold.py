@@ -1,0 +1,356 @@
+"""One fold from random or pre-trained weights to its test predictions, resumable at every epoch."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ser_pipeline.config import Config
+from ser_pipeline.data.augment import drawings
+from ser_pipeline.data.batch import Batch
+from ser_pipeline.data.neighbours import BatchSource
+from ser_pipeline.data.stream import Data, order
+from ser_pipeline.device import autocasting, precision, set_arithmetic
+from ser_pipeline.entry import Entry, read_json, write_json
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.inputs import IMAGE, INPUTS
+from ser_pipeline.model import SpeechEmotionModel, build_model
+from ser_pipeline.model.fast import accelerate
+from ser_pipeline.runs import layout
+from ser_pipeline.runs.writing import Scores, pick_examples, write_examples, write_predictions, write_segments
+from ser_pipeline.splits.folds import Fold
+from ser_pipeline.training import scoring
+from ser_pipeline.training.checkpoint import Checkpoints, FoldProgress, Record
+from ser_pipeline.training.distributed import World
+from ser_pipeline.training.groups import freeze
+from ser_pipeline.training.linear import HEADS, solve_head
+from ser_pipeline.training.scoring import Forward
+from ser_pipeline.training.step import Step
+
+Rows = NDArray[np.int64]
+
+EVALUATION = 4  # times the training batch: without gradients that takes less memory than a step
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FoldContext:
+    """What stays the same while a fold is trained."""
+
+    fold: Fold
+    data: Data
+    source: BatchSource
+    config: Config
+    device: torch.device
+    world: World
+    autocast: Callable[[], Any]
+    micro: int = 0  # segments computed at a time; 0: the whole batch
+
+    @property
+    def seed(self) -> int:
+        """The fold's own seed, the same on every machine."""
+        return zlib.crc32(f"{self.config.seed}:{self.fold.name}".encode())
+
+    def score(self, forward: Forward, utterances: Rows, change: scoring.Change | None = None) -> Scores:
+        """The model's output over the segments of `utterances`."""
+        return scoring.score(forward, self.segments(utterances), change)
+
+    def swapped(self, name: str) -> scoring.Change:
+        """A change of test batches that gives every utterance another one's input `name`."""
+        rows = scoring.shuffled(self.data.manifest, self.fold.test, self.config.seed)
+        return scoring.swapped(name, self._large(rows))
+
+    def segments(self, utterances: Rows) -> Iterator[Batch]:
+        """The segments of `utterances`, in batches as large as those of an evaluation."""
+        return self._large(self.data.manifest.rows(utterances))
+
+    def _large(self, rows: Rows) -> Iterator[Batch]:
+        return self.source.batches(rows, EVALUATION * (self.micro or self.config.train.batch))
+
+
+def fit(
+    entry: Entry,
+    fold: Fold,
+    data: Data,
+    source: BatchSource,
+    config: Config,
+    device: torch.device,
+    *,
+    micro: int = 0,
+    world: World | None = None,
+) -> Path:
+    """Train, choose the epoch, test, and write the fold's folder; returns it.
+
+    Goes on from the last finished epoch where an earlier call was stopped. `micro` segments are computed at a
+    time where the batch does not fit into memory; in a `world` of several processes the batch is shared out.
+
+    Raises:
+        PipelineError: the loss is no longer a number, or the device is out of memory.
+    """
+    folder = entry.partial
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "index.json").exists():  # killed between the last file and the final name
+        return entry.publish(discard=[layout.STATE])
+    context = FoldContext(fold, data, source, config, device, world or World(), autocasting(config, device), micro)
+    set_arithmetic(config, device)
+    if device.type == "cuda":
+        gc.collect()  # a step and its graph know each other: the last fold's memory is free only now
+        torch.cuda.empty_cache()  # and is the device's again, for the processes beside this one and for its libraries
+        torch.cuda.reset_peak_memory_stats(device)
+    started = time.monotonic()
+    kept = Checkpoints(folder)
+    model = make_model(kept, context)
+    progress = SOLVERS[config.train.solver](model, kept, context)
+    if context.world.is_main:
+        model.load_state_dict(load_file(kept.best(progress), device=str(device)))
+        _finish(folder, model, progress, context, time.monotonic() - started)
+        kept.best(progress).replace(folder / layout.WEIGHTS)
+        entry.publish(discard=[layout.STATE])
+    context.world.barrier()
+    return entry.path
+
+
+def _train(model: SpeechEmotionModel, kept: Checkpoints, context: FoldContext) -> FoldProgress:
+    """Train to the last epoch, from the one after the last that was kept."""
+    step = make_step(model, context)
+    progress = kept.resume(step)
+    if progress.epoch and context.world.rank:
+        torch.manual_seed(context.seed + context.world.rank + 1000 * progress.epoch)
+    forward = Forward(step.evaluated, context.autocast, step.pool)
+    try:
+        while not progress.finished(context.config):
+            _epoch(progress, step, forward, context)
+            if context.world.is_main:
+                kept.save(progress, step, last=progress.finished(context.config))
+        kept.wait()
+    except torch.OutOfMemoryError:
+        raise PipelineError(_too_large(context)) from None
+    finally:
+        kept.close()
+        forward.release()
+        step.release()
+    return progress
+
+
+def _solve(model: SpeechEmotionModel, kept: Checkpoints, context: FoldContext) -> FoldProgress:
+    """Set a linear head in closed form; one epoch, which is kept as one of training is."""
+    started = time.monotonic()
+    progress = kept.solved()
+    if progress.epoch:
+        return progress
+    manifest, fold, device = context.data.manifest, context.fold, context.device
+    loss = solve_head(
+        model,
+        (part for batch in context.segments(fold.train) for part in drawings(batch)),
+        context.segments(fold.validation),
+        context.config.train,
+        [utterance.speaker for utterance in manifest.utterances],
+    )
+    seconds = time.monotonic() - started
+    rate = {"segments_per_second": round(int(manifest.counts[fold.train].sum()) / seconds, 1)}
+    record = {"epoch": 1, "loss": loss, "lr": 0.0, **rate, **_validate(Forward(model, context.autocast), context)}
+    if device.type == "cuda":
+        record["memory_gb"] = round(torch.cuda.max_memory_allocated(device) / 1e9, 2)
+    progress.history.append({**record, "seconds": round(time.monotonic() - started, 3)})
+    progress.best, progress.best_epoch = 1.0, 1
+    kept.keep(progress, model)
+    return progress
+
+
+def make_model(kept: Checkpoints, context: FoldContext) -> SpeechEmotionModel:
+    """The model on its device, its weights as the fold's seed has them; pre-trained ones only at the very start."""
+    config, data, folder, resumed = context.config, context.data, kept.folder, kept.begun
+    torch.manual_seed(context.seed)
+    model = build_model(
+        config.model,
+        audio=config.heard,
+        features=config.features,
+        classes=len(data.manifest.labels),
+        pretrained=not resumed,
+        speech_settings=read_json(folder / layout.SPEECH) if resumed and (folder / layout.SPEECH).exists() else None,
+    )
+    if model.speech_settings and not resumed and context.world.is_main:
+        write_json(folder / layout.SPEECH, model.speech_settings)
+    for name, store in data.stores.items():
+        if INPUTS[name].extremes:
+            model.fit_scaler(name, *map(torch.from_numpy, store.extremes(context.fold.train)))
+    freeze(model, config.model)
+    model = model.to(context.device)
+    if not resumed:
+        model.fit_statistics(part for batch in context.segments(context.fold.train) for part in drawings(batch))
+    context.world.broadcast_tensors(model.state_dict().values())
+    half = precision(config.train.precision, context.device) == "bf16"
+    return accelerate(model, context.device, half=half)
+
+
+def make_step(model: SpeechEmotionModel, context: FoldContext) -> Step:
+    """The optimiser's step on `model`, at the start of its schedule."""
+    config, world = context.config, context.world
+    torch.manual_seed(context.seed + world.rank)  # every process draws dropout of its own
+    return Step(
+        model,
+        config,
+        classes=len(context.data.manifest.labels),
+        steps=config.train.epochs * -(-len(epoch_rows(context, 0)) // config.train.batch),
+        weights=_class_weights(context) if config.train.class_weights else None,
+        autocast=context.autocast,
+        micro=context.micro,
+        world=world,
+    )
+
+
+def _class_weights(context: FoldContext) -> Tensor:
+    """(C,) inverse of each class's share of the training segments, 1 on average over them."""
+    manifest, train = context.data.manifest, context.fold.train
+    counts = np.bincount(manifest.target[train], manifest.counts[train], len(manifest.labels))
+    weights = counts.sum() / np.maximum(counts, 1) / np.count_nonzero(counts)
+    return torch.tensor(weights, dtype=torch.float32, device=context.device)
+
+
+def epoch_rows(context: FoldContext, epoch: int) -> Rows:
+    """The training segments of an epoch in their order."""
+    manifest, train = context.data.manifest, context.fold.train
+    if context.config.train.balanced:
+        classes = [train[manifest.target[train] == label] for label in np.unique(manifest.target[train])]
+        most = max(map(len, classes))
+        drawn = [np.resize(order(rows, context.seed, epoch), most) for rows in classes]
+        train = np.concatenate(drawn)
+    return order(manifest.rows(train), context.seed, epoch)
+
+
+def shares(rows: Rows, batch: int, world: World) -> tuple[Rows, list[tuple[int, int]]]:
+    """This process's rows, equally many a step, and of every step how many count here and in all.
+
+    A process takes the rows that follow those of the one before it, as micro-batches do in one process alone. Steps are
+    filled up with rows that do not count, so that all have the same size in all processes.
+
+    >>> shares(np.arange(5), 4, World(rank=1, size=2))
+    (array([2, 3, 0, 0]), [(2, 4), (0, 1)])
+    """
+    steps, size = -(-len(rows) // batch), -(-batch // world.size)
+    whole = np.full(steps * batch, rows[0])
+    whole[: len(rows)] = rows
+    filled = np.full((steps, size * world.size), rows[0])
+    filled[:, :batch] = whole.reshape(steps, batch)
+    totals = [min(batch, len(rows) - step * batch) for step in range(steps)]
+    counts = [(min(max(total - world.rank * size, 0), size), total) for total in totals]
+    return filled.reshape(steps, world.size, size)[:, world.rank].reshape(-1), counts
+
+
+def _epoch(progress: FoldProgress, step: Step, forward: Forward, context: FoldContext) -> None:
+    """Train an epoch, measure it on the validation rows, and add both to the course."""
+    started = time.monotonic()
+    config, world = context.config, context.world
+    rows = epoch_rows(context, progress.epoch)
+    mine, counts = shares(rows, config.train.batch, world)
+    batches = context.source.batches(mine, len(mine) // len(counts))
+    summed = torch.stack([step(batch, real, total) for batch, (real, total) in zip(batches, counts, strict=True)])
+    _require_finite(summed, context, progress.epoch + 1)
+    loss = float(summed.sum()) / sum(real for real, _ in counts)
+    seconds = time.monotonic() - started
+    record = {
+        "epoch": progress.epoch + 1,
+        "loss": loss,
+        "lr": float(step.rate),
+        "segments_per_second": round(len(rows) / seconds, 1),
+        **_validate(forward, context),
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    if context.device.type == "cuda":
+        record["memory_gb"] = round(torch.cuda.max_memory_allocated(context.device) / 1e9, 2)
+    progress.history.append(record)
+    values = {
+        "ua": record["ua"],
+        "wa": record["wa"],
+        "wa+ua": record["wa"] + record["ua"],
+        "loss": -record["validation_loss"],
+        "last": float(progress.epoch),
+    }
+    value = values[config.train.monitor]
+    if value > progress.best:
+        progress.best, progress.best_epoch = value, progress.epoch
+
+
+def _validate(forward: Forward, context: FoldContext) -> Record:
+    """Loss, WA and UA of the validation rows, measured by the first process."""
+    found = [0.0, 0.0, 0.0]
+    if context.world.is_main:
+        scores = context.score(forward, context.fold.validation)
+        confusion = scoring.confusion(scores, context.data.manifest, context.fold.validation)
+        found = [scores.loss, confusion.wa, confusion.ua]
+    return dict(zip(("validation_loss", "wa", "ua"), map(context.world.broadcast, found), strict=True))
+
+
+def _require_finite(losses: Tensor, context: FoldContext, epoch: int) -> None:
+    """Stop a fold whose loss is no longer a number, naming the first batch that gave one."""
+    bad = (~losses.isfinite()).nonzero()
+    if len(bad):
+        raise PipelineError(
+            f"fold {context.fold.name}, epoch {epoch}, batch {int(bad[0]) + 1}: the loss is {float(losses[bad[0]])}; "
+            "a smaller train.lr, train.clip=1 or train.precision=fp32 may help"
+        )
+
+
+def _too_large(context: FoldContext) -> str:
+    size = context.micro or context.config.train.batch
+    return (
+        f"fold {context.fold.name}: {size} segments at a time do not fit into the memory of {context.device}; "
+        f"--micro-batch {max(1, size // 2)} gives the same result with less"
+    )
+
+
+def _finish(folder: Path, model: nn.Module, progress: FoldProgress, context: FoldContext, seconds: float) -> None:
+    """Write the test predictions, what becomes of them when an input is shuffled or silenced, and the result."""
+    manifest, test = context.data.manifest, context.fold.test
+    forward = Forward(model, context.autocast)
+    scores = context.score(forward, test)
+    probes = {}
+    for name in context.config.model.inputs:
+        for kind, change in (("shuffled", context.swapped(name)), ("zeroed", scoring.zeroed(name))):
+            probes[f"{kind}:{name}"] = context.score(forward, test, change).log_prob
+    write_segments(folder / layout.SEGMENTS, scores, manifest, test, probes)
+    images = [name for name in context.data.stores if INPUTS[name].form == IMAGE]
+    if scores.attention is not None and images:
+        _write_examples(folder, scores, context, images[0])
+    write_predictions(folder / layout.PREDICTIONS, scores, manifest, test)
+    confusion = scoring.confusion(scores, manifest, test)
+    best = progress.history[progress.best_epoch - 1]
+    result = {
+        "fold": context.fold.name,
+        "best_epoch": progress.best_epoch,
+        "epochs": progress.epoch,
+        "seconds": round(max(seconds, sum(record["seconds"] for record in progress.history)), 3),
+        "train": len(context.fold.train),
+        "validation": {"wa": best["wa"], "ua": best["ua"], "loss": best["validation_loss"]},
+        "wa": confusion.wa,
+        "ua": confusion.ua,
+        "silent": round(scores.silent, 4),
+        "counts": confusion.counts.tolist(),
+    }
+    write_json(folder / layout.RESULT, result)
+
+
+def _write_examples(folder: Path, scores: Scores, context: FoldContext, image: str) -> None:
+    """Keep the image and attention of a few test utterances, to be drawn."""
+    manifest, test = context.data.manifest, context.fold.test
+    chosen = pick_examples(scores, manifest, test)
+    rows = manifest.firsts[test[chosen]]
+    (spectrograms,) = (batch[image] for batch in context.source.batches(rows, len(rows)))
+    write_examples(folder / layout.EXAMPLES, scores, manifest, test, chosen, spectrograms.cpu().numpy())
+
+
+SOLVERS = {"adamw": _train, **dict.fromkeys(HEADS, _solve)}
+"""Setting `train.solver` -> what becomes of a fold's model."""

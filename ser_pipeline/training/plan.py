@@ -1,0 +1,176 @@
+"""What will be trained: runs of a protocol, ablation and seed, proven not to leak before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ser_pipeline.audit.corpus import audit, to_json
+from ser_pipeline.cache.catalogue import FeatureSet
+from ser_pipeline.cache.manifest import Manifest
+from ser_pipeline.config import Config, keyed, require_valid
+from ser_pipeline.corpora import CORPORA
+from ser_pipeline.device import precision
+from ser_pipeline.entry import Entry
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.features.stores import FROZEN, find_stores, read_manifest, resolved
+from ser_pipeline.inputs import INPUTS
+from ser_pipeline.model.needs import require_needs
+from ser_pipeline.splits import folds
+from ser_pipeline.splits.folds import Fold
+from ser_pipeline.splits.leaks import leaks
+from ser_pipeline.training.ablations import ablated
+
+CHANGES = ("speed", "gain", "noise", "frame_masks")
+"""Changes of training segments that every input must follow."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One protocol, ablation and seed over the features of a corpus."""
+
+    entry: Entry
+    folds: tuple[Fold, ...]
+    config: Config
+    about: Mapping[str, Any]  # what `run.json` says
+    members: Mapping[str, Any]  # what `folds.json` says: ids of every part
+
+
+def plan_runs(
+    sources: Sequence[FeatureSet],
+    runs: Path,
+    config: Config,
+    *,
+    protocol: str = "speaker",
+    file: Path | None = None,
+    ablations: Sequence[str] = ("full",),
+    own: Mapping[str, Mapping[str, Any]] | None = None,
+    seeds: Sequence[int] = (0,),
+    device: torch.device,
+    about: Mapping[str, Any],
+) -> list[PlannedRun]:
+    """The runs of every ablation and seed, proven not to leak; nothing is written.
+
+    Args:
+        sources: the corpus, and the one to test on where that is another.
+        runs: where runs are kept.
+        config: settings of every run, but for the seed and what an ablation changes.
+        protocol: what is left out; of no account with two sources or a `file`.
+        file: a published `folds.json` to take instead.
+        ablations: rows of the ablation table; those that would repeat another run are left out.
+        own: rows of the user, beside those of the table.
+        seeds: a run each.
+        device: where it will train; decides on the precision.
+        about: what else `run.json` says.
+
+    Raises:
+        PipelineError: features are missing or would have to change, a protocol that the corpus cannot give, or folds
+            that leak.
+    """
+    for name in FROZEN:
+        config = resolved(config, sources[0].folder, name)
+    require_followed(config)
+    data = read_manifest(tuple(source.folder for source in sources))
+    protocol, split, config = _split(data, protocol if len(sources) == 1 else "cross", file, config)
+    findings = leaks(data, split)
+    errors = [finding.message for finding in findings if finding.severity == "error"]
+    if errors:
+        raise PipelineError(f"{errors[0]}; `ser-pipeline audit` says more")
+    planned = []
+    for ablation, changed in ablated(config, ablations, own).items():
+        require_valid(changed)
+        require_needs(changed)
+        changed = replace(changed, train=replace(changed.train, precision=precision(config.train.precision, device)))
+        planned += [
+            _run(sources, data, runs, replace(changed, seed=seed), protocol, ablation, split, about) for seed in seeds
+        ]
+    return planned
+
+
+def _split(data: Manifest, protocol: str, file: Path | None, config: Config) -> tuple[str, tuple[Fold, ...], Config]:
+    """Protocol, folds and settings, of which a file of folds decides the protocol and the selection."""
+    if file is None:
+        return protocol, folds.make_folds(data, protocol, config.train.selection), config
+    split, protocol, selection = folds.read_folds(file, data.utterances)
+    return protocol, split, replace(config, train=replace(config.train, selection=selection))
+
+
+def require_followed(config: Config) -> None:
+    """Refuse changes of segments that an input of the model would not follow.
+
+    Raises:
+        PipelineError: names the inputs, the changes, and the settings that leave them out.
+    """
+    rows = [INPUTS[name] for name in config.model.reads]
+    asked = [name for name in CHANGES if getattr(config.augment, name)]
+    refused = [name for name in asked if any(name not in row.follows for row in rows)]
+    if refused:
+        stiff = [row.name for row in rows if not row.follows.issuperset(refused)]
+        words = " ".join(f"--set augment.{name}=0" for name in refused)
+        told = ", ".join(f"augment.{name}" for name in refused)
+        raise PipelineError(f"{' and '.join(stiff)} cannot follow {told}; leave these out: {words}")
+    alone = [row.name for row in rows if not row.joins]
+    if alone and config.model.segments > 1:
+        raise PipelineError(f"{' and '.join(alone)} is of single segments: --set model.segments=1")
+
+
+def findings_of(sources: Sequence[FeatureSet], split: Sequence[Fold], config: Config) -> dict[str, Any]:
+    """The audit of a corpus and its folds, with its audio where that is still where it was; for `audit.json`."""
+    data = read_manifest(tuple(source.folder for source in sources))
+    if len(sources) > 1 or not sources[0].root.is_dir():
+        return to_json(leaks(data, split), data.utterances)
+    row = CORPORA.get(data.corpus)
+    published = row if row and dict(row.classes) == dict(data.classes) else None
+    found = audit(data.utterances, sources[0].root, corpus=published, folds=split, segment=config.audio.seconds)
+    return to_json(found, data.utterances)
+
+
+def _run(
+    sources: Sequence[FeatureSet],
+    data: Manifest,
+    runs: Path,
+    config: Config,
+    protocol: str,
+    ablation: str,
+    split: tuple[Fold, ...],
+    about: Mapping[str, Any],
+) -> PlannedRun:
+    folders = [source.folder for source in sources]
+    stores = {name: paths[0].name for name, paths in find_stores(folders, config)}
+    members = folds.folds_json(split, data.utterances, protocol, config.train.selection)
+    inputs = {
+        "features": [folder.name for folder in folders],
+        "stores": stores,
+        "protocol": protocol,
+        "ablation": ablation,
+        "folds": members,
+        "config": keyed(config),
+    }
+    known = {
+        **about,
+        "corpus": data.corpus,
+        "labels": list(data.labels),
+        "protocol": protocol,
+        "selection": _selection(config),
+        "ablation": ablation,
+        "seed": config.seed,
+        "features": "+".join(folder.name for folder in folders),
+        "test_corpus": sources[-1].corpus if len(sources) > 1 else "",
+        "folds": [fold.name for fold in split],
+        "precision": config.train.precision,
+        "audio_root": str(sources[-1].root),
+    }
+    entry = Entry.keyed(runs, f"{data.corpus}-{protocol}-{ablation}-s{config.seed}", inputs)
+    return PlannedRun(
+        Entry(entry.path, {key: inputs[key] for key in inputs if key != "folds"}), split, config, known, members
+    )
+
+
+def _selection(config: Config) -> str:
+    """What chooses the epoch: "validation" or "test" rows, or "last" where nothing does."""
+    chosen = config.train.selection
+    return "last" if config.train.monitor == "last" and chosen == "validation" else chosen

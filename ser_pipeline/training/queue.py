@@ -1,0 +1,205 @@
+"""Stage 2: a queue of folds, over seeds and ablations, to runs.
+
+A run is one protocol, ablation and seed; a job is one fold of it. Jobs are independent: each reads the shards,
+trains and writes its own folder, so that they can be spread over processes and devices, and a run that was killed
+goes on with what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ser_pipeline.cache.catalogue import FeatureSet
+from ser_pipeline.device import _device_name, _devices
+from ser_pipeline.entry import Entry, write_json
+from ser_pipeline.processes import cores
+from ser_pipeline.runs import layout
+from ser_pipeline.runs.writing import begin_run
+from ser_pipeline.splits.folds import Fold
+from ser_pipeline.training.distributed import World
+from ser_pipeline.training.fold import fit
+from ser_pipeline.training.plan import PlannedRun, findings_of
+from ser_pipeline.training.workers import FoldJob, QueueOptions, data_of, work
+
+POLL = 0.5  # seconds between two looks at the folds' histories
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where one fold stands."""
+
+    run: str
+    fold: str
+    epoch: int
+    done: bool
+    last: Mapping[str, Any]  # the latest line of its history; empty before the first
+
+
+Progress = Callable[[Sequence[Status]], None]
+
+
+def run_queue(
+    planned: Sequence[PlannedRun],
+    sources: Sequence[FeatureSet],
+    *,
+    device: torch.device,
+    how: QueueOptions,
+    progress: Progress,
+    world: World | None = None,
+) -> list[Path]:
+    """Train every fold that is missing; returns the folders of the runs.
+
+    Args:
+        planned: from `plan`.
+        sources: as in the plan.
+        device: where to train.
+        how: how many at a time, and from where.
+        progress: called about twice a second with where every fold stands.
+        world: the processes that train every fold together, one after the other.
+
+    Raises:
+        PipelineError: what stopped a fold; the others are kept, and the next call goes on.
+    """
+    world = world or World()
+    with ExitStack() as held:
+        if world.is_main:
+            for run in planned:
+                held.enter_context(run.entry.lock())
+            for run in (run for run in planned if not run.entry.done):
+                begin_run(run.entry.partial, run.config, run.about, run.members)
+        world.barrier()
+        waiting = [run for run in planned if not run.entry.done]
+        todo = queue_jobs(waiting, tuple(source.folder for source in sources), device, how)
+        with _watching(waiting, progress):
+            try:
+                with _beside(partial(_audit, waiting if world.is_main else [], sources)):
+                    if world.size > 1:
+                        for job in todo:
+                            _train_together(job, world)
+                    else:
+                        work(todo)
+            finally:
+                if world.is_main:
+                    _publish_whole(waiting, device)
+        world.barrier()
+    return [run.entry.path for run in planned]
+
+
+def queue_jobs(
+    waiting: Sequence[PlannedRun], features: tuple[Path, ...], device: torch.device, how: QueueOptions
+) -> list[FoldJob]:
+    """The folds that are missing."""
+    missing = [(run, fold) for run in waiting for fold in run.folds if not _fold_entry(run, fold).done]
+    devices = _devices(device)
+    at_once = max(1, min(how.jobs or (cores() if device.type == "cpu" else len(devices)), len(missing)))
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    most = int(wanted) if wanted.isdigit() else cores()
+    how = replace(how, jobs=at_once, threads=max(1, min(most, cores() // at_once)), apart=how.jobs != 1)
+    return [FoldJob(_fold_entry(run, fold), fold, run.config, features, devices, how) for run, fold in missing]
+
+
+def _train_together(job: FoldJob, world: World) -> None:
+    """Train one fold with all processes of `world`; its data are shared out among them."""
+    (device,) = job.devices
+    data, source = data_of(job, device)
+    fit(job.entry, job.fold, data, source, job.config, torch.device(device), micro=job.how.micro, world=world)
+
+
+def _audit(runs: Sequence[PlannedRun], sources: Sequence[FeatureSet]) -> None:
+    """Audit the corpus for the runs that were not yet."""
+    new = [run for run in runs if not (run.entry.partial / layout.AUDIT).exists()]
+    findings = findings_of(sources, new[0].folds, new[0].config) if new else {}
+    for run in new:
+        write_json(run.entry.partial / layout.AUDIT, findings)
+
+
+@contextmanager
+def _beside(task: Callable[[], None]) -> Iterator[None]:
+    """Do `task` beside the block, and raise at its end what stopped it; Ctrl-C in the block does not wait for it."""
+    outcome: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            task()
+            outcome.set_result(None)
+        except Exception as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        yield
+    except Exception:
+        if error := outcome.exception():
+            log.error("%s", error)
+        raise
+    outcome.result()
+
+
+def _publish_whole(runs: Sequence[PlannedRun], device: torch.device) -> None:
+    """Give the runs that are whole their final names, whatever became of the others."""
+    for run in runs:
+        if (run.entry.partial / layout.AUDIT).exists() and all(_fold_entry(run, fold).done for fold in run.folds):
+            run.entry.publish(device=_device_name(device), folds=[fold.name for fold in run.folds])
+
+
+def _fold_entry(run: PlannedRun, fold: Fold) -> Entry:
+    folder = run.entry.path if run.entry.done else run.entry.partial
+    return Entry(folder / fold.name, {"run": run.entry.path.name, "fold": fold.name})
+
+
+@contextmanager
+def _watching(runs: Sequence[PlannedRun], progress: Progress) -> Iterator[None]:
+    """Tell `progress` where the folds stand until the block ends."""
+    stop = threading.Event()
+    ended: dict[Path, Status] = {}
+
+    def watch() -> None:
+        while not stop.wait(POLL):
+            progress(statuses(runs, ended))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
+        progress(statuses(runs, ended))
+
+
+def statuses(runs: Sequence[PlannedRun], ended: dict[Path, Status] | None = None) -> list[Status]:
+    """Where every fold of `runs` stands, read from their histories; `ended` keeps what need not be read again."""
+    ended = {} if ended is None else ended
+    found = []
+    for run in runs:
+        for fold in run.folds:
+            place = run.entry.path / fold.name
+            status = ended.get(place) or _status(run, fold)
+            if status.done and status.last:  # else it was given its final name in between
+                ended[place] = status
+            found.append(status)
+    return found
+
+
+def _status(run: PlannedRun, fold: Fold) -> Status:
+    entry = _fold_entry(run, fold)
+    done = entry.done
+    try:
+        lines = ((entry.path if done else entry.partial) / layout.HISTORY).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    return Status(run.entry.path.name, fold.name, len(lines), done, json.loads(lines[-1]) if lines else {})

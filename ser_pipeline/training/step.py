@@ -1,0 +1,200 @@
+"""One step of the optimiser: augment, forward, loss, backward, clip, update.
+
+On CUDA the whole of it is one graph, which the processor starts with a single call: nothing in it waits for the
+device, and what changes from step to step, the learning rate and what each segment counts, are numbers there.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ser_pipeline.config import Config, Train
+from ser_pipeline.data.augment import augment
+from ser_pipeline.data.batch import Batch, Mix
+from ser_pipeline.model.fast.graph import Captured
+from ser_pipeline.training.distributed import World
+from ser_pipeline.training.groups import parameter_groups
+
+
+class AdamW(torch.optim.AdamW):
+    """torch's, without the guards that import its compiler, which is not at work here: seconds of every start."""
+
+    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.AdamW.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.AdamW.load_state_dict)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
+class Step:
+    """Changes a model by one batch at a time, and keeps all that a resumed fold must have back."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: Config,
+        *,
+        classes: int,
+        steps: int,
+        weights: Tensor | None,
+        autocast: Callable[[], Any],
+        micro: int = 0,
+        world: World | None = None,
+    ) -> None:
+        """Prepare the optimiser.
+
+        Args:
+            model: what is trained, on its device.
+            config: `train` and `augment` are used.
+            classes: number of classes.
+            steps: of the whole fold, for the schedule.
+            weights: (C,) weight of each class in the loss, or None.
+            autocast: context manager of the arithmetic.
+            micro: segments that are computed at a time; 0: the whole batch.
+            world: the processes that share every batch.
+        """
+        self.model, self.config, self.classes, self.steps = model, config, classes, steps
+        self.weights, self.autocast, self.micro, self.world = weights, autocast, micro, world or World()
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        device = self.trained[0].device
+        self.rate = torch.tensor(config.train.lr, device=device)
+        self.groups = parameter_groups(model, config.train)
+        self.rates = [self.rate * group.factor if group.speech else self.rate for group in self.groups]
+        self.optimiser = AdamW(
+            [
+                {"params": group.parameters, "lr": rate, "weight_decay": group.decay}
+                for group, rate in zip(self.groups, self.rates, strict=True)
+            ],
+            fused=True,
+            capturable=device.type == "cuda",
+        )
+        self.mean = copy.deepcopy(model) if config.train.ema else None
+        self.done = 0
+        self._names: tuple[str, ...] = ()
+        self.pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+        self._taken = self._take if self.pool is None else Captured(self._take, "steps", pool=self.pool)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model that is evaluated and kept: the running mean of the weights, or the weights."""
+        return self.model if self.mean is None else self.mean
+
+    def __call__(self, batch: Batch, real: int, total: int) -> Tensor:
+        """Take a step; returns the summed loss of the first `real` segments, still on the device.
+
+        Args:
+            batch: the segments of this process; those from `real` on only fill it up.
+            real: segments that count.
+            total: segments that count over all processes.
+        """
+        self._set_rates()
+        counts = (torch.arange(len(batch.label), device=batch.label.device) < real).float()
+        self._names = tuple(batch.inputs)
+        losses = self._taken(*batch.tensors(), counts, counts / total)
+        self.done += 1
+        self._follow()
+        return losses
+
+    def release(self) -> None:
+        """Take no more steps: what was captured is let go."""
+        if isinstance(self._taken, Captured):
+            self._taken.release()
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed fold needs."""
+        return {
+            "model": self.model.state_dict(),
+            "mean": None if self.mean is None else self.mean.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "steps": self.done,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.model.load_state_dict(state["model"])
+        if self.mean is not None:
+            self.mean.load_state_dict(state["mean"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
+            group["lr"] = rate  # which `__call__` changes; the loaded one is a copy
+        self.done = state["steps"]
+
+    def _set_rates(self) -> None:
+        """The rate of every group at this step; a pre-trained encoder rests for the head's own epochs."""
+        settings = self.config.train
+        rate = settings.lr * factor(settings, self.done, self.steps)
+        resting = self.done < settings.head_epochs * self.steps / settings.epochs
+        self.rate.fill_(rate)
+        for group, own in zip(self.groups, self.rates, strict=True):
+            if own is not self.rate:
+                own.fill_(0.0 if group.speech and resting else rate * group.factor)
+
+    def _take(self, *inputs: Any) -> Tensor:
+        """The step on the parts of a batch, on what each segment counts (B,), and on its share of the loss (B,)."""
+        *parts, counts, share = inputs
+        self.model.train()
+        self.optimiser.zero_grad(set_to_none=True)
+        batch, targets = self._prepared(Batch.of(self._names, parts))
+        share_mixed = self.config.augment.mixup
+        summed = torch.zeros((), device=counts.device)
+        micro = self.micro or len(counts)
+        for first in range(0, len(counts), micro):
+            part = slice(first, first + micro)
+            mix = Mix.draw(len(counts[part]), share_mixed, counts.device) if share_mixed else None
+            with self.autocast():
+                output = self.model(batch.part(part), mix)
+            losses = self._loss(output.logits.float(), mix(targets[part]) if mix else targets[part])
+            (losses * share[part]).sum().backward()
+            summed += (losses.detach() * counts[part]).sum()
+        self._add_up()
+        if self.config.train.clip:
+            nn.utils.clip_grad_norm_(self.trained, self.config.train.clip)
+        self.optimiser.step()
+        return summed
+
+    def _add_up(self) -> None:
+        """Gradients of the whole batch in every process: a part without one in this process may have one elsewhere."""
+        if self.world.size > 1:
+            for parameter in self.trained:
+                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            self.world.all_reduce([parameter.grad for parameter in self.trained if parameter.grad is not None])
+
+    def _follow(self) -> None:
+        """Let the running mean of the weights follow them; it starts from those after the first step."""
+        if self.mean is not None:
+            decay = self.config.train.ema if self.done > 1 else 0.0
+            with torch.no_grad():
+                torch._foreach_lerp_(list(self.mean.parameters()), list(self.model.parameters()), 1 - decay)
+
+    def _prepared(self, batch: Batch) -> tuple[Batch, Tensor]:
+        """The batch as it is trained on, and its targets (B, C)."""
+        smoothing = self.config.train.label_smoothing
+        targets = F.one_hot(batch.label, self.classes).float() * (1 - smoothing) + smoothing / self.classes
+        with torch.no_grad():
+            return augment(batch, self.config), targets
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy of each segment (B,)."""
+        weighted = targets if self.weights is None else targets * self.weights
+        return -(weighted * F.log_softmax(logits, dim=-1)).sum(-1)
+
+
+def factor(settings: Train, step: int, steps: int) -> float:
+    """The learning rate of a step, as a share of the highest.
+
+    >>> [round(factor(Train(warmup=0.5, schedule="linear"), step, 4), 2) for step in range(4)]
+    [0.5, 1.0, 1.0, 0.5]
+    """
+    rising = settings.warmup * steps
+    if step < rising:
+        return min(1.0, (step + 1) / rising)
+    left = 1 - (step - rising) / max(steps - rising, 1)
+    return {"constant": 1.0, "linear": left, "cosine": 0.5 - 0.5 * math.cos(math.pi * left)}[settings.schedule]

@@ -1,0 +1,88 @@
+"""Runs that were started with other settings and never finished: going on with them must not happen by halves."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ser_pipeline import config as settings
+from ser_pipeline.config import Config
+from ser_pipeline.entry import PARTIAL, read_json
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.runs import layout
+from ser_pipeline.training.plan import PlannedRun
+
+MOST_DIFFERENCES = 6
+"""Differences that one line names before it says how many more there are."""
+
+
+def require_repeated(planned: Sequence[PlannedRun]) -> None:
+    """Refuse to start a run beside an unfinished one of its name that was started with other settings.
+
+    A run that has been started itself goes on; one that another process is at work on is no reason to stop.
+
+    Raises:
+        PipelineError: names the unfinished run, what differs, and how to repeat it.
+    """
+    for run in planned:
+        if run.entry.done or run.entry.partial.exists():
+            continue
+        for folder in _unfinished(run.entry.path):
+            changes, words = _compare(folder, run)
+            raise PipelineError(
+                f"{folder} is unfinished and was started differently ({changes}); "
+                f"repeat that to go on with it{words}, or start anew beside it with --fresh"
+            )
+
+
+def _unfinished(path: Path) -> Iterator[Path]:
+    """Unfinished runs that differ from that of `path` in their key alone, and that nobody is at work on."""
+    name = re.escape(path.name.rpartition("-")[0])
+    for folder in sorted(path.parent.glob(f"*{PARTIAL}")):
+        if re.fullmatch(f"{name}-[0-9a-f]{{12}}{re.escape(PARTIAL)}", folder.name) and _stopped(folder):
+            yield folder
+
+
+def _stopped(folder: Path) -> bool:
+    """Whether a run has said what it is and finished an epoch, which could be lost, and no process holds it."""
+    lock = folder.parent / ".locks" / folder.name.removesuffix(PARTIAL)
+    try:
+        with FileLock(lock, timeout=0):
+            return (folder / layout.FOLDS).exists() and any(folder.glob(f"*/{layout.HISTORY}"))
+    except Timeout:
+        return False
+
+
+def _compare(folder: Path, run: PlannedRun) -> tuple[str, str]:
+    """What differs between the unfinished run in `folder` and `run`, and the options that repeat it."""
+    before = read_json(folder / layout.RUN)
+    config = _config(folder)
+    found = ["settings that this version does not know"] if config is None else []
+    options = []
+    if config is not None:
+        found += settings.differences(config, run.config)
+        options = [f"--set {shlex.quote(pair)}" for pair in settings.pairs(config, run.config)]
+    if before["preset"] != run.about["preset"]:
+        found.insert(0, f"preset: {before['preset']} -> {run.about['preset']}")
+        options = [f"--preset {before['preset']}"]
+    if before["features"] != run.about["features"]:
+        found.append(f"features: {before['features']} -> {run.about['features']}")
+    elif read_json(folder / layout.FOLDS) != json.loads(json.dumps(run.members)):
+        found.append("folds")
+    found = found or ["another version of its features or of ser-pipeline"]
+    more = [f"and {len(found) - MOST_DIFFERENCES} more"] if len(found) > MOST_DIFFERENCES else []
+    return "; ".join(found[:MOST_DIFFERENCES] + more), f" ({' '.join(options)})" if options else ""
+
+
+def _config(folder: Path) -> Config | None:
+    """The settings of a run; None where they are of another version."""
+    file = folder / layout.CONFIG
+    try:
+        return settings.loads(file.read_text(encoding="utf-8"), str(file))
+    except PipelineError:
+        return None
