@@ -11,6 +11,7 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
+WORKERS = click.IntRange(1, 1024)  # processes or threads
 
 
 def cache(command: Command) -> Command:

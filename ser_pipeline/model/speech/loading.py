@@ -174,7 +174,7 @@ def transformers_model(source: Source, config: Any) -> nn.Module:
                 made: nn.Module = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)  # type: ignore[no-untyped-call]
                 return made
             model, report = AutoModel.from_pretrained(
-                source.folder,
+                str(source.folder),
                 config=config,
                 local_files_only=True,
                 trust_remote_code=False,

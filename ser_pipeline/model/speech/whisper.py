@@ -58,7 +58,7 @@ class Block(nn.Module):
     def forward(self, hidden: Tensor, real: Tensor | None) -> Tensor:
         """Frames (B, T, D) of the next layer."""
         hidden = hidden + self.self_attn(self.self_attn_layer_norm(hidden), real)
-        return hidden + self.fc2(self.activation(self.fc1(self.final_layer_norm(hidden))))
+        return hidden + self.fc2(self.activation(self.fc1(self.final_layer_norm(hidden))))  # type: ignore[no-any-return]
 
 
 class WhisperEncoder(FrameEncoder):
@@ -135,7 +135,7 @@ class WhisperEncoder(FrameEncoder):
         if self.options.window == "cut":
             hidden = hidden * within(level.shape[2], count)[:, None]  # what a convolution sees beyond the end: zeros
         hidden = F.gelu(parts["conv2"](hidden)).transpose(1, 2)
-        hidden = hidden + parts["embed_positions"].weight[: hidden.shape[1]]
+        hidden = hidden + parts["embed_positions"].weight[: hidden.shape[1]]  # type: ignore[index]
         states, heard = [hidden], self._heard(real)
         for block in parts["layers"][:last]:  # type: ignore[index]
             hidden = block(hidden, heard)
