@@ -24,9 +24,9 @@ from conftest import tone, write_emodb
 from hypothesis import HealthCheck, given
 from hypothesis import settings as trials
 from hypothesis import strategies as some
+from ser_pipeline.cli import main
 
 from ser_pipeline import config
-from ser_pipeline.cli import main
 from ser_pipeline.config import Config
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.device import autocasting
@@ -182,7 +182,7 @@ def segments(chosen: Config) -> Batch:
     """Segments as a store would give them, of utterances that end within the first and within the third."""
     heard, rows = chosen.heard, []
     for number, length in enumerate((0.7, 2.3)):
-        signal = tone(number, min(4.0, length * heard.seconds), 120.0).astype(np.float32)[:: max(1, 16_000 // 8_000)]
+        signal = tone(number, min(4.0, length * heard.seconds), 120.0).astype(np.float32)
         made = {
             name: INPUTS[name].rows(signal, heard, getattr(chosen.features, name, None))
             for name in chosen.model.reads
