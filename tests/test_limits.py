@@ -26,6 +26,7 @@ from hypothesis import settings as trials
 from hypothesis import strategies as some
 from ser_pipeline.cli import main
 
+import ser_pipeline
 from ser_pipeline import config
 from ser_pipeline.config import Config
 from ser_pipeline.data.batch import Batch
@@ -268,3 +269,12 @@ def test_any_number_of_groups_is_a_result_or_one_line(
 ) -> None:
     result = command("folds", "emodb", str(corpus), "--protocol", f"group-{number}")
     assert result.exit_code == 1
+
+
+@pytest.mark.parametrize("options", [{"seeds": 0}, {"seeds": 10**9}, {"jobs": -1}, {"jobs": 10**308}])
+def test_a_number_from_python_far_out_is_refused_before_anything_is_done(options: dict[str, int]) -> None:
+    with pytest.raises(PipelineError, match=rf"^{next(iter(options))} is 1 to \d+, not "):
+        ser_pipeline.train("demo", **options)  # type: ignore[arg-type]
+    if "jobs" in options:
+        with pytest.raises(PipelineError, match="^jobs is 1 to 1024, not "):
+            ser_pipeline.extract("demo", **options)  # type: ignore[arg-type]

@@ -140,9 +140,8 @@ def open_other(source: Source, options: Options) -> OtherEncoder:
             kept = {key: value for key, value in source.front.items() if key != "feature_extractor_type"}
             extractor = _extractor_class(source.front["feature_extractor_type"])(**kept)
         else:
-            extractor = AutoFeatureExtractor.from_pretrained(  # type: ignore[no-untyped-call]
-                source.folder, local_files_only=True, trust_remote_code=False
-            )
+            read: Any = AutoFeatureExtractor.from_pretrained
+            extractor = read(source.folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise PipelineError(
             f"cannot read the feature extractor of speech encoder {source.where}: {first_line(error)}; it needs "
