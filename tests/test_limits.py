@@ -276,5 +276,5 @@ def test_a_number_from_python_far_out_is_refused_before_anything_is_done(options
     with pytest.raises(PipelineError, match=rf"^{next(iter(options))} is 1 to \d+, not "):
         ser_pipeline.train("demo", **options)  # type: ignore[arg-type]
     if "jobs" in options:
-        with pytest.raises(PipelineError, match="^jobs is 1 to 1024, not "):
+        with pytest.raises(PipelineError, match=r"^jobs is 1 to 1024, not "):
             ser_pipeline.extract("demo", **options)  # type: ignore[arg-type]
