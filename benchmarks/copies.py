@@ -77,8 +77,8 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"{len(utterances)} utterances, {hours:.1f} h, {options.jobs} threads: {heard - begun:.0f} s to decode and "
-        f"mark, {done - heard:.0f} s to compare, {busy:.0f} s of processor; {len(wanted & pairs)} of {len(wanted)} planted copies found, "
-        f"{len(pairs - wanted)} others; peak memory {peak:.1f} GB"
+        f"mark, {done - heard:.0f} s to compare, {busy:.0f} s of processor; "
+        f"{len(wanted & pairs)} of {len(wanted)} planted copies found, {len(pairs - wanted)} others; peak memory {peak:.1f} GB"
     )
 
 
