@@ -50,6 +50,7 @@ __all__ = [
     "parse",
     "presets",
     "require_valid",
+    "tables",
 ]
 
 T = TypeVar("T")
@@ -76,12 +77,20 @@ def load(preset: str = "paper", file: Path | None = None, overrides: Iterable[st
         raise PipelineError(f"unknown preset '{preset}'; there are {', '.join(presets())}")
     text = (resources.files("ser_pipeline.presets") / f"{preset}.toml").read_text(encoding="utf-8")
     config = merge(Config(), parse(text, f"preset {preset}"))
-    if file is not None:
-        config = merge(config, parse(_read(file), str(file)))
+    config = merge(config, {name: table for name, table in tables(file).items() if name != "ablations"})
     for pair in overrides:
         config = merge(config, _pair(pair))
     require_agreement(config)
     return config
+
+
+def tables(file: Path | None) -> dict[str, Any]:
+    """The tables of a TOML file of settings; none where there is no file.
+
+    Raises:
+        PipelineError: it cannot be read.
+    """
+    return parse(_read(file), str(file)) if file is not None else {}
 
 
 def loads(text: str, source: str) -> Config:

@@ -21,6 +21,7 @@ from ser_pipeline.audit.corpus import SHORT
 from ser_pipeline.audit.sound import QUIET
 from ser_pipeline.config import Config
 from ser_pipeline.data.batch import Batch
+from ser_pipeline.device import pick_device
 from ser_pipeline.entry import read_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features.acoustic import FEATURES
@@ -54,12 +55,13 @@ class Predictor:
     tested: Mapping[tuple[str, str], str]  # file name and seconds of the corpus's recordings -> fold
     makers: Mapping[str, Maker] = field(default_factory=dict)  # of the features that a frozen encoder makes
 
-    def __call__(self, file: Path) -> Prediction:
+    def __call__(self, file: Path | str) -> Prediction:
         """The emotion of an audio file.
 
         Raises:
             PipelineError: the file cannot be read.
         """
+        file = Path(file)
         samples = _samples(file, self.config.audio.rate)
         seconds = len(samples) / self.config.audio.rate
         if np.abs(samples).max(initial=0) < QUIET or seconds < SHORT:
@@ -93,6 +95,20 @@ class Predictor:
         else:
             rows = FEATURES[name].rows(samples, self.config.heard, getattr(settings, name, None))
         return torch.from_numpy(rows).to(self.device)
+
+
+def load(run: Path | str, device: str = "auto", folds: Sequence[str] = ()) -> Predictor:
+    """A run as a function of audio files.
+
+    Args:
+        run: folder of the run.
+        device: "cuda", "mps", "cpu"; "auto" takes what is there.
+        folds: ask the models of these folds alone; by default all, averaged.
+
+    Raises:
+        PipelineError: not a run, or no such finished fold.
+    """
+    return open_run(Path(run), pick_device(device), folds)
 
 
 def open_run(run: Path, device: torch.device, folds: Sequence[str] = ()) -> Predictor:

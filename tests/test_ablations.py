@@ -70,5 +70,6 @@ def test_all_rows_of_a_preset_without_weights_are_listed_once(run: Callable[...,
     run("features", "emodb", write_emodb(tmp_path / "corpus", speakers=3, takes=1))
     said = run("train", "--preset", "scratch", "--ablation", "all", "--dry-run")
     runs = [line.split("\t")[0] for line in said.stdout.splitlines()]
-    assert len(set(runs)) == len(ABLATIONS) - len({"softmax", "no-pretraining"}) - len({*ENCODERS_OF_SPEECH, *BASELINES})
+    missing = {"softmax", "no-pretraining", *ENCODERS_OF_SPEECH, *BASELINES}
+    assert len(set(runs)) == len(ABLATIONS) - len(missing)
     assert "ablation 'hubert' is left out" in said.stderr

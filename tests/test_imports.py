@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 FLOORS = (
-    {"cli"},
+    {"cli", "__main__"},
     {"predict"},
     {"training"},
     {"features", "report"},

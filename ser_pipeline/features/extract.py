@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from ser_pipeline import audio
 from ser_pipeline.cache import shards
 from ser_pipeline.cache.manifest import Manifest
-from ser_pipeline.config import Audio, Config
+from ser_pipeline.config import Audio, Config, require_valid
 from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
@@ -88,6 +88,7 @@ def extract(
     Raises:
         PipelineError: broken or changed audio, a full disk, or a killed worker; what is finished is kept.
     """
+    require_valid(config)
     entry = data.entry(cache)
     if compress:
         shards.compression()

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ser_pipeline import config as settings
 from ser_pipeline.config import Config, Model
 from ser_pipeline.errors import PipelineError
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+"""Names of rows, which become part of a run's folder."""
+
 log = logging.getLogger(__name__)
 
 
-def ablated(config: Config, names: Sequence[str]) -> dict[str, Config]:
+def ablated(
+    config: Config, names: Sequence[str], own: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Config]:
     """The settings of every row in `names` that is worth a run; of any other a log line says why it is left out.
 
     Args:
         config: what the rows change.
-        names: keys of `ABLATIONS`.
+        names: keys of `ABLATIONS` or of `own`.
+        own: rows of the user, as `own_ablations` reads them.
 
     Raises:
         PipelineError: no row is left.
     """
     rows: dict[str, Config] = {}
+    table = {**ABLATIONS, **(own or {})}
     seen = {_effective(config): "full"}
     for name in names:
-        changed = _with_speech(settings.merge(config, ABLATIONS[name]), config.model.speech)
+        changed = _with_speech(settings.merge(config, table[name]), config.model.speech)
         if why := _unfit(name, config, changed):
             log.info("ablation '%s' is left out: %s", name, why)
             continue
@@ -39,6 +49,51 @@ def ablated(config: Config, names: Sequence[str]) -> dict[str, Config]:
             rows[name] = changed
     if not rows:
         raise PipelineError(f"ablation '{names[-1]}' is left out: {why}; choose another row or other settings")
+    return rows
+
+
+def ablation_names(text: str, own: Mapping[str, Mapping[str, Any]] | None = None) -> list[str]:
+    """Rows of the ablation table from a comma-separated list; "all" is every row, those of the user included.
+
+    Args:
+        text: the list.
+        own: rows of the user.
+
+    Raises:
+        PipelineError: an unknown row.
+    """
+    known = [*ABLATIONS, *(own or {})]
+    names = known if text == "all" else [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            guess = f"did you mean '{close[0]}'? " if close else ""
+            raise PipelineError(f"unknown ablation '{name}'; {guess}there are {', '.join(known)}")
+    return names
+
+
+def own_ablations(file: Path | None) -> dict[str, Mapping[str, Any]]:
+    """The tables `[ablations.NAME]` of a TOML file: settings that a row changes, as those of `ABLATIONS`.
+
+    Raises:
+        PipelineError: a name that is taken or could not be part of a folder's name, or settings that are not valid.
+    """
+    rows: dict[str, Mapping[str, Any]] = {}
+    for name, changes in settings.tables(file).get("ablations", {}).items():
+        if not NAME.fullmatch(name):
+            raise PipelineError(
+                f"{file}: ablation '{name}' cannot name a folder; use up to 40 letters, digits, '-', '_' and '.', "
+                "and begin with a letter or digit"
+            )
+        if name in ABLATIONS:
+            raise PipelineError(f"{file}: ablation '{name}' is a row already; choose another name")
+        if not isinstance(changes, Mapping):
+            raise PipelineError(f"{file}: ablation '{name}' is a table of settings, such as [ablations.{name}.train]")
+        try:
+            settings.merge(Config(), changes)
+        except PipelineError as error:
+            raise PipelineError(f"{file}: ablation '{name}': {error}") from None
+        rows[name] = changes
     return rows
 
 

@@ -12,7 +12,7 @@ import torch
 from ser_pipeline.audit.corpus import audit, to_json
 from ser_pipeline.cache.catalogue import FeatureSet
 from ser_pipeline.cache.manifest import Manifest
-from ser_pipeline.config import Config, keyed
+from ser_pipeline.config import Config, keyed, require_valid
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.device import precision
 from ser_pipeline.entry import Entry
@@ -23,7 +23,7 @@ from ser_pipeline.model.needs import require_needs
 from ser_pipeline.splits import folds
 from ser_pipeline.splits.folds import Fold
 from ser_pipeline.splits.leaks import leaks
-from ser_pipeline.training.ablations import ABLATIONS, ablated
+from ser_pipeline.training.ablations import ablated
 
 CHANGES = ("speed", "gain", "noise", "frame_masks")
 """Changes of training segments that every input must follow."""
@@ -48,6 +48,7 @@ def plan_runs(
     protocol: str = "speaker",
     file: Path | None = None,
     ablations: Sequence[str] = ("full",),
+    own: Mapping[str, Mapping[str, Any]] | None = None,
     seeds: Sequence[int] = (0,),
     device: torch.device,
     about: Mapping[str, Any],
@@ -61,6 +62,7 @@ def plan_runs(
         protocol: what is left out; of no account with two sources or a `file`.
         file: a published `folds.json` to take instead.
         ablations: rows of the ablation table; those that would repeat another run are left out.
+        own: rows of the user, beside those of the table.
         seeds: a run each.
         device: where it will train; decides on the precision.
         about: what else `run.json` says.
@@ -79,7 +81,8 @@ def plan_runs(
     if errors:
         raise PipelineError(f"{errors[0]}; `ser-pipeline audit` says more")
     planned = []
-    for ablation, changed in ablated(config, ablations).items():
+    for ablation, changed in ablated(config, ablations, own).items():
+        require_valid(changed)
         require_needs(changed)
         changed = replace(changed, train=replace(changed.train, precision=precision(config.train.precision, device)))
         planned += [
@@ -113,19 +116,6 @@ def require_followed(config: Config) -> None:
     alone = [row.name for row in rows if not row.joins]
     if alone and config.model.segments > 1:
         raise PipelineError(f"{' and '.join(alone)} is of single segments: --set model.segments=1")
-
-
-def ablation_names(text: str) -> list[str]:
-    """Rows of the ablation table from a comma-separated list; "all" is every row.
-
-    Raises:
-        PipelineError: an unknown row.
-    """
-    names = list(ABLATIONS) if text == "all" else [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in ABLATIONS:
-            raise PipelineError(f"unknown ablation '{name}'; there are {', '.join(ABLATIONS)}")
-    return names
 
 
 def findings_of(sources: Sequence[FeatureSet], split: Sequence[Fold], config: Config) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Status:
 Progress = Callable[[Sequence[Status]], None]
 
 
-def train(
+def run_queue(
     planned: Sequence[PlannedRun],
     sources: Sequence[FeatureSet],
     *,

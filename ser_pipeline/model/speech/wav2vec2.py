@@ -180,7 +180,7 @@ class SpeechEncoder(FrameEncoder):
 
     def _close(self, encoder: Any, hidden: Tensor) -> Tensor:
         """The last hidden state from the last layer's output."""
-        return encoder.layer_norm(hidden) if self._stable else hidden  # type: ignore[no-any-return]
+        return encoder.layer_norm(hidden) if self._stable else hidden
 
     def _adapt(self, hidden: Tensor, real: Tensor | None) -> Tensor:
         """The adapter's frames from the last layer's, of which `real` (B, T) are; its convolutions see no others."""
@@ -209,10 +209,15 @@ class SpeechEncoder(FrameEncoder):
 
 def _positions(convolution: Any, hidden: Tensor, real: Tensor | None) -> Tensor:
     """The positional convolution of frames (B, T, D) that are zero where they are padding."""
-    if real is None or not hasattr(convolution, "layers"):
+    several = getattr(convolution, "layers", None)  # of data2vec
+    norm = getattr(convolution, "batch_norm", None)  # of HuBERT
+    if real is None or (several is None and norm is None):
         return convolution(hidden)  # type: ignore[no-any-return]
-    columns, pad = hidden.transpose(1, 2), ~real[:, None]  # several convolutions of data2vec: zeros between them, too
-    for layer in convolution.layers:
+    columns, pad = hidden.transpose(1, 2), ~real[:, None]
+    if norm is not None:
+        columns = norm(columns).masked_fill(pad, 0.0)
+        columns = convolution.activation(convolution.padding(convolution.conv(columns)))
+    for layer in several or ():
         columns = layer(columns).masked_fill(pad, 0.0)
     return columns.transpose(1, 2)
 
@@ -230,6 +235,6 @@ def _norm_over_real(hidden: Tensor, norm: nn.GroupNorm, count: Tensor) -> Tensor
 class _unwarned(warnings.catch_warnings):  # noqa: N801  (a context, as in contextlib)
     """Without torch's warning that WavLM's attention mixes a bool and a float mask, which is what it means to do."""
 
-    def __enter__(self) -> None:  # type: ignore[override]
+    def __enter__(self) -> None:
         super().__enter__()
         warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")

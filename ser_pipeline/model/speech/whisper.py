@@ -58,7 +58,8 @@ class Block(nn.Module):
     def forward(self, hidden: Tensor, real: Tensor | None) -> Tensor:
         """Frames (B, T, D) of the next layer."""
         hidden = hidden + self.self_attn(self.self_attn_layer_norm(hidden), real)
-        return hidden + self.fc2(self.activation(self.fc1(self.final_layer_norm(hidden))))
+        inner = self.activation(self.fc1(self.final_layer_norm(hidden)))
+        return hidden + self.fc2(inner)  # type: ignore[no-any-return]
 
 
 class WhisperEncoder(FrameEncoder):
@@ -126,7 +127,7 @@ class WhisperEncoder(FrameEncoder):
 
         With the window "cut", frames after the end of the audio are not heard.
         """
-        last, parts = self._upto(upto), self.encoder
+        last, parts = self._upto(upto), dict[str, Any](self.encoder.items())
         level, count = inputs
         if count is None:
             count = torch.full(level.shape[:1], level.shape[2], device=level.device)
@@ -137,7 +138,7 @@ class WhisperEncoder(FrameEncoder):
         hidden = F.gelu(parts["conv2"](hidden)).transpose(1, 2)
         hidden = hidden + parts["embed_positions"].weight[: hidden.shape[1]]
         states, heard = [hidden], self._heard(real)
-        for block in parts["layers"][:last]:  # type: ignore[index]
+        for block in parts["layers"][:last]:
             hidden = block(hidden, heard)
             states.append(hidden)
         if last == self.layers:
