@@ -78,7 +78,8 @@ def main() -> None:
     print(
         f"{len(utterances)} utterances, {hours:.1f} h, {options.jobs} threads: {heard - begun:.0f} s to decode and "
         f"mark, {done - heard:.0f} s to compare, {busy:.0f} s of processor; "
-        f"{len(wanted & pairs)} of {len(wanted)} planted copies found, {len(pairs - wanted)} others; peak memory {peak:.1f} GB"
+        f"{len(wanted & pairs)} of {len(wanted)} planted copies found, {len(pairs - wanted)} others; "
+        f"peak memory {peak:.1f} GB"
     )
 
 

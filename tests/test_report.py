@@ -242,10 +242,13 @@ def test_the_worst_utterances_are_wrong_and_the_surest_first(tmp_path):
     assert all(one.target != one.prediction for one in found.worst)
 
 
-def test_few_speakers_are_remarked(tmp_path):
-    assert main(planted(tmp_path, Planted()))[1].few_speakers
-    many = [f"{place}{sex}" for place in range(1, 13) for sex in "FM"]
-    assert not main(planted(tmp_path / "many", Planted(), who=people(each=8, speakers=many)))[1].few_speakers
+def test_a_cluster_is_what_one_model_tests(tmp_path):
+    by_speaker, by_session = (
+        main(planted(tmp_path / name, Planted(protocol=name)))[1] for name in ("speaker", "session")
+    )
+    assert (by_speaker.clusters, by_speaker.speakers, by_speaker.crossed) == (10, 10, False)
+    assert (by_session.clusters, by_session.speakers, by_session.crossed) == (5, 10, False)
+    assert by_session.scores["ua"].interval.clusters == 5
 
 
 def test_a_model_that_guesses_is_a_finding(tmp_path):
@@ -261,8 +264,16 @@ def test_calibration_counts_every_utterance_of_every_seed(tmp_path):
 
 @pytest.mark.parametrize("speakers", [SPEAKERS[:2], (*SPEAKERS[:1], "9M")])
 def test_two_speakers_are_enough_for_a_report(tmp_path, speakers):
-    found = planted(tmp_path, Planted(), who=people(each=12, speakers=speakers))
-    assert len(main(found)[0].header.fold_names) == 2
+    found = planted(tmp_path, Planted(), Planted(ablation="mfcc"), who=people(each=12, speakers=speakers))
+    group, result = main(found)
+    assert len(group.header.fold_names) == 2
+    assert np.isnan(result.scores["ua"].interval.low)
+    assert [one.message for one in found.findings if one.name == "no interval"] == [
+        "Leave one speaker out: 2 clusters; an interval takes 3."
+    ]
+    (versus,) = [row.versus for row in found.experiments[0].rows if row.versus]
+    assert (versus.ua.p, versus.ua_corrected, versus.ua.detectable) == (None, None, None)
+    assert "No test is possible." in detail.ablations(found.experiments[0]).note
 
 
 def test_hundreds_of_folds_are_reported_in_seconds(tmp_path):
