@@ -2,7 +2,7 @@
 
     python -m benchmarks.copies SPEECH [--utterances 10000] [--planted 100] [--jobs 2]
 
-`SPEECH` is a folder of WAV files. Each is played at many speeds, 0.4 % apart, so that every utterance is another
+`SPEECH` is a folder of WAV files. Each is played at many speeds, 1 % apart, so that every utterance is another
 recording; the planted ones are louder or softer, cut at both ends and in noise at 30 dB.
 """
 
@@ -24,7 +24,7 @@ from ser_pipeline.audit.copies import near_copies
 from ser_pipeline.audit.sound import listen, read_mono
 from ser_pipeline.corpora.corpus import Utterance
 
-STEP = 0.004  # between two speeds; a waveform keeps its shape over a fraction of a second at most
+STEP = 0.01  # between two speeds: 20 ms a second, several periods of a voice
 
 
 def recordings(speech: Path, count: int) -> Iterator[tuple[NDArray[np.float32], int]]:

@@ -202,7 +202,7 @@ def _sentences(report: Report, first: Experiment) -> Iterator[str]:
     if rows:
         yield (
             f"{len(told)} of {plural(len(rows), 'other model')} in its table can be told apart from it "
-            "(5 %, {tests([row.versus.ua.p for row in rows if row.versus])[:-1]})."
+            f"(5 %, {tests([row.versus.ua.p for row in rows if row.versus])[:-1]})."
         )
     for gap in report.gaps:
         if gap.honest is group:
