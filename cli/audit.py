@@ -31,7 +31,7 @@ MOST_SPEAKERS = 40
 @click.option("--folds", "file", type=click.Path(path_type=Path), help="Look at the folds of this file instead.")
 @click.option("--classes", metavar="LIST", help="Classes and merges, such as neutral=neu,happy=hap+exc.")
 @click.option("--subset", default="", help="Part of the corpus, such as improvised.")
-@click.option("--jobs", type=click.IntRange(1), help="Threads that decode.  [default: one a core]")
+@click.option("--jobs", type=options.WORKERS, help="Threads that decode.  [default: one a core]")
 @click.option("--json", "as_json", is_flag=True, help="Findings as JSON, with every row.")
 @options.cache
 @options.quiet
