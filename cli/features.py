@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ser_pipeline.cache import catalogue
-from ser_pipeline.errors import PipelineError
 from ser_pipeline.text import plural
 
 from . import options
@@ -16,7 +15,6 @@ from .terminal import bar, start_log
 
 if TYPE_CHECKING:
     from ser_pipeline.cache.manifest import Manifest
-    from ser_pipeline.config import Config
 
 
 @click.command()
@@ -61,59 +59,32 @@ def features(
       ser-pipeline features iemocap ~/IEMOCAP_full_release --feature embedding
     """
     start_log(quiet)
-    from ser_pipeline import config as settings
-    from ser_pipeline.corpora import audio_folder, class_table, find_corpus, read_corpus
-    from ser_pipeline.corpora.classes import parse_classes
-    from ser_pipeline.features.extract import DEFAULT_FEATURES, extract
-    from ser_pipeline.features.measure import measure
+    from ser_pipeline.features.stage import extract
 
-    row = find_corpus(corpus)
-    chosen = settings.load(preset or row.preset, config, overrides)
-    made = list(dict.fromkeys(names or (*DEFAULT_FEATURES, *chosen.model.reads)))
-    for name in made:
-        if name not in settings.INPUTS:
-            raise PipelineError(f"unknown feature '{name}'; there are {', '.join(settings.INPUTS)}")
-    place = root or _demo(corpus, cache, quiet)
-    wanted = parse_classes(classes) if classes else None
-    utterances = read_corpus(corpus, place, wanted, subset, check_audio=not skip_bad)
-    labels = class_table(row, utterances, wanted)
-    left_out: list[str] = []
-    audio_root = audio_folder(place)
-    data = measure(
-        place.stem if corpus == "table" else corpus,
-        labels,
-        utterances,
-        audio_root,
-        chosen.audio,
-        memory=catalogue.features_root(cache),
+    made = extract(
+        corpus,
+        root,
+        preset=preset,
+        config=config,
+        overrides=overrides,
+        classes=classes,
+        subset=subset,
+        features=names,
+        device=device,
+        jobs=jobs,
+        compress=compress,
         skip_bad=skip_bad,
-        bad=left_out.append,
+        cache=cache,
+        bars=partial(bar, quiet=quiet),
     )
-    embedded = "embedding" in made
-    if embedded:  # of the waveforms
-        made = [name for name in made if name not in ("embedding", "waveform")] + ["waveform"]
-    with bar("features", "utterances", quiet) as progress:
-        folder = extract(
-            data,
-            audio_root,
-            chosen,
-            catalogue.features_root(cache),
-            names=made,
-            jobs=jobs,
-            compress=compress,
-            progress=progress,
-        )
-    before = catalogue.register(cache, catalogue.FeatureSet(data.corpus, folder, audio_root))
-    if embedded:
-        _embed(folder, chosen, device, compress, quiet)
-    for message in left_out:
+    for message in made.left_out:
         click.echo(f"left out: {message}", err=True)
-    if before and not quiet:
-        was = f"it was {before.folder.name}, of {before.root}"
-        click.echo(f"{data.corpus} is {folder.name} from now on; {was}", err=True)
+    if made.replaced and not quiet:
+        was = f"it was {made.replaced.folder.name}, of {made.replaced.root}"
+        click.echo(f"{made.manifest.corpus} is {made.folder.name} from now on; {was}", err=True)
     if not quiet:
-        click.echo(_told(data), err=True)
-    click.echo(folder)
+        click.echo(_told(made.manifest), err=True)
+    click.echo(made.folder)
 
 
 def _told(data: Manifest) -> str:
@@ -122,25 +93,3 @@ def _told(data: Manifest) -> str:
     numbers = {"utterance": data.utterances, "speaker": speakers, "class": data.labels, "segment": data.segments}
     parts = [plural(len(those), noun) for noun, those in numbers.items()]
     return f"{data.corpus}: {', '.join(parts)} of {data.audio.segment / data.audio.rate:g} s"
-
-
-def _embed(folder: Path, config: Config, device: str, compress: bool, quiet: bool) -> None:
-    """Make the store of embeddings beside the others."""
-    from ser_pipeline.device import pick_device
-    from ser_pipeline.features.embeddings import embed
-
-    with bar("embeddings", "utterances", quiet) as progress:
-        embed(folder, config, device=pick_device(device), compress=compress, progress=progress)
-
-
-def _demo(corpus: str, cache: Path, quiet: bool) -> Path:
-    """The folder of the demo corpus, made now if it is not there."""
-    from ser_pipeline.corpora import demo
-    from ser_pipeline.entry import Entry
-
-    if corpus != "demo":
-        raise PipelineError(f"name the folder of {corpus}: ser-pipeline features {corpus} ROOT")
-    place = cache / "corpora" / "demo"
-    with Entry(place, {}).lock(), bar("synthetic speech", "utterances", quiet) as progress:
-        demo.write(place, progress=progress)
-    return place

@@ -59,12 +59,12 @@ def report(
       ser-pipeline report --compare full full-mean
     """
     start_log(quiet)
-    from ser_pipeline import report as stage
+    from ser_pipeline.report import Choice, corpora
 
     refused: list[PipelineError] = []
-    names = [corpus] if corpus else stage.corpora(runs_root)
+    names = [corpus] if corpus else corpora(runs_root)
     for name in names:
-        choice = stage.Choice(name, protocol, patterns, compare or None)
+        choice = Choice(name, protocol, patterns, compare or None)
         try:
             page = _report(choice, runs_root, reports, quiet)
         except PipelineError as error:
@@ -80,15 +80,15 @@ def report(
 
 def _report(choice: Choice, runs_root: Path, reports: Path, quiet: bool) -> Path:
     """Report on one corpus and print what it says; returns the page's path."""
-    from ser_pipeline import report as stage
+    from ser_pipeline.report import make_report, write
 
     with bar("report", "runs", quiet) as progress:
-        made = stage.make_report(runs_root, choice, progress)
+        made = make_report(runs_root, choice, progress)
     for line in _lines(made):
         click.echo(line)
     for line in [] if quiet else _remarks(made):
         click.echo(line, err=True)
-    page = stage.write(made, reports / made.choice.slug)
+    page = write(made, reports / made.choice.slug)
     click.echo(page)
     return page
 

@@ -13,10 +13,7 @@ from typing import TYPE_CHECKING
 import click
 from tqdm import tqdm
 
-from ser_pipeline import config as settings
-from ser_pipeline.cache import catalogue
-from ser_pipeline.corpora import CORPORA
-from ser_pipeline.processes import prepare
+from ser_pipeline.processes import prepare as warm_up
 from ser_pipeline.text import plural
 
 from . import options
@@ -36,6 +33,12 @@ LINE_SECONDS = 30.0  # seconds between two lines of progress without a terminal
 @click.option("--selection", type=click.Choice(["validation", "test"]), help="Rows that choose the epoch.")
 @click.option(
     "--ablation", default="full", show_default=True, help="Row of the ablation table, a list of them, or all."
+)
+@click.option(
+    "--baseline",
+    multiple=True,
+    type=click.Choice(["svm", "logistic"]),
+    help="A plain classifier as a row of its own; may be repeated.",
 )
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Seeds from 0 on, a run each.")
 @click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, mps, cpu; auto takes what is there.")
@@ -60,6 +63,7 @@ def train(
     folds: Path | None,
     selection: str | None,
     ablation: str,
+    baseline: tuple[str, ...],
     seeds: int,
     device: str,
     jobs: int | None,
@@ -87,56 +91,43 @@ def train(
       ser-pipeline train --corpus iemocap --protocol session --set train.lr=2e-5
     """
     start_log(quiet)
-    source = catalogue.find(cache, corpus)
-    sources = [source, catalogue.find(cache, test_corpus)] if test_corpus else [source]
-    row = CORPORA.get(source.corpus)
-    name = preset or (row.preset if row else "paper")
-    if selection:
-        overrides = (*overrides, f'train.selection="{selection}"')
-    chosen = settings.load(name, config, overrides)
     if jobs != 1 and not dry_run and "WORLD_SIZE" not in os.environ:
-        prepare("ser_pipeline.training.workers")
-    from ser_pipeline.device import gpu_jobs, pick_device
-    from ser_pipeline.training import plan as planning
-    from ser_pipeline.training import queue as stage
-    from ser_pipeline.training.distributed import join_world
-    from ser_pipeline.training.unfinished import require_repeated
-    from ser_pipeline.training.workers import QueueOptions
+        warm_up("ser_pipeline.training.workers")
+    from ser_pipeline.training.stage import prepare
 
-    world = join_world(device)
-    quiet = quiet or not world.is_main
-    place = pick_device(world.device(device))
-    planned = planning.plan_runs(
-        sources,
-        runs_root,
-        chosen,
+    prepared = prepare(
+        corpus,
         protocol=protocol,
-        file=folds,
-        ablations=planning.ablation_names(ablation),
-        seeds=range(chosen.seed, chosen.seed + seeds),
-        device=place,
-        about={
-            "title": row.title if row else source.corpus,
-            "synthetic": row.synthetic if row else False,
-            "preset": name,
-            "device": str(place),
-        },
+        test_corpus=test_corpus,
+        folds=folds,
+        selection=selection,
+        ablation=",".join([ablation, *baseline]),
+        seeds=seeds,
+        preset=preset,
+        config=config,
+        overrides=overrides,
+        device=device,
+        jobs=jobs,
+        jobs_per_gpu=jobs_per_gpu,
+        data=data,
+        micro_batch=micro_batch or 0,
+        fresh=fresh,
+        cache=cache,
+        runs=runs_root,
     )
-    if not fresh:
-        require_repeated(planned)
-    statuses = stage.statuses(planned)
-    if not quiet and world.is_main:
-        labels = plural(len(planned[0].about["labels"]), "class")
-        click.echo(f"{source.corpus}, {labels}, preset {name}, {_told(statuses)}, on {place}", err=True)
+    quiet, statuses = quiet or not prepared.world.is_main, prepared.statuses()
+    if not quiet:
+        labels = plural(len(prepared.planned[0].about["labels"]), "class")
+        about = f"{prepared.corpus}, {labels}, preset {prepared.preset}"
+        click.echo(f"{about}, {_told(statuses)}, on {prepared.device}", err=True)
     if dry_run:
         for status in statuses:
             state = "done" if status.done else f"at epoch {status.epoch}" if status.epoch else "to do"
             click.echo(f"{status.run}\t{status.fold}\t{state}")
         return
-    how = QueueOptions(jobs or gpu_jobs(place, jobs_per_gpu), data, micro_batch or 0)
-    with _shown(statuses, chosen.train.epochs, quiet) as progress:
-        done = stage.train(planned, sources, device=place, how=how, progress=progress, world=world)
-    if world.is_main:
+    with _shown(statuses, prepared.config.train.epochs, quiet) as progress:
+        done = prepared.train(progress)
+    if prepared.world.is_main:
         for folder in done:
             click.echo(folder)
 

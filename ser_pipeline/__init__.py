@@ -1,8 +1,48 @@
 """Speech emotion recognition with co-attention: cached features, leak-proof folds, honest numbers.
 
-Three stages that meet on disk: `extract` (audio to HDF5 shards), `train` (shards to runs) and `report`
-(runs to tables and figures). Everything here is a plain function or a frozen dataclass; the command line
-lives in `ser_pipeline.cli`.
+Three stages that meet on disk, each a function: `extract` (audio to HDF5 shards), `train` (shards to runs) and `report`
+(runs to tables and figures); `load` opens a run to answer for audio files. `load_config` reads settings, and `corpora`
+is the package that knows the corpora. Each is imported when it is first used. `docs/python.md` has examples; the
+command line lives in `ser_pipeline.cli`.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ser_pipeline import corpora as corpora
+    from ser_pipeline.config import load as load_config
+    from ser_pipeline.errors import PipelineError
+    from ser_pipeline.features.stage import extract
+    from ser_pipeline.predict import load
+    from ser_pipeline.report import build as report
+    from ser_pipeline.training.stage import train
+
 __version__ = "0.1.0"
+
+__all__ = ["PipelineError", "corpora", "extract", "load", "load_config", "report", "train"]
+
+_FACES = {
+    "PipelineError": "ser_pipeline.errors:PipelineError",
+    "extract": "ser_pipeline.features.stage:extract",
+    "train": "ser_pipeline.training.stage:train",
+    "load": "ser_pipeline.predict:load",
+    "load_config": "ser_pipeline.config:load",
+}
+"""Name -> where it stands; `corpora` and `report` are packages, of which the second can be called."""
+
+
+def __getattr__(name: str) -> Any:
+    """What the package offers, imported when it is first used."""
+    if name in ("corpora", "report"):
+        return import_module(f"ser_pipeline.{name}")
+    if name not in _FACES:
+        raise AttributeError(f"module 'ser_pipeline' has no attribute '{name}'")
+    module, _, found = _FACES[name].partition(":")
+    return getattr(import_module(module), found)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -31,15 +31,18 @@ SAMPLES = "samples"
 FRAMES = "frames"
 """Form of float16 (B, T, D): the frames of a frozen speech encoder."""
 
+VECTOR = "vector"
+"""Form of float16 (B, V, S): statistics of a whole utterance, as it is and in V - 1 augmented drawings."""
+
 
 @dataclass(frozen=True)
 class Input:
     """One input of the model and its stored feature, which share a name."""
 
     name: str  # also the table of its settings below "features", and the folder of its store
-    kind: str  # "acoustic": gives the co-attention weights; "speech": its frames are weighed
+    kind: str  # "acoustic": gives co-attention weights; "speech": its frames are weighed; "utterance": whole
     words: str  # what the report calls it
-    form: str  # CEPSTRA, IMAGE, SAMPLES or FRAMES
+    form: str  # CEPSTRA, IMAGE, SAMPLES, FRAMES or VECTOR
     shape: Callable[[Audio, Any], tuple[int, ...]]  # of one row, from the audio's settings and its own
     dtype: str  # of its store
     version: int  # raised when the same settings give other values
@@ -145,6 +148,18 @@ _TABLE = (
         version=1,
         source="the hidden states of a frozen speech encoder",
         otherwise=_BUILT + "stored_frames",
+        joins=False,
+    ),
+    Input(
+        name="statistics",
+        kind="utterance",
+        words="frozen statistics",
+        form=VECTOR,
+        shape=lambda audio, settings: (1 + settings.draws, settings.width),
+        dtype="float16",
+        version=1,
+        source="moments of the hidden states of a frozen speech encoder",
+        otherwise=_BUILT + "stored_statistics",
         joins=False,
     ),
 )

@@ -6,7 +6,7 @@ import csv
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +21,12 @@ from ser_pipeline.audit.corpus import SHORT
 from ser_pipeline.audit.sound import QUIET
 from ser_pipeline.config import Config
 from ser_pipeline.data.batch import Batch
+from ser_pipeline.device import pick_device
 from ser_pipeline.entry import read_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features.acoustic import FEATURES
-from ser_pipeline.features.embeddings import Embedder, open_embedder
-from ser_pipeline.features.stores import EMBEDDING
+from ser_pipeline.features.frozen import MAKERS, Maker
+from ser_pipeline.features.stores import FROZEN
 from ser_pipeline.model import SpeechEmotionModel, build_model
 from ser_pipeline.runs import layout
 
@@ -52,14 +53,15 @@ class Predictor:
     device: torch.device
     asked: frozenset[str]  # folds of the models
     tested: Mapping[tuple[str, str], str]  # file name and seconds of the corpus's recordings -> fold
-    embedder: Embedder | None = None  # where the models read embeddings
+    makers: Mapping[str, Maker] = field(default_factory=dict)  # of the features that a frozen encoder makes
 
-    def __call__(self, file: Path) -> Prediction:
+    def __call__(self, file: Path | str) -> Prediction:
         """The emotion of an audio file.
 
         Raises:
             PipelineError: the file cannot be read.
         """
+        file = Path(file)
         samples = _samples(file, self.config.audio.rate)
         seconds = len(samples) / self.config.audio.rate
         if np.abs(samples).max(initial=0) < QUIET or seconds < SHORT:
@@ -85,12 +87,28 @@ class Predictor:
     def _rows(self, name: str, samples: NDArray[np.float32], left: NDArray[np.int64]) -> Tensor:
         """Rows of a feature on the device; `left` (S,) are the real samples of every segment."""
         settings = self.config.features
-        if name == EMBEDDING:
-            assert self.embedder is not None
-            rows = self.embedder(FEATURES["waveform"].rows(samples, self.config.heard, None), left)
+        if name in self.makers:
+            heard = self.config.audio
+            waveforms = FEATURES["waveform"].rows(samples, heard, None)
+            real = np.clip(len(samples) - np.arange(len(waveforms)) * heard.segment, 0, heard.segment)
+            (rows,) = self.makers[name](waveforms, real, np.array([len(waveforms)]), ["0" * 16])
         else:
             rows = FEATURES[name].rows(samples, self.config.heard, getattr(settings, name, None))
         return torch.from_numpy(rows).to(self.device)
+
+
+def load(run: Path | str, device: str = "auto", folds: Sequence[str] = ()) -> Predictor:
+    """A run as a function of audio files.
+
+    Args:
+        run: folder of the run.
+        device: "cuda", "mps", "cpu"; "auto" takes what is there.
+        folds: ask the models of these folds alone; by default all, averaged.
+
+    Raises:
+        PipelineError: not a run, or no such finished fold.
+    """
+    return open_run(Path(run), pick_device(device), folds)
 
 
 def open_run(run: Path, device: torch.device, folds: Sequence[str] = ()) -> Predictor:
@@ -113,7 +131,7 @@ def open_run(run: Path, device: torch.device, folds: Sequence[str] = ()) -> Pred
     asked = list(folds or finished)
     models = tuple(_model(run / name, settings, len(labels)).to(device).eval() for name in asked)
     tested = dict(_tested(run, finished))
-    return Predictor(labels, settings, models, device, frozenset(asked), tested, _embedder(settings, device))
+    return Predictor(labels, settings, models, device, frozenset(asked), tested, _makers(settings, device))
 
 
 def _tested(run: Path, folds: Iterable[str]) -> Iterator[tuple[tuple[str, str], str]]:
@@ -124,19 +142,24 @@ def _tested(run: Path, folds: Iterable[str]) -> Iterator[tuple[tuple[str, str], 
                 yield (Path(row["file"]).name, row["seconds"]), fold
 
 
-def _embedder(settings: Config, device: torch.device) -> Embedder | None:
-    """The frozen speech encoder that the run's embeddings were made with, where it has some.
+def _makers(settings: Config, device: torch.device) -> dict[str, Maker]:
+    """The frozen speech encoders that the run's features were made with.
 
     Raises:
-        PipelineError: it cannot be had, or its weights are others by now.
+        PipelineError: one cannot be had, or its weights are others by now.
     """
-    if EMBEDDING not in settings.model.reads:
-        return None
-    wanted = settings.features.embedding
-    embedder = open_embedder(wanted, device)
-    if embedder.content != wanted.content:
-        raise PipelineError(f"the weights of {wanted.encoder} are not those that the run's embeddings were made with")
-    return embedder
+    makers = {name: MAKERS[name](_undrawn(settings), device) for name in FROZEN if name in settings.model.reads}
+    for name, maker in makers.items():
+        wanted = getattr(settings.features, name)
+        if maker.content != wanted.content:
+            raise PipelineError(f"the weights of {wanted.encoder} are not those that the run's {name} were made with")
+    return makers
+
+
+def _undrawn(settings: Config) -> Config:
+    """`settings` without augmented drawings, which only training wants."""
+    features = settings.features
+    return replace(settings, features=replace(features, statistics=replace(features.statistics, draws=0)))
 
 
 def _model(fold: Path, settings: Config, classes: int) -> SpeechEmotionModel:

@@ -12,7 +12,7 @@ import pytest
 from support.places import ROOT
 
 FLOORS = (
-    {"cli"},
+    {"cli", "__main__"},
     {"predict"},
     {"training"},
     {"features", "report"},
@@ -20,7 +20,21 @@ FLOORS = (
     {"data", "splits", "runs"},
     {"device", "cache"},
     {"corpora", "evaluation"},
-    {"config", "limits", "inputs", "presets", "entry", "audio", "processes", "findings", "text", "errors"},
+    {
+        "config",
+        "agreement",
+        "settings",
+        "feature_settings",
+        "limits",
+        "inputs",
+        "presets",
+        "entry",
+        "audio",
+        "processes",
+        "findings",
+        "text",
+        "errors",
+    },
 )
 """From the top: a room imports only from its own floor or lower ones."""
 
@@ -98,13 +112,13 @@ def test_rooms_without_torch_stay_without(name: str) -> None:
     assert torch == []
 
 
-def test_extraction_imports_torch_for_embeddings_alone() -> None:
+def test_extraction_imports_torch_for_frozen_encoders_alone() -> None:
     with_torch = {
         module
         for module, others in imports().items()
         if room(module) == "features" and any(other.split(".")[0] == "torch" for other, _ in others)
     }
-    assert with_torch == {"ser_pipeline.features.embeddings"}
+    assert with_torch == {f"ser_pipeline.features.{name}" for name in ("embeddings", "statistics", "frozen")}
 
 
 def test_report_and_training_meet_in_runs_alone() -> None:

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from ser_pipeline.audit.sound import QUIET, Sound, listen
+from ser_pipeline.audit.copies import near_copies
+from ser_pipeline.audit.sound import QUIET, Sound, listen, read_mono
+from ser_pipeline.config import Audio
 from ser_pipeline.corpora.corpus import Corpus, Utterance
 from ser_pipeline.findings import SEVERITIES, Finding, ordered
 from ser_pipeline.splits.folds import Fold
-from ser_pipeline.splits.leaks import leaks, same_audio
-from ser_pipeline.text import natural
+from ser_pipeline.splits.leaks import by_kind, leaks, other_labels, same_audio
+from ser_pipeline.text import natural, plural
 
 __all__ = ["Finding", "audit", "count_classes", "leaks", "ordered", "to_json"]
 
@@ -31,6 +33,7 @@ def audit(
     *,
     corpus: Corpus | None = None,
     folds: Sequence[Fold] = (),
+    segment: float = Audio().seconds,
     jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Finding]:
@@ -41,6 +44,7 @@ def audit(
         folder: what their files are relative to.
         corpus: whose published counts hold for these utterances; None where other classes were chosen.
         folds: whose leaks are looked for.
+        segment: seconds of a segment; shorter utterances are padded.
         jobs: threads that decode; all cores where None.
         progress: called with how many utterances are decoded, and of how many.
     """
@@ -49,8 +53,9 @@ def audit(
         *_contents(utterances),
         *(_counts(utterances, corpus) if corpus else ()),
         *_missing_classes(utterances),
-        *_audio(utterances, sounds),
+        *_audio(utterances, sounds, segment),
         *same_audio(utterances, [sound.digest for sound in sounds], folds),
+        *_near_copies(utterances, folder, sounds, folds),
         *leaks(utterances, folds),
     ]
     return ordered(found)
@@ -125,7 +130,7 @@ def _missing_classes(utterances: Sequence[Utterance]) -> Iterator[Finding]:
         )
 
 
-def _audio(utterances: Sequence[Utterance], sounds: Sequence[Sound]) -> Iterator[Finding]:
+def _audio(utterances: Sequence[Utterance], sounds: Sequence[Sound], segment: float) -> Iterator[Finding]:
     for fault in FAULTS:
         broken = [
             (utterance, sound) for utterance, sound in zip(utterances, sounds, strict=True) if sound.fault == fault
@@ -140,17 +145,38 @@ def _audio(utterances: Sequence[Utterance], sounds: Sequence[Sound]) -> Iterator
         if rows:
             yield Finding(severity, name, f"{len(rows)} {what}, such as {rows[0]}", cost, tuple(rows))
     if whole:
-        yield from _statistics([sound for _, sound in whole])
+        yield from _statistics([sound for _, sound in whole], segment)
 
 
-def _statistics(sounds: Sequence[Sound]) -> Iterator[Finding]:
+def _near_copies(
+    utterances: Sequence[Utterance], folder: Path, sounds: Sequence[Sound], folds: Sequence[Fold]
+) -> Iterator[Finding]:
+    """Pairs that hold the same sound in other samples."""
+    copies = near_copies([sound.marks for sound in sounds], lambda row: read_mono(folder, utterances[row]))
+    differ = [copy for copy in copies if sounds[copy.one].digest != sounds[copy.other].digest]
+    told = {(copy.one, copy.other): copy for copy in differ}
+    for name, severity, cost, pairs in by_kind(utterances, [list(pair) for pair in told], folds):
+        first = told[pairs[0][0], pairs[0][1]]
+        one, other = (utterances[row].id for row in (first.one, first.other))
+        where = f"{other} starts {abs(first.offset):.2f} s {'before' if first.offset < 0 else 'into'} {one}"
+        what = f"{plural(len(pairs), 'pair')} of recordings hold{'s' if len(pairs) == 1 else ''} the same sound"
+        yield Finding(
+            severity,
+            f"near-{name}",
+            f"{what} in other samples ({where}, correlation {first.correlation:.3f}){other_labels(utterances, pairs)}",
+            cost,
+            tuple(dict.fromkeys(utterances[row].id for pair in pairs for row in pair)),
+        )
+
+
+def _statistics(sounds: Sequence[Sound], segment: float) -> Iterator[Finding]:
     seconds = np.array([sound.seconds for sound in sounds])
-    short = np.mean(seconds < 3.0)
+    short = np.mean(seconds < segment)
     yield Finding(
         "note",
         "durations",
         f"{seconds.sum() / 3600:.2f} h; {seconds.min():.2f} to {seconds.max():.2f} s, mean {seconds.mean():.2f} s; "
-        f"{short:.1%} under 3 s",
+        f"{short:.1%} under {segment:.4g} s",
     )
     silent = np.array([sound.silent for sound in sounds])
     low, high = np.quantile(silent, (0.05, 0.95))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from ser_pipeline import audio
+from ser_pipeline.audit.copies import UNMARKED, Landmarks, landmarks
 from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.errors import PipelineError
 
@@ -34,6 +35,7 @@ class Sound:
     clipped: float = 0.0  # share of samples in runs at full scale
     silent: float = 0.0  # share of frames that are silent against the loudest one
     digest: str = ""  # of rate and decoded samples; "" where they are all zero, or broken
+    marks: Landmarks = field(default=UNMARKED, compare=False, repr=False)  # none where it is broken
     fault: str = ""  # "missing", "truncated", "unreadable", "not-finite", or ""
     detail: str = ""  # of the fault, in words
 
@@ -64,20 +66,31 @@ def listen(
 def listen_to(folder: Path, utterance: Utterance) -> Sound:
     """The sound of one utterance; a fault is told, never raised."""
     try:
-        data = (folder / utterance.file).read_bytes()
+        samples, rate, wanted = _decode(folder, utterance)
     except OSError as error:
         return Sound(fault="missing", detail=f"{utterance.file}: {error.strerror}")
-    try:
-        head = audio.header(data, utterance.file)
-        first, last, _ = audio.span(head, head.rate, utterance.start, utterance.end)
-        samples, _ = soundfile.read(io.BytesIO(data), start=first, stop=last, dtype="float32", always_2d=True)
     except (PipelineError, soundfile.LibsndfileError, ValueError) as error:
         return Sound(fault="truncated" if "truncated" in str(error) else "unreadable", detail=str(error))
-    if len(samples) < last - first or not len(samples):
-        return Sound(fault="truncated", detail=f"{utterance.file}: {len(samples)} of {last - first} samples are there")
+    if len(samples) < wanted or not len(samples):
+        return Sound(fault="truncated", detail=f"{utterance.file}: {len(samples)} of {wanted} samples are there")
     if not np.isfinite(samples).all():
         return Sound(fault="not-finite", detail=f"{utterance.file} holds NaN or infinite samples")
-    return _describe(samples, head.rate)
+    return _describe(samples, rate)
+
+
+def read_mono(folder: Path, utterance: Utterance) -> tuple[NDArray[np.float32], int]:
+    """Samples (samples,), the mean of the channels, and rate in Hz of an utterance that `listen_to` found whole."""
+    samples, rate, _ = _decode(folder, utterance)
+    return samples.mean(axis=1, dtype=np.float32), rate
+
+
+def _decode(folder: Path, utterance: Utterance) -> tuple[NDArray[np.float32], int, int]:
+    """Samples (samples, channels), rate in Hz, and how many samples there should be."""
+    data = (folder / utterance.file).read_bytes()
+    head = audio.header(data, utterance.file)
+    first, last, _ = audio.span(head, head.rate, utterance.start, utterance.end)
+    samples, _ = soundfile.read(io.BytesIO(data), start=first, stop=last, dtype="float32", always_2d=True)
+    return samples, head.rate, last - first
 
 
 def _describe(samples: NDArray[np.float32], rate: int) -> Sound:
@@ -92,6 +105,7 @@ def _describe(samples: NDArray[np.float32], rate: int) -> Sound:
         clipped=_clipped(loudest),
         silent=_silent(mono, rate),
         digest=digest,
+        marks=landmarks(mono, rate),
     )
 
 

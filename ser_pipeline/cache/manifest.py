@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
@@ -64,6 +64,11 @@ class Manifest:
         utterance = np.repeat(np.arange(len(self.utterances)), self.counts)
         first = (np.arange(len(utterance)) - self.firsts[utterance]) * self.audio.segment
         return np.stack([utterance, first, np.clip(self.samples[utterance] - first, 0, self.audio.segment)], axis=1)
+
+    @cached_property
+    def whole(self) -> Manifest:
+        """The same utterances, each of one segment that holds all of it."""
+        return replace(self, audio=self.audio.whole)
 
     def rows(self, utterances: NDArray[np.integer[Any]]) -> Rows:
         """The segment rows of the utterance rows `utterances`, in their order."""

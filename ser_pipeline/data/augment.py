@@ -7,6 +7,7 @@ Shapes: B batch, N samples, T frames, F bins, K coefficients, C classes.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 
 from ser_pipeline.config import Augment, Config, Features
 from ser_pipeline.data.batch import Batch
-from ser_pipeline.inputs import CEPSTRA, IMAGE, INPUTS, SAMPLES
+from ser_pipeline.inputs import CEPSTRA, IMAGE, INPUTS, SAMPLES, VECTOR
 
 NOISE = (10.0, 30.0)  # dB: speech over noise
 
@@ -25,6 +26,7 @@ def augment(batch: Batch, config: Config) -> Batch:
     Inputs are changed by their form; one that does not follow a change is refused before training starts.
     """
     settings, audio = config.augment, config.heard
+    batch = _drawn(batch)
     if settings.speed:
         batch = _speed(batch, settings.speed, audio.segment)
     if settings.gain:
@@ -37,6 +39,22 @@ def augment(batch: Batch, config: Config) -> Batch:
 def _of_form(batch: Batch, form: str) -> dict[str, Tensor]:
     """The inputs of a batch that have that form, by name."""
     return {name: rows for name, rows in batch.inputs.items() if INPUTS[name].form == form}
+
+
+def _drawn(batch: Batch) -> Batch:
+    """One of the drawings that were made beforehand, for each utterance of every input that has some."""
+    changed = {}
+    for name, rows in _of_form(batch, VECTOR).items():
+        chosen = torch.randint(rows.shape[1], (len(batch),), device=rows.device)
+        changed[name] = rows[torch.arange(len(batch), device=rows.device), chosen][:, None]
+    return batch.changed(changed)
+
+
+def drawings(batch: Batch) -> Iterator[Batch]:
+    """The batch as it is, and with each of the drawings that were made beforehand."""
+    vectors = _of_form(batch, VECTOR)
+    for number in range(max((rows.shape[1] for rows in vectors.values()), default=1)):
+        yield batch.changed({name: rows[:, number : number + 1] for name, rows in vectors.items()})
 
 
 def _speed(batch: Batch, largest: float, whole: int) -> Batch:
@@ -113,14 +131,15 @@ def _raised(images: Tensor, share: Tensor, scale: float) -> Tensor:
 def _mask(batch: Batch, settings: Augment, frames: int) -> Batch:
     """SpecAugment: stretches of frames and bands silenced. Source: Park et al., Interspeech 2019."""
     size, device = len(batch), batch.label.device
+    if not settings.frame_masks + settings.bin_masks:
+        return batch
     silent = _stretches(settings.frame_masks, size, frames, settings.frame_mask, device)
     changed = {}
     if settings.frame_masks:
         changed = {name: rows.masked_fill(silent[..., None], 0) for name, rows in _of_form(batch, CEPSTRA).items()}
-    if settings.frame_masks + settings.bin_masks:
-        for name, rows in _of_form(batch, IMAGE).items():
-            bands = _stretches(settings.bin_masks, size, rows.shape[1], settings.bin_mask, device)
-            changed[name] = rows.masked_fill(silent[:, None] | bands[:, :, None], 0)
+    for name, rows in _of_form(batch, IMAGE).items():
+        bands = _stretches(settings.bin_masks, size, rows.shape[1], settings.bin_mask, device)
+        changed[name] = rows.masked_fill(silent[:, None] | bands[:, :, None], 0)
     return batch.changed(changed)
 
 

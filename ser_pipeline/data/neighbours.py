@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.data.batch import Batch
-from ser_pipeline.inputs import CEPSTRA, FRAMES, IMAGE, INPUTS, SAMPLES
+from ser_pipeline.inputs import CEPSTRA, IMAGE, INPUTS, SAMPLES
 
 Rows = NDArray[np.int64]
 
@@ -31,7 +31,7 @@ class BatchSource(Protocol):
 
 def longer(manifest: Manifest, count: int) -> Manifest:
     """`manifest` with segments of `count` of its own, an utterance's last one shorter."""
-    return replace(manifest, audio=replace(manifest.audio, segment=count * manifest.audio.segment))
+    return replace(manifest, audio=manifest.audio.joined(count))
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,5 @@ JOIN: Mapping[str, Callable[[Tensor], Tensor]] = {
     SAMPLES: lambda rows: torch.cat([rows[:, 0, :1], rows[:, :, 1:].flatten(1)], 1),
     IMAGE: lambda rows: rows.transpose(1, 2).flatten(2),
     CEPSTRA: lambda rows: rows.flatten(1, 2),
-    FRAMES: lambda rows: rows.flatten(1, 2),
 }
 """Form of an input -> its rows (B, J, …) of J neighbouring segments as those of one longer segment."""

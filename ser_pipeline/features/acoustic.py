@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser_pipeline.config import Audio, LogMel, Mfcc, Spectrogram
-from ser_pipeline.errors import PipelineError
 from ser_pipeline.inputs import INPUTS, Input
 
 if TYPE_CHECKING:
@@ -80,11 +79,6 @@ def _bins(samples: Float, audio: Audio, settings: Spectrogram) -> tuple[Float, n
     """Natural logarithms (bins, T) of power, and that of the loudest of all bins."""
     from ser_pipeline.features.fourier import logarithms
 
-    if max(settings.window, 2 * settings.bins - 2) > settings.n_fft:
-        raise PipelineError(
-            f"features.spectrogram.n_fft={settings.n_fft} is too small for a window of {settings.window} samples "
-            f"and {settings.bins} bins"
-        )
     signal, window = pre_emphasise(samples, settings.pre_emphasis), _hamming(settings.window)
     logs, loudest = logarithms(signal, window, settings.n_fft, audio.hop, _lowest_bins(settings.bins))
     return logs, np.log(loudest.max())

@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from ser_pipeline import audio
 from ser_pipeline.cache import shards
 from ser_pipeline.cache.manifest import Manifest
-from ser_pipeline.config import Audio, Config
+from ser_pipeline.config import Audio, Config, require_valid
 from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
@@ -57,6 +57,11 @@ class ShardJob:
     compress: bool
 
 
+def wanted_features(config: Config) -> tuple[str, ...]:
+    """What is made where nothing else is asked for: what the model reads, and what the paper's rows would read."""
+    return config.model.reads if config.model.whole else (*DEFAULT_FEATURES, *config.model.reads)
+
+
 def extract(
     data: Manifest,
     root: Path,
@@ -83,6 +88,7 @@ def extract(
     Raises:
         PipelineError: broken or changed audio, a full disk, or a killed worker; what is finished is kept.
     """
+    require_valid(config)
     entry = data.entry(cache)
     if compress:
         shards.compression()

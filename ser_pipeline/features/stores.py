@@ -18,10 +18,14 @@ from ser_pipeline.corpora import CORPORA
 from ser_pipeline.entry import PARTIAL, Entry, read_index
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features.acoustic import FEATURES
+from ser_pipeline.inputs import INPUTS
 from ser_pipeline.splits import folds
 
-EMBEDDING = "embedding"
-EMBEDDING_VERSION = 1
+FROZEN = tuple(name for name, row in INPUTS.items() if not row.function)
+"""Features that a frozen speech encoder makes of the stored waveforms."""
+
+RESOLVED = ("content", "frames", "width")
+"""Settings of these features that the store of an encoder fills in."""
 
 log = logging.getLogger(__name__)
 
@@ -100,42 +104,52 @@ def find_stores(features: Sequence[Path], config: Config) -> tuple[tuple[str, tu
 
 
 def _store(folder: Path, name: str, config: Config) -> Entry:
-    return find(folder, config) if name == EMBEDDING else store_entry(folder, name, config)
+    return find(folder, config, name) if name in FROZEN else store_entry(folder, name, config)
 
 
-def find(folder: Path, config: Config) -> Entry:
-    """The store of embeddings with the settings of `config`, and with their `content` where they name one.
+def find(folder: Path, config: Config, name: str) -> Entry:
+    """The store of a frozen encoder's `name` with the settings of `config`, and with their `content` if they name one.
 
     Of several, whose encoders had one name, the one that was made or asked for last; not `done` where there is none.
+
+    Args:
+        folder: a features folder.
+        config: `audio` and the feature's own settings are used.
+        name: one of FROZEN.
     """
-    known = []
-    for index in folder.glob(f"{EMBEDDING}-*/index.json"):
+    known, wanted = [], frozen_settings(config, name)
+    for index in folder.glob(f"{name}-*/index.json"):
         inputs = read_index(index.parent)["inputs"]
-        same = {name: inputs.get(name) for name in embedding_settings(config)} == embedding_settings(config)
-        if same and config.features.embedding.content in ("", inputs["content"]):
+        same = {key: inputs.get(key) for key in wanted} == wanted
+        if same and getattr(config.features, name).content in ("", inputs["content"]):
             known.append(index)
     if not known:
-        return Entry(folder / EMBEDDING, {})
+        return Entry(folder / name, {})
     latest = max(known, key=lambda index: index.stat().st_mtime_ns).parent
     return Entry(latest, read_index(latest)["inputs"])
 
 
-def resolved(config: Config, folder: Path) -> Config:
-    """`config` with what the store of embeddings in `folder` says of its encoder, where the model reads one."""
-    store = find(folder, config)
-    if EMBEDDING not in config.model.reads or not store.done:
+def resolved(config: Config, folder: Path, name: str) -> Config:
+    """`config` with what the store `name` in `folder` says of its encoder, where the model reads it."""
+    store = find(folder, config, name)
+    if name not in config.model.reads or not store.done:
         return config
-    found = {name: store.inputs[name] for name in ("content", "frames", "width")}
-    return replace(config, features=replace(config.features, embedding=replace(config.features.embedding, **found)))
+    table = getattr(config.features, name)
+    found = {key: store.inputs[key] for key in RESOLVED if hasattr(table, key)}
+    return replace(config, features=replace(config.features, **{name: replace(table, **found)}))
 
 
-def embedding_settings(config: Config) -> dict[str, Any]:
-    """What a store of embeddings is found by, in JSON's types."""
-    chosen = config.features.embedding
+def frozen_settings(config: Config, name: str) -> dict[str, Any]:
+    """What a frozen encoder's store is found by, in JSON's types."""
+    chosen = plain_settings(getattr(config.features, name))
     return {
-        "feature": EMBEDDING,
-        "version": EMBEDDING_VERSION,
+        "feature": name,
+        "version": INPUTS[name].version,
         "shards": shards.FORMAT,
         "audio": asdict(config.audio),
-        "settings": {"encoder": chosen.encoder, "layers": list(chosen.layers)},
+        "settings": {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in chosen.items()
+            if key not in RESOLVED
+        },
     }

@@ -97,16 +97,20 @@ class SpeechEmotionModel(nn.Module):
         if isinstance(heard, FrameEncoder):
             self.finish[self.speech].unit = not heard.reads_raw  # type: ignore[assignment]
         width, dropout = settings.width, settings.dropout
+        self.flat = settings.inputs if settings.whole else settings.acoustic
+        sizes_of = {name: projected_size(encoder) for name, encoder in self.encoders.items()}
+        linear = settings.head == "linear"
         self.projections = nn.ModuleDict(
-            {name: Projection(projected_size(encoder), width, dropout) for name, encoder in self.encoders.items()}
+            {name: nn.Identity() if linear else Projection(size, width, dropout) for name, size in sizes_of.items()}
         )
         if self.attends:
             frames = self.encoders[self.speech].frames(sizes.audio.segment)  # type: ignore[operator]
             self.attention = CoAttention(len(self.acoustic) * width, frames, dropout, settings.attention)
-        self.fusion = nn.Sequential(
-            Projection(len(self.inputs) * width, width, dropout), Projection(width, width, dropout)
-        )
-        self.classifier = nn.Linear(width, classes)
+        self.fusion: nn.Module = nn.Identity()
+        if not linear:
+            joined = len(self.inputs) * width
+            self.fusion = nn.Sequential(Projection(joined, width, dropout), Projection(width, width, dropout))
+        self.classifier = nn.Linear(sum(sizes_of.values()) if linear else width, classes)
         self.path = PathDropout(settings.small_drop)
 
     def fit_scaler(self, name: str, minimum: Tensor, maximum: Tensor) -> None:
@@ -128,7 +132,7 @@ class SpeechEmotionModel(nn.Module):
         """Logits and features of a batch; with `mix`, of mixtures of what its inputs are encoded as."""
         read = self.finished(batch)
         projected = {}
-        for name in self.acoustic:
+        for name in self.flat:
             with self.streams.aside(name):
                 projected[name] = self._project(name, self.encoders[name](read[name]), mix)
         heard = self._hear(read[self.speech], batch.samples) if self.speech else None

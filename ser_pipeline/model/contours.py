@@ -19,8 +19,7 @@ LIMIT = 5.0
 FLOOR = 1e-5
 """Added to a variance before its root, so that a constant contour has a gradient."""
 
-RATE = 100.0  # frames a second
-SPAN = 512  # frames of the Fourier transform over a contour, at least
+SPAN = 5.12  # s: of the Fourier transform over a contour, at least
 SHORTEST = 1e-2  # s^2: variance of time under which a slope fades
 RHYTHM = ((1.0, 2.5), (2.5, 5.0), (5.0, 9.0), (9.0, 16.0), (16.0, 30.0))
 """Hz: bands of the modulation of a contour; syllables come at 3 to 8 Hz."""
@@ -97,7 +96,7 @@ def summary(contours: Tensor, real: Tensor) -> Tensor:
     return torch.cat([*moments(contours, real), moments(change, both)[1]], 1)
 
 
-def trend(contours: Tensor, weights: Tensor, rate: float = RATE) -> Tensor:
+def trend(contours: Tensor, weights: Tensor, rate: float) -> Tensor:
     """Slope a second (B, K) of contours (B, K, T) of `rate` frames a second, fitted by `weights` (B, K, T)."""
     time = (torch.arange(contours.shape[2], device=contours.device) / rate).expand_as(contours)
     middle, spread = moments(time, weights)
@@ -105,12 +104,18 @@ def trend(contours: Tensor, weights: Tensor, rate: float = RATE) -> Tensor:
     return swing.sum(2) / weights.sum(2).clamp(min=1) / (spread.square() + SHORTEST)
 
 
-def rhythm(contours: Tensor, real: Tensor) -> Tensor:
-    """Log power of the contours' modulation in the bands of `RHYTHM`: (B, 5 K) of contours (B, K, T)."""
+def rhythm(contours: Tensor, real: Tensor, rate: float) -> Tensor:
+    """Log power of the contours' modulation in the bands of `RHYTHM`: (B, 5 K) of contours (B, K, T).
+
+    Args:
+        contours: (B, K, T).
+        real: frames that count, (B, 1, T).
+        rate: frames a second, at least twice the highest of the bands.
+    """
     swing = (contours - moments(contours, real)[0][..., None]) * real
-    span = max(SPAN, 1 << (contours.shape[2] - 1).bit_length())
+    span = 1 << (max(contours.shape[2], math.ceil(SPAN * rate)) - 1).bit_length()
     power = torch.view_as_real(torch.fft.rfft(swing, span)).square().sum(-1)
-    edges = [(math.ceil(low * span / RATE), math.ceil(high * span / RATE)) for low, high in RHYTHM]
+    edges = [(math.ceil(low * span / rate), math.ceil(high * span / rate)) for low, high in RHYTHM]
     bands = [power[..., first:last].mean(2) for first, last in edges]
     return torch.log(torch.cat(bands, 1) / real.sum(2).clamp(min=1) + 1e-4)
 

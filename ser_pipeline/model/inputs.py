@@ -122,6 +122,15 @@ class FinishEmbedding(nn.Module):
         return frames.float()
 
 
+class FinishVector(nn.Module):
+    """Statistics of whole utterances: those of the utterance as it is, or of the drawing that was chosen before."""
+
+    @torch.no_grad()
+    def forward(self, vectors: Tensor, samples: Tensor | None = None) -> Tensor:
+        """Float16 (B, V, S) as float32 (B, S): the first of the V."""
+        return vectors[:, 0].float()
+
+
 class Resize(nn.Module):
     """One axis of 8-bit images resized bilinearly, bit for bit as PIL's `Image.resize` does it.
 

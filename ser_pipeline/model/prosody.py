@@ -48,7 +48,9 @@ class Prosody(nn.Module):
         """Float32 (B, N) and real samples (B,) as float32 (B, S); its level does not matter."""
         contours, real, speech, voiced = self.contours(waveform, samples)
         weights = torch.cat([voiced, speech.expand(-1, len(DESCRIPTORS) - 1, -1)], 1)
-        return torch.cat([_summary(contours, weights), _shares(contours, real, speech, voiced)], 1)
+        return torch.cat(
+            [_summary(contours, weights, self.rate / self.hop), _shares(contours, real, speech, voiced)], 1
+        )
 
     def contours(self, waveform: Tensor, samples: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Descriptors (B, K, T), and weights (B, 1, T) of real frames, of speech and of voiced speech."""
@@ -113,11 +115,17 @@ def _level(waveform: Tensor, samples: Tensor) -> Tensor:
     return signal / torch.sqrt(signal.square().sum(1, keepdim=True) / count + 1e-7)
 
 
-def _summary(contours: Tensor, weights: Tensor) -> Tensor:
-    """Mean, deviation, deviation of the change, slope and quantiles of each contour: (B, 9 K) of (B, K, T)."""
+def _summary(contours: Tensor, weights: Tensor, rate: float) -> Tensor:
+    """Mean, deviation, deviation of the change, slope and quantiles of each contour: (B, 9 K) of (B, K, T).
+
+    Args:
+        contours: (B, K, T).
+        weights: of their frames, (B, K, T).
+        rate: frames a second.
+    """
     mean, deviation = moments(contours, weights)
     slope, both = contours[..., 2:] - contours[..., :-2], weights[..., 2:] * weights[..., :-2]
-    found = torch.stack([mean, deviation, moments(slope, both)[1], trend(contours, weights, 1 / HOP)], 2)  # (B, K, 4)
+    found = torch.stack([mean, deviation, moments(slope, both)[1], trend(contours, weights, rate)], 2)  # (B, K, 4)
     return torch.cat([found, quantiles(contours, weights, SHARES)], 2).flatten(1)
 
 

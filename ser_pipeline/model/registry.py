@@ -12,9 +12,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from ser_pipeline.config import Audio, Features, Model
-from ser_pipeline.inputs import CEPSTRA, FRAMES, IMAGE, SAMPLES, Input
+from ser_pipeline.inputs import CEPSTRA, FRAMES, IMAGE, SAMPLES, VECTOR, Input
 from ser_pipeline.model import speech
-from ser_pipeline.model.inputs import FinishEmbedding, FinishMfcc, FinishSpectrogram, FinishWaveform
+from ser_pipeline.model.contours import Standard
+from ser_pipeline.model.inputs import FinishEmbedding, FinishMfcc, FinishSpectrogram, FinishVector, FinishWaveform
 from ser_pipeline.model.paper import BiLstm, averages, build_alexnet
 from ser_pipeline.model.small import BANDS, SmallMfcc, SmallSpectrogram, SmallSpeech, bands
 
@@ -49,6 +50,23 @@ class Stored(nn.Module):
         return frames
 
 
+class StoredStatistics(nn.Module):
+    """The place of a speech encoder of which statistics (B, size) were kept, standardised over the training rows."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.standard = Standard(size)
+
+    def forward(self, statistics: Tensor) -> Tensor:
+        """The statistics (B, size), standardised."""
+        return self.standard(statistics)  # type: ignore[no-any-return]
+
+    def statistics(self, rows: Tensor, samples: Tensor | None = None) -> Tensor:
+        """The statistics (B, size) as they are stored."""
+        return rows
+
+
 def make_encoder(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
     """The encoder of an input that the settings name."""
     name = str(getattr(settings, row.setting)) if row.setting else ""
@@ -69,7 +87,7 @@ def bilstm(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
 
 def small_cepstra(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
     """Statistics of cepstra, beside convolutions over them."""
-    return SmallMfcc(sizes.shape(row)[1], settings)
+    return SmallMfcc(sizes.shape(row)[1], settings, sizes.audio.frame_rate)
 
 
 def alexnet(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
@@ -80,12 +98,13 @@ def alexnet(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
 
 def small_linear_image(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
     """Statistics of an image whose bins are evenly spaced in Hz, which become mel bands."""
-    return SmallSpectrogram(bands(sizes.shape(row)[0], BANDS), settings)
+    hertz = getattr(sizes.features, row.name).bin_hertz(sizes.audio.rate)
+    return SmallSpectrogram(bands(sizes.shape(row)[0], BANDS, hertz), settings, sizes.audio.frame_rate)
 
 
 def small_image(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
     """Statistics of an image whose bands are spaced as hearing has them."""
-    return SmallSpectrogram(averages(sizes.shape(row)[0], BANDS), settings)
+    return SmallSpectrogram(averages(sizes.shape(row)[0], BANDS), settings, sizes.audio.frame_rate)
 
 
 def pretrained_speech(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
@@ -106,7 +125,7 @@ def pretrained_speech(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
 def small_speech(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
     """A speech encoder trained from nothing."""
     encoder = SmallSpeech(
-        settings.small_width, settings.small_layers, settings.dropout, sizes.audio.rate, layer_mix=settings.layer_mix
+        settings.small_width, settings.small_layers, settings.dropout, sizes.audio, layer_mix=settings.layer_mix
     )
     return encoder.requires_grad_(not settings.freeze_speech_encoder)
 
@@ -114,6 +133,11 @@ def small_speech(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
 def stored_frames(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
     """The frames of a speech encoder that ran beforehand."""
     return Stored(*sizes.shape(row))
+
+
+def stored_statistics(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """The statistics of a speech encoder that ran beforehand, standardised."""
+    return StoredStatistics(sizes.shape(row)[1])
 
 
 def make_finish(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
@@ -126,5 +150,6 @@ FINISH: Mapping[str, Callable[[Input, Model, Sizes], nn.Module]] = {
     IMAGE: lambda row, settings, sizes: FinishSpectrogram(sizes.audio, sizes.shape(row)[0], settings.pad_loud),
     SAMPLES: lambda row, settings, sizes: FinishWaveform(settings.pre_emphasis, settings.pad_front),
     FRAMES: lambda row, settings, sizes: FinishEmbedding(),
+    VECTOR: lambda row, settings, sizes: FinishVector(),
 }
 """Form of an input -> what finishes it; the small encoder of cepstra reads their level, so they keep it."""

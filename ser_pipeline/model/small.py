@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ser_pipeline.config import Model
+from ser_pipeline.config import Audio, Model
 from ser_pipeline.model.contours import RHYTHM, PathDropout, Standard, centred, moments, rhythm, summary, trend
 from ser_pipeline.model.prosody import Prosody
 
-WINDOW = 400  # samples: 25 ms at 16 kHz
-STEP = 160  # samples: 10 ms
+WINDOW = 0.025  # s: of the learned filters
+HEAD_WIDTH = 32  # of the transformer's attention, at least
 LOWEST, HIGHEST = 60.0, 7_600.0  # Hz: centres of the outer filters
 
 
@@ -40,15 +40,16 @@ class SpeechFrames(NamedTuple):
 
 
 class SmallSpeech(nn.Module):
-    """Float32 (B, N) to frames (B, T, D), a frame every 40 ms, and the segment's prosody."""
+    """Float32 (B, N) to frames (B, T, D), one every four hops (40 ms), and the segment's prosody."""
 
-    def __init__(self, width: int, layers: int, dropout: float, rate: int, *, layer_mix: bool = False) -> None:
+    def __init__(self, width: int, layers: int, dropout: float, audio: Audio, *, layer_mix: bool = False) -> None:
         super().__init__()
         self.width = width
-        self.prosody = Prosody(rate)
+        self.window, self.step = filter_length(audio.rate), audio.hop
+        self.prosody = Prosody(audio.rate)
         self.standard = Standard(self.prosody.size)
         self.size = width + self.prosody.size
-        self.bank = nn.Parameter(mel_band_passes(width, rate))
+        self.bank = nn.Parameter(mel_band_passes(width, audio.rate))
         self.gain = nn.Parameter(torch.tensor(4.0))
         self.convolutions = nn.ModuleList([Convolution(width, width), Convolution(width, width)])
         self.norm = nn.LayerNorm(width)
@@ -58,7 +59,7 @@ class SmallSpeech(nn.Module):
 
     def frames(self, samples: int) -> int:
         """Frames T that `samples` give."""
-        count = (samples - WINDOW) // STEP + 1
+        count = (samples - self.window) // self.step + 1
         for _ in self.convolutions:
             count = (count - 1) // 2 + 1
         return count
@@ -85,9 +86,9 @@ class SmallSpeech(nn.Module):
 
     def energies(self, waveform: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Log energies (B, D, T) of the filter bank, each to zero mean over its real frames, and these (B, 1, T)."""
-        pairs = F.linear(waveform.unfold(1, WINDOW, STEP), self.bank[:, 0]).transpose(1, 2)
-        first = torch.arange(pairs.shape[2], device=samples.device) * STEP
-        real = ((first + WINDOW <= samples[:, None]) | (first == 0)).float()[:, None]
+        pairs = F.linear(waveform.unfold(1, self.window, self.step), self.bank[:, 0]).transpose(1, 2)
+        first = torch.arange(pairs.shape[2], device=samples.device) * self.step
+        real = ((first + self.window <= samples[:, None]) | (first == 0)).float()[:, None]
         cosine, sine = pairs.chunk(2, dim=1)
         level = torch.log(cosine.square() + sine.square() + 1e-4) / self.gain
         return (level - moments(level, real)[0][..., None]) * real, real
@@ -122,7 +123,7 @@ class SmallLayer(nn.Module):
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
-        self.self_attn = nn.MultiheadAttention(width, max(1, width // 32), dropout, batch_first=True)
+        self.self_attn = nn.MultiheadAttention(width, heads(width), dropout, batch_first=True)
         self.linear1, self.linear2 = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.dropout, self.dropout1, self.dropout2 = (nn.Dropout(dropout) for _ in range(3))
@@ -143,16 +144,35 @@ class SmallLayer(nn.Module):
         return attention.out_proj(mixed.transpose(1, 2).reshape(batch, frames, width))  # type: ignore[no-any-return]
 
 
+def heads(width: int) -> int:
+    """Heads of the attention over frames of `width` numbers, which they must part evenly.
+
+    >>> heads(64), heads(20)
+    (2, 1)
+    """
+    return max(1, width // HEAD_WIDTH)
+
+
+def filter_length(rate: int) -> int:
+    """Samples of the learned filters at `rate` samples a second.
+
+    >>> filter_length(16_000)
+    400
+    """
+    return round(WINDOW * rate)
+
+
 def mel_band_passes(count: int, rate: int) -> Tensor:
-    """Band-pass filters float32 (2 * count, 1, WINDOW): cosines, then sines, under Hann windows of unit energy.
+    """Cosines, then sines, under Hann windows of unit energy: float32 (2 * count, 1, `filter_length(rate)`).
 
     >>> mel_band_passes(40, 16_000).shape
     torch.Size([80, 1, 400])
     """
     low, high = (2595 * math.log10(1 + hertz / 700) for hertz in (LOWEST, min(HIGHEST, 0.475 * rate)))
     centres = 700 * (10 ** (torch.linspace(low, high, count) / 2595) - 1)
-    time = (torch.arange(WINDOW) - (WINDOW - 1) / 2) / rate
-    window = torch.hann_window(WINDOW, periodic=False)
+    length = filter_length(rate)
+    time = (torch.arange(length) - (length - 1) / 2) / rate
+    window = torch.hann_window(length, periodic=False)
     phase = 2 * math.pi * centres[:, None] * time
     filters = torch.cat([phase.cos(), phase.sin()]) * window / window.square().sum().sqrt()
     return filters[:, None]
@@ -192,8 +212,10 @@ class Summarised(nn.Module, ABC):
 class SmallMfcc(Summarised):
     """MFCC frames (B, T, K) as they are."""
 
-    def __init__(self, coefficients: int, settings: Model) -> None:
+    def __init__(self, coefficients: int, settings: Model, rate: float) -> None:
+        """Frames of `coefficients` numbers come `rate` times a second."""
         super().__init__(4 * coefficients, coefficients, settings)
+        self.rate = rate
 
     def _read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         contours = rows.transpose(1, 2)
@@ -201,7 +223,7 @@ class SmallMfcc(Summarised):
 
     @torch.no_grad()
     def _summed_up(self, contours: Tensor, real: Tensor) -> Tensor:
-        return torch.cat([summary(contours, real), trend(contours, real.expand_as(contours))], 1)
+        return torch.cat([summary(contours, real), trend(contours, real.expand_as(contours), self.rate)], 1)
 
 
 class SmallSpectrogram(Summarised):
@@ -209,10 +231,11 @@ class SmallSpectrogram(Summarised):
 
     pool: Tensor
 
-    def __init__(self, pool: Tensor, settings: Model) -> None:
-        """Bins become bands by a product with `pool` (BANDS, bins)."""
+    def __init__(self, pool: Tensor, settings: Model, rate: float) -> None:
+        """Bins become bands by a product with `pool` (BANDS, bins); frames come `rate` times a second."""
         super().__init__((3 + len(RHYTHM)) * BANDS, BANDS, settings)
         self.register_buffer("pool", pool, persistent=False)
+        self.rate = rate
 
     def _read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(rows.device.type, enabled=False):
@@ -220,7 +243,7 @@ class SmallSpectrogram(Summarised):
 
     @torch.no_grad()
     def _summed_up(self, contours: Tensor, real: Tensor) -> Tensor:
-        return torch.cat([summary(contours, real), rhythm(contours, real)], 1)
+        return torch.cat([summary(contours, real), rhythm(contours, real, self.rate)], 1)
 
 
 class Contours(nn.Module):
@@ -251,14 +274,19 @@ def present(contours: Tensor) -> Tensor:
     return (contours.abs().amax(1, keepdim=True) > 0).float()  # several times as fast as `any` on a processor
 
 
-def bands(bins: int, count: int) -> Tensor:
-    """Float32 (count, bins): triangles of unit sum, evenly spaced on the mel scale over linear bins of 20 Hz.
+def bands(bins: int, count: int, hertz: float) -> Tensor:
+    """Float32 (count, bins): triangles of unit sum, evenly spaced on the mel scale over linear bins.
 
-    >>> bands(200, 28).sum(1).allclose(torch.ones(28))
+    Args:
+        bins: from 0 Hz on.
+        count: of bands.
+        hertz: from one bin to the next.
+
+    >>> bands(200, 28, 20.0).sum(1).allclose(torch.ones(28))
     True
     """
-    mel = torch.linspace(0, math.log1p(20 * bins / 700), count + 2)
-    edges = 35 * mel.expm1()
+    mel = torch.linspace(0, math.log1p(hertz * bins / 700), count + 2)
+    edges = 700 / hertz * mel.expm1()
     place = torch.arange(bins)[None] + 0.5
     low, peak, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     triangle = torch.minimum((place - low) / (peak - low), (high - place) / (high - peak)).clamp(min=0)

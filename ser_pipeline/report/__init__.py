@@ -1,9 +1,11 @@
-"""Stage 3: runs to tables, figures and a page."""
+"""Stage 3: runs to tables, figures and a page. The package itself can be called, as `build`."""
 
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ser_pipeline.entry import key, read_json, write_json, write_text
@@ -23,8 +25,8 @@ log = logging.getLogger(__name__)
 
 
 def build(
-    runs: Path,
-    out: Path,
+    runs: Path | str = "runs",
+    out: Path | str = "reports",
     *,
     corpus: str | None = None,
     protocol: str | None = None,
@@ -46,8 +48,8 @@ def build(
     Raises:
         PipelineError: there are no such runs, or they cannot be compared.
     """
-    report = make_report(runs, Choice(corpus, protocol, patterns, compare), progress)
-    return write(report, out / report.choice.slug)
+    report = make_report(Path(runs), Choice(corpus, protocol, patterns, compare), progress)
+    return write(report, Path(out) / report.choice.slug)
 
 
 def write(report: Report, folder: Path) -> Path:
@@ -88,3 +90,13 @@ def _written(folder: Path) -> dict[str, Any]:
         return read_json(folder / STAMP)
     except PipelineError:
         return {}
+
+
+class _Report(ModuleType):
+    """A module that can be called: `ser_pipeline.report` is this package and the third stage at once."""
+
+    def __call__(self, *args: Any, **options: Any) -> Path:
+        return build(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Report

@@ -18,9 +18,6 @@ from ser_pipeline.report.scores import Calibration
 DARK = 0.72
 """From this share on, a cell is so dark that its number is written in the colour of paper."""
 
-FRAME = 0.01  # seconds: the hop of the spectrogram
-TOP = 4.0  # kHz: the highest bin
-
 
 def confusion(title: str, counts: Ints, labels: Sequence[str]) -> Drawn:
     """A confusion matrix (C, C), its rows in percent; hovering tells the counts."""
@@ -140,22 +137,36 @@ def reliability(title: str, calibration: Calibration) -> Drawn:
     return Drawn(draw)
 
 
-def attention(title: str, spectrogram: NDArray[np.uint8], weights: Floats, seconds: float) -> Drawn:
-    """A spectrogram (bins, frames), 255 the loudest, with the weights (T,) of its frames above."""
-    frames = spectrogram.shape[1]
-    picture = np.empty((spectrogram.shape[0] // 2, frames, 4))
+def attention(
+    title: str, spectrogram: NDArray[np.uint8], weights: Floats, *, seconds: float, frame: float, top: float, unit: str
+) -> Drawn:
+    """A spectrogram with the weights of its frames above.
+
+    Args:
+        title: above it.
+        spectrogram: (bins, frames), 255 the loudest.
+        weights: of equal stretches of it, (T,).
+        seconds: where the speech ends.
+        frame: seconds from one frame to the next.
+        top: where the highest bin ends.
+        unit: of `top`.
+    """
+    (bins, frames), together = spectrogram.shape, min(2, len(spectrogram))
+    picture = np.empty((bins // together, frames, 4))
     picture[..., :3] = to_rgb(ACCENT)
-    picture[..., 3] = (spectrogram[: 2 * len(picture)].reshape(len(picture), 2, frames).mean(1) / 255) ** 1.5
-    times = (np.arange(len(weights)) + 0.5) / len(weights) * frames * FRAME
+    rows = spectrogram[: together * len(picture)].reshape(len(picture), together, frames)
+    picture[..., 3] = (rows.mean(1) / 255) ** 1.5
+    length = frames * frame
+    times = (np.arange(len(weights)) + 0.5) / len(weights) * length
     heights = weights / max(float(weights.max()), 1e-9)
 
     def draw(ax: Axes) -> None:
-        ax.imshow(picture, origin="lower", aspect="auto", extent=(0, frames * FRAME, 0, TOP), interpolation="none")
-        ax.fill_between(times, TOP * 1.06, TOP * (1.06 + 0.42 * heights), color=MARK, linewidth=0, alpha=0.85)
-        if seconds < frames * FRAME:
+        ax.imshow(picture, origin="lower", aspect="auto", extent=(0, length, 0, top), interpolation="none")
+        ax.fill_between(times, top * 1.06, top * (1.06 + 0.42 * heights), color=MARK, linewidth=0, alpha=0.85)
+        if seconds < length:
             ax.axvline(seconds, color=SOFT, linewidth=0.9, linestyle=":")
-        ax.set(xlim=(0, frames * FRAME), ylim=(0, TOP * 1.5), xlabel="seconds", ylabel="kHz")
-        ax.set_yticks([0, 2, 4])
+        ax.set(xlim=(0, length), ylim=(0, top * 1.5), xlabel="seconds", ylabel=unit)
+        ax.set_yticks([0, round(top / 2, 2), round(top, 2)])
         ax.set_title(title)
 
     return Drawn(draw)

@@ -183,7 +183,9 @@ def _attention(experiment: Experiment, roll: UtteranceTable) -> Plan | None:
     except PipelineError as error:
         log.warning("no attention: %s", error)
         return None
-    labels, seconds = main.header.labels, roll.numbers("seconds")
+    header, labels, seconds = main.header, main.header.labels, roll.numbers("seconds")
+    hertz = header.spectrogram.bin_hertz(header.audio.rate)
+    linear = "spectrogram" in header.reads  # any other image has the bands of hearing
     panels, said = [], []
     for picture, weights, place in list(
         zip(stored["spectrogram"], stored["attention"], stored["utterance"], strict=True)
@@ -191,7 +193,17 @@ def _attention(experiment: Experiment, roll: UtteranceTable) -> Plan | None:
         true, taken = labels[fold.target[place]], labels[fold.prediction[place]]
         title = f"{true}, right" if true == taken else f"{true}, taken for {taken}"
         said.append(title)
-        panels.append(figures.attention(title, picture, weights.astype(np.float64), float(seconds[fold.rows[place]])))
+        panels.append(
+            figures.attention(
+                title,
+                picture,
+                weights.astype(np.float64),
+                seconds=float(seconds[fold.rows[place]]),
+                frame=1 / header.audio.frame_rate,
+                top=len(picture) * hertz / 1000 if linear else len(picture),
+                unit="kHz" if linear else "band",
+            )
+        )
     caption = (
         f"Co-attention over the first segment of test utterances of fold {fold.name}, "
         "each scaled to its largest weight; a dotted line ends the speech."

@@ -23,10 +23,10 @@ from ser_pipeline.evaluation.metrics import (
 from ser_pipeline.evaluation.significance import FEW_SPEAKERS, Interval, bootstrap, difference
 from ser_pipeline.report import words
 from ser_pipeline.report.groups import Group
-from ser_pipeline.runs.records import FoldResult, Run, UtteranceTable
+from ser_pipeline.runs.records import FoldResult, Run, RunHeader, UtteranceTable
 
-SECONDS = (0.0, 2.0, 3.0, 5.0, 8.0, float("inf"))
-"""Limits of the classes of duration; 3 s is a segment."""
+SECONDS = (2.0, 5.0, 8.0)
+"""Limits of the classes of duration, beside the length of a segment."""
 
 MANY_SEGMENTS = 4
 """Utterances of this many segments or more are one class."""
@@ -114,7 +114,9 @@ def evaluate(group: Group, roll: UtteranceTable, speaker: Ints) -> Result:
         speakers=counts.shape[1],
         utterances=len(group.rows),
         folds=tuple(_fold_parts(group)),
-        parts={title: tuple(_parts(group, divide(roll)[group.rows])) for title, divide in DIVISIONS.items()},
+        parts={
+            title: tuple(_parts(group, divide(roll, group.header)[group.rows])) for title, divide in DIVISIONS.items()
+        },
         calibration=_calibration(group),
         ways=tuple(ways),
         probes=tuple(probes),
@@ -219,30 +221,34 @@ def _rescored(fold: FoldResult, kept: dict[str, NDArray[np.generic]], name: str,
     return np.asarray(scores.argmax(1))
 
 
-def _column(name: str) -> Callable[[UtteranceTable], NDArray[np.str_]]:
-    return lambda roll: roll.column(name)
+Divide = Callable[[UtteranceTable, RunHeader], NDArray[np.str_]]
 
 
-def _style(roll: UtteranceTable) -> NDArray[np.str_]:
+def _column(name: str) -> Divide:
+    return lambda roll, header: roll.column(name)
+
+
+def _style(roll: UtteranceTable, header: RunHeader) -> NDArray[np.str_]:
     """Improvised or scripted; "" for all where the corpus has but one of them."""
     names = np.where(roll.column("script") == "", "improvised", "scripted")
     return names if len(np.unique(names)) > 1 else np.full(len(names), "")
 
 
-def _duration(roll: UtteranceTable) -> NDArray[np.str_]:
-    places = np.searchsorted(SECONDS, roll.numbers("seconds"), side="right") - 1
-    titles = [f"{place}|{low:g} to {high:g} s" for place, (low, high) in enumerate(itertools.pairwise(SECONDS))]
-    titles[-1] = f"{len(titles)}|{SECONDS[-2]:g} s or more"
+def _duration(roll: UtteranceTable, header: RunHeader) -> NDArray[np.str_]:
+    limits = [0.0, *sorted({*SECONDS, header.audio.seconds})]
+    places = np.searchsorted(limits, roll.numbers("seconds"), side="right") - 1
+    titles = [f"{place}|{low:.4g} to {high:.4g} s" for place, (low, high) in enumerate(itertools.pairwise(limits))]
+    titles.append(f"{len(titles) + 1}|{limits[-1]:.4g} s or more")
     return np.array(titles)[places]
 
 
-def _segments(roll: UtteranceTable) -> NDArray[np.str_]:
+def _segments(roll: UtteranceTable, header: RunHeader) -> NDArray[np.str_]:
     count = np.minimum(roll.numbers("segments").astype(np.int64), MANY_SEGMENTS)
     titles = [f"{n}|{n}" for n in range(MANY_SEGMENTS)] + [f"{MANY_SEGMENTS}|{MANY_SEGMENTS} or more"]
     return np.array(titles)[count]
 
 
-DIVISIONS: dict[str, Callable[[UtteranceTable], NDArray[np.str_]]] = {
+DIVISIONS: dict[str, Divide] = {
     "speaker": _column("speaker"),
     "session": _column("session"),
     "style": _style,

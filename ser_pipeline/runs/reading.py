@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_pipeline.config import Audio, Model, Spectrogram, merge
 from ser_pipeline.entry import PARTIAL, read_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.runs import layout
@@ -55,11 +56,16 @@ def read_header(folder: Path) -> RunHeader:
     said = read_json(folder / layout.RUN)
     whole = not folder.name.endswith(PARTIAL)
     index = read_json(folder / "index.json") if whole else {}
+    settings = _settings(folder / layout.CONFIG)
+    features = settings.get("features", {})
     try:
         return RunHeader(
             path=folder,
             whole=whole,
-            settings=_settings(folder / layout.CONFIG),
+            settings=settings,
+            audio=merge(Audio(), settings.get("audio", {}), "audio."),
+            spectrogram=merge(Spectrogram(), features.get("spectrogram", {}), "features.spectrogram."),
+            reads=merge(Model(), settings.get("model", {}), "model.").reads,
             versions=index.get("versions", {}),
             labels=tuple(said["labels"]),
             fold_names=tuple(said["folds"]),

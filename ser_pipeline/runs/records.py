@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_pipeline.config import Audio, Spectrogram
 from ser_pipeline.entry import PARTIAL
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.evaluation.metrics import Confusion, Floats, Ints
@@ -52,6 +53,9 @@ class RunHeader:
     test_corpus: str  # "" where it is the corpus itself
     audio_root: str
     settings: Mapping[str, Any]  # the whole config, without the seed
+    audio: Audio  # of `settings`
+    spectrogram: Spectrogram  # of `settings`
+    reads: tuple[str, ...]  # features that the model reads
     versions: Mapping[str, str]  # {} while unfinished
     whole: bool
 

@@ -188,15 +188,31 @@ def same_audio(utterances: Sequence[Utterance], keys: Sequence[str], folds: Sequ
     for row, key in enumerate(keys):
         if key:
             groups[key].append(row)
+    for name, severity, cost, copies in by_kind(utterances, [rows for rows in groups.values() if len(rows) > 1], folds):
+        yield _copies(utterances, name, severity, cost, copies)
+
+
+def by_kind(
+    utterances: Sequence[Utterance], groups: Sequence[list[int]], folds: Sequence[Fold]
+) -> Iterator[tuple[str, str, str, list[list[int]]]]:
+    """Groups of rows that hold the same sound, by what it does: name, severity, cost and the groups of each kind.
+
+    A warning at most where the folds share speakers by request.
+    """
     side: Mapping[str, list[int]] = {fold.name: _sides(fold, len(utterances)) for fold in folds}
     kinds: dict[str, list[list[int]]] = defaultdict(list)
-    for rows in groups.values():
-        if len(rows) > 1:
-            kinds[_kind(utterances, rows, side)].append(rows)
+    for rows in groups:
+        kinds[_kind(utterances, rows, side)].append(rows)
     by_request = bool(folds) and all(fold.name == SHARED for fold in folds)
     for name, severity, cost in SAME:
         if kinds[name]:
-            yield _copies(utterances, name, "warning" if by_request else severity, cost, kinds[name])
+            yield name, "warning" if by_request else severity, cost, kinds[name]
+
+
+def other_labels(utterances: Sequence[Utterance], groups: Sequence[list[int]]) -> str:
+    """How many of the groups hold several labels, as the end of a message."""
+    several = sum(len({utterances[row].emotion for row in rows}) > 1 for rows in groups)
+    return f"; {several} with different labels" if several else ""
 
 
 SAME = (
@@ -223,13 +239,11 @@ def _kind(utterances: Sequence[Utterance], rows: Sequence[int], sides: Mapping[s
 
 def _copies(utterances: Sequence[Utterance], name: str, severity: str, cost: str, groups: list[list[int]]) -> Finding:
     ids = [[utterances[row].id for row in rows] for rows in groups]
-    labels = sum(len({utterances[row].emotion for row in rows}) > 1 for rows in groups)
-    differ = f"; {labels} with different labels" if labels else ""
     first = " = ".join(ids[0][:3])
     return Finding(
         severity,
         name,
-        f"{len(groups)} recordings are there more than once (such as {first}){differ}",
+        f"{len(groups)} recordings are there more than once (such as {first}){other_labels(utterances, groups)}",
         cost,
         tuple(one for group in ids for one in group),
     )

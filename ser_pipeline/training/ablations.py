@@ -2,44 +2,110 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ser_pipeline import config as settings
 from ser_pipeline.config import Config, Model
 from ser_pipeline.errors import PipelineError
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+"""Names of rows, which become part of a run's folder."""
+
 log = logging.getLogger(__name__)
 
 
-def ablated(config: Config, names: Sequence[str]) -> dict[str, Config]:
+def ablated(
+    config: Config, names: Sequence[str], own: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Config]:
     """The settings of every row in `names` that is worth a run; of any other a log line says why it is left out.
 
     Args:
         config: what the rows change.
-        names: keys of `ABLATIONS`.
+        names: keys of `ABLATIONS` or of `own`.
+        own: rows of the user, as `own_ablations` reads them.
 
     Raises:
         PipelineError: no row is left.
     """
     rows: dict[str, Config] = {}
+    table = {**ABLATIONS, **(own or {})}
     seen = {_effective(config): "full"}
     for name in names:
-        changed = _with_speech(settings.merge(config, ABLATIONS[name]), config.model.speech)
-        if name in ENCODERS_OF_SPEECH and config.model.speech_encoder == "small":
-            why = "it names a pre-trained speech encoder, and these settings train a small one"
-        else:
-            same = seen.setdefault(_effective(changed), name)
-            why = "" if same == name else f"with these settings it would be '{same}' again"
-        if why:
+        changed = _with_speech(settings.merge(config, table[name]), config.model.speech)
+        if why := _unfit(name, config, changed):
+            log.info("ablation '%s' is left out: %s", name, why)
+            continue
+        same = seen.setdefault(_effective(changed), name)
+        if same != name:
+            why = f"with these settings it would be '{same}' again"
             log.info("ablation '%s' is left out: %s", name, why)
         else:
             rows[name] = changed
     if not rows:
         raise PipelineError(f"ablation '{names[-1]}' is left out: {why}; choose another row or other settings")
     return rows
+
+
+def ablation_names(text: str, own: Mapping[str, Mapping[str, Any]] | None = None) -> list[str]:
+    """Rows of the ablation table from a comma-separated list; "all" is every row, those of the user included.
+
+    Args:
+        text: the list.
+        own: rows of the user.
+
+    Raises:
+        PipelineError: an unknown row.
+    """
+    known = [*ABLATIONS, *(own or {})]
+    names = known if text == "all" else [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            guess = f"did you mean '{close[0]}'? " if close else ""
+            raise PipelineError(f"unknown ablation '{name}'; {guess}there are {', '.join(known)}")
+    return names
+
+
+def own_ablations(file: Path | None) -> dict[str, Mapping[str, Any]]:
+    """The tables `[ablations.NAME]` of a TOML file: settings that a row changes, as those of `ABLATIONS`.
+
+    Raises:
+        PipelineError: a name that is taken or could not be part of a folder's name, or settings that are not valid.
+    """
+    rows: dict[str, Mapping[str, Any]] = {}
+    for name, changes in settings.tables(file).get("ablations", {}).items():
+        if not NAME.fullmatch(name):
+            raise PipelineError(
+                f"{file}: ablation '{name}' cannot name a folder; use up to 40 letters, digits, '-', '_' and '.', "
+                "and begin with a letter or digit"
+            )
+        if name in ABLATIONS:
+            raise PipelineError(f"{file}: ablation '{name}' is a row already; choose another name")
+        if not isinstance(changes, Mapping):
+            raise PipelineError(f"{file}: ablation '{name}' is a table of settings, such as [ablations.{name}.train]")
+        try:
+            settings.merge(Config(), changes)
+        except PipelineError as error:
+            raise PipelineError(f"{file}: ablation '{name}': {error}") from None
+        rows[name] = changes
+    return rows
+
+
+def _unfit(name: str, config: Config, changed: Config) -> str:
+    """Why the row `name`, which makes `changed` of `config`, has nothing to vary there; "" where it has."""
+    if name in ENCODERS_OF_SPEECH and config.model.speech_encoder == "small":
+        return "it names a pre-trained speech encoder, and these settings train a small one"
+    if name in BASELINES and changed.model.head != "linear":
+        return "it is for a linear head over whole utterances, as preset frozen has"
+    if config.model.whole and not changed.model.whole:
+        return "it reads segments, and these settings read whole utterances"
+    return ""
 
 
 def _with_speech(config: Config, speech: str) -> Config:
@@ -52,6 +118,8 @@ def _effective(config: Config) -> Config:
     """`config` with every setting of the model that nothing reads at its default."""
     model, usual = config.model, Model()
     idle: set[str] = set()
+    if model.whole:
+        idle |= {"co_attention", "attention", "spectrogram_weights"}
     if not model.speech:
         idle |= {"co_attention", "attention"}
     if model.speech != "waveform":
@@ -80,8 +148,25 @@ ENCODERS_OF_SPEECH: Mapping[str, Mapping[str, Any]] = {
     "hubert": _speech("facebook/hubert-base-ls960"),
     "wavlm": _speech("microsoft/wavlm-base"),
     "data2vec": _speech("facebook/data2vec-audio-base"),
+    "wav2vec2-large-robust": _speech("facebook/wav2vec2-large-robust"),
+    "wav2vec2-xls-r-300m": _speech("facebook/wav2vec2-xls-r-300m"),
+    "hubert-large": _speech("facebook/hubert-large-ll60k"),
+    "wavlm-base-plus": _speech("microsoft/wavlm-base-plus"),
+    "wavlm-large": _speech("microsoft/wavlm-large"),
+    "w2v-bert-2.0": _speech("facebook/w2v-bert-2.0"),
+    "whisper-tiny": _speech("openai/whisper-tiny"),
+    "whisper-base": _speech("openai/whisper-base"),
+    "whisper-small": _speech("openai/whisper-small"),
+    "whisper-medium": _speech("openai/whisper-medium"),
+    "whisper-large-v3": _speech("openai/whisper-large-v3"),
 }
 """Rows that put another pre-trained speech encoder in the place of the preset's."""
+
+BASELINES: Mapping[str, Mapping[str, Any]] = {
+    "svm": {"train": {"solver": "svm"}},
+    "logistic": {"train": {"solver": "logistic"}},
+}
+"""Rows that put a plain classifier of scikit-learn in the place of a linear head."""
 
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "full": {},
@@ -101,5 +186,6 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "class-weights": {"train": {"class_weights": True}},
     "no-pretraining": {"model": {"speech_weights": False, "spectrogram_weights": "none"}},
     **ENCODERS_OF_SPEECH,
+    **BASELINES,
 }
 """Ablation -> settings that it changes, as nested tables over those of the preset."""

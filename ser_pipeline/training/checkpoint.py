@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ser_pipeline.config import Config
 from ser_pipeline.entry import write_text, writing
@@ -93,6 +93,21 @@ class Checkpoints:
         self._pending = self._thread.submit(self._write, _copied(state), _copied(weights))
         self._best = None
         self._written = time.monotonic()
+
+    def keep(self, progress: FoldProgress, model: nn.Module) -> None:
+        """Write the weights and the history of a model that was solved for, in one go."""
+        with writing(self.folder / _weights(progress.best_epoch)) as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
+        self._write_history(progress.history)
+        self.close()
+
+    def solved(self) -> FoldProgress:
+        """How far a model to be solved for has come: it is there, or to be made."""
+        file = self.folder / layout.HISTORY
+        if not (file.exists() and (self.folder / _weights(1)).exists()):
+            return FoldProgress()
+        self.close()
+        return FoldProgress([json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line], 1.0, 1)
 
     def resume(self, step: Step) -> FoldProgress:
         """How far a stopped fold had come, with its state put back; a new one otherwise."""

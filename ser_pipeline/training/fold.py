@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ser_pipeline.config import Config
+from ser_pipeline.data.augment import drawings
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.data.neighbours import BatchSource
 from ser_pipeline.data.stream import Data, order
@@ -33,6 +34,8 @@ from ser_pipeline.splits.folds import Fold
 from ser_pipeline.training import scoring
 from ser_pipeline.training.checkpoint import Checkpoints, FoldProgress, Record
 from ser_pipeline.training.distributed import World
+from ser_pipeline.training.groups import freeze
+from ser_pipeline.training.linear import HEADS, solve_head
 from ser_pipeline.training.scoring import Forward
 from ser_pipeline.training.step import Step
 
@@ -110,7 +113,7 @@ def fit(
     started = time.monotonic()
     kept = Checkpoints(folder)
     model = make_model(kept, context)
-    progress = _train(model, kept, context)
+    progress = SOLVERS[config.train.solver](model, kept, context)
     if context.world.is_main:
         model.load_state_dict(load_file(kept.best(progress), device=str(device)))
         _finish(folder, model, progress, context, time.monotonic() - started)
@@ -142,6 +145,31 @@ def _train(model: SpeechEmotionModel, kept: Checkpoints, context: FoldContext) -
     return progress
 
 
+def _solve(model: SpeechEmotionModel, kept: Checkpoints, context: FoldContext) -> FoldProgress:
+    """Set a linear head in closed form; one epoch, which is kept as one of training is."""
+    started = time.monotonic()
+    progress = kept.solved()
+    if progress.epoch:
+        return progress
+    manifest, fold, device = context.data.manifest, context.fold, context.device
+    loss = solve_head(
+        model,
+        (part for batch in context.segments(fold.train) for part in drawings(batch)),
+        context.segments(fold.validation),
+        context.config.train,
+        [utterance.speaker for utterance in manifest.utterances],
+    )
+    seconds = time.monotonic() - started
+    rate = {"segments_per_second": round(int(manifest.counts[fold.train].sum()) / seconds, 1)}
+    record = {"epoch": 1, "loss": loss, "lr": 0.0, **rate, **_validate(Forward(model, context.autocast), context)}
+    if device.type == "cuda":
+        record["memory_gb"] = round(torch.cuda.max_memory_allocated(device) / 1e9, 2)
+    progress.history.append({**record, "seconds": round(time.monotonic() - started, 3)})
+    progress.best, progress.best_epoch = 1.0, 1
+    kept.keep(progress, model)
+    return progress
+
+
 def make_model(kept: Checkpoints, context: FoldContext) -> SpeechEmotionModel:
     """The model on its device, its weights as the fold's seed has them; pre-trained ones only at the very start."""
     config, data, folder, resumed = context.config, context.data, kept.folder, kept.begun
@@ -159,9 +187,10 @@ def make_model(kept: Checkpoints, context: FoldContext) -> SpeechEmotionModel:
     for name, store in data.stores.items():
         if INPUTS[name].extremes:
             model.fit_scaler(name, *map(torch.from_numpy, store.extremes(context.fold.train)))
+    freeze(model, config.model)
     model = model.to(context.device)
     if not resumed:
-        model.fit_statistics(context.segments(context.fold.train))
+        model.fit_statistics(part for batch in context.segments(context.fold.train) for part in drawings(batch))
     context.world.broadcast_tensors(model.state_dict().values())
     half = precision(config.train.precision, context.device) == "bf16"
     return accelerate(model, context.device, half=half)
@@ -321,3 +350,7 @@ def _write_examples(folder: Path, scores: Scores, context: FoldContext, image: s
     rows = manifest.firsts[test[chosen]]
     (spectrograms,) = (batch[image] for batch in context.source.batches(rows, len(rows)))
     write_examples(folder / layout.EXAMPLES, scores, manifest, test, chosen, spectrograms.cpu().numpy())
+
+
+SOLVERS = {"adamw": _train, **dict.fromkeys(HEADS, _solve)}
+"""Setting `train.solver` -> what becomes of a fold's model."""

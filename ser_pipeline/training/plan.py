@@ -12,17 +12,18 @@ import torch
 from ser_pipeline.audit.corpus import audit, to_json
 from ser_pipeline.cache.catalogue import FeatureSet
 from ser_pipeline.cache.manifest import Manifest
-from ser_pipeline.config import Config
+from ser_pipeline.config import Config, keyed, require_valid
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.device import precision
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.features.stores import find_stores, read_manifest, resolved
+from ser_pipeline.features.stores import FROZEN, find_stores, read_manifest, resolved
 from ser_pipeline.inputs import INPUTS
+from ser_pipeline.model.needs import require_needs
 from ser_pipeline.splits import folds
 from ser_pipeline.splits.folds import Fold
 from ser_pipeline.splits.leaks import leaks
-from ser_pipeline.training.ablations import ABLATIONS, ablated
+from ser_pipeline.training.ablations import ablated
 
 CHANGES = ("speed", "gain", "noise", "frame_masks")
 """Changes of training segments that every input must follow."""
@@ -47,6 +48,7 @@ def plan_runs(
     protocol: str = "speaker",
     file: Path | None = None,
     ablations: Sequence[str] = ("full",),
+    own: Mapping[str, Mapping[str, Any]] | None = None,
     seeds: Sequence[int] = (0,),
     device: torch.device,
     about: Mapping[str, Any],
@@ -60,6 +62,7 @@ def plan_runs(
         protocol: what is left out; of no account with two sources or a `file`.
         file: a published `folds.json` to take instead.
         ablations: rows of the ablation table; those that would repeat another run are left out.
+        own: rows of the user, beside those of the table.
         seeds: a run each.
         device: where it will train; decides on the precision.
         about: what else `run.json` says.
@@ -68,7 +71,8 @@ def plan_runs(
         PipelineError: features are missing or would have to change, a protocol that the corpus cannot give, or folds
             that leak.
     """
-    config = resolved(config, sources[0].folder)
+    for name in FROZEN:
+        config = resolved(config, sources[0].folder, name)
     require_followed(config)
     data = read_manifest(tuple(source.folder for source in sources))
     protocol, split, config = _split(data, protocol if len(sources) == 1 else "cross", file, config)
@@ -77,7 +81,9 @@ def plan_runs(
     if errors:
         raise PipelineError(f"{errors[0]}; `ser-pipeline audit` says more")
     planned = []
-    for ablation, changed in ablated(config, ablations).items():
+    for ablation, changed in ablated(config, ablations, own).items():
+        require_valid(changed)
+        require_needs(changed)
         changed = replace(changed, train=replace(changed.train, precision=precision(config.train.precision, device)))
         planned += [
             _run(sources, data, runs, replace(changed, seed=seed), protocol, ablation, split, about) for seed in seeds
@@ -112,27 +118,15 @@ def require_followed(config: Config) -> None:
         raise PipelineError(f"{' and '.join(alone)} is of single segments: --set model.segments=1")
 
 
-def ablation_names(text: str) -> list[str]:
-    """Rows of the ablation table from a comma-separated list; "all" is every row.
-
-    Raises:
-        PipelineError: an unknown row.
-    """
-    names = list(ABLATIONS) if text == "all" else [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in ABLATIONS:
-            raise PipelineError(f"unknown ablation '{name}'; there are {', '.join(ABLATIONS)}")
-    return names
-
-
-def findings_of(sources: Sequence[FeatureSet], split: Sequence[Fold]) -> dict[str, Any]:
+def findings_of(sources: Sequence[FeatureSet], split: Sequence[Fold], config: Config) -> dict[str, Any]:
     """The audit of a corpus and its folds, with its audio where that is still where it was; for `audit.json`."""
     data = read_manifest(tuple(source.folder for source in sources))
     if len(sources) > 1 or not sources[0].root.is_dir():
         return to_json(leaks(data, split), data.utterances)
     row = CORPORA.get(data.corpus)
     published = row if row and dict(row.classes) == dict(data.classes) else None
-    return to_json(audit(data.utterances, sources[0].root, corpus=published, folds=split), data.utterances)
+    found = audit(data.utterances, sources[0].root, corpus=published, folds=split, segment=config.audio.seconds)
+    return to_json(found, data.utterances)
 
 
 def _run(
@@ -154,7 +148,7 @@ def _run(
         "protocol": protocol,
         "ablation": ablation,
         "folds": members,
-        "config": config,
+        "config": keyed(config),
     }
     known = {
         **about,

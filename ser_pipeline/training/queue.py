@@ -52,7 +52,7 @@ class Status:
 Progress = Callable[[Sequence[Status]], None]
 
 
-def train(
+def run_queue(
     planned: Sequence[PlannedRun],
     sources: Sequence[FeatureSet],
     *,
@@ -122,7 +122,7 @@ def _train_together(job: FoldJob, world: World) -> None:
 def _audit(runs: Sequence[PlannedRun], sources: Sequence[FeatureSet]) -> None:
     """Audit the corpus for the runs that were not yet."""
     new = [run for run in runs if not (run.entry.partial / layout.AUDIT).exists()]
-    findings = findings_of(sources, new[0].folds) if new else {}
+    findings = findings_of(sources, new[0].folds, new[0].config) if new else {}
     for run in new:
         write_json(run.entry.partial / layout.AUDIT, findings)
 

@@ -21,6 +21,7 @@ from ser_pipeline.data.augment import augment
 from ser_pipeline.data.batch import Batch, Mix
 from ser_pipeline.model.fast.graph import Captured
 from ser_pipeline.training.distributed import World
+from ser_pipeline.training.groups import parameter_groups
 
 
 class AdamW(torch.optim.AdamW):
@@ -65,10 +66,13 @@ class Step:
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         device = self.trained[0].device
         self.rate = torch.tensor(config.train.lr, device=device)
+        self.groups = parameter_groups(model, config.train)
+        self.rates = [self.rate * group.factor if group.speech else self.rate for group in self.groups]
         self.optimiser = AdamW(
-            self.trained,
-            lr=self.rate,
-            weight_decay=config.train.weight_decay,
+            [
+                {"params": group.parameters, "lr": rate, "weight_decay": group.decay}
+                for group, rate in zip(self.groups, self.rates, strict=True)
+            ],
             fused=True,
             capturable=device.type == "cuda",
         )
@@ -91,7 +95,7 @@ class Step:
             real: segments that count.
             total: segments that count over all processes.
         """
-        self.rate.fill_(self.config.train.lr * factor(self.config.train, self.done, self.steps))
+        self._set_rates()
         counts = (torch.arange(len(batch.label), device=batch.label.device) < real).float()
         self._names = tuple(batch.inputs)
         losses = self._taken(*batch.tensors(), counts, counts / total)
@@ -119,9 +123,19 @@ class Step:
         if self.mean is not None:
             self.mean.load_state_dict(state["mean"])
         self.optimiser.load_state_dict(state["optimiser"])
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate  # which `__call__` changes; the loaded one is a copy
+        for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
+            group["lr"] = rate  # which `__call__` changes; the loaded one is a copy
         self.done = state["steps"]
+
+    def _set_rates(self) -> None:
+        """The rate of every group at this step; a pre-trained encoder rests for the head's own epochs."""
+        settings = self.config.train
+        rate = settings.lr * factor(settings, self.done, self.steps)
+        resting = self.done < settings.head_epochs * self.steps / settings.epochs
+        self.rate.fill_(rate)
+        for group, own in zip(self.groups, self.rates, strict=True):
+            if own is not self.rate:
+                own.fill_(0.0 if group.speech and resting else rate * group.factor)
 
     def _take(self, *inputs: Any) -> Tensor:
         """The step on the parts of a batch, on what each segment counts (B,), and on its share of the loss (B,)."""
@@ -181,6 +195,6 @@ def factor(settings: Train, step: int, steps: int) -> float:
     """
     rising = settings.warmup * steps
     if step < rising:
-        return (step + 1) / rising
+        return min(1.0, (step + 1) / rising)
     left = 1 - (step - rising) / max(steps - rising, 1)
     return {"constant": 1.0, "linear": left, "cosine": 0.5 - 0.5 * math.cos(math.pi * left)}[settings.schedule]

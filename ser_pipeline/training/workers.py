@@ -74,7 +74,7 @@ def data_of(job: FoldJob, device: str) -> Any:
     """What a job reads, in segments as long as its model hears them."""
     sharers = -(-(job.how.jobs or 1) // len(job.devices))
     stores = find_stores(job.features, job.config)
-    data, source = _data(job.features, stores, device, job.how.data, sharers)
+    data, source = _data(job.features, stores, device, job.how.data, sharers, job.config.model.whole)
     if job.config.model.segments == 1:
         return data, source
     long = longer(data.manifest, job.config.model.segments)
@@ -83,10 +83,16 @@ def data_of(job: FoldJob, device: str) -> Any:
 
 @lru_cache(maxsize=4)
 def _data(
-    features: tuple[Path, ...], stores: tuple[tuple[str, tuple[Path, ...]], ...], device: str, way: str, sharers: int
+    features: tuple[Path, ...],
+    stores: tuple[tuple[str, tuple[Path, ...]], ...],
+    device: str,
+    way: str,
+    sharers: int,
+    whole: bool,
 ) -> Any:
     """Data and where its batches come from, shared by the folds that a process trains."""
-    data = open_data(read_manifest(features), dict(stores))
+    manifest = read_manifest(features)
+    data = open_data(manifest.whole if whole else manifest, dict(stores))
     return data, open_source(data, torch.device(device), way, sharers)
 
 

@@ -262,7 +262,7 @@ def test_an_all_zero_file_is_found(root: Path) -> None:
 
 
 def test_a_clipped_file_is_found(root: Path) -> None:
-    loud = np.clip(trees.noise(1).astype(np.int32) * 8, -32768, 32767)
+    loud = np.clip(trees.noise(1001).astype(np.int32) * 8, -32768, 32767)
     trees.write_wav(trees.turn_wav(root, "Ses02F_impro01_F000"), loud)
     found = look(root)
     assert errors(found) == set()
@@ -302,9 +302,9 @@ def test_broken_files_are_told_apart(root: Path) -> None:
 
 
 def test_mostly_silent_and_oddly_long_files_are_warnings(root: Path) -> None:
-    quiet = np.concatenate([trees.noise(1, 0.2), np.zeros(trees.RATE * 2)])
+    quiet = np.concatenate([trees.noise(1001, 0.2), np.zeros(trees.RATE * 2)])
     trees.write_wav(trees.turn_wav(root, "Ses02F_impro01_F000"), quiet)
-    trees.write_wav(trees.turn_wav(root, "Ses02F_impro01_F001"), trees.noise(5, 0.1))
+    trees.write_wav(trees.turn_wav(root, "Ses02F_impro01_F001"), trees.noise(1005, 0.1))
     found = look(root)
     assert errors(found) == set()
     assert found["mostly-silent"].rows == ("Ses02F_impro01_F000",)

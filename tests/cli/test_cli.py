@@ -56,7 +56,7 @@ def test_importing_the_command_loads_nothing_heavy() -> None:
             ["features", "--feature", "video"],
             "unknown feature 'video'; there are mfcc, spectrogram, logmel, waveform, emb",
         ),
-        (["features", "--preset", "best"], "unknown preset 'best'; there are demo, paper"),
+        (["features", "--preset", "best"], "unknown preset 'best'; there are demo, frozen, paper"),
         (["features", "--set", "train.rl=1"], "unknown setting 'train.rl'; did you mean 'train.lr'?"),
         (["report"], "ser-pipeline train"),
         (["predict", "runs/none", "a.wav"], "is not a run"),
@@ -98,7 +98,7 @@ def test_ctrl_c_is_exit_status_130_and_says_what_goes_on(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ser_pipeline.features.extract.extract", stop)
+    monkeypatch.setattr("ser_pipeline.features.stage.extract_stores", stop)
     root = write_emodb(tmp_path / "corpus", speakers=2, takes=1)
     result = run("features", "emodb", root, status=130)
     assert "The same command goes on from there" in result.stderr

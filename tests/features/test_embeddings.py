@@ -3,6 +3,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from ser_pipeline.config import Config
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features import embeddings
-from ser_pipeline.features.embeddings import embed, open_embedder
+from ser_pipeline.features.embeddings import open_embedder
+from ser_pipeline.features.frozen import embed
 from ser_pipeline.features.stores import find, resolved
 from ser_pipeline.model import build_model
 from support.sounds import tone, write_emodb, write_wav
@@ -64,7 +66,7 @@ def rows(store: Path) -> np.ndarray:
 
 @pytest.mark.parametrize("layers", ["[-1]", "[0, 2]", "[]"])
 def test_rows_are_the_mean_of_the_layers_that_transformers_gives(folder: Path, encoder: Path, layers: str) -> None:
-    store = embed(folder, using(encoder, f"features.embedding.layers={layers}"), device=CPU)
+    store = embed(folder, using(encoder, f"features.embedding.layers={layers}"), "embedding", device=CPU)
     model = Wav2Vec2Model.from_pretrained(encoder).eval()
     (waveforms,) = folder.glob("waveform-*")
     wave = torch.from_numpy(rows(waveforms)[:, 1:] / np.float32(32768))
@@ -80,8 +82,8 @@ def test_rows_are_the_mean_of_the_layers_that_transformers_gives(folder: Path, e
 def test_a_model_that_reads_the_store_is_the_model_with_the_frozen_encoder(folder: Path, encoder: Path) -> None:
     small = [f"model.speech_encoder={encoder}", *SMALL]
     frozen = using(encoder, 'model.inputs=["mfcc", "waveform"]', "model.freeze_speech_encoder=true", *small)
-    embed(folder, frozen, device=CPU)
-    stored = resolved(using(encoder, 'model.inputs=["mfcc", "embedding"]', *small), folder)
+    embed(folder, frozen, "embedding", device=CPU)
+    stored = resolved(using(encoder, 'model.inputs=["mfcc", "embedding"]', *small), folder, "embedding")
     models = []
     for config in (frozen, stored):
         torch.manual_seed(0)
@@ -93,7 +95,7 @@ def test_a_model_that_reads_the_store_is_the_model_with_the_frozen_encoder(folde
     (waveforms,) = folder.glob("waveform-*")
     samples = torch.from_numpy(data.segments[:, 2])
     mfcc = torch.randn(len(samples), 300, 40).half()
-    embedding = torch.from_numpy(rows(find(folder, stored).path))
+    embedding = torch.from_numpy(rows(find(folder, stored, "embedding").path))
     inputs = {"waveform": torch.from_numpy(rows(waveforms)), "mfcc": mfcc, "embedding": embedding}
     batch = Batch(inputs, samples, samples, samples)
     expected, found = (model(batch) for model in models)
@@ -105,9 +107,9 @@ def test_a_model_that_reads_the_store_is_the_model_with_the_frozen_encoder(folde
 def test_a_second_call_makes_nothing_and_a_killed_one_goes_on(
     folder: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = contents(embed(folder, using(encoder), device=CPU))
+    whole = contents(embed(folder, using(encoder), "embedding", device=CPU))
     assert len(whole) > 2
-    shutil.rmtree(find(folder, using(encoder)).path)
+    shutil.rmtree(find(folder, using(encoder), "embedding").path)
     written = []
     write = shards.write_shard
 
@@ -119,64 +121,64 @@ def test_a_second_call_makes_nothing_and_a_killed_one_goes_on(
 
     monkeypatch.setattr(shards, "write_shard", dies)
     with pytest.raises(KeyboardInterrupt):
-        embed(folder, using(encoder), device=CPU)
-    assert not find(folder, using(encoder)).done
+        embed(folder, using(encoder), "embedding", device=CPU)
+    assert not find(folder, using(encoder), "embedding").done
     monkeypatch.setattr(
         shards, "write_shard", lambda file, *args, **more: (written.append(file.name), write(file, *args, **more))
     )
-    assert contents(embed(folder, using(encoder), device=CPU)) == whole
+    assert contents(embed(folder, using(encoder), "embedding", device=CPU)) == whole
     assert sorted(written) == sorted(whole)
-    embed(folder, using(encoder), device=CPU)
+    embed(folder, using(encoder), "embedding", device=CPU)
     assert len(written) == len(whole)
 
 
 def test_a_changed_recording_costs_its_own_embedding_alone(
     folder: Path, encoder: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embed(folder, using(encoder), device=CPU)
+    embed(folder, using(encoder), "embedding", device=CPU)
     changed = tmp_path / "changed"
     shutil.copytree(corpus, changed)
     write_wav(changed / "wav" / "04a01Na.wav", tone(99, 1.3, 180))
     asked = []
     through = embeddings.Embedder.__call__
 
-    def spy(self: embeddings.Embedder, waveform: np.ndarray, samples: np.ndarray) -> np.ndarray:
-        asked.append(len(waveform))
-        return through(self, waveform, samples)
+    def spy(self: embeddings.Embedder, waveforms: np.ndarray, *more: Any) -> list[np.ndarray]:
+        asked.append(len(waveforms))
+        return through(self, waveforms, *more)
 
     monkeypatch.setattr(embeddings.Embedder, "__call__", spy)
     again = make(changed, tmp_path / "cache", names=["waveform"])
-    found = rows(embed(again, using(encoder), device=CPU))
+    found = rows(embed(again, using(encoder), "embedding", device=CPU))
     assert again != folder and asked == [1]
     fresh = make(changed, tmp_path / "fresh", names=["waveform"])
-    np.testing.assert_allclose(found, rows(embed(fresh, using(encoder), device=CPU)), atol=2e-3)
+    np.testing.assert_allclose(found, rows(embed(fresh, using(encoder), "embedding", device=CPU)), atol=2e-3)
 
 
 def test_other_weights_or_layers_are_another_store_and_the_latest_weights_count(folder: Path, tmp_path: Path) -> None:
     place = write_encoder(tmp_path / "encoder")
-    first = embed(folder, using(place), device=CPU)
-    assert find(folder, using(place, "features.embedding.layers=[0]")).done is False
+    first = embed(folder, using(place), "embedding", device=CPU)
+    assert find(folder, using(place, "features.embedding.layers=[0]"), "embedding").done is False
     write_encoder(place, seed=1)
-    second = embed(folder, using(place), device=CPU)
-    assert first != second and find(folder, using(place)).path == second
+    second = embed(folder, using(place), "embedding", device=CPU)
+    assert first != second and find(folder, using(place), "embedding").path == second
     write_encoder(place, seed=0)
-    assert embed(folder, using(place), device=CPU) == first == find(folder, using(place)).path
-    pinned = resolved(using(place, 'model.inputs=["embedding"]'), folder)
+    assert embed(folder, using(place), "embedding", device=CPU) == first == find(folder, using(place), "embedding").path
+    pinned = resolved(using(place, 'model.inputs=["embedding"]'), folder, "embedding")
     embedding = pinned.features.embedding
     assert (embedding.frames, embedding.width, len(embedding.content)) == (149, 16, 12)
-    assert embedding.content == open_embedder(embedding, CPU).content
+    assert embedding.content == open_embedder(pinned, CPU).content
     write_encoder(place, seed=1)
-    embed(folder, using(place), device=CPU)
-    assert find(folder, pinned).path == first
+    embed(folder, using(place), "embedding", device=CPU)
+    assert find(folder, pinned, "embedding").path == first
 
 
 def test_what_is_missing_is_named(folder: Path, encoder: Path, tmp_path: Path, corpus: Path) -> None:
     with pytest.raises(PipelineError, match=r"'features.embedding.layers' is a list of 0 to 2 for .*, not \[7\]"):
-        embed(folder, using(encoder, "features.embedding.layers=[7]"), device=CPU)
+        embed(folder, using(encoder, "features.embedding.layers=[7]"), "embedding", device=CPU)
     with pytest.raises(PipelineError, match="lacks waveform"):
-        embed(make(corpus, tmp_path / "other", names=["mfcc"]), using(encoder), device=CPU)
+        embed(make(corpus, tmp_path / "other", names=["mfcc"]), using(encoder), "embedding", device=CPU)
     with pytest.raises(PipelineError, match=r"no speech encoder in .*/none"):
-        embed(folder, using(tmp_path / "none"), device=CPU)
+        embed(folder, using(tmp_path / "none"), "embedding", device=CPU)
 
 
 def test_a_damaged_store_is_found_and_mended_by_the_command_that_is_named(
@@ -235,4 +237,4 @@ def test_from_features_to_a_prediction_by_the_command(
     scores = np.array([float(row[f"log_p:{label}"]) for label in found["probabilities"]])
     np.testing.assert_allclose(list(found["probabilities"].values()), np.exp(scores) / np.exp(scores).sum(), atol=1e-3)
     write_encoder(encoder, seed=1)
-    assert "are not those that the run's embeddings were made with" in run(*predict, status=1).stderr
+    assert "are not those that the run's embedding were made with" in run(*predict, status=1).stderr

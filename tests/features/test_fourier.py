@@ -4,10 +4,7 @@ import time
 import numpy as np
 import pytest
 
-from ser_pipeline.config import Audio, Spectrogram
-from ser_pipeline.errors import PipelineError
 from ser_pipeline.features import fourier
-from ser_pipeline.features.acoustic import FEATURES
 from ser_pipeline.features.fourier import FLOOR, Sums, logarithms
 
 RNG = np.random.default_rng(0)
@@ -62,12 +59,6 @@ def test_what_follows_does_not_change_the_first_frames() -> None:
     start, _ = logarithms(signal[: 160 * 40], window, 512, 160, every_bin(512))
     np.testing.assert_array_equal(whole, again)
     np.testing.assert_array_equal(whole[:, :32], start[:, :32])
-
-
-@pytest.mark.parametrize("settings", [Spectrogram(bins=402), Spectrogram(window=801)])
-def test_a_transform_that_is_too_small_is_refused(settings: Spectrogram) -> None:
-    with pytest.raises(PipelineError, match=r"features\.spectrogram\.n_fft=800 is too small"):
-        FEATURES["spectrogram"].rows(np.zeros(1_600, np.float32), Audio(), settings)
 
 
 def test_a_long_first_use_says_why(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ser_pipeline.config import Config, load
+from ser_pipeline.config import Audio, Config, load
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.model import SpeechEmotionModel, build_model
 from ser_pipeline.model.contours import LIMIT, PathDropout, Standard, centred, moments, quantiles, summary
@@ -99,16 +99,16 @@ def test_small_encoders_of_frames_do_not_see_padding() -> None:
     settings = load("scratch").model
     mfcc = torch.randn(2, 300, 40)
     mfcc[:, 120:] = 0
-    encoder = SmallMfcc(40, settings).eval()
+    encoder = SmallMfcc(40, settings, 100.0).eval()
     assert torch.allclose(encoder(mfcc), encoder(mfcc[:, :160]), atol=1e-5)
     level = torch.randint(1, 255, (2, 200, 300)).float()
     level[..., 120:] = 0
-    encoder = SmallSpectrogram(bands(200, BANDS), settings).eval()
+    encoder = SmallSpectrogram(bands(200, BANDS, 20.0), settings, 100.0).eval()
     assert torch.allclose(encoder(level), encoder(level[..., :160]), atol=1e-4)
 
 
 def test_small_speech_gives_the_same_frames_whatever_comes_after_the_speech() -> None:
-    encoder = SmallSpeech(32, 1, 0.0, RATE).eval()
+    encoder = SmallSpeech(32, 1, 0.0, Audio()).eval()
     samples = torch.tensor([24_000])
     signal = torch.randn(1, 48_000)
     other = signal.clone()
@@ -126,7 +126,7 @@ def test_padding_gets_no_attention(kind: str) -> None:
     config = load("demo", overrides=[f"model.attention={kind}"])
     batch = segments(3)
     output = model_of(config).eval()(batch)
-    encoder = SmallSpeech(32, 0, 0.0, RATE)
+    encoder = SmallSpeech(32, 0, 0.0, Audio())
     real = encoder(batch["waveform"][:, 1:].float(), batch.samples).real
     assert output.attention is not None
     assert not output.attention[real == 0].any()
@@ -206,7 +206,7 @@ def test_a_convolution_by_windows_equals_torchs(frames: int) -> None:
 
 
 def test_the_filter_bank_by_windows_equals_torchs_convolution() -> None:
-    model, wave = SmallSpeech(12, 0, 0.0, 16_000), torch.randn(2, 8_123)
+    model, wave = SmallSpeech(12, 0, 0.0, Audio()), torch.randn(2, 8_123)
     level, real = model.energies(wave, torch.tensor([8_123, 4_000]))
     cosine, sine = torch.nn.functional.conv1d(wave[:, None], model.bank, stride=160).chunk(2, dim=1)
     expected = torch.log(cosine.square() + sine.square() + 1e-4) / model.gain
@@ -215,7 +215,7 @@ def test_the_filter_bank_by_windows_equals_torchs_convolution() -> None:
 
 
 def test_an_evaluation_computes_what_training_does_to_the_last_bit() -> None:
-    encoder = SmallSpeech(width=64, layers=2, dropout=0.0, rate=RATE)
+    encoder = SmallSpeech(width=64, layers=2, dropout=0.0, audio=Audio())
     waveform, samples = torch.cat([tone(120, 48_000), tone(180, 20_000)]), torch.tensor([48_000, 20_000])
     trained = encoder.train()(waveform, samples).frames
     with torch.inference_mode():

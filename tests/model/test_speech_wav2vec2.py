@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,19 +7,21 @@ import pytest
 import torch
 import transformers
 
-from ser_pipeline.errors import PipelineError
-from ser_pipeline.model import speech
-from ser_pipeline.model.speech import SpeechEncoder, mask, spans
+from ser_pipeline.model.speech import Inputs, Options, SpeechEncoder, open_encoder
+from ser_pipeline.model.speech.spec_augment import mask, spans
 from support.speech_models import MODELS, make
+
+PLAIN = Options(mask_padding=False)
+TRAINED = Options(mask_padding=False, masking=True)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_frames_and_gradients_equal_those_of_transformers(name: str) -> None:
     plain = make(name).eval()
-    ours = SpeechEncoder(make(name)).eval()
+    ours = SpeechEncoder(make(name), PLAIN).eval()
     wave = torch.randn(2, 8_000)
     expected = plain(wave, output_hidden_states=True)
-    states = ours.states(wave)
+    states = ours.states(Inputs(wave, None)).layers
     assert torch.equal(states[-1], expected.last_hidden_state)
     assert all(torch.equal(a, b) for a, b in zip(states[:-1], expected.hidden_states[:-1], strict=True))
     assert states[-1].shape == (2, ours.frames(8_000), 48)
@@ -32,45 +35,19 @@ def test_an_encoder_is_read_from_a_folder_with_its_weights(tmp_path: Path) -> No
     saved = make("hubert")
     saved.save_pretrained(tmp_path)
     wave = torch.randn(1, 8_000)
-    loaded = SpeechEncoder(speech.load(str(tmp_path))).eval()
+    loaded = open_encoder(str(tmp_path), PLAIN).eval()
     assert torch.equal(loaded(wave), saved.eval()(wave).last_hidden_state)
-    fresh = SpeechEncoder(speech.load(str(tmp_path), weights=False)).eval()
+    fresh = open_encoder(str(tmp_path), PLAIN, weights=False).eval()
     assert fresh(wave).shape == loaded(wave).shape and not torch.allclose(fresh(wave), loaded(wave))
 
 
 def test_an_encoder_is_made_anew_from_its_settings_alone(tmp_path: Path) -> None:
     first = make("wavlm")
-    second = speech.load("microsoft/never-asked", settings=first.config.to_dict())
-    assert {k: v.shape for k, v in first.state_dict().items()} == {k: v.shape for k, v in second.state_dict().items()}
-
-
-def test_weights_that_cannot_be_had_are_named_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(PipelineError, match=r"cannot load speech encoder 'facebook/none-such': .*--local-dir DIR"):
-        speech.load("facebook/none-such")
-    with pytest.raises(PipelineError, match=r"no speech encoder in .*it needs config.json and model.safetensors"):
-        speech.load(str(tmp_path))
-
-
-def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
-    transformers.BertConfig().save_pretrained(tmp_path)
-    with pytest.raises(PipelineError, match="is a bert model; a speech encoder is one of wav2vec2"):
-        speech.load(str(tmp_path))
-
-
-def test_broken_or_partial_weights_are_refused(tmp_path: Path) -> None:
-    model = make("wav2vec2")
-    model.save_pretrained(tmp_path)
-    weights = tmp_path / "model.safetensors"
-    whole = weights.read_bytes()
-    weights.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(PipelineError, match="cannot load the speech encoder in"):
-        speech.load(str(tmp_path))
-    state = {key: value for key, value in model.state_dict().items() if "layers.2" not in key}
-    model.save_pretrained(tmp_path, state_dict=state)
-    with pytest.raises(PipelineError, match=r"lack 17 parameters, such as encoder.layers.2"):
-        speech.load(str(tmp_path))
+    second = open_encoder("microsoft/never-asked", PLAIN, settings=first.config.to_dict())
+    of_first = SpeechEncoder(first, PLAIN).description()
+    assert {key for key, value in second.description().items() if value != of_first[key]} <= {"dtype"}
+    shapes = {key: value.shape for key, value in second.model.state_dict().items()}
+    assert shapes == {key: value.shape for key, value in first.state_dict().items()}
 
 
 def test_masking_has_the_distribution_of_transformers() -> None:
@@ -100,7 +77,7 @@ def test_masked_frames_hold_the_token_and_masked_channels_zero() -> None:
 
 
 def test_masking_and_layer_drop_draw_from_torch_alone_and_only_in_training() -> None:
-    encoder = SpeechEncoder(make("wav2vec2", layerdrop=0.5), layer_drop=True)
+    encoder = SpeechEncoder(make("wav2vec2", layerdrop=0.5), replace(TRAINED, layer_drop=True))
     wave = torch.randn(2, 8_000)
     python, numbers = random.getstate(), np.random.get_state()[1].tolist()
     torch.manual_seed(7)
@@ -112,13 +89,13 @@ def test_masking_and_layer_drop_draw_from_torch_alone_and_only_in_training() -> 
 
 
 def test_layer_drop_hands_a_layer_its_input() -> None:
-    encoder = SpeechEncoder(make("wav2vec2", layerdrop=1.0), layer_drop=True, masking=False).train()
-    states = encoder.states(torch.randn(1, 8_000))
+    encoder = SpeechEncoder(make("wav2vec2", layerdrop=1.0), replace(PLAIN, layer_drop=True)).train()
+    states = encoder.states(Inputs(torch.randn(1, 8_000), None)).layers
     assert all(torch.equal(states[0], state) for state in states)
 
 
 def test_a_frozen_encoder_has_no_gradient_and_no_dropout() -> None:
-    encoder = SpeechEncoder(make("wav2vec2"), frozen=True, layer_mix=True).train()
+    encoder = SpeechEncoder(make("wav2vec2"), replace(TRAINED, frozen=True, layer_mix=True)).train()
     wave = torch.randn(1, 8_000)
     frames = encoder(wave)
     assert torch.equal(frames, encoder(wave))
@@ -127,6 +104,6 @@ def test_a_frozen_encoder_has_no_gradient_and_no_dropout() -> None:
 
 
 def test_the_mix_of_layers_starts_as_their_mean() -> None:
-    encoder = SpeechEncoder(make("wav2vec2"), layer_mix=True).eval()
+    encoder = SpeechEncoder(make("wav2vec2"), replace(TRAINED, layer_mix=True)).eval()
     wave = torch.randn(1, 8_000)
-    assert torch.allclose(encoder(wave), torch.stack(encoder.states(wave)).mean(0), atol=1e-5)
+    assert torch.allclose(encoder(wave), torch.stack(encoder.states(Inputs(wave, None)).layers).mean(0), atol=1e-5)

@@ -77,9 +77,9 @@ def accelerate(
 
 
 def _speech(encoder: Any, paths: FastPaths) -> None:
-    model = encoder.model
-    if encoder.mask_padding:  # these paths know of no padding
-        paths = replace(paths, convolutions=False, positions=False, layers=False)
+    if encoder.mask_padding or type(encoder) is not SpeechEncoder:  # these paths know neither padding nor conformers
+        return
+    model: Any = encoder.model
     if paths.convolutions and FeatureEncoder.fits(model.feature_extractor):
         model.feature_extractor = FeatureEncoder(model.feature_extractor)
     inner = model.encoder

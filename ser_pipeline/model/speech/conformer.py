@@ -1,4 +1,4 @@
-"""Encoders of conformer layers of transformers: wav2vec2-conformer, which reads waveforms, and w2v-BERT 2.0, filterbanks.
+"""Encoders of conformer layers of transformers: wav2vec2-conformer and w2v-BERT 2.0, which reads filterbanks.
 
 Shapes: B batch, N samples, T frames, D width.
 """
@@ -17,7 +17,6 @@ from ser_pipeline.model.speech.frames import Inputs, Options, States, additive, 
 from ser_pipeline.model.speech.spec_augment import mask
 from ser_pipeline.model.speech.wav2vec2 import SpeechEncoder
 
-
 ADAPTER = ("residual_conv", "self_attn_conv")
 """Convolutions of a layer of w2v-BERT's adapter."""
 
@@ -31,7 +30,9 @@ class ConformerEncoder(SpeechEncoder):
         parts: Any = model
         mixing = [layer.conv_module.pointwise_conv1 for layer in parts.encoder.layers]
         if self.adapted:
-            mixing += [getattr(layer, name) for layer in parts.adapter.layers for name in ADAPTER if hasattr(layer, name)]
+            mixing += [
+                getattr(layer, name) for layer in parts.adapter.layers for name in ADAPTER if hasattr(layer, name)
+            ]
         for convolution in mixing:
             convolution.register_forward_pre_hook(self._without_padding)
 
@@ -86,18 +87,15 @@ class FilterbankEncoder(ConformerEncoder):
         hidden = model.feature_projection(inputs.values)[0]
         if self.masking and model.training:
             hidden = mask(hidden, getattr(model, "masked_spec_embed", None), self.settings)
-        lengths = inputs.lengths
-        real = within(hidden.shape[1], lengths) if lengths is not None else hidden.new_ones(hidden.shape[:2]).bool()
+        frames = inputs.lengths if inputs.lengths is not None else torch.tensor([hidden.shape[1] * self.bank.stride])
+        whole, every = (count.expand(len(hidden)) for count in self.bank.stacked(frames.to(hidden.device)))
+        real = within(hidden.shape[1], whole)
         states = self._layers(model.encoder, hidden, real, last)
         if last == self.layers:
             if model.intermediate_ffn:
                 states[-1] = states[-1] + 0.5 * model.intermediate_ffn(states[-1])
             if self.adapted:
-                count = real.sum(1)
-                for _ in model.adapter.layers:
-                    count = self._shortened(count).clamp(min=1)
-                states[-1] = self._adapt(states[-1], real)
-                real = within(states[-1].shape[1], count)
+                states[-1], real = self._adapted(states[-1], whole, every)
         return States(states, real)
 
     def frames(self, samples: int) -> int:
@@ -105,7 +103,7 @@ class FilterbankEncoder(ConformerEncoder):
         return int(self._lengths(torch.tensor(samples))[1])
 
     def _lengths(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        inner = outer = self.bank.frames(samples)
+        inner = outer = self.bank.stacked(self.bank.frames(samples))[1]
         for _ in range(self.settings.num_adapter_layers if self.adapted else 0):
             outer = self._shortened(outer)
         return inner, outer.clamp(min=1)
@@ -115,17 +113,20 @@ class FilterbankEncoder(ConformerEncoder):
         kernel, stride = self.settings.adapter_kernel_size, self.settings.adapter_stride
         return torch.div(count + 2 * (stride // 2) - kernel, stride, rounding_mode="floor") + 1
 
-    def _adapt(self, hidden: Tensor, real: Tensor | None) -> Tensor:
-        """The adapter's frames from those of the last layer, of which `real` (B, T) are; its convolutions see no others."""
+    def _adapted(self, hidden: Tensor, whole: Tensor, every: Tensor) -> tuple[Tensor, Tensor]:
+        """The adapter's frames from the last layer's, and which are real.
+
+        Attention sees the `whole` (B,) frames, convolutions `every` (B,) one of the utterance, the half-empty last one
+        too: so it is where transformers is given the utterance alone.
+        """
         adapter: Any = self.model.adapter
         if adapter.proj is not None:
             hidden = adapter.proj_layer_norm(adapter.proj(hidden))
-        count = real.sum(1)  # type: ignore[union-attr]
         for layer in adapter.layers:
-            self._pad = ~within(hidden.shape[1], count)[:, None]
-            count = self._shortened(count).clamp(min=1)
-            hidden = layer(hidden, attention_mask=real, sub_sampled_lengths=count)
-        return hidden
+            self._pad = ~within(hidden.shape[1], every)[:, None]
+            whole, every = (self._shortened(count).clamp(min=1) for count in (whole, every))
+            hidden = layer(hidden, attention_mask=self._pad, sub_sampled_lengths=whole)
+        return hidden, within(hidden.shape[1], whole)
 
     def _close(self, encoder: Any, hidden: Tensor) -> Tensor:
         return hidden

@@ -38,14 +38,18 @@ class Filterbank(nn.Module):
         self.register_buffer("filters", kaldi_filters(bands, rate), persistent=False)
 
     def frames(self, samples: Tensor) -> Tensor:
-        """Stacked frames T of `samples`; at least one."""
-        count = torch.div(samples - WINDOW, HOP, rounding_mode="floor") + 1
-        count = torch.div(count.clamp(min=1) + 1, 2, rounding_mode="floor") * 2  # padded to a multiple of two
-        return torch.div(count, self.stride, rounding_mode="floor").clamp(min=1)
+        """Frames F of `samples`; at least one."""
+        return (torch.div(samples - WINDOW, HOP, rounding_mode="floor") + 1).clamp(min=1)
+
+    def stacked(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Stacked frames T of `frames`: those that are whole, and all; at least one each."""
+        whole = torch.div(frames, self.stride, rounding_mode="floor")
+        every = torch.div(frames + frames % 2, self.stride, rounding_mode="floor")  # padded to a multiple of two
+        return whole.clamp(min=1), every.clamp(min=1)
 
     @torch.no_grad()
     def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Features float32 (B, T, stride x K) of waveforms (B, N) with `lengths` (B,) real samples, and real T (B,).
+        """Features float32 (B, T, stride x K) of waveforms (B, N) with `lengths` (B,) real samples, and their F (B,).
 
         In float64, as transformers' numpy code.
         """
@@ -57,15 +61,13 @@ class Filterbank(nn.Module):
         frames = (frames - PRE_EMPHASIS * before) * self.window
         power = torch.view_as_real(torch.fft.rfft(frames, POINTS)).square().sum(-1)
         bank = (power @ self.filters).clamp(min=LEAST).log().float()
-        count = (torch.div(lengths - WINDOW, HOP, rounding_mode="floor") + 1).clamp(min=1)
-        return self._stacked(_standard(bank, count), count)
+        count = self.frames(lengths)
+        return self._stacked(_standard(bank, count)), count
 
-    def _stacked(self, bank: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    def _stacked(self, bank: Tensor) -> Tensor:
         batch, frames, bands = bank.shape
         bank = F.pad(bank, (0, 0, 0, frames % 2))
-        bank = bank[:, : bank.shape[1] // self.stride * self.stride]
-        real = torch.div(count, self.stride, rounding_mode="floor").clamp(min=1)
-        return bank.reshape(batch, -1, bands * self.stride), real
+        return bank[:, : bank.shape[1] // self.stride * self.stride].reshape(batch, -1, bands * self.stride)
 
 
 def _standard(bank: Tensor, count: Tensor) -> Tensor:

@@ -166,8 +166,8 @@ class FrameEncoder(nn.Module, ABC):
         """Refuse utterances that are too long for the model."""
         if self.longest is not None and samples > self.longest:
             raise PipelineError(
-                f"{samples / self.rate:.1f} s of audio for a speech encoder that reads {self.longest / self.rate:.0f} s "
-                "at most; cut the audio into shorter pieces"
+                f"{samples / self.rate:.1f} s of audio for a speech encoder that reads at most "
+                f"{self.longest / self.rate:.1f} s; cut the audio into shorter pieces"
             )
 
 

@@ -50,7 +50,7 @@ class OtherEncoder(FrameEncoder):
         parts: Any = model
         self.model = parts.get_encoder() if getattr(parts.config, "is_encoder_decoder", False) else model
         self.extractor = extractor
-        self.accepted = set(inspect.signature(self.model.forward).parameters)  # type: ignore[arg-type]
+        self.accepted = set(inspect.signature(self.model.forward).parameters)
         self.longest = _longest(extractor)
         self.counts: dict[int, int] = {}
         self.model.eval()
@@ -84,13 +84,12 @@ class OtherEncoder(FrameEncoder):
         of_size = {size: [row for row, other in enumerate(sizes) if other == size] for size in sorted(set(sizes))}
         made = {size: self._run(samples[rows, :size])[: last + 1] for size, rows in of_size.items()}
         counts = torch.tensor([made[size][-1].shape[1] for size in sizes], device=samples.device)
-        longest, order = int(counts.max()), [row for rows in of_size.values() for row in rows]
-        back = torch.tensor(order, device=samples.device).argsort()
-        layers = [
-            torch.cat([F.pad(states[layer], (0, 0, 0, longest - states[layer].shape[1])) for states in made.values()])[back]
-            for layer in range(last + 1)
-        ]
-        return States(layers, within(longest, counts))
+        order = torch.tensor([row for rows in of_size.values() for row in rows], device=samples.device)
+        back, layers = order.argsort(), []
+        for layer in zip(*made.values(), strict=True):
+            longest = max(state.shape[1] for state in layer)
+            layers.append(torch.cat([F.pad(state, (0, 0, 0, longest - state.shape[1])) for state in layer])[back])
+        return States(layers, within(layers[-1].shape[1], counts))
 
     @torch.no_grad()
     def _run(self, samples: Tensor) -> list[Tensor]:
@@ -127,7 +126,7 @@ def open_other(source: Source, options: Options) -> OtherEncoder:
     from transformers import MODEL_MAPPING, AutoFeatureExtractor
 
     config = transformers_config(source)
-    kind = MODEL_MAPPING.get(type(config), None)
+    kind: Any = MODEL_MAPPING.get(type(config), None)
     kind = kind[0] if isinstance(kind, tuple) else kind
     reads = getattr(kind, "main_input_name", "")
     if reads not in AUDIO:
@@ -141,7 +140,8 @@ def open_other(source: Source, options: Options) -> OtherEncoder:
             kept = {key: value for key, value in source.front.items() if key != "feature_extractor_type"}
             extractor = _extractor_class(source.front["feature_extractor_type"])(**kept)
         else:
-            extractor = AutoFeatureExtractor.from_pretrained(source.folder, local_files_only=True, trust_remote_code=False)
+            read: Any = AutoFeatureExtractor.from_pretrained
+            extractor = read(source.folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise PipelineError(
             f"cannot read the feature extractor of speech encoder {source.where}: {first_line(error)}; it needs "

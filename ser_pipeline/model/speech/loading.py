@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +135,7 @@ def first_line(error: BaseException) -> str:
 
 
 def transformers_config(source: Source) -> Any:
-    """transformers' configuration of `source`.
+    """Transformers' configuration of `source`.
 
     Raises:
         PipelineError: transformers does not know such a model, or would have to run code of the folder.
@@ -161,7 +161,7 @@ def transformers_config(source: Source) -> Any:
 
 
 def transformers_model(source: Source, config: Any) -> nn.Module:
-    """transformers' model of `source`: float32, with its weights or random ones.
+    """Transformers' model of `source`: float32, with its weights or random ones.
 
     Raises:
         PipelineError: the weights cannot be read, or are not those of a whole model.
@@ -170,11 +170,11 @@ def transformers_model(source: Source, config: Any) -> nn.Module:
 
     try:
         with _quiet():
-            if not source.weights:
+            if source.folder is None or not source.weights:
                 made: nn.Module = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)  # type: ignore[no-untyped-call]
                 return made
             model, report = AutoModel.from_pretrained(
-                source.folder,
+                str(source.folder),
                 config=config,
                 local_files_only=True,
                 trust_remote_code=False,
@@ -183,14 +183,17 @@ def transformers_model(source: Source, config: Any) -> nn.Module:
             )
     except Exception as error:
         log.debug("transformers' answer", exc_info=error)
-        raise PipelineError(f"cannot load the speech encoder {source.where}: {first_line(error)}") from error
+        raise PipelineError(
+            f"cannot load the speech encoder {source.where}: {first_line(error)}; "
+            "give a folder with config.json and model.safetensors of one model, as transformers writes them"
+        ) from error
     check_missing(source, report["missing_keys"])
     return model  # type: ignore[no-any-return]
 
 
-def check_missing(source: Source, names: object) -> None:
+def check_missing(source: Source, names: Iterable[str]) -> None:
     """Refuse weights that lack the parameters `names`, but for those that frames do without."""
-    missing = sorted(str(name) for name in names if name not in SPARE)  # type: ignore[attr-defined]
+    missing = sorted(name for name in names if name not in SPARE)
     if missing:
         raise PipelineError(
             f"the weights of speech encoder {source.where} lack {len(missing)} parameters, such as {missing[0]}; "

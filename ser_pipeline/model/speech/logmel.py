@@ -22,7 +22,7 @@ CORNER, LINEAR, STEP = 1000.0, 200 / 3, math.log(6.4) / 27
 """Slaney's mel scale: Hz up to which it is linear, Hz a mel below, and ratio a mel above (Auditory Toolbox, 1998)."""
 
 
-class LogMel(nn.Module):
+class WhisperLogMel(nn.Module):
     """Waveforms to log-mel spectrograms as Whisper reads them."""
 
     window: Tensor

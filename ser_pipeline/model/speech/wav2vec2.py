@@ -106,7 +106,9 @@ class SpeechEncoder(FrameEncoder):
     def _least(self) -> int:
         """Samples of one frame."""
         field = 1
-        for kernel, stride in zip(reversed(self.settings.conv_kernel), reversed(self.settings.conv_stride), strict=True):
+        for kernel, stride in zip(
+            reversed(self.settings.conv_kernel), reversed(self.settings.conv_stride), strict=True
+        ):
             field = (field - 1) * stride + kernel
         return int(field)
 
@@ -145,7 +147,9 @@ class SpeechEncoder(FrameEncoder):
             hidden = layer(hidden)
         return hidden  # type: ignore[no-any-return]
 
-    def _layers(self, encoder: Any, hidden: Tensor, real: Tensor | None = None, last: int | None = None) -> list[Tensor]:
+    def _layers(
+        self, encoder: Any, hidden: Tensor, real: Tensor | None = None, last: int | None = None
+    ) -> list[Tensor]:
         """The input of the first layer and the outputs of `last` layers (None: all)."""
         if real is not None:
             hidden = hidden * real[..., None]
@@ -157,7 +161,9 @@ class SpeechEncoder(FrameEncoder):
                 output = layer(hidden, **context)
                 if isinstance(output, tuple):  # WavLM hands the first layer's relative positions on to the others
                     output, context["position_bias"] = output
-                first_of_wavlm = "position_bias" in context and len(states) == 1  # never skipped: others need its positions
+                first_of_wavlm = (
+                    "position_bias" in context and len(states) == 1
+                )  # never skipped: others need its positions
                 if self.layer_drop and encoder.training and not first_of_wavlm:
                     output = torch.where(torch.rand((), device=hidden.device) < self.layer_drop, hidden, output)
                 hidden = output
@@ -174,10 +180,10 @@ class SpeechEncoder(FrameEncoder):
 
     def _close(self, encoder: Any, hidden: Tensor) -> Tensor:
         """The last hidden state from the last layer's output."""
-        return encoder.layer_norm(hidden) if self._stable else hidden  # type: ignore[no-any-return]
+        return encoder.layer_norm(hidden) if self._stable else hidden
 
     def _adapt(self, hidden: Tensor, real: Tensor | None) -> Tensor:
-        """The adapter's frames from those of the last layer, of which `real` (B, T) are; its convolutions see no others."""
+        """The adapter's frames from the last layer's, of which `real` (B, T) are; its convolutions see no others."""
         adapter: Any = self.model.adapter
         if adapter.proj is not None:
             hidden = adapter.proj_layer_norm(adapter.proj(hidden))
@@ -203,10 +209,15 @@ class SpeechEncoder(FrameEncoder):
 
 def _positions(convolution: Any, hidden: Tensor, real: Tensor | None) -> Tensor:
     """The positional convolution of frames (B, T, D) that are zero where they are padding."""
-    if real is None or not hasattr(convolution, "layers"):
+    several = getattr(convolution, "layers", None)  # of data2vec
+    norm = getattr(convolution, "batch_norm", None)  # of HuBERT
+    if real is None or (several is None and norm is None):
         return convolution(hidden)  # type: ignore[no-any-return]
-    columns, pad = hidden.transpose(1, 2), ~real[:, None]  # several convolutions of data2vec: zeros between them, too
-    for layer in convolution.layers:
+    columns, pad = hidden.transpose(1, 2), ~real[:, None]
+    if norm is not None:
+        columns = norm(columns).masked_fill(pad, 0.0)
+        columns = convolution.activation(convolution.padding(convolution.conv(columns)))
+    for layer in several or ():
         columns = layer(columns).masked_fill(pad, 0.0)
     return columns.transpose(1, 2)
 
@@ -224,6 +235,6 @@ def _norm_over_real(hidden: Tensor, norm: nn.GroupNorm, count: Tensor) -> Tensor
 class _unwarned(warnings.catch_warnings):  # noqa: N801  (a context, as in contextlib)
     """Without torch's warning that WavLM's attention mixes a bool and a float mask, which is what it means to do."""
 
-    def __enter__(self) -> None:  # type: ignore[override]
+    def __enter__(self) -> None:
         super().__enter__()
         warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.model.speech.frames import FrameEncoder, Inputs, Options, States, within
 from ser_pipeline.model.speech.loading import Source, check_missing, read_weights
-from ser_pipeline.model.speech.logmel import HOP, LogMel
+from ser_pipeline.model.speech.logmel import HOP, WhisperLogMel
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
 """Names in a configuration -> functions."""
@@ -58,7 +58,8 @@ class Block(nn.Module):
     def forward(self, hidden: Tensor, real: Tensor | None) -> Tensor:
         """Frames (B, T, D) of the next layer."""
         hidden = hidden + self.self_attn(self.self_attn_layer_norm(hidden), real)
-        return hidden + self.fc2(self.activation(self.fc1(self.final_layer_norm(hidden))))
+        inner = self.activation(self.fc1(self.final_layer_norm(hidden)))
+        return hidden + self.fc2(inner)  # type: ignore[no-any-return]
 
 
 class WhisperEncoder(FrameEncoder):
@@ -80,14 +81,16 @@ class WhisperEncoder(FrameEncoder):
         self.width, self.layers = width, int(config["encoder_layers"])
         self.positions = int(config.get("max_source_positions", 1500))
         self.longest = self.positions * 2 * HOP
-        self.logmel = LogMel(bands)
+        self.logmel = WhisperLogMel(bands)
         self.encoder = nn.ModuleDict(
             {
                 "conv1": nn.Conv1d(bands, width, 3, padding=1),
                 "conv2": nn.Conv1d(width, width, 3, stride=2, padding=1),
                 "embed_positions": nn.Embedding(self.positions, width),
                 "layers": nn.ModuleList(
-                    Block(width, int(config["encoder_attention_heads"]), int(config["encoder_ffn_dim"]), ACTIVATIONS[name])
+                    Block(
+                        width, int(config["encoder_attention_heads"]), int(config["encoder_ffn_dim"]), ACTIVATIONS[name]
+                    )
                     for _ in range(self.layers)
                 ),
                 "layer_norm": nn.LayerNorm(width),
@@ -124,7 +127,7 @@ class WhisperEncoder(FrameEncoder):
 
         With the window "cut", frames after the end of the audio are not heard.
         """
-        last, parts = self._upto(upto), self.encoder
+        last, parts = self._upto(upto), dict[str, Any](self.encoder.items())
         level, count = inputs
         if count is None:
             count = torch.full(level.shape[:1], level.shape[2], device=level.device)
@@ -135,7 +138,7 @@ class WhisperEncoder(FrameEncoder):
         hidden = F.gelu(parts["conv2"](hidden)).transpose(1, 2)
         hidden = hidden + parts["embed_positions"].weight[: hidden.shape[1]]
         states, heard = [hidden], self._heard(real)
-        for block in parts["layers"][:last]:  # type: ignore[index]
+        for block in parts["layers"][:last]:
             hidden = block(hidden, heard)
             states.append(hidden)
         if last == self.layers:
@@ -158,7 +161,9 @@ def open_whisper(source: Source, options: Options) -> WhisperEncoder:
     try:
         encoder = WhisperEncoder(source.config, source.front, options)
     except KeyError as error:
-        raise PipelineError(f"the configuration of speech encoder {source.where} lacks {error}; download it again") from error
+        raise PipelineError(
+            f"the configuration of speech encoder {source.where} lacks {error}; download it again"
+        ) from error
     if source.weights and source.folder is not None:
         wanted = encoder._weights()
         found: dict[str, Tensor] = {}

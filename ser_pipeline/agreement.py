@@ -1,0 +1,148 @@
+"""Limits that join several settings: each is a line with the nearest value that would do.
+
+What a model's parts need besides stands in `model.needs`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.feature_settings import Audio
+from ser_pipeline.inputs import IMAGE, INPUTS
+from ser_pipeline.limits import number
+from ser_pipeline.settings import Config
+
+SECONDS = 60
+"""The most that a model hears at a time."""
+
+FRAMES = 6_000
+"""The most frames that a model hears at a time: 60 s of 10 ms."""
+
+FACTOR = 61
+"""Largest prime factor of a transform's points: transforms of larger primes take minutes instead of seconds."""
+
+
+def require_agreement(config: Config) -> None:
+    """Refuse settings that do not go together.
+
+    Raises:
+        PipelineError: names the settings, and the nearest value of one of them that would do.
+    """
+    for part in (_audio, _features, _heard, _masks, _head):
+        for said in part(config):
+            raise PipelineError(said)
+
+
+def _audio(config: Config) -> Iterator[str]:
+    audio = config.audio
+    if audio.segment % audio.hop or audio.segment < audio.hop:
+        nearest = audio.hop * max(1, round(audio.segment / audio.hop))
+        yield (
+            f"audio.segment={audio.segment} is not a whole number of frames of audio.hop={audio.hop} samples; "
+            f"the nearest is audio.segment={nearest}"
+        )
+
+
+def _heard(config: Config) -> Iterator[str]:
+    audio, joined = config.audio, config.model.segments
+    heard = audio.joined(joined)
+    several = f" of model.segments={joined}" if joined > 1 else ""
+    if heard.seconds > SECONDS:
+        fitting = SECONDS * audio.rate // joined // audio.hop * audio.hop
+        change = f"audio.segment={fitting}" if fitting else f"model.segments={max(1, _fitting(audio))}"
+        yield (
+            f"audio.segment={audio.segment}{several} is {number(heard.seconds)} s, over {SECONDS} s; "
+            f"the nearest is {change}"
+        )
+    if heard.frames > FRAMES:
+        yield (
+            f"audio.hop={audio.hop} makes {heard.frames} frames of audio.segment={audio.segment}{several}, "
+            f"over {FRAMES}; the nearest is audio.hop={_hop(audio, joined)}"
+        )
+
+
+def _fitting(audio: Audio) -> int:
+    """Segments that are as long as a model may hear."""
+    return SECONDS * audio.rate // audio.segment
+
+
+def _hop(audio: Audio, joined: int) -> int:
+    """The shortest hop that divides a segment into few enough frames, `joined` segments together."""
+    most = max(1, FRAMES // joined)
+    return next(
+        audio.segment // frames for frames in range(min(most, audio.segment), 0, -1) if not audio.segment % frames
+    )
+
+
+def _features(config: Config) -> Iterator[str]:
+    features = config.features
+    for item in fields(features):
+        name, table = f"features.{item.name}", getattr(features, item.name)
+        points = getattr(table, "n_fft", 0)
+        if points and _largest_factor(points) > FACTOR:
+            yield (
+                f"{name}.n_fft={points} has a prime factor over {FACTOR}, which takes minutes to transform; "
+                f"the nearest is {name}.n_fft={_nearest_points(points)}"
+            )
+        if points and hasattr(table, "n_mels"):
+            yield from _above(f"{name}.n_mels", table.n_mels, points // 2, f"half of {name}.n_fft={points}")
+    mfcc, spectrogram = features.mfcc, features.spectrogram
+    points, bins = spectrogram.n_fft, 1 + spectrogram.n_fft // 2
+    yield from _above("features.mfcc.n_mfcc", mfcc.n_mfcc, mfcc.n_mels, f"features.mfcc.n_mels={mfcc.n_mels}")
+    told = f"features.spectrogram.n_fft={points}"
+    yield from _above("features.spectrogram.window", spectrogram.window, points, told)
+    yield from _above("features.spectrogram.bins", spectrogram.bins, bins, f"the {bins} bins of {told}")
+
+
+def _above(name: str, value: int, most: int, what: str) -> Iterator[str]:
+    """What is said of a setting that is over `most`, which is `what`."""
+    if value > most:
+        yield f"{name}={value} is over {what}; the nearest is {name}={most}"
+
+
+def _head(config: Config) -> Iterator[str]:
+    model, train = config.model, config.train
+    if model.head == "linear" and not model.whole:
+        yield "model.head='linear' is for inputs of whole utterances, such as statistics"
+    if train.solver != "adamw" and model.head != "linear":
+        yield f"train.solver='{train.solver}' is for a linear head: --set model.head=linear"
+    if not re.fullmatch(r"none|features|first-[1-9]\d?|all", model.freeze):
+        yield f"model.freeze is none, features, first-K (such as first-6) or all, not '{model.freeze}'"
+
+
+def _largest_factor(count: int) -> int:
+    """The largest prime factor.
+
+    >>> _largest_factor(800), _largest_factor(1009)
+    (5, 1009)
+    """
+    largest, rest, factor = 1, count, 2
+    while rest > 1:
+        while rest % factor == 0:
+            largest, rest = factor, rest // factor
+        factor += 1
+    return largest
+
+
+def _nearest_points(points: int) -> int:
+    """The number nearest to `points` without large prime factors.
+
+    >>> _nearest_points(1009)
+    1008
+    """
+    steps = (points + sign * step for step in range(points) for sign in (-1, 1))
+    return next(count for count in steps if _largest_factor(count) <= FACTOR)
+
+
+def _masks(config: Config) -> Iterator[str]:
+    settings, frames = config.augment, config.heard.frames
+    if settings.frame_masks:
+        yield from _above("augment.frame_mask", settings.frame_mask, frames, f"the {frames} frames of a segment")
+    for name in config.model.reads if settings.bin_masks else ():
+        row = INPUTS[name]
+        if row.form == IMAGE:
+            bands = row.shape(config.audio, getattr(config.features, name))[0]
+            yield from _above("augment.bin_mask", settings.bin_mask, bands, f"the {bands} bands of {name}")

@@ -1,0 +1,210 @@
+"""Recordings that stand in a corpus twice though their samples differ: louder, cut, padded, resampled, coded, joined.
+
+Each recording is reduced to landmarks: peaks of its spectrogram, taken three at a time. Where two recordings share
+several at one distance in time, their waveforms are laid over each other there, and their correlation decides. Someone
+who says a sentence twice, or ten people who say it, share landmarks now and then, but no waveform.
+
+Source: landmarks, Wang, An Industrial-Strength Audio Search Algorithm, ISMIR 2003. Sizes and limits are ours, measured
+by `benchmarks/copies.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import soxr
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Samples = NDArray[np.float32]
+
+RATE = 8_000
+"""Hz at which recordings are compared: every codec of speech keeps what lies below half of it."""
+
+WINDOW = 512
+"""Samples of a frame, 64 ms: harmonics of a voice are told apart."""
+
+HOP = 128
+"""Samples between two frames, 16 ms."""
+
+LOWEST, HIGHEST = 10, 220
+"""Bins of the spectrum that hold peaks, 156 to 3,438 Hz: above hum, below where codecs cut."""
+
+AROUND = (8, 12)
+"""Frames and bins on each side among which a peak is the largest."""
+
+FLOOR = 40.0
+"""dB below the loudest bin within half a second, from which on a peak is noise."""
+
+LOCAL = 31
+"""Frames on each side that are half a second."""
+
+NEXT = 5
+"""Peaks after a peak of which two make a landmark with it."""
+
+SPAN = 64
+"""Frames that a landmark spans at most, 1 s."""
+
+NEIGHBOURS = 32
+"""Holders of the same landmark with which each is compared, so that the time grows as the corpus does."""
+
+SHARED = 4
+"""Landmarks at one distance in time that make two recordings worth a look."""
+
+CORRELATION = 0.7
+"""From here on two waveforms are one. Copies of EMO-DB reach 0.92 by the worst codec, its other recordings 0.28."""
+
+OVERLAP = 0.5
+"""Share of the shorter recording that must lie over the other; two turns of a dialogue may overlap by less."""
+
+FINE = 4
+"""Parts of a sample to which the distance is found, since half a sample at 3 kHz is a fifth of a period."""
+
+
+@dataclass(frozen=True, eq=False)
+class Landmarks:
+    """What tells a recording from others, N landmarks."""
+
+    hashes: Ints  # (N,) three frequencies and two distances in time
+    frames: Ints  # (N,) where each begins
+
+
+UNMARKED = Landmarks(np.empty(0, np.int64), np.empty(0, np.int64))
+"""Of a recording that cannot be read."""
+
+
+@dataclass(frozen=True)
+class NearCopy:
+    """Two recordings that hold the same sound."""
+
+    one: int  # their places in what was compared
+    other: int
+    correlation: float  # of the waveforms where they overlap, to 1
+    offset: float  # seconds after the start of `one` at which `other` starts; negative: before it
+    overlap: float  # seconds
+
+
+def landmarks(samples: Samples, rate: int) -> Landmarks:
+    """The landmarks of a recording, mono float (samples,), at `rate` Hz."""
+    frames, bins = _peaks(_narrow(samples, rate))
+    place = np.arange(len(frames))
+    hashes, starts = [], []
+    for first in range(1, NEXT):
+        for second in range(first + 1, NEXT + 1):
+            a = place[: max(0, len(place) - second)]
+            near, far = frames[a + first] - frames[a], frames[a + second] - frames[a]
+            packed = ((bins[a] * 256 + bins[a + first]) * 256 + bins[a + second]) * SPAN + near
+            within = far < SPAN
+            hashes.append((packed * SPAN + far)[within])
+            starts.append(frames[a][within])
+    return Landmarks(np.concatenate(hashes), np.concatenate(starts))
+
+
+def near_copies(
+    marks: Sequence[Landmarks],
+    read: Callable[[int], tuple[Samples, int]],
+    progress: Callable[[int, int], None] | None = None,
+) -> list[NearCopy]:
+    """Recordings that hold the same sound, the surest first.
+
+    Args:
+        marks: of each recording.
+        read: mono samples and rate in Hz of the recording at a place of `marks`; called for the few worth a look.
+        progress: called with how many pairs are compared, and of how many.
+    """
+    pairs = candidates(marks)
+    kept = lru_cache(maxsize=64)(lambda place: _narrow(*read(place)))
+    found = []
+    for done, (one, other, offset) in enumerate(pairs, 1):
+        copy = _compare(kept(one), kept(other), offset * HOP)
+        if copy and copy[0] >= CORRELATION:
+            found.append(NearCopy(one, other, *copy))
+        if progress:
+            progress(done, len(pairs))
+    return sorted(found, key=lambda copy: (-round(copy.correlation, 3), copy.one, copy.other))
+
+
+def candidates(marks: Sequence[Landmarks]) -> list[tuple[int, int, int]]:
+    """Places of two recordings that share landmarks, and the frames by which the second starts after the first."""
+    hashes = np.concatenate([mark.hashes for mark in marks]) if marks else np.empty(0, np.int64)
+    frames = np.concatenate([mark.frames for mark in marks]) if marks else np.empty(0, np.int64)
+    owner = np.repeat(np.arange(len(marks)), [len(mark.hashes) for mark in marks])
+    order = np.argsort(hashes, kind="stable")
+    hashes, frames, owner = hashes[order], frames[order], owner[order]
+    longest = int(frames.max(initial=0)) + 2
+    keys = np.concatenate([*_meetings(hashes, frames, owner, len(marks), longest), np.empty(0, np.int64)])
+    keys, counts = np.unique(keys, return_counts=True)
+    shared = counts + _count_at(keys, counts, keys - 1) + _count_at(keys, counts, keys + 1)
+    best: dict[int, tuple[int, int]] = {}
+    for place in np.flatnonzero(shared >= SHARED).tolist():
+        pair, offset = divmod(int(keys[place]), 2 * longest)
+        best[pair] = max(best.get(pair, (0, 0)), (int(shared[place]), offset - longest))
+    return [(*divmod(pair, len(marks)), offset) for pair, (_, offset) in best.items()]
+
+
+def _meetings(hashes: Ints, frames: Ints, owner: Ints, count: int, longest: int) -> Iterator[Ints]:
+    """For each landmark that two recordings share: both of them and the distance in time, as one number."""
+    for lag in range(1, NEIGHBOURS + 1):
+        met = np.flatnonzero((hashes[lag:] == hashes[:-lag]) & (owner[lag:] != owner[:-lag]))
+        if not len(met):
+            return
+        one, other = owner[met], owner[met + lag]  # in the order of places, since the sorting was stable
+        yield (one * count + other) * (2 * longest) + frames[met] - frames[met + lag] + longest
+
+
+def _count_at(keys: Ints, counts: Ints, wanted: Ints) -> Ints:
+    """The count of each of `wanted` among sorted `keys`, 0 where it is not there."""
+    place = np.minimum(np.searchsorted(keys, wanted), max(0, len(keys) - 1))
+    return np.where(keys[place] == wanted, counts[place], 0) if len(keys) else counts
+
+
+def _narrow(samples: Samples, rate: int) -> Samples:
+    """The recording at `RATE`."""
+    exact = np.asarray(samples, np.float32)
+    return np.asarray(soxr.resample(exact, rate, RATE) if rate != RATE else exact)
+
+
+def _peaks(samples: Samples) -> tuple[Ints, Ints]:
+    """Frames and bins of the spectrogram's peaks, by frame."""
+    from scipy.ndimage import maximum_filter, maximum_filter1d
+
+    padded = np.pad(samples, (WINDOW // 2, WINDOW))
+    frames = sliding_window_view(padded, WINDOW)[::HOP] * np.hanning(WINDOW + 1)[:-1].astype(np.float32)
+    bins = np.arange(LOWEST, HIGHEST)
+    spectrum = np.abs(np.fft.rfft(frames, axis=1))[:, LOWEST:HIGHEST].astype(np.float32) * np.sqrt(bins, dtype="f4")
+    largest = maximum_filter(spectrum, size=[2 * side + 1 for side in AROUND])
+    floor = maximum_filter1d(spectrum.max(axis=1), 2 * LOCAL + 1) * 10 ** (-FLOOR / 20)
+    frame, place = np.nonzero((spectrum == largest) & (spectrum > floor[:, None]))
+    return frame.astype(np.int64), place.astype(np.int64) + LOWEST
+
+
+def _compare(one: Samples, other: Samples, offset: int) -> tuple[float, float, float] | None:
+    """Correlation, offset and overlap in seconds near `offset` samples; None where too little overlaps.
+
+    Both are kept to the band of the peaks; the larger part of speech's energy is at its low end, so that amplitudes
+    are weighted by the root of the frequency.
+    """
+    from scipy.fft import next_fast_len
+
+    length = next_fast_len(len(one) + len(other), real=True)
+    hertz = np.fft.rfftfreq(length, 1 / RATE)
+    weight = np.sqrt(hertz) * ((hertz >= LOWEST * RATE / WINDOW) & (hertz <= HIGHEST * RATE / WINDOW))
+    spectra = [np.fft.rfft(samples, length) * weight for samples in (one, other)]
+    product = np.fft.irfft(spectra[0] * spectra[1].conj(), FINE * length) * FINE
+    near = np.arange(FINE * (offset - 2 * HOP), FINE * (offset + 2 * HOP) + 1)
+    at = int(near[np.argmax(product[near % (FINE * length)])])
+    shift = round(at / FINE)
+    first, last = max(0, shift), min(len(one), shift + len(other))
+    if last - first < OVERLAP * min(len(one), len(other)):
+        return None
+    energy = [
+        np.square(np.fft.irfft(spectrum, length)[start : start + last - first]).sum()
+        for spectrum, start in zip(spectra, (first, first - shift), strict=True)
+    ]
+    scale = float(np.sqrt(energy[0] * energy[1]))
+    correlation = float(product[at % (FINE * length)]) / scale if scale > 0 else 0.0
+    return min(1.0, correlation), at / FINE / RATE, (last - first) / RATE

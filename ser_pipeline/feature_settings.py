@@ -1,0 +1,162 @@
+"""The settings of stage 1: how a recording becomes segments, and the features that are made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from ser_pipeline.limits import ADDED, setting
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# Sources of defaults.
+EXTRACTION = "paper, section 3.1"
+CODE = "reference code"
+LIBROSA = "librosa's default"
+
+Count = TypeVar("Count", int, "NDArray[np.int64]")
+
+
+@dataclass(frozen=True)
+class Audio:
+    """How a recording becomes frames and segments. A change here touches every store."""
+
+    rate: int = setting(16_000, "samples a second", unit="Hz", source=EXTRACTION, least=4_000, most=192_000)
+    segment: int = setting(
+        48_000, "length of a segment: 3 s", unit="samples", source=EXTRACTION, least=1, most=60 * 192_000
+    )
+    hop: int = setting(
+        160, "from one frame to the next: 10 ms", unit="samples", source=EXTRACTION, least=1, most=192_000
+    )
+
+    @property
+    def frames(self) -> int:
+        """Frames in a segment: 300 with the paper's values."""
+        return self.segment // self.hop
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second: 100 with the paper's values."""
+        return self.rate / self.hop
+
+    @property
+    def seconds(self) -> float:
+        """Length of a segment: 3 s with the paper's values."""
+        return self.segment / self.rate
+
+    @property
+    def whole(self) -> Audio:
+        """The same, with segments longer than any utterance."""
+        return replace(self, segment=self.hop << 40)
+
+    def joined(self, count: int) -> Audio:
+        """The same, with segments of `count` of these."""
+        return replace(self, segment=count * self.segment)
+
+    def segments(self, samples: Count) -> Count:
+        """Segments of utterances of `samples` samples (a number or an array), the last one padded.
+
+        Source: reference code; 11,002 over the four classes of IEMOCAP.
+
+        >>> Audio().segments(16_000), Audio().segments(47_999), Audio().segments(48_000)
+        (1, 1, 2)
+        """
+        return -(-(1 + samples // self.hop) // self.frames)
+
+
+@dataclass(frozen=True)
+class Mfcc:
+    """Mel-frequency cepstral coefficients, as `librosa.feature.mfcc(htk=True)`."""
+
+    n_mfcc: int = setting(40, "coefficients a frame", source=EXTRACTION, least=1, most=512)
+    n_fft: int = setting(
+        2048,
+        "points of the DFT, under a Hann window",
+        unit="samples",
+        source=f"{LIBROSA}; {CODE}",
+        least=16,
+        most=16_384,
+    )
+    n_mels: int = setting(128, "mel bands", source=f"{LIBROSA}; {CODE}", least=1, most=512)
+    top_db: float = setting(
+        80.0, "range below the utterance's loudest band", unit="dB", source=LIBROSA, least=1, most=200
+    )
+    pre_emphasis: float = setting(0.0, "a of y[t] = x[t] - a x[t-1]; the reference code has 0.97", least=0, most=1)
+    deltas: int = setting(0, "orders of change over 9 frames that follow the coefficients", choices=(0, 1, 2))
+
+    @property
+    def size(self) -> int:
+        """Numbers a frame."""
+        return self.n_mfcc * (1 + self.deltas)
+
+
+@dataclass(frozen=True)
+class Spectrogram:
+    """Magnitude spectrogram in dB below the utterance's maximum."""
+
+    n_fft: int = setting(800, "points of the DFT", unit="samples", source=EXTRACTION, least=16, most=16_384)
+    window: int = setting(640, "Hamming window: 40 ms", unit="samples", source=EXTRACTION, least=16, most=16_384)
+    bins: int = setting(200, "the lowest bins: 0 to 4 kHz", source=EXTRACTION, least=1, most=2_049)
+    top_db: float = setting(80.0, "range below the utterance's maximum", unit="dB", source=CODE, least=1, most=200)
+    pre_emphasis: float = setting(0.0, "as of the MFCC; the reference code has 0.97", least=0, most=1)
+
+    def bin_hertz(self, rate: int) -> float:
+        """From one bin to the next, in Hz, at `rate` samples a second: 20 with the paper's values."""
+        return rate / self.n_fft
+
+
+@dataclass(frozen=True)
+class LogMel:
+    """Mel spectrogram in dB below the utterance's maximum, as `librosa.feature.melspectrogram(htk=True)`."""
+
+    n_fft: int = setting(1024, "Hann window: 64 ms", unit="samples", least=16, most=16_384)
+    n_mels: int = setting(64, "mel bands", least=1, most=512)
+    top_db: float = setting(80.0, "range below the utterance's maximum", unit="dB", source=LIBROSA, least=1, most=200)
+    pre_emphasis: float = setting(0.0, "as of the MFCC", least=0, most=1)
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Frames of a frozen speech encoder, made from the stored waveforms; read by the input "embedding"."""
+
+    encoder: str = setting("facebook/wav2vec2-base", "name on the Hugging Face hub, or folder")
+    layers: tuple[int, ...] = setting(
+        (-1,), "layers that are averaged: 0 is the input of the first, -1 the output of the last; []: all"
+    )
+    content: str = setting("", "hash of the encoder's weights; empty: as `train` finds it")
+    frames: int = setting(0, "frames a segment; 0: as `train` finds it", least=0, most=100_000)
+    width: int = setting(0, "numbers a frame; 0: as `train` finds it", least=0, most=65_536)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Statistics of a frozen speech encoder's frames over a whole utterance, made from the stored waveforms."""
+
+    encoder: str = setting("openai/whisper-tiny.en", "name on the Hugging Face hub, or folder")
+    layers: tuple[int, ...] = setting(
+        (2,), "layers, side by side: 0 is the input of the first, -1 the output of the last; []: all"
+    )
+    kinds: tuple[str, ...] = setting(
+        ("mean", "deviation", "first", "last"), "of the frames: all, and those of outer thirds"
+    )
+    draws: int = setting(2, "augmented drawings of every utterance, beside it as it is", least=0, most=16)
+    speed: float = setting(0.1, "of a drawing: largest relative change of tempo and pitch together", least=0, most=0.5)
+    gain: float = setting(6.0, "of a drawing: largest change of level", unit="dB", least=0, most=40)
+    noise: float = setting(
+        0.5, "share of the drawings with white noise at 10 to 30 dB under the speech", least=0, most=1
+    )
+    content: str = setting("", "hash of the encoder's weights; empty: as `train` finds it")
+    width: int = setting(0, "numbers an utterance; 0: as `train` finds it", least=0, most=2**20)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What is extracted, one table a feature. A change here touches that feature's store alone."""
+
+    mfcc: Mfcc = field(default_factory=Mfcc)
+    spectrogram: Spectrogram = field(default_factory=Spectrogram)
+    logmel: LogMel = field(default_factory=LogMel)
+    embedding: Embedding = field(default_factory=Embedding)
+    statistics: Statistics = field(default_factory=Statistics, metadata=ADDED)

@@ -1,0 +1,141 @@
+"""Features of a frozen speech encoder: made once from the stored waveforms, so that only a head is trained.
+
+Stores like those of `extract`: whole or absent, resumable shard by shard, and rows that an earlier store of the same
+settings has are copied from there. They stand apart because they need torch, and want a GPU. Their keys hold a hash
+of the encoder's weights; `train` finds them by the encoder's name, so that the encoder need not be at hand then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ser_pipeline.cache import manifest, shards
+from ser_pipeline.cache.manifest import Manifest
+from ser_pipeline.config import Config
+from ser_pipeline.entry import Entry
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.features.embeddings import open_embedder
+from ser_pipeline.features.statistics import open_statistics
+from ser_pipeline.features.stores import Place, copied, frozen_settings, known_rows, store_entry
+from ser_pipeline.inputs import INPUTS
+
+Rows = NDArray[np.int64]
+
+
+class Maker(Protocol):
+    """What makes one feature with a frozen speech encoder."""
+
+    @property
+    def content(self) -> str:
+        """Hash of the encoder's configuration and weights."""
+
+    def found(self) -> dict[str, Any]:
+        """The settings of the feature that follow from the encoder."""
+
+    def __call__(
+        self, waveforms: NDArray[np.int16], samples: Rows, counts: Rows, keys: Sequence[str]
+    ) -> list[NDArray[np.float16]]:
+        """The rows of every utterance.
+
+        Args:
+            waveforms: (S, 1 + N) stored segments of the utterances, one after the other.
+            samples: (S,) real samples of each.
+            counts: (U,) segments of each utterance.
+            keys: (U,) of the utterances, from which drawings follow.
+        """
+
+
+MAKERS: Mapping[str, Callable[[Config, torch.device], Maker]] = {
+    "embedding": open_embedder,
+    "statistics": open_statistics,
+}
+"""Feature -> what opens its encoder."""
+
+
+def embed(
+    folder: Path,
+    config: Config,
+    name: str,
+    *,
+    device: torch.device,
+    compress: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """The whole store of the feature `name` in the features folder `folder`, made now where it is not there.
+
+    Args:
+        folder: a whole features folder with a store of waveforms.
+        config: `audio` and the feature's own settings are used.
+        name: one of MAKERS.
+        device: where the encoder runs.
+        compress: whether new shards are packed.
+        progress: called with the utterances done and wanted.
+
+    Raises:
+        PipelineError: the encoder or the waveforms cannot be had, or the disk is full; what is finished is kept.
+    """
+    if compress:
+        shards.compression()
+    waveform = store_entry(folder, "waveform", config)
+    if not waveform.done:
+        raise PipelineError(f"{folder} lacks waveform; run `ser-pipeline features` with --feature waveform first")
+    data, maker = manifest.read(folder), MAKERS[name](config, device)
+    wanted = {**frozen_settings(config, name), "waveform": waveform.path.name, **maker.found()}
+    store = Entry.keyed(folder, name, wanted)
+    with Entry(folder, {}).lock():
+        if store.done:
+            (store.path / "index.json").touch()  # of several with this encoder's name, `find` takes the latest
+        else:
+            names = _write(store, data, shards.Store(waveform.path), maker, compress, progress)
+            store.publish(shards=names, rows=int(_rows_of(data, name).counts.sum()))
+    return store.path
+
+
+def _rows_of(data: Manifest, name: str) -> Manifest:
+    """The manifest whose segments are the rows of the feature `name`."""
+    return data.whole if INPUTS[name].kind == "utterance" else data
+
+
+def _write(
+    store: Entry,
+    data: Manifest,
+    waveforms: shards.Store,
+    maker: Maker,
+    compress: bool,
+    progress: Callable[[int, int], None],
+) -> list[str]:
+    """Write the shards that `store` misses; returns the names of all."""
+    store.partial.mkdir(parents=True, exist_ok=True)
+    known, names, feature = known_rows(store.path.parent.parent, store), [], str(store.inputs["feature"])
+    kept = {name: store.inputs[name] for name in ("audio", "version", "content")} | store.inputs["settings"]
+    for number, (first, last) in enumerate(shards.shard_bounds(_rows_of(data, feature).counts)):
+        names.append(shards.name(number))
+        progress(first, len(data.utterances))
+        if not (store.partial / names[-1]).exists():
+            parts = _parts(np.arange(first, last), data, waveforms, maker, known)
+            keys = list(data.keys[first:last])
+            file = store.partial / names[-1]
+            shards.write_shard(file, feature, kept, keys, parts, extremes=False, compress=compress)
+    progress(len(data.utterances), len(data.utterances))
+    return names
+
+
+def _parts(
+    utterances: Rows, data: Manifest, waveforms: shards.Store, maker: Maker, known: Mapping[str, Place]
+) -> list[NDArray[np.float16]]:
+    """The rows of each of `utterances`: copied where they are known, or through the encoder, many at a time."""
+    opened: dict[Path, shards.Shard] = {}
+    parts = {row: copied(known.get(data.keys[row]), opened) for row in utterances.tolist()}
+    left = np.array([row for row, part in parts.items() if part is None], np.int64)
+    if len(left):
+        rows = data.rows(left)
+        samples = np.ascontiguousarray(data.segments[rows, 2])
+        made = maker(waveforms.read(rows), samples, data.counts[left], [data.keys[row] for row in left])
+        parts |= zip(left.tolist(), made, strict=True)
+    return [parts[row] for row in utterances.tolist()]

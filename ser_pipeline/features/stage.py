@@ -1,0 +1,154 @@
+"""Stage 1 as one call: a corpus and its settings to a folder of features, whatever the features need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ser_pipeline import config as settings
+from ser_pipeline.cache import catalogue
+from ser_pipeline.cache.catalogue import FeatureSet
+from ser_pipeline.cache.manifest import Manifest
+from ser_pipeline.config import Config
+from ser_pipeline.corpora import audio_folder, class_table, demo, find_corpus, read_corpus
+from ser_pipeline.corpora.classes import parse_classes
+from ser_pipeline.entry import Entry
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.features.extract import extract as extract_stores
+from ser_pipeline.features.extract import wanted_features
+from ser_pipeline.features.measure import measure
+from ser_pipeline.features.stores import FROZEN
+
+Bar = Callable[[int, int], None]
+"""Told what is done and what is wanted."""
+
+Bars = Callable[[str, str], AbstractContextManager[Bar]]
+"""A title and a unit to a bar that lives as long as its block."""
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What `extract` made or found."""
+
+    folder: Path  # of the features
+    manifest: Manifest
+    left_out: tuple[str, ...] = ()  # why audio was left out, with `skip_bad`
+    replaced: FeatureSet | None = field(default=None, repr=False)  # what the corpus's features were before
+
+
+@contextmanager
+def no_bar(title: str, unit: str) -> Iterator[Bar]:
+    """A bar that shows nothing."""
+    yield lambda done, total: None
+
+
+def extract(
+    corpus: str = "demo",
+    root: Path | str | None = None,
+    *,
+    preset: str | None = None,
+    config: Path | str | None = None,
+    overrides: Iterable[str] = (),
+    classes: str | None = None,
+    subset: str = "",
+    features: Sequence[str] = (),
+    device: str = "auto",
+    jobs: int | None = None,
+    compress: bool = False,
+    skip_bad: bool = False,
+    cache: Path | str = "cache",
+    bars: Bars = no_bar,
+) -> Extracted:
+    """Features of a corpus in the cache, made now where they are not there.
+
+    Args:
+        corpus: a name that `ser-pipeline corpora` lists; "demo" is made on the spot.
+        root: the corpus's folder, or the file of a table.
+        preset: named settings; by default those that suit the corpus.
+        config: TOML file of settings over the preset.
+        overrides: `KEY=VALUE` pairs over both.
+        classes: classes and merges, such as "neutral=neu,happy=hap+exc".
+        subset: part of the corpus.
+        features: which to make; by default all that the model of the settings reads.
+        device: where a frozen speech encoder runs.
+        jobs: processes; by default as many as the audio keeps busy.
+        compress: whether new shards are packed.
+        skip_bad: whether audio that cannot be read is left out, and told of.
+        cache: folder of the features.
+        bars: shows progress.
+
+    Raises:
+        PipelineError: an unknown corpus, feature or setting, broken audio, a full disk, an encoder that cannot be had.
+    """
+    row, cache = find_corpus(corpus), Path(cache)
+    chosen = settings.load(preset or row.preset, Path(config) if config else None, overrides)
+    made = list(dict.fromkeys(features or wanted_features(chosen)))
+    for name in made:
+        if name not in settings.INPUTS:
+            raise PipelineError(f"unknown feature '{name}'; there are {', '.join(settings.INPUTS)}")
+    place = Path(root) if root is not None else _demo(corpus, cache, bars)
+    wanted = parse_classes(classes) if classes else None
+    utterances = read_corpus(corpus, place, wanted, subset, check_audio=not skip_bad)
+    labels = class_table(row, utterances, wanted)
+    audio_root, left_out = audio_folder(place), list[str]()
+    data = measure(
+        place.stem if corpus == "table" else corpus,
+        labels,
+        utterances,
+        audio_root,
+        chosen.audio,
+        memory=catalogue.features_root(cache),
+        skip_bad=skip_bad,
+        bad=left_out.append,
+    )
+    folder = _stores(data, audio_root, chosen, cache, made, device, jobs, compress, bars)
+    replaced = catalogue.register(cache, FeatureSet(data.corpus, folder, audio_root))
+    return Extracted(folder, data, tuple(left_out), replaced)
+
+
+def _stores(
+    data: Manifest,
+    root: Path,
+    chosen: Config,
+    cache: Path,
+    made: Sequence[str],
+    device: str,
+    jobs: int | None,
+    compress: bool,
+    bars: Bars,
+) -> Path:
+    """The folder with a whole store of every feature in `made`; those of frozen encoders come from the waveforms."""
+    frozen = [name for name in made if name in FROZEN]
+    plain = [name for name in made if name not in FROZEN]
+    plain += ["waveform"] if frozen and "waveform" not in plain else []
+    with bars("features", "utterances") as bar:
+        folder = extract_stores(
+            data,
+            root,
+            chosen,
+            catalogue.features_root(cache),
+            names=plain,
+            jobs=jobs,
+            compress=compress,
+            progress=bar,
+        )
+    if frozen:
+        from ser_pipeline.device import pick_device  # which needs torch, as the encoders do
+        from ser_pipeline.features.frozen import embed
+
+        for name in frozen:
+            with bars(name, "utterances") as bar:
+                embed(folder, chosen, name, device=pick_device(device), compress=compress, progress=bar)
+    return folder
+
+
+def _demo(corpus: str, cache: Path, bars: Bars) -> Path:
+    """The folder of the demo corpus, made now if it is not there."""
+    if corpus != "demo":
+        raise PipelineError(f"name the folder of {corpus}: ser-pipeline features {corpus} ROOT")
+    place = cache / "corpora" / "demo"
+    with Entry(place, {}).lock(), bars("synthetic speech", "utterances") as bar:
+        demo.write(place, progress=bar)
+    return place

@@ -1,0 +1,186 @@
+"""Stage 2 as one call: a corpus with features, a protocol and settings to the folders of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ser_pipeline import config as settings
+from ser_pipeline.cache import catalogue
+from ser_pipeline.cache.catalogue import FeatureSet
+from ser_pipeline.config import Config
+from ser_pipeline.corpora import CORPORA
+from ser_pipeline.device import gpu_jobs, pick_device
+from ser_pipeline.training.ablations import ablation_names, own_ablations
+from ser_pipeline.training.distributed import World, join_world
+from ser_pipeline.training.plan import PlannedRun, plan_runs
+from ser_pipeline.training.queue import Status, run_queue, statuses
+from ser_pipeline.training.unfinished import require_repeated
+from ser_pipeline.training.workers import QueueOptions
+
+Progress = Callable[[Sequence[Status]], None]
+"""Told about twice a second where every fold stands."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Runs that are planned and proven not to leak, ready to be trained."""
+
+    corpus: str
+    preset: str
+    config: Config
+    planned: tuple[PlannedRun, ...]
+    sources: tuple[FeatureSet, ...]
+    device: torch.device
+    options: QueueOptions
+    world: World
+
+    def statuses(self) -> list[Status]:
+        """Where every fold stands."""
+        return statuses(self.planned)
+
+    def train(self, progress: Progress = lambda statuses: None) -> list[Path]:
+        """Train every fold that is missing; the folders of the runs.
+
+        Raises:
+            PipelineError: what stopped a fold; the others are kept, and the next call goes on.
+        """
+        return run_queue(
+            self.planned,
+            self.sources,
+            device=self.device,
+            how=self.options,
+            progress=progress,
+            world=self.world,
+        )
+
+
+def prepare(
+    corpus: str | None = None,
+    *,
+    protocol: str = "speaker",
+    test_corpus: str | None = None,
+    folds: Path | str | None = None,
+    selection: str | None = None,
+    ablation: str = "full",
+    seeds: int = 1,
+    preset: str | None = None,
+    config: Path | str | None = None,
+    overrides: Iterable[str] = (),
+    device: str = "auto",
+    jobs: int | None = None,
+    jobs_per_gpu: int | None = None,
+    data: str = "auto",
+    micro_batch: int = 0,
+    fresh: bool = False,
+    cache: Path | str = "cache",
+    runs: Path | str = "runs",
+) -> Prepared:
+    """Runs of a corpus that has features, planned and proven not to leak; nothing is written.
+
+    Args:
+        corpus: which one; by default the only one that has features.
+        protocol: what is left out: "speaker", "session", "official", "group-5", …
+        test_corpus: another corpus to test on, in the classes that both have.
+        folds: a published folds.json to take instead.
+        selection: rows that choose the epoch: "validation" or "test".
+        ablation: rows of the ablation table with commas between, or "all"; `config` may add rows of its own.
+        seeds: how many, from that of the settings on.
+        preset: named settings; by default those that suit the corpus.
+        config: TOML file of settings over the preset.
+        overrides: `KEY=VALUE` pairs over both.
+        device: where to train.
+        jobs: folds at a time.
+        jobs_per_gpu: folds at a time on every GPU.
+        data: where the rows are kept: "resident", "stream", or what fits.
+        micro_batch: segments computed at a time; 0: the whole batch.
+        fresh: whether to start anew beside an unfinished run that had other settings.
+        cache: folder of the features.
+        runs: folder of the runs.
+
+    Raises:
+        PipelineError: features, settings, folds or a protocol that cannot be had, or folds that leak.
+    """
+    cache, file = Path(cache), Path(config) if config else None
+    source = catalogue.find(cache, corpus)
+    sources = (source, catalogue.find(cache, test_corpus)) if test_corpus else (source,)
+    row = CORPORA.get(source.corpus)
+    name = preset or (row.preset if row else "paper")
+    chosen = settings.load(name, file, [*overrides, *([f'train.selection="{selection}"'] if selection else [])])
+    own = own_ablations(file)
+    world = join_world(device)
+    place = pick_device(world.device(device))
+    planned = plan_runs(
+        sources,
+        Path(runs),
+        chosen,
+        protocol=protocol,
+        file=Path(folds) if folds else None,
+        ablations=ablation_names(ablation, own),
+        own=own,
+        seeds=range(chosen.seed, chosen.seed + seeds),
+        device=place,
+        about={
+            "title": row.title if row else source.corpus,
+            "synthetic": row.synthetic if row else False,
+            "preset": name,
+            "device": str(place),
+        },
+    )
+    if not fresh:
+        require_repeated(planned)
+    options = QueueOptions(jobs or gpu_jobs(place, jobs_per_gpu), data, micro_batch)
+    return Prepared(source.corpus, name, chosen, tuple(planned), sources, place, options, world)
+
+
+def train(
+    corpus: str | None = None,
+    *,
+    protocol: str = "speaker",
+    ablation: str = "full",
+    seeds: int = 1,
+    preset: str | None = None,
+    config: Path | str | None = None,
+    overrides: Iterable[str] = (),
+    device: str = "auto",
+    jobs: int | None = None,
+    cache: Path | str = "cache",
+    runs: Path | str = "runs",
+    progress: Progress = lambda statuses: None,
+) -> list[Path]:
+    """Train a fold for everything that is left out once; the folders of the runs. `prepare` takes more options.
+
+    Args:
+        corpus: which one; by default the only one that has features.
+        protocol: what is left out.
+        ablation: rows of the ablation table.
+        seeds: how many.
+        preset: named settings; by default those that suit the corpus.
+        config: TOML file of settings over the preset.
+        overrides: `KEY=VALUE` pairs over both.
+        device: where to train.
+        jobs: folds at a time.
+        cache: folder of the features.
+        runs: folder of the runs.
+        progress: told where every fold stands.
+
+    Raises:
+        PipelineError: what cannot be had, or what stopped a fold; the others are kept, and the next call goes on.
+    """
+    prepared = prepare(
+        corpus,
+        protocol=protocol,
+        ablation=ablation,
+        seeds=seeds,
+        preset=preset,
+        config=config,
+        overrides=overrides,
+        device=device,
+        jobs=jobs,
+        cache=cache,
+        runs=runs,
+    )
+    return prepared.train(progress)

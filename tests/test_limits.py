@@ -1,0 +1,269 @@
+"""Every number a setting could be given ends in a result or in one line: for `features`, `train` and a step of it.
+
+What is taken is also bounded: a result may take a gigabyte. A hang is ended by an alarm of generous length, and seen
+as a failure.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import Field, fields, is_dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from hypothesis import HealthCheck, given
+from hypothesis import settings as trials
+from hypothesis import strategies as some
+from ser_pipeline.cli import main
+
+from ser_pipeline import config
+from ser_pipeline.config import Config
+from ser_pipeline.data.batch import Batch
+from ser_pipeline.device import autocasting
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.inputs import FRAMES, INPUTS, VECTOR
+from ser_pipeline.limits import declaration
+from ser_pipeline.model import build_model
+from ser_pipeline.model.needs import require_needs
+from ser_pipeline.training.plan import require_followed
+from ser_pipeline.training.step import Step
+from support.sounds import tone, write_emodb
+
+GIB = 2**30
+HANG = 60  # seconds after which a case is taken for a hang
+CLASSES = 2
+
+VALUES = (-1, 0, 1, 1e-9, 10**9, 10**308, math.nan, math.inf)
+
+SMALL = (
+    "audio.segment=16000",
+    "model.small_width=4",
+    "model.small_layers=1",
+    "model.width=4",
+    "train.batch=4",
+    "model.lstm_width=4",
+)
+BASES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "demo": ("demo", SMALL),
+    "every input": ("scratch", (*SMALL, 'model.inputs=["mfcc","spectrogram","logmel","waveform"]', "augment.speed=0")),
+    "paper": (
+        "paper",
+        (*SMALL, "model.spectrogram_weights=none", "model.speech_encoder=small", "augment.frame_masks=1"),
+    ),
+}
+"""Name -> preset and settings of a model that is small, so that what a number costs is seen."""
+
+
+def items(table: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
+    for item in fields(table):
+        value = getattr(table, item.name)
+        yield from items(value, f"{prefix}{item.name}.") if is_dataclass(value) else [(f"{prefix}{item.name}", item)]
+
+
+NUMBERS = [
+    name
+    for name, item in items(Config())
+    if (found := declaration(item)) and (found.least is not None or isinstance((*found.choices, "")[0], int))
+]
+CASES = list(itertools.product(NUMBERS, VALUES))
+
+
+def pair(name: str, value: float) -> str:
+    """As it is given to `--set`: digits for whole numbers, which may also be a float's."""
+    return f"{name}={value}"
+
+
+@pytest.fixture(autouse=True)
+def _bounded() -> Iterator[None]:
+    """Nothing here may hang or take over a gigabyte beside what the process had."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise AssertionError(f"not done within {HANG} s")
+
+    before = signal.signal(signal.SIGALRM, end)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    signal.alarm(HANG)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) * 1024 < GIB
+
+
+def loaded(base: str, *pairs: str) -> Config | None:
+    """The config, if it is taken."""
+    preset, small = BASES[base]
+    try:
+        return config.load(preset, None, [*small, *pairs])
+    except PipelineError as error:
+        assert "\n" not in str(error)
+        assert len(str(error)) < 400
+        return None
+
+
+def test_every_number_is_named_here() -> None:
+    assert len(NUMBERS) >= 48
+    assert {"audio.segment", "features.mfcc.deltas", "train.lr", "augment.gain", "seed"} <= set(NUMBERS)
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_a_number_that_is_no_number_or_far_out_is_never_taken(base: str) -> None:
+    assert loaded(base) is not None
+    for name, value in CASES:
+        if not math.isfinite(value) or value >= 10**308:
+            assert loaded(base, pair(name, value)) is None, (name, value)
+    taken = {name for name, value in CASES if value == 10**9 and loaded(base, pair(name, value))}
+    assert taken == {"seed"}
+
+
+@pytest.mark.parametrize(
+    ("base", "concerned", "least"),
+    [
+        ("demo", ("audio", "features", "model", "train", "augment", "seed"), 90),
+        ("every input", ("audio", "features", "augment"), 30),
+        ("paper", ("audio", "features.spectrogram", "features.mfcc", "model.lstm", "model.width", "augment"), 30),
+    ],
+)
+def test_a_step_with_any_number_is_a_result_or_one_line(base: str, concerned: tuple[str, ...], least: int) -> None:
+    assert step(loaded(base))
+    done = [name for name, value in CASES if name.startswith(concerned) and step(loaded(base, pair(name, value)))]
+    assert len(done) >= least, "what is refused takes no step"
+
+
+@pytest.mark.parametrize("base", ["demo", "every input"])
+@trials(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+@given(chosen=some.dictionaries(some.sampled_from(NUMBERS), some.sampled_from(VALUES[:5]), max_size=4))
+def test_a_step_with_several_numbers_is_a_result_or_one_line(base: str, chosen: dict[str, float]) -> None:
+    step(loaded(base, *(pair(name, value) for name, value in chosen.items())))
+
+
+def step(chosen: Config | None) -> bool:
+    """Whether a model of `chosen` takes a step and answers; False where one line refuses it."""
+    if chosen is None:
+        return False
+    try:
+        require_followed(chosen)
+        require_needs(chosen)
+        batch = segments(chosen)
+        torch.manual_seed(chosen.seed)
+        model = build_model(chosen.model, audio=chosen.heard, features=chosen.features, classes=CLASSES)
+    except PipelineError as error:
+        assert "\n" not in str(error)
+        return False
+    assert sum(parameter.nbytes for parameter in model.parameters()) < GIB
+    model.fit_statistics([batch])
+    device = torch.device("cpu")
+    trained = Step(
+        model,
+        chosen,
+        classes=CLASSES,
+        steps=2 * chosen.train.epochs,
+        weights=None,
+        autocast=autocasting(chosen, device),
+    )
+    loss = trained(batch, len(batch), len(batch))
+    with torch.inference_mode():
+        logits = model.eval()(batch).logits
+    assert logits.shape == (len(batch), CLASSES)
+    assert loss.isfinite().all()
+    assert logits.isfinite().all()
+    return True
+
+
+def segments(chosen: Config) -> Batch:
+    """Segments as a store would give them, of utterances that end within the first and within the third."""
+    heard, rows = chosen.heard, []
+    for number, length in enumerate((0.7, 2.3)):
+        signal = tone(number, min(4.0, length * heard.seconds), 120.0).astype(np.float32)[:: max(1, 16_000 // 8_000)]
+        made = {
+            name: INPUTS[name].rows(signal, heard, getattr(chosen.features, name, None))
+            for name in chosen.model.reads
+            if INPUTS[name].form not in (FRAMES, VECTOR)
+        }
+        assert sum(row.nbytes for row in made.values()) < GIB
+        rows.append({name: torch.from_numpy(row[:1]) for name, row in made.items()})
+    inputs = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+    return Batch(inputs, torch.tensor([heard.segment // 2, heard.segment]), torch.tensor([0, 1]), torch.arange(2))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_emodb(tmp_path_factory.mktemp("tiny"), speakers=3, takes=1, seconds=0.3)
+
+
+@pytest.fixture
+def command(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """The command in an empty folder; it ends in a result or in one line that begins with Error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SER_PIPELINE_CACHE", raising=False)
+
+    def run(*args: str) -> Result:
+        result = CliRunner().invoke(main, list(args))
+        assert result.exception is None or isinstance(result.exception, SystemExit), (args, result.exception)
+        if result.exit_code:
+            said = result.stderr.strip().splitlines()
+            assert [line.startswith("Error: ") for line in said].count(True) == 1, (args, said)
+            assert said[-1].startswith("Error: "), (args, said)
+        return result
+
+    return run
+
+
+def test_features_and_a_dry_run_with_any_number_are_a_result_or_one_line(
+    command: Callable[..., Result], corpus: Path
+) -> None:
+    preset, small = BASES["demo"]
+    layers = ("--preset", preset, *(word for one in small for word in ("--set", one)))
+
+    def both(*pairs: str) -> list[int]:
+        sets = [word for one in pairs for word in ("--set", one)]
+        made = command("features", "emodb", str(corpus), "-q", "--jobs", "1", *layers, *sets)
+        dry = command("train", "--dry-run", "-q", "--device", "cpu", *layers, *sets) if not made.exit_code else made
+        return [made.exit_code, dry.exit_code]
+
+    assert both() == [0, 0]
+    for name, value in CASES:
+        if name.startswith(("audio", "features")):
+            both(pair(name, value))
+    assert both() == [0, 0]
+    for name, value in CASES:
+        if not name.startswith(("audio", "features")):
+            command("train", "--dry-run", "-q", "--device", "cpu", *layers, "--set", pair(name, value))
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("features", "demo"), "--jobs"),
+        (("audit", "demo"), "--jobs"),
+        (("train", "--dry-run"), "--jobs"),
+        (("train", "--dry-run"), "--jobs-per-gpu"),
+        (("train", "--dry-run"), "--seeds"),
+        (("train", "--dry-run"), "--micro-batch"),
+    ],
+)
+@pytest.mark.parametrize("value", [-1, 0, "1e-9", 10**9, 10**308, "nan", "inf"])
+def test_a_number_of_the_command_far_out_is_refused_before_anything_is_done(
+    words: tuple[str, ...], option: str, value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, [*words, option, str(value)])
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}'" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", ["0", "1", "-1", "1e9", str(10**9), str(10**308), "9" * 5000, "nan"])
+def test_any_number_of_groups_is_a_result_or_one_line(
+    command: Callable[..., Result], corpus: Path, number: str
+) -> None:
+    result = command("folds", "emodb", str(corpus), "--protocol", f"group-{number}")
+    assert result.exit_code == 1
