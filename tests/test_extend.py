@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import write_emodb
+
+from support.sounds import write_emodb
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"<!-- (new|into|replace): (\S+)(?: (?:before|old): (.*?))? -->\n```\w+\n(.*?)```", re.DOTALL)

@@ -1,6 +1,7 @@
-"""Keys, shards and predictions that no change of the code's layout may touch: `tests/data/golden.json` holds them.
+"""Keys, shards and predictions that no change of the code's layout may touch.
 
-Where a change is meant to touch them, `python tests/test_golden.py` writes them anew.
+`tests/support/data/golden.json` holds them. Where a change is meant to touch them, `python tests/test_golden.py` writes
+them anew.
 """
 
 import csv
@@ -15,7 +16,9 @@ from pathlib import Path
 import numpy as np
 from click.testing import CliRunner, Result
 
-GOLDEN = Path(__file__).parent / "data" / "golden.json"
+from support.places import DATA
+
+GOLDEN = DATA / "golden.json"
 PRESETS = ("paper", "reference", "scratch", "demo")
 TRAIN = ("train", "--device", "cpu", "--set", "train.precision=fp32")  # "auto" depends on the processor
 

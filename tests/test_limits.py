@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from conftest import tone, write_emodb
 from hypothesis import HealthCheck, given
 from hypothesis import settings as trials
 from hypothesis import strategies as some
@@ -38,6 +37,7 @@ from ser_pipeline.model import build_model
 from ser_pipeline.model.needs import require_needs
 from ser_pipeline.training.plan import require_followed
 from ser_pipeline.training.step import Step
+from support.sounds import tone, write_emodb
 
 GIB = 2**30
 HANG = 120  # seconds after which one case is taken for a hang

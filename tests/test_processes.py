@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from ser_pipeline.processes import spread, worker
+from support.places import TESTS
+from support.workers import die, first_or_wait, number
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for the processes in /proc")
 
@@ -28,27 +30,13 @@ from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have it ignored
 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as in a job script with a trap
 sys.path.insert(0, {tests!r})
-from test_processes import wait
+from support.workers import wait
 from ser_pipeline.processes import spread
 
 Path("started").open("a").write("x")  # no guard: a worker that ran this file again would write another one
 for _ in spread(wait, [Path("a"), Path("b")], 2):
     pass
 """
-
-
-def number(seconds: float) -> int:
-    time.sleep(seconds)
-    return worker()
-
-
-def die(signal_number: int) -> None:
-    os.kill(os.getpid(), signal_number)
-
-
-def wait(mark: Path) -> None:
-    mark.write_text(str(os.getpid()))
-    time.sleep(60)
 
 
 def alive(pid: int) -> bool:
@@ -135,7 +123,7 @@ def test_ctrl_c_is_not_for_the_process_that_workers_are_forked_from() -> None:
 def test_workers_end_with_a_loop_that_ends_early(tmp_path: Path) -> None:
     other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
     other.start()
-    results = spread(_first_or_wait, [tmp_path / "first", tmp_path / "a", tmp_path / "b"], 3)
+    results = spread(first_or_wait, [tmp_path / "first", tmp_path / "a", tmp_path / "b"], 3)
     next(results)
     working = pids(tmp_path)
     results.close()
@@ -145,14 +133,9 @@ def test_workers_end_with_a_loop_that_ends_early(tmp_path: Path) -> None:
     other.join()
 
 
-def _first_or_wait(mark: Path) -> None:
-    if mark.name != "first":
-        wait(mark)
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_workers_end_with_the_command_that_started_them(tmp_path: Path, how: signal.Signals) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT.format(tests=str(Path(__file__).parent)))
+    (tmp_path / "script.py").write_text(SCRIPT.format(tests=str(TESTS)))
     command = [sys.executable, "script.py"]
     with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, text=True) as process:
         working = pids(tmp_path)

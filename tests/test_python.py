@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import ser_pipeline
+from support.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "python.md"
 
 

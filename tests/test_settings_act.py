@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import tone, write_emodb
-from run_folders import Planted, people, write_examples, write_run
 from test_embeddings import write_encoder
 
 from ser_pipeline import config
@@ -29,6 +27,8 @@ from ser_pipeline.model.prosody import Prosody
 from ser_pipeline.model.small import BANDS, SmallSpeech, bands
 from ser_pipeline.report import figures, gallery
 from ser_pipeline.report.contents import Choice, make_report
+from support.run_folders import Planted, people, write_examples, write_run
+from support.sounds import tone, write_emodb
 
 
 @pytest.mark.parametrize("hertz", [20.0, 10.0, 31.25])

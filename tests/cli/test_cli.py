@@ -1,0 +1,104 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import Result
+
+from support.places import ROOT
+from support.sounds import write_emodb
+
+(ENTRY,) = entry_points(group="console_scripts", name="ser-pipeline")
+GROUP = ENTRY.load()
+NAMES = GROUP.list_commands(click.Context(GROUP))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_has_help_with_an_example(run: Callable[..., Result], name: str) -> None:
+    said = run(name, "--help").output
+    assert f"ser-pipeline {name}" in said.split("Example", 1)[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_stands_in_the_readme(name: str) -> None:
+    assert f"ser-pipeline {name}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_file_stands_in_the_readme() -> None:
+    """Files of report, model and corpora are told of by their folder."""
+    said = (ROOT / "README.md").read_text(encoding="utf-8").split("## Files", 1)[1].split()
+    package = ROOT / "ser_pipeline"
+    folders = [file.parent for file in package.glob("*/__init__.py")]
+    whole = {package / name for name in ("report", "model", "corpora", "presets")}
+    modules = [file for folder in (package, *folders) if folder not in whole for file in folder.glob("*.py")]
+    wanted = {file.name for file in modules} - {"__init__.py"} | {f"{folder.name}/" for folder in folders}
+    assert sorted(wanted - set(said)) == []
+
+
+def test_importing_the_command_loads_nothing_heavy() -> None:
+    heavy = ("torch", "librosa", "h5py", "matplotlib", "sklearn", "transformers", "scipy")
+    code = f"import sys, ser_pipeline.cli; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["train"], "no features in cache; make some first: ser-pipeline features"),
+        (["train", "--corpus", "emodb"], "make some first: ser-pipeline features emodb"),
+        (["features", "nonsense"], "unknown corpus 'nonsense'; there are"),
+        (["features", "emodb"], "name the folder of emodb: ser-pipeline features emodb ROOT"),
+        (
+            ["features", "--feature", "video"],
+            "unknown feature 'video'; there are mfcc, spectrogram, logmel, waveform, emb",
+        ),
+        (["features", "--preset", "best"], "unknown preset 'best'; there are demo, frozen, paper"),
+        (["features", "--set", "train.rl=1"], "unknown setting 'train.rl'; did you mean 'train.lr'?"),
+        (["report"], "ser-pipeline train"),
+        (["predict", "runs/none", "a.wav"], "is not a run"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_status_1(run: Callable[..., Result], args: list[str], said: str) -> None:
+    result = run(*args, status=1)
+    assert said in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("args", [["features", "--jobs", "0"], ["train", "--selection", "luck"], ["nonsense"]])
+def test_wrong_usage_is_exit_status_2(run: Callable[..., Result], args: list[str]) -> None:
+    assert "Usage:" in run(*args, status=2).stderr
+
+
+def test_several_corpora_are_listed_to_choose_from(run: Callable[..., Result], tmp_path: Path) -> None:
+    root = write_emodb(tmp_path / "corpus", speakers=2, takes=1)
+    run("features", "emodb", root, "--feature", "mfcc")
+    table = run("corpora", "--init", "emodb", root).stdout
+    (tmp_path / "mine.csv").write_text(table)
+    run("features", "table", "mine.csv", "--feature", "mfcc")
+    said = run("train", status=1).stderr
+    assert "several corpora have features: emodb, mine; choose one with --corpus" in said
+    said = run("train", "--corpus", "table", status=1).stderr
+    assert "features of a table are named after its file; choose one with --corpus: emodb, mine" in said
+
+
+def test_results_go_to_stdout_and_nothing_else_with_quiet(run: Callable[..., Result], tmp_path: Path) -> None:
+    root = write_emodb(tmp_path / "corpus", speakers=2, takes=1)
+    result = run("features", "emodb", root, "--quiet")
+    assert result.stderr == ""
+    assert Path(result.stdout.strip()).is_dir()
+
+
+def test_ctrl_c_is_exit_status_130_and_says_what_goes_on(
+    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ser_pipeline.features.stage.extract_stores", stop)
+    root = write_emodb(tmp_path / "corpus", speakers=2, takes=1)
+    result = run("features", "emodb", root, status=130)
+    assert "The same command goes on from there" in result.stderr

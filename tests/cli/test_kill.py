@@ -1,0 +1,134 @@
+"""Stages are killed at random moments, as power cuts and impatient users do, and must lose nothing."""
+
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support.killed import run_command
+from support.sounds import write_emodb
+
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
+    ["ser_pipeline.features.extract", "ser_pipeline.training.queue", "ser_pipeline.cli.train"]
+)
+
+TINY = ["model.small_width=8", "model.small_layers=1", "train.epochs=3", "train.batch=8", "train.lr=1e-3"]
+
+
+def start(folder: Path, args: list[str]) -> multiprocessing.process.BaseProcess:
+    process = SERVER.Process(target=run_command, args=(folder, args))
+    process.start()
+    return process
+
+
+def finish(folder: Path, args: list[str]) -> float:
+    """Run to the end; returns the seconds it took."""
+    began = time.monotonic()
+    process = start(folder, args)
+    process.join()
+    assert process.exitcode == 0
+    return time.monotonic() - began
+
+
+def kill_at_random(folder: Path, args: list[str], times: int, seconds: float, reset: Callable[[], None]) -> None:
+    """Kill the command `times` times while it lives; `reset` takes back a run that was quicker than its killer."""
+    rng = random.Random(0)
+    killed = 0
+    while killed < times:
+        process = start(folder, args)
+        process.join(rng.uniform(0, seconds))
+        if process.is_alive():
+            os.kill(process.pid or 0, signal.SIGKILL)
+            killed += 1
+        process.join()
+        if process.exitcode == 0:
+            reset()
+
+
+def shards(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.glob("cache/features/*/*/*.h5"))}
+
+
+def predictions(folder: Path) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for file in sorted(folder.glob("runs/*/*/predictions.csv")):
+        with np.load(file.with_name("segments.npz")) as arrays:
+            found[file.parent.name] = (file.read_text(), {name: arrays[name].tobytes() for name in arrays.files})
+    return found
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    warm = SERVER.Process(target=os.getpid)  # the server's own imports are no part of a command's seconds
+    warm.start()
+    warm.join()
+    return write_emodb(tmp_path_factory.mktemp("kill") / "corpus", speakers=3, takes=5)
+
+
+@pytest.mark.parametrize(("jobs", "times"), [(1, 10), (2, 20)])
+def test_features_killed_at_random_moments_end_in_the_same_bytes(
+    corpus: Path, tmp_path: Path, jobs: int, times: int
+) -> None:
+    args = ["features", "emodb", str(corpus), "--jobs", str(jobs), "--quiet"]
+    for name in ("calm", "killed"):
+        (tmp_path / name).mkdir()
+    seconds = finish(tmp_path / "calm", args)
+    killed = tmp_path / "killed"
+    kill_at_random(killed, args, times, seconds, lambda: shutil.rmtree(killed / "cache"))
+    finish(killed, args)
+    assert shards(killed) == shards(tmp_path / "calm")
+    assert not list(killed.rglob("*.partial"))
+
+
+def test_train_killed_at_random_moments_ends_in_the_same_predictions(corpus: Path, tmp_path: Path) -> None:
+    finish(tmp_path, ["features", "emodb", str(corpus), "--jobs", "1", "--quiet"])
+    args = ["train", "--preset", "demo", "--protocol", "speaker", "--jobs", "1", "--quiet"]
+    args += [word for setting in TINY for word in ("--set", setting)]
+    for name in ("calm", "killed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cache").symlink_to(tmp_path / "cache")
+    seconds = finish(tmp_path / "calm", args)
+    killed = tmp_path / "killed"
+    kill_at_random(killed, args, 10, seconds, lambda: shutil.rmtree(killed / "runs"))
+    finish(killed, args)
+    assert len(predictions(killed)) == 3
+    assert predictions(killed) == predictions(tmp_path / "calm")
+    assert not list(killed.rglob("*.partial"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
+def test_a_queue_goes_on_when_one_of_its_processes_is_killed(corpus: Path, tmp_path: Path) -> None:
+    finish(tmp_path, ["features", "emodb", str(corpus), "--jobs", "1", "--quiet"])
+    args = ["train", "--preset", "demo", "--protocol", "speaker", "--jobs", "2", "--seeds", "3"]
+    args += [word for setting in TINY for word in ("--set", setting)]
+    command = [sys.executable, "-m", "ser_pipeline.cli", *args]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob("runs/*/0[389]/index.json")) or not (working := workers(process.pid)):
+            assert process.poll() is None
+            time.sleep(0.02)
+        os.kill(working[0], signal.SIGKILL)
+        said = process.communicate()[1]
+    assert process.returncode == 0
+    assert "a training process was killed; what is left goes on" in said
+    assert len(list(tmp_path.glob("runs/*/*/predictions.csv"))) == 9
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def workers(parent: int) -> list[int]:
+    """The processes of `parent` that train: forked from one that has loaded what they need."""
+    servers = [child for child in children(parent) if b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [worker for server in servers for worker in children(server)]
+
+
+def children(parent: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]

@@ -1,0 +1,240 @@
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import Result
+from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+from ser_pipeline import config as settings
+from ser_pipeline.cache import manifest, shards
+from ser_pipeline.cache.shards import Store
+from ser_pipeline.config import Config
+from ser_pipeline.data.batch import Batch
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.features import embeddings
+from ser_pipeline.features.embeddings import open_embedder
+from ser_pipeline.features.frozen import embed
+from ser_pipeline.features.stores import find, resolved
+from ser_pipeline.model import build_model
+from support.sounds import tone, write_emodb, write_wav
+from support.stores import contents, make
+
+CPU = torch.device("cpu")
+SMALL = ["model.spectrogram_encoder=small", "model.mfcc_encoder=small", "model.small_width=8", "model.small_layers=1"]
+
+
+def write_encoder(folder: Path, seed: int = 0) -> Path:
+    """A tiny wav2vec 2.0 of transformers with random weights."""
+    torch.manual_seed(seed)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    convolutions = {"conv_dim": (8,) * 7, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
+    Wav2Vec2Model(Wav2Vec2Config(**sizes, **convolutions)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_emodb(tmp_path_factory.mktemp("corpus"), speakers=3, takes=1)
+
+
+@pytest.fixture
+def folder(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Features of a small corpus with waveforms alone, in several shards."""
+    monkeypatch.setattr(shards, "ROWS", 4)
+    return make(corpus, tmp_path / "cache", names=["waveform"])
+
+
+def using(encoder: Path, *overrides: str) -> Config:
+    return settings.load("paper", None, [f"features.embedding.encoder={encoder}", *overrides])
+
+
+def rows(store: Path) -> np.ndarray:
+    opened = Store(store)
+    return opened.read(np.arange(len(opened)))
+
+
+@pytest.mark.parametrize("layers", ["[-1]", "[0, 2]", "[]"])
+def test_rows_are_the_mean_of_the_layers_that_transformers_gives(folder: Path, encoder: Path, layers: str) -> None:
+    store = embed(folder, using(encoder, f"features.embedding.layers={layers}"), "embedding", device=CPU)
+    model = Wav2Vec2Model.from_pretrained(encoder).eval()
+    (waveforms,) = folder.glob("waveform-*")
+    wave = torch.from_numpy(rows(waveforms)[:, 1:] / np.float32(32768))
+    wave = (wave - wave.mean(1, keepdim=True)) / torch.sqrt(wave.var(1, correction=0, keepdim=True) + 1e-7)
+    with torch.inference_mode():
+        states = model(wave, output_hidden_states=True).hidden_states
+    expected = torch.stack([states[layer] for layer in json.loads(layers) or range(3)]).mean(0)
+    found = rows(store)
+    assert (found.dtype, found.shape) == (np.float16, tuple(expected.shape))
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_a_model_that_reads_the_store_is_the_model_with_the_frozen_encoder(folder: Path, encoder: Path) -> None:
+    small = [f"model.speech_encoder={encoder}", *SMALL]
+    frozen = using(encoder, 'model.inputs=["mfcc", "waveform"]', "model.freeze_speech_encoder=true", *small)
+    embed(folder, frozen, "embedding", device=CPU)
+    stored = resolved(using(encoder, 'model.inputs=["mfcc", "embedding"]', *small), folder, "embedding")
+    models = []
+    for config in (frozen, stored):
+        torch.manual_seed(0)
+        models.append(build_model(config.model, audio=config.audio, features=config.features, classes=4).eval())
+    ours = {name.replace("embedding", "waveform"): value for name, value in models[1].state_dict().items()}
+    assert set(ours) < set(models[0].state_dict())
+    models[0].load_state_dict(ours, strict=False)
+    data = manifest.read(folder)
+    (waveforms,) = folder.glob("waveform-*")
+    samples = torch.from_numpy(data.segments[:, 2])
+    mfcc = torch.randn(len(samples), 300, 40).half()
+    embedding = torch.from_numpy(rows(find(folder, stored, "embedding").path))
+    inputs = {"waveform": torch.from_numpy(rows(waveforms)), "mfcc": mfcc, "embedding": embedding}
+    batch = Batch(inputs, samples, samples, samples)
+    expected, found = (model(batch) for model in models)
+    torch.testing.assert_close(found.logits, expected.logits, atol=2e-3, rtol=0)
+    torch.testing.assert_close(found.attention, expected.attention, atol=2e-3, rtol=0)
+    torch.testing.assert_close(found.w2e, expected.w2e, atol=2e-3, rtol=2e-3)
+
+
+def test_a_second_call_makes_nothing_and_a_killed_one_goes_on(
+    folder: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = contents(embed(folder, using(encoder), "embedding", device=CPU))
+    assert len(whole) > 2
+    shutil.rmtree(find(folder, using(encoder), "embedding").path)
+    written = []
+    write = shards.write_shard
+
+    def dies(file: Path, *args: object, **more: object) -> None:
+        if len(written) == 1:
+            raise KeyboardInterrupt
+        write(file, *args, **more)  # type: ignore[arg-type]
+        written.append(file.name)
+
+    monkeypatch.setattr(shards, "write_shard", dies)
+    with pytest.raises(KeyboardInterrupt):
+        embed(folder, using(encoder), "embedding", device=CPU)
+    assert not find(folder, using(encoder), "embedding").done
+    monkeypatch.setattr(
+        shards, "write_shard", lambda file, *args, **more: (written.append(file.name), write(file, *args, **more))
+    )
+    assert contents(embed(folder, using(encoder), "embedding", device=CPU)) == whole
+    assert sorted(written) == sorted(whole)
+    embed(folder, using(encoder), "embedding", device=CPU)
+    assert len(written) == len(whole)
+
+
+def test_a_changed_recording_costs_its_own_embedding_alone(
+    folder: Path, encoder: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed(folder, using(encoder), "embedding", device=CPU)
+    changed = tmp_path / "changed"
+    shutil.copytree(corpus, changed)
+    write_wav(changed / "wav" / "04a01Na.wav", tone(99, 1.3, 180))
+    asked = []
+    through = embeddings.Embedder.__call__
+
+    def spy(self: embeddings.Embedder, waveforms: np.ndarray, *more: Any) -> list[np.ndarray]:
+        asked.append(len(waveforms))
+        return through(self, waveforms, *more)
+
+    monkeypatch.setattr(embeddings.Embedder, "__call__", spy)
+    again = make(changed, tmp_path / "cache", names=["waveform"])
+    found = rows(embed(again, using(encoder), "embedding", device=CPU))
+    assert again != folder and asked == [1]
+    fresh = make(changed, tmp_path / "fresh", names=["waveform"])
+    np.testing.assert_allclose(found, rows(embed(fresh, using(encoder), "embedding", device=CPU)), atol=2e-3)
+
+
+def test_other_weights_or_layers_are_another_store_and_the_latest_weights_count(folder: Path, tmp_path: Path) -> None:
+    place = write_encoder(tmp_path / "encoder")
+    first = embed(folder, using(place), "embedding", device=CPU)
+    assert find(folder, using(place, "features.embedding.layers=[0]"), "embedding").done is False
+    write_encoder(place, seed=1)
+    second = embed(folder, using(place), "embedding", device=CPU)
+    assert first != second and find(folder, using(place), "embedding").path == second
+    write_encoder(place, seed=0)
+    assert embed(folder, using(place), "embedding", device=CPU) == first == find(folder, using(place), "embedding").path
+    pinned = resolved(using(place, 'model.inputs=["embedding"]'), folder, "embedding")
+    embedding = pinned.features.embedding
+    assert (embedding.frames, embedding.width, len(embedding.content)) == (149, 16, 12)
+    assert embedding.content == open_embedder(pinned, CPU).content
+    write_encoder(place, seed=1)
+    embed(folder, using(place), "embedding", device=CPU)
+    assert find(folder, pinned, "embedding").path == first
+
+
+def test_what_is_missing_is_named(folder: Path, encoder: Path, tmp_path: Path, corpus: Path) -> None:
+    with pytest.raises(PipelineError, match=r"'features.embedding.layers' is a list of 0 to 2 for .*, not \[7\]"):
+        embed(folder, using(encoder, "features.embedding.layers=[7]"), "embedding", device=CPU)
+    with pytest.raises(PipelineError, match="lacks waveform"):
+        embed(make(corpus, tmp_path / "other", names=["mfcc"]), using(encoder), "embedding", device=CPU)
+    with pytest.raises(PipelineError, match=r"no speech encoder in .*/none"):
+        embed(folder, using(tmp_path / "none"), "embedding", device=CPU)
+
+
+def test_a_damaged_store_is_found_and_mended_by_the_command_that_is_named(
+    run: Callable[..., Result], encoder: Path, corpus: Path
+) -> None:
+    words = ["--set", f"features.embedding.encoder={encoder}", "--set", "features.embedding.layers=[0]"]
+    folder = Path(run("features", "emodb", corpus, "--feature", "embedding", *words, "--device", "cpu").stdout.strip())
+    assert sorted(path.name.split("-")[0] for path in folder.glob("*-*")) == ["embedding", "waveform"]
+    whole = contents(folder)
+    (shard,) = folder.glob("embedding-*/000.h5")
+    data = bytearray(shard.read_bytes())
+    data[-100] ^= 1
+    shard.write_bytes(data)
+    said = run("cache", "verify", status=1).stdout
+    assert f"damaged: {shard.relative_to(Path.cwd()) if shard.is_absolute() else shard}" in said
+    run(*said.partition("mend it: ser-pipeline ")[2].split(), "--device", "cpu", "--quiet")
+    run("cache", "verify")
+    assert contents(folder) == whole
+
+
+def test_changes_of_audio_are_refused_with_embeddings_that_were_made_without_them(
+    run: Callable[..., Result], encoder: Path, corpus: Path
+) -> None:
+    words = ["--set", f"features.embedding.encoder={encoder}", "--set", 'model.inputs=["embedding"]']
+    run("features", "emodb", corpus, *words, "--device", "cpu")
+    said = run("train", "--preset", "scratch", *words, "--dry-run", status=1).stderr
+    assert "embedding cannot follow augment.speed, augment.gain, augment.noise" in said
+    assert "--set augment.speed=0" in said
+    still = [word for name in ("speed", "gain", "noise") for word in ("--set", f"augment.{name}=0.0")]
+    still += ["--set", "augment.frame_masks=0"]
+    said = run("train", "--preset", "scratch", *words, *still, "--dry-run", status=1).stderr
+    assert "--set model.segments=1" in said
+
+
+def test_from_features_to_a_prediction_by_the_command(
+    run: Callable[..., Result], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = write_encoder(tmp_path / "encoder")
+    words = ["--preset", "demo", "--set", f"features.embedding.encoder={encoder}"]
+    words += ["--set", 'model.inputs=["mfcc", "spectrogram", "embedding"]']
+    train = ["train", "--jobs", "1", *words, *(word for pair in [*SMALL, "train.epochs=1"] for word in ("--set", pair))]
+    run("features", "emodb", corpus, "--quiet")
+    said = run(*train, status=1).stderr
+    assert "lacks embedding with these settings; run `ser-pipeline features emodb " in said
+    run("features", "emodb", corpus, *words, "--device", "cpu", "--quiet")
+    with monkeypatch.context() as without:
+        without.setattr("ser_pipeline.model.speech.open_encoder", None)  # the encoder is not needed to train
+        folder = Path(run(*train).stdout.strip())
+    with np.load(folder / "03" / "segments.npz") as stored:
+        assert {"w2e", "attention", "shuffled:embedding", "zeroed:embedding"} <= set(stored.files)
+        assert stored["attention"].shape[1] == 149
+    with (folder / "03" / "predictions.csv").open() as lines:
+        row = next(csv.DictReader(lines))
+    predict = ["predict", folder, corpus / row["file"], "--fold", "03", "--device", "cpu", "--json"]
+    found = json.loads(run(*predict).stdout)
+    scores = np.array([float(row[f"log_p:{label}"]) for label in found["probabilities"]])
+    np.testing.assert_allclose(list(found["probabilities"].values()), np.exp(scores) / np.exp(scores).sum(), atol=1e-3)
+    write_encoder(encoder, seed=1)
+    assert "are not those that the run's embedding were made with" in run(*predict, status=1).stderr

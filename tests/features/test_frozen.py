@@ -1,0 +1,184 @@
+"""Statistics of a frozen speech encoder over whole utterances, and the linear heads on them."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from click.testing import Result
+from sklearn.linear_model import Ridge
+
+from ser_pipeline.cache import manifest
+from ser_pipeline.cache.shards import Store
+from ser_pipeline.config import Train, load
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.features import statistics
+from ser_pipeline.features.statistics import StatisticsMaker, drawing, open_statistics
+from ser_pipeline.training.linear import HEADS, HeadRows, ridge
+from support.sounds import tone, write_emodb, write_wav
+
+CPU = torch.device("cpu")
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Whisper with random weights, saved as people have it."""
+    folder = tmp_path_factory.mktemp("whisper")
+    torch.manual_seed(0)
+    size = {"d_model": 32, "encoder_layers": 3, "encoder_attention_heads": 2, "encoder_ffn_dim": 48}
+    other = {"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 32, "vocab_size": 60}
+    marks = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+    config = transformers.WhisperConfig(**size, **other, **marks, suppress_tokens=None, begin_suppress_tokens=None)
+    transformers.WhisperModel(config).save_pretrained(folder)
+    transformers.WhisperFeatureExtractor().save_pretrained(folder)
+    return folder
+
+
+def words(encoder: Path, *more: str) -> list[str]:
+    """Options of the preset with that encoder."""
+    pairs = [f"features.statistics.encoder={encoder}", *more]
+    return ["--preset", "frozen", *(word for pair in pairs for word in ("--set", pair))]
+
+
+def maker(encoder: Path, *more: str) -> StatisticsMaker:
+    pairs = [f"features.statistics.encoder={encoder}", "features.statistics.draws=0", *more]
+    return open_statistics(load("frozen", None, pairs), CPU)
+
+
+def signals(*seconds: float) -> list[np.ndarray]:
+    return [tone(number, length, 120 + 40 * number).astype(np.float32) for number, length in enumerate(seconds)]
+
+
+def test_statistics_are_those_of_the_frames_that_transformers_gives(encoder: Path) -> None:
+    (signal,) = signals(30.0)  # a whole window, where transformers pads nothing
+    made = maker(encoder, "features.statistics.layers=[1, 3]").of([signal])[0]
+    inputs = transformers.WhisperFeatureExtractor()(signal, sampling_rate=RATE, return_tensors="pt").input_features
+    model = transformers.WhisperModel.from_pretrained(encoder).get_encoder().eval()
+    with torch.no_grad():
+        states = model(inputs, output_hidden_states=True).hidden_states
+    expected = []
+    for layer in (1, 3):
+        frames = torch.nn.functional.layer_norm(states[layer][0], (32,))
+        third = len(frames) // 3
+        expected += [frames.mean(0), frames.std(0, correction=0), frames[:third].mean(0), frames[-third:].mean(0)]
+    np.testing.assert_allclose(made, torch.cat(expected).numpy(), atol=2e-3)
+
+
+def test_statistics_do_not_depend_on_what_else_is_in_the_batch(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    several = signals(0.4, 2.1, 0.9, 3.7, 1.3)
+    together = maker(encoder).of(several)
+    monkeypatch.setattr(statistics, "BATCH_SECONDS", 0.0)
+    np.testing.assert_allclose(maker(encoder).of(several), together, atol=2e-3)
+
+
+def test_an_utterance_longer_than_the_encoders_window_is_heard_to_its_end(encoder: Path) -> None:
+    first, last = signals(40.0, 25.0)
+    made = maker(encoder, 'features.statistics.kinds=["mean"]')
+    whole = made.of([np.concatenate([first, last])])[0]
+    pieces = np.array_split(np.concatenate([first, last]), 3)
+    np.testing.assert_allclose(whole, np.mean(made.of(pieces).astype(np.float32), axis=0), atol=3e-3)
+
+
+def test_a_drawing_follows_from_the_recording_and_its_number_alone() -> None:
+    settings = load("frozen").features.statistics
+    (signal,) = signals(1.0)
+    one, again, other = (drawing(signal, key * 16, number, settings, RATE) for key, number in ("a1", "a1", "a2"))
+    np.testing.assert_array_equal(one, again)
+    assert len(one) != len(other) or not np.array_equal(one, other)
+    assert abs(len(one) / len(signal) - 1) <= 0.12
+    still = load("frozen", None, [f"features.statistics.{name}=0" for name in ("speed", "gain", "noise")])
+    np.testing.assert_allclose(drawing(signal, "b" * 16, 1, still.features.statistics, RATE), signal, atol=1e-6)
+
+
+def test_a_layer_or_kind_that_there_is_not_is_one_line(encoder: Path) -> None:
+    with pytest.raises(PipelineError, match=r"'features.statistics.layers' is a list of 0 to 3 for .*, not \[7\]"):
+        maker(encoder, "features.statistics.layers=[7]")
+    with pytest.raises(PipelineError, match=r"'features.statistics.kinds' is a list of mean, deviation, first, last"):
+        maker(encoder, 'features.statistics.kinds=["median"]')
+
+
+def test_from_features_to_a_prediction(run: Callable[..., Result], encoder: Path, tmp_path: Path) -> None:
+    root = write_emodb(tmp_path / "corpus", speakers=4, takes=2)
+    folder = Path(run("features", "emodb", root, *words(encoder), "--quiet").stdout.strip())
+    assert sorted(path.name.partition("-")[0] for path in folder.glob("*-*")) == ["statistics", "waveform"]
+    data = manifest.read(folder)
+    (store,) = (Store(path) for path in folder.glob("statistics-*"))
+    assert (len(store), store.shape) == (len(data.utterances), (3, 4 * 32))
+    assert "everything is as it was written" in run("cache", "verify").stdout
+    made = Path(run("train", "--jobs", "1", *words(encoder), "--quiet").stdout.strip())
+    with (made / "03" / "predictions.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert {row["segments"] for row in rows} == {"1"}
+    files = [root / row["file"] for row in rows]
+    said = run("predict", made, *files, "--fold", "03", "--device", "cpu", "--json").stdout.splitlines()
+    for row, line in zip(rows, said, strict=True):
+        found = json.loads(line)["probabilities"]
+        scores = np.exp([float(row[f"log_p:{label}"]) for label in found])
+        np.testing.assert_allclose(list(found.values()), scores / scores.sum(), atol=2e-3)
+    assert (made / "03" / "last.pt").exists() is False
+    again = run("train", "--jobs", "1", *words(encoder), "--dry-run").stdout
+    assert again.count("\tdone") == 4
+
+
+@pytest.mark.parametrize("solver", ["svm", "logistic"])
+def test_baselines_are_rows(run: Callable[..., Result], encoder: Path, tmp_path: Path, solver: str) -> None:
+    root = write_emodb(tmp_path / "corpus", speakers=4, takes=2)
+    run("features", "emodb", root, *words(encoder), "--quiet")
+    made = Path(run("train", "--jobs", "1", *words(encoder), "--ablation", solver, "--quiet").stdout.strip())
+    assert f"-{solver}-" in made.name
+    assert json.loads((made / "03" / "result.json").read_text())["epochs"] == 1
+
+
+def test_a_baseline_wants_a_linear_head(run: Callable[..., Result], tmp_path: Path) -> None:
+    run("features", "emodb", write_emodb(tmp_path / "corpus", speakers=3, takes=1), "--quiet")
+    said = run("train", "--preset", "demo", "--ablation", "svm", "--dry-run", status=1).stderr
+    assert "it is for a linear head over whole utterances" in said
+
+
+def random_rows(size: int = 60, inputs: int = 20, classes: int = 3) -> HeadRows:
+    random = np.random.default_rng(0)
+    labels = np.resize([0, 0, 1, 2], size)
+    made = random.standard_normal((size, inputs)) + 2.0 * np.eye(classes, inputs)[labels]
+    made -= made.mean(0)
+    return HeadRows(torch.from_numpy(made), torch.from_numpy(labels), torch.arange(size))
+
+
+def test_ridge_is_that_of_scikit_learn_with_classes_of_equal_weight() -> None:
+    rows = random_rows()
+    labels, inputs = rows.labels.numpy(), rows.inputs.numpy()
+    share = 1 / np.bincount(labels)[labels]
+    share /= share.sum()
+    theirs = Ridge(alpha=2.0 * inputs.shape[1] / len(labels), fit_intercept=False)
+    theirs.fit(inputs, np.eye(3)[labels] - 1 / 3, sample_weight=share)
+    weights, bias = ridge(rows, 3, Train(ridge=2.0))
+    np.testing.assert_allclose(weights.numpy().T, theirs.coef_, atol=1e-9)
+    assert not bias.any()
+
+
+@pytest.mark.parametrize("solver", sorted(HEADS))
+def test_a_linear_head_learns_what_can_be_learned(solver: str) -> None:
+    rows = random_rows(size=120)
+    weights, bias = HEADS[solver](rows, 3, Train(solver=solver), [str(row % 6) for row in range(120)])
+    right = (rows.inputs @ weights + bias).argmax(1) == rows.labels
+    assert right.float().mean() > 0.8
+
+
+def test_a_class_that_no_training_row_has_is_never_predicted() -> None:
+    rows = random_rows()
+    two = rows.labels < 2
+    some = HeadRows(rows.inputs[two], rows.labels[two], rows.utterances[two])
+    for solver in ("svm", "logistic"):
+        weights, bias = HEADS[solver](some, 3, Train(solver=solver), [str(row % 6) for row in range(60)])
+        found = (rows.inputs @ weights + bias).argmax(1)
+        assert set(found.tolist()) == {0, 1}
+        assert (found[two] == some.labels).float().mean() > 0.8
+
+
+def test_silence_has_statistics(encoder: Path, tmp_path: Path) -> None:
+    write_wav(tmp_path / "silent.wav", np.zeros(100))
+    assert np.isfinite(maker(encoder).of([np.zeros(100, np.float32)])).all()

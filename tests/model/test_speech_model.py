@@ -1,0 +1,51 @@
+"""The co-attention model on speech encoders of every family."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from ser_pipeline.model.fast import accelerate
+from ser_pipeline.model.speech import Options, open_encoder
+from support.models import make_batch, small_model
+
+SIZE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+CONVOLUTIONS = {"conv_dim": (8,) * 7, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
+ADAPTER = {"add_adapter": True, "num_adapter_layers": 2, "output_hidden_size": 24}
+WHISPER = {"d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 16}
+WHISPER |= {"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 16}
+SEW = {"conv_kernel": (10, 3, 3, 3, 3, 2, 2), "conv_stride": (5, 2, 2, 2, 2, 2, 2)}
+KINDS = {
+    "adapter": (transformers.Wav2Vec2Config, SIZE | CONVOLUTIONS | ADAPTER, transformers.Wav2Vec2FeatureExtractor),
+    "conformer": (transformers.Wav2Vec2ConformerConfig, SIZE | CONVOLUTIONS, transformers.Wav2Vec2FeatureExtractor),
+    "w2v-bert": (transformers.Wav2Vec2BertConfig, SIZE, transformers.SeamlessM4TFeatureExtractor),
+    "whisper": (transformers.WhisperConfig, WHISPER, transformers.WhisperFeatureExtractor),
+    "sew": (transformers.SEWConfig, SIZE | CONVOLUTIONS | SEW, transformers.Wav2Vec2FeatureExtractor),
+}
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_reads_any_encoder_and_is_made_anew_from_its_description(
+    tmp_path: Path, kind: str, mixed: bool
+) -> None:
+    config, sizes, extractor = KINDS[kind]
+    transformers.AutoModel.from_config(config(**sizes)).save_pretrained(tmp_path)
+    extractor().save_pretrained(tmp_path)
+    settings = {"layer_mix": mixed, "freeze_speech_encoder": kind == "sew", "spec_augment": False}
+    if kind == "sew" and mixed:
+        pytest.skip("SEW's last state has another rate than its layers")
+    model = small_model(speech_encoder=str(tmp_path), **settings)
+    batch = make_batch(2)
+    output = accelerate(model, torch.device("cpu"), half=False).eval()(batch)
+    again = small_model(speech_encoder="never/asked", speech_settings=model.speech_settings, **settings)
+    again.load_state_dict(model.state_dict())
+    torch.testing.assert_close(again.eval()(batch).logits, output.logits, atol=1e-5, rtol=1e-4)
+    output.logits.sum().backward()
+    encoder, waveform = model.encoders["waveform"], model.finished(batch)["waveform"]
+    assert any(p.grad is not None for p in encoder.parameters()) == (kind != "sew")
+    options = Options(mask_padding=False, frozen=kind == "sew", layer_mix=mixed)
+    expected, _ = open_encoder(str(tmp_path), options).eval().hear(waveform, batch.samples)
+    assert expected.shape == (2, encoder.frames(waveform.shape[1]), encoder.width)
+    assert torch.allclose(encoder.hear(waveform, batch.samples)[0], expected, atol=1e-5)

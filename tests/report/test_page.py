@@ -1,0 +1,246 @@
+"""The page in headless Chromium: what a reader sees, hears of, and can do without a mouse."""
+
+import tarfile
+import wave
+from importlib import resources
+
+import numpy as np
+import pytest
+
+from ser_pipeline.report import build
+from support.browser import browsing, find_browser
+from support.places import DATA
+from support.run_folders import ABLATIONS, Planted, people, write_examples, write_run
+
+WIDTHS = (390, 1000, 1600)
+EMODB = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")
+EMODB_SPEAKERS = ("03", "08", "09", "10", "11", "12", "13", "14", "15", "16")
+
+CLIPPED = """[...document.querySelectorAll('body *')].filter(e => {
+  const style = getComputedStyle(e);
+  const hides = ['hidden', 'clip'].includes(style.overflowX) && !e.closest('.hidden') && !(e instanceof SVGElement);
+  return hides && e.clientWidth && e.scrollWidth > e.clientWidth + 1;
+}).map(e => e.outerHTML.slice(0, 120))"""
+
+OUTSIDE = """[...document.querySelectorAll('main *')].filter(e => {
+  if (e.closest('.scroll') || e.closest('pre') || e.closest('.hidden') || e.closest('svg')) return false;
+  const box = e.getBoundingClientRect();
+  return box.width && (box.right > innerWidth + 1 || box.left < -1);
+}).map(e => e.outerHTML.slice(0, 120))"""
+
+OVERLAPPING = """(() => {
+  const corners = text => {
+    const box = text.getBBox(), matrix = text.getScreenCTM();
+    const [left, right, top, bottom] = [box.x, box.x + box.width, box.y + box.height * .2, box.y + box.height * .8];
+    const points = [[left, top], [right, top], [right, bottom], [left, bottom]];
+    return points.map(([x, y]) => new DOMPoint(x, y).matrixTransform(matrix));
+  };
+  const apart = (one, other) => [one, other].some(box => [0, 1].some(side => {
+    const [x, y] = [box[side + 1].x - box[side].x, box[side + 1].y - box[side].y];
+    const [a, b] = [one, other].map(points => points.map(point => point.x * x + point.y * y));
+    return Math.max(...a) <= Math.min(...b) || Math.max(...b) <= Math.min(...a);
+  }));
+  return [...document.querySelectorAll('.panel svg')].flatMap(svg => {
+    const boxes = [...svg.querySelectorAll('text')].map(text => [text.textContent, corners(text)]);
+    return boxes.flatMap(([a, one], i) =>
+      boxes.slice(i + 1).filter(([, other]) => !apart(one, other)).map(([b]) => `${a} | ${b}`));
+  });
+})()"""
+"""Pairs of labels that meet, by their turned boxes without the blank above and below the letters."""
+
+
+@pytest.fixture(scope="module")
+def page():
+    path = find_browser()
+    if path is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    with browsing(path) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The page of one run of the demo, with audio to listen to and attention to look at."""
+    root = tmp_path_factory.mktemp("demo")
+    who = people(each=16)
+    folder = write_run(root / "runs", who, Planted(corpus="demo", preset="demo", embeddings=True, audio_root=str(root)))
+    for fold in folder.glob("*/segments.npz"):
+        write_examples(fold.parent, [0, 1, 2, 3], np.random.default_rng(0))
+    for name, speaker in zip(who.ids, who.speaker, strict=True):
+        file = root / f"Session{speaker[0]}" / f"{name}.wav"
+        file.parent.mkdir(exist_ok=True)
+        with wave.open(str(file), "wb") as out:
+            out.setparams((1, 2, 16_000, 0, "NONE", ""))
+            out.writeframes(bytes(3200))
+    return build(root / "runs", root / "reports")
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    """The page of the whole ablation table of a corpus like EMO-DB, with what can go wrong."""
+    root = tmp_path_factory.mktemp("grid")
+    who = people(each=28, speakers=EMODB_SPEAKERS, labels=EMODB)
+    for place, ablation in enumerate(ABLATIONS):
+        for seed in range(2):
+            plan = Planted(
+                corpus="emodb",
+                preset="scratch",
+                ablation=ablation,
+                seed=seed,
+                skill=1.5 - place / 10,
+                probes={"mfcc": 1.4, "spectrogram": 0.8, "waveform": 0.4} if ablation == "full" else {},
+                embeddings=ablation.startswith("full"),
+                finished=3 if (ablation, seed) == ("mfcc", 1) else None,
+            )
+            write_run(root / "runs", who, plan)
+    write_run(root / "runs", who, Planted(corpus="emodb", preset="scratch", selection="test", skill=1.8))
+    (root / "runs" / "a-folder-with-a-very-long-name-that-is-no-run-at-all-and-never-was-one").mkdir()
+    return build(root / "runs", root / "reports", compare=("full", "full-mean"))
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """The page of EMO-DB's ablation table as it was trained: the rows of the paper's Table 2, two seeds each."""
+    root = tmp_path_factory.mktemp("measured")
+    with tarfile.open(DATA / "emodb-grid.tar.xz") as kept:
+        kept.extractall(root, filter="data")
+    return build(root / "runs", root / "reports")
+
+
+@pytest.fixture(params=["demo", "measured"])
+def opened(request, page):
+    """Each of the pages, just opened."""
+    page.show(1000)
+    page.open(request.getfixturevalue(request.param))
+    return page
+
+
+def test_the_console_is_silent_and_no_request_leaves_the_page(opened):
+    assert opened.complaints == []
+    outside = [url for url in opened.requests if not url.startswith("data:")]
+    assert len(outside) == 1
+    assert outside[0].startswith("file:")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_overflows_or_is_clipped_and_no_labels_overlap(opened, width, dark):
+    opened.show(width, dark)
+    assert opened.run("document.documentElement.scrollWidth") <= width
+    assert opened.run(CLIPPED) == []
+    assert opened.run(OUTSIDE) == []
+    assert opened.run(OVERLAPPING) == []
+
+
+@pytest.mark.parametrize(("width", "dark"), [(390, True), (1000, False), (1600, True)])
+def test_the_accessibility_check_finds_nothing_serious(opened, width, dark):
+    pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
+    opened.show(width, dark)
+    opened.run((resources.files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8") + ";0")
+    found = opened.run("axe.run().then(r => r.violations.map(v => [v.impact, v.id, v.nodes[0].html.slice(0, 200)]))")
+    assert [one for one in found if one[0] in ("serious", "critical")] == []
+
+
+def test_the_page_follows_light_and_dark(opened):
+    colours = []
+    for dark in (False, True):
+        opened.show(1000, dark)
+        colours.append(opened.run("getComputedStyle(document.body).backgroundColor"))
+    assert colours[0] == "rgb(255, 255, 255)"
+    assert colours[1] != colours[0]
+
+
+def column(page, title):
+    """Texts and sort order of a column of the results."""
+    return page.run(
+        f"""(() => {{
+      const table = document.querySelector('#table-results table');
+      const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
+      const place = heads.findIndex(head => head.textContent.trim() === {title!r});
+      const cells = [...table.tBodies[0].rows].map(row => row.cells[place].textContent.trim());
+      return [cells, heads[place].getAttribute('aria-sort')];
+    }})()"""
+    )
+
+
+def press(page, title):
+    """Put the focus on a column's head and press Enter."""
+    page.run(
+        f"""[...document.querySelectorAll('#table-results th')].find(
+        head => head.textContent.trim() === {title!r}).querySelector('button').focus()"""
+    )
+    key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
+    for kind in ("keyDown", "keyUp"):
+        page.call("Input.dispatchKeyEvent", type=kind, **key)
+
+
+def test_tables_sort_by_keyboard_both_ways_with_what_is_absent_last(page, grid):
+    page.show(1000)
+    page.open(grid)
+    before, order = column(page, "F1")
+    assert order == "none"
+    press(page, "F1")
+    down, order = column(page, "F1")
+    assert order == "descending"
+    press(page, "F1")
+    up, order = column(page, "F1")
+    assert order == "ascending"
+    assert sorted(before) == sorted(up) == sorted(down)
+    numbers = [[float(cell) for cell in cells if cell != "–"] for cells in (up, down)]
+    assert numbers[0] == sorted(numbers[0])
+    assert numbers[1] == numbers[0][::-1]
+    assert up[-1] == down[-1] == "–"
+    press(page, "Model")
+    names, _ = column(page, "Model")
+    assert names == sorted(names)
+    assert column(page, "F1")[1] == "none"
+
+
+def test_a_wrong_utterance_can_be_heard(page, demo):
+    page.show(1000)
+    page.open(demo)
+    page.run("document.querySelector('button.play').click()")
+    played = page.run(
+        """new Promise(done => {
+      const player = document.getElementById('player');
+      const look = () => player.readyState > 1 ? done(player.currentSrc) : setTimeout(look, 50);
+      setTimeout(() => done(document.getElementById('player-state').textContent), 10000);
+      look();
+    })"""
+    )
+    assert played.startswith("file:")
+    assert played.endswith(".wav")
+
+
+def test_a_cell_of_a_confusion_matrix_tells_its_count(page, grid):
+    page.open(grid)
+    hints = page.run("[...document.querySelectorAll('.panel g > title')].map(title => title.textContent)")
+    assert len(hints) == 3 * len(EMODB) ** 2
+    assert hints[0].startswith("anger taken for anger: ")
+
+
+def test_the_page_tells_test_selection_in_words_and_colour(page, grid):
+    page.open(grid)
+    section = "document.querySelector('section.chapter.test')"
+    assert "chosen on the fold that is tested" in page.run(f"{section}.textContent")
+    tag = page.run(f"getComputedStyle({section}.querySelector('.tag')).color")
+    assert tag != page.run("getComputedStyle(document.body).color")
+
+
+def test_every_figure_says_in_words_what_it_shows(opened):
+    described = "[...document.querySelectorAll('figure .panels')].map(e => e.getAttribute('aria-label') ?? '')"
+    words = opened.run(described)
+    assert words
+    assert all(len(text) > 20 for text in words)
+
+
+def test_a_page_prints_without_cutting_a_table(page, grid):
+    page.open(grid)
+    page.show(720)  # A4 between its margins
+    page.call("Emulation.setEmulatedMedia", media="print")
+    try:
+        assert page.run("document.documentElement.scrollWidth") <= 720
+        assert page.run("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+        assert page.run("getComputedStyle(document.querySelector('nav')).display") == "none"
+    finally:
+        page.call("Emulation.setEmulatedMedia", media="")

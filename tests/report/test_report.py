@@ -1,0 +1,344 @@
+"""What a report says of runs whose truth was planted."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score
+
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.report import experiment_tables as detail
+from ser_pipeline.report import summary_tables as overview
+from ser_pipeline.report.contents import Choice, make_report
+from support.run_folders import ABLATIONS, SPEAKERS, Planted, people, write_run
+
+WHO = people(each=40)
+
+
+def report(root, **choice):
+    return make_report(root, Choice(**choice))
+
+
+def main(found):
+    return found.experiments[0].main
+
+
+def planted(root, *plans, who=WHO):
+    for plan in plans:
+        write_run(root, who, plan)
+    return report(root)
+
+
+def test_scores_are_those_of_scikit_learn_over_folds_seeds_and_all_utterances(tmp_path):
+    group, result = main(planted(tmp_path, Planted(seed=0), Planted(seed=1)))
+    pooled, folds = [], []
+    for run in group.runs:
+        target, prediction = run.concatenated("target"), run.concatenated("prediction")
+        pooled.append((balanced_accuracy_score(target, prediction), accuracy_score(target, prediction)))
+        folds.append([balanced_accuracy_score(fold.target, fold.prediction) for fold in run.folds])
+    ua, wa, f1 = (result.scores[name] for name in ("ua", "wa", "macro_f1"))
+    assert ua.pooled == pytest.approx(np.mean(pooled, axis=0)[0])
+    assert wa.pooled == pytest.approx(np.mean(pooled, axis=0)[1])
+    assert ua.seed_deviation == pytest.approx(np.std(pooled, axis=0, ddof=1)[0])
+    assert ua.fold_mean == pytest.approx(np.mean(folds))
+    assert ua.fold_deviation == pytest.approx(np.std(np.mean(folds, axis=0), ddof=1))
+    assert f1.pooled == pytest.approx(
+        np.mean([f1_score(r.concatenated("target"), r.concatenated("prediction"), average="macro") for r in group.runs])
+    )
+    expected = [recall_score(r.concatenated("target"), r.concatenated("prediction"), average=None) for r in group.runs]
+    assert result.recalls == pytest.approx(np.mean(expected, axis=0))
+    assert ua.interval.low < ua.pooled < ua.interval.high
+
+
+def test_one_seed_has_no_deviation_over_seeds(tmp_path):
+    _, result = main(planted(tmp_path, Planted()))
+    assert result.scores["ua"].seed_deviation is None
+
+
+def test_parts_cover_the_utterances_and_their_mean_is_the_whole(tmp_path):
+    _, result = main(planted(tmp_path, Planted()))
+    for name in ("speaker", "session", "style", "duration", "segments"):
+        parts = result.parts[name]
+        assert sum(part.utterances for part in parts) == len(WHO.ids), name
+        mean = sum(part.wa * part.utterances for part in parts) / len(WHO.ids)
+        assert mean == pytest.approx(result.scores["wa"].pooled), name
+    assert [part.name for part in result.parts["segments"]][:3] == ["1", "2", "3"]
+    assert [part.name for part in result.parts["style"]] == ["improvised", "scripted"]
+    assert result.parts["duration"][0].name == "0 to 2 s"
+
+
+def test_the_default_way_to_score_an_utterance_is_that_of_the_predictions(tmp_path):
+    _, result = main(planted(tmp_path, Planted()))
+    assert [way.name for way in result.ways] == ["log-probability", "probability", "vote"]
+    assert result.ways[0].ua == pytest.approx(result.scores["ua"].pooled)
+    assert len({way.ua for way in result.ways}) > 1
+
+
+def test_a_shuffled_input_that_the_model_ignores_shows_no_effect_and_one_that_it_uses_does(tmp_path):
+    _, result = main(planted(tmp_path, *(Planted(seed=s, probes={"mfcc": 1.2, "waveform": 0.2}) for s in range(3))))
+    probes = {(probe.input, probe.kind): probe for probe in result.probes}
+    ignored, used = probes["mfcc", "shuffled"], probes["waveform", "shuffled"]
+    assert ignored.interval.low < 0 < ignored.interval.high
+    assert ignored.p > 0.05
+    assert used.interval.low > 0.1
+    assert used.p < 0.01
+
+
+def test_an_input_that_is_hardly_used_is_a_finding(tmp_path):
+    found = planted(tmp_path, Planted(probes={"mfcc": 1.2, "waveform": 0.2}))
+    assert [one.message.split(" with ")[1].split()[0] for one in found.findings if one.name == "unused input"] == [
+        "mfcc"
+    ]
+
+
+def test_co_attention_that_has_fallen_silent_is_a_finding(tmp_path):
+    found = planted(tmp_path, Planted(silent=0.86), Planted(ablation="softmax"))
+    said = [one.message for one in found.findings if one.name == "silent attention"]
+    assert len(said) == 1
+    assert said[0].startswith("full (")
+    assert "86 % of the segments" in said[0]
+
+
+def test_a_leaked_validation_shows_its_gap(tmp_path):
+    plans = [Planted(seed=s, skill=k, selection=x) for s in range(2) for k, x in ((1.0, "validation"), (1.5, "test"))]
+    found = planted(tmp_path, *plans)
+    (gap,) = found.gaps
+    assert (gap.honest.header.selection, gap.leaked.header.selection) == ("validation", "test")
+    assert gap.versus.ua.value > 0.05
+    assert gap.versus.ua.p < 0.05
+    table = overview.results(found)
+    assert table.tones == ("main", "test", "gap")
+    assert [row[2].tone for row in table.rows] == ["", "test", "test"]
+
+
+def test_without_a_leak_there_is_no_gap(tmp_path):
+    found = planted(tmp_path, Planted(), Planted(selection="test", seed=5))
+    assert found.gaps == ()
+    (gap,) = planted(tmp_path / "equal", Planted(), Planted(selection="test", seed=0)).gaps
+    assert gap.versus.ua.p > 0.05
+
+
+def test_honest_runs_come_first_and_the_summary_is_theirs(tmp_path):
+    found = planted(tmp_path, Planted(selection="test", skill=3.0), Planted(protocol="session"), Planted())
+    kinds = [(one.panel.header.protocol, one.panel.header.selection) for one in found.experiments]
+    assert kinds == [("speaker", "validation"), ("session", "validation"), ("speaker", "test")]
+
+
+def test_the_ablation_table_tells_a_worse_model_apart_and_an_equal_one_not(tmp_path):
+    plans = [
+        Planted(seed=s, ablation=a, skill=k) for s in range(2) for a, k in (("full", 1.2), ("mfcc", 0.4), ("w2e", 1.2))
+    ]
+    rows = {row.group.name: row for row in planted(tmp_path, *plans).experiments[0].rows}
+    assert rows["full"].versus is None
+    assert rows["mfcc"].versus.ua.interval.high < 0
+    assert rows["mfcc"].versus.ua_corrected < 0.05
+    assert rows["w2e"].versus.ua_corrected > 0.05
+    assert rows["mfcc"].versus.ua_corrected == pytest.approx(2 * rows["mfcc"].versus.ua.p)
+
+
+def test_a_row_that_lacks_folds_or_seeds_is_not_averaged(tmp_path):
+    full = [Planted(seed=s) for s in range(2)]
+    lacking = [
+        Planted(seed=0, ablation="mfcc"),
+        Planted(seed=1, ablation="mfcc", finished=4),
+        Planted(seed=0, ablation="w2e"),
+    ]
+    found = planted(tmp_path, *full, *lacking)
+    rows = {row.group.name: row for row in found.experiments[0].rows}
+    assert [(rows[name].done, rows[name].wanted) for name in ("full", "mfcc", "w2e")] == [(20, 20), (14, 20), (10, 20)]
+    table = detail.ablations(found.experiments[0])
+    said = {row[0].text: row[3].text for row in table.rows}
+    assert (said["mfcc"], said["w2e"]) == ("14 of 20 folds", "10 of 20 folds")
+    assert rows["mfcc"].versus is None
+
+
+def test_differences_use_the_seeds_that_both_have(tmp_path):
+    found = planted(
+        tmp_path, *(Planted(seed=s) for s in (0, 1)), *(Planted(seed=s, ablation="mfcc") for s in (1, 2)), who=WHO
+    )
+    compared = report(tmp_path, compare=("full", "mfcc")).comparison
+    assert compared.versus.seeds == (1,)
+    assert found.comparison is None
+
+
+def test_a_comparison_by_name_has_paired_and_mcnemar_tests(tmp_path):
+    planted(
+        tmp_path, *(Planted(seed=s, ablation=a, skill=k) for s in (0, 1) for a, k in (("full", 1.2), ("mfcc", 0.5)))
+    )
+    found = report(tmp_path, compare=("full", "mfcc")).comparison
+    assert found.versus.ua.value > 0
+    assert [pair.seeds for pair in found.pairs] == [(0, 0), (1, 1)]
+    for pair in found.pairs:
+        assert pair.only_one > pair.only_other
+        assert pair.p < 0.01
+
+
+def test_two_single_runs_are_compared_whatever_their_seeds(tmp_path):
+    one = write_run(tmp_path, WHO, Planted(seed=0)).name
+    other = write_run(tmp_path, WHO, Planted(seed=7)).name
+    found = report(tmp_path, compare=(one, other)).comparison
+    assert [pair.seeds for pair in found.pairs] == [(0, 7)]
+
+
+def test_what_cannot_be_compared_is_said(tmp_path):
+    planted(tmp_path, Planted(seed=0), *(Planted(seed=s, ablation="mfcc") for s in (1, 2)))
+    with pytest.raises(PipelineError, match="'w2e'; there are full, mfcc"):
+        report(tmp_path, compare=("full", "w2e"))
+    with pytest.raises(PipelineError, match="share no seed"):
+        report(tmp_path, compare=("full", "mfcc"))
+
+
+def test_models_of_other_classes_are_told_apart_and_not_compared(tmp_path):
+    some = WHO.label < 2
+    ids = tuple(name for name, kept in zip(WHO.ids, some, strict=True) if kept)
+    arrays = {name: getattr(WHO, name)[some] for name in ("speaker", "label", "seconds", "ease")}
+    few = replace(WHO, ids=ids, labels=WHO.labels[:2], **arrays)
+    one, other = write_run(tmp_path, WHO, Planted()), write_run(tmp_path, few, Planted(features="a" * 12))
+    told = [row[1].text for row in overview.results(report(tmp_path)).rows]
+    assert sorted(told) == ["speaker, 2 classes", "speaker, 4 classes"]
+    with pytest.raises(PipelineError, match="tell other classes apart"):
+        report(tmp_path, compare=(one.name, other.name))
+
+
+def test_presets_are_told_apart_where_there_are_several(tmp_path):
+    found = planted(tmp_path, Planted(), Planted(preset="reference"))
+    assert [row[1].text for row in overview.results(found).rows] == [
+        "speaker, preset paper",
+        "speaker, preset reference",
+    ]
+
+
+def test_a_run_without_an_epoch_is_left_out(tmp_path):
+    folder = write_run(tmp_path, WHO, Planted(finished=0, seed=1))
+    found = planted(tmp_path, Planted())
+    assert [group.unfinished for group in found.experiments[0].panel.groups] == [()]
+    assert [(one.name, one.reason) for one in found.left_out] == [(folder.name, "none of its folds has ended an epoch")]
+
+
+def test_published_numbers_stand_beside_iemocap_alone(tmp_path):
+    found = planted(tmp_path, Planted(), Planted(ablation="full-mean"))
+    rows = {row.group.name: row.published for row in found.experiments[0].rows}
+    assert (rows["full"].wa, rows["full"].ua) == (71.64, 72.70)
+    assert (rows["full-mean"].wa, rows["full-mean"].ua) == (67.22, 67.81)
+    assert overview.literature(found) is not None
+    other = planted(tmp_path / "demo", Planted(corpus="demo"))
+    assert other.experiments[0].rows[0].published is None
+    assert overview.literature(other) is None
+
+
+def test_other_settings_are_not_held_against_the_paper(tmp_path):
+    found = planted(tmp_path, Planted(), Planted(overrides=("train.lr=1e-4",)))
+    assert [row.published for row in found.experiments[0].rows] == [None, None]
+
+
+def test_the_worst_utterances_are_wrong_and_the_surest_first(tmp_path):
+    found = planted(tmp_path, Planted())
+    group, _ = main(found)
+    wrong = int((group.predictions[0] != group.target).sum())
+    assert len(found.worst) == wrong
+    beliefs = [one.probability for one in found.worst]
+    assert beliefs == sorted(beliefs)
+    assert all(one.target != one.prediction for one in found.worst)
+
+
+def test_a_cluster_is_what_one_model_tests(tmp_path):
+    by_speaker, by_session = (
+        main(planted(tmp_path / name, Planted(protocol=name)))[1] for name in ("speaker", "session")
+    )
+    assert (by_speaker.clusters, by_speaker.speakers, by_speaker.crossed) == (10, 10, False)
+    assert (by_session.clusters, by_session.speakers, by_session.crossed) == (5, 10, False)
+    assert by_session.scores["ua"].interval.clusters == 5
+
+
+def official(root, seeds):
+    plans = [
+        Planted(seed=s, protocol="official", ablation=a, skill=k)
+        for s in seeds
+        for a, k in (("full", 1.2), ("mfcc", 0.2))
+    ]
+    return planted(root, *plans)
+
+
+def test_one_model_of_one_seed_that_tests_everybody_has_no_p_value_and_says_why(tmp_path):
+    found = official(tmp_path, [0])
+    result = main(found)[1]
+    assert (result.clusters, result.speakers, result.crossed) == (6, 6, True)
+    assert not result.scores["ua"].interval.training
+    (versus,) = [row.versus for row in found.experiments[0].rows if row.versus]
+    assert versus.ua.interval.high < 0
+    assert (versus.ua.p, versus.ua_corrected, versus.ua.detectable) == (None, None, None)
+    assert "one seed" in [one.name for one in found.findings]
+    assert "luck of its training is not in the interval" in detail.ablations(found.experiments[0]).note
+
+
+def test_several_models_that_test_everybody_are_compared_over_speakers_and_seeds(tmp_path):
+    found = official(tmp_path, range(4))
+    result = main(found)[1]
+    assert result.scores["ua"].interval.training
+    (versus,) = [row.versus for row in found.experiments[0].rows if row.versus]
+    assert versus.crossed
+    assert 0 < versus.ua.p < 0.05
+    assert versus.ua.detectable > 0
+    assert "one seed" not in [one.name for one in found.findings]
+
+
+def test_tables_count_their_tests_and_say_what_they_can_detect(tmp_path):
+    skills = {"full": 1.2, "mfcc": 0.4, "w2e": 0.9}
+    plans = [Planted(ablation=a, selection=s, skill=k) for a, k in skills.items() for s in ("validation", "test")]
+    found = planted(tmp_path, *plans)
+    table = detail.ablations(found.experiments[0])
+    assert "2 tests, corrected together." in table.note
+    place = [column.title for column in table.columns].index("detectable")
+    assert sum(float(row[place].text) > 0 for row in table.rows if row[place].text != "–") == 2
+    assert "3 tests, corrected together." in overview.results(found).note
+    assert all(gap.versus.ua_corrected >= gap.versus.ua.p for gap in found.gaps)
+
+
+def test_probes_are_corrected_for_all_probes_of_the_model(tmp_path):
+    probes = main(planted(tmp_path, Planted(probes={"mfcc": 1.2, "waveform": 0.2})))[1].probes
+    assert len(probes) == 4
+    smallest = min(probes, key=lambda probe: probe.p)
+    assert smallest.corrected == pytest.approx(4 * smallest.p)
+
+
+def test_the_recall_of_a_class_has_an_interval_over_the_speakers_that_have_it(tmp_path):
+    result = main(planted(tmp_path, Planted()))[1]
+    for recall, interval in zip(result.recalls, result.recall_intervals, strict=True):
+        assert interval.low < recall < interval.high
+
+
+def test_a_model_that_guesses_is_a_finding(tmp_path):
+    found = planted(tmp_path, Planted(skill=0.0))
+    assert "chance" in [one.name for one in found.findings]
+
+
+def test_calibration_counts_every_utterance_of_every_seed(tmp_path):
+    _, result = main(planted(tmp_path, Planted(seed=0), Planted(seed=1)))
+    assert result.calibration.count.sum() == 2 * len(WHO.ids)
+    assert 0 < result.calibration.ece < 0.5
+
+
+@pytest.mark.parametrize("speakers", [SPEAKERS[:2], (*SPEAKERS[:1], "9M")])
+def test_two_speakers_are_enough_for_a_report(tmp_path, speakers):
+    found = planted(tmp_path, Planted(), Planted(ablation="mfcc"), who=people(each=12, speakers=speakers))
+    group, result = main(found)
+    assert len(group.header.fold_names) == 2
+    assert np.isnan(result.scores["ua"].interval.low)
+    assert [one.message for one in found.findings if one.name == "no interval"] == [
+        "Leave one speaker out: 2 clusters; an interval takes 3."
+    ]
+    (versus,) = [row.versus for row in found.experiments[0].rows if row.versus]
+    assert (versus.ua.p, versus.ua_corrected, versus.ua.detectable) == (None, None, None)
+    assert "No test is possible." in detail.ablations(found.experiments[0]).note
+
+
+def test_hundreds_of_folds_are_reported_in_seconds(tmp_path):
+    who = people(each=8)
+    for ablation in ABLATIONS:
+        for seed in range(3):
+            write_run(tmp_path, who, Planted(ablation=ablation, seed=seed))
+    started = time.process_time()
+    found = report(tmp_path)
+    assert time.process_time() - started < 6
+    assert [row.done for row in found.experiments[0].rows] == [30] * 10

@@ -1,0 +1,106 @@
+import re
+
+import numpy as np
+import pytest
+
+from ser_pipeline.report import drawing, figures, gallery
+from ser_pipeline.report.contents import Choice, make_report
+from ser_pipeline.report.tsne import planes, utterance_means
+from support.run_folders import Planted, people, write_examples, write_run
+
+WHO = people(each=16)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """The figures of a full model and its companion without co-attention, by kind, and their folder."""
+    root = tmp_path_factory.mktemp("figures")
+    for ablation in ("full", "full-mean"):
+        run = write_run(root / "runs", WHO, Planted(ablation=ablation, embeddings=True))
+        for fold in run.glob("*/segments.npz"):
+            write_examples(fold.parent, [0, 5, 9], np.random.default_rng(0))
+    report = make_report(root / "runs", Choice())
+    (found,) = gallery.pictures(report, root / "figures").values()
+    return {picture.id.split("-")[0]: picture for picture in found}, root / "figures"
+
+
+def test_every_figure_is_in_the_page_and_beside_it_as_svg_and_png(pictures):
+    found, folder = pictures
+    assert set(found) == {"confusion", "calibration", "curves", "embeddings", "attention"}
+    for picture in found.values():
+        assert all(panel.startswith("<svg") and panel.endswith("</svg>") for panel in picture.panels)
+        assert {name.rsplit(".")[-1] for name in picture.files} == {"svg", "png"}
+        assert all((folder / name).stat().st_size > 1000 for name in picture.files)
+    assert sorted(file.name for file in folder.iterdir()) == sorted(name for p in found.values() for name in p.files)
+
+
+def test_the_papers_figures_have_their_panels(pictures):
+    found, _ = pictures
+    assert len(found["embeddings"].panels) == 4
+    assert len(found["confusion"].panels) == 2
+    assert len(found["curves"].panels) == 10
+    assert len(found["attention"].panels) == 3
+
+
+def test_the_figures_of_a_page_share_no_id_and_use_no_fixed_ink(pictures):
+    panels = [panel for picture in pictures[0].values() for panel in picture.panels]
+    ids = [name for panel in panels for name in re.findall(r' id="([^"]+)"', panel)]
+    assert ids
+    assert len(ids) == len(set(ids))
+    used = {name for panel in panels for name in re.findall(r'(?:url\(|href=")#([^")]+)', panel)}
+    assert used <= set(ids)
+    assert not any(colour in panel for panel in panels for colour in drawing.PAGE_COLOURS)
+
+
+def test_the_same_embeddings_are_drawn_at_the_same_places_in_one_square():
+    rng = np.random.default_rng(0)
+    clouds = [rng.normal(0, 1, (40, 16)) + 8 * rng.integers(2, size=(40, 1)) for _ in range(3)]
+    first, again = planes(clouds), planes(clouds)
+    for one, other in zip(first, again, strict=True):
+        assert np.array_equal(one, other)
+        assert np.abs(one).max() == pytest.approx(1.0)
+
+
+def test_classes_that_differ_in_the_embedding_lie_apart_on_the_plane():
+    rng = np.random.default_rng(0)
+    target = np.repeat([0, 1], 30)
+    (points,) = planes([rng.normal(0, 1, (60, 16)) + 10 * target[:, None]])
+    centres = [points[target == place].mean(0) for place in (0, 1)]
+    spread = max(points[target == place].std() for place in (0, 1))
+    assert np.linalg.norm(centres[0] - centres[1]) > 2 * spread
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"w2e": np.zeros((3, 8)), "utterance": np.zeros(5, int)},
+        {"w2e": np.zeros(5), "utterance": np.zeros(5, int)},
+        {"w2e": np.full((400, 8), np.nan), "utterance": np.zeros(400, int)},
+        {"w2e": np.zeros((5, 8))},
+        {},
+    ],
+)
+def test_embeddings_that_make_no_sense_are_left_out(tmp_path, broken):
+    run = write_run(tmp_path, WHO)
+    np.savez(run / "1F" / "segments.npz", **broken)
+    fold = make_report(tmp_path, Choice()).experiments[0].panel.main.runs[0].folds[0]
+    assert utterance_means(fold, "w2e") is None
+
+
+def test_examples_that_make_no_sense_are_left_out_of_the_page(tmp_path):
+    run = write_run(tmp_path / "runs", WHO)
+    for fold in run.glob("*/segments.npz"):
+        write_examples(fold.parent, [0, 999], np.random.default_rng(0))
+    report = make_report(tmp_path / "runs", Choice())
+    (found,) = gallery.pictures(report, tmp_path).values()
+    assert "attention" not in [picture.id for picture in found]
+
+
+def test_many_classes_still_look_different():
+    looks = [figures.class_look(place) for place in range(64)]
+    assert len(set(looks)) == 64
+
+
+def test_the_alternative_text_of_a_confusion_matrix_names_recalls_and_the_worst_mistake(pictures):
+    words = pictures[0]["confusion"].alt
+    assert re.search(r"with co-attention: found angry \d+ %, .* most often \w+ is taken for \w+, \d+ %", words)

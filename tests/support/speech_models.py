@@ -1,0 +1,38 @@
+"""Small random models of transformers."""
+
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+SIZE = {
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "conv_dim": (24,) * 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+}
+LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+MODELS = {
+    "wav2vec2": ("Wav2Vec2", {}),
+    "wav2vec2-large": ("Wav2Vec2", LARGE),
+    "hubert": ("Hubert", {}),
+    "hubert-large": ("Hubert", LARGE),
+    "wavlm": ("WavLM", {}),
+    "wavlm-large": ("WavLM", LARGE),
+    "data2vec-audio": ("Data2VecAudio", {"num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 19}),
+}
+
+
+def make(name: str, **changes: Any) -> nn.Module:
+    """A small random model of transformers whose every part has something to say."""
+    family, settings = MODELS[name]
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(**{**SIZE, **settings, **changes})
+    model: nn.Module = getattr(transformers, f"{family}Model")(config)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, 0.5 if parameter.dim() == 1 else 0.0, 0.3)
+    return model
