@@ -31,7 +31,7 @@ MOST_SPEAKERS = 40
 @click.option("--folds", "file", type=click.Path(path_type=Path), help="Look at the folds of this file instead.")
 @click.option("--classes", metavar="LIST", help="Classes and merges, such as neutral=neu,happy=hap+exc.")
 @click.option("--subset", default="", help="Part of the corpus, such as improvised.")
-@click.option("--jobs", type=click.IntRange(1), help="Threads that decode.  [default: one a core]")
+@click.option("--jobs", type=options.WORKERS, help="Threads that decode.  [default: one a core]")
 @click.option("--json", "as_json", is_flag=True, help="Findings as JSON, with every row.")
 @options.cache
 @options.quiet
@@ -88,7 +88,7 @@ def _folds(
     from ser_pipeline.splits.protocols import find_protocol
 
     if file is not None:
-        return read_folds(file, utterances, proven=False)[0], []
+        return read_folds(file, utterances, check=False)[0], []
     find_protocol(protocol or "speaker")
     parts = {utterance.split for utterance in utterances}
     name = protocol or ("official" if {"train", "test"} <= parts else "speaker")

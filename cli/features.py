@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--subset", default="", help="Part of the corpus, such as improvised (see `ser-pipeline corpora`).")
 @click.option("--feature", "names", multiple=True, help="A feature to make; may be repeated.  [default: all inputs]")
 @click.option("--device", default="auto", show_default=True, help="Where a frozen speech encoder makes embeddings.")
-@click.option("--jobs", type=click.IntRange(1), help="Processes.  [default: as many as the audio keeps busy]")
+@click.option("--jobs", type=options.WORKERS, help="Processes.  [default: as many as the audio keeps busy]")
 @click.option("--compress", is_flag=True, help="Half the disk space, slower to read; needs hdf5plugin.")
 @click.option("--skip-bad", is_flag=True, help="Leave out audio that cannot be read, and list it.")
 @options.settings

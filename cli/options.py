@@ -8,9 +8,12 @@ from typing import Any, TypeVar
 
 import click
 
+from ser_pipeline.limits import MOST
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
+WORKERS = click.IntRange(1, MOST["jobs"])  # processes or threads
 
 
 def cache(command: Command) -> Command:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 from tqdm import tqdm
 
+from ser_pipeline.limits import MOST
 from ser_pipeline.processes import prepare as warm_up
 from ser_pipeline.text import plural
 
@@ -40,15 +41,20 @@ LINE_SECONDS = 30.0  # seconds between two lines of progress without a terminal
     type=click.Choice(["svm", "logistic"]),
     help="A plain classifier as a row of its own; may be repeated.",
 )
-@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Seeds from 0 on, a run each.")
+@click.option(
+    "--seeds", type=click.IntRange(1, MOST["seeds"]), default=1, show_default=True, help="Seeds from 0 on, a run each."
+)
 @click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, mps, cpu; auto takes what is there.")
-@click.option("--jobs", type=click.IntRange(1), help="Folds at a time.  [default: one a core, or one a GPU]")
-@click.option("--jobs-per-gpu", type=click.IntRange(1), help="Folds at a time on every GPU.")
+@click.option("--jobs", type=options.WORKERS, help="Folds at a time.  [default: one a core, or one a GPU]")
+@click.option("--jobs-per-gpu", type=options.WORKERS, help="Folds at a time on every GPU.")
 @click.option(
     "--data", type=click.Choice(["auto", "resident", "stream"]), default="auto", help="Where the rows are kept."
 )
 @click.option(
-    "--micro-batch", type=click.IntRange(1), default=None, help="Segments computed at a time, to save memory."
+    "--micro-batch",
+    type=click.IntRange(1, MOST["micro_batch"]),
+    default=None,
+    help="Segments computed at a time, to save memory.",
 )
 @click.option("--fresh", is_flag=True, help="Start anew beside an unfinished run that had other settings.")
 @click.option("--dry-run", is_flag=True, help="List the folds and what is left to do, and do nothing.")

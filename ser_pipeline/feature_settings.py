@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass, field, make_dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from ser_pipeline.inputs import INPUTS
 from ser_pipeline.limits import ADDED, setting
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class Statistics:
 
 
 @dataclass(frozen=True)
-class Features:
+class _Known:
     """What is extracted, one table a feature. A change here touches that feature's store alone."""
 
     mfcc: Mfcc = field(default_factory=Mfcc)
@@ -160,3 +161,27 @@ class Features:
     logmel: LogMel = field(default_factory=LogMel)
     embedding: Embedding = field(default_factory=Embedding)
     statistics: Statistics = field(default_factory=Statistics, metadata=ADDED)
+
+
+def _with_declared(known: type[Any]) -> type[Any]:
+    """`known` with a table for every input whose row declares settings of its own."""
+    tables = []
+    for row in INPUTS.values():
+        if row.settings:
+            columns = [(name, type(item.default), item) for name, item in row.settings.items()]
+            table = make_dataclass(f"{row.name.capitalize()}Settings", columns, frozen=True)
+            tables.append((row.name, table, field(default_factory=table, metadata=ADDED)))
+    for made in (
+        *(table for _, table, _ in tables),
+        found := make_dataclass("Features", tables, bases=(known,), frozen=True),
+    ):
+        made.__module__ = __name__
+        globals()[made.__name__] = made
+    found.__doc__ = known.__doc__
+    return found
+
+
+if TYPE_CHECKING:
+    Features = _Known
+else:
+    Features = _with_declared(_Known)

@@ -53,6 +53,7 @@ class Input:
     setting: str = ""  # which setting of the model names the encoder; "": there is no choice
     otherwise: str = ""  # what builds an encoder of any other name
     follows: frozenset[str] = frozenset()  # changes of `augment` that it follows; others are refused
+    settings: Mapping[str, Any] = field(default_factory=dict)  # its own, as `limits.setting` declares them
     joins: bool = True  # whether neighbouring segments can be heard as one
 
     def rows(self, samples: Any, audio: Audio, settings: Any) -> Any:

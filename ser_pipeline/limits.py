@@ -96,6 +96,21 @@ def require_allowed(name: str, item: dataclasses.Field[Any], value: Any) -> None
     raise PipelineError(f"setting '{name}' is {declared.allowed}, not {number(value)}{near}")
 
 
+MOST = {"jobs": 1_024, "jobs_per_gpu": 1_024, "seeds": 1_000, "micro_batch": 65_536}
+"""The most that options of the commands may be that are no settings: results do not depend on them."""
+
+
+def require_counts(**counts: int | None) -> None:
+    """Refuse options that are not from 1 to their most; None stands for no choice.
+
+    Raises:
+        PipelineError: names the option and what it may be.
+    """
+    for name, value in counts.items():
+        if value is not None and not 1 <= value <= MOST[name]:
+            raise PipelineError(f"{name} is 1 to {MOST[name]}, not {number(value)}")
+
+
 def number(value: float) -> str:
     """A number as it is written in TOML, and a whole one in full where it is short.
 

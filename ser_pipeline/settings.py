@@ -51,9 +51,11 @@ class Model:
     layer_drop: bool = setting(
         False, "true: layers skipped in training, with the encoder's own probability, as in the reference code"
     )
-    spectrogram_encoder: str = setting("alexnet", "of logmel alike", source="paper", choices=("alexnet", "small"))
+    spectrogram_encoder: str = setting(
+        "alexnet", "of logmel alike", source="paper", choices=tuple(TABLE["spectrogram"].encoders)
+    )
     spectrogram_weights: str = setting("imagenet", '"imagenet", "none", or a file of torchvision\'s AlexNet')
-    mfcc_encoder: str = setting("bilstm", "of the MFCC", source="paper", choices=("bilstm", "small"))
+    mfcc_encoder: str = setting("bilstm", "of the MFCC", source="paper", choices=tuple(TABLE["mfcc"].encoders))
     lstm_width: int = setting(256, "of the BiLSTM, a direction", source=TRAINING, least=1, most=2_048)
     lstm_layers: int = setting(2, "of the BiLSTM", source=TRAINING, least=1, most=16)
     lstm_dropout: float = setting(0.5, "between layers of the BiLSTM", source=TRAINING, least=0, most=1)
@@ -209,6 +211,6 @@ class Config:
     seed: int = setting(0, "of everything that is drawn", least=0, most=2**32 - 1)
 
     @property
-    def heard(self) -> Audio:
+    def model_audio(self) -> Audio:
         """What the model hears at a time: the stored segments, or several joined."""
         return self.audio.whole if self.model.whole else self.audio.joined(self.model.segments)

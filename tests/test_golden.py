@@ -49,6 +49,12 @@ def run_keys(run: Command, corpus: str) -> dict[str, list[str]]:
     return found
 
 
+def lost_keys(before: object, now: dict[str, list[str]]) -> dict[str, set[str]]:
+    """Runs that were planned before and are not now; more rows of the ablation table are no loss."""
+    assert isinstance(before, dict)
+    return {name: lost for name, runs in before.items() if (lost := set(runs) - set(now[name]))}
+
+
 def shard_digests(folder: Path) -> dict[str, str]:
     """A digest of the bytes of every shard of a features folder; a rotating store key is part of its name."""
     files = sorted(folder.glob("*/*.h5"))
@@ -76,7 +82,7 @@ def vector_machine() -> bool:
 def test_the_demo_keeps_its_keys_shards_and_predictions(run: Command) -> None:
     wanted = golden("demo")
     assert feature_keys(run, ("demo",)) == wanted["features"]
-    assert run_keys(run, "demo") == wanted["runs"]
+    assert lost_keys(wanted["runs"], run_keys(run, "demo")) == {}
     if vector_machine():
         assert shard_digests(next(Path("cache/features").glob("demo-*"))) == wanted["shards"]
     found, before = predictions(run), wanted["predictions"]
@@ -89,7 +95,7 @@ def test_the_demo_keeps_its_keys_shards_and_predictions(run: Command) -> None:
 def test_emodb_keeps_its_keys(run: Command, emodb: Path) -> None:
     wanted = golden("emodb")
     assert feature_keys(run, ("emodb", str(emodb))) == wanted["features"]
-    assert run_keys(run, "emodb") == wanted["runs"]
+    assert lost_keys(wanted["runs"], run_keys(run, "emodb")) == {}
 
 
 def write() -> None:

@@ -10,9 +10,11 @@ by `benchmarks/copies.py`.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations
 
 import numpy as np
 import soxr
@@ -43,8 +45,11 @@ FLOOR = 40.0
 LOCAL = 31
 """Frames on each side that are half a second."""
 
-NEXT = 5
+NEXT = 4
 """Peaks after a peak of which two make a landmark with it."""
+
+GRIDS = 2
+"""Times that frames are taken, each a part of a hop later: a cut copy's frames lie near those of one of them."""
 
 SPAN = 64
 """Frames that a landmark spans at most, 1 s."""
@@ -52,8 +57,12 @@ SPAN = 64
 NEIGHBOURS = 32
 """Holders of the same landmark with which each is compared, so that the time grows as the corpus does."""
 
-SHARED = 4
-"""Landmarks at one distance in time that make two recordings worth a look."""
+APART = 4
+"""Moments at which two recordings share landmarks at one distance in time, and are worth a look. Copies of EMO-DB share
+seven and more, its other recordings two at most."""
+
+MOMENT = 8
+"""Half hops that are one moment, 64 ms; landmarks that begin together have peaks in common and count once."""
 
 CORRELATION = 0.7
 """From here on two waveforms are one. Copies of EMO-DB reach 0.92 by the worst codec, its other recordings 0.28."""
@@ -70,10 +79,10 @@ class Landmarks:
     """What tells a recording from others, N landmarks."""
 
     hashes: Ints  # (N,) three frequencies and two distances in time
-    frames: Ints  # (N,) where each begins
+    starts: NDArray[np.int32]  # (N,) where each begins, in hops over `GRIDS`
 
 
-UNMARKED = Landmarks(np.empty(0, np.int64), np.empty(0, np.int64))
+UNMARKED = Landmarks(np.empty(0, np.int64), np.empty(0, np.int32))
 """Of a recording that cannot be read."""
 
 
@@ -90,18 +99,19 @@ class NearCopy:
 
 def landmarks(samples: Samples, rate: int) -> Landmarks:
     """The landmarks of a recording, mono float (samples,), at `rate` Hz."""
-    frames, bins = _peaks(_narrow(samples, rate))
-    place = np.arange(len(frames))
+    narrow = _narrow(samples, rate)
     hashes, starts = [], []
-    for first in range(1, NEXT):
-        for second in range(first + 1, NEXT + 1):
+    for grid in range(GRIDS):
+        frames, bins = _peaks(narrow[grid * HOP // GRIDS :])
+        place = np.arange(len(frames))
+        for first, second in combinations(range(1, NEXT + 1), 2):
             a = place[: max(0, len(place) - second)]
             near, far = frames[a + first] - frames[a], frames[a + second] - frames[a]
             packed = ((bins[a] * 256 + bins[a + first]) * 256 + bins[a + second]) * SPAN + near
             within = far < SPAN
             hashes.append((packed * SPAN + far)[within])
-            starts.append(frames[a][within])
-    return Landmarks(np.concatenate(hashes), np.concatenate(starts))
+            starts.append(GRIDS * frames[a][within] + grid)
+    return Landmarks(np.concatenate(hashes), np.concatenate(starts).astype(np.int32))
 
 
 def near_copies(
@@ -120,7 +130,7 @@ def near_copies(
     kept = lru_cache(maxsize=64)(lambda place: _narrow(*read(place)))
     found = []
     for done, (one, other, offset) in enumerate(pairs, 1):
-        copy = _compare(kept(one), kept(other), offset * HOP)
+        copy = _compare(kept(one), kept(other), offset * HOP // GRIDS)
         if copy and copy[0] >= CORRELATION:
             found.append(NearCopy(one, other, *copy))
         if progress:
@@ -129,37 +139,64 @@ def near_copies(
 
 
 def candidates(marks: Sequence[Landmarks]) -> list[tuple[int, int, int]]:
-    """Places of two recordings that share landmarks, and the frames by which the second starts after the first."""
-    hashes = np.concatenate([mark.hashes for mark in marks]) if marks else np.empty(0, np.int64)
-    frames = np.concatenate([mark.frames for mark in marks]) if marks else np.empty(0, np.int64)
-    owner = np.repeat(np.arange(len(marks)), [len(mark.hashes) for mark in marks])
+    """Places of two recordings that share landmarks, and how much later the second starts, in hops over `GRIDS`."""
+    hashes = np.concatenate([UNMARKED.hashes, *(mark.hashes for mark in marks)])
+    starts = np.concatenate([UNMARKED.starts, *(mark.starts for mark in marks)])
+    owner = np.repeat(np.arange(len(marks), dtype=np.int32), [len(mark.hashes) for mark in marks])
     order = np.argsort(hashes, kind="stable")
-    hashes, frames, owner = hashes[order], frames[order], owner[order]
-    longest = int(frames.max(initial=0)) + 2
-    keys = np.concatenate([*_meetings(hashes, frames, owner, len(marks), longest), np.empty(0, np.int64)])
-    keys, counts = np.unique(keys, return_counts=True)
-    shared = counts + _count_at(keys, counts, keys - 1) + _count_at(keys, counts, keys + 1)
+    longest = int(starts.max(initial=0)) + 2
+    met = list(_meetings(hashes[order], starts[order], owner[order], len(marks), longest))
+    keys, moments = (np.concatenate(column) for column in zip(*met, strict=True))
+    if not len(keys):
+        return []
+    known, place, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    shared = counts + _count_at(known, counts, known - 1) + _count_at(known, counts, known + 1)
+    often = shared[place] >= APART
+    return _aligned(keys[often], moments[often], len(marks), longest)
+
+
+def _aligned(keys: Ints, moments: Ints, count: int, longest: int) -> list[tuple[int, int, int]]:
+    """Pairs that meet at `APART` moments or more, with the distance in time at which they meet most often."""
+    found: dict[int, set[int]] = defaultdict(set)
+    for key, moment in zip(keys.tolist(), moments.tolist(), strict=True):
+        for near in (key - 1, key, key + 1):  # a copy's peaks may lie one step beside
+            found[near].add(moment)
     best: dict[int, tuple[int, int]] = {}
-    for place in np.flatnonzero(shared >= SHARED).tolist():
-        pair, offset = divmod(int(keys[place]), 2 * longest)
-        best[pair] = max(best.get(pair, (0, 0)), (int(shared[place]), offset - longest))
-    return [(*divmod(pair, len(marks)), offset) for pair, (_, offset) in best.items()]
+    for key, several in found.items():
+        pair, offset = divmod(key, 2 * longest)
+        if len(several) >= APART:
+            best[pair] = max(best.get(pair, (0, 0)), (len(several), offset - longest))
+    return [(*divmod(pair, count), offset) for pair, (_, offset) in sorted(best.items())]
 
 
-def _meetings(hashes: Ints, frames: Ints, owner: Ints, count: int, longest: int) -> Iterator[Ints]:
-    """For each landmark that two recordings share: both of them and the distance in time, as one number."""
+def _meetings(
+    hashes: Ints, starts: NDArray[np.int32], owner: NDArray[np.int32], count: int, longest: int
+) -> Iterator[tuple[Ints, Ints]]:
+    """For each landmark that two recordings share: both of them and the distance in time as one number; the moment.
+
+    Args:
+        hashes: sorted, (N,).
+        starts: of each landmark, (N,).
+        owner: place of its recording, (N,), ascending among equal hashes.
+        count: recordings.
+        longest: more than any start.
+    """
     for lag in range(1, NEIGHBOURS + 1):
-        met = np.flatnonzero((hashes[lag:] == hashes[:-lag]) & (owner[lag:] != owner[:-lag]))
-        if not len(met):
+        same = hashes[lag:] == hashes[:-lag]
+        met = np.flatnonzero(same & (owner[lag:] != owner[:-lag]))
+        yield (
+            (owner[met].astype(np.int64) * count + owner[met + lag]) * (2 * longest)
+            + (starts[met] - starts[met + lag] + longest),
+            starts[met].astype(np.int64) // MOMENT,
+        )
+        if not same.any():
             return
-        one, other = owner[met], owner[met + lag]  # in the order of places, since the sorting was stable
-        yield (one * count + other) * (2 * longest) + frames[met] - frames[met + lag] + longest
 
 
 def _count_at(keys: Ints, counts: Ints, wanted: Ints) -> Ints:
     """The count of each of `wanted` among sorted `keys`, 0 where it is not there."""
-    place = np.minimum(np.searchsorted(keys, wanted), max(0, len(keys) - 1))
-    return np.where(keys[place] == wanted, counts[place], 0) if len(keys) else counts
+    place = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+    return np.where(keys[place] == wanted, counts[place], 0)
 
 
 def _narrow(samples: Samples, rate: int) -> Samples:

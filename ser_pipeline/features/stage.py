@@ -20,6 +20,7 @@ from ser_pipeline.features.extract import extract as extract_stores
 from ser_pipeline.features.extract import wanted_features
 from ser_pipeline.features.measure import measure
 from ser_pipeline.features.stores import FROZEN
+from ser_pipeline.limits import require_counts
 
 Bar = Callable[[int, int], None]
 """Told what is done and what is wanted."""
@@ -82,6 +83,7 @@ def extract(
     Raises:
         PipelineError: an unknown corpus, feature or setting, broken audio, a full disk, an encoder that cannot be had.
     """
+    require_counts(jobs=jobs)
     row, cache = find_corpus(corpus), Path(cache)
     chosen = settings.load(preset or row.preset, Path(config) if config else None, overrides)
     made = list(dict.fromkeys(features or wanted_features(chosen)))

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_pipeline.evaluation.intervals import Difference, difference
 from ser_pipeline.evaluation.metrics import Ints
-from ser_pipeline.evaluation.significance import Difference, difference, holm, mcnemar
-from ser_pipeline.report.groups import Group, Panel, distance, shared
+from ser_pipeline.evaluation.significance import holm, mcnemar
+from ser_pipeline.report.groups import Group, Panel, clusters, distance, shared
 from ser_pipeline.report.published import CORPUS, LABELS, TABLE_2, TABLE_2_NAMES, TABLE_2_PROTOCOL, Published
 from ser_pipeline.runs.records import Run, RunHeader
 
@@ -23,7 +24,9 @@ class Versus:
     utterances: int
     wa: Difference
     ua: Difference
-    ua_corrected: float | None = None  # Holm, over the rows of a table; None where nothing else was tested
+    crossed: bool  # one model of each seed tests every cluster
+    ua_corrected: float | None = None  # p of UA after Holm, over all tests of its table; None where there is no test
+    wa_corrected: float | None = None  # the same of WA, where the table tests it
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class RunPair:
     only_one: int  # utterances that only the first got right
     only_other: int
     p: float  # McNemar, exact; takes utterances for independent
+    corrected: float | None = None  # after Holm, over all pairs
 
 
 @dataclass(frozen=True)
@@ -78,12 +82,14 @@ def versus(one: Group, other: Group, speaker: Ints) -> Versus | None:
 
 
 def _versus(first: Group, second: Group, mask: NDArray[np.bool_], speaker: Ints) -> Versus:
-    counts = [group.counts(speaker, mask) for group in (first, second)]
+    found = clusters(speaker, first, second)
+    counts = [group.counts(found.of, mask) for group in (first, second)]
     return Versus(
         seeds=first.seeds,
         utterances=int(mask.sum()),
-        wa=difference(counts[0], counts[1], "wa"),
-        ua=difference(counts[0], counts[1], "ua"),
+        wa=difference(counts[0], counts[1], "wa", crossed=found.crossed),
+        ua=difference(counts[0], counts[1], "ua", crossed=found.crossed),
+        crossed=found.crossed,
     )
 
 
@@ -103,7 +109,11 @@ def gaps(panels: Sequence[Panel], speaker: Ints) -> tuple[Gap, ...]:
         for leaked in panels:
             if honest.key[:-1] == leaked.key[:-1] and (honest.key[-1], leaked.key[-1]) == ("validation", "test"):
                 found += [_gap(group, leaked, speaker) for group in honest.whole]
-    return tuple(gap for gap in found if gap)
+    there = [gap for gap in found if gap]
+    corrected = holm([gap.versus.ua.p for gap in there])
+    return tuple(
+        replace(gap, versus=replace(gap.versus, ua_corrected=p)) for gap, p in zip(there, corrected, strict=True)
+    )
 
 
 def compare(one: Group, other: Group, speaker: Ints) -> Comparison | None:
@@ -115,7 +125,15 @@ def compare(one: Group, other: Group, speaker: Ints) -> Comparison | None:
         RunPair((first.header.seed, second.header.seed), *mcnemar(*_right(first, second)))
         for first, second in zip(both[0].runs, both[1].runs, strict=True)
     ]
-    return Comparison(one, other, _versus(*both, speaker), tuple(pairs))
+    both_scores = _versus(*both, speaker)
+    ua, wa = holm([both_scores.ua.p, both_scores.wa.p])
+    corrected = holm([pair.p for pair in pairs])
+    return Comparison(
+        one,
+        other,
+        replace(both_scores, ua_corrected=ua, wa_corrected=wa),
+        tuple(replace(pair, corrected=p) for pair, p in zip(pairs, corrected, strict=True)),
+    )
 
 
 def published_row(header: RunHeader, group: Group) -> Published | None:

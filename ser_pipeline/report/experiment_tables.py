@@ -11,7 +11,11 @@ from ser_pipeline.report.published import TABLE_2, TABLE_2_NAMES, Published
 from ser_pipeline.report.scores import Part
 from ser_pipeline.report.tables import (
     ABSENT,
+    CORRECTED,
+    DETECTABLE,
+    DIFFERENCE,
     FOLDS,
+    TEST,
     Cell,
     Column,
     Table,
@@ -19,11 +23,13 @@ from ser_pipeline.report.tables import (
     chance,
     count,
     deviating,
+    luck,
     percent,
     scale,
     select,
     signed,
     spanned,
+    tests,
     text,
     theirs,
 )
@@ -45,14 +51,17 @@ def ablations(experiment: Experiment) -> Table:
         Column("WA", group="Published, %", hint="As printed; their epoch was chosen on the test fold."),
         Column("UA", group="Published, %", hint="As printed; their epoch was chosen on the test fold."),
         Column("UA", group="Difference to full", hint="Percentage points of pooled UA, same utterances and seeds."),
-        Column("95 % interval", group="Difference to full", hint="By resampling speakers."),
-        Column("p", group="Difference to full", hint="Paired permutation over speakers, two-sided."),
-        Column("corrected", group="Difference to full", hint="Corrected for the rows of this table, after Holm."),
+        Column("95 % interval", group="Difference to full", hint=DIFFERENCE),
+        Column("p", group="Difference to full", hint=TEST),
+        Column("corrected", group="Difference to full", hint=CORRECTED),
+        Column("detectable", group="Difference to full", hint=DETECTABLE),
         Column("Difference", scale=scale([row[-1] for row in rows], 0.0)),
     ]
+    differences = [row.versus.ua for row in experiment.rows if row.versus]
     note = (
         "Scores are means over folds. Differences are the row minus the full model, of pooled UA over the seeds that "
-        "both have. An incomplete row is not averaged."
+        f"both have. An incomplete row is not averaged. {tests([one.p for one in differences])}"
+        f"{luck([one.interval for one in differences])}"
     )
     table = Table(f"ablation-{experiment.id}", "Ablation", tuple(columns), tuple(rows), tuple(tones), note)
     return (
@@ -140,8 +149,10 @@ def probes(experiment: Experiment) -> Table | None:
         Column("Disturbed by", number=False),
         Column("UA, %"),
         Column("Loss", hint="Percentage points of UA."),
-        Column("95 % interval", hint="By resampling speakers."),
-        Column("p", hint="Paired permutation over speakers, two-sided."),
+        Column("95 % interval", hint=DIFFERENCE),
+        Column("p", hint=TEST),
+        Column("corrected", hint=CORRECTED),
+        Column("detectable", hint=DETECTABLE),
         Column("Loss of UA", scale=(0, 0, 0)),
     )
     kinds = {"shuffled": "another utterance's", "zeroed": "silence"}
@@ -153,12 +164,18 @@ def probes(experiment: Experiment) -> Table | None:
             signed(probe.loss),
             between(probe.interval, sign=True),
             chance(probe.p),
+            chance(probe.corrected),
+            percent(probe.detectable),
             spanned(probe.loss, probe.interval),
         )
         for probe in experiment.main[1].probes
     ]
     columns = (*columns[:-1], Column("Loss of UA", scale=scale([row[-1] for row in rows], 0.0)))
-    note = "An input whose loss is near nothing is not used, whatever the ablation table says."
+    found = experiment.main[1].probes
+    note = (
+        "An input whose loss is near nothing is not used, whatever the ablation table says. "
+        f"{tests([probe.p for probe in found])}{luck([probe.interval for probe in found])}"
+    )
     return Table(f"probes-{experiment.id}", "Is each input used?", columns, tuple(rows), note=note)
 
 
@@ -178,7 +195,7 @@ def _ablation(row: Row, experiment: Experiment) -> tuple[Cell, ...]:
 
 def _difference(versus: Versus | None) -> tuple[Cell, ...]:
     if versus is None:
-        return (*[ABSENT] * 4, Cell())
+        return (*[ABSENT] * 5, Cell())
     found = versus.ua
     tone = "" if versus.ua_corrected is None or versus.ua_corrected > 0.05 else "good" if found.value > 0 else "bad"
     return (
@@ -186,6 +203,7 @@ def _difference(versus: Versus | None) -> tuple[Cell, ...]:
         between(found.interval, sign=True),
         chance(found.p),
         chance(versus.ua_corrected),
+        percent(found.detectable),
         spanned(found.value, found.interval),
     )
 

@@ -21,7 +21,7 @@ from ser_pipeline.report.contents import WORST, Experiment, Report
 from ser_pipeline.report.groups import Group
 from ser_pipeline.report.tables import MINUS, Table
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of results.json; docs/results.md tells its fields."""
 
 
@@ -59,7 +59,7 @@ def to_csv(report: Report) -> str:
         "co_attention",
     )
     spread = ("fold_mean", "fold_deviation", "pooled", "seed_deviation", "low", "high")
-    state = ("seeds", "folds_done", "folds_wanted", "speakers", "utterances")
+    state = ("seeds", "folds_done", "folds_wanted", "speakers", "clusters", "utterances")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     labels = list(dict.fromkeys(label for header in report.headers for label in header.labels))
@@ -184,7 +184,7 @@ def _numbers(experiment: Experiment, group: Group, labels: Iterable[str]) -> lis
     result = experiment.results.get(group.name)
     if result is None:
         return []
-    found: list[Any] = [result.speakers, result.utterances]
+    found: list[Any] = [result.speakers, result.clusters, result.utterances]
     for score in result.scores.values():
         spread = (score.fold_mean, score.fold_deviation, score.pooled, score.seed_deviation)
         found += [*spread, score.interval.low, score.interval.high]

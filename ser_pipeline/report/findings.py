@@ -51,7 +51,7 @@ def findings(
     """
     found = [*_leaks(faults), *_audits(headers), *_setup(headers)]
     for panel, results in panels:
-        found += [*_unfinished(panel), *_seeds(panel), *_speakers(panel, results)]
+        found += [*_unfinished(panel), *_seeds(panel), *_clusters(panel, results)]
         for group in panel.whole:
             found += _scores(group, results[group.name])
     return ordered(list(dict.fromkeys(found)))
@@ -137,13 +137,19 @@ def _seeds(panel: Panel) -> Iterator[Finding]:
         yield Finding("note", "seeds", message, cost)
 
 
-def _speakers(panel: Panel, results: Mapping[str, Result]) -> Iterator[Finding]:
-    """Too few speakers for any difference to be told apart."""
-    fewest = min((results[group.name].speakers for group in panel.whole), default=0)
-    if len(panel.whole) > 1 and 2 / 2**fewest > LEVEL:
-        speakers = plural(fewest, "speaker")
-        message = f"With {speakers} no p-value can fall below {2 / 2**fewest:.3g}: look at the intervals."
-        yield Finding("note", "speakers", message)
+def _clusters(panel: Panel, results: Mapping[str, Result]) -> Iterator[Finding]:
+    """No interval, or one without the luck of training."""
+    protocol = words.capital(words.protocol(panel.header.protocol))
+    why = dict.fromkeys(results[group.name].scores["ua"].interval.why for group in panel.whole)
+    for reason in filter(None, why):
+        yield Finding("warning", "no interval", f"{protocol}: {reason}.")
+    if any(not results[group.name].scores["ua"].interval.training for group in panel.whole):
+        yield Finding(
+            "warning",
+            "one seed",
+            f"{protocol}: one model of one seed tests everybody, so that no "
+            "interval holds the luck of its training, and no difference has a p-value: train more seeds.",
+        )
 
 
 def _scores(group: Group, result: Result) -> Iterator[Finding]:

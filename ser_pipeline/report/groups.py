@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_pipeline.evaluation.intervals import link
 from ser_pipeline.evaluation.metrics import Ints
-from ser_pipeline.evaluation.significance import speaker_counts
+from ser_pipeline.evaluation.significance import cluster_counts
 from ser_pipeline.runs.records import LeftOut, Run, RunHeader, UtteranceTable
 
 FULL = "full"
@@ -58,6 +59,13 @@ class Group:
         return np.asarray(np.sort(self.runs[0].concatenated("rows")))
 
     @cached_property
+    def fold(self) -> Ints:
+        """(U,) which fold's model tested each utterance, in the order of `rows`."""
+        run = self.runs[0]
+        place = np.repeat(np.arange(len(run.folds)), [len(fold.rows) for fold in run.folds])
+        return np.asarray(place[np.argsort(run.concatenated("rows"), kind="stable")])
+
+    @cached_property
     def target(self) -> Ints:
         """(U,) true classes, in the order of `rows`."""
         return _in_order(self.runs[0], "target")
@@ -77,18 +85,26 @@ class Group:
         chosen = set(seeds)
         return replace(self, runs=tuple(run for run in self.runs if run.header.seed in chosen))
 
-    def counts(self, speaker: Ints, keep: NDArray[np.bool_] | None = None) -> Ints:
-        """Confusion matrices (R, K, C, C) of the speakers that it was tested on.
+    def counts(self, cluster: Ints, keep: NDArray[np.bool_] | None = None) -> Ints:
+        """Confusion matrices (R, K, C, C) of the clusters that it was tested on.
 
         Args:
-            speaker: each utterance's speaker, by row of the roll.
+            cluster: each utterance's cluster, by row of the roll.
             keep: which utterances count, by row of the roll; None: all.
         """
         rows = self.rows
         chosen = np.ones(len(rows), dtype=bool) if keep is None else keep[rows]
-        found, own = np.unique(speaker[rows[chosen]], return_inverse=True)
+        found, own = np.unique(cluster[rows[chosen]], return_inverse=True)
         classes = len(self.header.labels)
-        return speaker_counts(self.target[chosen], self.predictions[:, chosen], own, len(found), classes)
+        return cluster_counts(self.target[chosen], self.predictions[:, chosen], own, len(found), classes)
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """What counts as one observation: the utterances that one trained model tests, or one speaker of them."""
+
+    of: Ints  # (rows of the roll,) each utterance's; -1 where it was not tested
+    crossed: bool  # one model of each seed tests every cluster
 
 
 @dataclass(frozen=True)
@@ -163,6 +179,25 @@ def shared(one: Group, other: Group, any_seed: bool = False) -> tuple[Group, Gro
     mask = np.zeros(int(max(one.rows.max(), other.rows.max())) + 1, dtype=bool)
     mask[common] = True
     return (one.with_seeds(seeds), other.with_seeds(seeds), mask) if seeds else (one, other, mask)
+
+
+def clusters(speaker: Ints, *groups: Group) -> Clusters:
+    """The clusters of the utterances that all of `groups` were tested on.
+
+    With several folds a cluster is what a fold tests, and folds that test one speaker are one cluster. With one fold
+    it is the speaker, and all of them share the luck of one training.
+
+    Args:
+        speaker: each utterance's speaker, by row of the roll.
+        groups: with whole runs.
+    """
+    rows = groups[0].rows
+    for group in groups[1:]:
+        rows = np.intersect1d(rows, group.rows)
+    folds = [group.fold[np.searchsorted(group.rows, rows)] for group in groups if len(group.runs[0].folds) > 1]
+    of = np.full(len(speaker), -1, dtype=np.int64)
+    of[rows] = link(speaker[rows], *folds)
+    return Clusters(of, len(folds) < len(groups))
 
 
 def distance(one: RunHeader, other: RunHeader) -> int:

@@ -23,7 +23,7 @@ from ser_pipeline.report.contents import WORST, Experiment, Report
 from ser_pipeline.report.drawing import PAGE_COLOURS, Key, Picture
 from ser_pipeline.report.groups import Group
 from ser_pipeline.report.scores import Result
-from ser_pipeline.report.tables import MINUS, Cell, Column, Table, between, percent
+from ser_pipeline.report.tables import MINUS, Cell, Column, Table, between, percent, tests
 from ser_pipeline.runs.records import RunHeader
 from ser_pipeline.text import plural
 
@@ -132,7 +132,7 @@ def _summary(report: Report) -> dict[str, Any]:
     ua, wa = result.scores["ua"], result.scores["wa"]
     return {
         "score": percent(ua.pooled).text,
-        "interval": between(ua.interval).text,
+        "interval": _interval(group, result),
         "low": ua.interval.low,
         "value": ua.pooled,
         "high": ua.interval.high,
@@ -146,6 +146,16 @@ def _summary(report: Report) -> dict[str, Any]:
         "sentences": list(_sentences(report, first)),
         "warnings": _warnings(report),
     }
+
+
+def _interval(group: Group, result: Result) -> str:
+    """The interval of UA, and what it is made of."""
+    interval = result.scores["ua"].interval
+    if interval.why:
+        return f"No interval: {interval.why}"
+    made = words.clusters(group.header.protocol, interval.clusters, result.crossed)
+    luck = "" if interval.training else "; the luck of training is not in it"
+    return f"95 % interval {between(interval).text} %, from {made}{luck}"
 
 
 def _ticks(group: Group, chance: float) -> Iterator[Tick]:
@@ -187,11 +197,12 @@ def _sentences(report: Report, first: Experiment) -> Iterator[str]:
     if group is None or result is None:
         return
     rows = [row for row in first.rows if row.versus]
-    told = [row for row in rows if row.versus and (row.versus.ua_corrected or 0.0) <= 0.05]
+    corrected = [row.versus.ua_corrected for row in rows if row.versus]
+    told = [p for p in corrected if p is not None and p <= 0.05]
     if rows:
         yield (
             f"{len(told)} of {plural(len(rows), 'other model')} in its table can be told apart from it "
-            "(paired permutation over speakers, 5 %, corrected)."
+            f"(5 %, {tests([row.versus.ua.p for row in rows if row.versus])[:-1]})."
         )
     for gap in report.gaps:
         if gap.honest is group:
@@ -207,8 +218,6 @@ def _sentences(report: Report, first: Experiment) -> Iterator[str]:
             f"The mean over folds is {abs(points):.1f} points {where} the paper’s {printed.ua:.2f} %, "
             "whose epoch was chosen on the test fold."
         )
-    if result.few_speakers:
-        yield f"With {plural(result.speakers, 'speaker')}, the interval is a rough guide and rather too narrow."
 
 
 def _warnings(report: Report) -> list[str]:

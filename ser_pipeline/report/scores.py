@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.evaluation.intervals import Interval, difference, recall_intervals, share_interval
 from ser_pipeline.evaluation.metrics import (
     METRICS,
     SCORES,
@@ -20,9 +21,9 @@ from ser_pipeline.evaluation.metrics import (
     reliability,
     utterance_scores,
 )
-from ser_pipeline.evaluation.significance import FEW_SPEAKERS, Interval, bootstrap, difference
+from ser_pipeline.evaluation.significance import holm
 from ser_pipeline.report import words
-from ser_pipeline.report.groups import Group
+from ser_pipeline.report.groups import Clusters, Group, clusters
 from ser_pipeline.runs.records import FoldResult, Run, RunHeader, UtteranceTable
 
 SECONDS = (2.0, 5.0, 8.0)
@@ -40,7 +41,7 @@ class Score:
     fold_deviation: float | None  # over folds; None of one fold
     pooled: float  # over all utterances, the mean over seeds
     seed_deviation: float | None  # of the pooled score over seeds; None of one seed
-    interval: Interval  # of the pooled score, by resampling speakers
+    interval: Interval  # of the pooled score, by the jackknife over clusters
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ class Probe:
     ua: float
     loss: float  # undisturbed minus disturbed UA
     interval: Interval
-    p: float
+    p: float | None  # two-sided, not corrected; None where no test is possible
+    detectable: float | None  # smallest true loss that such a test finds in four of five cases
+    corrected: float | None = None  # p after Holm, over all probes of the model
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,10 @@ class Result:
     scores: dict[str, Score]  # by METRICS
     counts: Ints  # (C, C), summed over seeds
     recalls: Floats  # (C,), the mean over seeds
+    recall_intervals: tuple[Interval, ...]  # (C,)
     speakers: int
+    clusters: int  # observations that the intervals are made of
+    crossed: bool  # one model of each seed tests every cluster
     utterances: int
     folds: tuple[Part, ...]
     parts: dict[str, tuple[Part, ...]]  # a way to divide the utterances -> its parts
@@ -96,22 +102,21 @@ class Result:
         """UA of guessing: one over the classes that are there."""
         return 1 / max(1, int((self.counts.sum(1) > 0).sum()))
 
-    @property
-    def few_speakers(self) -> bool:
-        """Whether the intervals are only a rough guide."""
-        return self.speakers < FEW_SPEAKERS
-
 
 def evaluate(group: Group, roll: UtteranceTable, speaker: Ints) -> Result:
     """The result of a group with whole runs; `speaker` numbers the speakers by row of the roll."""
-    counts = group.counts(speaker)
+    found = clusters(speaker, group)
+    counts = group.counts(found.of)
     pooled = counts.sum(1)
-    ways, probes, faults = _from_segments(group, speaker)
+    ways, probes, faults = _from_segments(group, found)
     return Result(
-        scores={name: _score(group, counts, name) for name in METRICS},
+        scores={name: _score(group, counts, name, found.crossed) for name in METRICS},
         counts=pooled.sum(0),
         recalls=np.mean([Confusion(seed).recalls for seed in pooled], axis=0),
-        speakers=counts.shape[1],
+        recall_intervals=tuple(recall_intervals(counts, crossed=found.crossed)),
+        speakers=len(np.unique(speaker[group.rows])),
+        clusters=counts.shape[1],
+        crossed=found.crossed,
         utterances=len(group.rows),
         folds=tuple(_fold_parts(group)),
         parts={
@@ -124,7 +129,7 @@ def evaluate(group: Group, roll: UtteranceTable, speaker: Ints) -> Result:
     )
 
 
-def _score(group: Group, counts: Ints, name: str) -> Score:
+def _score(group: Group, counts: Ints, name: str, crossed: bool) -> Score:
     """The score `name` of a group with confusion matrices `counts` (R, K, C, C)."""
     metric = METRICS[name]
     folds = np.array([[metric(fold.confusion().counts) for fold in run.folds] for run in group.runs]).mean(0)
@@ -134,7 +139,7 @@ def _score(group: Group, counts: Ints, name: str) -> Score:
         fold_deviation=float(folds.std(ddof=1)) if len(folds) > 1 else None,
         pooled=float(pooled.mean()),
         seed_deviation=float(pooled.std(ddof=1)) if len(pooled) > 1 else None,
-        interval=bootstrap(counts, name),
+        interval=share_interval(counts, name, crossed=crossed),
     )
 
 
@@ -163,18 +168,19 @@ def _calibration(group: Group) -> Calibration:
     return Calibration(found.ece, found.count, found.confidence, found.accuracy)
 
 
-def _from_segments(group: Group, speaker: Ints) -> tuple[list[Part], list[Probe], list[str]]:
+def _from_segments(group: Group, found: Clusters) -> tuple[list[Part], list[Probe], list[str]]:
     """What needs the scores of segments: the ways to score an utterance, the probes, and files that are damaged."""
     try:
         stored = [[fold.segments(_wanted(group)) for fold in run.folds] for run in group.runs]
         ways = [_way(group, stored, how) for how in SCORES]
         names = [name for name in stored[0][0] if ":" in name]
-        probes = [_probe(group, stored, name, speaker) for name in names if all(name in f for r in stored for f in r)]
+        probes = [_probe(group, stored, name, found) for name in names if all(name in f for r in stored for f in r)]
     except PipelineError as error:
         return [], [], [str(error)]
     except (KeyError, ValueError, IndexError, TypeError) as error:
         return [], [], [f"a segments.npz of {group.name} contradicts its predictions ({error})"]
-    return ways, probes, []
+    corrected = holm([probe.p for probe in probes])
+    return ways, [replace(probe, corrected=p) for probe, p in zip(probes, corrected, strict=True)], []
 
 
 def _wanted(group: Group) -> tuple[str, ...]:
@@ -194,7 +200,7 @@ def _way(group: Group, stored: Stored, how: str) -> Part:
     return Part(how, matrices[0].total, *_means(matrices))
 
 
-def _probe(group: Group, stored: Stored, name: str, speaker: Ints) -> Probe:
+def _probe(group: Group, stored: Stored, name: str, found: Clusters) -> Probe:
     """The group with an input disturbed, against itself."""
     kind, _, disturbed = name.partition(":")
     runs = [
@@ -202,9 +208,10 @@ def _probe(group: Group, stored: Stored, name: str, speaker: Ints) -> Probe:
         for run, folds in zip(group.runs, stored, strict=True)
     ]
     other = Group(group.header, tuple(runs), ())
-    found = difference(group.counts(speaker), other.counts(speaker))
-    ua = float(np.mean([METRICS["ua"](counts) for counts in other.counts(speaker).sum(1)]))
-    return Probe(disturbed, kind, ua, found.value, found.interval, found.p)
+    counts = other.counts(found.of)
+    loss = difference(group.counts(found.of), counts, crossed=found.crossed)
+    ua = float(np.mean(METRICS["ua"](counts.sum(1))))
+    return Probe(disturbed, kind, ua, loss.value, loss.interval, loss.p, loss.detectable)
 
 
 def _disturbed(fold: FoldResult, kept: dict[str, NDArray[np.generic]], name: str) -> FoldResult:

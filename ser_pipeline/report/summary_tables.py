@@ -12,9 +12,13 @@ from ser_pipeline.report.groups import Group
 from ser_pipeline.report.scores import Result
 from ser_pipeline.report.tables import (
     ABSENT,
+    CORRECTED,
+    DETECTABLE,
+    DIFFERENCE,
     FOLDS,
     INTERVAL,
     POOLED,
+    TEST,
     Cell,
     Column,
     Table,
@@ -22,10 +26,12 @@ from ser_pipeline.report.tables import (
     chance,
     count,
     deviating,
+    luck,
     percent,
     scale,
     signed,
     spanned,
+    tests,
     text,
     theirs,
 )
@@ -65,7 +71,10 @@ def results(report: Report) -> Table:
     )
     note = "WA is the share of utterances that are right, UA the mean recall of the classes."
     if report.gaps:
-        note += " A leakage gap is what choosing the epoch on the test fold adds to the same model."
+        note += " A leakage gap is what choosing the epoch on the test fold adds to the same model. "
+        note += tests([gap.versus.ua.p for gap in report.gaps])
+    found = [result.scores["ua"].interval for one in report.experiments for result in one.results.values()]
+    note += luck([*found, *(gap.versus.ua.interval for gap in report.gaps)])
     return Table("results", "Results", columns, tuple(rows), tuple(tones), note)
 
 
@@ -101,17 +110,34 @@ def comparison(report: Report) -> list[Table]:
     columns = (
         Column("Score", number=False),
         Column("Difference", hint="Percentage points, the first minus the second."),
-        Column("95 % interval", hint="By resampling speakers."),
-        Column("p", hint="Paired permutation over speakers, two-sided."),
+        Column("95 % interval", hint=DIFFERENCE),
+        Column("p", hint=TEST),
+        Column("corrected", hint=CORRECTED),
+        Column("detectable", hint=DETECTABLE),
     )
+    scores = (("UA", found.versus.ua, found.versus.ua_corrected), ("WA", found.versus.wa, found.versus.wa_corrected))
     rows = [
-        (text(name), signed(one.value), between(one.interval, sign=True), chance(one.p))
-        for name, one in (("UA", found.versus.ua), ("WA", found.versus.wa))
+        (
+            text(name),
+            signed(one.value),
+            between(one.interval, sign=True),
+            chance(one.p),
+            chance(corrected),
+            percent(one.detectable),
+        )
+        for name, one, corrected in scores
     ]
     title = f"{found.one.name} against {found.other.name}"
-    note = f"{plural(found.versus.utterances, 'utterance')}, {plural(len(found.pairs), 'pair')} of runs."
+    note = f"{plural(found.versus.utterances, 'utterance')}, {plural(len(found.pairs), 'pair')} of runs. "
+    note += tests([one.p for _, one, _ in scores]) + luck([found.versus.ua.interval])
     pairs = [
-        (text(f"{pair.seeds[0]} / {pair.seeds[1]}"), count(pair.only_one), count(pair.only_other), chance(pair.p))
+        (
+            text(f"{pair.seeds[0]} / {pair.seeds[1]}"),
+            count(pair.only_one),
+            count(pair.only_other),
+            chance(pair.p),
+            chance(pair.corrected),
+        )
         for pair in found.pairs
     ]
     heads = (
@@ -119,8 +145,12 @@ def comparison(report: Report) -> list[Table]:
         Column("Only the first right"),
         Column("Only the second right"),
         Column("p"),
+        Column("corrected", hint=CORRECTED),
     )
-    remark = "McNemar takes utterances for independent, which those of one speaker are not: its p-values are too small."
+    remark = (
+        "McNemar takes utterances for independent, which those of one speaker are not: its p-values are too small. "
+        f"{tests([pair.p for pair in found.pairs])}"
+    )
     return [
         Table("compare", title, columns, tuple(rows), note=note),
         Table("mcnemar", "McNemar's test of each pair of runs", heads, tuple(pairs), note=remark),
@@ -245,7 +275,9 @@ def _seeds(group: Group) -> Cell:
 
 def _gap(gap: Gap, report: Report) -> tuple[Cell, ...]:
     found = gap.versus
-    hint = f"p {chance(found.ua.p).text}, paired permutation over speakers"
+    hint = f"p {chance(found.ua.p).text}, corrected {chance(found.ua_corrected).text}"
+    if found.ua.detectable is not None:
+        hint += f", detectable {percent(found.ua.detectable).text} points"
     return (
         text(f"leakage gap of {gap.honest.name}", "strong"),
         where(gap.honest.header, report),

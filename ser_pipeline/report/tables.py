@@ -6,14 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, floor, isnan
 
-from ser_pipeline.evaluation.significance import Interval
+from ser_pipeline.evaluation.intervals import Interval
+from ser_pipeline.text import plural
 
 MINUS = "−"
 DASH = "–"
 
 FOLDS = "Mean over folds, with the deviation over folds; each fold is the mean over seeds."
 POOLED = "Over all test utterances together, the mean over seeds."
-INTERVAL = "95 % of resamplings of the speakers, of the pooled UA."
+INTERVAL = "Of the pooled UA: leave-one-out jackknife over what one model tests, Student's t, on the logit."
+DIFFERENCE = "Leave-one-out jackknife over what one model tests, Student's t."
+TEST = "Two-sided, by the same jackknife."
+CORRECTED = "Corrected for all tests of this table, after Holm."
+DETECTABLE = "Points that a true difference needs, so that such a test at 5 % finds it in four of five cases."
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ def signed(value: float, tone: str = "") -> Cell:
 def between(interval: Interval, sign: bool = False) -> Cell:
     """An interval of shares in percent, or with `sign` of differences in points."""
     if isnan(interval.low):
-        return ABSENT
+        return replace(ABSENT, hint=f"No interval: {interval.why}.")
     ends = [signed(end).text if sign else f"{100 * end:.1f}" for end in (interval.low, interval.high)]
     return Cell(f"{ends[0]} to {ends[1]}", interval.low)
 
@@ -129,19 +134,40 @@ def chance(p: float | None) -> Cell:
     return Cell("< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}", p)
 
 
+def tests(p_values: Sequence[float | None]) -> str:
+    """How many tests a table holds, for its note.
+
+    >>> tests([0.1, None, 0.2])
+    '2 tests, corrected together.'
+    """
+    number = sum(p is not None for p in p_values)
+    return f"{plural(number, 'test')}, corrected together." if number else "No test is possible."
+
+
+def luck(intervals: Sequence[Interval]) -> str:
+    """The end of a note, where the luck of training is not in some of the intervals; or nothing."""
+    if all(interval.training for interval in intervals):
+        return ""
+    return (
+        " Where one model of one seed tests everybody, the luck of its training is not in the interval, and there is "
+        "no test: train more seeds."
+    )
+
+
 def theirs(value: float | None) -> Cell:
     """A printed score, in percent."""
     return ABSENT if value is None else Cell(f"{value:.2f}", value / 100)
 
 
 def spanned(value: float, interval: Interval) -> Cell:
-    """A drawing of a value and its interval."""
-    return Cell(sort=value, span=(interval.low, value, interval.high))
+    """A drawing of a value and its interval; of the value alone where it has none."""
+    ends = (value, value) if isnan(interval.low) else (interval.low, interval.high)
+    return Cell(sort=value, span=(ends[0], value, ends[1]))
 
 
 def scale(cells: Sequence[Cell], mark: float, least: float = 0.1) -> tuple[float, float, float]:
     """Low, high and mark of an axis that holds every span and the mark, in steps of five points, `least` wide."""
-    ends = [end for cell in cells if cell.span for end in cell.span if not isnan(end)] + [mark]
+    ends = [end for cell in cells if cell.span for end in cell.span] + [mark]
     missing = max(0.0, least - (max(ends) - min(ends))) / 2
     return floor((min(ends) - missing) * 20) / 20, ceil((max(ends) + missing) * 20) / 20, mark
 

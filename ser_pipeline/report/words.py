@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ser_pipeline.inputs import INPUTS, PAPER
 from ser_pipeline.runs.records import RunHeader
+from ser_pipeline.text import plural
 
 PROTOCOLS = {
     "speaker": "leave one speaker out",
@@ -51,6 +52,19 @@ def protocol(name: str) -> str:
     """
     group = re.fullmatch(r"group-(\d+)", name)
     return f"{group[1]} groups of speakers" if group else PROTOCOLS.get(name, name)
+
+
+def clusters(name: str, number: int, crossed: bool) -> str:
+    """What the intervals of a protocol are made of.
+
+    >>> clusters("session", 5, False), clusters("official", 24, True)
+    ('5 sessions', '24 speakers and the seeds')
+    """
+    if crossed:
+        return f"{plural(number, 'speaker')} and the seeds"
+    if name.startswith("group-"):
+        return plural(number, "group") + " of speakers"
+    return plural(number, name if name in ("speaker", "session") else "fold")
 
 
 def inputs(names: Sequence[str]) -> str:

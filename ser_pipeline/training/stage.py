@@ -14,6 +14,7 @@ from ser_pipeline.cache.catalogue import FeatureSet
 from ser_pipeline.config import Config
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.device import gpu_jobs, pick_device
+from ser_pipeline.limits import require_counts
 from ser_pipeline.training.ablations import ablation_names, own_ablations
 from ser_pipeline.training.distributed import World, join_world
 from ser_pipeline.training.plan import PlannedRun, plan_runs
@@ -104,6 +105,7 @@ def prepare(
     Raises:
         PipelineError: features, settings, folds or a protocol that cannot be had, or folds that leak.
     """
+    require_counts(seeds=seeds, jobs=jobs, jobs_per_gpu=jobs_per_gpu, micro_batch=micro_batch or None)
     cache, file = Path(cache), Path(config) if config else None
     source = catalogue.find(cache, corpus)
     sources = (source, catalogue.find(cache, test_corpus)) if test_corpus else (source,)

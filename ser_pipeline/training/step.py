@@ -195,6 +195,6 @@ def factor(settings: Train, step: int, steps: int) -> float:
     """
     rising = settings.warmup * steps
     if step < rising:
-        return min(1.0, (step + 1) / rising)
+        return (step + 1) / max(rising, 1.0)
     left = 1 - (step - rising) / max(steps - rising, 1)
     return {"constant": 1.0, "linear": left, "cosine": 0.5 - 0.5 * math.cos(math.pi * left)}[settings.schedule]

@@ -164,7 +164,7 @@ def test_nothing_is_no_copy_of_nothing():
 
 
 def test_a_landmark_that_all_recordings_hold_costs_no_more_than_its_neighbours():
-    common = Landmarks(np.zeros(4, np.int64), np.arange(4) * 1_000)
+    common = Landmarks(np.zeros(8, np.int64), np.arange(8, dtype=np.int32) * 1_000)
     assert len(candidates([common] * 500)) <= 500 * 32
 
 

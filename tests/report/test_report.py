@@ -243,10 +243,70 @@ def test_the_worst_utterances_are_wrong_and_the_surest_first(tmp_path):
     assert all(one.target != one.prediction for one in found.worst)
 
 
-def test_few_speakers_are_remarked(tmp_path):
-    assert main(planted(tmp_path, Planted()))[1].few_speakers
-    many = [f"{place}{sex}" for place in range(1, 13) for sex in "FM"]
-    assert not main(planted(tmp_path / "many", Planted(), who=people(each=8, speakers=many)))[1].few_speakers
+def test_a_cluster_is_what_one_model_tests(tmp_path):
+    by_speaker, by_session = (
+        main(planted(tmp_path / name, Planted(protocol=name)))[1] for name in ("speaker", "session")
+    )
+    assert (by_speaker.clusters, by_speaker.speakers, by_speaker.crossed) == (10, 10, False)
+    assert (by_session.clusters, by_session.speakers, by_session.crossed) == (5, 10, False)
+    assert by_session.scores["ua"].interval.clusters == 5
+
+
+def official(root, seeds):
+    plans = [
+        Planted(seed=s, protocol="official", ablation=a, skill=k)
+        for s in seeds
+        for a, k in (("full", 1.2), ("mfcc", 0.2))
+    ]
+    return planted(root, *plans)
+
+
+def test_one_model_of_one_seed_that_tests_everybody_has_no_p_value_and_says_why(tmp_path):
+    found = official(tmp_path, [0])
+    result = main(found)[1]
+    assert (result.clusters, result.speakers, result.crossed) == (6, 6, True)
+    assert not result.scores["ua"].interval.training
+    (versus,) = [row.versus for row in found.experiments[0].rows if row.versus]
+    assert versus.ua.interval.high < 0
+    assert (versus.ua.p, versus.ua_corrected, versus.ua.detectable) == (None, None, None)
+    assert "one seed" in [one.name for one in found.findings]
+    assert "luck of its training is not in the interval" in detail.ablations(found.experiments[0]).note
+
+
+def test_several_models_that_test_everybody_are_compared_over_speakers_and_seeds(tmp_path):
+    found = official(tmp_path, range(4))
+    result = main(found)[1]
+    assert result.scores["ua"].interval.training
+    (versus,) = [row.versus for row in found.experiments[0].rows if row.versus]
+    assert versus.crossed
+    assert 0 < versus.ua.p < 0.05
+    assert versus.ua.detectable > 0
+    assert "one seed" not in [one.name for one in found.findings]
+
+
+def test_tables_count_their_tests_and_say_what_they_can_detect(tmp_path):
+    skills = {"full": 1.2, "mfcc": 0.4, "w2e": 0.9}
+    plans = [Planted(ablation=a, selection=s, skill=k) for a, k in skills.items() for s in ("validation", "test")]
+    found = planted(tmp_path, *plans)
+    table = detail.ablations(found.experiments[0])
+    assert "2 tests, corrected together." in table.note
+    place = [column.title for column in table.columns].index("detectable")
+    assert sum(float(row[place].text) > 0 for row in table.rows if row[place].text != "–") == 2
+    assert "3 tests, corrected together." in overview.results(found).note
+    assert all(gap.versus.ua_corrected >= gap.versus.ua.p for gap in found.gaps)
+
+
+def test_probes_are_corrected_for_all_probes_of_the_model(tmp_path):
+    probes = main(planted(tmp_path, Planted(probes={"mfcc": 1.2, "waveform": 0.2})))[1].probes
+    assert len(probes) == 4
+    smallest = min(probes, key=lambda probe: probe.p)
+    assert smallest.corrected == pytest.approx(4 * smallest.p)
+
+
+def test_the_recall_of_a_class_has_an_interval_over_the_speakers_that_have_it(tmp_path):
+    result = main(planted(tmp_path, Planted()))[1]
+    for recall, interval in zip(result.recalls, result.recall_intervals, strict=True):
+        assert interval.low < recall < interval.high
 
 
 def test_a_model_that_guesses_is_a_finding(tmp_path):
@@ -262,8 +322,16 @@ def test_calibration_counts_every_utterance_of_every_seed(tmp_path):
 
 @pytest.mark.parametrize("speakers", [SPEAKERS[:2], (*SPEAKERS[:1], "9M")])
 def test_two_speakers_are_enough_for_a_report(tmp_path, speakers):
-    found = planted(tmp_path, Planted(), who=people(each=12, speakers=speakers))
-    assert len(main(found)[0].header.fold_names) == 2
+    found = planted(tmp_path, Planted(), Planted(ablation="mfcc"), who=people(each=12, speakers=speakers))
+    group, result = main(found)
+    assert len(group.header.fold_names) == 2
+    assert np.isnan(result.scores["ua"].interval.low)
+    assert [one.message for one in found.findings if one.name == "no interval"] == [
+        "Leave one speaker out: 2 clusters; an interval takes 3."
+    ]
+    (versus,) = [row.versus for row in found.experiments[0].rows if row.versus]
+    assert (versus.ua.p, versus.ua_corrected, versus.ua.detectable) == (None, None, None)
+    assert "No test is possible." in detail.ablations(found.experiments[0]).note
 
 
 def test_hundreds_of_folds_are_reported_in_one_pass_whose_work_grows_as_the_runs_do(tmp_path):

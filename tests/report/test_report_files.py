@@ -139,6 +139,21 @@ def test_a_second_report_of_the_same_runs_writes_nothing_and_one_of_changed_runs
     assert build(runs, out).stat().st_mtime_ns > before
 
 
+def test_the_page_says_what_its_interval_is_made_of_and_how_many_tests_it_holds(tmp_path):
+    for ablation in ("full", "mfcc", "w2e"):
+        write_run(tmp_path / "runs", SMALL, Planted(ablation=ablation))
+    text = build(tmp_path / "runs", tmp_path / "reports").read_text(encoding="utf-8")
+    assert re.search(r'<p class="interval">95 % interval \d+\.\d to \d+\.\d %, from 4 speakers</p>', text)
+    assert "(5 %, 2 tests, corrected together)." in text
+
+
+def test_a_page_without_an_interval_says_why(tmp_path):
+    write_run(tmp_path / "runs", people(each=12, speakers=SPEAKERS[:2]))
+    text = build(tmp_path / "runs", tmp_path / "reports").read_text(encoding="utf-8")
+    assert '<p class="interval">No interval: 2 clusters; an interval takes 3</p>' in text
+    assert "nan" not in re.sub(r"<script.*?</script>|data:[^\"]*", "", text, flags=re.S)
+
+
 def test_a_report_without_a_whole_run_is_still_a_page(tmp_path):
     write_run(tmp_path / "runs", SMALL, Planted(finished=3))
     text = build(tmp_path / "runs", tmp_path / "reports").read_text(encoding="utf-8")

@@ -136,7 +136,14 @@ def header(who: People, plan: Planted, folds: list[str]) -> dict[str, object]:
 
 
 def folds_of(who: People, plan: Planted) -> list[dict[str, object]]:
-    """A fold a speaker or session, as `folds.json` holds them; the partner validates a speaker fold."""
+    """A fold a speaker or session, as `folds.json` holds them; the partner validates a speaker fold.
+
+    The official split is one fold: session 1 trains, 2 validates, the others test.
+    """
+    if plan.protocol == "official":
+        session = np.array([name[0] for name in who.speaker])
+        masks = {"train": session == "1", "validation": session == "2", "test": session > "2"}
+        return [{"name": "official"} | {part: np.array(who.ids)[mask].tolist() for part, mask in masks.items()}]
     unit = who.speaker if plan.protocol == "speaker" else np.array([name[0] for name in who.speaker])
     names = np.array(who.ids)
     folds: list[dict[str, object]] = []

@@ -1,0 +1,54 @@
+"""`docs/settings.md` holds every setting as it is declared.
+
+`python tests/test_settings_page.py` writes it anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from ser_pipeline.config import Config
+from ser_pipeline.limits import declaration
+from support.places import ROOT
+
+PAGE = ROOT / "docs" / "settings.md"
+
+HEAD = """# Settings
+
+Every setting with its default, what it may be, and where the default comes from. `--set KEY=VALUE` gives one, a TOML
+file of `--config` several, a preset many; a value beyond its limits is refused with the nearest that is allowed, and
+so are settings that do not go together. "Paper" is Zou et al., ICASSP 2022, "reference code" its authors' published
+code.
+"""
+
+
+def rows(table: Any, prefix: str = "") -> Iterator[str]:
+    """The tables of the page, a section each."""
+    declared = [(item, found) for item in fields(table) if (found := declaration(item))]
+    if declared:
+        yield f"\n## {prefix.removesuffix('.') or 'Beside the tables'}\n"
+        yield f"{(type(table).__doc__ or '').strip()}\n" if prefix else ""
+        yield "| setting | default | may be | what it is | source |"
+        yield "|---|---|---|---|---|"
+    for item, found in declared:
+        value = json.dumps(getattr(table, item.name), ensure_ascii=False)
+        allowed = found.allowed or {"bool": "true or false", "str": "words"}.get(str(item.type), "a list")
+        yield f"| `{prefix}{item.name}` | `{value}` | {allowed} | {found.about} | {found.source} |"
+    for item in fields(table):
+        if is_dataclass(getattr(table, item.name)):
+            yield from rows(getattr(table, item.name), f"{prefix}{item.name}.")
+
+
+def page() -> str:
+    return HEAD + "\n".join(filter(None, rows(Config()))) + "\n"
+
+
+def test_the_page_holds_every_setting_as_it_is_declared() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "python tests/test_settings_page.py writes it anew"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
