@@ -88,7 +88,7 @@ def _folds(
     from ser_pipeline.splits.protocols import find_protocol
 
     if file is not None:
-        return read_folds(file, utterances, proven=False)[0], []
+        return read_folds(file, utterances, check=False)[0], []
     find_protocol(protocol or "speaker")
     parts = {utterance.split for utterance in utterances}
     name = protocol or ("official" if {"train", "test"} <= parts else "speaker")

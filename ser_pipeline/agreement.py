@@ -31,7 +31,7 @@ def require_agreement(config: Config) -> None:
     Raises:
         PipelineError: names the settings, and the nearest value of one of them that would do.
     """
-    for part in (_audio, _features, _heard, _masks, _head):
+    for part in (_audio, _features, _model_audio, _masks, _head):
         for said in part(config):
             raise PipelineError(said)
 
@@ -46,20 +46,20 @@ def _audio(config: Config) -> Iterator[str]:
         )
 
 
-def _heard(config: Config) -> Iterator[str]:
+def _model_audio(config: Config) -> Iterator[str]:
     audio, joined = config.audio, config.model.segments
-    heard = audio.joined(joined)
+    together = audio.joined(joined)
     several = f" of model.segments={joined}" if joined > 1 else ""
-    if heard.seconds > SECONDS:
+    if together.seconds > SECONDS:
         fitting = SECONDS * audio.rate // joined // audio.hop * audio.hop
         change = f"audio.segment={fitting}" if fitting else f"model.segments={max(1, _fitting(audio))}"
         yield (
-            f"audio.segment={audio.segment}{several} is {number(heard.seconds)} s, over {SECONDS} s; "
+            f"audio.segment={audio.segment}{several} is {number(together.seconds)} s, over {SECONDS} s; "
             f"the nearest is {change}"
         )
-    if heard.frames > FRAMES:
+    if together.frames > FRAMES:
         yield (
-            f"audio.hop={audio.hop} makes {heard.frames} frames of audio.segment={audio.segment}{several}, "
+            f"audio.hop={audio.hop} makes {together.frames} frames of audio.segment={audio.segment}{several}, "
             f"over {FRAMES}; the nearest is audio.hop={_hop(audio, joined)}"
         )
 
@@ -138,7 +138,7 @@ def _nearest_points(points: int) -> int:
 
 
 def _masks(config: Config) -> Iterator[str]:
-    settings, frames = config.augment, config.heard.frames
+    settings, frames = config.augment, config.model_audio.frames
     if settings.frame_masks:
         yield from _above("augment.frame_mask", settings.frame_mask, frames, f"the {frames} frames of a segment")
     for name in config.model.reads if settings.bin_masks else ():

@@ -78,7 +78,7 @@ class Predictor:
 
     def _batch(self, samples: NDArray[np.float32]) -> Batch:
         """All segments of an utterance as one batch on the device."""
-        settings, count = self.config.heard, self.config.heard.segments(len(samples))
+        settings, count = self.config.model_audio, self.config.model_audio.segments(len(samples))
         left = np.clip(len(samples) - np.arange(count) * settings.segment, 0, settings.segment)
         rows = {name: self._rows(name, samples, left) for name in self.config.model.reads}
         nothing = torch.zeros(count, dtype=torch.int64, device=self.device)
@@ -88,12 +88,12 @@ class Predictor:
         """Rows of a feature on the device; `left` (S,) are the real samples of every segment."""
         settings = self.config.features
         if name in self.makers:
-            heard = self.config.audio
-            waveforms = FEATURES["waveform"].rows(samples, heard, None)
-            real = np.clip(len(samples) - np.arange(len(waveforms)) * heard.segment, 0, heard.segment)
+            audio = self.config.audio
+            waveforms = FEATURES["waveform"].rows(samples, audio, None)
+            real = np.clip(len(samples) - np.arange(len(waveforms)) * audio.segment, 0, audio.segment)
             (rows,) = self.makers[name](waveforms, real, np.array([len(waveforms)]), ["0" * 16])
         else:
-            rows = FEATURES[name].rows(samples, self.config.heard, getattr(settings, name, None))
+            rows = FEATURES[name].rows(samples, self.config.model_audio, getattr(settings, name, None))
         return torch.from_numpy(rows).to(self.device)
 
 
@@ -166,7 +166,7 @@ def _model(fold: Path, settings: Config, classes: int) -> SpeechEmotionModel:
     speech = read_json(fold / layout.SPEECH) if (fold / layout.SPEECH).exists() else None
     model = build_model(
         settings.model,
-        audio=settings.heard,
+        audio=settings.model_audio,
         features=settings.features,
         classes=classes,
         pretrained=False,

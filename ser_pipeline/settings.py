@@ -211,6 +211,6 @@ class Config:
     seed: int = setting(0, "of everything that is drawn", least=0, most=2**32 - 1)
 
     @property
-    def heard(self) -> Audio:
+    def model_audio(self) -> Audio:
         """What the model hears at a time: the stored segments, or several joined."""
         return self.audio.whole if self.model.whole else self.audio.joined(self.model.segments)

@@ -1,13 +1,13 @@
 import errno
 import json
 import multiprocessing
-import time
 from pathlib import Path
 
 import pytest
 
 from ser_pipeline.entry import Entry, key, read_json, write_text, writing
 from ser_pipeline.errors import PipelineError
+from support.workers import until
 
 
 def test_a_key_depends_on_every_input_and_not_on_their_order() -> None:
@@ -47,19 +47,23 @@ def test_damaged_json_names_the_file(tmp_path: Path) -> None:
         read_json(tmp_path / "index.json")
 
 
-def _hold(entry: Entry, ready: Path) -> None:
+def _hold(entry: Entry, ready: Path, waiting: Path) -> None:
     with entry.lock():
         ready.touch()
-        time.sleep(1)
+        until(waiting.exists)
         write_text(entry.path / "index.json", "{}")
 
 
-def test_a_second_process_waits_and_says_for_whom(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    entry = Entry(tmp_path / "entry", {})
-    first = multiprocessing.get_context("fork").Process(target=_hold, args=(entry, tmp_path / "ready"))
+def test_a_second_process_waits_and_says_for_whom(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry, ready, waiting = Entry(tmp_path / "entry", {}), tmp_path / "ready", tmp_path / "waiting"
+    first = multiprocessing.get_context("fork").Process(target=_hold, args=(entry, ready, waiting))
     first.start()
-    while not (tmp_path / "ready").exists():
-        time.sleep(0.01)
+    until(ready.exists)
+    monkeypatch.setattr(
+        caplog.handler, "emit", lambda record, emit=caplog.handler.emit: (emit(record), waiting.touch())
+    )
     with entry.lock():
         assert entry.done
     first.join()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from support.places import ROOT
 from support.sounds import write_emodb
 
-ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"<!-- (new|into|replace): (\S+)(?: (?:before|old): (.*?))? -->\n```\w+\n(.*?)```", re.DOTALL)
 TINY = ("model.small_width=8", "model.small_layers=1", "train.batch=8", "train.lr=1e-3", "model.width=16")
 

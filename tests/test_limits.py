@@ -155,7 +155,7 @@ def step(chosen: Config | None) -> bool:
         require_needs(chosen)
         batch = segments(chosen)
         torch.manual_seed(chosen.seed)
-        model = build_model(chosen.model, audio=chosen.heard, features=chosen.features, classes=CLASSES)
+        model = build_model(chosen.model, audio=chosen.model_audio, features=chosen.features, classes=CLASSES)
     except PipelineError as error:
         assert "\n" not in str(error)
         return False
@@ -181,7 +181,7 @@ def step(chosen: Config | None) -> bool:
 
 def segments(chosen: Config) -> Batch:
     """Segments as a store would give them, of utterances that end within the first and within the third."""
-    heard, rows = chosen.heard, []
+    heard, rows = chosen.model_audio, []
     for number, length in enumerate((0.7, 2.3)):
         signal = tone(number, min(4.0, length * heard.seconds), 120.0).astype(np.float32)
         made = {

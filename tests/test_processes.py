@@ -18,7 +18,7 @@ import pytest
 
 from ser_pipeline.processes import spread, worker
 from support.places import TESTS
-from support.workers import die, first_or_wait, number
+from support.workers import die, first_or_wait, number, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for the processes in /proc")
 
@@ -46,24 +46,20 @@ def alive(pid: int) -> bool:
         return False
 
 
-def until_gone(pids: list[int]) -> bool:
-    """Whether the processes are gone within ten seconds."""
-    end = time.monotonic() + 10
-    while any(map(alive, pids)) and time.monotonic() < end:
-        time.sleep(0.02)
-    return not any(map(alive, pids))
+def until_gone(pids: list[int]) -> None:
+    until(lambda: not any(map(alive, pids)))
 
 
 def pids(folder: Path) -> list[int]:
     """The two workers of `wait`, once both are at it."""
-    while not all((folder / name).exists() and (folder / name).read_text() for name in "ab"):
-        time.sleep(0.02)
+    until(lambda: all((folder / name).exists() and (folder / name).read_text() for name in "ab"))
     return [int((folder / name).read_text()) for name in "ab"]
 
 
-def test_every_item_has_its_result_and_every_worker_a_number() -> None:
-    found = list(spread(number, [0.3, 0.31, 0.32, 0.33], 2))
-    assert sorted(item for item, _ in found) == [0.3, 0.31, 0.32, 0.33]
+def test_every_item_has_its_result_and_every_worker_a_number(tmp_path: Path) -> None:
+    items = [tmp_path / name for name in "abcd"]
+    found = list(spread(number, items, 2))
+    assert sorted(item for item, _ in found) == items
     assert {result for _, result in found} == {0, 1}
     assert worker() == 0
 
@@ -79,7 +75,7 @@ def test_a_server_that_is_killed_while_workers_begin_is_told_of(monkeypatch: pyt
 
     monkeypatch.setattr(ForkServerProcess, "_Popen", lost)
     with pytest.raises(BrokenProcessPool):
-        list(spread(number, [0.0], 1))
+        list(spread(os.getenv, ["HOME"], 1))
 
 
 def test_workers_have_the_environment_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +123,7 @@ def test_workers_end_with_a_loop_that_ends_early(tmp_path: Path) -> None:
     next(results)
     working = pids(tmp_path)
     results.close()
-    assert until_gone(working)
+    until_gone(working)
     assert other.is_alive()  # which is none of them
     other.kill()
     other.join()
@@ -144,7 +140,7 @@ def test_workers_end_with_the_command_that_started_them(tmp_path: Path, how: sig
         else:
             process.kill()
         said = process.communicate()[1]
-    assert until_gone(working)
+    until_gone(working)
     assert said.count("Traceback") == (how == signal.SIGINT)  # the script's own, and none of a worker
     assert (tmp_path / "started").read_text() == "x"
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_embeddings import write_encoder
 
 from ser_pipeline import config
 from ser_pipeline.audit.corpus import audit
@@ -29,6 +28,7 @@ from ser_pipeline.report import figures, gallery
 from ser_pipeline.report.contents import Choice, make_report
 from support.run_folders import Planted, people, write_examples, write_run
 from support.sounds import tone, write_emodb
+from support.speech_models import write_encoder
 
 
 @pytest.mark.parametrize("hertz", [20.0, 10.0, 31.25])
@@ -118,7 +118,7 @@ def test_what_the_small_encoders_need_is_no_matter_to_others() -> None:
 @pytest.mark.parametrize("pairs", ["audio.rate=8000 audio.segment=24000 audio.hop=80", "audio.hop=240"])
 def test_a_small_model_of_other_frames_is_built_with_them(pairs: str) -> None:
     chosen = config.load("demo", None, pairs.split())
-    model = build_model(chosen.model, audio=chosen.heard, features=chosen.features, classes=2)
+    model = build_model(chosen.model, audio=chosen.model_audio, features=chosen.features, classes=2)
     assert {model.encoders[name].rate for name in ("mfcc", "spectrogram")} == {chosen.audio.frame_rate}
     hertz = chosen.features.spectrogram.bin_hertz(chosen.audio.rate)
     assert torch.equal(model.encoders["spectrogram"].pool, bands(200, BANDS, hertz))

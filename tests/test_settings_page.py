@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
 from ser_pipeline.config import Config
 from ser_pipeline.limits import declaration
+from support.places import ROOT
 
-PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
+PAGE = ROOT / "docs" / "settings.md"
 
 HEAD = """# Settings
 

@@ -25,7 +25,7 @@ def augment(batch: Batch, config: Config) -> Batch:
 
     Inputs are changed by their form; one that does not follow a change is refused before training starts.
     """
-    settings, audio = config.augment, config.heard
+    settings, audio = config.augment, config.model_audio
     batch = _drawn(batch)
     if settings.speed:
         batch = _speed(batch, settings.speed, audio.segment)

@@ -93,9 +93,9 @@ class SpeechEmotionModel(nn.Module):
         self.finish = nn.ModuleDict({row.name: make_finish(row, settings, sizes) for row in rows})
         self.encoders = nn.ModuleDict({row.name: make_encoder(row, settings, sizes) for row in rows})
         self.register_load_state_dict_pre_hook(_without_unread)  # type: ignore[no-untyped-call]
-        heard = self.encoders[self.speech] if self.speech else None
-        if isinstance(heard, FrameEncoder):
-            self.finish[self.speech].unit = not heard.reads_raw  # type: ignore[assignment]
+        encoder = self.encoders[self.speech] if self.speech else None
+        if isinstance(encoder, FrameEncoder):
+            self.finish[self.speech].unit = not encoder.reads_raw  # type: ignore[assignment]
         width, dropout = settings.width, settings.dropout
         self.flat = settings.inputs if settings.whole else settings.acoustic
         sizes_of = {name: projected_size(encoder) for name, encoder in self.encoders.items()}
@@ -135,17 +135,17 @@ class SpeechEmotionModel(nn.Module):
         for name in self.flat:
             with self.streams.aside(name):
                 projected[name] = self._project(name, self.encoders[name](read[name]), mix)
-        heard = self._hear(read[self.speech], batch.samples) if self.speech else None
+        speech = self._hear(read[self.speech], batch.samples) if self.speech else None
         self.streams.join()
         attention = None
-        if heard is not None:
+        if speech is not None:
             if self.attends:
                 acoustic = torch.cat([projected[name] for name in self.acoustic], 1)
-                summary, attention = self.attention(acoustic, heard.frames, heard.real)
+                summary, attention = self.attention(acoustic, speech.frames, speech.real)
             else:
-                summary = heard.mean()
-            if heard.whole is not None:
-                summary = torch.cat([self.path(summary), heard.whole], 1)
+                summary = speech.mean()
+            if speech.whole is not None:
+                summary = torch.cat([self.path(summary), speech.whole], 1)
             projected[self.speech] = self._project(self.speech, summary, mix)
         fused = self.fusion(torch.cat([projected[name] for name in self.inputs], 1))
         return Output(self.classifier(fused), projected.get(self.speech), fused, attention)

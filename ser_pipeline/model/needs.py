@@ -39,7 +39,7 @@ def _encoded(config: Config, form: str, encoder: str) -> list[str]:
 
 def _long(config: Config) -> Iterator[str]:
     """The BiLSTM's outputs are all projected."""
-    model, frames = config.model, config.heard.frames
+    model, frames = config.model, config.model_audio.frames
     weights = frames * 2 * model.lstm_width * model.width
     if weights > WEIGHTS and _encoded(config, CEPSTRA, "bilstm"):
         fitting = WEIGHTS // (frames * 2 * model.width)
@@ -53,12 +53,12 @@ def _long(config: Config) -> Iterator[str]:
 def _small_speech(config: Config) -> Iterator[str]:
     if not _encoded(config, SAMPLES, SMALL):
         return
-    model, heard = config.model, config.heard
-    least = -(-round(FRAME * heard.rate) // heard.hop) * heard.hop
-    if heard.segment < least:
+    model, audio = config.model, config.model_audio
+    least = -(-round(FRAME * audio.rate) // audio.hop) * audio.hop
+    if audio.segment < least:
         yield (
-            f"{heard.segment} samples are too short for the small speech encoder, which reads {FRAME * 1000:g} ms at a "
-            f"time; the nearest is audio.segment={-(-least // model.segments // heard.hop) * heard.hop}"
+            f"{audio.segment} samples are too short for the small speech encoder, which reads {FRAME * 1000:g} ms at a "
+            f"time; the nearest is audio.segment={-(-least // model.segments // audio.hop) * audio.hop}"
         )
     if model.small_layers and model.small_width % heads(model.small_width):
         nearest = min(

@@ -129,18 +129,18 @@ class SmallLayer(nn.Module):
         self.dropout, self.dropout1, self.dropout2 = (nn.Dropout(dropout) for _ in range(3))
         self.mix: Callable[..., Tensor] = F.scaled_dot_product_attention
 
-    def forward(self, hidden: Tensor, heard: Tensor) -> Tensor:
-        """Frames (B, T, D) of the next layer; they attend to the frames that are `heard`, bool (B, T)."""
-        hidden = hidden + self.dropout1(self._attend(self.norm1(hidden), heard))
+    def forward(self, hidden: Tensor, real: Tensor) -> Tensor:
+        """Frames (B, T, D) of the next layer; they attend to those that are `real`, bool (B, T)."""
+        hidden = hidden + self.dropout1(self._attend(self.norm1(hidden), real))
         inner = self.dropout(F.gelu(self.linear1(self.norm2(hidden))))
         return hidden + self.dropout2(self.linear2(inner))  # type: ignore[no-any-return]
 
-    def _attend(self, hidden: Tensor, heard: Tensor) -> Tensor:
+    def _attend(self, hidden: Tensor, real: Tensor) -> Tensor:
         attention, (batch, frames, width) = self.self_attn, hidden.shape
         projected = F.linear(hidden, attention.in_proj_weight, attention.in_proj_bias)
         query, key, value = projected.view(batch, frames, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
         dropout = attention.dropout if self.training else 0.0
-        mixed = self.mix(query, key, value, heard[:, None, None], dropout)
+        mixed = self.mix(query, key, value, real[:, None, None], dropout)
         return attention.out_proj(mixed.transpose(1, 2).reshape(batch, frames, width))  # type: ignore[no-any-return]
 
 

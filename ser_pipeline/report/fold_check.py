@@ -51,11 +51,11 @@ class LeakCheck:
             common = len(learnt & parts["test"])
             if common:
                 yield f"fold {fold.name} learns from {common} of the utterances that it tests"
-            heard = {speakers[name] for name in learnt if name in speakers}
-            heard &= {speakers[name] for name in parts["test"] if name in speakers}
+            shared = {speakers[name] for name in learnt if name in speakers}
+            shared &= {speakers[name] for name in parts["test"] if name in speakers}
             apart = run.header.protocol != SHARED and not run.header.test_corpus
-            if heard and not common and apart:
-                yield f"fold {fold.name} learns from speaker {', '.join(sorted(heard))}, whom it tests"
+            if shared and not common and apart:
+                yield f"fold {fold.name} learns from speaker {', '.join(sorted(shared))}, whom it tests"
 
 
 def _folds(data: bytes) -> dict[str, dict[str, Any]]:

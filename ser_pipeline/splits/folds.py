@@ -43,7 +43,7 @@ class Fold:
     test: Rows
 
     @classmethod
-    def proven(
+    def checked(
         cls,
         name: str,
         columns: Columns,
@@ -116,7 +116,7 @@ def _fold(columns: Columns, split: Split, selection: str) -> Fold:
     validation = split.test if selection == "test" else split.validation(columns)
     masks = {"train": split.pool & ~validation, "validation": validation, "test": split.test}
     parts = {part: np.flatnonzero(mask) for part, mask in masks.items()}
-    return Fold.proven(split.name, columns, parts, selection)
+    return Fold.checked(split.name, columns, parts, selection)
 
 
 def folds_json(
@@ -133,8 +133,10 @@ def folds_json(
     }
 
 
-def read_folds(file: Path, utterances: Sequence[Utterance], proven: bool = True) -> tuple[tuple[Fold, ...], str, str]:
-    """The folds of a `folds.json`, its protocol and its selection; not `proven`, for `audit.leaks` to look at.
+def read_folds(file: Path, utterances: Sequence[Utterance], check: bool = True) -> tuple[tuple[Fold, ...], str, str]:
+    """The folds of a `folds.json`, its protocol and its selection.
+
+    Without `check` a fold may leak, for `audit.leaks` to say how.
 
     Raises:
         PipelineError: not such a file, an id that the corpus does not have, an id or a name twice, or a leak.
@@ -146,8 +148,8 @@ def read_folds(file: Path, utterances: Sequence[Utterance], proven: bool = True)
     for name, parts in named.items():
         _require_known(file, name, parts, row)
         rows = {part: [row[known] for known in ids] for part, ids in parts.items()}
-        if proven:
-            folds.append(Fold.proven(name, columns, rows, selection))
+        if check:
+            folds.append(Fold.checked(name, columns, rows, selection))
         else:
             folds.append(Fold(name, *(np.array(sorted(rows[part]), np.int64) for part in PARTS)))
     return tuple(folds), protocol, selection

@@ -176,7 +176,7 @@ def make_model(kept: Checkpoints, context: FoldContext) -> SpeechEmotionModel:
     torch.manual_seed(context.seed)
     model = build_model(
         config.model,
-        audio=config.heard,
+        audio=config.model_audio,
         features=config.features,
         classes=len(data.manifest.labels),
         pretrained=not resumed,

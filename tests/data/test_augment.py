@@ -122,7 +122,7 @@ def test_a_share_of_the_segments_is_mixed_with_another() -> None:
 def test_what_is_mixed_is_what_the_inputs_are_encoded_as(batch: Batch) -> None:
     config = settings.load("scratch", None, ["model.segments=1", "model.co_attention=false", "model.small_width=8"])
     torch.manual_seed(0)
-    model = build_model(config.model, audio=config.heard, features=config.features, classes=4).eval()
+    model = build_model(config.model, audio=config.model_audio, features=config.features, classes=4).eval()
     loud = changed(batch, gain=20.0, speed=0.2)
     other = torch.roll(torch.arange(SIZE), 1)
     with torch.no_grad():

@@ -48,6 +48,6 @@ def copied(batch):  # type: ignore[no-untyped-def]
 
 def test_what_is_heard_at_a_time_is_a_setting_of_the_model() -> None:
     chosen = config.load(overrides=["model.segments=2"])
-    assert (chosen.audio.segment, chosen.heard.segment) == (48_000, 96_000)
+    assert (chosen.audio.segment, chosen.model_audio.segment) == (48_000, 96_000)
     with pytest.raises(PipelineError, match=r"model\.segments"):
         config.load(overrides=["model.segments=0"])

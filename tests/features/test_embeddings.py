@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import Result
-from transformers import Wav2Vec2Config, Wav2Vec2Model
+from transformers import Wav2Vec2Model
 
 from ser_pipeline import config as settings
 from ser_pipeline.cache import manifest, shards
@@ -23,19 +23,11 @@ from ser_pipeline.features.frozen import embed
 from ser_pipeline.features.stores import find, resolved
 from ser_pipeline.model import build_model
 from support.sounds import tone, write_emodb, write_wav
+from support.speech_models import write_encoder
 from support.stores import contents, make
 
 CPU = torch.device("cpu")
 SMALL = ["model.spectrogram_encoder=small", "model.mfcc_encoder=small", "model.small_width=8", "model.small_layers=1"]
-
-
-def write_encoder(folder: Path, seed: int = 0) -> Path:
-    """A tiny wav2vec 2.0 of transformers with random weights."""
-    torch.manual_seed(seed)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
-    convolutions = {"conv_dim": (8,) * 7, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
-    Wav2Vec2Model(Wav2Vec2Config(**sizes, **convolutions)).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,5 @@
 import logging
-import time
+import threading
 
 import numpy as np
 import pytest
@@ -62,7 +62,10 @@ def test_what_follows_does_not_change_the_first_frames() -> None:
 
 
 def test_a_long_first_use_says_why(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(fourier, "njit", lambda **_: lambda function: lambda *_: time.sleep(1.2))
+    said = threading.Event()
+    monkeypatch.setattr(fourier, "njit", lambda **_: lambda function: lambda *_: said.wait(60))
+    emit = caplog.handler.emit
+    monkeypatch.setattr(caplog.handler, "emit", lambda record: (emit(record), said.set()))
     with caplog.at_level(logging.INFO, "ser_pipeline"):
         fourier._compiled.__wrapped__()
     assert caplog.messages == ["compiling the transforms, once an installation"]

@@ -232,10 +232,10 @@ def test_a_layer_is_torchs_with_its_first_weights_and_its_gradients(dropout: flo
     assert layer.state_dict().keys() == theirs.state_dict().keys()
     for name, weight in theirs.state_dict().items():
         assert torch.equal(layer.state_dict()[name], weight)
-    hidden, heard = torch.randn(3, 20, 64), torch.arange(20) < torch.tensor([20, 13, 1])[:, None]
+    hidden, real = torch.randn(3, 20, 64), torch.arange(20) < torch.tensor([20, 13, 1])[:, None]
     outputs = []
-    for one, mask in ((layer, {"heard": heard}), (theirs, {"src_key_padding_mask": ~heard})):
-        outputs.append(one.train(training)(hidden, **mask)[heard])
+    for one, mask in ((layer, {"real": real}), (theirs, {"src_key_padding_mask": ~real})):
+        outputs.append(one.train(training)(hidden, **mask)[real])
         outputs[-1].square().sum().backward()
     assert torch.allclose(*outputs, atol=1e-6)
     for ours, other in zip(layer.parameters(), theirs.parameters(), strict=True):
@@ -245,13 +245,13 @@ def test_a_layer_is_torchs_with_its_first_weights_and_its_gradients(dropout: flo
 def test_a_layer_drops_attention_both_blocks_and_what_is_between() -> None:
     torch.manual_seed(1)
     layer = SmallLayer(64, 0.3)
-    hidden, heard = torch.randn(2, 20, 64), torch.ones(2, 20, dtype=torch.bool)
-    whole = layer.eval()(hidden, heard)
-    assert not torch.allclose(layer.train()(hidden, heard), whole)
+    hidden, real = torch.randn(2, 20, 64), torch.ones(2, 20, dtype=torch.bool)
+    whole = layer.eval()(hidden, real)
+    assert not torch.allclose(layer.train()(hidden, real), whole)
     parts = {part.p for part in (layer.dropout, layer.dropout1, layer.dropout2)} | {layer.self_attn.dropout}
     assert parts == {0.3}
     for part in (layer.dropout, layer.dropout1, layer.dropout2):
         part.p = 0.0
-    assert not torch.allclose(layer(hidden, heard), whole)  # the attention alone
+    assert not torch.allclose(layer(hidden, real), whole)  # the attention alone
     layer.self_attn.dropout = 0.0
-    assert torch.allclose(layer(hidden, heard), whole, atol=1e-6)
+    assert torch.allclose(layer(hidden, real), whole, atol=1e-6)

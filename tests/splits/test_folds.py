@@ -196,17 +196,17 @@ def test_a_fold_that_leaks_cannot_be_made() -> None:
     columns = Columns(tuple(trees.people(4, dialogues=2, sessions=True)))
     rows = np.arange(24)
     with pytest.raises(PipelineError, match="speaker p1 is in train and in test"):
-        Fold.proven("x", columns, {"train": rows[3:18], "validation": rows[18:], "test": rows[:3]})
+        Fold.checked("x", columns, {"train": rows[3:18], "validation": rows[18:], "test": rows[:3]})
     with pytest.raises(PipelineError, match="speaker p2 is in validation and in test"):
-        Fold.proven("x", columns, {"train": rows[12:], "validation": rows[9:12], "test": rows[:9]})
+        Fold.checked("x", columns, {"train": rows[12:], "validation": rows[9:12], "test": rows[:9]})
     with pytest.raises(PipelineError, match=r"dialogue Session2d0 \(and 1 more\) is in train and in validation"):
-        Fold.proven("x", columns, {"train": rows[12:18], "validation": rows[18:], "test": rows[:12]})
+        Fold.checked("x", columns, {"train": rows[12:18], "validation": rows[18:], "test": rows[:12]})
     with pytest.raises(PipelineError, match="id p1_0 is in train and in validation"):
-        Fold.proven("x", columns, {"train": rows[:12], "validation": rows[:1], "test": rows[12:]})
+        Fold.checked("x", columns, {"train": rows[:12], "validation": rows[:1], "test": rows[12:]})
     with pytest.raises(PipelineError, match="no validation utterances"):
-        Fold.proven("x", columns, {"train": rows[:12], "validation": rows[:0], "test": rows[12:]})
+        Fold.checked("x", columns, {"train": rows[:12], "validation": rows[:0], "test": rows[12:]})
     with pytest.raises(PipelineError, match="selected on test"):
-        Fold.proven("x", columns, {"train": rows[:6], "validation": rows[6:12], "test": rows[12:]}, "test")
+        Fold.checked("x", columns, {"train": rows[:6], "validation": rows[6:12], "test": rows[12:]}, "test")
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Small random models of transformers."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from torch import nn
+from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 SIZE = {
     "hidden_size": 48,
@@ -36,3 +38,12 @@ def make(name: str, **changes: Any) -> nn.Module:
     for parameter in model.parameters():
         nn.init.normal_(parameter, 0.5 if parameter.dim() == 1 else 0.0, 0.3)
     return model
+
+
+def write_encoder(folder: Path, seed: int = 0) -> Path:
+    """A tiny wav2vec 2.0 of transformers with random weights."""
+    torch.manual_seed(seed)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    convolutions = {"conv_dim": (8,) * 7, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
+    Wav2Vec2Model(Wav2Vec2Config(**sizes, **convolutions)).save_pretrained(folder)
+    return folder

@@ -2,13 +2,25 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ser_pipeline.processes import worker
 
 
-def number(seconds: float) -> int:
-    time.sleep(seconds)
+def until(happened: Callable[[], bool]) -> None:
+    """Wait for what a broken program would never do: a minute is no bar for speed, but an end to waiting."""
+    end = time.monotonic() + 60
+    while not happened():
+        if time.monotonic() > end:
+            raise TimeoutError("nothing happened within a minute")
+        time.sleep(0.01)
+
+
+def number(mark: Path) -> int:
+    """The number of the worker, once two of them are at work."""
+    mark.touch()
+    until(lambda: len(list(mark.parent.iterdir())) > 1)
     return worker()
 
 
@@ -18,7 +30,7 @@ def die(signal_number: int) -> None:
 
 def wait(mark: Path) -> None:
     mark.write_text(str(os.getpid()))
-    time.sleep(60)
+    time.sleep(600)
 
 
 def first_or_wait(mark: Path) -> None:

@@ -125,7 +125,7 @@ class WhisperEncoder(FrameEncoder):
     def states(self, inputs: Inputs, upto: int | None = None) -> States:
         """Hidden states (B, T, D) as transformers has them; the last is after the closing norm.
 
-        With the window "cut", frames after the end of the audio are not heard.
+        With the window "cut", no frame attends to those after the end of the audio.
         """
         last, parts = self._upto(upto), dict[str, Any](self.encoder.items())
         level, count = inputs
@@ -137,15 +137,15 @@ class WhisperEncoder(FrameEncoder):
             hidden = hidden * within(level.shape[2], count)[:, None]  # what a convolution sees beyond the end: zeros
         hidden = F.gelu(parts["conv2"](hidden)).transpose(1, 2)
         hidden = hidden + parts["embed_positions"].weight[: hidden.shape[1]]
-        states, heard = [hidden], self._heard(real)
+        states, attended = [hidden], self._attended(real)
         for block in parts["layers"][:last]:
-            hidden = block(hidden, heard)
+            hidden = block(hidden, attended)
             states.append(hidden)
         if last == self.layers:
             states[-1] = parts["layer_norm"](hidden)
         return States(states, real)
 
-    def _heard(self, real: Tensor) -> Tensor | None:
+    def _attended(self, real: Tensor) -> Tensor | None:
         """Which keys (B, 1, 1, T) are attended to; None: all, where that is known without waiting for a device."""
         if self.options.window == "30s" or (real.device.type == "cpu" and bool(real.all())):
             return None
