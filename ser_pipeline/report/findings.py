@@ -27,7 +27,12 @@ TEST_SELECTION = "selected-on-test"
 SILENT = 0.1
 """Share of segments without any co-attention from which on it is a warning."""
 
-SAID_ELSEWHERE = ("seed", "train.precision", "train.selection", "features.embedding.content")
+SAID_ELSEWHERE = (
+    "seed",
+    "train.precision",
+    "train.selection",
+    *(f"features.{name}.{key}" for name in ("embedding", "statistics") for key in ("content", "frames", "width")),
+)
 """Settings that are said elsewhere, or that `train` fills in."""
 
 MOST_CHANGES = 4

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ser_pipeline.evaluation.intervals import link
 from ser_pipeline.evaluation.metrics import Ints
 from ser_pipeline.evaluation.significance import cluster_counts
+from ser_pipeline.inputs import INPUTS
 from ser_pipeline.runs.records import LeftOut, Run, RunHeader, UtteranceTable
 
 FULL = "full"
@@ -46,7 +47,8 @@ class Group:
     @property
     def co_attention(self) -> bool:
         """Whether frames are weighted, not averaged."""
-        return bool(self.header.settings.get("model", {}).get("co_attention", False))
+        asked = bool(self.header.settings.get("model", {}).get("co_attention", False))
+        return asked and any(name not in INPUTS or INPUTS[name].kind == "speech" for name in self.inputs)
 
     @property
     def seeds(self) -> tuple[int, ...]:
