@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ser_pipeline.arrays import Rows
 from ser_pipeline.config import Config
 from ser_pipeline.data.augment import drawings
 from ser_pipeline.data.batch import Batch
@@ -38,8 +38,6 @@ from ser_pipeline.training.groups import freeze
 from ser_pipeline.training.linear import HEADS, solve_head
 from ser_pipeline.training.scoring import Forward
 from ser_pipeline.training.step import Step
-
-Rows = NDArray[np.int64]
 
 EVALUATION = 4  # times the training batch: without gradients that takes less memory than a step
 
