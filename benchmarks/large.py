@@ -29,8 +29,9 @@ from ser_pipeline.device import autocasting, set_arithmetic
 from ser_pipeline.features.stores import find_stores, read_manifest
 from ser_pipeline.splits.folds import make_folds
 from ser_pipeline.training.checkpoint import Checkpoints
+from ser_pipeline.training.context import FoldContext
 from ser_pipeline.training.distributed import World
-from ser_pipeline.training.fold import FoldContext, epoch_rows, make_model, make_step
+from ser_pipeline.training.fold import epoch_rows, make_model, make_step
 
 SPEAKERS = {
     "1F": 528,

@@ -52,7 +52,7 @@ def spread(work: Callable[[Item], Result], items: Sequence[Item], processes: int
     others = multiprocessing.active_children()
     executor = ProcessPoolExecutor(processes, context, _begin, (numbers, dict(os.environ)))
     try:
-        futures = _submitted(executor, work, items)
+        futures = submit(executor, work, items)
         for future in as_completed(futures):
             yield futures[future], future.result()
     except BaseException:
@@ -64,12 +64,16 @@ def spread(work: Callable[[Item], Result], items: Sequence[Item], processes: int
     executor.shutdown()
 
 
-def _submitted(
+def submit(
     executor: ProcessPoolExecutor, work: Callable[[Item], Result], items: Sequence[Item]
 ) -> dict[Future[Result], Item]:
-    """The items of what was handed to the workers, which begin here."""
+    """`work` of every item handed to the workers of `executor`, which begin here; the item of each future.
+
+    Raises:
+        BrokenProcessPool: what workers are forked from was killed.
+    """
     try:
-        with _without_main():
+        with _without_main(), _start_method_kept():
             return {executor.submit(work, item): item for item in items}
     except (EOFError, ConnectionError) as error:
         raise BrokenProcessPool("the process that workers are forked from was killed") from error
@@ -90,7 +94,8 @@ def prepare(module: str) -> bool:
     resource_tracker.ensure_running()  # which would start in between, and let Ctrl-C through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # it inherits that: Ctrl-C is not for it
     try:
-        forkserver.ensure_running()
+        with _start_method_kept():
+            forkserver.ensure_running()
     except OSError:
         return False
     finally:
@@ -133,3 +138,14 @@ def _without_main() -> Iterator[None]:
             yield
         finally:
             sys.modules["__main__"] = main
+
+
+@contextmanager
+def _start_method_kept() -> Iterator[None]:
+    """Leave it to the program how its own processes start: to begin one by any context settles that for good."""
+    before = multiprocessing.get_start_method(allow_none=True)
+    try:
+        yield
+    finally:
+        if before is None:
+            multiprocessing.set_start_method(None, force=True)

@@ -143,3 +143,16 @@ def test_workers_end_with_the_command_that_started_them(tmp_path: Path, how: sig
     until_gone(working)
     assert said.count("Traceback") == (how == signal.SIGINT)  # the script's own, and none of a worker
     assert (tmp_path / "started").read_text() == "x"
+
+
+def test_a_program_keeps_the_choice_how_its_own_processes_start() -> None:
+    code = (
+        "import multiprocessing\n"
+        "from ser_pipeline.processes import spread\n"
+        "print(sorted(result for _, result in spread(len, ['a', 'bb'], 2)))\n"
+        "print(multiprocessing.get_start_method(allow_none=True))\n"
+        "multiprocessing.set_start_method('spawn')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["[1, 2]", "None"]

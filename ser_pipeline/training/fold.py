@@ -5,78 +5,37 @@ from __future__ import annotations
 import gc
 import logging
 import time
-import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ser_pipeline.arrays import Rows
 from ser_pipeline.config import Config
 from ser_pipeline.data.augment import drawings
-from ser_pipeline.data.batch import Batch
 from ser_pipeline.data.neighbours import BatchSource
 from ser_pipeline.data.stream import Data, order
 from ser_pipeline.device import autocasting, precision, set_arithmetic
 from ser_pipeline.entry import Entry, read_json, write_json
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.inputs import IMAGE, INPUTS
+from ser_pipeline.inputs import INPUTS
 from ser_pipeline.model import SpeechEmotionModel, build_model
 from ser_pipeline.model.fast import accelerate
 from ser_pipeline.runs import layout
-from ser_pipeline.runs.writing import Scores, pick_examples, write_examples, write_predictions, write_segments
 from ser_pipeline.splits.folds import Fold
 from ser_pipeline.training import scoring
 from ser_pipeline.training.checkpoint import Checkpoints, FoldProgress, Record
+from ser_pipeline.training.context import FoldContext
 from ser_pipeline.training.distributed import World
+from ser_pipeline.training.finish import finish_fold
 from ser_pipeline.training.groups import freeze
 from ser_pipeline.training.linear import HEADS, solve_head
 from ser_pipeline.training.scoring import Forward
 from ser_pipeline.training.step import Step
 
-EVALUATION = 4  # times the training batch: without gradients that takes less memory than a step
-
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class FoldContext:
-    """What stays the same while a fold is trained."""
-
-    fold: Fold
-    data: Data
-    source: BatchSource
-    config: Config
-    device: torch.device
-    world: World
-    autocast: Callable[[], Any]
-    micro: int = 0  # segments computed at a time; 0: the whole batch
-
-    @property
-    def seed(self) -> int:
-        """The fold's own seed, the same on every machine."""
-        return zlib.crc32(f"{self.config.seed}:{self.fold.name}".encode())
-
-    def score(self, forward: Forward, utterances: Rows, change: scoring.Change | None = None) -> Scores:
-        """The model's output over the segments of `utterances`."""
-        return scoring.score(forward, self.segments(utterances), change)
-
-    def swapped(self, name: str) -> scoring.Change:
-        """A change of test batches that gives every utterance another one's input `name`."""
-        rows = scoring.shuffled(self.data.manifest, self.fold.test, self.config.seed)
-        return scoring.swapped(name, self._large(rows))
-
-    def segments(self, utterances: Rows) -> Iterator[Batch]:
-        """The segments of `utterances`, in batches as large as those of an evaluation."""
-        return self._large(self.data.manifest.rows(utterances))
-
-    def _large(self, rows: Rows) -> Iterator[Batch]:
-        return self.source.batches(rows, EVALUATION * (self.micro or self.config.train.batch))
 
 
 def fit(
@@ -114,7 +73,7 @@ def fit(
     progress = SOLVERS[config.train.solver](model, kept, context)
     if context.world.is_main:
         model.load_state_dict(load_file(kept.best(progress), device=str(device)))
-        _finish(folder, model, progress, context, time.monotonic() - started)
+        finish_fold(folder, model, progress, context, time.monotonic() - started)
         kept.best(progress).replace(folder / layout.WEIGHTS)
         entry.publish(discard=[layout.STATE])
     context.world.barrier()
@@ -308,46 +267,6 @@ def _too_large(context: FoldContext) -> str:
         f"fold {context.fold.name}: {size} segments at a time do not fit into the memory of {context.device}; "
         f"--micro-batch {max(1, size // 2)} gives the same result with less"
     )
-
-
-def _finish(folder: Path, model: nn.Module, progress: FoldProgress, context: FoldContext, seconds: float) -> None:
-    """Write the test predictions, what becomes of them when an input is shuffled or silenced, and the result."""
-    manifest, test = context.data.manifest, context.fold.test
-    forward = Forward(model, context.autocast)
-    scores = context.score(forward, test)
-    probes = {}
-    for name in context.config.model.inputs:
-        for kind, change in (("shuffled", context.swapped(name)), ("zeroed", scoring.zeroed(name))):
-            probes[f"{kind}:{name}"] = context.score(forward, test, change).log_prob
-    write_segments(folder / layout.SEGMENTS, scores, manifest, test, probes)
-    images = [name for name in context.data.stores if INPUTS[name].form == IMAGE]
-    if scores.attention is not None and images:
-        _write_examples(folder, scores, context, images[0])
-    write_predictions(folder / layout.PREDICTIONS, scores, manifest, test)
-    confusion = scoring.confusion(scores, manifest, test)
-    best = progress.history[progress.best_epoch - 1]
-    result = {
-        "fold": context.fold.name,
-        "best_epoch": progress.best_epoch,
-        "epochs": progress.epoch,
-        "seconds": round(max(seconds, sum(record["seconds"] for record in progress.history)), 3),
-        "train": len(context.fold.train),
-        "validation": {"wa": best["wa"], "ua": best["ua"], "loss": best["validation_loss"]},
-        "wa": confusion.wa,
-        "ua": confusion.ua,
-        "silent": round(scores.silent, 4),
-        "counts": confusion.counts.tolist(),
-    }
-    write_json(folder / layout.RESULT, result)
-
-
-def _write_examples(folder: Path, scores: Scores, context: FoldContext, image: str) -> None:
-    """Keep the image and attention of a few test utterances, to be drawn."""
-    manifest, test = context.data.manifest, context.fold.test
-    chosen = pick_examples(scores, manifest, test)
-    rows = manifest.firsts[test[chosen]]
-    (spectrograms,) = (batch[image] for batch in context.source.batches(rows, len(rows)))
-    write_examples(folder / layout.EXAMPLES, scores, manifest, test, chosen, spectrograms.cpu().numpy())
 
 
 SOLVERS = {"adamw": _train, **dict.fromkeys(HEADS, _solve)}

@@ -12,8 +12,9 @@ from ser_pipeline.device import autocasting
 from ser_pipeline.features.stores import store_entry
 from ser_pipeline.model import build_model
 from ser_pipeline.splits.folds import make_folds
+from ser_pipeline.training.context import FoldContext
 from ser_pipeline.training.distributed import join_world
-from ser_pipeline.training.fold import FoldContext, epoch_rows, make_step, shares
+from ser_pipeline.training.fold import epoch_rows, make_step, shares
 
 TINY = ["model.small_width=8", "model.small_layers=1", "train.epochs=2", "train.batch=8", "train.lr=1e-3"]
 

@@ -1,0 +1,56 @@
+"""The end of a fold: its test predictions, probes, examples and result, written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from ser_pipeline.entry import write_json
+from ser_pipeline.inputs import IMAGE, INPUTS
+from ser_pipeline.runs import layout
+from ser_pipeline.runs.writing import Scores, pick_examples, write_examples, write_predictions, write_segments
+from ser_pipeline.training import scoring
+from ser_pipeline.training.checkpoint import FoldProgress
+from ser_pipeline.training.context import FoldContext
+from ser_pipeline.training.scoring import Forward
+
+
+def finish_fold(folder: Path, model: nn.Module, progress: FoldProgress, context: FoldContext, seconds: float) -> None:
+    """Write the test predictions, what becomes of them when an input is shuffled or silenced, and the result."""
+    manifest, test = context.data.manifest, context.fold.test
+    forward = Forward(model, context.autocast)
+    scores = context.score(forward, test)
+    probes = {}
+    for name in context.config.model.inputs:
+        for kind, change in (("shuffled", context.swapped(name)), ("zeroed", scoring.zeroed(name))):
+            probes[f"{kind}:{name}"] = context.score(forward, test, change).log_prob
+    write_segments(folder / layout.SEGMENTS, scores, manifest, test, probes)
+    images = [name for name in context.data.stores if INPUTS[name].form == IMAGE]
+    if scores.attention is not None and images:
+        _write_examples(folder, scores, context, images[0])
+    write_predictions(folder / layout.PREDICTIONS, scores, manifest, test)
+    confusion = scoring.confusion(scores, manifest, test)
+    best = progress.history[progress.best_epoch - 1]
+    result = {
+        "fold": context.fold.name,
+        "best_epoch": progress.best_epoch,
+        "epochs": progress.epoch,
+        "seconds": round(max(seconds, sum(record["seconds"] for record in progress.history)), 3),
+        "train": len(context.fold.train),
+        "validation": {"wa": best["wa"], "ua": best["ua"], "loss": best["validation_loss"]},
+        "wa": confusion.wa,
+        "ua": confusion.ua,
+        "silent": round(scores.silent, 4),
+        "counts": confusion.counts.tolist(),
+    }
+    write_json(folder / layout.RESULT, result)
+
+
+def _write_examples(folder: Path, scores: Scores, context: FoldContext, image: str) -> None:
+    """Keep the image and attention of a few test utterances, to be drawn."""
+    manifest, test = context.data.manifest, context.fold.test
+    chosen = pick_examples(scores, manifest, test)
+    rows = manifest.firsts[test[chosen]]
+    (spectrograms,) = (batch[image] for batch in context.source.batches(rows, len(rows)))
+    write_examples(folder / layout.EXAMPLES, scores, manifest, test, chosen, spectrograms.cpu().numpy())
