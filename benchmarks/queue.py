@@ -80,7 +80,7 @@ def published(corpus: str, device: str) -> float:
             chosen = config.load("scratch", None, overrides)
             (run,) = plan_runs(sources, Path(runs), chosen, device=torch.device(device), about={})
             job = queue_jobs([run], tuple(source.folder for source in sources), torch.device(device), QueueOptions())[0]
-            data, source = data_of(replace(job, how=QueueOptions(data="resident")), "cpu")
+            data, source = data_of(replace(job, options=QueueOptions(data="resident")), "cpu")
             began = time.perf_counter()
             slow = ItemByItem(source, torch.device(device))
             fit(job.entry, job.fold, data, slow, run.config, torch.device(device))

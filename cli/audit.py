@@ -100,6 +100,8 @@ def _folds(
 
 
 def _table(findings: Sequence[Finding]) -> Iterator[str]:
+    from ser_pipeline.text import few
+
     width = max(len(finding.name) for finding in findings) + 2
     indent = 9 + width
     for finding in findings:
@@ -107,8 +109,7 @@ def _table(findings: Sequence[Finding]) -> Iterator[str]:
         if finding.cost:
             yield " " * indent + wrapped(f"cost: {finding.cost}", indent)
         if finding.rows and finding.severity != "note":
-            more = f" and {len(finding.rows) - 3} more" if len(finding.rows) > 3 else ""
-            yield " " * indent + wrapped(f"rows: {', '.join(finding.rows[:3])}{more}", indent)
+            yield " " * indent + wrapped(f"rows: {few(finding.rows)}", indent)
 
 
 def _speakers(utterances: Sequence[Utterance]) -> Iterator[str]:

@@ -68,6 +68,8 @@ def predict(
 
 def _warning(learned: Mapping[str, str]) -> str:
     """That models were asked of files that they had learned from; `learned` has the folds that left them out."""
+    from ser_pipeline.text import few
+
     name, fold = next(iter(learned.items()))
-    files = f"{name} and {len(learned) - 1:,} more are files" if len(learned) > 1 else f"{name} is a file"
+    files = few(list(learned), 1) + (" are files" if len(learned) > 1 else " is a file")
     return f"warning: {files} that models of this run learned from; --fold {fold} asks the one that left {name} out"

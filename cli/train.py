@@ -22,6 +22,7 @@ from .terminal import start_log
 
 if TYPE_CHECKING:
     from ser_pipeline.training.queue import Status
+    from ser_pipeline.training.stage import Prepared
 
 LINE_SECONDS = 30.0  # seconds between two lines of progress without a terminal
 
@@ -123,13 +124,9 @@ def train(
     )
     quiet, statuses = quiet or not prepared.world.is_main, prepared.statuses()
     if not quiet:
-        labels = plural(len(prepared.planned[0].about["labels"]), "class")
-        about = f"{prepared.corpus}, {labels}, preset {prepared.preset}"
-        click.echo(f"{about}, {_told(statuses)}, on {prepared.device}", err=True)
+        click.echo(_headline(prepared, statuses), err=True)
     if dry_run:
-        for status in statuses:
-            state = "done" if status.done else f"at epoch {status.epoch}" if status.epoch else "to do"
-            click.echo(f"{status.run}\t{status.fold}\t{state}")
+        click.echo("\n".join(map(_state, statuses)))
         return
     with _shown(statuses, prepared.config.train.epochs, quiet) as progress:
         done = prepared.train(progress)
@@ -138,12 +135,20 @@ def train(
             click.echo(folder)
 
 
-def _told(statuses: Sequence[Status]) -> str:
-    """How many folds there are, and what is left of an earlier command."""
+def _headline(prepared: Prepared, statuses: Sequence[Status]) -> str:
+    """What will be trained: the corpus, its classes, the folds and what is left of an earlier command."""
+    labels = plural(len(prepared.planned[0].about["labels"]), "class")
     done = sum(status.done for status in statuses)
     begun = sum(status.epoch > 0 for status in statuses) - done
     parts = [f"{done} of them done before" if done else "", f"{begun} begun" if begun else ""]
-    return ", ".join([plural(len(statuses), "fold"), *filter(None, parts)])
+    folds = ", ".join([plural(len(statuses), "fold"), *filter(None, parts)])
+    return f"{prepared.corpus}, {labels}, preset {prepared.preset}, {folds}, on {prepared.device}"
+
+
+def _state(status: Status) -> str:
+    """A fold as `--dry-run` lists it: its run, its name, and how far it is."""
+    state = "done" if status.done else f"at epoch {status.epoch}" if status.epoch else "to do"
+    return f"{status.run}\t{status.fold}\t{state}"
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Words that messages and pages share."""
 
 import re
+from collections.abc import Sequence
 
 
 def plural(number: int, noun: str) -> str:
@@ -10,6 +11,21 @@ def plural(number: int, noun: str) -> str:
     ('1 seed', '5,531 utterances', '4 classes')
     """
     return f"{number:,} {noun}" + ("" if number == 1 else "es" if noun.endswith("s") else "s")
+
+
+def few(names: Sequence[str], most: int = 3, between: str = ", ") -> str:
+    """The first names of many, and how many more there are.
+
+    Args:
+        names: what is listed.
+        most: names that are written out.
+        between: what stands between two of them.
+
+    >>> few(["a", "b", "c"]), few(["a", "b", "c", "d"], 2)
+    ('a, b, c', 'a, b and 2 more')
+    """
+    more = len(names) - most
+    return between.join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:

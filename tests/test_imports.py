@@ -21,6 +21,7 @@ FLOORS = (
     {"device", "cache"},
     {"corpora", "evaluation"},
     {
+        "arrays",
         "config",
         "agreement",
         "settings",

@@ -21,8 +21,8 @@ import soxr
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Samples = NDArray[np.float32]
+from ser_pipeline.arrays import Ints
+from ser_pipeline.audio import Samples
 
 RATE = 8_000
 """Hz at which recordings are compared: every codec of speech keeps what lies below half of it."""

@@ -17,7 +17,7 @@ from ser_pipeline.corpora.corpus import Corpus, Utterance
 from ser_pipeline.findings import SEVERITIES, Finding, ordered
 from ser_pipeline.splits.folds import Fold
 from ser_pipeline.splits.leaks import by_kind, leaks, other_labels, same_audio
-from ser_pipeline.text import natural, plural
+from ser_pipeline.text import few, natural, plural
 
 __all__ = ["Finding", "audit", "count_classes", "leaks", "ordered", "to_json"]
 
@@ -99,13 +99,12 @@ def _counts(utterances: Sequence[Utterance], corpus: Corpus) -> Iterator[Finding
         return
     total = sum(corpus.expected.values())
     parts = sorted(off, key=lambda name: (-abs(off[name]) / expected[name], name))
-    shown = ", ".join(f"{name} {found[name]} of {expected[name]}" for name in parts[:4])
-    more = f" and {len(parts) - 4} more" if len(parts) > 4 else ""
+    shown = few([f"{name} {found[name]} of {expected[name]}" for name in parts], 4)
     large = any(abs(off[name]) > TOLERANCE * expected[name] for name in parts)
     yield Finding(
         "error" if large else "warning",
         "counts",
-        f"{len(utterances)} utterances, published are {total}: {shown}{more}",
+        f"{len(utterances)} utterances, published are {total}: {shown}",
         "results are not comparable with published ones" if large else "",
         tuple(
             utterance.id for utterance in utterances if utterance.session == parts[0] or utterance.speaker == parts[0]
@@ -121,11 +120,10 @@ def _missing_classes(utterances: Sequence[Utterance]) -> Iterator[Finding]:
     ]
     lacking = [f"speaker {speaker} has no {' and no '.join(none)}" for speaker, none in missing if none]
     if lacking:
-        more = f" and {len(lacking) - 3} more speakers lack a class" if len(lacking) > 3 else ""
         yield Finding(
             "warning",
             "class-missing",
-            "; ".join(lacking[:3]) + more,
+            few(lacking, 3, "; "),
             "a fold that tests on such a speaker averages its UA over fewer classes",
         )
 
@@ -136,8 +134,7 @@ def _audio(utterances: Sequence[Utterance], sounds: Sequence[Sound], segment: fl
             (utterance, sound) for utterance, sound in zip(utterances, sounds, strict=True) if sound.fault == fault
         ]
         if broken:
-            more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
-            message = f"{broken[0][1].detail}{more}"
+            message = few([sound.detail for _, sound in broken], 1)
             yield Finding("error", fault, message, FAULTS[fault], tuple(utterance.id for utterance, _ in broken))
     whole = [(utterance, sound) for utterance, sound in zip(utterances, sounds, strict=True) if not sound.fault]
     for name, severity, what, cost, test in QUALITIES:
@@ -182,8 +179,7 @@ def _statistics(sounds: Sequence[Sound], segment: float) -> Iterator[Finding]:
     low, high = np.quantile(silent, (0.05, 0.95))
     yield Finding("note", "silence", f"{np.median(silent):.0%} of an utterance, {low:.0%} to {high:.0%} in nine of ten")
     forms = Counter(f"{sound.rate} Hz {CHANNELS.get(sound.channels, f'{sound.channels} channels')}" for sound in sounds)
-    listed = ", ".join(f"{name} {count}" for name, count in forms.most_common(4))
-    yield Finding("note", "formats", listed + (f" and {len(forms) - 4} more" if len(forms) > 4 else ""))
+    yield Finding("note", "formats", few([f"{name} {count}" for name, count in forms.most_common()], 4))
 
 
 CHANNELS = {1: "mono", 2: "stereo"}

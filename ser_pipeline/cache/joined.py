@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ser_pipeline.cache.shards import Array, Store
-
-Rows = NDArray[np.int64]
+from ser_pipeline.arrays import Array, Rows
+from ser_pipeline.cache.shards import Store
 
 
 class JoinedStore:

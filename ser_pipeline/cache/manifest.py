@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_pipeline.arrays import Rows
 from ser_pipeline.config import Audio
 from ser_pipeline.corpora.corpus import Classes, Utterance
 from ser_pipeline.entry import Entry, read_index, write_text
 from ser_pipeline.errors import PipelineError
-
-Rows = NDArray[np.int64]
 
 FILE = "manifest.jsonl"
 DEFAULTS = {field.name: field.default for field in fields(Utterance)}

@@ -21,10 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64, xxh3_64_intdigest
 
+from ser_pipeline.arrays import Array
 from ser_pipeline.entry import read_index, writing
 from ser_pipeline.errors import PipelineError
-
-Array = NDArray[Any]
 
 FORMAT = 3
 ALIGNMENT = 4096  # bytes: a page, so that rows can be mapped

@@ -28,6 +28,7 @@ from ser_pipeline.corpora.table import TABLE
 from ser_pipeline.corpora.tess import TESS
 from ser_pipeline.corpora.urdu import URDU
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.text import few
 
 CORPORA: dict[str, Corpus] = {
     corpus.name: corpus
@@ -161,6 +162,6 @@ def _require_unique(utterances: Iterable[Utterance]) -> None:
 def _require_audio(utterances: Iterable[Utterance], root: Path) -> None:
     missing = missing_audio(utterances, audio_folder(root))
     if missing:
-        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         place = f"{root}, line {table.line_of(root, missing[0])}" if root.is_file() else root
-        raise PipelineError(f"{place}: the audio file {missing[0].file}{more} is missing; restore it or its path")
+        files = few([utterance.file for utterance in missing], 1)
+        raise PipelineError(f"{place}: the audio file {files} is missing; restore it or its path")

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from ser_pipeline.arrays import Floats
+
 Complexes = NDArray[np.complex128]
 Sound = tuple[str, float, float]  # the symbol of a phone, its seconds, its accent
 

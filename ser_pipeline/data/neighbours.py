@@ -15,11 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ser_pipeline.arrays import Rows
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.inputs import CEPSTRA, IMAGE, INPUTS, SAMPLES
-
-Rows = NDArray[np.int64]
 
 
 class BatchSource(Protocol):

@@ -17,15 +17,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from ser_pipeline.arrays import Rows
 from ser_pipeline.cache.joined import JoinedStore
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.cache.shards import Store
 from ser_pipeline.data.batch import Batch
-
-Rows = NDArray[np.int64]
 
 MEMORY = 64 << 20
 """Bytes of the batches that are read ahead when streaming: five of 64 segments."""

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_pipeline.arrays import Floats, Ints
 from ser_pipeline.evaluation.jackknife import LEAST_SEEDS, LEVEL, limits_without_spread, variation, without_seed
-from ser_pipeline.evaluation.metrics import METRICS, Floats, Ints, recalls
+from ser_pipeline.evaluation.metrics import METRICS, recalls
 
 LEAST_CLUSTERS = 3
 """Clusters without which there is no interval: two give one degree of freedom, and a quantile of 12.7."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_pipeline.evaluation.metrics import Floats
+from ser_pipeline.arrays import Floats
 
 LEVEL = 0.95
 """Share of repetitions in which an interval holds the true value."""

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from ser_pipeline.arrays import Floats, Ints
 
 BINS = 15
 """Equal bins of confidence. Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017."""

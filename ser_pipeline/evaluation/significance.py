@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_pipeline.evaluation.metrics import Ints
+from ser_pipeline.arrays import Ints
 
 
 def cluster_counts(target: Ints, predictions: NDArray[np.integer], cluster: Ints, clusters: int, classes: int) -> Ints:

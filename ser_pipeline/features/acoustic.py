@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_pipeline.arrays import Floats32
 from ser_pipeline.config import Audio, LogMel, Mfcc, Spectrogram
 from ser_pipeline.inputs import INPUTS, Input
 
 if TYPE_CHECKING:
     from ser_pipeline.features.fourier import Sums
 
-Float = NDArray[np.float32]
 
 DECIBELS = np.float32(10 / np.log(10))  # of a natural logarithm of power
 CHANGE = 9  # frames over which a delta is fitted (librosa's default)
 
 
-def mfcc(samples: Float, audio: Audio, settings: Mfcc) -> Float:
+def mfcc(samples: Floats32, audio: Audio, settings: Mfcc) -> Floats32:
     """MFCCs (T, n_mfcc), float32, unscaled, and after them their deltas, as many orders as the settings say.
 
     Source: `librosa.feature.mfcc(htk=True)`: periodic Hann window, HTK mel scale with Slaney's area normalisation,
@@ -36,7 +36,7 @@ def mfcc(samples: Float, audio: Audio, settings: Mfcc) -> Float:
     logs = _mel_logarithms(samples, audio, settings)
     loudest = logs.max()
     np.clip(logs, loudest - np.float32(settings.top_db) / DECIBELS, loudest, out=logs)
-    coefficients: Float = logs.T @ _dct(settings.n_mfcc, settings.n_mels)
+    coefficients: Floats32 = logs.T @ _dct(settings.n_mfcc, settings.n_mels)
     if not settings.deltas:
         return coefficients
     from scipy.signal import savgol_filter  # costs a third of a second that few need
@@ -49,7 +49,7 @@ def mfcc(samples: Float, audio: Audio, settings: Mfcc) -> Float:
     return np.concatenate([coefficients, *deltas], axis=1)
 
 
-def _mel_logarithms(samples: Float, audio: Audio, settings: Mfcc | LogMel) -> Float:
+def _mel_logarithms(samples: Floats32, audio: Audio, settings: Mfcc | LogMel) -> Floats32:
     """Natural logarithms (n_mels, T) of the mel bands' power."""
     from ser_pipeline.features.fourier import logarithms
 
@@ -58,7 +58,7 @@ def _mel_logarithms(samples: Float, audio: Audio, settings: Mfcc | LogMel) -> Fl
     return logarithms(signal, _hann(settings.n_fft), settings.n_fft, audio.hop, filters)[0]
 
 
-def logmel(samples: Float, audio: Audio, settings: LogMel) -> Float:
+def logmel(samples: Floats32, audio: Audio, settings: LogMel) -> Floats32:
     """Mel spectrogram (bands, T), float32 dB from -top_db to 0, relative to the utterance's maximum.
 
     Source: `librosa.power_to_db(librosa.feature.melspectrogram(htk=True), ref=numpy.max)`.
@@ -67,7 +67,7 @@ def logmel(samples: Float, audio: Audio, settings: LogMel) -> Float:
     return _decibels(logs, logs.max(), settings.top_db)
 
 
-def spectrogram(samples: Float, audio: Audio, settings: Spectrogram) -> Float:
+def spectrogram(samples: Floats32, audio: Audio, settings: Spectrogram) -> Floats32:
     """Spectrogram (bins, T), float32 dB from -top_db to 0, relative to the utterance's maximum over all bins.
 
     Source: paper, section 3.1; `librosa.amplitude_to_db(abs(librosa.stft(...)), ref=numpy.max)`.
@@ -75,7 +75,7 @@ def spectrogram(samples: Float, audio: Audio, settings: Spectrogram) -> Float:
     return _decibels(*_bins(samples, audio, settings), settings.top_db)
 
 
-def _bins(samples: Float, audio: Audio, settings: Spectrogram) -> tuple[Float, np.float32]:
+def _bins(samples: Floats32, audio: Audio, settings: Spectrogram) -> tuple[Floats32, np.float32]:
     """Natural logarithms (bins, T) of power, and that of the loudest of all bins."""
     from ser_pipeline.features.fourier import logarithms
 
@@ -84,13 +84,13 @@ def _bins(samples: Float, audio: Audio, settings: Spectrogram) -> tuple[Float, n
     return logs, np.log(loudest.max())
 
 
-def _decibels(logs: Float, loudest: np.float32, top_db: float) -> Float:
+def _decibels(logs: Floats32, loudest: np.float32, top_db: float) -> Floats32:
     """Natural logarithms of power as dB from -top_db to 0, relative to `loudest`."""
-    decibels: Float = np.clip((logs - loudest) * DECIBELS, -np.float32(top_db), 0)
+    decibels: Floats32 = np.clip((logs - loudest) * DECIBELS, -np.float32(top_db), 0)
     return decibels
 
 
-def pre_emphasise(samples: Float, coefficient: float) -> Float:
+def pre_emphasise(samples: Floats32, coefficient: float) -> Floats32:
     """`y[t] = x[t] - coefficient x[t-1]` with silence before the first sample; (N,) float32."""
     if coefficient == 0.0:
         return samples
@@ -99,7 +99,7 @@ def pre_emphasise(samples: Float, coefficient: float) -> Float:
     return emphasised
 
 
-def mfcc_rows(samples: Float, audio: Audio, settings: Mfcc) -> NDArray[np.float16]:
+def mfcc_rows(samples: Floats32, audio: Audio, settings: Mfcc) -> NDArray[np.float16]:
     """MFCCs (S, L, size), float16; frames after the end are 0."""
     whole = mfcc(samples, audio, settings)
     rows = np.zeros((audio.segments(len(samples)) * audio.frames, settings.size), np.float16)
@@ -107,18 +107,18 @@ def mfcc_rows(samples: Float, audio: Audio, settings: Mfcc) -> NDArray[np.float1
     return rows.reshape(-1, audio.frames, settings.size)
 
 
-def spectrogram_rows(samples: Float, audio: Audio, settings: Spectrogram) -> NDArray[np.uint8]:
+def spectrogram_rows(samples: Floats32, audio: Audio, settings: Spectrogram) -> NDArray[np.uint8]:
     """Spectrograms (S, bins, L), uint8: 0 is -top_db, 255 is 0 dB; frames after the end are 0."""
     return _images(*_bins(samples, audio, settings), audio.frames, settings.top_db)
 
 
-def logmel_rows(samples: Float, audio: Audio, settings: LogMel) -> NDArray[np.uint8]:
+def logmel_rows(samples: Floats32, audio: Audio, settings: LogMel) -> NDArray[np.uint8]:
     """Mel spectrograms (S, bands, L), uint8: 0 is -top_db, 255 is 0 dB; frames after the end are 0."""
     logs = _mel_logarithms(samples, audio, settings)
     return _images(logs, logs.max(), audio.frames, settings.top_db)
 
 
-def _images(logs: Float, loudest: np.float32, frames: int, top_db: float) -> NDArray[np.uint8]:
+def _images(logs: Floats32, loudest: np.float32, frames: int, top_db: float) -> NDArray[np.uint8]:
     """Natural logarithms (K, T) of power as segments (S, K, L) in 255 steps from `top_db` under `loudest` to it."""
     starts = range(0, logs.shape[1], frames)
     rows = np.zeros((len(starts), len(logs), frames), np.uint8)
@@ -130,7 +130,7 @@ def _images(logs: Float, loudest: np.float32, frames: int, top_db: float) -> NDA
     return rows
 
 
-def waveform_rows(samples: Float, audio: Audio, settings: None = None) -> NDArray[np.int16]:
+def waveform_rows(samples: Floats32, audio: Audio, settings: None = None) -> NDArray[np.int16]:
     """Raw samples (S, segment + 1), int16: the sample before the segment, then the segment; 0 after the end."""
     whole = np.zeros(1 + len(samples), np.float32)
     np.rint(samples * np.float32(32768), out=whole[1:])
@@ -173,17 +173,17 @@ def _sums(weights: NDArray[np.float64]) -> Sums:
 
 
 @lru_cache
-def _hann(length: int) -> Float:
+def _hann(length: int) -> Floats32:
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
 
 
 @lru_cache
-def _hamming(length: int) -> Float:
+def _hamming(length: int) -> Floats32:
     return (0.54 - 0.46 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
 
 
 @lru_cache
-def _dct(n_mfcc: int, n_mels: int) -> Float:
+def _dct(n_mfcc: int, n_mels: int) -> Floats32:
     """The first `n_mfcc` columns of the orthonormal DCT-II of bands, times `DECIBELS`; (n_mels, n_mfcc)."""
     waves = np.cos(np.pi / n_mels * np.outer(np.arange(n_mels) + 0.5, np.arange(n_mfcc)))
     waves *= np.sqrt(2 / n_mels)

@@ -157,7 +157,9 @@ class _Source:
             self._data = measure.read_audio(self._job.root, utterance.file)
             self._name, self._digest = utterance.file, hashlib.sha256(self._data).hexdigest()
         if measure.content_key(self._digest, utterance) != key:
-            raise PipelineError(f"{utterance.file} changed while it was read; run the same command again")
+            raise PipelineError(
+                f"{utterance.file} changed while it was read; run the same command again once nothing writes to it"
+            )
         signal = audio.decode(self._data, utterance.file, self._job.audio.rate, utterance.start, utterance.end)
         if len(signal) != samples:
             raise PipelineError(f"{utterance.file} is truncated ({len(signal)} of {samples} samples are there)")

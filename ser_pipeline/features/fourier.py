@@ -23,10 +23,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from ser_pipeline.arrays import Floats32, Ints
 from ser_pipeline.features.lanes import WIDTH, conjugate, exponent, larger, load, mantissa, powers, quarter, same, store
 
-Float = NDArray[np.float32]
-Whole = NDArray[np.int64]
 Compiled = TypeVar("Compiled", bound=Callable[..., Any])
 
 FLOOR = np.float32(1e-10)  # power under which the logarithm stops (librosa's `amin`)
@@ -54,32 +53,32 @@ log = logging.getLogger(__name__)
 class Sums(NamedTuple):
     """K weighted sums of neighbouring bins."""
 
-    first: Whole  # (K,) bin
-    bins: Whole  # (K,) how many
-    weights: Float  # of one sum after another
+    first: Ints  # (K,) bin
+    bins: Ints  # (K,) how many
+    weights: Floats32  # of one sum after another
 
 
 class _Plan(NamedTuple):
     """Tables of a transform of n points."""
 
     turns: NDArray[np.complex64]  # (n,) exp(-2j pi k / n)
-    columns: Whole  # radices whose product is n1
-    rows: Whole  # radices whose product is n2
-    bins: Whole  # (n1,) which bin of a column stands where
-    order: Whole  # (n + 1,) where each bin stands in the end, and the first again
+    columns: Ints  # radices whose product is n1
+    rows: Ints  # radices whose product is n2
+    bins: Ints  # (n1,) which bin of a column stands where
+    order: Ints  # (n + 1,) where each bin stands in the end, and the first again
 
 
 class _Scratch(NamedTuple):
     """Room for what one step leaves for the next."""
 
-    columns: Float  # (n1, _TOGETHER) lanes
-    rows: Float  # (n,) lanes
-    spare: Float  # (largest radix,) lanes
-    power: Float  # (n // 2 + 1,) lanes
-    places: Whole  # (n,) where the samples of the first frame are
+    columns: Floats32  # (n1, _TOGETHER) lanes
+    rows: Floats32  # (n,) lanes
+    spare: Floats32  # (largest radix,) lanes
+    power: Floats32  # (n // 2 + 1,) lanes
+    places: Ints  # (n,) where the samples of the first frame are
 
 
-def logarithms(signal: Float, window: Float, n: int, hop: int, sums: Sums) -> tuple[Float, Float]:
+def logarithms(signal: Floats32, window: Floats32, n: int, hop: int, sums: Sums) -> tuple[Floats32, Floats32]:
     """Natural logarithms (K, T) of `sums` of each frame's power, and the power (T,) of its loudest bin.
 
     Power under `FLOOR` counts as `FLOOR`.
@@ -119,7 +118,7 @@ def _plan(n: int) -> _Plan:
     return _Plan(turns, np.array(columns, np.int64), np.array(rows, np.int64), bins, np.append(order, order[0]))
 
 
-def _order(radices: list[int], n: int) -> Whole:
+def _order(radices: list[int], n: int) -> Ints:
     """Where each of n bins stands after the passes of `radices`: at its digits the other way round."""
     rest, place, size = np.arange(n), np.zeros(n, np.int64), n
     for radix in radices:
@@ -138,7 +137,7 @@ def _scratch(n: int) -> _Scratch:
     return _Scratch(columns, rows, _lanes(largest), _lanes(n // 2 + 1), np.empty(n, np.int64))
 
 
-def _lanes(count: int) -> Float:
+def _lanes(count: int) -> Floats32:
     """Room for `count` lanes, none of which lies in two lines of the cache."""
     room = np.empty(count * WIDTH + _LINE // 4, np.float32)
     first = -room.ctypes.data % _LINE // 4

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ser_pipeline.arrays import Rows
 from ser_pipeline.cache import manifest, shards
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.config import Config
@@ -24,8 +25,6 @@ from ser_pipeline.features.embeddings import open_embedder
 from ser_pipeline.features.statistics import open_statistics
 from ser_pipeline.features.stores import Place, copied, frozen_settings, known_rows, store_entry
 from ser_pipeline.inputs import INPUTS
-
-Rows = NDArray[np.int64]
 
 
 class Maker(Protocol):

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_pipeline.arrays import Ints
 from ser_pipeline.evaluation.intervals import Difference, difference
-from ser_pipeline.evaluation.metrics import Ints
 from ser_pipeline.evaluation.significance import holm, mcnemar
 from ser_pipeline.report.groups import Group, Panel, clusters, distance, shared
 from ser_pipeline.report.published import CORPUS, LABELS, TABLE_2, TABLE_2_NAMES, TABLE_2_PROTOCOL, Published

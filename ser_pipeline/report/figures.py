@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ser_pipeline.evaluation.metrics import Floats, Ints
+from ser_pipeline.arrays import Floats, Ints
 from ser_pipeline.report.drawing import ACCENT, CLASS_COLOURS, CLASS_MARKERS, INK, MARK, PAPER, SOFT, Drawn, Key
 from ser_pipeline.report.scores import Calibration
 

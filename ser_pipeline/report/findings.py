@@ -16,7 +16,7 @@ from ser_pipeline.report.groups import FULL, Group, Panel, flatten
 from ser_pipeline.report.scores import Result
 from ser_pipeline.runs import layout
 from ser_pipeline.runs.records import RunHeader
-from ser_pipeline.text import plural
+from ser_pipeline.text import few, plural
 
 LEVEL = 0.05
 """A p-value below it tells two models apart."""
@@ -120,8 +120,7 @@ def _changed(headers: Sequence[RunHeader]) -> Iterator[Finding]:
             if name in usual and name not in SAID_ELSEWHERE and not (ablated and name.startswith("model."))
         ]
         if found:
-            more = f" and {len(found) - MOST_CHANGES} more" if len(found) > MOST_CHANGES else ""
-            message = f"Preset {preset} was changed for all finished runs: {', '.join(found[:MOST_CHANGES])}{more}."
+            message = f"Preset {preset} was changed for all finished runs: {few(found, MOST_CHANGES)}."
             yield Finding("warning", "changed settings", message)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ser_pipeline.arrays import Ints
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.evaluation.metrics import Ints
 from ser_pipeline.report import figures
 from ser_pipeline.report.contents import Experiment, Report
 from ser_pipeline.report.drawing import Picture, Plan, render

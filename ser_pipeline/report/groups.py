@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_pipeline.arrays import Ints
 from ser_pipeline.evaluation.intervals import link
-from ser_pipeline.evaluation.metrics import Ints
 from ser_pipeline.evaluation.significance import cluster_counts
 from ser_pipeline.inputs import INPUTS
 from ser_pipeline.runs.records import LeftOut, Run, RunHeader, UtteranceTable

@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_pipeline.arrays import Floats, Ints
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.evaluation.intervals import Interval, difference, recall_intervals, share_interval
 from ser_pipeline.evaluation.metrics import (
     METRICS,
     SCORES,
     Confusion,
-    Floats,
-    Ints,
     probabilities,
     reliability,
     utterance_scores,

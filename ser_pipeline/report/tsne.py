@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_pipeline.arrays import Floats
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.evaluation.metrics import Floats
 from ser_pipeline.runs.records import FoldResult
 
 FEWEST = 12

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_pipeline.arrays import Floats, Ints
 from ser_pipeline.config import Audio, Spectrogram
 from ser_pipeline.entry import PARTIAL
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.evaluation.metrics import Confusion, Floats, Ints
+from ser_pipeline.evaluation.metrics import Confusion
 from ser_pipeline.runs import layout
 
 Progress = Callable[[int, int], None]

@@ -14,16 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ser_pipeline.arrays import Array, Rows
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.config import Config, dumps
 from ser_pipeline.entry import write_json, write_text, writing
 from ser_pipeline.evaluation.metrics import utterance_scores
 from ser_pipeline.runs import layout
-
-Rows = NDArray[np.int64]
-Array = NDArray[Any]
 
 
 def begin_run(folder: Path, config: Config, about: Mapping[str, Any], members: Mapping[str, Any]) -> None:

@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ser_pipeline.arrays import Rows
 from ser_pipeline.corpora.classes import shared_classes
 from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.splits.protocols import PROTOCOLS, SHARED, Columns, Split, find_protocol
+from ser_pipeline.text import few
 
 if TYPE_CHECKING:
     from ser_pipeline.cache.manifest import Manifest
 
-Rows = NDArray[np.int64]
 
 PARTS = ("train", "validation", "test")
 
@@ -81,10 +81,9 @@ def _require_apart(fold: Fold, columns: Columns, one: str, other: str, names: tu
     for column in names:
         shared = columns.shared(column, getattr(fold, one), getattr(fold, other))
         if shared:
-            more = f" (and {len(shared) - 1} more)" if len(shared) > 1 else ""
             mend = f"--protocol {SHARED} takes it as it is" if fold.name == "official" else "choose another --protocol"
             raise PipelineError(
-                f"fold {fold.name} leaks: {column} {shared[0]}{more} is in {one} and in {other}; "
+                f"fold {fold.name} leaks: {column} {few(shared, 1)} is in {one} and in {other}; "
                 f"mend the corpus's columns, or {mend}"
             )
 

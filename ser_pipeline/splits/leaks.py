@@ -13,7 +13,7 @@ from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.findings import Finding, ordered
 from ser_pipeline.splits.folds import Fold
 from ser_pipeline.splits.protocols import SHARED, Columns
-from ser_pipeline.text import natural
+from ser_pipeline.text import few, natural, plural
 
 if TYPE_CHECKING:
     from ser_pipeline.cache.manifest import Manifest
@@ -124,18 +124,10 @@ def _shared(
                 yield Finding(
                     "warning" if fold.name == SHARED else severity,
                     name,
-                    f"fold {fold.name}: {_few(column, shared)} in {part} and in {other}",
+                    f"fold {fold.name}: {plural(len(shared), column)} ({few(shared)}) in {part} and in {other}",
                     cost,
                     tuple(columns.utterances[row].id for row in rows),
                 )
-
-
-def _few(what: str, names: Sequence[str], most: int = 3) -> str:
-    return f"{len(names)} {what}{'s' if len(names) > 1 else ''} ({_some(names, most)})"
-
-
-def _some(names: Sequence[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _scripts(columns: Columns, folds: Sequence[Fold]) -> Iterator[Finding]:
@@ -152,8 +144,7 @@ def _scripts(columns: Columns, folds: Sequence[Fold]) -> Iterator[Finding]:
         yield Finding(
             "note",
             "text-dependent",
-            f"{text} in train and in test of {len(several)} of {len(folds)} folds "
-            f"({_some(sorted(union, key=natural))})",
+            f"{text} in train and in test of {len(several)} of {len(folds)} folds ({few(sorted(union, key=natural))})",
             "results hold for known texts; a new text may be harder",
         )
 

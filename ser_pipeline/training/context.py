@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from ser_pipeline.arrays import Rows
 from ser_pipeline.config import Config
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.data.neighbours import BatchSource
@@ -20,8 +19,6 @@ from ser_pipeline.splits.folds import Fold
 from ser_pipeline.training import scoring
 from ser_pipeline.training.distributed import World
 from ser_pipeline.training.scoring import Forward
-
-Rows = NDArray[np.int64]
 
 EVALUATION = 4
 """Times the training batch that is evaluated at once: without gradients that takes less memory than a step."""

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ser_pipeline.arrays import Rows
 from ser_pipeline.config import Config
 from ser_pipeline.data.augment import drawings
 from ser_pipeline.data.neighbours import BatchSource
@@ -34,9 +34,6 @@ from ser_pipeline.training.groups import freeze
 from ser_pipeline.training.linear import HEADS, solve_head
 from ser_pipeline.training.scoring import Forward
 from ser_pipeline.training.step import Step
-
-Rows = NDArray[np.int64]
-
 
 log = logging.getLogger(__name__)
 

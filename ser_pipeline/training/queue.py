@@ -57,7 +57,7 @@ def run_queue(
     sources: Sequence[FeatureSet],
     *,
     device: torch.device,
-    how: QueueOptions,
+    options: QueueOptions,
     progress: Progress,
     world: World | None = None,
 ) -> list[Path]:
@@ -67,7 +67,7 @@ def run_queue(
         planned: from `plan`.
         sources: as in the plan.
         device: where to train.
-        how: how many at a time, and from where.
+        options: how many at a time, and from where.
         progress: called about twice a second with where every fold stands.
         world: the processes that train every fold together, one after the other.
 
@@ -83,7 +83,7 @@ def run_queue(
                 begin_run(run.entry.partial, run.config, run.about, run.members)
         world.barrier()
         waiting = [run for run in planned if not run.entry.done]
-        todo = queue_jobs(waiting, tuple(source.folder for source in sources), device, how)
+        todo = queue_jobs(waiting, tuple(source.folder for source in sources), device, options)
         with _watching(waiting, progress):
             try:
                 with _beside(partial(_audit, waiting if world.is_main else [], sources)):
@@ -100,23 +100,23 @@ def run_queue(
 
 
 def queue_jobs(
-    waiting: Sequence[PlannedRun], features: tuple[Path, ...], device: torch.device, how: QueueOptions
+    waiting: Sequence[PlannedRun], features: tuple[Path, ...], device: torch.device, options: QueueOptions
 ) -> list[FoldJob]:
     """The folds that are missing."""
     missing = [(run, fold) for run in waiting for fold in run.folds if not _fold_entry(run, fold).done]
     devices = _devices(device)
-    at_once = max(1, min(how.jobs or (cores() if device.type == "cpu" else len(devices)), len(missing)))
+    at_once = max(1, min(options.jobs or (cores() if device.type == "cpu" else len(devices)), len(missing)))
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     most = int(wanted) if wanted.isdigit() else cores()
-    how = replace(how, jobs=at_once, threads=max(1, min(most, cores() // at_once)), apart=how.jobs != 1)
-    return [FoldJob(_fold_entry(run, fold), fold, run.config, features, devices, how) for run, fold in missing]
+    options = replace(options, jobs=at_once, threads=max(1, min(most, cores() // at_once)), apart=options.jobs != 1)
+    return [FoldJob(_fold_entry(run, fold), fold, run.config, features, devices, options) for run, fold in missing]
 
 
 def _train_together(job: FoldJob, world: World) -> None:
     """Train one fold with all processes of `world`; its data are shared out among them."""
     (device,) = job.devices
     data, source = data_of(job, device)
-    fit(job.entry, job.fold, data, source, job.config, torch.device(device), micro=job.how.micro, world=world)
+    fit(job.entry, job.fold, data, source, job.config, torch.device(device), micro=job.options.micro, world=world)
 
 
 def _audit(runs: Sequence[PlannedRun], sources: Sequence[FeatureSet]) -> None:

@@ -10,20 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
+from ser_pipeline.arrays import Array, Rows
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.evaluation.metrics import Confusion
 from ser_pipeline.model.coattention import Output
 from ser_pipeline.model.fast.graph import Captured
 from ser_pipeline.runs.writing import Scores
-
-Rows = NDArray[np.int64]
-Array = NDArray[Any]
-
 
 Change = Callable[[Batch], Batch]
 

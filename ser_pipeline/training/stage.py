@@ -53,7 +53,7 @@ class Prepared:
             self.planned,
             self.sources,
             device=self.device,
-            how=self.options,
+            options=self.options,
             progress=progress,
             world=self.world,
         )

@@ -15,6 +15,7 @@ from ser_pipeline.config import Config
 from ser_pipeline.entry import PARTIAL, read_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.runs import layout
+from ser_pipeline.text import few
 from ser_pipeline.training.plan import PlannedRun
 
 MOST_DIFFERENCES = 6
@@ -75,8 +76,7 @@ def _compare(folder: Path, run: PlannedRun) -> tuple[str, str]:
     elif read_json(folder / layout.FOLDS) != json.loads(json.dumps(run.members)):
         found.append("folds")
     found = found or ["another version of its features or of ser-pipeline"]
-    more = [f"and {len(found) - MOST_DIFFERENCES} more"] if len(found) > MOST_DIFFERENCES else []
-    return "; ".join(found[:MOST_DIFFERENCES] + more), f" ({' '.join(options)})" if options else ""
+    return few(found, MOST_DIFFERENCES, "; "), f" ({' '.join(options)})" if options else ""
 
 
 def _config(folder: Path) -> Config | None:

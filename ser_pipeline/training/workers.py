@@ -54,7 +54,7 @@ class FoldJob:
     config: Config
     features: tuple[Path, ...]
     devices: tuple[str, ...]  # that folds are trained on; each process keeps to one of them
-    how: QueueOptions
+    options: QueueOptions
 
 
 def train_job(job: FoldJob) -> None:
@@ -63,18 +63,18 @@ def train_job(job: FoldJob) -> None:
     A process keeps to one device: what it loads and compiles there serves all of its folds.
     """
     device = job.devices[worker() % len(job.devices)]
-    torch.set_num_threads(job.how.threads)
+    torch.set_num_threads(job.options.threads)
     with job.entry.lock():
         if not job.entry.done:
             data, source = data_of(job, device)
-            fit(job.entry, job.fold, data, source, job.config, torch.device(device), micro=job.how.micro)
+            fit(job.entry, job.fold, data, source, job.config, torch.device(device), micro=job.options.micro)
 
 
 def data_of(job: FoldJob, device: str) -> Any:
     """What a job reads, in segments as long as its model hears them."""
-    sharers = -(-(job.how.jobs or 1) // len(job.devices))
+    sharers = -(-(job.options.jobs or 1) // len(job.devices))
     stores = find_stores(job.features, job.config)
-    data, source = _data(job.features, stores, device, job.how.data, sharers, job.config.model.whole)
+    data, source = _data(job.features, stores, device, job.options.data, sharers, job.config.model.whole)
     if job.config.model.segments == 1:
         return data, source
     long = longer(data.manifest, job.config.model.segments)
@@ -120,7 +120,7 @@ def work(todo: Sequence[FoldJob]) -> None:
         if fruitless == MOST_KILLS:
             raise PipelineError(
                 "a training process was killed again and again, perhaps for want of memory; what is finished is "
-                "kept: run the same command again, with --jobs 1 if it happens again"
+                "kept: go on with fewer at a time, such as --jobs 1"
             )
     if failed:
         first, *more = failed.values()
@@ -141,14 +141,14 @@ def _after_a_kill(tried: list[FoldJob], began: float, suspects: set[Path], faile
     log.warning(
         "a training process was killed%s; what is left goes on", f" (see {_error_file(lost[0])})" if lost else ""
     )
-    first = tried[0].how.jobs or 1
+    first = tried[0].options.jobs or 1
     return [job for job in tried[first:] + tried[:first] if not job.entry.done and job.entry.path not in failed]
 
 
 def _tried(todo: Sequence[FoldJob]) -> Iterator[tuple[FoldJob, str | None]]:
     """The jobs as they end, each with what stopped it."""
-    how = todo[0].how
-    return spread(_attempt, todo, how.jobs or 1) if how.apart else ((job, _attempt(job)) for job in todo)
+    options = todo[0].options
+    return spread(_attempt, todo, options.jobs or 1) if options.apart else ((job, _attempt(job)) for job in todo)
 
 
 def _attempt(job: FoldJob) -> str | None:
@@ -166,8 +166,15 @@ def _attempt(job: FoldJob) -> str | None:
             if multiprocessing.parent_process():
                 os._exit(LOST)
             raise PipelineError(f"{what}; the device is lost to this process: run the same command again") from None
-        return f"{what}; run the same command again"
+        return what + _advice(error)
     return None
+
+
+def _advice(error: Exception) -> str:
+    """What would help against an error that no check foresaw; nothing where it would only come again."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return "; train fewer folds at a time (--jobs) or fewer segments at a time (--micro-batch)"
+    return "; please report it with that file" if not isinstance(error, OSError) else ""
 
 
 def _error_file(job: FoldJob) -> Path:

@@ -69,9 +69,9 @@ def test_a_sound_corpus_has_notes_alone(root: Path) -> None:
 @pytest.mark.slow(reason="writes the 5,531 files of a corpus of IEMOCAP's size")
 def test_a_tree_with_iemocaps_counts_passes_and_each_of_its_label_files_is_read_once(tmp_path: Path) -> None:
     full = trees.full_iemocap(tmp_path / "IEMOCAP_full_release")
-    with touching() as touched:
+    with touching(full) as touched:
         utterances = read_corpus("iemocap", full)
-    assert sorted(touched.opened) == sorted(map(str, full.glob("Session*/dialog/EmoEvaluation/*.txt")))  # and no audio
+    assert sorted(touched.opened) == sorted(full.glob("Session*/dialog/EmoEvaluation/*.txt"))  # and no audio
     assert set(touched.opened.values()) == {1}
     assert max(touched.listed.values()) <= 2
     assert Counter(one.emotion for one in utterances) == {"neutral": 1708, "happy": 1636, "angry": 1103, "sad": 1084}

@@ -144,10 +144,10 @@ def write_stretches(file: Path, count: int) -> Path:
 
 def test_a_table_is_read_in_one_pass_whose_work_grows_as_its_rows_do(root: Path) -> None:
     few, many = (write_stretches(root / f"{count}.csv", count) for count in (500, 5_000))
-    with touching() as touched:
+    with touching(root) as touched:
         assert len(read_corpus("table", many)) == 5_000
-    assert touched.opened == {str(many): 1}
-    assert touched.listed == {str(root / "a"): 1}
+    assert touched.opened == {many: 1}
+    assert touched.listed == {root / "a": 1}
     assert calls(lambda: read_corpus("table", many)) < 11 * calls(lambda: read_corpus("table", few))
 
 

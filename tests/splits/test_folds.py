@@ -139,7 +139,7 @@ def test_an_official_split_that_shares_speakers_has_to_be_asked_for_by_name() ->
         for name in ("Ross", "Joey")
         for turn in range(6)
     ]
-    with pytest.raises(PipelineError, match=r"speaker Joey \(and 1 more\) is in train and in test.*official-shared"):
+    with pytest.raises(PipelineError, match=r"speaker Joey and 1 more is in train and in test.*official-shared"):
         folds_of(utterances, "official")
     (fold,) = folds_of(utterances, "official-shared")
     assert [len(getattr(fold, part)) for part in PARTS] == [4, 4, 4]
@@ -199,7 +199,7 @@ def test_a_fold_that_leaks_cannot_be_made() -> None:
         Fold.checked("x", columns, {"train": rows[3:18], "validation": rows[18:], "test": rows[:3]})
     with pytest.raises(PipelineError, match="speaker p2 is in validation and in test"):
         Fold.checked("x", columns, {"train": rows[12:], "validation": rows[9:12], "test": rows[:9]})
-    with pytest.raises(PipelineError, match=r"dialogue Session2d0 \(and 1 more\) is in train and in validation"):
+    with pytest.raises(PipelineError, match=r"dialogue Session2d0 and 1 more is in train and in validation"):
         Fold.checked("x", columns, {"train": rows[12:18], "validation": rows[18:], "test": rows[:12]})
     with pytest.raises(PipelineError, match="id p1_0 is in train and in validation"):
         Fold.checked("x", columns, {"train": rows[:12], "validation": rows[:1], "test": rows[12:]})
@@ -237,7 +237,7 @@ def test_a_speaker_in_two_sessions_cannot_be_left_out_by_session() -> None:
         for name in "abc"
         for turn in range(4)
     ]
-    with pytest.raises(PipelineError, match=r"fold x0 leaks: speaker \w \(and 1 more\) is in train and in test"):
+    with pytest.raises(PipelineError, match=r"fold x0 leaks: speaker \w and 1 more is in train and in test"):
         folds_of(utterances, "session")
 
 

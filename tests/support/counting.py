@@ -8,15 +8,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 
 
 @dataclass
 class Touched:
-    """How often Python opened each file and listed each folder; what a C library opens is not seen."""
+    """How often Python opened each file and listed each folder below `root`; what a C library opens is not seen."""
 
-    opened: Counter[str] = field(default_factory=Counter)
-    listed: Counter[str] = field(default_factory=Counter)
+    root: Path
+    opened: Counter[Path] = field(default_factory=Counter)
+    listed: Counter[Path] = field(default_factory=Counter)
 
 
 _watching: list[Touched] = []
@@ -24,18 +26,19 @@ _watching: list[Touched] = []
 
 def _hear(event: str, args: tuple[object, ...]) -> None:
     if _watching and event in ("open", "os.listdir", "os.scandir") and isinstance(args[0], str | bytes | os.PathLike):
-        path = os.fsdecode(args[0])
+        path = Path(os.fsdecode(args[0]))
         for touched in _watching:
-            (touched.opened if event == "open" else touched.listed)[path] += 1
+            if path.is_relative_to(touched.root):
+                (touched.opened if event == "open" else touched.listed)[path] += 1
 
 
 sys.addaudithook(_hear)  # for good, as Python has no way to take one back
 
 
 @contextmanager
-def touching() -> Iterator[Touched]:
-    """Counts files and folders while it is open."""
-    touched = Touched()
+def touching(root: Path) -> Iterator[Touched]:
+    """Counts files and folders below `root` while it is open."""
+    touched = Touched(root)
     _watching.append(touched)
     try:
         yield touched

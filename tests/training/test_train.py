@@ -280,6 +280,25 @@ def test_a_command_without_workers_whose_device_is_lost_stops(lost: jobs.FoldJob
         jobs.work([lost])
 
 
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), r"fewer folds at a time \(--jobs\) or .* \(--micro-batch\)"),
+        (MemoryError("no room"), r"fewer folds at a time \(--jobs\) or .* \(--micro-batch\)"),
+        (IndexError("an index"), "please report it with that file"),
+    ],
+)
+def test_what_would_happen_again_comes_with_what_to_do_instead(
+    lost: jobs.FoldJob, monkeypatch: pytest.MonkeyPatch, error: Exception, advice: str
+) -> None:
+    def broken(_: jobs.FoldJob) -> None:
+        raise error
+
+    monkeypatch.setattr(jobs, "train_job", broken)
+    with pytest.raises(PipelineError, match=rf"^fold 03: {type(error).__name__}: {error} \(see .*\); .*{advice}$"):
+        jobs.work([replace(lost, devices=("cpu",))])
+
+
 @pytest.fixture
 def queue(lost: jobs.FoldJob, tmp_path: Path) -> list[jobs.FoldJob]:
     """Four jobs, of which the first is `lost`."""

@@ -1,0 +1,23 @@
+"""Arrays by what they hold, for signatures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+"""Positions of utterances or of stored segments."""
+
+Ints = NDArray[np.int64]
+"""Whole numbers: counts, classes, codes."""
+
+Floats = NDArray[np.float64]
+"""Numbers in double precision."""
+
+Floats32 = NDArray[np.float32]
+"""Samples from -1 to 1, or features, in single precision."""
+
+Array = NDArray[Any]
+"""Numbers of a type that a file or a feature decides."""
