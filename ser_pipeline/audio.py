@@ -58,7 +58,14 @@ def _open(data: bytes, name: str) -> Any:
 
 
 def span(head: AudioHeader, rate: int, start: float | None, end: float | None) -> tuple[int, int, int]:
-    """First and last+1 sample of a stretch in the file, and its samples after resampling to `rate` Hz."""
+    """First and last+1 sample of a stretch in the file, and its samples after resampling to `rate` Hz.
+
+    Args:
+        head: of the file.
+        rate: Hz.
+        start: seconds into the file; None: its beginning.
+        end: seconds into the file; None, or beyond its end: its end.
+    """
     first = 0 if start is None else round(start * head.rate)
     last = head.frames if end is None else min(round(end * head.rate), head.frames)
     return first, last, math.ceil(max(last - first, 0) * rate / head.rate)
@@ -68,6 +75,13 @@ def decode(data: bytes, name: str, rate: int, start: float | None = None, end: f
     """Mono float32 samples (N,) in -1..1 at `rate` Hz of the stretch from `start` to `end` seconds.
 
     Channels are averaged; another rate is resampled by librosa ("soxr_hq").
+
+    Args:
+        data: the bytes of a WAV, FLAC, Ogg or MP3 file.
+        name: of the file, for messages.
+        rate: Hz of the samples that are wanted.
+        start: seconds into the file; None: its beginning.
+        end: seconds into the file; None: its end.
 
     Raises:
         PipelineError: as `header`; or the audio breaks off, or holds NaN or infinity.

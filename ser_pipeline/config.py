@@ -69,6 +69,11 @@ def presets() -> tuple[str, ...]:
 def load(preset: str = "paper", file: Path | None = None, overrides: Iterable[str] = ()) -> Config:
     """Config from the layers: defaults, `preset`, `file`, then `KEY=VALUE` pairs such as `train.lr=1e-4`.
 
+    Args:
+        preset: name of a preset.
+        file: TOML file over the preset.
+        overrides: `KEY=VALUE` pairs over both, such as `train.lr=1e-4`.
+
     Raises:
         PipelineError: an unknown preset or key, a value of the wrong type or beyond its limits, settings that do not
             go together, or TOML that cannot be read.

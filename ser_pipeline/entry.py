@@ -54,7 +54,13 @@ class Entry:
 
     @classmethod
     def keyed(cls, root: Path, name: str, inputs: Mapping[str, Any]) -> Entry:
-        """The entry `root/NAME-KEY` of `inputs`."""
+        """The entry `root/NAME-KEY` of `inputs`.
+
+        Args:
+            root: folder of the entry.
+            name: of the entry, before its key.
+            inputs: what its contents depend on.
+        """
         return cls(root / f"{name}-{key(inputs)}", inputs)
 
     @property
@@ -131,7 +137,13 @@ def write_json(file: Path, value: Mapping[str, Any]) -> None:
 
 
 def write_text(file: Path, text: str, *, flush: bool = True) -> None:
-    """Write `text` whole or not at all."""
+    """Write `text` whole or not at all.
+
+    Args:
+        file: to write.
+        text: the contents, in UTF-8.
+        flush: whether to wait until the disk has them.
+    """
     with writing(file, flush=flush) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -142,6 +154,11 @@ def writing(file: Path, *, make_folder: bool = True, flush: bool = True) -> Iter
 
     A worker that may outlive its command passes `make_folder=False`, lest it bring back a folder that was renamed.
     What another file holds too, and is written often, passes `flush=False`: a power cut may take it.
+
+    Args:
+        file: to write.
+        make_folder: whether to make its folder where there is none.
+        flush: whether to wait until the disk has it.
 
     Raises:
         PipelineError: the disk is full or refuses; nothing is left behind.

@@ -57,7 +57,13 @@ class Input:
     joins: bool = True  # whether neighbouring segments can be heard as one
 
     def rows(self, samples: Any, audio: Audio, settings: Any) -> Any:
-        """The rows (S, *shape) of an utterance's float32 samples (N,)."""
+        """The rows (S, *shape) of an utterance's float32 samples (N,).
+
+        Args:
+            samples: of the whole utterance, -1 to 1.
+            audio: their rate, hop and segment.
+            settings: of this input in `features`; None where it has none.
+        """
         return resolve(self.function)(samples, audio, settings)
 
     def encoder(self, name: str) -> Callable[..., Any]:

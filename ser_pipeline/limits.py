@@ -82,6 +82,11 @@ def declaration(item: dataclasses.Field[Any]) -> Declaration | None:
 def require_allowed(name: str, item: dataclasses.Field[Any], value: Any) -> None:
     """Refuse a value that the field's declaration does not allow.
 
+    Args:
+        name: of the setting, with its table.
+        item: the field that declares it.
+        value: to check.
+
     Raises:
         PipelineError: names the setting, its limits and the nearest value within them.
     """

@@ -114,6 +114,11 @@ def load(run: Path | str, device: str = "auto", folds: Sequence[str] = ()) -> Pr
 def open_run(run: Path, device: torch.device, folds: Sequence[str] = ()) -> Predictor:
     """The models of the finished folds of `run`, or of those in `folds`.
 
+    Args:
+        run: folder of the run.
+        device: on which it predicts.
+        folds: names; empty: all that are finished.
+
     Raises:
         PipelineError: not a run, or no such finished fold.
     """

@@ -42,6 +42,11 @@ def spread(work: Callable[[Item], Result], items: Sequence[Item], processes: int
 
     Whatever ends the loop early ends the workers too. They do not see what `__main__` holds.
 
+    Args:
+        work: a function that can be pickled.
+        items: each a call.
+        processes: how many at a time.
+
     Raises:
         BrokenProcessPool: a worker was killed.
     """
@@ -68,6 +73,11 @@ def submit(
     executor: ProcessPoolExecutor, work: Callable[[Item], Result], items: Sequence[Item]
 ) -> dict[Future[Result], Item]:
     """`work` of every item handed to the workers of `executor`, which begin here; the item of each future.
+
+    Args:
+        executor: of the workers.
+        work: a function that can be pickled.
+        items: each a call.
 
     Raises:
         BrokenProcessPool: what workers are forked from was killed.

@@ -53,7 +53,13 @@ class FileIndex:
         return file if before == now else None
 
     def add(self, name: str, now: Stamp, file: File) -> None:
-        """Remember what reading `name` told; `now` was taken before it was read."""
+        """Remember what reading `name` told; `now` was taken before it was read.
+
+        Args:
+            name: of the file below the root.
+            now: its stamp from before it was read.
+            file: what reading it told.
+        """
         if time.time() - max(now[1], now[2]) / 1e9 > SETTLED:
             self._files[name] = now, file
             self._changed = True

@@ -94,7 +94,13 @@ def read_corpus(
 
 
 def class_table(corpus: Corpus, utterances: Iterable[Utterance], classes: Classes | None = None) -> Classes:
-    """`classes` where given, else the corpus's own, else every label found: the class order everywhere."""
+    """`classes` where given, else the corpus's own, else every label found: the class order everywhere.
+
+    Args:
+        corpus: whose classes count where none are given.
+        utterances: whose labels count where the corpus has no classes.
+        classes: class -> labels that are read as it, in the order of the classes; None: no choice.
+    """
     return classes or corpus.classes or found_classes(utterances)
 
 

@@ -158,7 +158,14 @@ def script(seed: int, utterances_per_speaker: int) -> Iterator[Turn]:
 
 
 def moods(seed: int, session: int, speaker: str, utterances: int) -> list[str]:
-    """The emotions of a speaker's turns: `utterances` of the four classes, each at least once, and some others."""
+    """The emotions of a speaker's turns: `utterances` of the four classes, each at least once, and some others.
+
+    Args:
+        seed: of the corpus.
+        session: from 1 on.
+        speaker: "F" or "M".
+        utterances: how many of the four classes.
+    """
     rng = generator(seed, session, speaker, 1)
     fixed = max(FEWEST, utterances * 2 // 3)
     turns = [COUNTED[turn % len(COUNTED)] for turn in range(fixed)]
@@ -168,12 +175,25 @@ def moods(seed: int, session: int, speaker: str, utterances: int) -> list[str]:
 
 
 def generator(seed: int, session: int, speaker: str, stream: int) -> np.random.Generator:
-    """Random numbers that depend on nothing else: `stream` 0 is a speaker's voice, 1 the script, then the turns."""
+    """Random numbers that depend on nothing else: `stream` 0 is a speaker's voice, 1 the script, then the turns.
+
+    Args:
+        seed: of the corpus.
+        session: from 1 on.
+        speaker: "F" or "M".
+        stream: what they are for.
+    """
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, session, ord(speaker), stream])))
 
 
 def record(root: Path, turns: list[Turn], seed: int) -> Iterator[Turn]:
-    """Write a dialogue, and yield each turn once its audio is there; the label file comes last."""
+    """Write a dialogue, and yield each turn once its audio is there; the label file comes last.
+
+    Args:
+        root: folder of the corpus.
+        turns: of one dialogue, in order.
+        seed: of the corpus.
+    """
     session = root / f"Session{turns[0].session}"
     audio = session / "sentences" / "wav" / turns[0].recording
     labels = session / "dialog" / "EmoEvaluation" / f"{turns[0].recording}.txt"
@@ -195,6 +215,11 @@ def cast(seed: int, session: int, speaker: str) -> Voice:
     """A speaker's own voice, room and microphone.
 
     Source: women's formants lie 16 % above men's in the mean over vowels of Peterson and Barney (1952).
+
+    Args:
+        seed: of the corpus.
+        session: from 1 on.
+        speaker: "F" or "M".
     """
     rng = generator(seed, session, speaker, 0)
     pitch, tract = (205.0, 1.16) if speaker == "F" else (118.0, 1.0)
@@ -212,7 +237,13 @@ def cast(seed: int, session: int, speaker: str) -> Voice:
 
 
 def perform(turn: Turn, voice: Voice, rng: np.random.Generator) -> NDArray[np.int16]:
-    """The samples of a turn, its emotion more or less strong; its length does not depend on the emotion."""
+    """The samples of a turn, its emotion more or less strong; its length does not depend on the emotion.
+
+    Args:
+        turn: what is said, and how.
+        voice: who says it.
+        rng: random numbers of this turn.
+    """
     neutral, full, spread = (np.array(astuple(style)) for style in (EMOTIONS["neu"], EMOTIONS[turn.emotion], SPREAD))
     strength = voice.liveliness * rng.uniform(*STRENGTH)
     style = Style(*(neutral + strength * (full - neutral) + spread * rng.standard_normal(len(spread))).tolist())
@@ -230,7 +261,14 @@ def write_wav(file: Path, samples: NDArray[np.int16]) -> None:
 
 
 def evaluation(turn: Turn, start: float, end: float, rng: np.random.Generator) -> str:
-    """The lines of a label file for one turn: times, label and mean ratings, then what each annotator said."""
+    """The lines of a label file for one turn: times, label and mean ratings, then what each annotator said.
+
+    Args:
+        turn: that was rated.
+        start: seconds into the dialogue.
+        end: seconds into the dialogue.
+        rng: random numbers of this turn.
+    """
     ratings = np.clip(np.rint(AFFECT[turn.emotion] + rng.normal(0, 0.6, (RATERS, 3))), 1, 5).astype(int)
     mean = ", ".join(f"{value:.4f}" for value in ratings.mean(axis=0))
     lines = [f"[{start:.4f} - {end:.4f}]\t{turn.name}\t{turn.emotion}\t[{mean}]"]

@@ -101,7 +101,13 @@ def table(file: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, Mapping[s
 
 
 def broken(file: Path, line: int, what: str) -> PipelineError:
-    """The error of a label file's broken line."""
+    """The error of a label file's broken line.
+
+    Args:
+        file: the label file.
+        line: its number, from 1 on.
+        what: is wrong with it.
+    """
     return PipelineError(f"{file}, line {line}: {what}; mend or delete the line")
 
 

@@ -145,20 +145,27 @@ EDGES = (0.25, 0.75)  # the part of a phone that holds its target; the rest glid
 
 
 def speak(voice: Voice, style: Style, seconds: float, rng: np.random.Generator) -> NDArray[np.int16]:
-    """An utterance at 16 kHz, int16 `(samples,)`, of about `seconds`: up to half a second more, to end a syllable."""
-    score = compose(seconds, voice, style, rng)
-    tracks = articulate(score, voice, style, rng)
+    """An utterance at 16 kHz, int16 `(samples,)`, of about `seconds`: up to half a second more, to end a syllable.
+
+    Args:
+        voice: who speaks.
+        style: how.
+        seconds: of the utterance, about.
+        rng: random numbers of this utterance.
+    """
+    score = _compose(seconds, voice, style, rng)
+    tracks = _articulate(score, voice, style, rng)
     tract = resonance(tracks.formants, voice)
     gain = decibels(voice.gain + style.loudness)
     room = decibels(voice.floor) / (1 + FREQUENCIES / 500)
-    wave = gain * voicing(tracks, tract, voice, style, rng)
-    wave += filtered_noise(gain * turbulence(tracks, tract, voice, style) + room, rng)
+    wave = gain * _voicing(tracks, tract, voice, style, rng)
+    wave += filtered_noise(gain * _turbulence(tracks, tract, voice, style) + room, rng)
     unclipped = min(1.0, 0.95 / float(np.abs(wave).max()))
     samples: NDArray[np.int16] = np.rint(32_767 * unclipped * wave).astype(np.int16)
     return samples
 
 
-def compose(seconds: float, voice: Voice, style: Style, rng: np.random.Generator) -> SpokenText:
+def _compose(seconds: float, voice: Voice, style: Style, rng: np.random.Generator) -> SpokenText:
     """Random syllables in phrases with pauses between, until `seconds` are filled."""
     sounds: list[Sound] = [(" ", rng.uniform(0.04, 0.15), 0.0)]
     phrases: list[tuple[float, float]] = []
@@ -191,7 +198,7 @@ def _syllable(rate: float, last: bool, rng: np.random.Generator) -> list[Sound]:
     ]
 
 
-def articulate(score: SpokenText, voice: Voice, style: Style, rng: np.random.Generator) -> Tracks:
+def _articulate(score: SpokenText, voice: Voice, style: Style, rng: np.random.Generator) -> Tracks:
     """The tracks that glide through the targets of `score`."""
     times = np.arange(0, score.seconds.sum(), HOP / SAMPLE_RATE)
     starts = score.centres - score.seconds / 2
@@ -213,11 +220,11 @@ def articulate(score: SpokenText, voice: Voice, style: Style, rng: np.random.Gen
         aspirated=glide(phone.aspirated for phone in score.phones),
         fricated=glide(phone.fricated for phone in score.phones),
         centre=glide(phone.centre for phone in score.phones),
-        pitch=voice.pitch * 2 ** (intonation(times, score, style, rng) / 12),
+        pitch=voice.pitch * 2 ** (_intonation(times, score, style, rng) / 12),
     )
 
 
-def intonation(times: Floats, score: SpokenText, style: Style, rng: np.random.Generator) -> Floats:
+def _intonation(times: Floats, score: SpokenText, style: Style, rng: np.random.Generator) -> Floats:
     """The pitch `(T,)` in semitones above the speaker's: slow drift, accents, falling phrases and their ends."""
     steps = np.arange(0.0, times[-1] + 0.15, 0.15)
     pitch = np.interp(times, steps, rng.normal(0.0, 0.4, len(steps))) + style.pitch + style.span * _bumps(times, score)
@@ -254,7 +261,7 @@ def _resonator(hertz: Floats) -> Complexes:
     return response
 
 
-def voicing(tracks: Tracks, tract: Complexes, voice: Voice, style: Style, rng: np.random.Generator) -> Floats:
+def _voicing(tracks: Tracks, tract: Complexes, voice: Voice, style: Style, rng: np.random.Generator) -> Floats:
     """The glottal pulses, each through the tract as it stands at that moment; placed between samples by their phase."""
     cycles = np.cumsum(tracks.pitch) * HOP / SAMPLE_RATE
     frames = np.arange(len(cycles))
@@ -267,7 +274,7 @@ def voicing(tracks: Tracks, tract: Complexes, voice: Voice, style: Style, rng: n
     first, late = np.divmod(at * HOP, 1.0)
     pulse = glottal_pulse(SAMPLE_RATE / HOP / period, voice.tilt * exp2(style.tilt))
     pulse *= tract[np.rint(at).astype(int)] * np.exp(-2j * np.pi * late[:, None] * FREQUENCIES / SAMPLE_RATE)
-    return overlap_add(loud[:, None] * np.fft.irfft(pulse, FFT), first.astype(int), len(cycles) * HOP)
+    return _overlap_add(loud[:, None] * np.fft.irfft(pulse, FFT), first.astype(int), len(cycles) * HOP)
 
 
 def glottal_pulse(pitch: Floats, tilt: float) -> Complexes:
@@ -281,7 +288,7 @@ def glottal_pulse(pitch: Floats, tilt: float) -> Complexes:
     return pulse
 
 
-def turbulence(tracks: Tracks, tract: Complexes, voice: Voice, style: Style) -> Complexes:
+def _turbulence(tracks: Tracks, tract: Complexes, voice: Voice, style: Style) -> Complexes:
     """What filters noise at each moment: the whole tract for breath, a band of its own for the hiss of consonants."""
     breath = BREATH * (tracks.aspirated + decibels(voice.breath + style.breath) * 0.08 * tracks.voiced)
     octaves = np.log2(np.maximum(FREQUENCIES, 1.0) / (tracks.centre[:, None] * voice.tract))
@@ -295,10 +302,10 @@ def filtered_noise(response: Complexes, rng: np.random.Generator) -> Floats:
     frames = len(response)
     white = rng.standard_normal((frames + 1) * HOP)
     pieces = sliding_window_view(white, 2 * HOP)[::HOP] * np.hanning(2 * HOP + 1)[:-1]
-    return overlap_add(np.fft.irfft(np.fft.rfft(pieces, FFT) * response, FFT), np.arange(frames) * HOP, frames * HOP)
+    return _overlap_add(np.fft.irfft(np.fft.rfft(pieces, FFT) * response, FFT), np.arange(frames) * HOP, frames * HOP)
 
 
-def overlap_add(pieces: Floats, starts: NDArray[np.int_], samples: int) -> Floats:
+def _overlap_add(pieces: Floats, starts: NDArray[np.int_], samples: int) -> Floats:
     """The sum of `pieces`, `(n, FFT)`, each from its own start; `(samples,)`."""
     wave = np.zeros(samples + FFT)
     for piece, start in zip(pieces, starts, strict=True):

@@ -61,6 +61,11 @@ class Mix(NamedTuple):
         """A share of the segments mixed with another, half and half on average.
 
         Source: Zhang et al., mixup, ICLR 2018, with a Beta(1, 1) weight.
+
+        Args:
+            size: segments of the batch.
+            share: of the segments that are mixed, 0 to 1.
+            device: on which the batch is.
         """
         chosen = torch.rand(size, 1, device=device) < share
         weight = torch.where(chosen, torch.rand(size, 1, device=device), 1.0)

@@ -65,6 +65,11 @@ def open_data(manifest: Manifest, folders: Mapping[str, Sequence[Path]]) -> Data
 def order(rows: Rows, seed: int, epoch: int) -> Rows:
     """`rows` in the order of an epoch, the same on every machine.
 
+    Args:
+        rows: segments (S,).
+        seed: of the run.
+        epoch: from 0 on.
+
     >>> order(np.arange(5), 0, 1).tolist() == order(np.arange(5), 0, 1).tolist()
     True
     """
@@ -75,6 +80,12 @@ def open_source(data: Data, device: torch.device, way: str = "auto", sharers: in
     """Where batches come from: "resident", "stream", or for "auto" resident where the rows fit.
 
     They fit where `sharers` copies take at most half of the memory that the device, or the machine, has free.
+
+    Args:
+        data: the rows on disk.
+        device: to which batches go.
+        way: "resident", "stream" or "auto".
+        sharers: processes that would each keep the rows on the device.
     """
     if way == "auto":
         way = "resident" if sharers * data.bytes <= _free(device) / 2 else "stream"
@@ -102,6 +113,11 @@ class Resident:
 
         A batch on the CPU lives in a buffer that is written again once the next one is asked for: fresh memory
         costs more than what is copied into it.
+
+        Args:
+            rows: stored segments (S,), in the order that is wanted.
+            size: segments of a batch.
+            start: the first batch that is wanted, from 0 on.
         """
         chosen = torch.from_numpy(np.ascontiguousarray(rows[start * size :])).to(self.device)
         buffers: dict[str, Tensor | None] = dict.fromkeys(self.features)
@@ -125,6 +141,11 @@ class Streamed:
         """Batches of `size` of `rows` in their order from batch `start` on; the last may be smaller.
 
         A batch on the CPU lives in a buffer that is written again once the next one is asked for.
+
+        Args:
+            rows: stored segments (S,), in the order that is wanted.
+            size: segments of a batch.
+            start: the first batch that is wanted, from 0 on.
         """
         free: queue.LifoQueue[int] = queue.LifoQueue()  # the last one left is still in the processor's cache
         full: queue.SimpleQueue[tuple[int, Rows] | BaseException | None] = queue.SimpleQueue()

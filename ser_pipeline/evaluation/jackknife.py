@@ -104,6 +104,12 @@ def limits_without_spread(value: Floats, size: Floats, clusters: int, level: flo
     """Clopper and Pearson's limits, each (...), of a share of `size` utterances in clusters that do not differ.
 
     The size is reduced by the ratio of squared t quantiles with size - 1 and K - 1 degrees of freedom.
+
+    Args:
+        value: shares (...), 0 to 1.
+        size: utterances that each is a share of (...).
+        clusters: K, how many.
+        level: of confidence, 0 to 1.
     """
     from scipy.special import betaincinv, stdtrit
 

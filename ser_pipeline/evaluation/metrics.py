@@ -32,7 +32,13 @@ class Confusion:
 
     @classmethod
     def of(cls, target: ArrayLike, prediction: ArrayLike, classes: int) -> Confusion:
-        """The matrix of class indices `target` and `prediction`, both (U,), in 0 to `classes` - 1."""
+        """The matrix of class indices `target` and `prediction`, both (U,), in 0 to `classes` - 1.
+
+        Args:
+            target: class indices (U,).
+            prediction: class indices (U,).
+            classes: C, how many.
+        """
         pairs = np.asarray(target, dtype=np.int64) * classes + np.asarray(prediction, dtype=np.int64)
         return cls(np.bincount(pairs, minlength=classes * classes).reshape(classes, classes))
 
@@ -130,6 +136,11 @@ class Reliability:
 
 def reliability(confidence: Floats, right: NDArray[np.bool_], bins: int = BINS) -> Reliability:
     """The reliability of predictions with `confidence` (U,) in 0 to 1, of which `right` (U,) are right.
+
+    Args:
+        confidence: probability of the predicted class (U,), 0 to 1.
+        right: whether it is the true one (U,).
+        bins: of equal width.
 
     >>> round(reliability(np.array([0.9, 0.9]), np.array([True, False])).ece, 3)
     0.4

@@ -32,6 +32,11 @@ def mfcc(samples: Floats32, audio: Audio, settings: Mfcc) -> Floats32:
 
     Source: `librosa.feature.mfcc(htk=True)`: periodic Hann window, HTK mel scale with Slaney's area normalisation,
     dB with a floor `top_db` under the utterance's maximum, orthonormal DCT-II. `librosa.feature.delta` for the rest.
+
+    Args:
+        samples: (N,), -1 to 1.
+        audio: their rate and hop.
+        settings: of MFCCs.
     """
     logs = _mel_logarithms(samples, audio, settings)
     loudest = logs.max()
@@ -62,6 +67,11 @@ def logmel(samples: Floats32, audio: Audio, settings: LogMel) -> Floats32:
     """Mel spectrogram (bands, T), float32 dB from -top_db to 0, relative to the utterance's maximum.
 
     Source: `librosa.power_to_db(librosa.feature.melspectrogram(htk=True), ref=numpy.max)`.
+
+    Args:
+        samples: (N,), -1 to 1.
+        audio: their rate and hop.
+        settings: of the mel spectrogram.
     """
     logs = _mel_logarithms(samples, audio, settings)
     return _decibels(logs, logs.max(), settings.top_db)
@@ -71,6 +81,11 @@ def spectrogram(samples: Floats32, audio: Audio, settings: Spectrogram) -> Float
     """Spectrogram (bins, T), float32 dB from -top_db to 0, relative to the utterance's maximum over all bins.
 
     Source: paper, section 3.1; `librosa.amplitude_to_db(abs(librosa.stft(...)), ref=numpy.max)`.
+
+    Args:
+        samples: (N,), -1 to 1.
+        audio: their rate and hop.
+        settings: of the spectrogram.
     """
     return _decibels(*_bins(samples, audio, settings), settings.top_db)
 
@@ -100,7 +115,13 @@ def pre_emphasise(samples: Floats32, coefficient: float) -> Floats32:
 
 
 def mfcc_rows(samples: Floats32, audio: Audio, settings: Mfcc) -> NDArray[np.float16]:
-    """MFCCs (S, L, size), float16; frames after the end are 0."""
+    """MFCCs (S, L, size), float16; frames after the end are 0.
+
+    Args:
+        samples: (N,) of an utterance, -1 to 1.
+        audio: their rate, hop and segment.
+        settings: of MFCCs.
+    """
     whole = mfcc(samples, audio, settings)
     rows = np.zeros((audio.segments(len(samples)) * audio.frames, settings.size), np.float16)
     rows[: len(whole)] = whole
@@ -108,12 +129,24 @@ def mfcc_rows(samples: Floats32, audio: Audio, settings: Mfcc) -> NDArray[np.flo
 
 
 def spectrogram_rows(samples: Floats32, audio: Audio, settings: Spectrogram) -> NDArray[np.uint8]:
-    """Spectrograms (S, bins, L), uint8: 0 is -top_db, 255 is 0 dB; frames after the end are 0."""
+    """Spectrograms (S, bins, L), uint8: 0 is -top_db, 255 is 0 dB; frames after the end are 0.
+
+    Args:
+        samples: (N,) of an utterance, -1 to 1.
+        audio: their rate, hop and segment.
+        settings: of the spectrogram.
+    """
     return _images(*_bins(samples, audio, settings), audio.frames, settings.top_db)
 
 
 def logmel_rows(samples: Floats32, audio: Audio, settings: LogMel) -> NDArray[np.uint8]:
-    """Mel spectrograms (S, bands, L), uint8: 0 is -top_db, 255 is 0 dB; frames after the end are 0."""
+    """Mel spectrograms (S, bands, L), uint8: 0 is -top_db, 255 is 0 dB; frames after the end are 0.
+
+    Args:
+        samples: (N,) of an utterance, -1 to 1.
+        audio: their rate, hop and segment.
+        settings: of the mel spectrogram.
+    """
     logs = _mel_logarithms(samples, audio, settings)
     return _images(logs, logs.max(), audio.frames, settings.top_db)
 
@@ -131,7 +164,13 @@ def _images(logs: Floats32, loudest: np.float32, frames: int, top_db: float) -> 
 
 
 def waveform_rows(samples: Floats32, audio: Audio, settings: None = None) -> NDArray[np.int16]:
-    """Raw samples (S, segment + 1), int16: the sample before the segment, then the segment; 0 after the end."""
+    """Raw samples (S, segment + 1), int16: the sample before the segment, then the segment; 0 after the end.
+
+    Args:
+        samples: (N,) of an utterance, -1 to 1.
+        audio: their segment.
+        settings: has none.
+    """
     whole = np.zeros(1 + len(samples), np.float32)
     np.rint(samples * np.float32(32768), out=whole[1:])
     np.clip(whole, -32768, 32767, out=whole)
@@ -147,6 +186,11 @@ def mel_triangles(rate: int, n_fft: int, n_mels: int) -> Sums:
     """HTK-scale triangular filters of unit area, as sums of bins.
 
     Source: `librosa.filters.mel(htk=True, norm="slaney")`.
+
+    Args:
+        rate: Hz of the samples.
+        n_fft: points of the transform.
+        n_mels: filters, from 0 Hz to half the rate.
     """
     hertz = np.linspace(0, rate / 2, n_fft // 2 + 1)
     top = 2595 * np.log10(1 + rate / 2 / 700)

@@ -48,7 +48,13 @@ def _intrinsic(define: Callable[..., Any]) -> Any:
 
 @_intrinsic
 def load(_: Any, array: Any, place: Any) -> Any:
-    """The numbers of a flat float32 array from `place` on."""
+    """The numbers of a flat float32 array from `place` on.
+
+    Args:
+        _: the typing context of numba.
+        array: type of the array.
+        place: type of the index of the first number.
+    """
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return _pair(builder, *(builder.load(half, align=4) for half in _halves(context, builder, signature, args)))
@@ -58,7 +64,14 @@ def load(_: Any, array: Any, place: Any) -> Any:
 
 @_intrinsic
 def store(_: Any, array: Any, place: Any, value: Any) -> Any:
-    """Put `value` into a flat float32 array from `place` on."""
+    """Put `value` into a flat float32 array from `place` on.
+
+    Args:
+        _: the typing context of numba.
+        array: type of the array.
+        place: type of the index of the first number.
+        value: type of the lanes.
+    """
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         for part, half in zip(_parts(builder, args[2]), _halves(context, builder, signature, args), strict=True):
@@ -103,14 +116,26 @@ def conjugate(builder: Any, value: Any) -> Any:
 
 @_of_lanes
 def powers(builder: Any, value: Any, other: Any) -> Any:
-    """The squared sizes of `value` as real parts, those of `other` as imaginary ones."""
+    """The squared sizes of `value` as real parts, those of `other` as imaginary ones.
+
+    Args:
+        builder: of the instructions.
+        value: halves of complex lanes.
+        other: halves of complex lanes.
+    """
     squares = [[builder.fmul(part, part, flags=_FREE) for part in parts] for parts in (value, other)]
     return [builder.fadd(a, b, flags=_FREE) for a, b in squares]
 
 
 @_of_lanes
 def larger(builder: Any, value: Any, other: Any) -> Any:
-    """Of plain numbers, the larger of each two."""
+    """Of plain numbers, the larger of each two.
+
+    Args:
+        builder: of the instructions.
+        value: halves of lanes.
+        other: halves of lanes.
+    """
     both = list(zip(value, other, strict=True))
     return [builder.select(builder.fcmp_ordered(">", a, b), a, b) for a, b in both]
 

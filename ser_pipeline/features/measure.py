@@ -37,6 +37,16 @@ def measure(
     With `memory`, the folder of all features, files that have not changed since they were last measured are not
     read at all. With `skip_bad`, broken audio is decoded to its end to find it, left out, and told to `bad`.
 
+    Args:
+        corpus: its name.
+        classes: class -> labels that are read as it.
+        utterances: of the corpus.
+        root: folder below which their files are.
+        settings: rate, hop and segment, in which the samples are counted.
+        memory: the folder of all features.
+        skip_bad: whether to leave broken audio out.
+        bad: told what is left out, one line each.
+
     Raises:
         PipelineError: a missing, empty, unreadable or truncated file, named; or nothing is left.
     """

@@ -34,7 +34,13 @@ Place = tuple[Path, int, int]
 
 
 def store_entry(folder: Path, name: str, config: Config) -> Entry:
-    """The store of feature `name` below a features folder; its key holds whatever its values depend on."""
+    """The store of feature `name` below a features folder; its key holds whatever its values depend on.
+
+    Args:
+        folder: of the features of a corpus.
+        name: of the feature.
+        config: on which its values depend.
+    """
     if name not in FEATURES:
         raise PipelineError(f"unknown feature '{name}'; there are {', '.join(FEATURES)}")
     made = {"feature": name, "version": FEATURES[name].version, "shards": shards.FORMAT}
@@ -130,7 +136,13 @@ def find(folder: Path, config: Config, name: str) -> Entry:
 
 
 def resolved(config: Config, folder: Path, name: str) -> Config:
-    """`config` with what the store `name` in `folder` says of its encoder, where the model reads it."""
+    """`config` with what the store `name` in `folder` says of its encoder, where the model reads it.
+
+    Args:
+        config: the settings.
+        folder: of the features of a corpus.
+        name: of the feature.
+    """
     store = find(folder, config, name)
     if name not in config.model.reads or not store.done:
         return config

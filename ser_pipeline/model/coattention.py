@@ -51,6 +51,11 @@ class CoAttention(nn.Module):
         """Weighted sum (B, D) of the frames (B, T, D), and the weights (B, T) from (B, size).
 
         Frames that `real` (B, T) says are padding get no weight.
+
+        Args:
+            acoustic: (B, size).
+            speech: (B, T, D).
+            real: 1 for real frames, 0 for padding (B, T); None: all are real.
         """
         scores = self.linear(self.dropout(acoustic))
         if real is not None:
@@ -114,7 +119,13 @@ class SpeechEmotionModel(nn.Module):
         self.path = PathDropout(settings.small_drop)
 
     def fit_scaler(self, name: str, minimum: Tensor, maximum: Tensor) -> None:
-        """Keep the extremes uint8 (bins,) of the image `name` over the fold's training rows."""
+        """Keep the extremes uint8 (bins,) of the image `name` over the fold's training rows.
+
+        Args:
+            name: of the input.
+            minimum: uint8 (bins,).
+            maximum: uint8 (bins,).
+        """
         self.finish[name].fit(minimum, maximum)  # type: ignore[operator]
 
     @property

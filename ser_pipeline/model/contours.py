@@ -97,7 +97,13 @@ def summary(contours: Tensor, real: Tensor) -> Tensor:
 
 
 def trend(contours: Tensor, weights: Tensor, rate: float) -> Tensor:
-    """Slope a second (B, K) of contours (B, K, T) of `rate` frames a second, fitted by `weights` (B, K, T)."""
+    """Slope a second (B, K) of contours (B, K, T) of `rate` frames a second, fitted by `weights` (B, K, T).
+
+    Args:
+        contours: (B, K, T).
+        weights: (B, K, T), 0 or more.
+        rate: frames a second.
+    """
     time = (torch.arange(contours.shape[2], device=contours.device) / rate).expand_as(contours)
     middle, spread = moments(time, weights)
     swing = (contours - moments(contours, weights)[0][..., None]) * (time - middle[..., None]) * weights
@@ -122,6 +128,11 @@ def rhythm(contours: Tensor, real: Tensor, rate: float) -> Tensor:
 
 def quantiles(contours: Tensor, real: Tensor, shares: tuple[float, ...]) -> Tensor:
     """Order statistics (B, K, len(shares)) of contours (B, K, T) over frames where `real` (B, K, T) is over 0.5.
+
+    Args:
+        contours: (B, K, T).
+        real: (B, K, T), over 0.5 for frames that count.
+        shares: of the frames that are lower, each 0 to 1.
 
     >>> quantiles(torch.tensor([[[5.0, 1.0, 3.0, 9.0]]]), torch.tensor([[[1.0, 1.0, 1.0, 0.0]]]), (0.0, 0.5)).tolist()
     [[[1.0, 3.0]]]

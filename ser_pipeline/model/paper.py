@@ -110,6 +110,11 @@ def _after_features(pixels: int) -> int:
 def build_alexnet(bins: int, frames: int, weights: str) -> AlexNet:
     """AlexNet with `weights`: "imagenet" (torchvision's), "none", or a file of torchvision's AlexNet.
 
+    Args:
+        bins: of the image.
+        frames: of the image.
+        weights: "imagenet", "none" or a file.
+
     Raises:
         PipelineError: the weights cannot be had, or are not AlexNet's.
     """

@@ -68,7 +68,13 @@ class StoredStatistics(nn.Module):
 
 
 def make_encoder(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
-    """The encoder of an input that the settings name."""
+    """The encoder of an input that the settings name.
+
+    Args:
+        row: the input.
+        settings: of the model.
+        sizes: of what is stored.
+    """
     name = str(getattr(settings, row.setting)) if row.setting else ""
     made: nn.Module = row.encoder(name)(row, settings, sizes)
     return made
@@ -80,35 +86,71 @@ def projected_size(encoder: nn.Module) -> int:
 
 
 def bilstm(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
-    """The paper's encoder of cepstra."""
+    """The paper's encoder of cepstra.
+
+    Args:
+        row: the input.
+        settings: of the model.
+        sizes: of what is stored.
+    """
     frames, coefficients = sizes.shape(row)
     return BiLstm(frames, coefficients, settings)
 
 
 def small_cepstra(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
-    """Statistics of cepstra, beside convolutions over them."""
+    """Statistics of cepstra, beside convolutions over them.
+
+    Args:
+        row: the input.
+        settings: of the model.
+        sizes: of what is stored.
+    """
     return SmallMfcc(sizes.shape(row)[1], settings, sizes.audio.frame_rate)
 
 
 def alexnet(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
-    """The paper's encoder of images."""
+    """The paper's encoder of images.
+
+    Args:
+        row: the input.
+        settings: of the model.
+        sizes: of what is stored.
+    """
     bins, frames = sizes.shape(row)
     return build_alexnet(bins, frames, settings.spectrogram_weights if sizes.pretrained else "none")
 
 
 def small_linear_image(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
-    """Statistics of an image whose bins are evenly spaced in Hz, which become mel bands."""
+    """Statistics of an image whose bins are evenly spaced in Hz, which become mel bands.
+
+    Args:
+        row: the input.
+        settings: of the model.
+        sizes: of what is stored.
+    """
     hertz = getattr(sizes.features, row.name).bin_hertz(sizes.audio.rate)
     return SmallSpectrogram(bands(sizes.shape(row)[0], BANDS, hertz), settings, sizes.audio.frame_rate)
 
 
 def small_image(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
-    """Statistics of an image whose bands are spaced as hearing has them."""
+    """Statistics of an image whose bands are spaced as hearing has them.
+
+    Args:
+        row: the input.
+        settings: of the model.
+        sizes: of what is stored.
+    """
     return SmallSpectrogram(averages(sizes.shape(row)[0], BANDS), settings, sizes.audio.frame_rate)
 
 
 def pretrained_speech(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
-    """A speech encoder of the hub or of a folder."""
+    """A speech encoder of the hub or of a folder.
+
+    Args:
+        row: the input.
+        settings: of the model.
+        sizes: of what is stored.
+    """
     options = speech.Options(
         mask_padding=False,
         frozen=settings.freeze_speech_encoder,
@@ -123,7 +165,13 @@ def pretrained_speech(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
 
 
 def small_speech(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
-    """A speech encoder trained from nothing."""
+    """A speech encoder trained from nothing.
+
+    Args:
+        row: the input.
+        settings: of the model.
+        sizes: of what is stored.
+    """
     encoder = SmallSpeech(
         settings.small_width, settings.small_layers, settings.dropout, sizes.audio, layer_mix=settings.layer_mix
     )
@@ -131,17 +179,35 @@ def small_speech(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
 
 
 def stored_frames(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
-    """The frames of a speech encoder that ran beforehand."""
+    """The frames of a speech encoder that ran beforehand.
+
+    Args:
+        row: the input.
+        settings: of the model.
+        sizes: of what is stored.
+    """
     return Stored(*sizes.shape(row))
 
 
 def stored_statistics(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
-    """The statistics of a speech encoder that ran beforehand, standardised."""
+    """The statistics of a speech encoder that ran beforehand, standardised.
+
+    Args:
+        row: the input.
+        settings: of the model.
+        sizes: of what is stored.
+    """
     return StoredStatistics(sizes.shape(row)[1])
 
 
 def make_finish(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
-    """What finishes the stored rows of an input: (rows, real samples (B,)) to what its encoder reads, float32."""
+    """What finishes the stored rows of an input: (rows, real samples (B,)) to what its encoder reads, float32.
+
+    Args:
+        row: the input.
+        settings: of the model.
+        sizes: of what is stored.
+    """
     return FINISH[row.form](row, settings, sizes)
 
 

@@ -76,7 +76,13 @@ class Comparison:
 
 
 def versus(one: Group, other: Group, speaker: Ints) -> Versus | None:
-    """`one` minus `other`; None where they share no seed or no utterance."""
+    """`one` minus `other`; None where they share no seed or no utterance.
+
+    Args:
+        one: a group.
+        other: the group that it is measured against.
+        speaker: number of each utterance's speaker (U,).
+    """
     both = shared(one, other)
     return _versus(*both, speaker) if both else None
 
@@ -117,7 +123,13 @@ def gaps(panels: Sequence[Panel], speaker: Ints) -> tuple[Gap, ...]:
 
 
 def compare(one: Group, other: Group, speaker: Ints) -> Comparison | None:
-    """Two groups, paired by seed, or one run each; None where they share no seed or no utterance."""
+    """Two groups, paired by seed, or one run each; None where they share no seed or no utterance.
+
+    Args:
+        one: a group.
+        other: another group.
+        speaker: number of each utterance's speaker (U,).
+    """
     both = shared(one, other, any_seed=len(one.runs) == len(other.runs) == 1)
     if both is None:
         return None

@@ -136,6 +136,11 @@ def corpora(root: Path) -> list[str]:
 def make_report(root: Path, choice: Choice, progress: Progress | None = None) -> Report:
     """The report over the runs below `root` that `choice` takes.
 
+    Args:
+        root: folder of the runs.
+        choice: which runs, and what to compare.
+        progress: told how many runs are read, of how many.
+
     Raises:
         PipelineError: there are none, or those to compare cannot be.
     """

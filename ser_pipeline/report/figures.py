@@ -20,7 +20,13 @@ DARK = 0.72
 
 
 def confusion(title: str, counts: Ints, labels: Sequence[str]) -> Drawn:
-    """A confusion matrix (C, C), its rows in percent; hovering tells the counts."""
+    """A confusion matrix (C, C), its rows in percent; hovering tells the counts.
+
+    Args:
+        title: of the figure.
+        counts: (C, C), a row for each true class.
+        labels: C names.
+    """
     rows = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     cells = [(i, j) for i in range(len(labels)) for j in range(len(labels))]
     hints = {
@@ -66,7 +72,14 @@ def class_look(place: int) -> tuple[str, str]:
 
 
 def scatter(title: str, points: Floats, target: Ints, labels: Sequence[str]) -> Drawn:
-    """Points (U, 2) in the square of -1 to 1, marked by class."""
+    """Points (U, 2) in the square of -1 to 1, marked by class.
+
+    Args:
+        title: of the figure.
+        points: (U, 2), -1 to 1.
+        target: class of each (U,).
+        labels: names of the classes.
+    """
 
     def draw(ax: Axes) -> None:
         for place in range(len(labels)):
@@ -83,7 +96,14 @@ def scatter(title: str, points: Floats, target: Ints, labels: Sequence[str]) -> 
 def curves(
     title: str, runs: Sequence[Sequence[Mapping[str, float]]], best: Sequence[int], limits: tuple[float, float]
 ) -> Drawn:
-    """Loss of a fold by epoch, for each seed: training and validation, with a dot at the epoch that was kept."""
+    """Loss of a fold by epoch, for each seed: training and validation, with a dot at the epoch that was kept.
+
+    Args:
+        title: of the figure.
+        runs: lines of the history, of each seed.
+        best: the epoch that was kept, of each seed.
+        limits: of the losses that are drawn.
+    """
 
     def draw(ax: Axes) -> None:
         for lines, kept in zip(runs, best, strict=True):

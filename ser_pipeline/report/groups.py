@@ -171,6 +171,11 @@ def shared(one: Group, other: Group, any_seed: bool = False) -> tuple[Group, Gro
     """Two groups with the seeds that both have, and a mask of the roll's utterances that both were tested on.
 
     None where there is nothing in common. With `any_seed` the runs are paired in their order.
+
+    Args:
+        one: a group.
+        other: another group.
+        any_seed: whether runs of different seeds may be paired.
     """
     seeds = set(one.seeds) & set(other.seeds)
     if not seeds and not any_seed:

@@ -103,7 +103,13 @@ class Result:
 
 
 def evaluate(group: Group, roll: UtteranceTable, speaker: Ints) -> Result:
-    """The result of a group with whole runs; `speaker` numbers the speakers by row of the roll."""
+    """The result of a group with whole runs; `speaker` numbers the speakers by row of the roll.
+
+    Args:
+        group: with whole runs.
+        roll: the utterances of all runs.
+        speaker: (U,).
+    """
     found = clusters(speaker, group)
     counts = group.counts(found.of)
     pooled = counts.sum(1)

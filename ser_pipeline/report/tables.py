@@ -70,7 +70,13 @@ class Table:
 
 
 def text(value: str, tone: str = "", hint: str = "") -> Cell:
-    """A cell of words."""
+    """A cell of words.
+
+    Args:
+        value: what is written.
+        tone: class of its colour.
+        hint: what hovering tells.
+    """
     return Cell(value, value.lower(), tone, hint)
 
 
@@ -86,6 +92,12 @@ def count(value: int, hint: str = "") -> Cell:
 def percent(value: float | None, digits: int = 1, tone: str = "", bar: bool = False) -> Cell:
     """A share of 0 to 1 in percent, without the sign.
 
+    Args:
+        value: 0 to 1; None or NaN: absent.
+        digits: after the point.
+        tone: class of its colour.
+        bar: whether a bar shows it too.
+
     >>> percent(0.7164, 2).text
     '71.64'
     """
@@ -96,6 +108,11 @@ def percent(value: float | None, digits: int = 1, tone: str = "", bar: bool = Fa
 
 def deviating(value: float, deviation: float | None, tone: str = "") -> Cell:
     """A share and its deviation in percent.
+
+    Args:
+        value: 0 to 1; NaN: absent.
+        deviation: 0 to 1; None: unknown.
+        tone: class of its colour.
 
     >>> deviating(0.7, 0.012).text
     '70.0 ± 1.2'
@@ -166,7 +183,13 @@ def spanned(value: float, interval: Interval) -> Cell:
 
 
 def scale(cells: Sequence[Cell], mark: float, least: float = 0.1) -> tuple[float, float, float]:
-    """Low, high and mark of an axis that holds every span and the mark, in steps of five points, `least` wide."""
+    """Low, high and mark of an axis that holds every span and the mark, in steps of five points, `least` wide.
+
+    Args:
+        cells: whose spans are drawn.
+        mark: a value that the axis marks.
+        least: its width, at least.
+    """
     ends = [end for cell in cells if cell.span for end in cell.span] + [mark]
     missing = max(0.0, least - (max(ends) - min(ends))) / 2
     return floor((min(ends) - missing) * 20) / 20, ceil((max(ends) + missing) * 20) / 20, mark

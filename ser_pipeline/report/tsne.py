@@ -50,6 +50,11 @@ def utterance_means(fold: FoldResult, name: str) -> Floats | None:
 def average(rows: NDArray[np.floating], utterance: NDArray[np.integer], count: int) -> Floats:
     """Means (`count`, D) of the rows (S, D) of each utterance.
 
+    Args:
+        rows: (S, D), of segments.
+        utterance: position of each segment's utterance (S,), 0 to `count` - 1.
+        count: utterances.
+
     >>> average(np.array([[1.0], [3.0], [5.0]]), np.array([0, 0, 1]), 2).ravel().tolist()
     [2.0, 5.0]
     """

@@ -57,6 +57,11 @@ def protocol(name: str) -> str:
 def clusters(name: str, number: int, crossed: bool) -> str:
     """What the intervals of a protocol are made of.
 
+    Args:
+        name: of the protocol.
+        number: of clusters.
+        crossed: whether seeds vary beside them.
+
     >>> clusters("session", 5, False), clusters("official", 24, True)
     ('5 sessions', '24 speakers and the seeds')
     """

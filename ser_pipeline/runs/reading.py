@@ -99,6 +99,11 @@ def read_run(header: RunHeader, roll: UtteranceTable) -> Run:
 def read_fold(folder: Path, labels: Sequence[str], roll: UtteranceTable) -> FoldResult:
     """The fold in `folder`, checked against its own counts.
 
+    Args:
+        folder: of the fold.
+        labels: of the run, in its order of classes.
+        roll: the utterances of all runs.
+
     Raises:
         PipelineError: a file is missing or damaged, or the counts are not those of the predictions.
     """

@@ -63,7 +63,15 @@ class Scores:
 
 
 def write_segments(file: Path, scores: Scores, manifest: Manifest, utterances: Rows, probes: dict[str, Array]) -> None:
-    """Write `segments.npz`: scores, embeddings and probes of every segment."""
+    """Write `segments.npz`: scores, embeddings and probes of every segment.
+
+    Args:
+        file: to write.
+        scores: of the segments of `utterances`, in their order.
+        manifest: of the corpus.
+        utterances: rows (U,) of the manifest.
+        probes: name -> an array with a row for each segment.
+    """
     arrays = {
         "utterance": np.repeat(np.arange(len(utterances), dtype=np.int32), manifest.counts[utterances]),
         "log_prob": scores.log_prob,
@@ -80,6 +88,11 @@ def pick_examples(scores: Scores, manifest: Manifest, utterances: Rows) -> Rows:
     """Positions in `utterances` of the surest right and the surest wrong ones, in turn; short ones last.
 
     An utterance of one segment that is at least half full comes before the others.
+
+    Args:
+        scores: of the segments of `utterances`, in their order.
+        manifest: of the corpus.
+        utterances: rows (U,) of the manifest.
     """
     counts = manifest.counts[utterances]
     log_prob = scores.utterances(np.repeat(np.arange(len(utterances)), counts), len(utterances))
@@ -115,7 +128,14 @@ def write_examples(
 
 
 def write_predictions(file: Path, scores: Scores, manifest: Manifest, utterances: Rows) -> None:
-    """Write `predictions.csv`: a line an utterance, with its mean log-probability of each class."""
+    """Write `predictions.csv`: a line an utterance, with its mean log-probability of each class.
+
+    Args:
+        file: to write.
+        scores: of the segments of `utterances`, in their order.
+        manifest: of the corpus.
+        utterances: rows (U,) of the manifest.
+    """
     position = np.repeat(np.arange(len(utterances)), manifest.counts[utterances])
     means = scores.utterances(position, len(utterances))
     text = io.StringIO()

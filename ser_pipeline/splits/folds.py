@@ -103,7 +103,13 @@ def make_folds(manifest: Manifest, protocol: str, selection: str = "validation")
 
 
 def folds_of(utterances: Sequence[Utterance], protocol: str, selection: str = "validation") -> tuple[Fold, ...]:
-    """`make_folds` of utterances whose audio nobody has read; they are sorted by speaker and id."""
+    """`make_folds` of utterances whose audio nobody has read; they are sorted by speaker and id.
+
+    Args:
+        utterances: sorted by speaker and id.
+        protocol: its name, such as "speaker" or "group-2".
+        selection: "validation" or "test": rows that choose the epoch.
+    """
     if selection not in SELECTIONS:
         raise PipelineError(f"unknown selection '{selection}'; choose {' or '.join(SELECTIONS)}")
     name, count = find_protocol(protocol)
@@ -121,7 +127,14 @@ def _fold(columns: Columns, split: Split, selection: str) -> Fold:
 def folds_json(
     folds: Iterable[Fold], utterances: Sequence[Utterance], protocol: str, selection: str = "validation"
 ) -> dict[str, Any]:
-    """Folds as ids, in a form that can be published and read back by `read_folds`."""
+    """Folds as ids, in a form that can be published and read back by `read_folds`.
+
+    Args:
+        folds: rows of `utterances`.
+        utterances: of the corpus.
+        protocol: that made the folds.
+        selection: "validation" or "test": rows that choose the epoch.
+    """
     return {
         "protocol": protocol,
         "selection": selection,
@@ -136,6 +149,11 @@ def read_folds(file: Path, utterances: Sequence[Utterance], check: bool = True) 
     """The folds of a `folds.json`, its protocol and its selection.
 
     Without `check` a fold may leak, for `audit.leaks` to say how.
+
+    Args:
+        file: a `folds.json`.
+        utterances: of the corpus.
+        check: whether to refuse folds that leak.
 
     Raises:
         PipelineError: not such a file, an id that the corpus does not have, an id or a name twice, or a leak.

@@ -174,7 +174,13 @@ def _selection(folds: Sequence[Fold]) -> Iterator[Finding]:
 
 
 def same_audio(utterances: Sequence[Utterance], keys: Sequence[str], folds: Sequence[Fold]) -> Iterator[Finding]:
-    """Utterances with the same key; "" is no key. An error where two speakers or two sides of a fold share one."""
+    """Utterances with the same key; "" is no key. An error where two speakers or two sides of a fold share one.
+
+    Args:
+        utterances: of the corpus.
+        keys: hash of the sound of each.
+        folds: that must not share a sound.
+    """
     groups: dict[str, list[int]] = defaultdict(list)
     for row, key in enumerate(keys):
         if key:
@@ -189,6 +195,11 @@ def by_kind(
     """Groups of rows that hold the same sound, by what it does: name, severity, cost and the groups of each kind.
 
     A warning at most where the folds share speakers by request.
+
+    Args:
+        utterances: of the corpus.
+        groups: rows with the same sound.
+        folds: that must not share a sound.
     """
     side: Mapping[str, list[int]] = {fold.name: _sides(fold, len(utterances)) for fold in folds}
     kinds: dict[str, list[list[int]]] = defaultdict(list)

@@ -46,7 +46,13 @@ class Columns:
         return self.known[column]
 
     def shared(self, column: str, one: Codes, other: Codes) -> list[str]:
-        """Values of `column`, not empty, that occur in rows `one` and in rows `other`; in natural order."""
+        """Values of `column`, not empty, that occur in rows `one` and in rows `other`; in natural order.
+
+        Args:
+            column: its name.
+            one: rows.
+            other: rows.
+        """
         names, codes = self.codes(column)
         return [names[code] for code in np.intersect1d(codes[one], codes[other]).tolist() if code >= 0]
 

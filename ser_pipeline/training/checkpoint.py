@@ -73,6 +73,11 @@ class Checkpoints:
         """Keep the epoch: its weights where they are the best yet, and all that a resumed fold needs.
 
         Before the `last` epoch they reach the disk once in `WRITE_SECONDS`; the best weights wait on the device.
+
+        Args:
+            progress: the epochs so far.
+            step: holds the weights and the optimiser.
+            last: whether no epoch follows.
         """
         improved = progress.best_epoch == progress.epoch
         if not last and time.monotonic() - self._written < WRITE_SECONDS:

@@ -43,7 +43,13 @@ class FoldContext:
         return zlib.crc32(f"{self.config.seed}:{self.fold.name}".encode())
 
     def score(self, forward: Forward, utterances: Rows, change: scoring.Change | None = None) -> Scores:
-        """The model's output over the segments of `utterances`."""
+        """The model's output over the segments of `utterances`.
+
+        Args:
+            forward: the model.
+            utterances: rows (U,) of the manifest.
+            change: of a batch before the model sees it; None: as it is.
+        """
         return scoring.score(forward, self.segments(utterances), change)
 
     def swapped(self, name: str) -> scoring.Change:

@@ -17,7 +17,15 @@ from ser_pipeline.training.scoring import Forward
 
 
 def finish_fold(folder: Path, model: nn.Module, progress: FoldProgress, context: FoldContext, seconds: float) -> None:
-    """Write the test predictions, what becomes of them when an input is shuffled or silenced, and the result."""
+    """Write the test predictions, what becomes of them when an input is shuffled or silenced, and the result.
+
+    Args:
+        folder: of the fold.
+        model: with the weights of the best epoch.
+        progress: the epochs.
+        context: the fold, its data and settings.
+        seconds: that training took.
+    """
     manifest, test = context.data.manifest, context.fold.test
     forward = Forward(model, context.autocast)
     scores = context.score(forward, test)

@@ -54,6 +54,16 @@ def fit(
     Goes on from the last finished epoch where an earlier call was stopped. `micro` segments are computed at a
     time where the batch does not fit into memory; in a `world` of several processes the batch is shared out.
 
+    Args:
+        entry: the folder of the fold.
+        fold: rows that train, validate and test.
+        data: the rows on disk.
+        source: of batches.
+        config: the settings.
+        device: on which it trains.
+        micro: segments computed at a time; 0: the whole batch.
+        world: the processes that share a batch; None: this one alone.
+
     Raises:
         PipelineError: the loss is no longer a number, or the device is out of memory.
     """
@@ -193,6 +203,11 @@ def shares(rows: Rows, batch: int, world: World) -> tuple[Rows, list[tuple[int, 
 
     A process takes the rows that follow those of the one before it, as micro-batches do in one process alone. Steps are
     filled up with rows that do not count, so that all have the same size in all processes.
+
+    Args:
+        rows: (S,) in the order of the epoch.
+        batch: rows of a step in all processes.
+        world: the processes.
 
     >>> shares(np.arange(5), 4, World(rank=1, size=2))
     (array([2, 3, 0, 0]), [(2, 4), (0, 1)])

@@ -112,7 +112,14 @@ def ridge(rows: HeadRows, classes: int, settings: Train, speakers: Sequence[str]
 
 
 def svm(rows: HeadRows, classes: int, settings: Train, speakers: Sequence[str]) -> Solution:
-    """Weights and bias of scikit-learn's linear SVM, one class against the others."""
+    """Weights and bias of scikit-learn's linear SVM, one class against the others.
+
+    Args:
+        rows: inputs, labels and groups of the training segments.
+        classes: how many.
+        settings: of training.
+        speakers: of the training utterances: a fold each where the strength is chosen.
+    """
     from sklearn.svm import LinearSVC
 
     return _chosen(
@@ -124,7 +131,14 @@ def svm(rows: HeadRows, classes: int, settings: Train, speakers: Sequence[str]) 
 
 
 def logistic(rows: HeadRows, classes: int, settings: Train, speakers: Sequence[str]) -> Solution:
-    """Weights and bias of scikit-learn's multinomial logistic regression."""
+    """Weights and bias of scikit-learn's multinomial logistic regression.
+
+    Args:
+        rows: inputs, labels and groups of the training segments.
+        classes: how many.
+        settings: of training.
+        speakers: of the training utterances: a fold each where the strength is chosen.
+    """
     from sklearn.linear_model import LogisticRegression
 
     return _chosen(

@@ -119,7 +119,13 @@ def require_followed(config: Config) -> None:
 
 
 def findings_of(sources: Sequence[FeatureSet], split: Sequence[Fold], config: Config) -> dict[str, Any]:
-    """The audit of a corpus and its folds, with its audio where that is still where it was; for `audit.json`."""
+    """The audit of a corpus and its folds, with its audio where that is still where it was; for `audit.json`.
+
+    Args:
+        sources: the features of the corpus, or of two.
+        split: the folds.
+        config: for the length of a segment.
+    """
     data = read_manifest(tuple(source.folder for source in sources))
     if len(sources) > 1 or not sources[0].root.is_dir():
         return to_json(leaks(data, split), data.utterances)

@@ -102,7 +102,14 @@ def run_queue(
 def queue_jobs(
     waiting: Sequence[PlannedRun], features: tuple[Path, ...], device: torch.device, options: QueueOptions
 ) -> list[FoldJob]:
-    """The folds that are missing."""
+    """The folds that are missing.
+
+    Args:
+        waiting: runs, finished or not.
+        features: folders of features.
+        device: chosen by the command.
+        options: how many at a time, and from where.
+    """
     missing = [(run, fold) for run in waiting for fold in run.folds if not _fold_entry(run, fold).done]
     devices = _devices(device)
     at_once = max(1, min(options.jobs or (cores() if device.type == "cpu" else len(devices)), len(missing)))

@@ -50,7 +50,13 @@ class Forward:
 
 
 def score(forward: Forward, batches: Iterable[Batch], change: Change | None = None) -> Scores:
-    """A model's output over `batches`; `change` alters a batch before the model sees it."""
+    """A model's output over `batches`; `change` alters a batch before the model sees it.
+
+    Args:
+        forward: the model.
+        batches: of segments.
+        change: of a batch before the model sees it; None: as it is.
+    """
     parts: dict[str, list[torch.Tensor]] = {"log_prob": [], "w2e": [], "fused": [], "attention": []}
     losses: list[torch.Tensor] = []
     with torch.inference_mode():
@@ -73,7 +79,13 @@ def _to_numpy(parts: list[torch.Tensor]) -> Array:
 
 
 def confusion(scores: Scores, manifest: Manifest, utterances: Rows) -> Confusion:
-    """The confusion matrix over the utterance rows `utterances`, whose segments `scores` holds in order."""
+    """The confusion matrix over the utterance rows `utterances`, whose segments `scores` holds in order.
+
+    Args:
+        scores: of the segments of `utterances`, in their order.
+        manifest: of the corpus.
+        utterances: rows (U,) of the manifest.
+    """
     position = np.repeat(np.arange(len(utterances)), manifest.counts[utterances])
     prediction = scores.utterances(position, len(utterances)).argmax(axis=1)
     return Confusion.of(manifest.target[utterances], prediction, len(manifest.labels))
@@ -83,6 +95,11 @@ def shuffled(manifest: Manifest, utterances: Rows, seed: int) -> Rows:
     """Segment rows of other utterances, one for each segment row of `utterances`.
 
     Every utterance gets the segments of one other, from its first on and around again where it has fewer.
+
+    Args:
+        manifest: of the corpus.
+        utterances: rows (U,) of the manifest.
+        seed: of the run.
     """
     order = np.random.Generator(np.random.PCG64([seed, len(utterances)])).permutation(len(utterances))
     giver = np.empty_like(order)

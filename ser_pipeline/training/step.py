@@ -190,6 +190,11 @@ class Step:
 def factor(settings: Train, step: int, steps: int) -> float:
     """The learning rate of a step, as a share of the highest.
 
+    Args:
+        settings: schedule and warm-up.
+        step: from 0 on.
+        steps: of the whole training.
+
     >>> [round(factor(Train(warmup=0.5, schedule="linear"), step, 4), 2) for step in range(4)]
     [0.5, 1.0, 1.0, 0.5]
     """

@@ -91,6 +91,11 @@ def normalised(windows: Tensor, weight: Tensor, norm: nn.GroupNorm) -> tuple[Ten
     """A one-channel convolution and the group normalisation after it as one: weights (B, C, K) and shifts (B, C).
 
     Mean and variance of a channel over time follow from the mean and the covariance of the windows (B, T, K).
+
+    Args:
+        windows: of the samples (B, T, K).
+        weight: of the convolution (C, K).
+        norm: of groups of one channel each.
     """
     exact = torch.float32 if windows.device.type == "mps" else torch.float64
     with torch.no_grad():
@@ -113,7 +118,15 @@ class StridedConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
-        """Rows (M, C')."""
+        """Rows (M, C').
+
+        Args:
+            ctx: keeps what `backward` needs.
+            rows: (M * stride, C).
+            weight: (C', K, C).
+            bias: (C',) or None.
+            stride: rows from a window to the next.
+        """
         channels = rows.shape[1]
         blocks = rows.view(-1, stride * channels)
         near, far = _split(weight, stride)
@@ -185,6 +198,11 @@ def fourier_convolution(hidden: Tensor, weight: Tensor, groups: int) -> Tensor:
     """`conv1d` with K // 2 zeros before and after, its first T frames.
 
     Float32 (B, T, C) from frames (B, T, C) and weights (C, C / groups, K); K is at most twice T.
+
+    Args:
+        hidden: frames (B, T, C).
+        weight: (C, C / groups, K), K at most 2 T.
+        groups: in which the channels are convolved apart.
     """
     batch, frames, channels = hidden.shape
     kernel = weight.shape[2]

@@ -98,6 +98,11 @@ def side_stream(name: str, device: int, priority: int = 0) -> torch.cuda.Stream:
 
     Its libraries keep a workspace of 32 MiB or more for every stream that they ever worked on, in the memory of a
     graph if it was captured there: with new streams a fold leaves half a gigabyte behind.
+
+    Args:
+        name: what it is for.
+        device: index of a CUDA device.
+        priority: CUDA's: negative is sooner.
     """
     return torch.cuda.Stream(device, priority=priority)  # type: ignore[no-untyped-call]
 

@@ -25,7 +25,15 @@ def usable(tensor: Tensor, dtype: torch.dtype) -> bool:
 def first_layer(
     waveform: Tensor, weight: Tensor, shift: Tensor, sizes: tuple[int, int, int], dtype: torch.dtype
 ) -> Tensor:
-    """As `triton_first.first_layer`."""
+    """As `triton_first.first_layer`.
+
+    Args:
+        waveform: float32 (B, N).
+        weight: float32 (B, C, K), K at most 15.
+        shift: float32 (B, C).
+        sizes: frames, padded frames, stride.
+        dtype: of the result.
+    """
     from ser_pipeline.model.fast import triton_first
 
     return triton_first.first_layer(waveform, weight, shift, sizes, dtype)

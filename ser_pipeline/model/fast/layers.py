@@ -52,7 +52,13 @@ class FusedLayer(nn.Module):
 
 
 def layer_forward(layer: Any, hidden: Tensor, positions: Tensor | None) -> Tensor:
-    """The layer's frames (B, T, D); normalises after each block, or before it where the layer is a `stable` one."""
+    """The layer's frames (B, T, D); normalises after each block, or before it where the layer is a `stable` one.
+
+    Args:
+        layer: a `FusedLayer`.
+        hidden: frames (B, T, D).
+        positions: (B, H, T, T) or (H, T, T), added to the scores; None: no relative positions.
+    """
     if layer.stable:
         hidden = hidden + layer.dropout(attend(layer.attention, layer.layer_norm(hidden), positions))
         return hidden + feed_forward(layer.feed_forward, layer.final_layer_norm(hidden))
@@ -61,7 +67,13 @@ def layer_forward(layer: Any, hidden: Tensor, positions: Tensor | None) -> Tenso
 
 
 def attend(attention: Any, hidden: Tensor, positions: Tensor | None) -> Tensor:
-    """Self-attention (B, T, D) with relative positions (H, T, T) where the encoder has them."""
+    """Self-attention (B, T, D) with relative positions (H, T, T) where the encoder has them.
+
+    Args:
+        attention: the encoder's own module.
+        hidden: frames (B, T, D).
+        positions: as in `layer_forward`.
+    """
     batch, frames, width = hidden.shape
     parts = (attention.q_proj, attention.k_proj, attention.v_proj)
     weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
@@ -74,7 +86,15 @@ def attend(attention: Any, hidden: Tensor, positions: Tensor | None) -> Tensor:
 
 
 def mix(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-    """What torch's `scaled_dot_product_attention` gives, which has no fused kernel for dropout on the CPU."""
+    """What torch's `scaled_dot_product_attention` gives, which has no fused kernel for dropout on the CPU.
+
+    Args:
+        query: (B, H, T, D / H).
+        key: (B, H, T, D / H).
+        value: (B, H, T, D / H).
+        mask: float: added to the scores; bool: true for keys that are attended to; None: all are.
+        dropout: share of the weights that is dropped, 0 to 1.
+    """
     if dropout and query.device.type == "cpu":
         return weighted(query, key, value, mask, dropout)
     return F.scaled_dot_product_attention(query, key, value, mask, dropout)
@@ -84,6 +104,13 @@ def weighted(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dro
     """Values (B, H, T, D / H) under the attention of queries to keys, of which a share is dropped.
 
     A `mask` is added to the scores of keys, or tells those that are attended to.
+
+    Args:
+        query: (B, H, T, D / H).
+        key: (B, H, T, D / H).
+        value: (B, H, T, D / H).
+        mask: float: added to the scores; bool: true for keys that are attended to; None: all are.
+        dropout: share of the weights that is dropped, 0 to 1.
     """
     scores = query / math.sqrt(query.shape[-1]) @ key.mT
     if mask is not None and mask.dtype == torch.bool:

@@ -42,7 +42,15 @@ class First(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, waveform: Tensor, taps: Tensor, sizes: tuple[int, int, int], dtype: torch.dtype) -> Tensor:
-        """Rows of all segments end to end."""
+        """Rows of all segments end to end.
+
+        Args:
+            ctx: keeps what `backward` needs.
+            waveform: float32 (B, N).
+            taps: float32 (B, C, K + 1).
+            sizes: frames, padded frames, stride.
+            dtype: of the result.
+        """
         batch, channels, count = taps.shape
         frames, padded, stride = sizes
         output = waveform.new_empty(batch * padded, channels, dtype=dtype)

@@ -198,7 +198,13 @@ def unit_variance(samples: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 def check_rate(front: Mapping[str, Any], name: str, rate: int) -> None:
-    """Refuse the encoder `name` where its feature extractor reads another sampling rate than `rate` Hz."""
+    """Refuse the encoder `name` where its feature extractor reads another sampling rate than `rate` Hz.
+
+    Args:
+        front: settings of its feature extractor.
+        name: of the encoder, for the message.
+        rate: Hz of the audio.
+    """
     wanted = front.get("sampling_rate", rate)
     if wanted != rate:
         raise PipelineError(

@@ -15,6 +15,11 @@ def mask(hidden: Tensor, token: Tensor | None, settings: Any) -> Tensor:
     """SpecAugment on (B, T, D) with the speech encoder's own settings; same distribution as transformers' numpy code.
 
     Spans of time are replaced by the learned `token` (D,), spans of channels by zero.
+
+    Args:
+        hidden: frames (B, T, D).
+        token: (D,); None: no spans of time.
+        settings: the encoder's configuration, with transformers' `mask_*`.
     """
     batch, frames, width = hidden.shape
     if settings.mask_time_prob > 0 and token is not None:
@@ -45,6 +50,14 @@ def spans(batch: int, size: int, share: float, length: int, least: int, device: 
 
     A row has `share * size / length` spans, rounded up or down at random (alike for all rows), at least `least`
     and no more than fit.
+
+    Args:
+        batch: rows.
+        size: places of a row.
+        share: of a row that the spans would cover if none overlapped, 0 to 1.
+        length: places of a span.
+        least: spans of a row.
+        device: of the result.
 
     >>> spans(2, 20, 0.5, 5, 0, torch.device("cpu")).sum(1).le(10).tolist()
     [True, True]
