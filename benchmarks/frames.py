@@ -44,7 +44,7 @@ def plainly(encoder: str, device: torch.device) -> Callable[[Signals], object]:
     from transformers import WhisperFeatureExtractor, WhisperModel
     from transformers.utils import logging
 
-    logging.set_verbosity_error()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     extractor = WhisperFeatureExtractor.from_pretrained(encoder)
     model: Any = WhisperModel.from_pretrained(encoder, dtype=torch.float32).get_encoder().to(device).eval()
 
