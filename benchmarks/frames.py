@@ -70,9 +70,8 @@ def main() -> None:
     ours = load("frozen", None, [f"features.statistics.encoder={options.encoder}", "features.statistics.draws=0"])
     own = rate(open_statistics(ours, device).of, signals, device)
     theirs = rate(plainly(options.encoder, device), signals, device)
-    print(
-        f"{len(signals)} recordings, {device}: ours {own:.0f} x real time, transformers {theirs:.1f}, {own / theirs:.1f}x"
-    )
+    told = f"{own:.0f} x real time, transformers {theirs:.1f}, ratio {own / theirs:.1f}"
+    print(f"{len(signals)} recordings, {device}: {told}")
 
 
 if __name__ == "__main__":
