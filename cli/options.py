@@ -50,7 +50,8 @@ def settings(command: Command) -> Command:
             "--config", type=click.Path(path_type=Path, dir_okay=False), help="TOML file of settings over the preset."
         ),
         click.option(
-            "--preset", help="Named settings: paper, reference, scratch, demo.  [default: what suits the corpus]"
+            "--preset",
+            help="Named settings: paper, reference, frozen, finetune, scratch, demo.  [default: what suits the corpus]",
         ),
     ):
         command = option(command)

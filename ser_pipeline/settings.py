@@ -74,6 +74,9 @@ class Model:
     pad_loud: bool = setting(
         False, "true: a short spectrogram is padded with its maximum, as the reference code has it"
     )
+    normalise_frames: bool = setting(
+        False, "true: stored frames to zero mean and unit variance over their width, as Whisper's want it", added=True
+    )
     head: str = setting(
         "fusion",
         "fusion (paper, eq. 6), or linear over all inputs",

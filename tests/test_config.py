@@ -65,7 +65,7 @@ def test_a_wrong_setting_is_named(pair: str, said: str) -> None:
 
 
 def test_an_unknown_preset_lists_those_there_are() -> None:
-    with pytest.raises(PipelineError, match=r"unknown preset 'best'; there are demo, frozen, paper"):
+    with pytest.raises(PipelineError, match=r"unknown preset 'best'; there are demo, finetune, frozen, paper"):
         config.load("best")
 
 

@@ -114,12 +114,17 @@ class FinishMfcc(nn.Module):
 
 
 class FinishEmbedding(nn.Module):
-    """Frames of a speech encoder as they were stored."""
+    """Frames of a speech encoder, as they were stored or each normalised over its width."""
+
+    def __init__(self, normalise: bool = False) -> None:
+        super().__init__()
+        self.normalise = normalise
 
     @torch.no_grad()
     def forward(self, frames: Tensor, samples: Tensor | None = None) -> Tensor:
         """Float16 (B, T, D) as float32 (B, T, D)."""
-        return frames.float()
+        frames = frames.float()
+        return F.layer_norm(frames, frames.shape[-1:]) if self.normalise else frames
 
 
 class FinishVector(nn.Module):

@@ -215,7 +215,7 @@ FINISH: Mapping[str, Callable[[Input, Model, Sizes], nn.Module]] = {
     CEPSTRA: lambda row, settings, sizes: FinishMfcc(unit=getattr(settings, row.setting) != "small"),
     IMAGE: lambda row, settings, sizes: FinishSpectrogram(sizes.audio, sizes.shape(row)[0], settings.pad_loud),
     SAMPLES: lambda row, settings, sizes: FinishWaveform(settings.pre_emphasis, settings.pad_front),
-    FRAMES: lambda row, settings, sizes: FinishEmbedding(),
+    FRAMES: lambda row, settings, sizes: FinishEmbedding(settings.normalise_frames),
     VECTOR: lambda row, settings, sizes: FinishVector(),
 }
 """Form of an input -> what finishes it; the small encoder of cepstra reads their level, so they keep it."""

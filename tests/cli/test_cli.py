@@ -56,7 +56,7 @@ def test_importing_the_command_loads_nothing_heavy() -> None:
             ["features", "--feature", "video"],
             "unknown feature 'video'; there are mfcc, spectrogram, logmel, waveform, emb",
         ),
-        (["features", "--preset", "best"], "unknown preset 'best'; there are demo, frozen, paper"),
+        (["features", "--preset", "best"], "unknown preset 'best'; there are demo, finetune, frozen, paper"),
         (["features", "--set", "train.rl=1"], "unknown setting 'train.rl'; did you mean 'train.lr'?"),
         (["report"], "ser-pipeline train"),
         (["predict", "runs/none", "a.wav"], "is not a run"),

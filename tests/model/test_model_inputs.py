@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from ser_pipeline.config import Audio
-from ser_pipeline.model.inputs import FinishMfcc, FinishSpectrogram, FinishWaveform, Resize
+from ser_pipeline.model.inputs import FinishEmbedding, FinishMfcc, FinishSpectrogram, FinishWaveform, Resize
 from ser_pipeline.model.paper import IMAGE, AlexNet
 
 
@@ -100,3 +100,11 @@ def test_mfcc_frames_have_unit_length_and_padding_stays_zero() -> None:
     finished = FinishMfcc()(mfcc)
     assert finished.dtype == torch.float32
     assert torch.allclose(finished.norm(dim=2), torch.tensor([[1.0, 1.0, 1.0, 0.0]]))
+
+
+def test_stored_frames_are_normalised_where_the_settings_say_so() -> None:
+    frames = (torch.randn(2, 3, 8) * torch.tensor([1.0, 300.0] * 4)).half()
+    assert torch.equal(FinishEmbedding()(frames), frames.float())
+    made = FinishEmbedding(normalise=True)(frames)
+    torch.testing.assert_close(made.mean(-1), torch.zeros(2, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(made.std(-1, correction=0), torch.ones(2, 3), atol=1e-3, rtol=0)
