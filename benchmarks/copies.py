@@ -37,7 +37,7 @@ def recordings(speech: Path, count: int) -> Iterator[tuple[NDArray[np.float32], 
 
 
 def changed(samples: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """A near-copy."""
+    """A near-copy of a recording."""
     cut = samples[rng.integers(1, len(samples) // 8) : -int(rng.integers(1, len(samples) // 8))]
     noise = rng.standard_normal(len(cut)) * np.sqrt(np.mean(cut**2) / 1000)
     return np.asarray(rng.uniform(0.3, 0.9) * (cut + noise), np.float32)

@@ -31,7 +31,7 @@ class Corpus:
         return measure("bench", {"a": ("a",)}, several, self.root, Audio())
 
     def first(self, count: int) -> Corpus:
-        """The first `count` files."""
+        """The first `count` files of it."""
         return Corpus(self.root, self.utterances[:count])
 
 

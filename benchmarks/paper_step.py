@@ -23,7 +23,7 @@ CLASSES = 4
 
 
 def make_batch(size: int, device: torch.device) -> Batch:
-    """Random compact rows."""
+    """A batch of random compact rows."""
     generator = torch.Generator().manual_seed(size)
     waveform, spectrogram, mfcc, *known = (
         torch.randint(-3_000, 3_000, (size, CONFIG.audio.segment + 1), generator=generator, dtype=torch.int16),

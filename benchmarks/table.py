@@ -10,7 +10,7 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement."""
+    """One measurement in the table."""
 
     area: str
     way: str

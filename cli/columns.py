@@ -1,4 +1,4 @@
-"""Text in aligned columns."""
+"""Text laid out in aligned columns."""
 
 from __future__ import annotations
 

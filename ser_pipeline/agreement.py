@@ -114,7 +114,7 @@ def _head(config: Config) -> Iterator[str]:
 
 
 def _largest_factor(count: int) -> int:
-    """The largest prime factor.
+    """The largest prime factor of a number.
 
     >>> _largest_factor(800), _largest_factor(1009)
     (5, 1009)

@@ -14,7 +14,7 @@ Ints = NDArray[np.int64]
 """Whole numbers: counts, classes, codes."""
 
 Floats = NDArray[np.float64]
-"""Numbers in double precision."""
+"""Scores and other numbers in double precision."""
 
 Floats32 = NDArray[np.float32]
 """Samples from -1 to 1, or features, in single precision."""

@@ -269,7 +269,7 @@ def _unknown(name: str, valid: list[str]) -> str:
 
 
 def _names(config: Any, prefix: str = "") -> Iterator[str]:
-    """Names of all settings."""
+    """The names of all settings, each with its table."""
     for item in fields(config):
         value = getattr(config, item.name)
         if is_dataclass(value):

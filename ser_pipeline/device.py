@@ -1,4 +1,4 @@
-"""In which arithmetic a device trains, and how its libraries are set to it."""
+"""The arithmetic in which a device trains, and how its libraries are set to it."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class Mfcc:
 
     @property
     def size(self) -> int:
-        """Numbers a frame."""
+        """How many numbers a frame has, deltas included."""
         return self.n_mfcc * (1 + self.deltas)
 
 
@@ -104,7 +104,7 @@ class Spectrogram:
     pre_emphasis: float = setting(0.0, "as of the MFCC; the reference code has 0.97", least=0, most=1)
 
     def bin_hertz(self, rate: int) -> float:
-        """From one bin to the next, in Hz, at `rate` samples a second: 20 with the paper's values."""
+        """The distance of neighbouring bins in Hz, at `rate` samples a second: 20 with the paper's values."""
         return rate / self.n_fft
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from ser_pipeline.errors import PipelineError
 
 KEY = "setting"
-"""Of the declaration in a field's metadata."""
+"""The key of the declaration in a field's metadata."""
 
 ADDED = {"added": True}
 """Metadata of settings that came after the first release: at their default they are no part of a run's key."""

@@ -24,7 +24,7 @@ INPUTS = tuple(TABLE)
 """All of them, in the order in which the classifier has them."""
 
 TRAINING = "paper, section 3.2"
-"""Source of defaults."""
+"""The source of the defaults of training that the paper prints."""
 
 EPOCHS = 100_000
 """The most that `train.epochs` and `train.patience` may be."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -12,6 +13,9 @@ from support.places import ROOT
 
 FILES = sorted((ROOT / "ser_pipeline").rglob("*.py"))
 SECTION = re.compile(r"^ *(Returns|Raises|Yields|Example|Examples|Attributes|Note):$", flags=re.MULTILINE)
+CLIPPED = re.compile(r"(Of|None of|No|Not|As|By|For|From|In|With|Without)\b|\S+( \S+){0,1}$")
+"""A docstring that leans on the name above it, or is a word or two."""
+
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
@@ -51,3 +55,28 @@ def test_three_parameters_or_more_are_explained(file) -> None:
         if len(asked) >= 3 and missing:
             lacking[name] = missing
     assert lacking == {}
+
+
+def texts(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """Every docstring of a module: its own, those of its classes and functions, and those below its constants."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | Definition):
+            if text := ast.get_docstring(node):
+                yield getattr(node, "name", "the module"), text
+            for before, after in itertools.pairwise(node.body):
+                value = after.value if isinstance(after, ast.Expr) else None
+                if isinstance(before, ast.Assign | ast.AnnAssign) and isinstance(value, ast.Constant):
+                    yield ast.unparse(before).partition(" ")[0], str(value.value)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_a_docstring_stands_alone(file) -> None:
+    clipped = {name: text for name, text in texts(ast.parse(file.read_text(encoding="utf-8"))) if CLIPPED.match(text)}
+    assert clipped == {}
+
+
+def test_what_is_clipped_is_known_as_such() -> None:
+    for text in ("Of float16.", "None of them.", "No most.", "As torch's.", "From one to the next.", "Utterances."):
+        assert CLIPPED.match(text)
+    for text in ("The largest number of float16.", "Ofcom's rules for radio.", "What a check found."):
+        assert not CLIPPED.match(text)

@@ -65,7 +65,8 @@ MOMENT = 8
 """Half hops that are one moment, 64 ms; landmarks that begin together have peaks in common and count once."""
 
 CORRELATION = 0.7
-"""From here on two waveforms are one. Copies of EMO-DB reach 0.92 by the worst codec, its other recordings 0.28."""
+"""The correlation from which on two waveforms are one. Copies of EMO-DB reach 0.92 by the worst codec, its other
+recordings 0.28."""
 
 OVERLAP = 0.5
 """Share of the shorter recording that must lie over the other; two turns of a dialogue may overlap by less."""
@@ -83,7 +84,7 @@ class Landmarks:
 
 
 UNMARKED = Landmarks(np.empty(0, np.int64), np.empty(0, np.int32))
-"""Of a recording that cannot be read."""
+"""The landmarks of a recording that cannot be read: there are none."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def _aligned(keys: Ints, moments: Ints, count: int, longest: int) -> list[tuple[
 def _meetings(
     hashes: Ints, starts: NDArray[np.int32], owner: NDArray[np.int32], count: int, longest: int
 ) -> Iterator[tuple[Ints, Ints]]:
-    """For each landmark that two recordings share: both of them and the distance in time as one number; the moment.
+    """The landmarks that two recordings share, each with both and their distance in time as one number; its moment.
 
     Args:
         hashes: sorted, (N,).
@@ -200,7 +201,7 @@ def _count_at(keys: Ints, counts: Ints, wanted: Ints) -> Ints:
 
 
 def _narrow(samples: Samples, rate: int) -> Samples:
-    """The recording at `RATE`."""
+    """A recording resampled to `RATE`."""
     exact = np.asarray(samples, np.float32)
     return np.asarray(soxr.resample(exact, rate, RATE) if rate != RATE else exact)
 

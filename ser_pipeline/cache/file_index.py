@@ -65,7 +65,7 @@ class FileIndex:
             self._changed = True
 
     def save(self) -> None:
-        """Write what was added."""
+        """Write what was added since the index was read."""
         if self._changed and self._file:
             lines = (
                 json.dumps([name, now, file.digest, file.header.frames, file.header.rate, file.decoded])

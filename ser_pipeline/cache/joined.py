@@ -30,17 +30,17 @@ class JoinedStore:
         self._row: Rows = np.repeat(first, counts) + inside
 
     def __len__(self) -> int:
-        """Rows of the table."""
+        """How many rows the stores have together."""
         return len(self._row)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one row."""
+        """The shape of one row, without its number."""
         return self.stores[0].shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the rows."""
+        """The type of the numbers in a row."""
         return self.stores[0].dtype
 
     def read(self, rows: Rows, out: Array | None = None) -> Array:

@@ -248,17 +248,17 @@ class Store:
         self._unseen = np.ones(len(self), bool)
 
     def __len__(self) -> int:
-        """Rows of the store."""
+        """How many rows the store has."""
         return int(self.starts[-1])
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one row."""
+        """The shape of one row, without its number."""
         return tuple(self.shards[0].rows.shape[1:])
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the rows."""
+        """The type of the numbers in a row."""
         found: np.dtype[Any] = self.shards[0].rows.dtype
         return found
 

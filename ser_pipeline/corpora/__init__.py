@@ -53,7 +53,7 @@ CORPORA: dict[str, Corpus] = {
 
 
 def find_corpus(name: str) -> Corpus:
-    """The row of `name`.
+    """The corpus of that name.
 
     Raises:
         PipelineError: there is none; lists those there are.

@@ -68,7 +68,7 @@ AFFECT = {
 """Mean valence, activation and dominance, 1 to 5."""
 
 RATERS = 2
-"""Annotators of these three."""
+"""How many annotators rate these three, and choose a label."""
 
 NAMES = {
     "neu": "Neutral state",
@@ -252,7 +252,7 @@ def perform(turn: Turn, voice: Voice, rng: np.random.Generator) -> NDArray[np.in
 
 
 def write_wav(file: Path, samples: NDArray[np.int16]) -> None:
-    """Write mono 16-bit samples."""
+    """Write mono 16-bit samples as a WAV file of 16 kHz."""
     with wave.open(str(file), "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)

@@ -26,11 +26,11 @@ class Batch:
         return self.inputs[name]
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        """`change` of every tensor."""
+        """The batch with `change` applied to every tensor."""
         return Batch.of(tuple(self.inputs), [change(tensor) for tensor in self.tensors()])
 
     def part(self, rows: slice) -> Batch:
-        """Some of the segments."""
+        """The batch of some of the segments."""
         return self.map(lambda tensor: tensor[rows])
 
     def changed(self, inputs: Mapping[str, Tensor], samples: Tensor | None = None) -> Batch:

@@ -22,7 +22,7 @@ from ser_pipeline.inputs import CEPSTRA, IMAGE, INPUTS, SAMPLES
 
 
 class BatchSource(Protocol):
-    """Where batches come from."""
+    """What batches of stored segments come from."""
 
     def batches(self, rows: Rows, size: int) -> Iterator[Batch]:
         """Batches of `size` of the segment rows `rows`, in their order."""

@@ -41,7 +41,7 @@ class Data:
 
     @property
     def bytes(self) -> int:
-        """Size of all rows."""
+        """The size of all rows, in bytes."""
         return self.row_bytes * len(self.manifest.segments)
 
     @property

@@ -50,7 +50,7 @@ class Confusion:
 
     @property
     def total(self) -> int:
-        """Utterances."""
+        """How many utterances were counted."""
         return int(self.counts.sum())
 
     @property

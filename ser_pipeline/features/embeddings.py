@@ -19,7 +19,7 @@ ENCODER_BATCH = 32
 """Segments that go through the encoder at a time."""
 
 LARGEST = 65_504.0
-"""Largest finite float16."""
+"""The largest finite number of float16."""
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,7 @@ def _two(x: Any, at: int, step: int, w: Any) -> None:
 
 @_part
 def _four(x: Any, at: int, step: int, w: Any, w2: Any, w3: Any) -> None:
-    """As `_two`, for four."""
+    """A transform of four points, otherwise as `_two`."""
     a, b, c, d = load(x, at), load(x, at + step), load(x, at + 2 * step), load(x, at + 3 * step)
     even, odd, others, turned = a + c, a - c, b + d, quarter(b - d)
     store(x, at, even + others)
@@ -197,7 +197,7 @@ def _four(x: Any, at: int, step: int, w: Any, w2: Any, w3: Any) -> None:
 
 @_part
 def _five(x: Any, at: int, step: int, w: Any, w2: Any, w3: Any, w4: Any) -> None:
-    """As `_two`, for five."""
+    """A transform of five points, otherwise as `_two`."""
     a, b, c = load(x, at), load(x, at + step), load(x, at + 2 * step)
     d, e = load(x, at + 3 * step), load(x, at + 4 * step)
     outer, inner, far, near = b + e, c + d, b - e, c - d
@@ -212,7 +212,7 @@ def _five(x: Any, at: int, step: int, w: Any, w2: Any, w3: Any, w4: Any) -> None
 
 @_part
 def _any(x: Any, at: int, step: int, turns: Any, turn: int, radix: int, spare: Any) -> None:
-    """As `_two`, for any `radix`; `turns[turn]` is w."""
+    """A transform of `radix` points, otherwise as `_two`; `turns[turn]` is w."""
     apart = len(turns) // radix
     for q in range(radix):
         total, angle = load(x, at), 0

@@ -104,7 +104,7 @@ def _of_lanes(build: Callable[..., Any]) -> Any:
 
 @_of_lanes
 def quarter(builder: Any, value: Any) -> Any:
-    """`value` times -1j."""
+    """The complex numbers times -1j, a quarter of a turn."""
     return value[1], builder.fneg(value[0], flags=_FREE)
 
 
@@ -129,7 +129,7 @@ def powers(builder: Any, value: Any, other: Any) -> Any:
 
 @_of_lanes
 def larger(builder: Any, value: Any, other: Any) -> Any:
-    """Of plain numbers, the larger of each two.
+    """The larger of each two plain numbers.
 
     Args:
         builder: of the instructions.
@@ -142,7 +142,7 @@ def larger(builder: Any, value: Any, other: Any) -> Any:
 
 @_of_lanes
 def exponent(builder: Any, value: Any) -> Any:
-    """Of plain positive numbers `m 2**e` with sqrt(0.5) <= m < sqrt(2), every e."""
+    """The exponents e of plain positive numbers `m 2**e` with sqrt(0.5) <= m < sqrt(2)."""
     root, shift = (ir.Constant(_WHOLE, [number] * HALF) for number in (_ROOT, 23))
     bits = (builder.sub(builder.bitcast(part, _WHOLE), root) for part in value)
     return [builder.sitofp(builder.ashr(part, shift), _VECTOR) for part in bits]
@@ -150,7 +150,7 @@ def exponent(builder: Any, value: Any) -> Any:
 
 @_of_lanes
 def mantissa(builder: Any, value: Any) -> Any:
-    """Of plain positive numbers `m 2**e` with sqrt(0.5) <= m < sqrt(2), every m."""
+    """The factors m of plain positive numbers `m 2**e` with sqrt(0.5) <= m < sqrt(2)."""
     root, low = (ir.Constant(_WHOLE, [number] * HALF) for number in (_ROOT, 0x7FFFFF))
     bits = (builder.and_(builder.sub(builder.bitcast(part, _WHOLE), root), low) for part in value)
     return [builder.bitcast(builder.add(part, root), _VECTOR) for part in bits]

@@ -78,11 +78,11 @@ class InTurn:
     """One encoder after the other, where the rest runs."""
 
     def aside(self, name: str) -> AbstractContextManager[None]:
-        """No place of its own."""
+        """Encode where everything else runs."""
         return nullcontext()
 
     def join(self) -> None:
-        """Nothing to wait for."""
+        """Return at once: there is nothing to wait for."""
 
 
 class SpeechEmotionModel(nn.Module):

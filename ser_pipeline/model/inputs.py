@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ser_pipeline.config import Audio
 
 FULL_SCALE = 32_768.0
-"""Of int16 samples."""
+"""The size of the loudest int16 sample, which stands for 1.0."""
 
 EPSILON = 1e-7
 """Added to the variance of a waveform, as the feature extractor of transformers' wav2vec 2.0 does."""

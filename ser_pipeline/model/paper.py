@@ -29,7 +29,7 @@ CELLS = 6
 
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's red, green and blue, in 0 to 1; what torchvision's weights were trained with."""
+"""Mean and deviation of ImageNet's red, green and blue, in 0 to 1, which torchvision's weights were trained with."""
 
 log = logging.getLogger(__name__)
 

@@ -179,7 +179,7 @@ def mel_band_passes(count: int, rate: int) -> Tensor:
 
 
 BANDS = 28
-"""Of the small encoder's spectrogram."""
+"""How many bands the small encoders see of a spectrogram."""
 
 
 class Summarised(nn.Module, ABC):

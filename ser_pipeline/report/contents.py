@@ -1,4 +1,4 @@
-"""From runs on disk to everything that a report says, before it takes any form."""
+"""Everything that a report says, from runs on disk, before it takes any form."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Experiment:
 
     @property
     def chance(self) -> float:
-        """UA of guessing."""
+        """The UA that guessing has."""
         return self.main[1].chance if self.main else 1 / len(self.panel.header.labels)
 
 
@@ -106,7 +106,7 @@ class Report:
 
     @property
     def headers(self) -> list[RunHeader]:
-        """Of every run that is shown, whole or not."""
+        """The header of every run that is shown, whole or not."""
         return [
             run.header
             for experiment in self.experiments
@@ -297,5 +297,5 @@ def _named(pattern: str, group: Group) -> Group | None:
 
 
 def _unlike(one: Group, other: Group) -> int:
-    """In how many ways the experiments of two groups differ."""
+    """How many ways there are in which the experiments of two groups differ."""
     return sum(a != b for a, b in zip(panel_key(one.header), panel_key(other.header), strict=True))

@@ -88,7 +88,7 @@ def to_csv(report: Report) -> str:
 
 
 def to_markdown(report: Report) -> str:
-    """results.md: the tables."""
+    """The tables as Markdown, for `results.md`."""
     lines = [f"# {report.title}", ""]
     if report.synthetic:
         lines += ["**Synthetic speech, made by a program: these scores say nothing about people.**", ""]

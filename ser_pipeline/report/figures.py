@@ -16,7 +16,7 @@ from ser_pipeline.report.drawing import ACCENT, CLASS_COLOURS, CLASS_MARKERS, IN
 from ser_pipeline.report.scores import Calibration
 
 DARK = 0.72
-"""From this share on, a cell is so dark that its number is written in the colour of paper."""
+"""The share from which on a cell is so dark that its number is written in the colour of paper."""
 
 
 def confusion(title: str, counts: Ints, labels: Sequence[str]) -> Drawn:

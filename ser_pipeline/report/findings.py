@@ -142,7 +142,7 @@ def _seeds(panel: Panel) -> Iterator[Finding]:
 
 
 def _clusters(panel: Panel, results: Mapping[str, Result]) -> Iterator[Finding]:
-    """No interval, or one without the luck of training."""
+    """Say where there is no interval, or one that leaves out the luck of training."""
     protocol = words.capital(words.protocol(panel.header.protocol))
     why = dict.fromkeys(results[group.name].scores["ua"].interval.why for group in panel.whole)
     for reason in filter(None, why):

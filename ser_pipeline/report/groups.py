@@ -41,7 +41,7 @@ class Group:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What reaches the classifier."""
+        """The inputs that reach the classifier."""
         return tuple(self.header.settings.get("model", {}).get("inputs", ()))
 
     @property
@@ -74,7 +74,7 @@ class Group:
 
     @cached_property
     def predictions(self) -> Ints:
-        """(R, U) predicted classes."""
+        """The predicted classes (R, U) of every run."""
         return np.stack([_in_order(run, "prediction") for run in self.runs])
 
     @cached_property
@@ -133,7 +133,7 @@ class Panel:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What tells panels apart."""
+        """What tells one panel from another."""
         return panel_key(self.header)
 
     @property
@@ -208,7 +208,7 @@ def clusters(speaker: Ints, *groups: Group) -> Clusters:
 
 
 def distance(one: RunHeader, other: RunHeader) -> int:
-    """In how many settings two runs differ."""
+    """How many settings two runs differ in."""
     first, second = flatten(one.settings), flatten(other.settings)
     return sum(first.get(name) != second.get(name) for name in first.keys() | second.keys())
 

@@ -247,7 +247,7 @@ def _chapter(experiment: Experiment, pictures: Sequence[Picture]) -> Chapter:
 
 
 def _players(report: Report, folder: Path) -> Iterator[str]:
-    """For each of the worst utterances, a link to its audio as seen from `folder`; "" where it cannot be reached."""
+    """A link to the audio of each of the worst utterances, as seen from `folder`; "" where it cannot be reached."""
     main = report.experiments[0].panel.main
     root = main.header.audio_root if main else ""
     for one in report.worst[:WORST]:

@@ -48,7 +48,7 @@ TABLE_1: dict[str, tuple[Published, ...]] = {
 ANY_PROTOCOL: tuple[Published, ...] = (
     Published("co-attention, re-run by others (arXiv 2304.00860)", 69.2, None, "validation"),
 )
-"""Shown with either protocol."""
+"""The published figures that are shown with either protocol."""
 
 TABLE_2: dict[tuple[frozenset[str], bool], Published] = {
     (frozenset({"mfcc"}), False): Published("MFCC", 57.60, 58.09),

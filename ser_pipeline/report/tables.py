@@ -34,7 +34,7 @@ class Cell:
 
 
 ABSENT = Cell(DASH, tone="muted")
-"""Nothing to say."""
+"""The cell of a value that is not there."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Table:
 
 
 def text(value: str, tone: str = "", hint: str = "") -> Cell:
-    """A cell of words.
+    """A cell that holds words.
 
     Args:
         value: what is written.
@@ -141,7 +141,7 @@ def between(interval: Interval, sign: bool = False) -> Cell:
 
 
 def chance(p: float | None) -> Cell:
-    """A p-value.
+    """A p-value as a cell.
 
     >>> chance(0.0004).text, chance(0.0312).text, chance(0.25).text
     ('< 0.001', '0.031', '0.25')

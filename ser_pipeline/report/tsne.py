@@ -14,10 +14,10 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.runs.records import FoldResult
 
 FEWEST = 12
-"""With fewer utterances, t-SNE says nothing."""
+"""The fewest utterances of which t-SNE says something."""
 
 STEPS = 500
-"""Of gradient descent; a few hundred points lie still by then."""
+"""Steps of gradient descent; a few hundred points lie still by then."""
 
 PERPLEXITY = 30.0
 

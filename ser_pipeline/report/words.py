@@ -45,7 +45,7 @@ def epoch(selection: str) -> str:
 
 
 def protocol(name: str) -> str:
-    """A protocol in words.
+    """The name of a protocol in words.
 
     >>> protocol("speaker"), protocol("group-5")
     ('leave one speaker out', '5 groups of speakers')

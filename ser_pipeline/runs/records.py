@@ -131,7 +131,7 @@ class FoldResult:
     silent: float = 0.0  # share of test segments whose co-attention weights are all zero
 
     def confusion(self) -> Confusion:
-        """Of the test utterances."""
+        """The confusion matrix of the test utterances."""
         return Confusion.of(self.target, self.prediction, self.log_prob.shape[1])
 
     def segments(self, names: Sequence[str] = ()) -> dict[str, NDArray[Any]]:

@@ -41,7 +41,7 @@ class FoldProgress:
 
     @property
     def epoch(self) -> int:
-        """Epochs done."""
+        """How many epochs are done."""
         return len(self.history)
 
     def finished(self, config: Config) -> bool:
@@ -135,7 +135,7 @@ class Checkpoints:
             self._pending.result()
 
     def close(self) -> None:
-        """Let the thread go."""
+        """End the thread that writes, once it has written."""
         self._thread.shutdown()
 
     def _write(self, state: Mapping[str, Any], weights: Mapping[str, Tensor] | None) -> None:

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Status:
-    """Where one fold stands."""
+    """How far one fold is."""
 
     run: str
     fold: str

@@ -28,7 +28,10 @@ class Forward:
     """A model's output over a batch, in evaluation mode."""
 
     def __init__(self, model: nn.Module, autocast: Callable[[], Any], pool: Any = None) -> None:
-        """With the `pool` of a captured step, batches as large as the first come from a graph in that memory."""
+        """Keep the model.
+
+        With the `pool` of a captured step, batches as large as the first come from a graph in that memory.
+        """
         self.model, self.autocast = model, autocast
         self._names: tuple[str, ...] = ()
         self._taken = self._take if pool is None else Captured(self._take, "evaluations", pool=pool, search=False)

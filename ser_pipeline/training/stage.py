@@ -40,7 +40,7 @@ class Prepared:
     world: World
 
     def statuses(self) -> list[Status]:
-        """Where every fold stands."""
+        """How far every fold is."""
         return statuses(self.planned)
 
     def train(self, progress: Progress = lambda statuses: None) -> list[Path]:

@@ -49,7 +49,7 @@ class Step:
         micro: int = 0,
         world: World | None = None,
     ) -> None:
-        """Prepare the optimiser.
+        """Prepare the optimiser and the schedule.
 
         Args:
             model: what is trained, on its device.

@@ -118,7 +118,7 @@ class StridedConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
-        """Rows (M, C').
+        """The convolution's rows (M, C').
 
         Args:
             ctx: keeps what `backward` needs.

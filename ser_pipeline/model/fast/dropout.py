@@ -12,7 +12,7 @@ LEVELS = 1 << 16
 
 
 class Dropout(nn.Dropout):
-    """As torch's, from torch's generator, in another order."""
+    """Dropout as torch's, from torch's generator, in another order."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
         """`input` with a share of its elements 0 in training, and the others enlarged."""

@@ -28,7 +28,7 @@ class Captured:
     """
 
     def __init__(self, step: Callable[..., Any], kind: str, *, pool: Any = None, search: bool = True) -> None:
-        """Prepare; nothing runs yet.
+        """Prepare the step; nothing runs before the first call.
 
         Args:
             step: what is captured.

@@ -25,7 +25,7 @@ def usable(tensor: Tensor, dtype: torch.dtype) -> bool:
 def first_layer(
     waveform: Tensor, weight: Tensor, shift: Tensor, sizes: tuple[int, int, int], dtype: torch.dtype
 ) -> Tensor:
-    """As `triton_first.first_layer`.
+    """Run `triton_first.first_layer`, where triton is installed.
 
     Args:
         waveform: float32 (B, N).

@@ -38,7 +38,7 @@ def first_layer(
 
 
 class First(torch.autograd.Function):
-    """As `first_layer`, from taps (B, C, K + 1) that end in the shift."""
+    """The operation of `first_layer` with its gradient, from taps (B, C, K + 1) that end in the shift."""
 
     @staticmethod
     def forward(ctx: Any, waveform: Tensor, taps: Tensor, sizes: tuple[int, int, int], dtype: torch.dtype) -> Tensor:

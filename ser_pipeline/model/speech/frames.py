@@ -28,7 +28,7 @@ INCIDENTAL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "
 
 
 class Inputs(NamedTuple):
-    """What a model reads."""
+    """What a speech encoder reads."""
 
     values: Tensor  # float32: a waveform (B, N), or its features in the model's own layout
     lengths: Tensor | None  # (B,): real positions of `values` in time; None: all of them
@@ -52,7 +52,7 @@ class Options:
     over the padded segment.
     """
     frozen: bool = False
-    """No gradient and no dropout."""
+    """Whether the encoder has no gradient and no dropout."""
     layer_mix: bool = False
     """Frames are a learned mix of all layers."""
     inner: bool = False
@@ -73,7 +73,7 @@ class FrameEncoder(nn.Module, ABC):
     layers: int
     """Layers; the hidden states are one more, the first layer's input."""
     rate: int = 16_000
-    """Samples a second."""
+    """The rate of the audio that it reads, in Hz."""
     longest: int | None = None
     """Most samples of an utterance; None: any number."""
     revision: str = ""

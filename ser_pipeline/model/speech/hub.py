@@ -170,7 +170,7 @@ def _download(name: str, weights: bool, setting: str) -> Path:
 
 
 def _wanted(there: list[str], name: str) -> list[str]:
-    """Of the files of a repository, those of the weights."""
+    """The files of a repository that hold the weights."""
     for first in WEIGHTS:
         if first in there:
             stem = re.escape(first.partition(".")[0])

@@ -26,7 +26,7 @@ class Source:
     """A speech encoder's files, opened."""
 
     name: str
-    """As the user gave it."""
+    """The name or folder as the user gave it."""
     folder: Path | None
     """None where the configuration alone is given."""
     config: dict[str, Any]
@@ -37,7 +37,7 @@ class Source:
 
     @property
     def where(self) -> str:
-        """What an error names."""
+        """How an error names the encoder."""
         return f"'{self.name}'"
 
 
@@ -135,7 +135,7 @@ def first_line(error: BaseException) -> str:
 
 
 def transformers_config(source: Source) -> Any:
-    """Transformers' configuration of `source`.
+    """The configuration of `source` as transformers reads it.
 
     Raises:
         PipelineError: transformers does not know such a model, or would have to run code of the folder.

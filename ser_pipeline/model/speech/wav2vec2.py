@@ -104,7 +104,7 @@ class SpeechEncoder(FrameEncoder):
         return States(states, inner)
 
     def _least(self) -> int:
-        """Samples of one frame."""
+        """How many samples the first frame needs."""
         field = 1
         for kernel, stride in zip(
             reversed(self.settings.conv_kernel), reversed(self.settings.conv_stride), strict=True
@@ -233,7 +233,7 @@ def _norm_over_real(hidden: Tensor, norm: nn.GroupNorm, count: Tensor) -> Tensor
 
 
 class _unwarned(warnings.catch_warnings):  # noqa: N801  (a context, as in contextlib)
-    """Without torch's warning that WavLM's attention mixes a bool and a float mask, which is what it means to do."""
+    """Silence torch's warning that WavLM's attention mixes a bool and a float mask, which is what it means to do."""
 
     def __enter__(self) -> None:
         super().__enter__()
