@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -69,4 +70,11 @@ def join_world(device: str = "auto") -> World:
         if cuda:
             torch.cuda.set_device(world.local)
         distributed.init_process_group("nccl" if cuda else "gloo")
+        atexit.register(_leave)
     return world
+
+
+def _leave() -> None:
+    """Leave the world before the interpreter ends: threads of its library that still run then abort the process."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
