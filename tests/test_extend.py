@@ -62,6 +62,7 @@ def options(*pairs: str) -> list[str]:
 BARK = ('model.inputs=["bark", "waveform"]', "features.bark.bands=24", "model.segments=2", "augment.speed=0")
 
 
+@pytest.mark.slow(reason="extracts and trains on a copy of the project")
 def test_an_input_is_a_function_and_a_row(copy: Path) -> None:
     features = Path(run(copy, "features", "emodb", "corpus", *options(*BARK), "--quiet").stdout.strip())
     assert [path.name.partition("-")[0] for path in (copy / features).glob("bark-*")] == ["bark"]
@@ -96,6 +97,7 @@ def test_an_encoder_is_a_module_and_a_name(copy: Path) -> None:
     assert (folder / "03" / "result.json").is_file()
 
 
+@pytest.mark.slow(reason="extracts and trains on a copy of the project")
 def test_a_protocol_an_ablation_and_a_setting_are_a_row_each(copy: Path) -> None:
     run(copy, "features", "emodb", "corpus", "--quiet")
     said = run(copy, "train", "--protocol", "first-speaker", *options("train.sharpness=2"), "--dry-run").stdout

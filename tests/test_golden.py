@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from click.testing import CliRunner, Result
 
 from support.places import DATA
@@ -79,6 +80,7 @@ def vector_machine() -> bool:
     return cpuinfo.exists() and bool(re.search(r"\bavx512f\b", cpuinfo.read_text(encoding="utf-8")))
 
 
+@pytest.mark.slow(reason="extracts under four presets and trains two folds")
 def test_the_demo_keeps_its_keys_shards_and_predictions(run: Command) -> None:
     wanted = golden("demo")
     assert feature_keys(run, ("demo",)) == wanted["features"]
@@ -92,6 +94,7 @@ def test_the_demo_keeps_its_keys_shards_and_predictions(run: Command) -> None:
         np.testing.assert_allclose(np.array(values, float), np.array(before[name], float), atol=1e-3, err_msg=name)
 
 
+@pytest.mark.slow(reason="extracts EMO-DB under four presets")
 def test_emodb_keeps_its_keys(run: Command, emodb: Path) -> None:
     wanted = golden("emodb")
     assert feature_keys(run, ("emodb", str(emodb))) == wanted["features"]

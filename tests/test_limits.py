@@ -124,6 +124,7 @@ def test_a_number_that_is_no_number_or_far_out_is_never_taken(base: str) -> None
     assert taken == {"seed"}
 
 
+@pytest.mark.slow(reason="some hundred steps of training")
 @pytest.mark.parametrize(
     ("base", "concerned", "least"),
     [
@@ -219,6 +220,7 @@ def command(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     return run
 
 
+@pytest.mark.slow(reason="some hundred commands")
 def test_features_and_a_dry_run_with_any_number_are_a_result_or_one_line(
     command: Callable[..., Result], corpus: Path
 ) -> None:

@@ -35,6 +35,7 @@ def said(arguments: list[str], folder: Path, code: str | None = None) -> list[st
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow(reason="trains on the demo, as the page does")
 def test_the_page_runs_as_a_script_without_a_guard(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("\n".join(blocks()), encoding="utf-8")
     lines = said(["script.py"], tmp_path)

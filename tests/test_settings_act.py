@@ -135,6 +135,7 @@ def test_the_audit_counts_what_is_shorter_than_a_segment(tmp_path: Path) -> None
     assert said(segment=1.06).endswith("50.0% under 1.06 s")
 
 
+@pytest.mark.slow(reason="draws the figures of a report")
 def test_the_report_follows_the_settings_of_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     who, drawn = people(each=16), []
     attention = figures.attention

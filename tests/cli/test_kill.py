@@ -75,6 +75,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_emodb(tmp_path_factory.mktemp("kill") / "corpus", speakers=3, takes=5)
 
 
+@pytest.mark.slow(reason="kills the command ten and twenty times")
 @pytest.mark.parametrize(("jobs", "times"), [(1, 10), (2, 20)])
 def test_features_killed_at_random_moments_end_in_the_same_bytes(
     corpus: Path, tmp_path: Path, jobs: int, times: int
@@ -90,6 +91,7 @@ def test_features_killed_at_random_moments_end_in_the_same_bytes(
     assert not list(killed.rglob("*.partial"))
 
 
+@pytest.mark.slow(reason="kills the command ten times")
 def test_train_killed_at_random_moments_ends_in_the_same_predictions(corpus: Path, tmp_path: Path) -> None:
     finish(tmp_path, ["features", "emodb", str(corpus), "--jobs", "1", "--quiet"])
     args = ["train", "--preset", "demo", "--protocol", "speaker", "--jobs", "1", "--quiet"]
@@ -106,6 +108,7 @@ def test_train_killed_at_random_moments_ends_in_the_same_predictions(corpus: Pat
     assert not list(killed.rglob("*.partial"))
 
 
+@pytest.mark.slow(reason="trains nine folds")
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
 def test_a_queue_goes_on_when_one_of_its_processes_is_killed(corpus: Path, tmp_path: Path) -> None:
     finish(tmp_path, ["features", "emodb", str(corpus), "--jobs", "1", "--quiet"])

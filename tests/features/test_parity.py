@@ -52,6 +52,7 @@ def images(recordings: dict[str, np.ndarray], train: list[str]) -> Iterator[np.n
         yield np.stack([np.asarray(image) for image in resized])
 
 
+@pytest.mark.slow(reason="535 recordings, twice")
 def test_images_of_the_quantised_spectrograms_equal_the_formulas_to_a_grey_level(
     recordings: dict[str, np.ndarray],
 ) -> None:
@@ -75,6 +76,7 @@ def test_images_of_the_quantised_spectrograms_equal_the_formulas_to_a_grey_level
     assert share < 0.1
 
 
+@pytest.mark.slow(reason="535 recordings, twice")
 def test_rows_of_coefficients_equal_librosa_to_the_rounding_of_float16(recordings: dict[str, np.ndarray]) -> None:
     worst = 0.0
     for samples in recordings.values():

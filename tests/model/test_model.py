@@ -37,6 +37,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow(reason="wav2vec 2.0 base and AlexNet at their real sizes")
 def test_the_papers_model_builds_trains_saves_and_loads_at_its_real_size(weights: Path, tmp_path: Path) -> None:
     config = settings.load(
         "paper",

@@ -96,6 +96,7 @@ def test_frames_of_thirty_seconds_are_those_of_transformers(tmp_path: Path, band
         assert int(kept.sum()) == -(-len(clip) // 320) and encoder.frames(len(clip)) == 1500
 
 
+@pytest.mark.slow(reason="a real encoder, twice")
 def test_the_real_encoder_is_that_of_transformers(real: Path) -> None:
     model = transformers.WhisperForConditionalGeneration(transformers.WhisperConfig.from_pretrained(real))
     encoder = open_encoder(str(real), replace(FROZEN, window="30s")).eval()

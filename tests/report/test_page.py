@@ -12,6 +12,8 @@ from support.browser import browsing, find_browser
 from support.places import DATA
 from support.run_folders import ABLATIONS, Planted, people, write_examples, write_run
 
+pytestmark = pytest.mark.slow(reason="draws whole pages, and a browser looks at them")
+
 WIDTHS = (390, 1000, 1600)
 EMODB = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")
 EMODB_SPEAKERS = ("03", "08", "09", "10", "11", "12", "13", "14", "15", "16")

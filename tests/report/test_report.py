@@ -333,6 +333,7 @@ def test_two_speakers_are_enough_for_a_report(tmp_path, speakers):
     assert "No test is possible." in detail.ablations(found.experiments[0]).note
 
 
+@pytest.mark.slow(reason="four reports, two with every call counted")
 def test_hundreds_of_folds_are_reported_in_one_pass_whose_work_grows_as_the_runs_do(tmp_path):
     who, work = people(each=8), []
     for seeds, new in ((1, [0]), (3, [1, 2])):

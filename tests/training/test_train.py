@@ -229,6 +229,7 @@ def test_a_fold_that_breaks_does_not_keep_the_others_from_their_turn(
     train()  # from where it broke
 
 
+@pytest.mark.slow(reason="trains three folds for thirty epochs")
 def test_every_fold_that_ends_is_told_of_and_now_and_then_how_far_they_are(
     run: Callable[..., Result], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -344,6 +345,7 @@ def test_a_fold_that_kills_its_process_does_not_keep_the_others_from_their_turn(
     assert [job.entry.done for job in queue] == [False, True, True, True]
 
 
+@pytest.mark.slow(reason="trains in a process that loads torch itself")
 def test_training_does_not_import_the_compiler(cache: Path, tmp_path: Path) -> None:
     words = [*ARGS, "--cache", str(cache), "--runs-root", str(tmp_path), "--quiet"]
     code = f"import sys\nfrom ser_pipeline.cli import main\nmain({words!r}, standalone_mode=False)\n"
@@ -500,6 +502,7 @@ def losses(cache: Path, processes: int, micro: int = 0) -> np.ndarray:
     return np.array([float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("loss")])
 
 
+@pytest.mark.slow(reason="four processes load torch")
 def test_two_processes_take_the_same_steps_as_one(cache: Path) -> None:
     one, two, parts = losses(cache, 1), losses(cache, 2), losses(cache, 1, micro=4)
     assert len(one) > 5
