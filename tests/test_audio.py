@@ -1,4 +1,6 @@
 import io
+import os
+from pathlib import Path
 
 import librosa
 import numpy as np
@@ -73,3 +75,46 @@ def test_a_wav_of_unknown_length_written_to_a_pipe_is_not_called_truncated() -> 
     streamed = bytearray(NOISE)
     streamed[40:44] = (0xFFFFFFFF).to_bytes(4, "little")
     assert len(audio.decode(bytes(streamed), "a", 16_000)) == len(SOUND)
+
+
+@pytest.mark.parametrize("rate", [16_000, 22_050, 44_100, 8_000])
+@pytest.mark.parametrize("size", [1_000, 4_096])
+def test_a_long_recording_in_blocks_has_the_samples_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch, rate: int, size: int
+) -> None:
+    data = encoded(SOUND, rate)
+    whole = audio.decode(data, "a", 16_000, 0.05)
+    monkeypatch.setattr(audio, "BLOCK", size)
+    parts = list(audio.blocks(data, "a", 16_000, 0.05))
+    assert len(parts) > 1
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_a_file_too_long_for_memory_is_read_from_its_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(NOISE)
+    monkeypatch.setattr(audio, "WHOLE", 100)
+    np.testing.assert_array_equal(audio.decode(tmp_path / "a.wav", "a", 16_000), audio.decode(NOISE, "a", 16_000))
+
+
+def test_a_pipe_a_folder_and_a_device_without_end_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    for place in (tmp_path / "pipe.wav", tmp_path, Path("/dev/zero")):
+        with pytest.raises(PipelineError, match=r"^bad\.wav is not a file but a folder, a pipe or a device"):
+            audio.decode(place, "bad.wav", 16_000)
+
+
+@pytest.mark.parametrize("rate", [1, 7, 999, 768_001, 1_000_000_000])
+def test_a_rate_that_no_recording_has_is_named(rate: int) -> None:
+    with pytest.raises(
+        PipelineError, match=rf"^bad\.wav says that it has {rate} samples a second; 1,000 to 768,000 Hz"
+    ):
+        audio.header(encoded(SOUND, rate), "bad.wav")
+
+
+@pytest.mark.parametrize("rate", [1_000, 768_000])
+def test_the_slowest_and_the_fastest_rate_are_read(rate: int) -> None:
+    assert audio.decode(encoded(SOUND, rate), "a", 16_000).any()
+
+
+def test_a_stretch_that_begins_far_beyond_the_end_holds_nothing() -> None:
+    assert len(audio.decode(NOISE, "a", 16_000, 1e308)) == 0
