@@ -17,6 +17,12 @@ EXTRACTION = "paper, section 3.1"
 CODE = "reference code"
 LIBROSA = "librosa's default"
 
+WINDOWS = ("cut", "30s")
+"""What a Whisper encoder hears after the audio: nothing, or silence up to the length that it was trained on."""
+
+WINDOW = "of a Whisper encoder: cut to the audio's length, or silence up to the 30 s of its training"
+"""What the settings that are one of `WINDOWS` mean."""
+
 Count = TypeVar("Count", int, "NDArray[np.int64]")
 
 
@@ -126,6 +132,10 @@ class Embedding:
     layers: tuple[int, ...] = setting(
         (-1,), "layers that are averaged: 0 is the input of the first, -1 the output of the last; []: all"
     )
+    mask_padding: bool = setting(
+        False, "true: frames of the audio alone, zeros after its end, which the model leaves out", added=True
+    )
+    window: str = setting("cut", WINDOW, choices=WINDOWS, added=True)
     content: str = setting("", "hash of the encoder's weights; empty: as `train` finds it")
     frames: int = setting(0, "frames a segment; 0: as `train` finds it", least=0, most=100_000)
     width: int = setting(0, "numbers a frame; 0: as `train` finds it", least=0, most=65_536)
@@ -142,6 +152,7 @@ class Statistics:
     kinds: tuple[str, ...] = setting(
         ("mean", "deviation", "first", "last"), "of the frames: all, and those of outer thirds"
     )
+    window: str = setting("cut", WINDOW, choices=WINDOWS, added=True)
     draws: int = setting(2, "augmented drawings of every utterance, beside it as it is", least=0, most=16)
     speed: float = setting(0.1, "of a drawing: largest relative change of tempo and pitch together", least=0, most=0.5)
     gain: float = setting(6.0, "of a drawing: largest change of level", unit="dB", least=0, most=40)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.feature_settings import CODE, Audio, Features
+from ser_pipeline.feature_settings import CODE, WINDOW, WINDOWS, Audio, Features
 from ser_pipeline.inputs import INPUTS as TABLE
 from ser_pipeline.inputs import PAPER
 from ser_pipeline.limits import setting
@@ -44,6 +44,12 @@ class Model:
     speech_weights: bool = setting(True, "false: the same architecture from random weights")
     freeze_speech_encoder: bool = setting(False, "true: no gradient reaches the speech encoder")
     freeze: str = setting("none", "of it, what stays as it is: none, features, first-K layers too, or all", added=True)
+    mask_padding: bool = setting(
+        False,
+        "true: what follows the audio's end reaches no attention, norm or pooling of a pre-trained speech encoder",
+        added=True,
+    )
+    speech_window: str = setting("cut", WINDOW, choices=WINDOWS, added=True)
     layer_mix: bool = setting(False, "true: learned weights over the encoder's layers, instead of its last")
     spec_augment: bool = setting(
         True, "spans of frames masked in training, with the speech encoder's own probabilities"

@@ -111,6 +111,27 @@ def test_what_an_encoder_cannot_follow_is_refused_with_the_nearest_that_it_can(p
     require_needs(config.load("demo", None, [*overrides, str(caught.value).rpartition("the nearest is ")[2]]))
 
 
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        ("model.mask_padding=true model.pad_front=true", "follows the audio; the nearest is model.pad_front=false$"),
+        (
+            'model.mask_padding=true model.inputs=["embedding"]',
+            "model.mask_padding is of an encoder that is run .* stored frames have features.embedding.mask_padding$",
+        ),
+        ('model.speech_window=30s model.inputs=["embedding"]', "stored frames have features.embedding.window$"),
+    ],
+)
+def test_what_keeps_padding_out_is_refused_where_it_cannot_act(pairs: str, said: str) -> None:
+    with pytest.raises(PipelineError, match=said):
+        require_needs(config.load("paper", None, pairs.split(" ")))
+
+
+def test_padding_is_heard_as_the_paper_has_it_and_kept_out_of_fine_tuning() -> None:
+    masked = {name: config.load(name).model.mask_padding for name in ("paper", "reference", "finetune")}
+    assert masked == {"paper": False, "reference": False, "finetune": True}
+
+
 def test_what_the_small_encoders_need_is_no_matter_to_others() -> None:
     require_needs(config.load("paper", None, ["audio.hop=400", "model.pad_front=true", "model.pad_loud=true"]))
 

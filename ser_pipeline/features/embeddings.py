@@ -42,8 +42,10 @@ class Embedder:
         for first in range(0, len(waveforms), ENCODER_BATCH):
             part = slice(first, first + ENCODER_BATCH)
             rows, real = (torch.from_numpy(x[part]).to(self.device) for x in (waveforms, samples))
-            states = self.encoder.states(self.encoder.prepare(self.finish(rows, real), real)).layers
+            states, heard = self.encoder.states(self.encoder.prepare(self.finish(rows, real), real))
             mean = torch.stack([states[layer] for layer in self.layers or range(len(states))]).mean(0)
+            if self.encoder.mask_padding:
+                mean = mean.masked_fill(~heard[..., None], 0.0)
             parts.append(mean.clamp(-LARGEST, LARGEST).half().cpu())
         return np.split(np.asarray(torch.cat(parts).numpy()), np.cumsum(counts)[:-1])
 
@@ -60,7 +62,12 @@ def open_embedder(config: Config, device: torch.device) -> Embedder:
         PipelineError: it cannot be had, or has no such layer.
     """
     settings = config.features.embedding
-    options = speech.Options(mask_padding=False, frozen=True, inner=tuple(settings.layers) != (-1,))
+    options = speech.Options(
+        mask_padding=settings.mask_padding,
+        window=settings.window,
+        frozen=True,
+        inner=tuple(settings.layers) != (-1,),
+    )
     encoder = speech.open_encoder(
         settings.encoder, options, setting="features.embedding.encoder", rate=config.audio.rate
     )

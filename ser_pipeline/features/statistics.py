@@ -159,7 +159,7 @@ def open_statistics(config: Config, device: torch.device) -> StatisticsMaker:
     unknown = [kind for kind in settings.kinds if kind not in KINDS]
     if unknown or not settings.kinds:
         raise PipelineError(f"'features.statistics.kinds' is a list of {', '.join(KINDS)}, not {list(settings.kinds)}")
-    options = speech.Options(frozen=True, inner=tuple(settings.layers) != (-1,))
+    options = speech.Options(window=settings.window, frozen=True, inner=tuple(settings.layers) != (-1,))
     encoder = speech.open_encoder(
         settings.encoder, options, setting="features.statistics.encoder", rate=config.audio.rate
     )

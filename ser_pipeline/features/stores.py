@@ -13,7 +13,7 @@ import numpy as np
 
 from ser_pipeline.cache import catalogue, manifest, shards
 from ser_pipeline.cache.manifest import Manifest
-from ser_pipeline.config import Config
+from ser_pipeline.config import Config, keyed
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.entry import PARTIAL, Entry, read_index
 from ser_pipeline.errors import PipelineError
@@ -81,8 +81,8 @@ def copied(place: Place | None, opened: dict[Path, shards.Shard]) -> Any:
 
 
 def plain_settings(settings: Any) -> dict[str, Any]:
-    """The settings of a feature as a dictionary; empty for one that has none."""
-    return asdict(settings) if settings is not None else {}
+    """The settings of a feature that its key is made of; empty for one that has none."""
+    return keyed(settings) if settings is not None else {}
 
 
 def read_manifest(features: Sequence[Path]) -> Manifest:

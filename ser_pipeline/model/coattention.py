@@ -17,7 +17,7 @@ from ser_pipeline.config import Audio, Features, Model
 from ser_pipeline.data.batch import Batch, Mix
 from ser_pipeline.inputs import INPUTS
 from ser_pipeline.model.contours import PathDropout
-from ser_pipeline.model.registry import Sizes, make_encoder, make_finish, projected_size
+from ser_pipeline.model.registry import Sizes, Stored, make_encoder, make_finish, projected_size
 from ser_pipeline.model.small import SmallSpeech, SpeechFrames
 from ser_pipeline.model.speech import FrameEncoder
 
@@ -171,6 +171,8 @@ class SpeechEmotionModel(nn.Module):
         if isinstance(encoder, FrameEncoder) and encoder.reads_raw:
             frames, real = encoder.hear(speech, samples)
             return SpeechFrames(frames, real.to(frames.dtype))
+        if isinstance(encoder, Stored):
+            return SpeechFrames(encoder(speech), encoder.real(speech))
         return encoder(speech, samples) if isinstance(encoder, SmallSpeech) else SpeechFrames(encoder(speech))
 
     @torch.no_grad()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ser_pipeline.config import Config
+from ser_pipeline.config import Config, Model
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.inputs import CEPSTRA, IMAGE, INPUTS, SAMPLES
 from ser_pipeline.model.contours import RHYTHM
@@ -27,7 +27,7 @@ def require_needs(config: Config) -> None:
     Raises:
         PipelineError: names the setting, and the nearest value that would do.
     """
-    for said in (*_long(config), *_small_speech(config), *_small_images(config)):
+    for said in (*_long(config), *_padding(config), *_small_speech(config), *_small_images(config)):
         raise PipelineError(said)
 
 
@@ -48,6 +48,19 @@ def _long(config: Config) -> Iterator[str]:
             f"{frames} frames of model.lstm_width={model.lstm_width} and model.width={model.width} are a layer of "
             f"{weights} weights, over {WEIGHTS}; the nearest is model.{change}"
         )
+
+
+def _padding(config: Config) -> Iterator[str]:
+    model = config.model
+    if model.speech == "embedding":
+        for name, other in (("mask_padding", "mask_padding"), ("speech_window", "window")):
+            if getattr(model, name) != getattr(Model(), name):
+                yield (
+                    f"model.{name} is of an encoder that is run in training; "
+                    f"stored frames have features.embedding.{other}"
+                )
+    if model.speech == "waveform" and model.mask_padding and model.pad_front:
+        yield "model.mask_padding leaves out what follows the audio; the nearest is model.pad_front=false"
 
 
 def _small_speech(config: Config) -> Iterator[str]:

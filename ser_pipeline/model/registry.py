@@ -37,9 +37,16 @@ class Sizes:
 class Stored(nn.Module):
     """The place of a speech encoder whose frames were made beforehand."""
 
-    def __init__(self, frames: int, width: int) -> None:
+    def __init__(self, frames: int, width: int, mask_padding: bool = False) -> None:
+        """Stand in for an encoder.
+
+        Args:
+            frames: T of a segment.
+            width: D of a frame.
+            mask_padding: whether frames that are all zero are padding.
+        """
         super().__init__()
-        self.count, self.width = frames, width
+        self.count, self.width, self.mask_padding = frames, width, mask_padding
 
     def frames(self, samples: int) -> int:
         """Frames T of a segment."""
@@ -48,6 +55,13 @@ class Stored(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """The frames (B, T, D) themselves."""
         return frames
+
+    def real(self, frames: Tensor) -> Tensor | None:
+        """1 for frames of audio, 0 for padding (B, T); None where all count, as they do in a segment without audio."""
+        if not self.mask_padding:
+            return None
+        heard = frames.abs().amax(2) > 0
+        return (heard | ~heard.any(1, keepdim=True)).to(frames.dtype)
 
 
 class StoredStatistics(nn.Module):
@@ -152,7 +166,8 @@ def pretrained_speech(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
         sizes: of what is stored.
     """
     options = speech.Options(
-        mask_padding=False,
+        mask_padding=settings.mask_padding,
+        window=settings.speech_window,
         frozen=settings.freeze_speech_encoder,
         layer_mix=settings.layer_mix,
         masking=settings.spec_augment,
@@ -186,7 +201,8 @@ def stored_frames(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
         settings: of the model.
         sizes: of what is stored.
     """
-    return Stored(*sizes.shape(row))
+    frames, width = sizes.shape(row)
+    return Stored(frames, width, sizes.features.embedding.mask_padding)
 
 
 def stored_statistics(row: Input, settings: Model, sizes: Sizes) -> nn.Module:

@@ -125,7 +125,7 @@ def _effective(config: Config) -> Config:
     if model.speech != "waveform":
         idle |= {"speech_encoder", "freeze_speech_encoder", "layer_mix"}
     if model.speech != "waveform" or model.speech_encoder == "small":
-        idle |= {"speech_weights", "spec_augment", "layer_drop"}
+        idle |= {"speech_weights", "spec_augment", "layer_drop", "mask_padding", "speech_window"}
     if model.speech_encoder == "small" and model.small_layers == 0:
         idle.add("layer_mix")
     if not model.co_attention:

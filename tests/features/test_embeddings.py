@@ -96,6 +96,27 @@ def test_a_model_that_reads_the_store_is_the_model_with_the_frozen_encoder(folde
     torch.testing.assert_close(found.w2e, expected.w2e, atol=2e-3, rtol=2e-3)
 
 
+def test_frames_of_padding_are_zeros_that_the_model_leaves_out(folder: Path, encoder: Path) -> None:
+    masked = using(encoder, 'model.inputs=["embedding"]', "features.embedding.mask_padding=true", *SMALL)
+    heard = using(encoder, 'model.inputs=["embedding"]', *SMALL)
+    first, second = (embed(folder, config, "embedding", device=CPU) for config in (masked, heard))
+    assert first != second, "another setting, another store"
+    data, opened = manifest.read(folder), open_embedder(masked, CPU).encoder
+    frames = torch.from_numpy(rows(first)).float()
+    counts = [opened.frames(int(samples)) for samples in data.segments[:, 2]]
+    for row, count in zip(frames, counts, strict=True):
+        assert row[:count].abs().amax(1).min() > 0
+        assert not row[count:].any()
+    assert max(counts) < 149 < 150 and rows(second).any(2).all()
+    chosen = resolved(masked, folder, "embedding")
+    model = build_model(chosen.model, audio=chosen.audio, features=chosen.features, classes=4).eval()
+    speech = model._hear(frames, torch.tensor(data.segments[:, 2]))
+    expected = torch.stack([row[:count].mean(0) for row, count in zip(frames, counts, strict=True)])
+    torch.testing.assert_close(speech.mean(), expected)
+    nothing = model._hear(torch.zeros_like(frames), torch.tensor(data.segments[:, 2]))
+    assert nothing.real is not None and nothing.real.all(), "a silenced input is no padding"
+
+
 def test_a_second_call_makes_nothing_and_a_killed_one_goes_on(
     folder: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

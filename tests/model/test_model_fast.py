@@ -27,9 +27,10 @@ NAMES = ("waveform", "spectrogram", "mfcc")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
-def with_speech(name: str, **changes: object) -> torch.nn.Module:
+def with_speech(name: str, mask_padding: bool = False, **changes: object) -> torch.nn.Module:
     speech = make(name, **changes)
-    model = small_model(speech_encoder="named", spec_augment=False, speech_settings=speech.config.to_dict())
+    settings = {"speech_encoder": "named", "spec_augment": False, "mask_padding": mask_padding}
+    model = small_model(speech_settings=speech.config.to_dict(), **settings)
     model.encoders["waveform"].model.load_state_dict(speech.state_dict())
     return model
 
@@ -57,6 +58,27 @@ def test_fast_encoders_equal_those_of_transformers(name: str, samples: int) -> N
         if key in gradients:
             off = float((parameter.grad - gradients[key]).norm())
             assert off < 1e-3 * float(gradients[key].norm()) + 1e-6 * largest, key
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_fast_encoders_keep_padding_out_as_the_plain_ones_do(name: str) -> None:
+    plain, fast = (with_speech(name, mask_padding=True) for _ in range(2))
+    encoders = [model.encoders["waveform"].eval() for model in (plain, accelerate(fast, CPU, half=False))]
+    assert type(encoders[1].model.encoder.layers[0]) is FusedLayer
+    wave, lengths = torch.randn(3, 8_000), torch.tensor([8_000, 5_123, 900])
+    wave = wave * (torch.arange(8_000) < lengths[:, None])
+    (expected, real), (frames, found) = (encoder.hear(wave, lengths) for encoder in encoders)
+    assert torch.equal(real, found) and not real.all()
+    assert torch.allclose(frames[real], expected[real], atol=2e-5, rtol=1e-4)
+    weight = torch.randn_like(expected) * real[..., None]
+    for hidden in (expected, frames):
+        (hidden * weight).sum().backward()
+    gradients = [dict(encoder.model.named_parameters()) for encoder in encoders]
+    largest = max(float(parameter.grad.norm()) for parameter in gradients[0].values() if parameter.grad is not None)
+    for key, parameter in gradients[0].items():
+        if parameter.grad is not None:
+            off = float((gradients[1][key].grad - parameter.grad).norm())
+            assert off < 1e-3 * float(parameter.grad.norm()) + 1e-6 * largest, key
 
 
 def test_a_layer_that_is_not_known_is_left_as_it_is() -> None:

@@ -12,13 +12,13 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ser_pipeline.model.coattention import SpeechEmotionModel
 from ser_pipeline.model.fast import kernels
 from ser_pipeline.model.fast.convolutions import FeatureEncoder, PositionalConvolution
 from ser_pipeline.model.fast.dropout import Dropout
-from ser_pipeline.model.fast.layers import FusedLayer, layer_forward, mix
+from ser_pipeline.model.fast.layers import Forward, FusedLayer, layer_forward, mix
 from ser_pipeline.model.fast.streams import CudaStreams
 from ser_pipeline.model.paper import AlexNet
 from ser_pipeline.model.registry import Stored
@@ -77,7 +77,7 @@ def accelerate(
 
 
 def _speech(encoder: Any, paths: FastPaths) -> None:
-    if encoder.mask_padding or type(encoder) is not SpeechEncoder:  # these paths know neither padding nor conformers
+    if type(encoder) is not SpeechEncoder:  # these paths know no conformers
         return
     model: Any = encoder.model
     if paths.convolutions and FeatureEncoder.fits(model.feature_extractor):
@@ -106,7 +106,7 @@ def _dropout(model: nn.Module) -> None:
 
 
 @cache
-def _compiled() -> Callable[[Any, Tensor, Tensor | None], Tensor]:
+def _compiled() -> Forward:
     """The layer's forward pass through torch.compile: one compilation serves all layers of all models alike."""
     torch._dynamo.config.recompile_limit = VARIANTS
     return torch.compile(layer_forward)

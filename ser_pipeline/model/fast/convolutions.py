@@ -18,10 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ser_pipeline.model.fast import kernels
+from ser_pipeline.model.speech.frames import within
 
 
 class FeatureEncoder(nn.Module):
     """The feature encoder of a transformers speech model, on its own parameters: float32 (B, N) to (B, C, T)."""
+
+    heeds_counts = True
+    """`forward` takes how many frames of the first layer are real."""
 
     def __init__(self, original: nn.Module) -> None:
         super().__init__()
@@ -37,17 +41,20 @@ class FeatureEncoder(nn.Module):
         fit = all(_size(layer)[0] <= 2 * _size(layer)[1] for layer in layers[1:])
         return fit and not any(grouped[1:]) and not (grouped[0] and layers[0].conv.bias is not None)
 
-    def forward(self, waveform: Tensor) -> Tensor:
-        """Features (B, C, T), a view with the channels last in memory."""
+    def forward(self, waveform: Tensor, count: Tensor | None = None) -> Tensor:
+        """Features (B, C, T), a view with the channels last in memory.
+
+        `count` (B,) frames of the first layer are real, and alone make the statistics of its group norm; None: all.
+        """
         frames, padded = lengths(waveform.shape[1], [_size(layer) for layer in self.conv_layers])
         dtype = _precision(waveform)
         with torch.autocast(waveform.device.type, enabled=False):
-            rows = self._first(waveform, frames[0], padded[0], dtype)
+            rows = self._first(waveform, frames[0], padded[0], dtype, count)
             for layer in list(self.conv_layers)[1:]:
                 rows = self._next(rows, layer)
         return rows.view(len(waveform), padded[-1], -1)[:, : frames[-1]].transpose(1, 2)
 
-    def _first(self, waveform: Tensor, frames: int, padded: int, dtype: torch.dtype) -> Tensor:
+    def _first(self, waveform: Tensor, frames: int, padded: int, dtype: torch.dtype, count: Tensor | None) -> Tensor:
         """The first layer: rows (B * padded, C)."""
         layer = self.conv_layers[0]
         kernel, stride = _size(layer)
@@ -55,7 +62,7 @@ class FeatureEncoder(nn.Module):
         waveform = F.pad(waveform, (0, stride * (padded - 1) + kernel - waveform.shape[1]))
         windows = waveform.unfold(1, kernel, stride)
         if isinstance(norm, nn.GroupNorm):
-            scaled, shift = normalised(windows[:, :frames], weight, norm)
+            scaled, shift = normalised(windows[:, :frames], weight, norm, count)
             if self.gelu and kernels.usable(waveform, dtype):
                 return kernels.first_layer(waveform, scaled, shift, (frames, padded, stride), dtype)
             rows = torch.baddbmm(shift[:, None].to(dtype), windows.to(dtype), scaled.mT.to(dtype))
@@ -87,7 +94,9 @@ def lengths(samples: int, sizes: list[tuple[int, int]]) -> tuple[list[int], list
     return frames, [last * product for product in products]
 
 
-def normalised(windows: Tensor, weight: Tensor, norm: nn.GroupNorm) -> tuple[Tensor, Tensor]:
+def normalised(
+    windows: Tensor, weight: Tensor, norm: nn.GroupNorm, count: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """A one-channel convolution and the group normalisation after it as one: weights (B, C, K) and shifts (B, C).
 
     Mean and variance of a channel over time follow from the mean and the covariance of the windows (B, T, K).
@@ -96,12 +105,16 @@ def normalised(windows: Tensor, weight: Tensor, norm: nn.GroupNorm) -> tuple[Ten
         windows: of the samples (B, T, K).
         weight: of the convolution (C, K).
         norm: of groups of one channel each.
+        count: (B,) windows from the first on that the statistics are of; None: all.
     """
     exact = torch.float32 if windows.device.type == "mps" else torch.float64
     with torch.no_grad():
-        taken = windows.to(exact)
-        mean = taken.mean(1)
-        covariance = taken.mT @ taken / taken.shape[1] - mean[:, :, None] * mean[:, None]
+        taken, share = windows.to(exact), torch.full((), windows.shape[1], dtype=exact, device=windows.device)
+        if count is not None:
+            taken = taken.masked_fill(~within(taken.shape[1], count)[..., None], 0.0)
+            share = count.clamp(min=1).to(exact)[:, None, None]
+        mean = (taken.sum(1, keepdim=True) / share)[:, 0]
+        covariance = taken.mT @ taken / share - mean[:, :, None] * mean[:, None]
     wide = weight.to(exact)
     level = mean @ wide.T
     variance = ((wide @ covariance) * wide).sum(2)

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ser_pipeline.model.fast.dropout import drop
+from ser_pipeline.model.speech.frames import additive
 
-Forward = Callable[[Any, Tensor, Tensor | None], Tensor]
+Forward = Callable[[Any, Tensor, Tensor | None, Tensor | None], Tensor]
 
 
 class FusedLayer(nn.Module):
@@ -42,37 +43,50 @@ class FusedLayer(nn.Module):
         known = {"attention", "dropout", "layer_norm", "feed_forward", "final_layer_norm"}
         return {name for name, _ in original.named_children()} == known and original.attention.k_proj.bias is not None  # type: ignore[union-attr]
 
-    def forward(self, hidden: Tensor, position_bias: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Frames (B, T, D) of the next layer; with WavLM also the relative positions (H, T, T), made in the first."""
+    def forward(
+        self, hidden: Tensor, position_bias: Tensor | None = None, attention_mask: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Frames (B, T, D) of the next layer; with WavLM also the relative positions (H, T, T), made in the first.
+
+        Args:
+            hidden: frames (B, T, D).
+            position_bias: of WavLM, from the layer before.
+            attention_mask: frames that are attended to (B, T), or what is added to the scores of keys (B, 1, 1, T);
+                None: all are.
+        """
+        if attention_mask is not None and attention_mask.dtype == torch.bool:
+            attention_mask = additive(attention_mask, hidden.dtype)
         if not self.gated:
-            return self.run(self, hidden, None)
+            return self.run(self, hidden, None, attention_mask)
         if position_bias is None:
             position_bias = relative_positions(self.attention, hidden.shape[1])
-        return self.run(self, hidden, position_bias), position_bias
+        return self.run(self, hidden, position_bias, attention_mask), position_bias
 
 
-def layer_forward(layer: Any, hidden: Tensor, positions: Tensor | None) -> Tensor:
+def layer_forward(layer: Any, hidden: Tensor, positions: Tensor | None, keys: Tensor | None = None) -> Tensor:
     """The layer's frames (B, T, D); normalises after each block, or before it where the layer is a `stable` one.
 
     Args:
         layer: a `FusedLayer`.
         hidden: frames (B, T, D).
         positions: (B, H, T, T) or (H, T, T), added to the scores; None: no relative positions.
+        keys: (B, 1, 1, T), added to the scores of keys; None: all are attended to.
     """
     if layer.stable:
-        hidden = hidden + layer.dropout(attend(layer.attention, layer.layer_norm(hidden), positions))
+        hidden = hidden + layer.dropout(attend(layer.attention, layer.layer_norm(hidden), positions, keys))
         return hidden + feed_forward(layer.feed_forward, layer.final_layer_norm(hidden))
-    hidden = layer.layer_norm(hidden + layer.dropout(attend(layer.attention, hidden, positions)))
+    hidden = layer.layer_norm(hidden + layer.dropout(attend(layer.attention, hidden, positions, keys)))
     return layer.final_layer_norm(hidden + feed_forward(layer.feed_forward, hidden))  # type: ignore[no-any-return]
 
 
-def attend(attention: Any, hidden: Tensor, positions: Tensor | None) -> Tensor:
+def attend(attention: Any, hidden: Tensor, positions: Tensor | None, keys: Tensor | None = None) -> Tensor:
     """Self-attention (B, T, D) with relative positions (H, T, T) where the encoder has them.
 
     Args:
         attention: the encoder's own module.
         hidden: frames (B, T, D).
         positions: as in `layer_forward`.
+        keys: as in `layer_forward`.
     """
     batch, frames, width = hidden.shape
     parts = (attention.q_proj, attention.k_proj, attention.v_proj)
@@ -80,6 +94,8 @@ def attend(attention: Any, hidden: Tensor, positions: Tensor | None) -> Tensor:
     projected = F.linear(hidden, weight, bias).view(batch, frames, 3, attention.num_heads, -1)
     query, key, value = projected.permute(2, 0, 3, 1, 4).unbind(0)
     mask = None if positions is None else gate(attention, hidden) * positions
+    if keys is not None:
+        mask = keys if mask is None else mask + keys
     dropout = attention.dropout if attention.training else 0.0
     mixed = mix(query, key, value, mask if mask is None else mask.to(query.dtype), dropout)
     return attention.out_proj(mixed.transpose(1, 2).reshape(batch, frames, width))  # type: ignore[no-any-return]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ser_pipeline.errors import PipelineError
 from ser_pipeline.model.speech.conformer import ConformerEncoder, FilterbankEncoder
 from ser_pipeline.model.speech.frames import SPARE, FrameEncoder, Inputs, Options, States, check_rate
 from ser_pipeline.model.speech.generic import open_other
@@ -49,7 +50,10 @@ def open_encoder(
     """
     source = open_source(name, weights=weights, settings=settings, setting=setting)
     check_rate(source.front, name, rate)
-    encoder = FAMILIES.get(str(source.config.get("model_type")), open_other)(source, options)
+    kind = str(source.config.get("model_type"))
+    if options.window != "cut" and kind != "whisper":
+        raise PipelineError(f"a window of {options.window} is for Whisper; '{name}' is a {kind} model: leave it at cut")
+    encoder = FAMILIES.get(kind, open_other)(source, options)
     if source.folder is not None:
         encoder.revision = revision(source.folder)
     return encoder

@@ -138,10 +138,12 @@ class SpeechEncoder(FrameEncoder):
         norm = getattr(extractor.conv_layers[0], "layer_norm", None) if real is not None else None
         if not isinstance(norm, nn.GroupNorm):
             return extractor(inputs.values)  # type: ignore[no-any-return]
-        first, *rest = extractor.conv_layers
-        hidden = first.conv(inputs.values[:, None])
         count = inputs.lengths.clamp(min=self._least()) - self.settings.conv_kernel[0]  # type: ignore[union-attr]
         count = torch.div(count, self.settings.conv_stride[0], rounding_mode="floor") + 1
+        if getattr(extractor, "heeds_counts", False):
+            return extractor(inputs.values, count)  # type: ignore[no-any-return]
+        first, *rest = extractor.conv_layers
+        hidden = first.conv(inputs.values[:, None])
         hidden = first.activation(_norm_over_real(hidden, norm, count))
         for layer in rest:
             hidden = layer(hidden)

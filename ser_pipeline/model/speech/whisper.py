@@ -13,15 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.feature_settings import WINDOWS
 from ser_pipeline.model.speech.frames import FrameEncoder, Inputs, Options, States, within
 from ser_pipeline.model.speech.loading import Source, check_missing, read_weights
 from ser_pipeline.model.speech.logmel import HOP, WhisperLogMel
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
 """Names in a configuration -> functions."""
-
-WINDOWS = ("cut", "30s")
-"""What follows the audio: nothing, or silence up to the length of the table of positions."""
 
 
 class Attention(nn.Module):
