@@ -15,7 +15,9 @@ from .columns import aligned
 @click.argument("corpus", required=False)
 @click.argument("root", required=False, type=click.Path(path_type=Path))
 @click.option("--protocol", default="speaker", show_default=True, help="speaker, session, official, group-5, …")
-@click.option("--selection", default="validation", show_default=True, help="Rows that choose the epoch, or test.")
+@click.option(
+    "--selection", default="validation", show_default=True, help="Rows that choose the epoch, or test, or reference."
+)
 @click.option("--folds", "file", type=click.Path(path_type=Path), help="Read the folds from this file, and prove them.")
 @click.option("--classes", metavar="LIST", help="Classes and merges, such as neutral=neu,happy=hap+exc.")
 @click.option("--subset", default="", help="Part of the corpus, such as improvised.")

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ser_pipeline.limits import MOST
 from ser_pipeline.processes import prepare as warm_up
+from ser_pipeline.settings import SELECTIONS
 from ser_pipeline.text import plural
 
 from . import options
@@ -32,7 +33,7 @@ LINE_SECONDS = 30.0  # seconds between two lines of progress without a terminal
 @click.option("--protocol", default="speaker", show_default=True, help="What is left out: speaker, session, …")
 @click.option("--test-corpus", metavar="NAME", help="Test on another corpus, in the classes that both have.")
 @click.option("--folds", type=click.Path(path_type=Path, dir_okay=False), help="Published folds.json to take instead.")
-@click.option("--selection", type=click.Choice(["validation", "test"]), help="Rows that choose the epoch.")
+@click.option("--selection", type=click.Choice(SELECTIONS), help="Rows that choose the epoch.")
 @click.option(
     "--ablation", default="full", show_default=True, help="Row of the ablation table, a list of them, or all."
 )

@@ -31,7 +31,7 @@ def require_agreement(config: Config) -> None:
     Raises:
         PipelineError: names the settings, and the nearest value of one of them that would do.
     """
-    for part in (_audio, _features, _model_audio, _masks, _head):
+    for part in (_audio, _features, _model_audio, _masks, _head, _choice):
         for said in part(config):
             raise PipelineError(said)
 
@@ -111,6 +111,15 @@ def _head(config: Config) -> Iterator[str]:
         yield f"train.solver='{train.solver}' is for a linear head: --set model.head=linear"
     if not re.fullmatch(r"none|features|first-[1-9]\d?|all", model.freeze):
         yield f"model.freeze is none, features, first-K (such as first-6) or all, not '{model.freeze}'"
+
+
+def _choice(config: Config) -> Iterator[str]:
+    train = config.train
+    if train.selection == "test" and train.monitor == "last":
+        yield (
+            "train.selection='test' has nothing to choose: train.monitor='last' keeps the last epoch, and the run "
+            "would be that of validation again; the nearest is train.monitor='ua'"
+        )
 
 
 def _largest_factor(count: int) -> int:

@@ -26,6 +26,13 @@ INPUTS = tuple(TABLE)
 TRAINING = "paper, section 3.2"
 """The source of the defaults of training that the paper prints."""
 
+SELECTIONS = ("validation", "test", "reference")
+"""What a fold chooses its epoch on. Both others than validation choose on the rows that they test, and read high; under
+"test" the validation rows stay out of training, under "reference" they train, as in the published code."""
+
+ON_TEST = SELECTIONS[1:]
+"""Those of `SELECTIONS` whose epoch is chosen on the test rows."""
+
 EPOCHS = 100_000
 """The most that `train.epochs` and `train.patience` may be."""
 
@@ -142,8 +149,9 @@ class Train:
     patience: int = setting(8, "without gain before a fold stops", unit="epochs", source=CODE, least=1, most=EPOCHS)
     selection: str = setting(
         "validation",
-        "rows that choose the epoch; test is the reference code's way, and reads high",
-        choices=("validation", "test"),
+        "rows that choose the epoch; test reads high, and so does reference, which also trains on the rows that "
+        "validate otherwise, as the reference code does",
+        choices=SELECTIONS,
     )
     monitor: str = setting(
         "ua",

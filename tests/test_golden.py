@@ -44,7 +44,7 @@ def run_keys(run: Command, corpus: str) -> dict[str, list[str]]:
     """Names of the runs that `train` would make, by preset and protocol."""
     found = {}
     for preset in PRESETS:
-        for more in (("--ablation", "all"), ("--protocol", "group-2"), ("--selection", "test")):
+        for more in (("--ablation", "all"), ("--protocol", "group-2"), ("--selection", "reference")):
             lines = run(*TRAIN, "--corpus", corpus, "--preset", preset, *more, "--dry-run").stdout.splitlines()
             found[" ".join([preset, *more])] = sorted({line.split("\t")[0] for line in lines})
     return found

@@ -259,7 +259,7 @@ def _importance(panel: Panel) -> tuple[bool, bool, bool, bool, int, tuple[str, .
     header = panel.header
     return (
         panel.main is None,
-        header.selection == "test",
+        header.on_test,
         bool(header.test_corpus),
         header.protocol != "speaker",
         -sum(len(group.runs) for group in panel.groups),

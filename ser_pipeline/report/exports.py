@@ -167,7 +167,14 @@ def _model(group: Group) -> dict[str, Any]:
 
 def _gap(gap: Gap) -> dict[str, Any]:
     header = gap.honest.header
-    return {"protocol": header.protocol, "preset": header.preset, **_model(gap.honest), "difference": gap.versus}
+    return {
+        "protocol": header.protocol,
+        "preset": header.preset,
+        **_model(gap.honest),
+        "against": gap.leaked.header.selection,
+        "selection_alone": gap.alone,
+        "difference": gap.versus,
+    }
 
 
 def _comparison(found: Comparison) -> dict[str, Any]:

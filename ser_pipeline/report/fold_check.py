@@ -27,10 +27,7 @@ class LeakCheck:
         Raises:
             PipelineError: folds.json is missing or damaged.
         """
-        try:
-            data = (run.header.path / layout.FOLDS).read_bytes()
-        except OSError as error:
-            raise PipelineError(f"cannot read its folds.json: {error.strerror}") from None
+        data = _read(run)
         tested = hashlib.sha256("\n".join(str(sorted(fold.rows.tolist())) for fold in run.folds).encode()).hexdigest()
         key = (hashlib.sha256(data).hexdigest(), tested, run.header.selection, run.header.protocol)
         if key not in self.seen:
@@ -47,7 +44,7 @@ class LeakCheck:
             parts = {part: set(folds[fold.name].get(part, ())) for part in ("train", "validation", "test")}
             if parts["test"] != {ids[row] for row in fold.rows}:
                 yield f"fold {fold.name} was tested on other utterances than its folds.json names"
-            learnt = parts["train"] | (parts["validation"] if run.header.selection != "test" else set())
+            learnt = parts["train"] | (set() if run.header.on_test else parts["validation"])
             common = len(learnt & parts["test"])
             if common:
                 yield f"fold {fold.name} learns from {common} of the utterances that it tests"
@@ -56,6 +53,23 @@ class LeakCheck:
             apart = run.header.protocol != SHARED and not run.header.test_corpus
             if shared and not common and apart:
                 yield f"fold {fold.name} learns from speaker {', '.join(sorted(shared))}, whom it tests"
+
+
+def trained_alike(one: Run, other: Run) -> bool:
+    """Whether two runs train on the same utterances in every fold that both have, by their own folds.json.
+
+    Raises:
+        PipelineError: a folds.json is missing or damaged.
+    """
+    first, second = (_folds(_read(run)) for run in (one, other))
+    return all(set(first[name]["train"]) == set(second[name]["train"]) for name in first.keys() & second.keys())
+
+
+def _read(run: Run) -> bytes:
+    try:
+        return (run.header.path / layout.FOLDS).read_bytes()
+    except OSError as error:
+        raise PipelineError(f"cannot read its folds.json: {error.strerror}") from None
 
 
 def _folds(data: bytes) -> dict[str, dict[str, Any]]:

@@ -17,12 +17,10 @@ from ser_pipeline.evaluation.intervals import link
 from ser_pipeline.evaluation.significance import cluster_counts
 from ser_pipeline.inputs import INPUTS
 from ser_pipeline.runs.records import LeftOut, Run, RunHeader, UtteranceTable
+from ser_pipeline.settings import SELECTIONS
 
 FULL = "full"
 """The ablation that others are compared with."""
-
-
-SELECTIONS = ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,7 @@ def panels(runs: Iterable[Run]) -> tuple[list[Panel], list[LeftOut]]:
     for run in runs:
         by_panel[panel_key(run.header)].append(run)
     found, left_out = [], []
-    for key in sorted(by_panel, key=lambda key: (*key[:-1], SELECTIONS.index(key[-1]) if key[-1] in SELECTIONS else 9)):
+    for key in sorted(by_panel, key=lambda key: (*key[:-1], SELECTIONS.index(key[-1]) if key[-1] in SELECTIONS else 0)):
         groups, extra = _groups(by_panel[key])
         left_out += extra
         found.append(Panel(groups[0].header, tuple(groups)))

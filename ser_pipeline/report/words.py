@@ -17,7 +17,12 @@ PROTOCOLS = {
     "cross": "across corpora",
 }
 
-EPOCHS = {"validation": "best on validation", "test": "best on the test fold", "last": "last"}
+EPOCHS = {
+    "validation": "best on validation",
+    "test": "best on the test fold",
+    "reference": "by the published code's protocol",
+    "last": "last",
+}
 """Which epoch is tested, by what chose it."""
 
 WAYS = {

@@ -17,6 +17,7 @@ from ser_pipeline.entry import PARTIAL
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.evaluation.metrics import Confusion
 from ser_pipeline.runs import layout
+from ser_pipeline.settings import ON_TEST
 
 Progress = Callable[[int, int], None]
 """Told how many runs are read, and how many there are."""
@@ -41,7 +42,7 @@ class RunHeader:
     corpus: str
     labels: tuple[str, ...]
     protocol: str
-    selection: str  # what chose the epoch: "validation", "test", or nothing: "last"
+    selection: str  # one of `SELECTIONS`, or "last" where nothing chooses the epoch
     ablation: str
     seed: int
     preset: str
@@ -59,6 +60,11 @@ class RunHeader:
     reads: tuple[str, ...]  # features that the model reads
     versions: Mapping[str, str]  # {} while unfinished
     whole: bool
+
+    @property
+    def on_test(self) -> bool:
+        """Whether the rows that it tests chose the epoch."""
+        return self.selection in ON_TEST
 
     @property
     def name(self) -> str:

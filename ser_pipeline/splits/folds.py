@@ -20,6 +20,7 @@ from ser_pipeline.arrays import Rows
 from ser_pipeline.corpora.classes import shared_classes
 from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.settings import ON_TEST, SELECTIONS
 from ser_pipeline.splits.protocols import PROTOCOLS, SHARED, Columns, Split, find_protocol
 from ser_pipeline.text import few
 
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
 
 PARTS = ("train", "validation", "test")
-
-SELECTIONS = ("validation", "test")
-"""What the best epoch is chosen on; "test" is the reference's way, and reads high."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +54,7 @@ class Fold:
             name: a name that a folder can have.
             columns: of the utterances that the rows count.
             parts: rows of each of `PARTS`.
-            selection: with "test", the validation rows are the test rows, by request.
+            selection: one of `ON_TEST` has the test rows for its validation rows, by request.
 
         Raises:
             PipelineError: an empty part, a row in two parts, a test speaker elsewhere, or a dialogue on both sides
@@ -68,7 +66,7 @@ class Fold:
                 raise PipelineError(f"fold {name} has no {part} utterances; choose another --protocol")
         apart = ("id",) if name == SHARED else ("id", "speaker")
         _require_apart(fold, columns, "train", "test", apart)
-        if selection == "test":
+        if selection in ON_TEST:
             if not np.array_equal(fold.validation, fold.test):
                 raise PipelineError(f"fold {name} is selected on test, but validates on other utterances")
             return fold
@@ -94,7 +92,7 @@ def make_folds(manifest: Manifest, protocol: str, selection: str = "validation")
     Args:
         manifest: the utterances.
         protocol: `speaker`, `session`, `official`, `group-K` such as `group-5`, or `cross` after `join`.
-        selection: `validation`, or `test` for the reference's way: the test rows choose the epoch.
+        selection: one of `SELECTIONS`; under `test` and `reference` the test rows choose the epoch.
 
     Raises:
         PipelineError: an unknown protocol, one that the corpus does not allow, or a fold that would leak.
@@ -108,18 +106,19 @@ def folds_of(utterances: Sequence[Utterance], protocol: str, selection: str = "v
     Args:
         utterances: sorted by speaker and id.
         protocol: its name, such as "speaker" or "group-2".
-        selection: "validation" or "test": rows that choose the epoch.
+        selection: one of `SELECTIONS`: rows that choose the epoch.
     """
     if selection not in SELECTIONS:
-        raise PipelineError(f"unknown selection '{selection}'; choose {' or '.join(SELECTIONS)}")
+        raise PipelineError(f"unknown selection '{selection}'; choose {few(SELECTIONS)}")
     name, count = find_protocol(protocol)
     columns = Columns(tuple(utterances))
     return tuple(_fold(columns, split, selection) for split in PROTOCOLS[name](columns, count))
 
 
 def _fold(columns: Columns, split: Split, selection: str) -> Fold:
-    validation = split.test if selection == "test" else split.validation(columns)
-    masks = {"train": split.pool & ~validation, "validation": validation, "test": split.test}
+    held = split.test if selection == "reference" else split.validation(columns)
+    validation = split.test if selection in ON_TEST else held
+    masks = {"train": split.pool & ~held, "validation": validation, "test": split.test}
     parts = {part: np.flatnonzero(mask) for part, mask in masks.items()}
     return Fold.checked(split.name, columns, parts, selection)
 
@@ -133,7 +132,7 @@ def folds_json(
         folds: rows of `utterances`.
         utterances: of the corpus.
         protocol: that made the folds.
-        selection: "validation" or "test": rows that choose the epoch.
+        selection: one of `SELECTIONS`: rows that choose the epoch.
     """
     return {
         "protocol": protocol,
@@ -185,7 +184,7 @@ def _parse(file: Path) -> tuple[dict[str, dict[str, list[str]]], str, str]:
     if not folds or len(set(names)) < len(names) or any(not re.fullmatch(r"[\w-][\w.-]*", name) for name in names):
         raise PipelineError(f"{file} must name its folds, each once, in letters and digits; it has {names}")
     if selection not in SELECTIONS:
-        raise PipelineError(f"{file}: unknown selection '{selection}'; choose {' or '.join(SELECTIONS)}")
+        raise PipelineError(f"{file}: unknown selection '{selection}'; choose {few(SELECTIONS)}")
     return dict(folds), protocol, selection
 
 

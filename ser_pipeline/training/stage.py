@@ -87,7 +87,7 @@ def prepare(
         protocol: what is left out: "speaker", "session", "official", "group-5", …
         test_corpus: another corpus to test on, in the classes that both have.
         folds: a published folds.json to take instead.
-        selection: rows that choose the epoch: "validation" or "test".
+        selection: rows that choose the epoch: "validation", "test" or "reference".
         ablation: rows of the ablation table with commas between, or "all"; `config` may add rows of its own.
         seeds: how many, from that of the settings on.
         preset: named settings; by default those that suit the corpus.

@@ -291,4 +291,4 @@ def test_the_reference_preset_has_every_departure() -> None:
     assert (config.model.pre_emphasis, config.features.mfcc.pre_emphasis) == (0.97, 0.97)
     assert config.features.spectrogram.pre_emphasis == 0.97
     assert config.model.pad_front and config.model.pad_loud and config.model.layer_drop
-    assert (config.train.selection, config.train.monitor) == ("test", "wa+ua")
+    assert (config.train.selection, config.train.monitor) == ("reference", "wa+ua")

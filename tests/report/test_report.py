@@ -1,5 +1,6 @@
 """What a report says of runs whose truth was planted."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -107,9 +108,38 @@ def test_a_leaked_validation_shows_its_gap(tmp_path):
     assert (gap.honest.header.selection, gap.leaked.header.selection) == ("validation", "test")
     assert gap.versus.ua.value > 0.05
     assert gap.versus.ua.p < 0.05
+    assert gap.alone
     table = overview.results(found)
+    assert "a model trained on the same rows" in table.note
     assert table.tones == ("main", "test", "gap")
     assert [row[2].tone for row in table.rows] == ["", "test", "test"]
+
+
+@pytest.mark.parametrize("selection", ["validation", "last"])
+def test_the_published_protocol_is_a_row_of_its_own_and_no_leakage_gap(tmp_path, selection):
+    found = planted(tmp_path, Planted(selection=selection), Planted(selection="reference", skill=2.0))
+    table = overview.results(found)
+    assert [row[0].text for row in table.rows] == ["full", "full", "published protocol of full"]
+    assert table.rows[1][2].tone == "test"
+    assert "leakage gap of" not in str(table.rows)
+    assert not found.gaps[0].alone
+    assert "trains on every other speaker" in table.note
+
+
+def test_runs_that_trained_on_other_rows_are_no_leakage_gap_whatever_they_are_called(tmp_path):
+    write_run(tmp_path, WHO, Planted())
+    folder = write_run(tmp_path, WHO, Planted(selection="test"))
+    said = json.loads((folder / "folds.json").read_text())
+    for fold in said["folds"]:
+        fold["train"] = [name for name in WHO.ids if name not in fold["test"]]
+    (folder / "folds.json").write_text(json.dumps(said))
+    (gap,) = make_report(tmp_path, Choice()).gaps
+    assert gap.name == "published protocol of full"
+
+
+def test_where_nothing_chooses_the_epoch_the_absence_of_a_gap_is_said(tmp_path):
+    note = overview.results(planted(tmp_path, Planted(selection="last", preset="scratch"))).note
+    assert "With preset scratch nothing chooses the epoch: there is no leakage gap." in note
 
 
 def test_without_a_leak_there_is_no_gap(tmp_path):

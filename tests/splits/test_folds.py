@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.config import Audio
 from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.settings import ON_TEST, SELECTIONS
 from ser_pipeline.splits.folds import PARTS, Fold, folds_json, folds_of, join, make_folds, read_folds
 from ser_pipeline.splits.protocols import PROTOCOLS, Columns
 from support import trees
@@ -145,18 +147,25 @@ def test_an_official_split_that_shares_speakers_has_to_be_asked_for_by_name() ->
     assert [len(getattr(fold, part)) for part in PARTS] == [4, 4, 4]
 
 
-def test_selection_on_test_validates_on_the_test_rows_and_trains_on_all_others() -> None:
-    utterances = trees.people(4)
-    for fold in folds_of(utterances, "speaker", "test"):
-        assert np.array_equal(fold.validation, fold.test)
-        assert len(fold.train) == 18
+@pytest.mark.parametrize("protocol", ["speaker", "session", "group-2", "official"])
+def test_selection_on_test_changes_what_validates_and_nothing_else(protocol: str) -> None:
+    splits = dict(zip(("p1", "p2", "p3", "p4"), ("train", "train", "train", "test"), strict=True))
+    utterances = [
+        replace(one, split=splits[one.speaker]) for one in trees.people(4, turns=12, dialogues=6, sessions=True)
+    ]
+    honest, test, reference = (folds_of(utterances, protocol, selection) for selection in SELECTIONS)
+    for plain, chosen, published in zip(honest, test, reference, strict=True):
+        assert np.array_equal(chosen.train, plain.train)
+        assert np.array_equal(chosen.validation, chosen.test)
+        assert np.array_equal(published.validation, published.test)
+        assert sorted(published.train) == sorted([*plain.train, *plain.validation])
 
 
 @settings(max_examples=40, deadline=None)
 @given(
     columns=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(0, 8)), min_size=8, max_size=60),
     protocol=st.sampled_from(["speaker", "session", "group-2", "group-3"]),
-    selection=st.sampled_from(["validation", "test"]),
+    selection=st.sampled_from(SELECTIONS),
 )
 def test_folds_of_any_corpus_are_refused_or_disjoint_and_cover_it(
     columns: list[tuple[int, int, int]], protocol: str, selection: str
@@ -174,10 +183,10 @@ def test_folds_of_any_corpus_are_refused_or_disjoint_and_cover_it(
     assert sorted(np.concatenate([fold.test for fold in folds])) == list(range(len(utterances)))
     for fold in folds:
         train, validation, test = (set(getattr(fold, part).tolist()) for part in PARTS)
-        assert train | validation | test == set(range(len(utterances)))
+        assert selection == "test" or train | validation | test == set(range(len(utterances)))
         assert not train & test
         assert not speakers(utterances, fold.test) & speakers(utterances, fold.train)
-        if selection == "test":
+        if selection in ON_TEST:
             assert validation == test
             continue
         assert not (train | test) & validation
@@ -250,7 +259,7 @@ def test_fold_names_can_be_folders() -> None:
 
 
 @pytest.mark.parametrize("protocol", ["speaker", "session", "group-2"])
-@pytest.mark.parametrize("selection", ["validation", "test"])
+@pytest.mark.parametrize("selection", SELECTIONS)
 def test_folds_are_the_same_when_written_and_read_back(tmp_path: Path, protocol: str, selection: str) -> None:
     utterances = trees.people(6, dialogues=3, sessions=True)
     folds = folds_of(utterances, protocol, selection)

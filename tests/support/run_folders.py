@@ -13,6 +13,7 @@ import numpy as np
 from ser_pipeline import config
 from ser_pipeline.entry import key
 from ser_pipeline.evaluation.metrics import Confusion, utterance_scores
+from ser_pipeline.settings import ON_TEST
 
 LABELS = ("angry", "happy", "neutral", "sad")
 SPEAKERS = tuple(f"{session}{sex}" for session in range(1, 6) for sex in "FM")
@@ -149,12 +150,10 @@ def folds_of(who: People, plan: Planted) -> list[dict[str, object]]:
     folds: list[dict[str, object]] = []
     for held in dict.fromkeys(unit):
         test = unit == held
-        validation = test
-        if plan.selection == "validation":
-            partner = np.array([name[0] == held[0] for name in who.speaker]) & ~test
-            other = partner if partner.any() else unit == unit[~test][0]
-            validation = other
-        train = ~test & ~validation
+        partner = np.array([name[0] == held[0] for name in who.speaker]) & ~test
+        other = partner if partner.any() else unit == unit[~test][0]
+        validation = test if plan.selection in ON_TEST else other
+        train = ~test if plan.selection == "reference" else ~test & ~other
         parts = {"train": train, "validation": validation, "test": test}
         folds.append({"name": str(held)} | {part: names[mask].tolist() for part, mask in parts.items()})
     return folds

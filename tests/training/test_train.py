@@ -162,11 +162,19 @@ def test_every_input_that_an_ablation_leaves_out_is_out(train: Callable[..., Pat
 
 
 def test_selection_on_test_is_said_and_validates_on_the_test_rows(train: Callable[..., Path]) -> None:
-    folder = train("--selection", "test")
+    folder = train("--selection", "test", "--set", "train.monitor=ua")
     assert json.loads((folder / "run.json").read_text())["selection"] == "test"
     for fold in json.loads((folder / "folds.json").read_text())["folds"]:
         assert fold["validation"] == fold["test"]
         assert not set(fold["train"]) & set(fold["test"])
+
+
+def test_where_nothing_chooses_the_epoch_a_choice_on_test_is_refused(
+    train: Callable[..., Path], run: Callable[..., Result]
+) -> None:
+    said = run(*ARGS, "--selection", "test", status=1).stderr
+    assert "train.monitor='last' keeps the last epoch" in said
+    assert "the nearest is train.monitor='ua'" in said
 
 
 def test_published_folds_are_read_back(train: Callable[..., Path], tmp_path: Path) -> None:
