@@ -52,7 +52,7 @@ class Embedder:
     def found(self) -> dict[str, Any]:
         """Frames and width of a segment, and the hash of the weights."""
         frames, width = self.encoder.frames(self.segment), self.encoder.width
-        return {"content": self.content, "frames": frames, "width": width}
+        return {"content": self.content, "frames": frames, "width": width, **self.encoder.origin}
 
 
 def open_embedder(config: Config, device: torch.device) -> Embedder:

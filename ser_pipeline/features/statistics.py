@@ -99,7 +99,7 @@ class StatisticsMaker:
     def found(self) -> dict[str, Any]:
         """Numbers an utterance, and the hash of the weights."""
         width = len(self._layers) * len(self.settings.kinds) * self.encoder.width
-        return {"content": self.content, "width": width}
+        return {"content": self.content, "width": width, **self.encoder.origin}
 
     @property
     def _layers(self) -> list[int]:

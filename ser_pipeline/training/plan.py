@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,9 @@ from ser_pipeline.splits import folds
 from ser_pipeline.splits.folds import Fold
 from ser_pipeline.splits.leaks import leaks
 from ser_pipeline.training.ablations import ablated
+from ser_pipeline.training.pretrained import Known, pretrained
+
+log = logging.getLogger(__name__)
 
 CHANGES = ("speed", "gain", "noise", "frame_masks")
 """Changes of training segments that every input must follow."""
@@ -68,8 +72,8 @@ def plan_runs(
         about: what else `run.json` says.
 
     Raises:
-        PipelineError: features are missing or would have to change, a protocol that the corpus cannot give, or folds
-            that leak.
+        PipelineError: features are missing or would have to change, pre-trained weights cannot be had, a protocol that
+            the corpus cannot give, or folds that leak.
     """
     for name in FROZEN:
         config = resolved(config, sources[0].folder, name)
@@ -80,13 +84,23 @@ def plan_runs(
     errors = [finding.message for finding in findings if finding.severity == "error"]
     if errors:
         raise PipelineError(f"{errors[0]}; `ser-pipeline audit` says more")
-    planned = []
-    for ablation, changed in ablated(config, ablations, own).items():
+    planned, known = [], Known()
+    rows = ablated(config, ablations, own)
+    for ablation, changed in rows.items():
         require_valid(changed)
         require_needs(changed)
         changed = replace(changed, train=replace(changed.train, precision=precision(config.train.precision, device)))
+        stores = {name: paths[0].name for name, paths in find_stores([source.folder for source in sources], changed)}
+        try:
+            weights = pretrained(changed, known)
+        except PipelineError as error:
+            if len(rows) == 1 or changed.model.speech_encoder == config.model.speech_encoder:
+                raise
+            log.warning("ablation '%s' is left out: %s", ablation, error)
+            continue
+        inputs = {"stores": stores, "ablation": ablation, **({"pretrained": weights} if weights else {})}
         planned += [
-            _run(sources, data, runs, replace(changed, seed=seed), protocol, ablation, split, about) for seed in seeds
+            _run(sources, data, runs, replace(changed, seed=seed), protocol, inputs, split, about) for seed in seeds
         ]
     return planned
 
@@ -141,20 +155,18 @@ def _run(
     runs: Path,
     config: Config,
     protocol: str,
-    ablation: str,
+    row: Mapping[str, Any],
     split: tuple[Fold, ...],
     about: Mapping[str, Any],
 ) -> PlannedRun:
     folders = [source.folder for source in sources]
-    stores = {name: paths[0].name for name, paths in find_stores(folders, config)}
     members = folds.folds_json(split, data.utterances, protocol, config.train.selection)
     inputs = {
         "features": [folder.name for folder in folders],
-        "stores": stores,
         "protocol": protocol,
-        "ablation": ablation,
         "folds": members,
         "config": keyed(config),
+        **row,
     }
     known = {
         **about,
@@ -162,15 +174,16 @@ def _run(
         "labels": list(data.labels),
         "protocol": protocol,
         "selection": _selection(config),
-        "ablation": ablation,
+        "ablation": row["ablation"],
         "seed": config.seed,
         "features": "+".join(folder.name for folder in folders),
         "test_corpus": sources[-1].corpus if len(sources) > 1 else "",
         "folds": [fold.name for fold in split],
         "precision": config.train.precision,
         "audio_root": str(sources[-1].root),
+        "pretrained": row.get("pretrained", {}),
     }
-    entry = Entry.keyed(runs, f"{data.corpus}-{protocol}-{ablation}-s{config.seed}", inputs)
+    entry = Entry.keyed(runs, f"{data.corpus}-{protocol}-{row['ablation']}-s{config.seed}", inputs)
     return PlannedRun(
         Entry(entry.path, {key: inputs[key] for key in inputs if key != "folds"}), split, config, known, members
     )

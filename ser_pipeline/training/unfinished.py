@@ -75,6 +75,8 @@ def _compare(folder: Path, run: PlannedRun) -> tuple[str, str]:
         found.append(f"features: {before['features']} -> {run.about['features']}")
     elif read_json(folder / layout.FOLDS) != json.loads(json.dumps(run.members)):
         found.append("folds")
+    if before.get("pretrained", {}) != run.about["pretrained"]:
+        found.append("pre-trained weights")
     found = found or ["another version of its features or of ser-pipeline"]
     return few(found, MOST_DIFFERENCES, "; "), f" ({' '.join(options)})" if options else ""
 

@@ -185,6 +185,17 @@ def test_other_weights_or_layers_are_another_store_and_the_latest_weights_count(
     assert find(folder, pinned, "embedding").path == first
 
 
+def test_the_hubs_revision_is_a_part_of_the_key(folder: Path, tmp_path: Path) -> None:
+    place = write_encoder(tmp_path / "encoder")
+    first = embed(folder, using(place), "embedding", device=CPU)
+    note = place / ".cache" / "huggingface" / "download" / "config.json.metadata"
+    note.parent.mkdir(parents=True)
+    note.write_text(f"{'0' * 40}\netag\n1.0\n")
+    second = embed(folder, using(place), "embedding", device=CPU)
+    assert first != second == find(folder, using(place), "embedding").path
+    assert json.loads((second / "index.json").read_text())["inputs"]["revision"] == "0" * 40
+
+
 def test_what_is_missing_is_named(folder: Path, encoder: Path, tmp_path: Path, corpus: Path) -> None:
     with pytest.raises(PipelineError, match=r"'features.embedding.layers' is a list of 0 to 2 for .*, not \[7\]"):
         embed(folder, using(encoder, "features.embedding.layers=[7]"), "embedding", device=CPU)

@@ -47,15 +47,15 @@ def network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., No
     """A hub that answers as it is told: with an error, or with a repository of the files in a folder."""
     cache = tmp_path / "cache" / "models--some--encoder"
     monkeypatch.setattr(hub, "_reachable", lambda: True)
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda name, file: None)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda name, file, revision: None)
 
     def answers(error: Exception | None = None, folder: Path | None = None, asked: list[Any] | None = None) -> None:
-        def info(self: object, name: str) -> SimpleNamespace:
+        def info(self: object, name: str, *, revision: str | None) -> SimpleNamespace:
             if error is not None:
                 raise error
             return SimpleNamespace(siblings=[SimpleNamespace(rfilename=file.name) for file in folder.iterdir()])
 
-        def download(name: str, *, allow_patterns: list[str]) -> str:
+        def download(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
             (cache / "snapshots" / COMMIT).mkdir(parents=True)
             for file in folder.iterdir():
                 if file.name in allow_patterns:
@@ -144,6 +144,37 @@ def test_the_local_cache_is_read_and_its_commit_known(tmp_path: Path, monkeypatc
     (repository / "snapshots" / COMMIT / "model.safetensors").unlink()
     assert "not in the local Hugging Face cache" in failing("some/encoder")
     assert open_encoder("some/encoder", FROZEN, weights=False).layers == 2
+
+
+def test_a_commit_can_be_asked_for_and_another_is_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = COMMIT, COMMIT[::-1]
+    repository = tmp_path / "models--some--encoder"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(new)
+    for commit in (old, new):
+        write(repository / "snapshots" / commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    asked = {name: hub.identity(name)["revision"] for name in ("some/encoder", f"some/encoder@{old}")}
+    assert asked == {"some/encoder": new, f"some/encoder@{old}": old}
+    assert open_encoder(f"some/encoder@{old}", FROZEN).revision == old
+    assert "hf download some/encoder --local-dir DIR" in failing("some/encoder@1234567")
+
+
+def test_what_an_encoder_is_does_not_depend_on_where_it_lies(tmp_path: Path) -> None:
+    write(tmp_path / "here")
+    here = hub.identity(str(tmp_path / "here"))
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    assert hub.identity(str(tmp_path / "there")) == here and len(here["content"]) == 32
+    described = hub.identity(str(tmp_path / "here"), weights=False)
+    assert described != here
+    (tmp_path / "there" / "model.safetensors").unlink()
+    assert hub.identity(str(tmp_path / "there"), weights=False) == described
+    front = tmp_path / "here" / "preprocessor_config.json"
+    front.write_text(front.read_text().replace("true", "false"))
+    assert hub.identity(str(tmp_path / "here"), weights=False) != described
 
 
 def test_the_commit_of_a_downloaded_folder_is_known(tmp_path: Path) -> None:

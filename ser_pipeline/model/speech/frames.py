@@ -138,6 +138,11 @@ class FrameEncoder(nn.Module, ABC):
         """Training mode; a frozen encoder stays as it is for evaluation."""
         return super().train(mode and not self.options.frozen)
 
+    @property
+    def origin(self) -> dict[str, str]:
+        """The hub's `revision`, where it is known: a part of the key of what is made with the encoder."""
+        return {"revision": self.revision} if self.revision else {}
+
     def description(self) -> dict[str, Any]:
         """The configuration, from which `speech.open_encoder` makes the encoder anew without its weights."""
         return {**self.config, "preprocessor": self.front}

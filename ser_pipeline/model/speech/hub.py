@@ -10,10 +10,13 @@ import json
 import logging
 import re
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
+
+from xxhash import xxh3_128
 
 from ser_pipeline.errors import PipelineError
 
@@ -60,6 +63,9 @@ KNOWN = (
 )
 """Speech encoders on the hub, among which the one meant by a misspelt name is looked for."""
 
+BLOCK = 2**22
+"""Bytes of a file that are read at a time."""
+
 log = logging.getLogger(__name__)
 
 
@@ -67,21 +73,52 @@ def locate(name: str, *, weights: bool = True, setting: str = "model.speech_enco
     """The folder of the speech encoder `name`, downloaded where it is neither a folder nor in the local cache.
 
     Args:
-        name: a folder with `config.json` and weights, or a name on the Hugging Face hub.
+        name: a folder with `config.json` and weights, or a name on the Hugging Face hub, as it is now or "NAME@COMMIT".
         weights: whether the weights are wanted, besides the configuration.
         setting: what gave the name, for an error to say.
 
     Raises:
         PipelineError: it cannot be had.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir() or name.startswith((".", "/", "~")):
-        return _whole(folder, weights)
+    if is_folder(name):
+        return _whole(Path(name).expanduser(), weights)
     cached = _cached(name, weights)
     if cached is not None:
         return cached
     log.info("speech encoder '%s' is not in the local Hugging Face cache; asking the hub", name)
     return _download(name, weights, setting)
+
+
+def is_folder(name: str) -> bool:
+    """Whether `name` stands for a folder, and not for a repository of the hub."""
+    return Path(name).expanduser().is_dir() or name.startswith((".", "/", "~"))
+
+
+def identity(name: str, *, weights: bool = True, setting: str = "model.speech_encoder") -> dict[str, str]:
+    """What the speech encoder `name` is, wherever it lies: `content`, a hash of its files, and the hub's `revision`.
+
+    Args:
+        name: as `locate` takes it.
+        weights: whether the weights are read, besides what describes the encoder.
+        setting: what gave the name, for an error to say.
+
+    Raises:
+        PipelineError: it cannot be had.
+    """
+    folder = locate(name, weights=weights, setting=setting)
+    described = [folder / file for file in (CONFIG, *FRONT) if (folder / file).is_file()]
+    return {"content": content([*described, *(weight_files(folder) if weights else [])]), "revision": revision(folder)}
+
+
+def content(files: Sequence[Path]) -> str:
+    """32 hex digits of what is in `files`, in their order: XXH3."""
+    found = xxh3_128()
+    for file in files:
+        found.update(f"{file.name} {file.stat().st_size}\n".encode())
+        with file.open("rb") as data:
+            while block := data.read(BLOCK):
+                found.update(block)
+    return found.hexdigest()
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -140,8 +177,9 @@ def _cached(name: str, weights: bool) -> Path | None:
     import huggingface_hub
     from huggingface_hub.errors import HFValidationError
 
+    repository, commit = _at(name)
     try:
-        file = huggingface_hub.try_to_load_from_cache(name, CONFIG)
+        file = huggingface_hub.try_to_load_from_cache(repository, CONFIG, revision=commit)
     except HFValidationError as error:
         raise PipelineError(
             f"'{name}' is neither a folder nor a name on the hub, such as 'openai/whisper-tiny.en'{_meant(name)}"
@@ -156,17 +194,31 @@ def _cached(name: str, weights: bool) -> Path | None:
 def _download(name: str, weights: bool, setting: str) -> Path:
     import huggingface_hub
 
+    repository, commit = _at(name)
     try:
         if not _reachable():
             raise ConnectionError("the hub's name is not known here")
-        there = [item.rfilename for item in huggingface_hub.HfApi().model_info(name).siblings or []]
+        there = [
+            item.rfilename for item in huggingface_hub.HfApi().model_info(repository, revision=commit).siblings or []
+        ]
         wanted = [CONFIG, *FRONT, *(_wanted(there, name) if weights else [])]
-        return _whole(Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted)), weights)
+        folder = huggingface_hub.snapshot_download(repository, revision=commit, allow_patterns=wanted)
+        return _whole(Path(folder), weights)
     except PipelineError:
         raise
     except Exception as error:  # of the network below the hub's library, too
         log.debug("the hub's answer", exc_info=error)
         raise PipelineError(_told(name, error, setting)) from error
+
+
+def _at(name: str) -> tuple[str, str | None]:
+    """Repository and revision of a name on the hub; None: the latest.
+
+    >>> _at("openai/whisper-tiny.en@87c7102"), _at("openai/whisper-tiny.en")
+    (('openai/whisper-tiny.en', '87c7102'), ('openai/whisper-tiny.en', None))
+    """
+    repository, _, commit = name.partition("@")
+    return repository, commit or None
 
 
 def _wanted(there: list[str], name: str) -> list[str]:
@@ -186,12 +238,15 @@ def _told(name: str, error: Exception, setting: str) -> str:
     """One line on why `name` cannot be had from the hub, and what to do."""
     from huggingface_hub import errors
 
-    page = f"https://huggingface.co/{name}"
+    repository, commit = _at(name)
+    page = f"https://huggingface.co/{repository}"
     if isinstance(error, errors.GatedRepoError):
         return (
             f"speech encoder '{name}' is gated: accept its terms at {page}, then log in with 'hf auth login' or "
             "set HF_TOKEN to a token that may read it"
         )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"the hub's '{repository}' has no revision '{commit}'; {page}/commits/main lists them"
     if isinstance(error, errors.RepositoryNotFoundError):
         return (
             f"the hub has no speech encoder '{name}'{_meant(name)}; a private one needs 'hf auth login' or a token "
@@ -204,8 +259,8 @@ def _told(name: str, error: Exception, setting: str) -> str:
         return f"cannot store speech encoder '{name}': {error}; make room, or move the cache with HF_HOME"
     return (
         f"cannot load speech encoder '{name}': it is not in the local Hugging Face cache and the hub cannot be "
-        f"reached{_meant(name)}; download it where there is a network (hf download {name} --local-dir DIR) and pass "
-        f"--set {setting}=DIR; --preset scratch needs no pre-trained weights"
+        f"reached{_meant(name)}; download it where there is a network (hf download {repository} --local-dir DIR) and "
+        f"pass --set {setting}=DIR; --preset scratch needs no pre-trained weights"
     )
 
 
@@ -217,6 +272,7 @@ def _of_the_disk(error: Exception) -> bool:
 
 def _meant(name: str) -> str:
     """`; did you mean 'X'?` where a known name is close to, but not, `name`."""
+    name, _ = _at(name)
     if name in KNOWN:
         return ""
     bare = {known.partition("/")[2]: known for known in KNOWN}
