@@ -6,12 +6,13 @@ in memory at a time.
 
 from __future__ import annotations
 
-import io
+import logging
 import math
-import os
+import mmap
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,21 +22,27 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from ser_pipeline.containers import ffmpeg
+from ser_pipeline.containers.pieces import MOST, BrokenOffError, Content, Joined
+from ser_pipeline.containers.sections import sections
+from ser_pipeline.containers.wav import STREAMED, plain
 from ser_pipeline.errors import PipelineError
+
+log = logging.getLogger(__name__)
 
 Samples = NDArray[np.float32]
 
 ADVICE = "; restore it, or leave it out with --skip-bad"
 """How an error ends that is about an audio file of a corpus."""
 
-STREAMED = 0x7FFFFFFF
-"""Data sizes from here on are what writers put into the header of a stream whose length they do not know."""
-
 BLOCK = 1 << 18
 """Samples a channel that are decoded at a time: 16 s at 16 kHz."""
 
 WHOLE = 1 << 26
 """Bytes up to which a file is read into memory at once; a longer one is read as it is decoded."""
+
+LOUDEST = 1.5
+"""How many times full scale samples are at least that were not meant to be in -1 to 1."""
 
 RATES = (1_000, 768_000)
 """Hz, least and most, that are taken for the rate of a recording."""
@@ -60,20 +67,19 @@ class Recording:
             name: what errors call it.
 
         Raises:
-            PipelineError: not a file, not audio that libsndfile reads, a rate outside of `RATES`, no samples, or
-                fewer than a WAV header announces.
+            PipelineError: not a file, not audio that libsndfile or ffmpeg read, a rate outside of `RATES`, no samples,
+                or fewer than its container announces.
             OSError: it cannot be opened.
         """
         self.name = name
-        self._file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else _opened(source, name)
+        self.peak = 0.0  # the largest magnitude so far, of samples that are not 16-bit
+        self._closing = ExitStack()
         try:
-            self._sound = _sound(self._file, name)
-        except PipelineError:
-            self._file.close()
+            self._sounds, self.notes = self._open(source)
+            self.header, self.channels = self._checked()
+        except BaseException:
+            self._closing.close()
             raise
-        self.header = AudioHeader(self._sound.frames, self._sound.samplerate)
-        self.channels: int = self._sound.channels
-        self.notes: tuple[str, ...] = ()  # what was odd about the file and could be read all the same
 
     def __enter__(self) -> Recording:
         """The recording itself."""
@@ -83,8 +89,53 @@ class Recording:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Closes the file."""
-        self._sound.close()
-        self._file.close()
+        self._closing.close()
+
+    def _open(self, source: bytes | Path) -> tuple[list[Any], list[str]]:
+        """What libsndfile reads of the file, one after the other, and notes on what was odd about it."""
+        file, content = _opened(source, self.name, self._closing)
+        self._bytes = len(content)
+        pcm = plain(content) if isinstance(content, bytes) else None
+        if pcm:
+            return [pcm], []
+        try:
+            found, notes = sections(content)
+        except BrokenOffError as error:
+            raise _truncated(self.name, str(error)) from None
+        try:
+            parts = [Joined(content, file, pieces).opened() for pieces, _ in found]
+            return [self._closing.enter_context(soundfile.SoundFile(part)) for part in parts], notes
+        except soundfile.LibsndfileError as error:
+            return self._by_ffmpeg(source, error)
+
+    def _by_ffmpeg(self, source: bytes | Path, error: Exception) -> tuple[list[Any], list[str]]:
+        """What ffmpeg makes of a file that libsndfile does not read."""
+        if not ffmpeg.there():
+            raise PipelineError(f"{self.name} is no readable audio without ffmpeg, which is not installed{ADVICE}")
+        wave, said = ffmpeg.decoded(source, self._closing)
+        if wave is None:
+            raise PipelineError(f"{self.name} is no readable audio{ADVICE}") from error
+        return [self._closing.enter_context(soundfile.SoundFile(wave))], [f"made ffmpeg say: {said}"] if said else []
+
+    def _checked(self) -> tuple[AudioHeader, int]:
+        """The header and the number of channels, if they can be believed."""
+        one = self._sounds[0]
+        for sound in self._sounds:
+            announced = re.search(r"^data : (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
+            if announced and int(announced[2]) < int(announced[1]) < STREAMED:
+                raise _truncated(self.name, f"{announced[2]} of {announced[1]} bytes of audio are there")
+            if (sound.samplerate, sound.channels) != (one.samplerate, one.channels):
+                forms = " and ".join(f"{each.samplerate} Hz, {each.channels} channels" for each in (one, sound))
+                raise PipelineError(f"{self.name} holds recordings of {forms}, joined; split it, or convert it{ADVICE}")
+        if not RATES[0] <= one.samplerate <= RATES[1]:
+            limits = f"{RATES[0]:,} to {RATES[1]:,} Hz are read"
+            raise PipelineError(f"{self.name} says that it has {one.samplerate} samples a second; {limits}{ADVICE}")
+        frames = sum(sound.frames for sound in self._sounds)
+        if frames == 0:
+            raise PipelineError(f"{self.name} holds no samples{ADVICE}")
+        if frames > MOST * self._bytes:
+            raise _truncated(self.name, f"its {self._bytes:,} bytes cannot hold the {frames:,} samples of its header")
+        return AudioHeader(frames, one.samplerate), one.channels
 
     def blocks(self, first: int = 0, last: int | None = None) -> Iterator[Samples]:
         """Samples of every channel from `first` to `last` (its end where None), (up to `BLOCK`, channels), -1 to 1.
@@ -92,23 +143,37 @@ class Recording:
         Raises:
             PipelineError: the audio breaks off, or holds NaN or infinity.
         """
-        wanted = (self.header.frames if last is None else last) - first
+        last = self.header.frames if last is None else last
+        start = 0
+        for sound in self._sounds:
+            here, there = max(first - start, 0), min(last - start, sound.frames)
+            if here < there:
+                yield from self._of_one(sound, here, there)
+            start += sound.frames
+        if self.peak > LOUDEST:
+            self.notes.append(f"has samples up to {self.peak:.6g} times full scale, which are clipped")
+
+    def _of_one(self, sound: Any, first: int, last: int) -> Iterator[Samples]:
         # libsndfile scales 16-bit samples one buffer at a time: reading them as they are and scaling here is quicker.
-        kind = "int16" if self._sound.subtype == "PCM_16" else "float32"
-        done = 0
+        kind = "int16" if sound.subtype == "PCM_16" else "float32"
+        done, wanted = 0, last - first
         try:
-            self._go_to(first, kind)
+            sound = _at(sound, first, kind)
             while done < wanted:
-                part = self._sound.read(min(BLOCK, wanted - done), dtype=kind, always_2d=True)
+                part = sound.read(min(BLOCK, wanted - done), dtype=kind, always_2d=True)
                 if not len(part):
                     raise _truncated(self.name, f"{done} of {wanted} samples are there")
                 done += len(part)
-                block: Samples = part if kind == "float32" else part * np.float32(1 / 32768)
-                if kind == "float32" and not np.isfinite(block).all():
-                    raise PipelineError(f"{self.name} holds NaN or infinite samples{ADVICE}")
-                yield block
+                yield part * np.float32(1 / 32768) if kind == "int16" else self._finite(part)
         except soundfile.LibsndfileError as error:
             raise _truncated(self.name, str(error.error_string)) from None
+
+    def _finite(self, block: Samples) -> Samples:
+        peak = float(np.abs(block).max())
+        if not math.isfinite(peak):
+            raise PipelineError(f"{self.name} holds NaN or infinite samples{ADVICE}")
+        self.peak = max(self.peak, peak)
+        return block
 
     def mono(self, rate: int, start: float | None = None, end: float | None = None) -> Iterator[Samples]:
         """The mean of the channels at `rate` Hz from `start` to `end` seconds, in pieces (N,), -1 to 1.
@@ -130,15 +195,6 @@ class Recording:
             for block in self.blocks(first, last)
         )
         yield from mixed if rate == self.header.rate else _resampled(mixed, self.header.rate, rate, expected)
-
-    def _go_to(self, first: int, kind: str) -> None:
-        """To sample `first`; what cannot be leapt over is read."""
-        if self._sound.seekable():
-            self._sound.seek(first)
-            return
-        while self._sound.tell() < first:
-            if not len(self._sound.read(min(BLOCK, first - self._sound.tell()), dtype=kind)):
-                return
 
 
 def header(source: bytes | Path, name: str) -> AudioHeader:
@@ -168,7 +224,7 @@ def span(head: AudioHeader, rate: int, start: float | None, end: float | None) -
 def blocks(
     source: bytes | Path, name: str, rate: int, start: float | None = None, end: float | None = None
 ) -> Iterator[Samples]:
-    """What `decode` gives, in pieces (N,): one block of the file is in memory at a time.
+    """What `decode` gives, in pieces (N,): one block of the file is in memory at a time. What is odd is logged.
 
     Args:
         source: the bytes or the path of an audio file.
@@ -182,6 +238,8 @@ def blocks(
     """
     with Recording(source, name) as recording:
         yield from recording.mono(rate, start, end)
+        for note in recording.notes:
+            log.warning("%s %s", name, note)
 
 
 def decode(source: bytes | Path, name: str, rate: int, start: float | None = None, end: float | None = None) -> Samples:
@@ -203,33 +261,34 @@ def decode(source: bytes | Path, name: str, rate: int, start: float | None = Non
     return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.float32), *parts])
 
 
-def _opened(file: Path, name: str) -> BinaryIO:
-    """The file, in memory where it is short; never one that has no end."""
-    if not stat.S_ISREG(file.stat().st_mode):
-        raise PipelineError(f"{name} is not a file but a folder, a pipe or a device{ADVICE}")
-    if file.stat().st_size <= WHOLE:
-        return io.BytesIO(file.read_bytes())
-    return file.open("rb")
-
-
-def _sound(file: BinaryIO, name: str) -> Any:
-    """The audio as a `soundfile.SoundFile`, if its header can be believed."""
-    if not file.seek(0, os.SEEK_END):
+def _opened(source: bytes | Path, name: str, closing: ExitStack) -> tuple[BinaryIO | None, Content]:
+    """The bytes of a file, and the file itself where it is too long for memory; never one that has no end."""
+    if isinstance(source, bytes):
+        content = source
+    else:
+        status = source.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise PipelineError(f"{name} is not a file but a folder, a pipe or a device{ADVICE}")
+        if status.st_size > WHOLE:
+            file = closing.enter_context(source.open("rb"))
+            return file, closing.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        content = source.read_bytes()
+    if not content:
         raise PipelineError(f"{name} is an empty file{ADVICE}")
-    file.seek(0)
-    try:
-        sound = soundfile.SoundFile(file)
-    except soundfile.LibsndfileError:
-        raise PipelineError(f"{name} is no readable audio{ADVICE}") from None
-    announced = re.search(r"^data : (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
-    if announced and int(announced[2]) < int(announced[1]) < STREAMED:
-        raise _truncated(name, f"{announced[2]} of {announced[1]} bytes of audio are there")
-    if sound.frames == 0:
-        raise PipelineError(f"{name} holds no samples{ADVICE}")
-    if not RATES[0] <= sound.samplerate <= RATES[1]:
-        limits = f"{RATES[0]:,} to {RATES[1]:,} Hz are read"
-        raise PipelineError(f"{name} says that it has {sound.samplerate} samples a second; {limits}{ADVICE}")
-    return sound
+    return None, content
+
+
+def _at(sound: Any, first: int, kind: str) -> Any:
+    """The sound, about to give its sample `first`; one that cannot be leapt in is opened anew and read up to there."""
+    if sound.seekable():
+        sound.seek(first)
+        return sound
+    sound.name.seek(0)
+    fresh = soundfile.SoundFile(sound.name)
+    while first > 0:
+        read = len(fresh.read(min(BLOCK, first), dtype=kind))
+        first = first - read if read else 0
+    return fresh
 
 
 def _resampled(parts: Iterator[Samples], rate: int, wanted: int, length: int) -> Iterator[Samples]:

@@ -31,6 +31,7 @@ FLOORS = (
         "presets",
         "entry",
         "audio",
+        "containers",
         "processes",
         "findings",
         "text",

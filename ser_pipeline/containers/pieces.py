@@ -1,0 +1,84 @@
+"""What the readers of containers share: a file as pieces that libsndfile reads whole."""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from mmap import mmap
+from typing import Any, BinaryIO, cast
+
+MOST = 8_192
+"""Samples that a byte holds at most: silence in FLAC, 65,535 of them in eight bytes."""
+
+LIE = "has a header that announces {}, more than its bytes can hold, and is read to its end"
+
+Content = bytes | mmap
+Piece = bytes | tuple[int, int]  # bytes of our own, or where a stretch of the file begins and ends
+Section = tuple[tuple[Piece, ...], str]  # one recording as a file that libsndfile reads whole, and a note or ""
+
+
+class BrokenOffError(ValueError):
+    """Audio of which less is there than its container announces; says how much."""
+
+
+class Joined(io.RawIOBase):
+    """Pieces of a file, and bytes between them, as one file."""
+
+    def __init__(self, content: Content, file: BinaryIO | None, pieces: Sequence[Piece]) -> None:
+        """Puts pieces together.
+
+        Args:
+            content: all bytes of the file.
+            file: the file, where `content` is a map of it that should not be read through.
+            pieces: bytes of our own, or first and last+1 byte of stretches of the file.
+        """
+        self._content, self._file, self._pieces = content, file, pieces
+        sizes = [len(piece) if isinstance(piece, bytes) else piece[1] - piece[0] for piece in pieces]
+        self._starts = list(accumulate(sizes, initial=0))
+        self._place = 0
+
+    def opened(self) -> BinaryIO:
+        """The pieces in memory, where the file is; else this."""
+        if self._file is not None:
+            return cast(BinaryIO, self)
+        parts = [piece if isinstance(piece, bytes) else self._content[slice(*piece)] for piece in self._pieces]
+        return io.BytesIO(parts[0] if len(parts) == 1 else b"".join(parts))
+
+    def readable(self) -> bool:
+        """It can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """It can be read from any place."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place: see `io.IOBase.seek`."""
+        self._place = max(0, offset + (0, self._place, self._starts[-1])[whence])
+        return self._place
+
+    def tell(self) -> int:
+        """The place from which the next bytes are read."""
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill `buffer` as far as there are bytes; returns how many."""
+        view, done = memoryview(buffer).cast("B"), 0
+        while done < len(view) and self._place < self._starts[-1]:
+            number = bisect_right(self._starts, self._place) - 1
+            count = min(len(view) - done, self._starts[number + 1] - self._place)
+            part = self._bytes(self._pieces[number], self._place - self._starts[number], count)
+            if not part:
+                break
+            view[done : done + len(part)] = part
+            done, self._place = done + len(part), self._place + len(part)
+        return done
+
+    def _bytes(self, piece: Piece, offset: int, count: int) -> bytes:
+        if isinstance(piece, bytes):
+            return piece[offset : offset + count]
+        assert self._file is not None
+        self._file.seek(piece[0] + offset)
+        return self._file.read(count)
