@@ -6,12 +6,13 @@ in memory at a time.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import mmap
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,14 @@ LOUDEST = 1.5
 
 RATES = (1_000, 768_000)
 """Hz, least and most, that are taken for the rate of a recording."""
+
+
+class TruncatedError(PipelineError):
+    """An audio file of which less is there than it announces."""
+
+
+class NotFiniteError(PipelineError):
+    """An audio file with NaN or infinite samples."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +98,23 @@ class Recording:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Closes the file."""
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
         self._closing.close()
+
+    def digest(self) -> str:
+        """64 hex digits: SHA-256 of the bytes of the file."""
+        if isinstance(self._content, bytes):
+            return hashlib.sha256(self._content).hexdigest()
+        assert self._file is not None
+        self._file.seek(0)
+        return hashlib.file_digest(self._file, "sha256").hexdigest()  # type: ignore[arg-type]  # it is a plain file
 
     def _open(self, source: bytes | Path) -> tuple[list[Any], list[str]]:
         """What libsndfile reads of the file, one after the other, and notes on what was odd about it."""
-        file, content = _opened(source, self.name, self._closing)
-        self._bytes = len(content)
+        self._file, self._content = file, content = _opened(source, self.name, self._closing)
         pcm = plain(content) if isinstance(content, bytes) else None
         if pcm:
             return [pcm], []
@@ -133,8 +153,10 @@ class Recording:
         frames = sum(sound.frames for sound in self._sounds)
         if frames == 0:
             raise PipelineError(f"{self.name} holds no samples{ADVICE}")
-        if frames > MOST * self._bytes:
-            raise _truncated(self.name, f"its {self._bytes:,} bytes cannot hold the {frames:,} samples of its header")
+        if frames > MOST * len(self._content):
+            raise _truncated(
+                self.name, f"its {len(self._content):,} bytes cannot hold the {frames:,} samples of its header"
+            )
         return AudioHeader(frames, one.samplerate), one.channels
 
     def blocks(self, first: int = 0, last: int | None = None) -> Iterator[Samples]:
@@ -150,8 +172,9 @@ class Recording:
             if here < there:
                 yield from self._of_one(sound, here, there)
             start += sound.frames
-        if self.peak > LOUDEST:
-            self.notes.append(f"has samples up to {self.peak:.6g} times full scale, which are clipped")
+        loud = f"has samples up to {self.peak:.6g} times full scale, which are clipped"
+        if self.peak > LOUDEST and loud not in self.notes:
+            self.notes.append(loud)
 
     def _of_one(self, sound: Any, first: int, last: int) -> Iterator[Samples]:
         # libsndfile scales 16-bit samples one buffer at a time: reading them as they are and scaling here is quicker.
@@ -171,7 +194,7 @@ class Recording:
     def _finite(self, block: Samples) -> Samples:
         peak = float(np.abs(block).max())
         if not math.isfinite(peak):
-            raise PipelineError(f"{self.name} holds NaN or infinite samples{ADVICE}")
+            raise NotFiniteError(f"{self.name} holds NaN or infinite samples{ADVICE}")
         self.peak = max(self.peak, peak)
         return block
 
@@ -195,6 +218,16 @@ class Recording:
             for block in self.blocks(first, last)
         )
         yield from mixed if rate == self.header.rate else _resampled(mixed, self.header.rate, rate, expected)
+
+    def samples(self, rate: int, start: float | None = None, end: float | None = None) -> Samples:
+        """All of `mono` at once, (N,).
+
+        Args:
+            rate: Hz of the samples that are wanted.
+            start: seconds into the file; None: its beginning.
+            end: seconds into the file; None, or beyond its end: its end.
+        """
+        return _whole(self.mono(rate, start, end))
 
 
 def header(source: bytes | Path, name: str) -> AudioHeader:
@@ -257,8 +290,12 @@ def decode(source: bytes | Path, name: str, rate: int, start: float | None = Non
     Raises:
         PipelineError: as `Recording` and `Recording.blocks`.
     """
-    parts = list(blocks(source, name, rate, start, end))
-    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.float32), *parts])
+    return _whole(blocks(source, name, rate, start, end))
+
+
+def _whole(parts: Iterable[Samples]) -> Samples:
+    several = list(parts)
+    return several[0] if len(several) == 1 else np.concatenate([np.empty(0, np.float32), *several])
 
 
 def _opened(source: bytes | Path, name: str, closing: ExitStack) -> tuple[BinaryIO | None, Content]:
@@ -305,5 +342,5 @@ def _resampled(parts: Iterator[Samples], rate: int, wanted: int, length: int) ->
     yield np.pad(end, (0, left - len(end)))
 
 
-def _truncated(name: str, detail: str) -> PipelineError:
-    return PipelineError(f"{name} is truncated ({detail}){ADVICE}")
+def _truncated(name: str, detail: str) -> TruncatedError:
+    return TruncatedError(f"{name} is truncated ({detail}){ADVICE}")

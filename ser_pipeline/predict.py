@@ -183,10 +183,8 @@ def _model(fold: Path, settings: Config, classes: int) -> SpeechEmotionModel:
 
 def _samples(file: Path, rate: int) -> NDArray[np.float32]:
     try:
-        data = file.read_bytes()
+        return audio.decode(file, str(file), rate)
     except OSError as error:
         raise PipelineError(f"cannot read {file}: {error.strerror}") from None
-    try:
-        return audio.decode(data, str(file), rate)
     except PipelineError as error:
         raise PipelineError(str(error).removesuffix(audio.ADVICE)) from None

@@ -39,6 +39,9 @@ LOWEST, HIGHEST = 10, 220
 AROUND = (8, 12)
 """Frames and bins on each side among which a peak is the largest."""
 
+STRETCH = 8_192
+"""How many frames have their spectrum in memory at a time: 131 s of them."""
+
 FLOOR = 40.0
 """dB below the loudest bin within half a second, from which on a peak is noise."""
 
@@ -100,19 +103,46 @@ class NearCopy:
 
 def landmarks(samples: Samples, rate: int) -> Landmarks:
     """The landmarks of a recording, mono float (samples,), at `rate` Hz."""
-    narrow = _narrow(samples, rate)
-    hashes, starts = [], []
-    for grid in range(GRIDS):
-        frames, bins = _peaks(narrow[grid * HOP // GRIDS :])
-        place = np.arange(len(frames))
-        for first, second in combinations(range(1, NEXT + 1), 2):
-            a = place[: max(0, len(place) - second)]
-            near, far = frames[a + first] - frames[a], frames[a + second] - frames[a]
-            packed = ((bins[a] * 256 + bins[a + first]) * 256 + bins[a + second]) * SPAN + near
-            within = far < SPAN
-            hashes.append((packed * SPAN + far)[within])
-            starts.append(GRIDS * frames[a][within] + grid)
-    return Landmarks(np.concatenate(hashes), np.concatenate(starts).astype(np.int32))
+    heard = Marks(rate)
+    heard.add(samples)
+    return heard.landmarks()
+
+
+class Marks:
+    """The landmarks of a recording that is heard block by block; it is kept at `RATE`, and its spectrum is not."""
+
+    def __init__(self, rate: int) -> None:
+        """Hears blocks at `rate` Hz."""
+        self._stream = soxr.ResampleStream(rate, RATE, 1, dtype="float32") if rate != RATE else None
+        self._narrow: list[Samples] = []
+
+    def add(self, mono: Samples) -> None:
+        """Hear a block (samples,)."""
+        exact = np.ascontiguousarray(mono, np.float32)
+        self._narrow.append(self._stream.resample_chunk(exact) if self._stream else exact)
+
+    def landmarks(self) -> Landmarks:
+        """The landmarks of all that was heard."""
+        if self._stream:
+            self._narrow.append(self._stream.resample_chunk(np.empty(0, np.float32), last=True))
+        narrow = self._narrow[0] if len(self._narrow) == 1 else np.concatenate(self._narrow)
+        hashes, starts = [], []
+        for grid in range(GRIDS):
+            for hashed, frames in _constellations(*_peaks(narrow[grid * HOP // GRIDS :])):
+                hashes.append(hashed)
+                starts.append(GRIDS * frames + grid)
+        return Landmarks(np.concatenate(hashes), np.concatenate(starts).astype(np.int32))
+
+
+def _constellations(frames: Ints, bins: Ints) -> Iterator[tuple[Ints, Ints]]:
+    """Every two of the next peaks with the one before them, as one number, and the frame at which they begin."""
+    place = np.arange(len(frames))
+    for first, second in combinations(range(1, NEXT + 1), 2):
+        a = place[: max(0, len(place) - second)]
+        near, far = frames[a + first] - frames[a], frames[a + second] - frames[a]
+        packed = ((bins[a] * 256 + bins[a + first]) * 256 + bins[a + second]) * SPAN + near
+        within = far < SPAN
+        yield (packed * SPAN + far)[within], frames[a][within]
 
 
 def near_copies(
@@ -207,17 +237,29 @@ def _narrow(samples: Samples, rate: int) -> Samples:
 
 
 def _peaks(samples: Samples) -> tuple[Ints, Ints]:
-    """Frames and bins of the spectrogram's peaks, by frame."""
+    """Frames and bins of the spectrogram's peaks, by frame; `STRETCH` frames at a time, with what lies around them."""
+    total = 1 + (len(samples) + WINDOW // 2) // HOP
+    found = [_peaks_of(samples, first, min(first + STRETCH, total)) for first in range(0, total, STRETCH)]
+    return np.concatenate([frames for frames, _ in found]), np.concatenate([bins for _, bins in found])
+
+
+def _peaks_of(samples: Samples, first: int, last: int) -> tuple[Ints, Ints]:
+    """Frames and bins of the peaks among the frames `first` to `last`."""
     from scipy.ndimage import maximum_filter, maximum_filter1d
 
-    padded = np.pad(samples, (WINDOW // 2, WINDOW))
-    frames = sliding_window_view(padded, WINDOW)[::HOP] * np.hanning(WINDOW + 1)[:-1].astype(np.float32)
+    total = 1 + (len(samples) + WINDOW // 2) // HOP
+    start, end = max(0, first - LOCAL), min(total, last + LOCAL)
+    begin, stop = start * HOP - WINDOW // 2, (end - 1) * HOP + WINDOW // 2
+    part = np.pad(samples[max(0, begin) : stop], (max(0, -begin), max(0, stop - len(samples))))
+    frames = sliding_window_view(part, WINDOW)[::HOP] * np.hanning(WINDOW + 1)[:-1].astype(np.float32)
     bins = np.arange(LOWEST, HIGHEST)
     spectrum = np.abs(np.fft.rfft(frames, axis=1))[:, LOWEST:HIGHEST].astype(np.float32) * np.sqrt(bins, dtype="f4")
     largest = maximum_filter(spectrum, size=[2 * side + 1 for side in AROUND])
     floor = maximum_filter1d(spectrum.max(axis=1), 2 * LOCAL + 1) * 10 ** (-FLOOR / 20)
     frame, place = np.nonzero((spectrum == largest) & (spectrum > floor[:, None]))
-    return frame.astype(np.int64), place.astype(np.int64) + LOWEST
+    frame = frame.astype(np.int64) + start
+    here = (frame >= first) & (frame < last)
+    return frame[here], place[here].astype(np.int64) + LOWEST
 
 
 def _compare(one: Samples, other: Samples, offset: int) -> tuple[float, float, float] | None:

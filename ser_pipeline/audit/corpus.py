@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ser_pipeline.audio import LOUDEST
 from ser_pipeline.audit.copies import near_copies
 from ser_pipeline.audit.sound import QUIET, Sound, listen, read_mono
 from ser_pipeline.config import Audio
@@ -24,6 +25,7 @@ __all__ = ["Finding", "audit", "count_classes", "leaks", "ordered", "to_json"]
 TOLERANCE = 0.01  # share of the published count from which on a difference is an error
 CLIPPED = 0.001  # share of an utterance's samples
 MOSTLY_SILENT = 0.8  # share of frames
+OFFSET = 0.05  # of full scale
 SHORT, LONG = 0.3, 35.0  # seconds; outside of these a cut has probably failed
 
 
@@ -140,7 +142,11 @@ def _audio(utterances: Sequence[Utterance], sounds: Sequence[Sound], segment: fl
     for name, severity, what, cost, test in QUALITIES:
         rows = [utterance.id for utterance, sound in whole if test(sound)]
         if rows:
-            yield Finding(severity, name, f"{len(rows)} {what}, such as {rows[0]}", cost, tuple(rows))
+            detail = next(
+                ("".join(f", which {note}" for note in sound.notes[:1]) for _, sound in whole if test(sound)), ""
+            )
+            message = f"{len(rows)} {what}, such as {rows[0]}{detail if name == 'odd-file' else ''}"
+            yield Finding(severity, name, message, cost, tuple(rows))
     if whole:
         yield from _statistics([sound for _, sound in whole], segment)
 
@@ -198,9 +204,44 @@ QUALITIES: tuple[Quality, ...] = (
     (
         "silent",
         "error",
-        "utterances are all zero or below -60 dB",
+        "utterances are constant or below -60 dB",
         "a label without speech teaches nothing",
-        lambda sound: sound.peak < QUIET,
+        lambda sound: sound.loudest < QUIET,
+    ),
+    (
+        "cancelled",
+        "error",
+        "utterances have channels that cancel each other out",
+        "their mean is silence, and it is what features are made of",
+        lambda sound: sound.mixed < QUIET <= sound.loudest,
+    ),
+    (
+        "beyond-scale",
+        "error",
+        "utterances have samples far beyond full scale",
+        "they are clipped to it; divide them, by 32768 where they were integers",
+        lambda sound: sound.peak > LOUDEST,
+    ),
+    (
+        "dead-channel",
+        "warning",
+        "utterances have a silent channel beside one that is not",
+        "the mean of the channels has a part of the level",
+        lambda sound: sound.quietest < QUIET <= sound.loudest,
+    ),
+    (
+        "offset",
+        "warning",
+        f"utterances lie beside zero by over {OFFSET:.0%} of full scale",
+        "a constant weighs on level and spectrum",
+        lambda sound: abs(sound.offset) > OFFSET,
+    ),
+    (
+        "odd-file",
+        "warning",
+        "utterances could be read although something is odd about their file",
+        "what was read may not be all that was recorded",
+        lambda sound: bool(sound.notes),
     ),
     (
         "clipped",
@@ -214,7 +255,7 @@ QUALITIES: tuple[Quality, ...] = (
         "warning",
         f"utterances are silent for over {MOSTLY_SILENT:.0%} of their length",
         "segments without speech carry the utterance's label",
-        lambda sound: sound.silent > MOSTLY_SILENT and sound.peak >= QUIET,
+        lambda sound: sound.silent > MOSTLY_SILENT and sound.mixed >= QUIET,
     ),
     (
         "odd-length",

@@ -7,7 +7,6 @@ from there, so that a changed file costs its own extraction alone.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
@@ -140,30 +139,44 @@ def _parts(job: ShardJob) -> dict[str, list[Any]]:
             signal = source.signal(utterance, key, samples)
             for name in wanted:
                 parts[name][-1] = FEATURES[name].rows(signal, job.audio, job.settings[name])
+    source.close()
     return parts
 
 
 class _Source:
-    """Audio of a job's utterances; keeps the last file, of which several may be stretches."""
+    """Audio of a job's utterances; keeps the last file open, of which several may be stretches."""
 
     def __init__(self, job: ShardJob) -> None:
         self._job = job
-        self._name = self._digest = ""
-        self._data = b""
+        self._open: audio.Recording | None = None
+        self._digest = ""
 
     def signal(self, utterance: Utterance, key: str, samples: int) -> audio.Samples:
         """The samples of an utterance, if its file is still the one that was measured."""
-        if utterance.file != self._name:
-            self._data = measure.read_audio(self._job.root, utterance.file)
-            self._name, self._digest = utterance.file, hashlib.sha256(self._data).hexdigest()
+        recording = self._recording(utterance.file)
         if measure.content_key(self._digest, utterance) != key:
             raise PipelineError(
                 f"{utterance.file} changed while it was read; run the same command again once nothing writes to it"
             )
-        signal = audio.decode(self._data, utterance.file, self._job.audio.rate, utterance.start, utterance.end)
+        known = len(recording.notes)  # from its header, and said when it was measured
+        signal = recording.samples(self._job.audio.rate, utterance.start, utterance.end)
+        for note in recording.notes[known:]:
+            log.warning("%s %s", utterance.file, note)
         if len(signal) != samples:
             raise PipelineError(f"{utterance.file} is truncated ({len(signal)} of {samples} samples are there)")
         return signal
+
+    def _recording(self, name: str) -> audio.Recording:
+        if self._open is None or self._open.name != name:
+            self.close()
+            self._open = measure.opened(self._job.root, name)
+            self._digest = self._open.digest()
+        return self._open
+
+    def close(self) -> None:
+        """Close the last file."""
+        if self._open:
+            self._open.close()
 
 
 def _jobs(

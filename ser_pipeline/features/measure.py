@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -17,7 +18,11 @@ from ser_pipeline.config import Audio
 from ser_pipeline.corpora.corpus import Classes, Utterance
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.processes import cores
+from ser_pipeline.text import plural
 
+log = logging.getLogger(__name__)
+
+PAST = 0.05  # s beyond its file that an utterance may end without a word: tables round
 FILES_A_TASK = 64  # files that a thread takes at a time
 
 
@@ -62,8 +67,24 @@ def measure(
             bad(str(error))
     if not kept:
         raise PipelineError(f"no readable utterances are left below {root}")
+    _tell_cut([utterance for utterance, _, _ in kept], files)
     kept_utterances, keys, samples = zip(*kept, strict=True)
     return Manifest(corpus, classes, settings, kept_utterances, keys, np.array(samples, np.int64))
+
+
+def _tell_cut(utterances: Sequence[Utterance], files: Mapping[str, File | PipelineError]) -> None:
+    """Say once that utterances end after their files do."""
+    cut = []
+    for utterance in utterances:
+        file = files[utterance.file]
+        if utterance.end is not None and isinstance(file, File):
+            seconds = file.header.frames / file.header.rate
+            cut += [(utterance, seconds)] if utterance.end > seconds + PAST else []
+    if cut:
+        utterance, seconds = cut[0]
+        number = plural(len(cut), "utterance") + (" ends" if len(cut) == 1 else " end")
+        which = f"{utterance.id} ends at {utterance.end:g} s, and {utterance.file} at {seconds:.2f} s"
+        log.warning("%s past the end of the file and is read to it: %s", number, which)
 
 
 def _files(names: Sequence[str], root: Path, seen: FileIndex, deep: bool) -> dict[str, File | PipelineError]:
@@ -85,16 +106,18 @@ def _file(name: str, root: Path, seen: FileIndex, deep: bool) -> File | Pipeline
         known = seen.find(name, now)
         if known is not None and (known.decoded or not deep):
             return known
-        data = (root / name).read_bytes()
-        head = audio.header(data, name)
-        if deep:
-            audio.decode(data, name, head.rate)
+        with audio.Recording(root / name, name) as recording:
+            for _ in recording.blocks() if deep else ():
+                pass
+            file, notes = File(recording.digest(), recording.header, deep), recording.notes
     except OSError as error:
         return _unreadable(root / name, error)
     except PipelineError as error:
         return error
-    file = File(hashlib.sha256(data).hexdigest(), head, deep)
-    seen.add(name, now, file)
+    for note in notes:
+        log.warning("%s %s", name, note)
+    if not notes:  # what is odd is said again
+        seen.add(name, now, file)
     return file
 
 
@@ -104,16 +127,10 @@ def _measure(utterance: Utterance, file: File | PipelineError, rate: int) -> tup
         raise file
     _, _, samples = audio.span(file.header, rate, utterance.start, utterance.end)
     if samples == 0:
-        raise PipelineError(f"{utterance.file} holds no samples from {utterance.start} to {utterance.end} s")
+        seconds = file.header.frames / file.header.rate
+        stretch = f"from {utterance.start or 0:g} to {utterance.end or seconds:g} s"
+        raise PipelineError(f"{utterance.file} holds no samples {stretch}: it is {seconds:.2f} s long")
     return content_key(file.digest, utterance), samples
-
-
-def read_audio(root: Path, name: str) -> bytes:
-    """The bytes of the audio file `name` below `root`."""
-    try:
-        return (root / name).read_bytes()
-    except OSError as error:
-        raise _unreadable(root / name, error) from None
 
 
 def content_key(digest: str, utterance: Utterance) -> str:
@@ -121,6 +138,14 @@ def content_key(digest: str, utterance: Utterance) -> str:
     if (utterance.start, utterance.end) == (None, None):
         return digest[:32]
     return hashlib.sha256(f"{digest}:{utterance.start}:{utterance.end}".encode()).hexdigest()[:32]
+
+
+def opened(root: Path, name: str) -> audio.Recording:
+    """The audio file `name` below `root`, opened."""
+    try:
+        return audio.Recording(root / name, name)
+    except OSError as error:
+        raise _unreadable(root / name, error) from None
 
 
 def _unreadable(file: Path, error: OSError) -> PipelineError:

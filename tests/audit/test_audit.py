@@ -13,6 +13,8 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
+from ser_pipeline import audio
+from ser_pipeline.audit import copies
 from ser_pipeline.audit.corpus import Finding, audit, leaks, to_json
 from ser_pipeline.audit.sound import listen, listen_to
 from ser_pipeline.cache.manifest import Manifest
@@ -299,6 +301,69 @@ def test_broken_files_are_told_apart(root: Path) -> None:
     assert found["missing"].rows == names[:1]
     assert found["unreadable"].rows == names[1:3]
     assert found["not-finite"].rows == names[3:]
+
+
+STEREO = trees.noise(1001).astype(np.float32) / 32768
+
+
+@pytest.mark.parametrize(
+    ("samples", "name", "severity"),
+    [
+        (np.stack([STEREO, -STEREO], axis=1), "cancelled", "error"),
+        (np.stack([STEREO, 0 * STEREO], axis=1), "dead-channel", "warning"),
+        (np.full((8000, 1), 0.5, np.float32), "silent", "error"),
+        (STEREO[:, None] + np.float32(0.2), "offset", "warning"),
+        (STEREO[:, None] * 32768, "beyond-scale", "error"),
+    ],
+)
+def test_what_the_mix_of_the_channels_makes_of_a_file_is_found(
+    root: Path, samples: np.ndarray, name: str, severity: str
+) -> None:
+    file = trees.turn_wav(root, "Ses02F_impro01_F000")
+    file.unlink()
+    soundfile.write(file, samples, trees.RATE, subtype="FLOAT")
+    found = look(root)
+    assert (found[name].severity, found[name].rows) == (severity, ("Ses02F_impro01_F000",))
+
+
+def test_a_file_with_an_odd_header_is_a_warning_and_not_an_error(root: Path) -> None:
+    file = trees.turn_wav(root, "Ses02F_impro01_F000")
+    data = file.read_bytes()
+    file.unlink()
+    file.write_bytes(data[:40] + b"\xff\xff\xff\x7f" + data[44:])
+    found = look(root)
+    assert errors(found) == set()
+    assert found["odd-file"].rows == ("Ses02F_impro01_F000",)
+    assert "which has a header that does not say how long it is" in found["odd-file"].message
+
+
+def test_an_utterance_that_ends_after_its_file_is_a_warning(tmp_path: Path) -> None:
+    trees.write_wav(tmp_path / "x.wav", trees.noise(0, 1.0))
+    late = Utterance("late", "x.wav", "a", "s", start=0.5, end=9.0)
+    beyond = Utterance("beyond", "x.wav", "a", "s", start=7.0, end=9.0)
+    sounds = listen([late, beyond], tmp_path)
+    assert sounds[0].notes == ("ends at 1.00 s, before the utterance's end, 9 s",)
+    assert sounds[1].fault == "unreadable"
+    assert sounds[1].detail == "x.wav is 1.00 s long and holds nothing from 7.0 to 9.0 s"
+
+
+@pytest.mark.parametrize("block", [100, 777, 8_000])
+def test_a_recording_sounds_the_same_however_it_is_cut_into_blocks(
+    root: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    file = root / "loud.wav"
+    samples = np.clip(trees.noise(7, 3.0).astype(np.int32) * 6, -32768, 32767)
+    samples[20_000:30_000] = 0
+    trees.write_wav(file, samples)
+    one = trees.utterance(0, file="loud.wav")
+    whole = listen_to(root, one)
+    monkeypatch.setattr(audio, "BLOCK", block)
+    monkeypatch.setattr(copies, "STRETCH", 50)
+    parts = listen_to(root, one)
+    assert parts == whole
+    assert whole.clipped > 0.01
+    np.testing.assert_array_equal(parts.marks.hashes, whole.marks.hashes)
+    np.testing.assert_array_equal(parts.marks.starts, whole.marks.starts)
 
 
 def test_mostly_silent_and_oddly_long_files_are_warnings(root: Path) -> None:

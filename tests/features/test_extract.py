@@ -10,10 +10,12 @@ from threadpoolctl import threadpool_limits
 from ser_pipeline import audio
 from ser_pipeline.cache import manifest
 from ser_pipeline.cache.shards import Store
-from ser_pipeline.config import load
+from ser_pipeline.config import Audio, load
+from ser_pipeline.corpora import read_corpus
 from ser_pipeline.corpora.emodb import EMODB
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features import extract
+from ser_pipeline.features import measure as measuring
 from ser_pipeline.features.acoustic import FEATURES
 from support.sounds import tone, write_emodb, write_wav
 from support.stores import CONFIG, contents, make, measure
@@ -28,13 +30,13 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 def extracted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files whose audio is decoded for extraction."""
     names: list[str] = []
-    decode = audio.decode
+    samples = audio.Recording.samples
 
-    def spy(data: bytes, name: str, *rest: object) -> object:
-        names.append(name)
-        return decode(data, name, *rest)  # type: ignore[arg-type]
+    def spy(recording: audio.Recording, *rest: object) -> object:
+        names.append(recording.name)
+        return samples(recording, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("ser_pipeline.features.extract.audio.decode", spy)
+    monkeypatch.setattr(audio.Recording, "samples", spy)
     return names
 
 
@@ -190,3 +192,18 @@ def test_the_labels_are_the_corpus_class_order(small_emodb: Path) -> None:
     data = measure(small_emodb)
     assert set(data.labels) <= set(EMODB.labels)
     assert [data.labels[target] for target in data.target] == [one.emotion for one in data.utterances]
+
+
+def test_an_odd_file_and_an_utterance_beyond_its_file_are_said(
+    small_emodb: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = small_emodb / "wav" / "03a01Wa.wav"
+    data = file.read_bytes()
+    file.write_bytes(data[:40] + b"\0\xf0\xff\x7f" + data[44:])
+    rows = ["03a01Wa.wav,a,s,0,99", "03a01Na.wav,b,s,,"]
+    (file.parent / "my.csv").write_text("\n".join(["file,emotion,speaker,start,end", *rows]) + "\n")
+    utterances = read_corpus("table", file.parent / "my.csv")
+    data = measuring.measure("my", {"a": ("a",), "b": ("b",)}, utterances, file.parent, Audio())
+    assert len(data.utterances) == 2
+    assert "03a01Wa.wav has a header that does not say how long it is" in caplog.text
+    assert "1 utterance ends past the end of the file and is read to it: 03a01Wa@0-99 ends at 99 s" in caplog.text
