@@ -51,7 +51,8 @@ def settings(command: Command) -> Command:
         ),
         click.option(
             "--preset",
-            help="Named settings: paper, reference, frozen, finetune, scratch, demo.  [default: what suits the corpus]",
+            help="Named settings: paper, reference, frozen, finetune, scratch, demo.  "
+            "[default: what suits corpus and machine; for train, as the features were made]",
         ),
     ):
         command = option(command)

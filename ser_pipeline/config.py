@@ -42,6 +42,7 @@ __all__ = [
     "Train",
     "differences",
     "dumps",
+    "given",
     "keyed",
     "load",
     "loads",
@@ -96,6 +97,25 @@ def tables(file: Path | None) -> dict[str, Any]:
         PipelineError: it cannot be read.
     """
     return parse(_read(file), str(file)) if file is not None else {}
+
+
+def given(file: Path | None, overrides: Iterable[str]) -> list[str]:
+    """Names of the settings that a TOML file and `KEY=VALUE` pairs give, tables of ablations apart.
+
+    >>> given(None, ["train.lr=1e-4", "seed=3"])
+    ['train.lr', 'seed']
+    """
+    tree = {name: table for name, table in tables(file).items() if name != "ablations"}
+    return [*_leaves(tree), *(pair.partition("=")[0].strip() for pair in overrides)]
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The names of what is no table."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
 
 
 def loads(text: str, source: str) -> Config:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -14,6 +15,10 @@ from click.testing import CliRunner, Result
 from support.sounds import write_emodb
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the network
+os.environ["HF_HUB_CACHE"] = str(
+    Path(tempfile.gettempdir()) / "no-encoder-of-ser-pipeline"
+)  # or reads the user's cache
 
 
 @pytest.fixture(scope="session")

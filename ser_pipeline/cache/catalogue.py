@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ser_pipeline.entry import read_json, write_json
@@ -16,6 +16,8 @@ class FeatureSet:
     corpus: str
     folder: Path  # of its manifest and stores
     root: Path  # where its audio was last seen
+    preset: str = ""  # of the settings that they were last made with; "": of an earlier version
+    settings: tuple[str, ...] = ()  # `KEY=VALUE` pairs over that preset
 
 
 def features_root(cache: Path) -> Path:
@@ -24,9 +26,15 @@ def features_root(cache: Path) -> Path:
 
 
 def register(cache: Path, source: FeatureSet) -> FeatureSet | None:
-    """Make `source` the features that `train` takes for its corpus; returns others that it took until now."""
+    """Make `source` the features that `train` takes for its corpus; returns others that it took until now.
+
+    Without a preset, that of the call before is kept: one more feature of any model was made.
+    """
     before = next((known for known in sources(cache) if known.corpus == source.corpus), None)
-    value = {"folder": source.folder.name, "root": str(source.root.resolve())}
+    if before and not source.preset:
+        source = replace(source, preset=before.preset, settings=before.settings)
+    made = {"preset": source.preset, "settings": source.settings} if source.preset else {}
+    value = {"folder": source.folder.name, "root": str(source.root.resolve()), **made}
     write_json(features_root(cache) / f"{source.corpus}.json", value)
     return before if before and before.folder != source.folder else None
 
@@ -60,4 +68,5 @@ def find(cache: Path, corpus: str | None) -> FeatureSet:
 
 def _read(file: Path) -> FeatureSet:
     value = read_json(file)
-    return FeatureSet(file.stem, file.parent / value["folder"], Path(value["root"]))
+    preset, pairs = str(value.get("preset", "")), tuple(map(str, value.get("settings", ())))
+    return FeatureSet(file.stem, file.parent / value["folder"], Path(value["root"]), preset, pairs)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ser_pipeline import config as settings
@@ -14,13 +15,17 @@ from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.config import Config
 from ser_pipeline.corpora import audio_folder, class_table, demo, find_corpus, read_corpus
 from ser_pipeline.corpora.classes import parse_classes
+from ser_pipeline.corpora.corpus import Corpus
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.features.default_preset import default_preset
 from ser_pipeline.features.extract import extract as extract_stores
 from ser_pipeline.features.extract import wanted_features
 from ser_pipeline.features.measure import measure
 from ser_pipeline.features.stores import FROZEN
 from ser_pipeline.limits import require_counts
+
+log = logging.getLogger(__name__)
 
 Bar = Callable[[int, int], None]
 """Told what is done and what is wanted."""
@@ -67,7 +72,7 @@ def extract(
     Args:
         corpus: a name that `ser-pipeline corpora` lists; "demo" is made on the spot.
         root: the corpus's folder, or the file of a table.
-        preset: named settings; by default those that suit the corpus.
+        preset: named settings; by default those that suit the corpus and the machine (`default_preset`).
         config: TOML file of settings over the preset.
         overrides: `KEY=VALUE` pairs over both.
         classes: classes and merges, such as "neutral=neu,happy=hap+exc".
@@ -85,15 +90,18 @@ def extract(
     """
     require_counts(jobs=jobs)
     row, cache = find_corpus(corpus), Path(cache)
-    chosen = settings.load(preset or row.preset, Path(config) if config else None, overrides)
-    made = list(dict.fromkeys(features or wanted_features(chosen)))
-    for name in made:
+    overrides, file = list(overrides), Path(config) if config else None
+    settings.load(preset or row.preset, file, overrides)  # so that a mistake is told before anything else is done
+    for name in features:
         if name not in settings.INPUTS:
             raise PipelineError(f"unknown feature '{name}'; there are {', '.join(settings.INPUTS)}")
     place = Path(root) if root is not None else _demo(corpus, cache, bars)
     wanted = parse_classes(classes) if classes else None
     utterances = read_corpus(corpus, place, wanted, subset, check_audio=not skip_bad)
     labels = class_table(row, utterances, wanted)
+    named = _preset(row, preset, file, overrides, features, device)
+    chosen = settings.load(named, file, overrides)
+    made = list(dict.fromkeys(features or wanted_features(chosen)))
     audio_root, left_out = audio_folder(place), list[str]()
     data = measure(
         place.stem if corpus == "table" else corpus,
@@ -106,8 +114,26 @@ def extract(
         bad=left_out.append,
     )
     folder = _stores(data, audio_root, chosen, cache, made, device, jobs, compress, bars)
-    replaced = catalogue.register(cache, FeatureSet(data.corpus, folder, audio_root))
+    made_with = ("", ()) if features and not preset else (named, _changes(named, chosen))
+    replaced = catalogue.register(cache, FeatureSet(data.corpus, folder, audio_root, *made_with))
     return Extracted(folder, data, tuple(left_out), replaced)
+
+
+def _preset(
+    row: Corpus, preset: str | None, file: Path | None, overrides: Sequence[str], names: Sequence[str], device: str
+) -> str:
+    """The preset that the user named, or that suits the corpus and the machine; features by name are of any model."""
+    if preset or names:
+        return preset or row.preset
+    found = default_preset(row, file, overrides, device)
+    log.info("%s", found.line)
+    return found.name
+
+
+def _changes(preset: str, chosen: Config) -> tuple[str, ...]:
+    """The pairs by which features differ from those of the preset, which `train` takes after them."""
+    usual = settings.load(preset)
+    return tuple(settings.pairs(replace(usual, audio=chosen.audio, features=chosen.features), usual))
 
 
 def _stores(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +14,21 @@ from ser_pipeline.cache import catalogue
 from ser_pipeline.cache.catalogue import FeatureSet
 from ser_pipeline.config import Config
 from ser_pipeline.corpora import CORPORA
+from ser_pipeline.corpora.corpus import Corpus
 from ser_pipeline.device import gpu_jobs, pick_device
 from ser_pipeline.limits import require_counts
+from ser_pipeline.text import few
 from ser_pipeline.training.ablations import ablation_names, own_ablations
 from ser_pipeline.training.distributed import World, join_world
 from ser_pipeline.training.plan import PlannedRun, plan_runs
 from ser_pipeline.training.queue import Status, run_queue, statuses
 from ser_pipeline.training.unfinished import require_repeated
 from ser_pipeline.training.workers import QueueOptions
+
+MOST_PAIRS = 3
+"""Settings that one line names before it says how many more there are."""
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[Sequence[Status]], None]
 """Told about twice a second where every fold stands."""
@@ -90,7 +98,7 @@ def prepare(
         selection: rows that choose the epoch: "validation", "test" or "reference".
         ablation: rows of the ablation table with commas between, or "all"; `config` may add rows of its own.
         seeds: how many, from that of the settings on.
-        preset: named settings; by default those that suit the corpus.
+        preset: named settings; by default those that its features were made with.
         config: TOML file of settings over the preset.
         overrides: `KEY=VALUE` pairs over both.
         device: where to train.
@@ -110,8 +118,8 @@ def prepare(
     source = catalogue.find(cache, corpus)
     sources = (source, catalogue.find(cache, test_corpus)) if test_corpus else (source,)
     row = CORPORA.get(source.corpus)
-    name = preset or (row.preset if row else "paper")
-    chosen = settings.load(name, file, [*overrides, *([f'train.selection="{selection}"'] if selection else [])])
+    name, made = _as_made(source, preset, file, row)
+    chosen = settings.load(name, file, [*made, *overrides, *([f'train.selection="{selection}"'] if selection else [])])
     own = own_ablations(file)
     world = join_world(device)
     place = pick_device(world.device(device))
@@ -138,6 +146,18 @@ def prepare(
     return Prepared(source.corpus, name, chosen, tuple(planned), sources, place, options, world)
 
 
+def _as_made(
+    source: FeatureSet, preset: str | None, file: Path | None, row: Corpus | None
+) -> tuple[str, tuple[str, ...]]:
+    """The preset, and the pairs over it that the features were made with: as they were, unless the user names one."""
+    if preset or not source.preset:
+        return preset or (row.preset if row else Corpus.preset), ()
+    made = () if file else source.settings
+    over = f" with {few(made, MOST_PAIRS)}" if made else ""
+    log.info("preset %s%s, as the features of %s were made; --preset takes another", source.preset, over, source.corpus)
+    return source.preset, made
+
+
 def train(
     corpus: str | None = None,
     *,
@@ -160,7 +180,7 @@ def train(
         protocol: what is left out.
         ablation: rows of the ablation table.
         seeds: how many.
-        preset: named settings; by default those that suit the corpus.
+        preset: named settings; by default those that its features were made with.
         config: TOML file of settings over the preset.
         overrides: `KEY=VALUE` pairs over both.
         device: where to train.

@@ -171,7 +171,7 @@ def spoil(root: Path, case: str) -> None:
 )
 def test_bad_input_is_one_line(run: Callable[..., Result], small_emodb: Path, case: str, said: str) -> None:
     spoil(small_emodb, case)
-    result = run("features", "emodb", small_emodb, status=1)
+    result = run("features", "emodb", small_emodb, "--preset", "scratch", status=1)
     assert said in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert result.stdout == ""

@@ -10,9 +10,10 @@ import json
 import logging
 import re
 import socket
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -63,6 +64,12 @@ KNOWN = (
 )
 """Speech encoders on the hub, among which the one meant by a misspelt name is looked for."""
 
+WITHOUT = "; --preset scratch needs no pre-trained weights"
+"""The end of the line on an encoder that cannot be reached."""
+
+PATIENCE = 3.0
+"""Seconds that the hub has to answer before it counts as out of reach."""
+
 BLOCK = 2**22
 """Bytes of a file that are read at a time."""
 
@@ -85,7 +92,6 @@ def locate(name: str, *, weights: bool = True, setting: str = "model.speech_enco
     cached = _cached(name, weights)
     if cached is not None:
         return cached
-    log.info("speech encoder '%s' is not in the local Hugging Face cache; asking the hub", name)
     return _download(name, weights, setting)
 
 
@@ -197,7 +203,8 @@ def _download(name: str, weights: bool, setting: str) -> Path:
     repository, commit = _at(name)
     try:
         if not _reachable():
-            raise ConnectionError("the hub's name is not known here")
+            raise ConnectionError("the hub does not answer")
+        log.info("speech encoder '%s' is not in the local Hugging Face cache; asking the hub", name)
         there = [
             item.rfilename for item in huggingface_hub.HfApi().model_info(repository, revision=commit).siblings or []
         ]
@@ -260,7 +267,7 @@ def _told(name: str, error: Exception, setting: str) -> str:
     return (
         f"cannot load speech encoder '{name}': it is not in the local Hugging Face cache and the hub cannot be "
         f"reached{_meant(name)}; download it where there is a network (hf download {repository} --local-dir DIR) and "
-        f"pass --set {setting}=DIR; --preset scratch needs no pre-trained weights"
+        f"pass --set {setting}=DIR{WITHOUT}"
     )
 
 
@@ -282,13 +289,25 @@ def _meant(name: str) -> str:
 
 
 def _reachable() -> bool:
-    """Whether it is worth asking the hub, whose library tries again for half a minute before it gives up."""
+    """Whether the hub, or the proxy before it, answers soon: its library tries for half a minute before it gives up.
+
+    A name server that is silent is not waited for either, so this asks in a thread.
+    """
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return False
-    try:
-        host: Any = urlsplit(constants.ENDPOINT).hostname
-        return bool(getproxies()) or bool(socket.getaddrinfo(host, 443))
-    except OSError:
-        return False
+    hub = urlsplit(constants.ENDPOINT)
+    proxies = getproxies()
+    first = urlsplit(proxies.get(hub.scheme) or proxies.get("all") or constants.ENDPOINT)
+    answered = threading.Event()
+
+    def ask() -> None:
+        port = first.port or {"http": 80}.get(first.scheme, 443)
+        with suppress(OSError), socket.create_connection((first.hostname or "", port), PATIENCE):
+            answered.set()
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PATIENCE)
+    return answered.is_set()
