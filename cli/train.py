@@ -58,6 +58,7 @@ LINE_SECONDS = 30.0  # seconds between two lines of progress without a terminal
     default=None,
     help="Segments computed at a time, to save memory.",
 )
+@click.option("--one-by-one", is_flag=True, help="Train small heads fold by fold, not all folds at once.")
 @click.option("--fresh", is_flag=True, help="Start anew beside an unfinished run that had other settings.")
 @click.option("--dry-run", is_flag=True, help="List the folds and what is left to do, and do nothing.")
 @options.settings
@@ -78,6 +79,7 @@ def train(
     jobs_per_gpu: int | None,
     data: str,
     micro_batch: int | None,
+    one_by_one: bool,
     fresh: bool,
     dry_run: bool,
     preset: str | None,
@@ -119,6 +121,7 @@ def train(
         jobs_per_gpu=jobs_per_gpu,
         data=data,
         micro_batch=micro_batch or 0,
+        stack=not one_by_one,
         fresh=fresh,
         cache=cache,
         runs=runs_root,

@@ -97,7 +97,7 @@ class Entry:
         """
         index = {"format": FORMAT, "inputs": self.inputs, "versions": versions(), **results}
         write_json(self.partial / "index.json", index)
-        for name in discard:
+        for name in (*discard, *(file.name for file in self.partial.glob("*.tmp"))):  # the latter of a killed process
             (self.partial / name).unlink(missing_ok=True)
         self.partial.rename(self.path)
         _flush_folder(self.path.parent)

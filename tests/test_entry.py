@@ -28,6 +28,13 @@ def test_an_entry_is_absent_until_it_is_published(tmp_path: Path) -> None:
     assert "numpy" in index["versions"]
 
 
+def test_what_a_killed_process_was_writing_is_no_part_of_a_whole_entry(tmp_path: Path) -> None:
+    entry = Entry.keyed(tmp_path, "store", {"a": 1})
+    write_text(entry.partial / "one.txt", "1")
+    (entry.partial / "one.txt.4711.tmp").write_text("half")
+    assert sorted(file.name for file in entry.publish().iterdir()) == ["index.json", "one.txt"]
+
+
 def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), writing(tmp_path / "file.txt") as temporary:
         temporary.write_text("half")

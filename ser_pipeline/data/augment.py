@@ -45,9 +45,20 @@ def _drawn(batch: Batch) -> Batch:
     """One of the drawings that were made beforehand, for each utterance of every input that has some."""
     changed = {}
     for name, rows in _of_form(batch, VECTOR).items():
-        chosen = torch.randint(rows.shape[1], (len(batch),), device=rows.device)
+        chosen = drawn(len(batch), rows.shape[1], rows.device)
         changed[name] = rows[torch.arange(len(batch), device=rows.device), chosen][:, None]
     return batch.changed(changed)
+
+
+def drawn(size: int, count: int, device: torch.device) -> Tensor:
+    """Which of `count` drawings, the utterance as it is among them, each of `size` utterances has: int64 (size,).
+
+    Args:
+        size: utterances of the batch.
+        count: of the drawings.
+        device: on which the batch is.
+    """
+    return torch.randint(count, (size,), device=device)
 
 
 def drawings(batch: Batch) -> Iterator[Batch]:

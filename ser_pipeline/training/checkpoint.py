@@ -28,6 +28,9 @@ from ser_pipeline.training.tensorboard import log_epochs
 WRITE_SECONDS = 5.0
 """Seconds of training that a kill may cost, at most, beside the epoch at work."""
 
+TOLD_SECONDS = 0.25
+"""Seconds between two writings of the history alone, which progress is read from."""
+
 Record = dict[str, Any]
 
 
@@ -44,6 +47,19 @@ class FoldProgress:
         """How many epochs are done."""
         return len(self.history)
 
+    def add(self, record: Record, monitor: str) -> None:
+        """Add an epoch, and note where it is the best by what the setting `monitor` names."""
+        self.history.append(record)
+        values = {
+            "ua": record["ua"],
+            "wa": record["wa"],
+            "wa+ua": record["wa"] + record["ua"],
+            "loss": -record["validation_loss"],
+            "last": float(self.epoch),
+        }
+        if values[monitor] > self.best:
+            self.best, self.best_epoch = values[monitor], self.epoch
+
     def finished(self, config: Config) -> bool:
         """Whether the fold has had its epochs, or its patience is out."""
         return self.epoch >= config.train.epochs or self.epoch - self.best_epoch >= config.train.patience
@@ -58,6 +74,7 @@ class Checkpoints:
         self._pending: Future[None] | None = None
         self._best: dict[str, Tensor] | None = None  # the best weights, while the disk has not got them
         self._written = time.monotonic()
+        self._told = 0.0
 
     @property
     def begun(self) -> bool:
@@ -83,7 +100,9 @@ class Checkpoints:
         if not last and time.monotonic() - self._written < WRITE_SECONDS:
             if improved:
                 self._best = {name: tensor.clone() for name, tensor in step.evaluated.state_dict().items()}
-            self._write_history(progress.history)
+            if time.monotonic() - self._told >= TOLD_SECONDS:
+                self._write_history(progress.history)
+                self._told = time.monotonic()
             return
         weights = step.evaluated.state_dict() if improved else self._best
         state = {

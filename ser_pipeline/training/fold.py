@@ -82,12 +82,33 @@ def fit(
     model = make_model(kept, context)
     progress = SOLVERS[config.train.solver](model, kept, context)
     if context.world.is_main:
-        model.load_state_dict(load_file(kept.best(progress), device=str(device)))
-        finish_fold(folder, model, progress, context, time.monotonic() - started)
-        kept.best(progress).replace(folder / layout.WEIGHTS)
-        entry.publish(discard=[layout.STATE])
+        complete(entry, model, kept, progress, context, time.monotonic() - started)
     context.world.barrier()
     return entry.path
+
+
+def complete(
+    entry: Entry,
+    model: SpeechEmotionModel,
+    kept: Checkpoints,
+    progress: FoldProgress,
+    context: FoldContext,
+    seconds: float,
+) -> None:
+    """Test a trained fold with the weights of its best epoch, and give its folder the final name.
+
+    Args:
+        entry: the folder of the fold.
+        model: whose weights become those of the best epoch.
+        kept: the epochs on the disk.
+        progress: the epochs.
+        context: the fold, its data and settings.
+        seconds: that training took.
+    """
+    model.load_state_dict(load_file(kept.best(progress), device=str(context.device)))
+    finish_fold(entry.partial, model, progress, context, seconds)
+    kept.best(progress).replace(entry.partial / layout.WEIGHTS)
+    entry.publish(discard=[layout.STATE])
 
 
 def _train(model: SpeechEmotionModel, kept: Checkpoints, context: FoldContext) -> FoldProgress:
@@ -131,8 +152,7 @@ def _solve(model: SpeechEmotionModel, kept: Checkpoints, context: FoldContext) -
     record = {"epoch": 1, "loss": loss, "lr": 0.0, **rate, **_validate(Forward(model, context.autocast), context)}
     if device.type == "cuda":
         record["memory_gb"] = round(torch.cuda.max_memory_allocated(device) / 1e9, 2)
-    progress.history.append({**record, "seconds": round(time.monotonic() - started, 3)})
-    progress.best, progress.best_epoch = 1.0, 1
+    progress.add({**record, "seconds": round(time.monotonic() - started, 3)}, "last")
     kept.keep(progress, model)
     return progress
 
@@ -230,7 +250,7 @@ def _epoch(progress: FoldProgress, step: Step, forward: Forward, context: FoldCo
     mine, counts = shares(rows, config.train.batch, world)
     batches = context.source.batches(mine, len(mine) // len(counts))
     summed = torch.stack([step(batch, real, total) for batch, (real, total) in zip(batches, counts, strict=True)])
-    _require_finite(summed, context, progress.epoch + 1)
+    require_finite(summed, context, progress.epoch + 1)
     loss = float(summed.sum()) / sum(real for real, _ in counts)
     seconds = time.monotonic() - started
     record = {
@@ -243,17 +263,7 @@ def _epoch(progress: FoldProgress, step: Step, forward: Forward, context: FoldCo
     }
     if context.device.type == "cuda":
         record["memory_gb"] = round(torch.cuda.max_memory_allocated(context.device) / 1e9, 2)
-    progress.history.append(record)
-    values = {
-        "ua": record["ua"],
-        "wa": record["wa"],
-        "wa+ua": record["wa"] + record["ua"],
-        "loss": -record["validation_loss"],
-        "last": float(progress.epoch),
-    }
-    value = values[config.train.monitor]
-    if value > progress.best:
-        progress.best, progress.best_epoch = value, progress.epoch
+    progress.add(record, config.train.monitor)
 
 
 def _validate(forward: Forward, context: FoldContext) -> Record:
@@ -266,8 +276,17 @@ def _validate(forward: Forward, context: FoldContext) -> Record:
     return dict(zip(("validation_loss", "wa", "ua"), map(context.world.broadcast, found), strict=True))
 
 
-def _require_finite(losses: Tensor, context: FoldContext, epoch: int) -> None:
-    """Stop a fold whose loss is no longer a number, naming the first batch that gave one."""
+def require_finite(losses: Tensor, context: FoldContext, epoch: int) -> None:
+    """Stop a fold whose loss is no longer a number, naming the first batch that gave one.
+
+    Args:
+        losses: of every batch (N,).
+        context: the fold.
+        epoch: from 1 on.
+
+    Raises:
+        PipelineError: one is not finite.
+    """
     bad = (~losses.isfinite()).nonzero()
     if len(bad):
         raise PipelineError(

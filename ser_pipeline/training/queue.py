@@ -31,6 +31,7 @@ from ser_pipeline.splits.folds import Fold
 from ser_pipeline.training.distributed import World
 from ser_pipeline.training.fold import fit
 from ser_pipeline.training.plan import PlannedRun, findings_of
+from ser_pipeline.training.together import train_together
 from ser_pipeline.training.workers import FoldJob, QueueOptions, data_of, work
 
 POLL = 0.5  # seconds between two looks at the folds' histories
@@ -91,7 +92,7 @@ def run_queue(
                         for job in todo:
                             _train_together(job, world)
                     else:
-                        work(todo)
+                        work(*train_together(todo))
             finally:
                 if world.is_main:
                     _publish_whole(waiting, device)

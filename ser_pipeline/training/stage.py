@@ -84,6 +84,7 @@ def prepare(
     jobs_per_gpu: int | None = None,
     data: str = "auto",
     micro_batch: int = 0,
+    stack: bool = True,
     fresh: bool = False,
     cache: Path | str = "cache",
     runs: Path | str = "runs",
@@ -106,6 +107,7 @@ def prepare(
         jobs_per_gpu: folds at a time on every GPU.
         data: where the rows are kept: "resident", "stream", or what fits.
         micro_batch: segments computed at a time; 0: the whole batch.
+        stack: whether all folds of a small head on stored features are trained at once.
         fresh: whether to start anew beside an unfinished run that had other settings.
         cache: folder of the features.
         runs: folder of the runs.
@@ -142,7 +144,7 @@ def prepare(
     )
     if not fresh:
         require_repeated(planned)
-    options = QueueOptions(jobs or gpu_jobs(place, jobs_per_gpu), data, micro_batch)
+    options = QueueOptions(jobs or gpu_jobs(place, jobs_per_gpu), data, micro_batch, stack)
     return Prepared(source.corpus, name, chosen, tuple(planned), sources, place, options, world)
 
 

@@ -95,13 +95,19 @@ class Step:
             real: segments that count.
             total: segments that count over all processes.
         """
-        self._set_rates()
+        self.set_rates()
         counts = (torch.arange(len(batch.label), device=batch.label.device) < real).float()
         self._names = tuple(batch.inputs)
         losses = self._taken(*batch.tensors(), counts, counts / total)
         self.done += 1
         self._follow()
         return losses
+
+    def taken(self, count: int) -> None:
+        """Note `count` steps that were taken together with those of other folds."""
+        self.done += count - 1
+        self.set_rates()
+        self.done += 1
 
     def release(self) -> None:
         """Take no more steps: what was captured is let go."""
@@ -127,15 +133,19 @@ class Step:
             group["lr"] = rate  # which `__call__` changes; the loaded one is a copy
         self.done = state["steps"]
 
-    def _set_rates(self) -> None:
-        """The rate of every group at this step; a pre-trained encoder rests for the head's own epochs."""
+    def group_rates(self, step: int) -> list[float]:
+        """The rate of every group at a step, from 0 on; a pre-trained encoder rests for the head's own epochs."""
         settings = self.config.train
-        rate = settings.lr * factor(settings, self.done, self.steps)
-        resting = self.done < settings.head_epochs * self.steps / settings.epochs
-        self.rate.fill_(rate)
-        for group, own in zip(self.groups, self.rates, strict=True):
+        rate = settings.lr * factor(settings, step, self.steps)
+        resting = step < settings.head_epochs * self.steps / settings.epochs
+        return [0.0 if group.speech and resting else rate * group.factor for group in self.groups]
+
+    def set_rates(self) -> None:
+        """Put the rates of this step where the optimiser reads them."""
+        self.rate.fill_(self.config.train.lr * factor(self.config.train, self.done, self.steps))
+        for own, rate in zip(self.rates, self.group_rates(self.done), strict=True):
             if own is not self.rate:
-                own.fill_(0.0 if group.speech and resting else rate * group.factor)
+                own.fill_(rate)
 
     def _take(self, *inputs: Any) -> Tensor:
         """The step on the parts of a batch, on what each segment counts (B,), and on its share of the loss (B,)."""
@@ -151,7 +161,7 @@ class Step:
             mix = Mix.draw(len(counts[part]), share_mixed, counts.device) if share_mixed else None
             with self.autocast():
                 output = self.model(batch.part(part), mix)
-            losses = self._loss(output.logits.float(), mix(targets[part]) if mix else targets[part])
+            losses = cross_entropy(output.logits.float(), mix(targets[part]) if mix else targets[part], self.weights)
             (losses * share[part]).sum().backward()
             summed += (losses.detach() * counts[part]).sum()
         self._add_up()
@@ -176,15 +186,32 @@ class Step:
 
     def _prepared(self, batch: Batch) -> tuple[Batch, Tensor]:
         """The batch as it is trained on, and its targets (B, C)."""
-        smoothing = self.config.train.label_smoothing
-        targets = F.one_hot(batch.label, self.classes).float() * (1 - smoothing) + smoothing / self.classes
+        targets = one_hot(batch.label, self.classes, self.config.train.label_smoothing)
         with torch.no_grad():
             return augment(batch, self.config), targets
 
-    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy of each segment (B,)."""
-        weighted = targets if self.weights is None else targets * self.weights
-        return -(weighted * F.log_softmax(logits, dim=-1)).sum(-1)
+
+def one_hot(label: Tensor, classes: int, smoothing: float) -> Tensor:
+    """Targets (..., C) of class indices, smoothed.
+
+    Args:
+        label: int64 (...).
+        classes: C.
+        smoothing: share that is spread over all classes.
+    """
+    return F.one_hot(label, classes).float() * (1 - smoothing) + smoothing / classes
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    """Cross-entropy of each segment (...).
+
+    Args:
+        logits: (..., C).
+        targets: (..., C).
+        weights: of each class (C,), or None.
+    """
+    weighted = targets if weights is None else targets * weights
+    return -(weighted * F.log_softmax(logits, dim=-1)).sum(-1)
 
 
 def factor(settings: Train, step: int, steps: int) -> float:

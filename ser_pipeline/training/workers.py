@@ -41,6 +41,7 @@ class QueueOptions:
     jobs: int | None = None  # folds at a time; None: one a core on the CPU, one on every GPU
     data: str = "auto"  # "resident", "stream", or what fits
     micro: int = 0  # segments computed at a time; 0: the whole batch
+    stack: bool = True  # whether all folds of a small head are trained at once
     threads: int = 0  # of each process on the CPU; set by `train`
     apart: bool = False  # in processes of their own, so that one that is lost can be replaced; set by `train`
 
@@ -96,13 +97,18 @@ def _data(
     return data, open_source(data, torch.device(device), way, sharers)
 
 
-def work(todo: Sequence[FoldJob]) -> None:
+def work(todo: Sequence[FoldJob], failed: dict[Path, str] | None = None) -> None:
     """Train the jobs. One that fails does not keep the others from their turn, nor does a process that is killed.
+
+    Args:
+        todo: the jobs.
+        failed: what stopped others, trained before: fold's folder -> why.
 
     Raises:
         PipelineError: what stopped a fold, once the others have been trained.
     """
-    failed: dict[Path, str] = {}
+    failed = {} if failed is None else failed
+    count = len(todo) + len(failed)
     suspects: set[Path] = set()
     left, fruitless = list(todo), 0
     while left:
@@ -124,7 +130,7 @@ def work(todo: Sequence[FoldJob]) -> None:
             )
     if failed:
         first, *more = failed.values()
-        raise PipelineError(f"{len(failed)} of {len(todo)} folds failed; the first: {first}" if more else first)
+        raise PipelineError(f"{len(failed)} of {count} folds failed; the first: {first}" if more else first)
 
 
 def _after_a_kill(tried: list[FoldJob], began: float, suspects: set[Path], failed: dict[Path, str]) -> list[FoldJob]:
@@ -153,21 +159,30 @@ def _tried(todo: Sequence[FoldJob]) -> Iterator[tuple[FoldJob, str | None]]:
 
 def _attempt(job: FoldJob) -> str | None:
     """Train a fold; returns what stopped it. A process whose device is lost ends, for a new one to go on."""
-    error_file = _error_file(job)
     try:
         train_job(job)
     except PipelineError as error:
         return str(error)
     except Exception as error:
-        with suppress(OSError, PipelineError):
-            write_text(error_file, traceback.format_exc())
-        what = f"fold {job.fold.name}: {type(error).__name__}: {str(error).partition(chr(10))[0]} (see {error_file})"
-        if _lost(job):
-            if multiprocessing.parent_process():
-                os._exit(LOST)
-            raise PipelineError(f"{what}; the device is lost to this process: run the same command again") from None
-        return what + _advice(error)
+        return unforeseen(job, error)
     return None
+
+
+def unforeseen(job: FoldJob, error: Exception) -> str:
+    """What is said of an error that no check foresaw, whose traceback is written into the fold's folder.
+
+    Raises:
+        PipelineError: the device is lost to this process.
+    """
+    error_file = _error_file(job)
+    with suppress(OSError, PipelineError):
+        write_text(error_file, traceback.format_exc())
+    what = f"fold {job.fold.name}: {type(error).__name__}: {str(error).partition(chr(10))[0]} (see {error_file})"
+    if _lost(job):
+        if multiprocessing.parent_process():
+            os._exit(LOST)
+        raise PipelineError(f"{what}; the device is lost to this process: run the same command again") from None
+    return what + _advice(error)
 
 
 def _advice(error: Exception) -> str:

@@ -1,0 +1,74 @@
+"""All folds of a small head trained at once, beside the queue that trains one after the other, in one run.
+
+    python -m benchmarks.stack CORPUS [--seeds 3] [--epochs 30] [--device cpu] [--set KEY=VALUE]
+
+CORPUS has statistics (`features CORPUS ROOT --preset frozen`) in the cache. Both ways train the same folds in this
+process, with every option of the preset but a head trained by AdamW; what was trained is thrown away. Seconds are those
+of all threads on a processor, and of a clock elsewhere; the audit of the corpus, which runs beside, is left out, as is
+the start of the command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+from unittest import mock
+
+import torch
+
+from ser_pipeline.training import queue
+from ser_pipeline.training.stage import prepare
+
+CACHE = Path(os.environ.get("SER_PIPELINE_CACHE", "cache"))
+
+HEADS = {"linear": ["model.head=linear"], "two hidden layers of 128": ["model.head=fusion"]}
+"""What is told of a head -> its settings."""
+
+
+def seconds(options: argparse.Namespace, pairs: list[str], *, stack: bool) -> float:
+    """Seconds that all folds take."""
+    clock = time.process_time if options.device == "cpu" else time.perf_counter
+    with tempfile.TemporaryDirectory() as runs, mock.patch.object(queue, "findings_of", lambda *_: {}):
+        prepared = prepare(
+            options.corpus,
+            preset="frozen",
+            overrides=["train.solver=adamw", "train.lr=1e-3", f"train.epochs={options.epochs}", *pairs, *options.set],
+            seeds=options.seeds,
+            device=options.device,
+            jobs=1,
+            cache=CACHE,
+            runs=runs,
+            stack=stack,
+        )
+        began = clock()
+        prepared.train()
+        return clock() - began
+
+
+def main() -> None:
+    """Read the options and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="settings over the preset")
+    options = parser.parse_args()
+    options.set.append(f"train.patience={options.epochs}")
+    epochs = options.epochs
+    options.epochs = 1  # what is loaded and compiled once for all
+    for stack in (True, False):
+        seconds(options, HEADS["linear"], stack=stack)
+    options.epochs = epochs
+    unit = "CPU-seconds" if options.device == "cpu" else "seconds"
+    for name, pairs in HEADS.items():
+        together, alone = (seconds(options, pairs, stack=stack) for stack in (True, False))
+        told = f"together {together:.1f} {unit}, one by one {alone:.1f}, ratio {alone / together:.1f}"
+        print(f"{name}, {options.seeds} seeds, {options.epochs} epochs, {options.device}: {told}")
+
+
+if __name__ == "__main__":
+    main()

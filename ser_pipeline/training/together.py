@@ -1,0 +1,268 @@
+"""All folds of a small head on stored features trained at once, in one process, to the folders that each has alone.
+
+Folds that are stopped go on from their own epochs, here or fold by fold; those that end leave the others to themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from ser_pipeline.arrays import Rows
+from ser_pipeline.config import Config
+from ser_pipeline.data.stream import Data, Resident
+from ser_pipeline.device import autocasting, set_arithmetic
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.inputs import FRAMES, INPUTS, VECTOR
+from ser_pipeline.model import SpeechEmotionModel
+from ser_pipeline.runs import layout
+from ser_pipeline.runs.writing import Scores
+from ser_pipeline.training import scoring
+from ser_pipeline.training.checkpoint import Checkpoints, FoldProgress, Record
+from ser_pipeline.training.context import EVALUATION, FoldContext
+from ser_pipeline.training.distributed import World
+from ser_pipeline.training.fold import complete, epoch_rows, make_model, make_step, require_finite, shares
+from ser_pipeline.training.stack import RandomState, Stack
+from ser_pipeline.training.step import Step
+from ser_pipeline.training.workers import FoldJob, data_of, unforeseen
+
+MEMORY = {"cpu": 1 << 30, "cuda": 8 << 30}
+"""Kind of device -> bytes that one step of all folds may take."""
+
+COPIES = 6
+"""Of a batch's stored rows in float32 that a step holds, about."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Member:
+    """One fold among those that are trained together."""
+
+    job: FoldJob
+    context: FoldContext
+    model: SpeechEmotionModel
+    kept: Checkpoints
+    step: Step
+    progress: FoldProgress
+    random: RandomState
+    seconds: float  # that it took to begin
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has had its epochs."""
+        return self.progress.finished(self.context.config)
+
+
+def stackable(config: Config, device: str) -> bool:
+    """Whether all folds of these settings can be trained at once: a small head by gradient on what is stored."""
+    forms = {INPUTS[name].form for name in config.model.reads}
+    return (
+        config.train.solver == "adamw"
+        and forms <= {VECTOR, FRAMES}
+        and config.train.precision == "fp32"
+        and device.partition(":")[0] in MEMORY
+    )
+
+
+def train_together(todo: Sequence[FoldJob]) -> tuple[list[FoldJob], dict[Path, str]]:
+    """Train the folds that can be at once; the jobs that are left to be trained one by one, and what stopped a fold.
+
+    Raises:
+        PipelineError: the data cannot be read.
+    """
+    groups: dict[Config, list[FoldJob]] = defaultdict(list)
+    left, failed = list[FoldJob](), dict[Path, str]()
+    for job in todo:
+        alone = not (job.options.stack and stackable(job.config, job.devices[0])) or job.options.micro
+        (left if alone else groups[replace(job.config, seed=0)]).append(job)
+    for jobs in groups.values():
+        data, source = data_of(jobs[0], jobs[0].devices[0])
+        size = _fitting(data, jobs[0].config, source)
+        if min(size, len(jobs)) < 2:
+            left += jobs
+            continue
+        for first in range(0, len(jobs), size):
+            left += _train_group(jobs[first : first + size], data, source, failed)
+    return left, failed
+
+
+def _fitting(data: Data, config: Config, source: object) -> int:
+    """How many folds fit into a step; 0 where their rows are streamed."""
+    if not isinstance(source, Resident):
+        return 0
+    each = COPIES * 2 * config.train.batch * data.row_bytes
+    return max(1, MEMORY[source.device.type] // each)
+
+
+def _train_group(jobs: Sequence[FoldJob], data: Data, source: Resident, failed: dict[Path, str]) -> list[FoldJob]:
+    """Train folds of one setting; adds what stopped one to `failed`, and returns those that want to be alone."""
+    torch.set_num_threads(jobs[0].options.threads * (jobs[0].options.jobs or 1))
+    set_arithmetic(jobs[0].config, source.device)
+    with ExitStack() as held:
+        for job in jobs:
+            held.enter_context(job.entry.lock())
+        open_ = [job for job in jobs if not job.entry.done]
+        try:
+            members = [member for job in open_ for member in _begun(job, data, source, failed)]
+            _train_members(members, source, failed)
+        except torch.OutOfMemoryError:
+            log.warning("%d folds at once do not fit into the memory of %s; they go on one by one", len(jobs), source)
+        except PipelineError:
+            raise
+        except Exception as error:
+            raise PipelineError(unforeseen(open_[0], error)) from None
+        return [job for job in open_ if not job.entry.done and job.entry.path not in failed]
+
+
+def _begun(job: FoldJob, data: Data, source: Resident, failed: dict[Path, str]) -> Iterator[Member]:
+    """The fold of a job, new or where it was stopped; none where it cannot begin, or only lacks its name."""
+    folder, started = job.entry.partial, time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "index.json").exists():
+        job.entry.publish(discard=[layout.STATE])
+        return
+    device = source.device
+    context = FoldContext(job.fold, data, source, job.config, device, World(), autocasting(job.config, device))
+    kept = Checkpoints(folder)
+    try:
+        model = make_model(kept, context)
+        step = make_step(model, context)
+        progress = kept.resume(step)
+    except PipelineError as error:
+        _fail(job, str(error), failed)
+        return
+    yield Member(job, context, model, kept, step, progress, RandomState(device), time.monotonic() - started)
+
+
+def _fail(job: FoldJob, said: str, failed: dict[Path, str]) -> None:
+    """Note what stopped a fold, and say it once."""
+    if said not in failed.values():
+        log.error("%s", said)
+    failed[job.entry.path] = said
+
+
+def _train_members(members: list[Member], source: Resident, failed: dict[Path, str]) -> None:
+    """Train folds, epoch after epoch of each, until all have ended."""
+    stack = None
+    try:
+        while members:
+            for member in [member for member in members if member.finished]:
+                _end(member)
+                members.remove(member)
+                stack = None
+            if members:
+                stack = stack or Stack([member.step for member in members], source)
+                lost = _epoch(stack, members, failed)
+                members = [member for member in members if member not in lost]
+                stack = None if lost else stack
+    finally:
+        for member in members:
+            member.kept.close()
+
+
+def _end(member: Member) -> None:
+    """Test a fold that is trained, and give its folder the final name."""
+    member.kept.wait()
+    member.kept.close()
+    entry, context = member.job.entry, member.context
+    trained = sum(record["seconds"] for record in member.progress.history)
+    complete(entry, member.model, member.kept, member.progress, context, member.seconds + trained)
+
+
+def _epoch(stack: Stack, members: Sequence[Member], failed: dict[Path, str]) -> list[Member]:
+    """Train an epoch of every fold, measure it on the validation rows, and keep it; the folds that it stopped."""
+    started = time.monotonic()
+    rows = [epoch_rows(member.context, member.progress.epoch) for member in members]
+    losses = _steps(stack, members, rows).cpu()
+    trained = time.monotonic() - started
+    scores = _validate(stack, members)
+    seconds = time.monotonic() - started
+    lost = []
+    for member, mine, loss, found in zip(members, rows, losses.T, scores, strict=True):
+        steps = -(-len(mine) // member.context.config.train.batch)
+        member.step.taken(steps)
+        try:
+            require_finite(loss[:steps], member.context, member.progress.epoch + 1)
+        except PipelineError as error:
+            _fail(member.job, str(error), failed)
+            lost.append(member)
+            continue
+        record = {
+            "epoch": member.progress.epoch + 1,
+            "loss": float(loss.sum()) / len(mine),
+            "lr": float(member.step.rate),
+            "segments_per_second": round(sum(map(len, rows)) / trained, 1),
+            **found,
+            "seconds": round(seconds / len(members), 4),
+        }
+        _keep(member, record)
+    return lost
+
+
+def _keep(member: Member, record: Record) -> None:
+    """Add an epoch to a fold, with the state of its own generators."""
+    device, settings = member.context.device, member.context.config.train
+    if device.type == "cuda":
+        record["memory_gb"] = round(torch.cuda.max_memory_allocated(device) / 1e9, 2)
+    member.progress.add(record, settings.monitor)
+    with member.random:
+        member.kept.save(member.progress, member.step, last=member.finished)
+
+
+def _steps(stack: Stack, members: Sequence[Member], rows: Sequence[Rows]) -> Tensor:
+    """Take all steps of an epoch; the summed losses (N, K) of every step, 0 where a fold had no batch left."""
+    size, device = members[0].context.config.train.batch, stack.device
+    count = max(-(-len(part) // size) for part in rows)
+    filled, share = np.zeros((len(rows), count, size), np.int64), np.zeros((len(rows), count, size), np.float32)
+    for place, part in enumerate(rows):
+        whole, counts = shares(part, size, World())
+        filled[place, : len(counts)] = whole.reshape(-1, size)
+        for number, (real, total) in enumerate(counts):
+            share[place, number, :real] = 1 / total
+    batches, weights, rates = (torch.from_numpy(x).to(device) for x in (filled, share, _rates(members, count)))
+    losses = []
+    for number in range(count):
+        idle = share[:, number, 0] == 0
+        randoms = [None if rests else member.random for member, rests in zip(members, idle, strict=True)]
+        resting = torch.from_numpy(idle).to(device) if idle.any() else None
+        drawn = stack.draw(randoms)
+        losses.append(stack(batches[:, number], weights[:, number], rates[number], drawn, resting))
+    return torch.stack(losses)
+
+
+def _rates(members: Sequence[Member], count: int) -> NDArray[np.float32]:
+    """The rate (N, G, K) of every group of every fold at the next `count` steps."""
+    each = [[member.step.group_rates(member.step.done + number) for number in range(count)] for member in members]
+    return np.ascontiguousarray(np.array(each, np.float32).transpose(1, 2, 0))
+
+
+def _validate(stack: Stack, members: Sequence[Member]) -> list[Record]:
+    """Loss, WA and UA of the validation rows of every fold."""
+    manifest, size = members[0].context.data.manifest, EVALUATION * members[0].context.config.train.batch
+    rows = [manifest.rows(member.context.fold.validation) for member in members]
+    filled = np.zeros((len(rows), max(map(len, rows))), np.int64)
+    for place, part in enumerate(rows):
+        filled[place, : len(part)] = part
+    batches = torch.split(torch.from_numpy(filled).to(stack.device), size, dim=1)
+    scores = torch.cat([F.log_softmax(stack.logits(part).float(), dim=-1) for part in batches], 1).cpu()
+    found = []
+    for member, part, log_prob in zip(members, rows, scores, strict=True):
+        utterances = member.context.fold.validation
+        label = torch.from_numpy(np.repeat(manifest.target[utterances], manifest.counts[utterances]))
+        loss = float(F.nll_loss(log_prob[: len(part)], label.long()))
+        own = log_prob[: len(part)].numpy()
+        confusion = scoring.confusion(Scores(own, loss, None, own, None), manifest, utterances)
+        found.append({"validation_loss": loss, "wa": confusion.wa, "ua": confusion.ua})
+    return found
