@@ -135,8 +135,7 @@ def train(
     with _shown(statuses, prepared.config.train.epochs, quiet) as progress:
         done = prepared.train(progress)
     if prepared.world.is_main:
-        for folder in done:
-            click.echo(folder)
+        click.echo("\n".join(map(str, done)))
 
 
 def _headline(prepared: Prepared, statuses: Sequence[Status]) -> str:

@@ -41,7 +41,7 @@ MEMORY = {"cpu": 1 << 30, "cuda": 8 << 30}
 """Kind of device -> bytes that one step of all folds may take."""
 
 COPIES = 6
-"""Of a batch's stored rows in float32 that a step holds, about."""
+"""How many copies of a batch's rows in float32 a step holds, about."""
 
 log = logging.getLogger(__name__)
 
