@@ -17,6 +17,9 @@ EXTRACTION = "paper, section 3.1"
 CODE = "reference code"
 LIBROSA = "librosa's default"
 
+PAD_MODES = ("constant", "reflect")
+"""What stands around an utterance before it is transformed, by numpy's names: silence, or its own samples."""
+
 WINDOWS = ("cut", "30s")
 """What a Whisper encoder hears after the audio: nothing, or silence up to the length that it was trained on."""
 
@@ -92,6 +95,13 @@ class Mfcc:
     )
     pre_emphasis: float = setting(0.0, "a of y[t] = x[t] - a x[t-1]; the reference code has 0.97", least=0, most=1)
     deltas: int = setting(0, "orders of change over 9 frames that follow the coefficients", choices=(0, 1, 2))
+    pad_mode: str = setting(
+        "constant",
+        "around the utterance before the transform: silence, or with reflect its own samples turned round, as librosa "
+        "0.8.1 has it",
+        choices=PAD_MODES,
+        added=True,
+    )
 
     @property
     def size(self) -> int:
@@ -108,6 +118,7 @@ class Spectrogram:
     bins: int = setting(200, "the lowest bins: 0 to 4 kHz", source=EXTRACTION, least=1, most=2_049)
     top_db: float = setting(80.0, "range below the utterance's maximum", unit="dB", source=CODE, least=1, most=200)
     pre_emphasis: float = setting(0.0, "as of the MFCC; the reference code has 0.97", least=0, most=1)
+    pad_mode: str = setting("constant", "as of the MFCC; the reference code has reflect", choices=PAD_MODES, added=True)
 
     def bin_hertz(self, rate: int) -> float:
         """The distance of neighbouring bins in Hz, at `rate` samples a second: 20 with the paper's values."""
@@ -122,6 +133,7 @@ class LogMel:
     n_mels: int = setting(64, "mel bands", least=1, most=512)
     top_db: float = setting(80.0, "range below the utterance's maximum", unit="dB", source=LIBROSA, least=1, most=200)
     pre_emphasis: float = setting(0.0, "as of the MFCC", least=0, most=1)
+    pad_mode: str = setting("constant", "as of the MFCC", choices=PAD_MODES, added=True)
 
 
 @dataclass(frozen=True)

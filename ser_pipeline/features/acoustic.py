@@ -60,7 +60,8 @@ def _mel_logarithms(samples: Floats32, audio: Audio, settings: Mfcc | LogMel) ->
 
     signal = pre_emphasise(samples, settings.pre_emphasis)
     filters = mel_triangles(audio.rate, settings.n_fft, settings.n_mels)
-    return logarithms(signal, _hann(settings.n_fft), settings.n_fft, audio.hop, filters)[0]
+    window = _hann(settings.n_fft)
+    return logarithms(signal, window, settings.n_fft, audio.hop, filters, pad_mode=settings.pad_mode)[0]
 
 
 def logmel(samples: Floats32, audio: Audio, settings: LogMel) -> Floats32:
@@ -95,7 +96,8 @@ def _bins(samples: Floats32, audio: Audio, settings: Spectrogram) -> tuple[Float
     from ser_pipeline.features.fourier import logarithms
 
     signal, window = pre_emphasise(samples, settings.pre_emphasis), _hamming(settings.window)
-    logs, loudest = logarithms(signal, window, settings.n_fft, audio.hop, _lowest_bins(settings.bins))
+    bins = _lowest_bins(settings.bins)
+    logs, loudest = logarithms(signal, window, settings.n_fft, audio.hop, bins, pad_mode=settings.pad_mode)
     return logs, np.log(loudest.max())
 
 

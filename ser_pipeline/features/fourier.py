@@ -78,22 +78,28 @@ class _Scratch(NamedTuple):
     places: Ints  # (n,) where the samples of the first frame are
 
 
-def logarithms(signal: Floats32, window: Floats32, n: int, hop: int, sums: Sums) -> tuple[Floats32, Floats32]:
+def logarithms(
+    signal: Floats32, window: Floats32, n: int, hop: int, sums: Sums, *, pad_mode: str = "constant"
+) -> tuple[Floats32, Floats32]:
     """Natural logarithms (K, T) of `sums` of each frame's power, and the power (T,) of its loudest bin.
 
     Power under `FLOOR` counts as `FLOOR`.
 
     Args:
-        signal: samples (N,); frames are centred on every `hop`-th, with silence around.
+        signal: samples (N,); frames are centred on every `hop`-th.
         window: at most `n` numbers; it stands in the middle of a frame.
         n: points of the transform.
         hop: samples from a frame to the next.
         sums: of bins 0 to `n // 2`.
+        pad_mode: what stands around the samples: "constant", silence, or "reflect", the samples themselves turned
+            round at the first and at the last one.
     """
     frames = 1 + len(signal) // hop
     room = -(-frames // WIDTH) * WIDTH
     margin = n // 2 - (n - len(window)) // 2
     padded = np.zeros((room + (n - 1) // hop, hop), np.float32)
+    if pad_mode == "reflect":
+        signal, margin = np.pad(signal, (margin, len(window) - margin), mode="reflect"), 0
     padded.reshape(-1)[margin : margin + len(signal)] = signal[: padded.size - margin]
     hops = np.ascontiguousarray(padded.T)
     out, loudest = np.empty((len(sums.first), room), np.float32), np.empty(room, np.float32)

@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ser_pipeline.arrays import Rows
+from ser_pipeline.arrays import Array, Rows
+from ser_pipeline.cache.joined import JoinedStore
+from ser_pipeline.cache.shards import Store
 from ser_pipeline.config import Config
 from ser_pipeline.data.augment import drawings
 from ser_pipeline.data.neighbours import BatchSource
@@ -173,7 +175,7 @@ def make_model(kept: Checkpoints, context: FoldContext) -> SpeechEmotionModel:
         write_json(folder / layout.SPEECH, model.speech_settings)
     for name, store in data.stores.items():
         if INPUTS[name].extremes:
-            model.fit_scaler(name, *map(torch.from_numpy, store.extremes(context.fold.train)))
+            model.fit_scaler(name, *map(torch.from_numpy, _extremes(store, context)))
     freeze(model, config.model)
     model = model.to(context.device)
     if not resumed:
@@ -181,6 +183,16 @@ def make_model(kept: Checkpoints, context: FoldContext) -> SpeechEmotionModel:
     context.world.broadcast_tensors(model.state_dict().values())
     half = precision(config.train.precision, context.device) == "bf16"
     return accelerate(model, context.device, half=half)
+
+
+def _extremes(store: Store | JoinedStore, context: FoldContext) -> tuple[Array, Array]:
+    """Minimum and maximum a bin, uint8 (F,), over the training rows with what they are padded with."""
+    low, high = store.extremes(context.fold.train)
+    manifest, hop = context.data.manifest, context.config.audio.hop
+    real = manifest.segments[manifest.rows(context.fold.train), 2]
+    if context.config.model.pad_loud and (1 + real // hop < manifest.audio.frames).any():
+        high = np.full_like(high, 255)
+    return low, high
 
 
 def make_step(model: SpeechEmotionModel, context: FoldContext) -> Step:
