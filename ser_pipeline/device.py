@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 
 from ser_pipeline.config import Config
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.processes import cores
 
 HALF = ("avx512_bf16", "amx_bf16")
 """Instructions with which a processor multiplies in bf16 at twice the speed of float32, or more."""
@@ -54,6 +56,34 @@ def set_arithmetic(config: Config, device: torch.device) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = exact
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = not exact
+
+
+@contextmanager
+def fixed_threads(count: int) -> Iterator[None]:
+    """Have torch compute on `count` threads in the block, and linear algebra of numpy and scipy on one.
+
+    How a sum is split over threads decides on its last digit. Left alone, libraries take as many threads as there are
+    cores, and training would give other weights on another machine, or beside other folds.
+    """
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def batches_beside(device: torch.device) -> ThreadPoolExecutor:
+    """Threads for batches that do not depend on each other: one a core, each of which computes alone.
+
+    torch's own threads would wait for one another at every layer, and the last digits would depend on their number.
+    """
+    if device.type != "cpu":
+        return ThreadPoolExecutor(1)
+    return ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,))
 
 
 @cache

@@ -195,6 +195,13 @@ class Train:
         choices=("adamw", "ridge", "svm", "logistic"),
         added=True,
     )
+    threads: int = setting(
+        1,
+        "of the processor on which a fold is computed; part of the key, as the last digit of a sum depends on them",
+        least=1,
+        most=1_024,
+        added=True,
+    )
     ridge: float = setting(1.0, "strength of ridge, in utterances' mean variance", least=1e-6, most=1e6, added=True)
 
 

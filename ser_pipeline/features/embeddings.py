@@ -11,12 +11,16 @@ import torch
 from numpy.typing import NDArray
 
 from ser_pipeline.config import Config
+from ser_pipeline.device import batches_beside
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.model import speech
 from ser_pipeline.model.inputs import FinishWaveform
 
 ENCODER_BATCH = 32
 """Segments that go through the encoder at a time."""
+
+CORE_BATCH = 4
+"""The same on the processor, where every core has a batch of its own."""
 
 LARGEST = 65_504.0
 """The largest finite number of float16."""
@@ -33,21 +37,25 @@ class Embedder:
     device: torch.device
     finish: FinishWaveform = field(default_factory=lambda: FinishWaveform(unit=False))
 
-    @torch.inference_mode()
     def __call__(
         self, waveforms: NDArray[np.int16], samples: NDArray[np.int64], counts: NDArray[np.int64], keys: Sequence[str]
     ) -> list[NDArray[np.float16]]:
         """Frames (segments, T, D) of each utterance."""
-        parts = []
-        for first in range(0, len(waveforms), ENCODER_BATCH):
-            part = slice(first, first + ENCODER_BATCH)
-            rows, real = (torch.from_numpy(x[part]).to(self.device) for x in (waveforms, samples))
-            states, heard = self.encoder.states(self.encoder.prepare(self.finish(rows, real), real))
-            mean = torch.stack([states[layer] for layer in self.layers or range(len(states))]).mean(0)
-            if self.encoder.mask_padding:
-                mean = mean.masked_fill(~heard[..., None], 0.0)
-            parts.append(mean.clamp(-LARGEST, LARGEST).half().cpu())
+        size = CORE_BATCH if self.device.type == "cpu" else ENCODER_BATCH
+        batches = [slice(first, first + size) for first in range(0, len(waveforms), size)]
+        with batches_beside(self.device) as threads:
+            parts = list(threads.map(self._frames, *([x[part] for part in batches] for x in (waveforms, samples))))
         return np.split(np.asarray(torch.cat(parts).numpy()), np.cumsum(counts)[:-1])
+
+    @torch.inference_mode()
+    def _frames(self, waveforms: NDArray[np.int16], samples: NDArray[np.int64]) -> torch.Tensor:
+        """Frames float16 (S, T, D) of a batch of S segments."""
+        rows, real = (torch.from_numpy(part).to(self.device) for part in (waveforms, samples))
+        states, heard = self.encoder.states(self.encoder.prepare(self.finish(rows, real), real))
+        mean = torch.stack([states[layer] for layer in self.layers or range(len(states))]).mean(0)
+        if self.encoder.mask_padding:
+            mean = mean.masked_fill(~heard[..., None], 0.0)
+        return mean.clamp(-LARGEST, LARGEST).half().cpu()
 
     def found(self) -> dict[str, Any]:
         """Frames and width of a segment, and the hash of the weights."""

@@ -19,6 +19,7 @@ from ser_pipeline.arrays import Rows
 from ser_pipeline.cache import manifest, shards
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.config import Config
+from ser_pipeline.device import fixed_threads
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features.embeddings import open_embedder
@@ -91,7 +92,8 @@ def embed(
         if store.done:
             (store.path / "index.json").touch()  # of several with this encoder's name, `find` takes the latest
         else:
-            names = _write(store, data, shards.Store(waveform.path), maker, compress, progress)
+            with fixed_threads(1):
+                names = _write(store, data, shards.Store(waveform.path), maker, compress, progress)
             store.publish(shards=names, rows=int(_rows_of(data, name).counts.sum()))
     return store.path
 

@@ -10,7 +10,6 @@ Shapes: U utterances, N samples, T frames, D width of the encoder, V one more th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +20,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ser_pipeline.config import Config, Statistics
+from ser_pipeline.device import batches_beside
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features.embeddings import check_layers
 from ser_pipeline.model import speech
-from ser_pipeline.processes import cores
 
 FULL_SCALE = 32_768.0
 """Largest magnitude of int16 samples."""
@@ -86,7 +85,7 @@ class StatisticsMaker:
         frames: dict[int, list[Tensor]] = {}
         order = sorted(range(len(pieces)), key=lambda place: len(pieces[place]))
         batches = list(self._batches(order, pieces))
-        with self._threads() as threads:
+        with batches_beside(self.device) as threads:
             made = threads.map(self._frames, ([pieces[place] for place in batch] for batch in batches))
             for batch, found in zip(batches, made, strict=True):
                 frames |= zip(batch, found, strict=True)
@@ -123,12 +122,6 @@ class StatisticsMaker:
             batch.append(place)
         if batch:
             yield batch
-
-    def _threads(self) -> ThreadPoolExecutor:
-        """A batch a core, each computed by one thread: torch's own threads wait for one another at every layer."""
-        if self.device.type != "cpu":
-            return ThreadPoolExecutor(1)
-        return ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,))
 
     @torch.inference_mode()
     def _frames(self, pieces: Sequence[Signal]) -> list[list[Tensor]]:

@@ -19,7 +19,7 @@ from ser_pipeline.config import Config
 from ser_pipeline.data.augment import drawings
 from ser_pipeline.data.neighbours import BatchSource
 from ser_pipeline.data.stream import Data, order
-from ser_pipeline.device import autocasting, precision, set_arithmetic
+from ser_pipeline.device import autocasting, fixed_threads, precision, set_arithmetic
 from ser_pipeline.entry import Entry, read_json, write_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.inputs import INPUTS
@@ -69,11 +69,17 @@ def fit(
     Raises:
         PipelineError: the loss is no longer a number, or the device is out of memory.
     """
-    folder = entry.partial
+    with fixed_threads(config.train.threads):
+        autocast = autocasting(config, device)
+        return _fit(entry, FoldContext(fold, data, source, config, device, world or World(), autocast, micro))
+
+
+def _fit(entry: Entry, context: FoldContext) -> Path:
+    """Train, test and write the fold of `context`; returns its folder."""
+    config, device, folder = context.config, context.device, entry.partial
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "index.json").exists():  # killed between the last file and the final name
         return entry.publish(discard=[layout.STATE])
-    context = FoldContext(fold, data, source, config, device, world or World(), autocasting(config, device), micro)
     set_arithmetic(config, device)
     if device.type == "cuda":
         gc.collect()  # a step and its graph know each other: the last fold's memory is free only now

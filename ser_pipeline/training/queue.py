@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -114,9 +113,11 @@ def queue_jobs(
     missing = [(run, fold) for run in waiting for fold in run.folds if not _fold_entry(run, fold).done]
     devices = _devices(device)
     at_once = max(1, min(options.jobs or (cores() if device.type == "cpu" else len(devices)), len(missing)))
-    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    most = int(wanted) if wanted.isdigit() else cores()
-    options = replace(options, jobs=at_once, threads=max(1, min(most, cores() // at_once)), apart=options.jobs != 1)
+    threads = max((run.config.train.threads for run, _ in missing), default=1)
+    if device.type == "cpu" and 2 * at_once * threads <= cores():
+        idle = cores() - at_once * threads
+        log.info("%d of %d cores are idle: with --set train.threads=N a fold takes more, as another run", idle, cores())
+    options = replace(options, jobs=at_once, apart=options.jobs != 1)
     return [FoldJob(_fold_entry(run, fold), fold, run.config, features, devices, options) for run, fold in missing]
 
 

@@ -42,7 +42,6 @@ class QueueOptions:
     data: str = "auto"  # "resident", "stream", or what fits
     micro: int = 0  # segments computed at a time; 0: the whole batch
     stack: bool = True  # whether all folds of a small head are trained at once
-    threads: int = 0  # of each process on the CPU; set by `train`
     apart: bool = False  # in processes of their own, so that one that is lost can be replaced; set by `train`
 
 
@@ -64,7 +63,6 @@ def train_job(job: FoldJob) -> None:
     A process keeps to one device: what it loads and compiles there serves all of its folds.
     """
     device = job.devices[worker() % len(job.devices)]
-    torch.set_num_threads(job.options.threads)
     with job.entry.lock():
         if not job.entry.done:
             data, source = data_of(job, device)

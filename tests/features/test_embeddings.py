@@ -16,6 +16,7 @@ from ser_pipeline.cache import manifest, shards
 from ser_pipeline.cache.shards import Store
 from ser_pipeline.config import Config
 from ser_pipeline.data.batch import Batch
+from ser_pipeline.device import fixed_threads
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features import embeddings
 from ser_pipeline.features.embeddings import open_embedder
@@ -262,3 +263,23 @@ def test_from_features_to_a_prediction_by_the_command(
     np.testing.assert_allclose(list(found["probabilities"].values()), np.exp(scores) / np.exp(scores).sum(), atol=1e-3)
     write_encoder(encoder, seed=1)
     assert "are not those that the run's embedding were made with" in run(*predict, status=1).stderr
+
+
+@pytest.mark.parametrize("feature", ["embedding", "statistics"])
+def test_an_encoder_computes_on_one_thread_a_batch_whatever_the_cores(
+    folder: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch, feature: str
+) -> None:
+    seen: list[int] = []
+    chosen = settings.load("paper", None, [f"features.{feature}.encoder={encoder}"])
+    family = type(open_embedder(using(encoder), CPU).encoder)
+    through = family.states
+
+    def spy(*args: Any, **options: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return through(*args, **options)
+
+    monkeypatch.setattr(family, "states", spy)
+    with fixed_threads(2):
+        embed(folder, chosen, feature, device=CPU)
+        assert torch.get_num_threads() == 2, "the program's own number is put back"
+    assert len(seen) > 1 and set(seen) == {1}
