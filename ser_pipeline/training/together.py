@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from ser_pipeline.arrays import Rows
 from ser_pipeline.config import Config
 from ser_pipeline.data.stream import Data, Resident
-from ser_pipeline.device import autocasting, set_arithmetic
+from ser_pipeline.device import autocasting, fixed_threads, set_arithmetic
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.inputs import FRAMES, INPUTS, VECTOR
 from ser_pipeline.model import SpeechEmotionModel
@@ -108,9 +108,9 @@ def _fitting(data: Data, config: Config, source: object) -> int:
 
 def _train_group(jobs: Sequence[FoldJob], data: Data, source: Resident, failed: dict[Path, str]) -> list[FoldJob]:
     """Train folds of one setting; adds what stopped one to `failed`, and returns those that want to be alone."""
-    torch.set_num_threads(jobs[0].options.threads * (jobs[0].options.jobs or 1))
     set_arithmetic(jobs[0].config, source.device)
     with ExitStack() as held:
+        held.enter_context(fixed_threads(jobs[0].config.train.threads))
         for job in jobs:
             held.enter_context(job.entry.lock())
         open_ = [job for job in jobs if not job.entry.done]
