@@ -114,18 +114,18 @@ class Marks:
     def __init__(self, rate: int) -> None:
         """Hears blocks at `rate` Hz."""
         self._stream = soxr.ResampleStream(rate, RATE, 1, dtype="float32") if rate != RATE else None
-        self._narrow: list[Samples] = []
+        self._narrow = bytearray()
 
     def add(self, mono: Samples) -> None:
         """Hear a block (samples,)."""
         exact = np.ascontiguousarray(mono, np.float32)
-        self._narrow.append(self._stream.resample_chunk(exact) if self._stream else exact)
+        self._narrow += (self._stream.resample_chunk(exact) if self._stream else exact).data
 
     def landmarks(self) -> Landmarks:
         """The landmarks of all that was heard."""
         if self._stream:
-            self._narrow.append(self._stream.resample_chunk(np.empty(0, np.float32), last=True))
-        narrow = self._narrow[0] if len(self._narrow) == 1 else np.concatenate(self._narrow)
+            self._narrow += self._stream.resample_chunk(np.empty(0, np.float32), last=True).data
+        narrow = np.frombuffer(self._narrow, np.float32)
         hashes, starts = [], []
         for grid in range(GRIDS):
             for hashed, frames in _constellations(*_peaks(narrow[grid * HOP // GRIDS :])):

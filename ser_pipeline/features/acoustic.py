@@ -38,8 +38,18 @@ def mfcc(samples: Floats32, audio: Audio, settings: Mfcc) -> Floats32:
         audio: their rate and hop.
         settings: of MFCCs.
     """
-    logs = _mel_logarithms(samples, audio, settings)
-    loudest = logs.max()
+    logs = mel_logarithms(samples, audio, settings)
+    return cepstra(logs, logs.max(), settings)
+
+
+def cepstra(logs: Floats32, loudest: np.float32, settings: Mfcc) -> Floats32:
+    """MFCCs (T, size) of natural logarithms of mel bands, which are clipped in place.
+
+    Args:
+        logs: (n_mels, T).
+        loudest: the largest of the whole utterance.
+        settings: of MFCCs.
+    """
     np.clip(logs, loudest - np.float32(settings.top_db) / DECIBELS, loudest, out=logs)
     coefficients: Floats32 = logs.T @ _dct(settings.n_mfcc, settings.n_mels)
     if not settings.deltas:
@@ -54,8 +64,14 @@ def mfcc(samples: Floats32, audio: Audio, settings: Mfcc) -> Floats32:
     return np.concatenate([coefficients, *deltas], axis=1)
 
 
-def _mel_logarithms(samples: Floats32, audio: Audio, settings: Mfcc | LogMel) -> Floats32:
-    """Natural logarithms (n_mels, T) of the mel bands' power."""
+def mel_logarithms(samples: Floats32, audio: Audio, settings: Mfcc | LogMel) -> Floats32:
+    """Natural logarithms (n_mels, T) of the mel bands' power.
+
+    Args:
+        samples: (N,), -1 to 1.
+        audio: their rate and hop.
+        settings: of the bands.
+    """
     from ser_pipeline.features.fourier import logarithms
 
     signal = pre_emphasise(samples, settings.pre_emphasis)
@@ -74,7 +90,7 @@ def logmel(samples: Floats32, audio: Audio, settings: LogMel) -> Floats32:
         audio: their rate and hop.
         settings: of the mel spectrogram.
     """
-    logs = _mel_logarithms(samples, audio, settings)
+    logs = mel_logarithms(samples, audio, settings)
     return _decibels(logs, logs.max(), settings.top_db)
 
 
@@ -88,17 +104,23 @@ def spectrogram(samples: Floats32, audio: Audio, settings: Spectrogram) -> Float
         audio: their rate and hop.
         settings: of the spectrogram.
     """
-    return _decibels(*_bins(samples, audio, settings), settings.top_db)
+    logs, loudest = bins(samples, audio, settings)
+    return _decibels(logs, np.log(loudest.max()), settings.top_db)
 
 
-def _bins(samples: Floats32, audio: Audio, settings: Spectrogram) -> tuple[Floats32, np.float32]:
-    """Natural logarithms (bins, T) of power, and that of the loudest of all bins."""
+def bins(samples: Floats32, audio: Audio, settings: Spectrogram) -> tuple[Floats32, Floats32]:
+    """Natural logarithms (bins, T) of power, and the power (T,) of each frame's loudest of all bins.
+
+    Args:
+        samples: (N,), -1 to 1.
+        audio: their rate and hop.
+        settings: of the spectrogram.
+    """
     from ser_pipeline.features.fourier import logarithms
 
     signal, window = pre_emphasise(samples, settings.pre_emphasis), _hamming(settings.window)
-    bins = _lowest_bins(settings.bins)
-    logs, loudest = logarithms(signal, window, settings.n_fft, audio.hop, bins, pad_mode=settings.pad_mode)
-    return logs, np.log(loudest.max())
+    lowest = _lowest_bins(settings.bins)
+    return logarithms(signal, window, settings.n_fft, audio.hop, lowest, pad_mode=settings.pad_mode)
 
 
 def _decibels(logs: Floats32, loudest: np.float32, top_db: float) -> Floats32:
@@ -138,7 +160,8 @@ def spectrogram_rows(samples: Floats32, audio: Audio, settings: Spectrogram) -> 
         audio: their rate, hop and segment.
         settings: of the spectrogram.
     """
-    return _images(*_bins(samples, audio, settings), audio.frames, settings.top_db)
+    logs, loudest = bins(samples, audio, settings)
+    return images(logs, np.log(loudest.max()), audio.frames, settings.top_db)
 
 
 def logmel_rows(samples: Floats32, audio: Audio, settings: LogMel) -> NDArray[np.uint8]:
@@ -149,12 +172,19 @@ def logmel_rows(samples: Floats32, audio: Audio, settings: LogMel) -> NDArray[np
         audio: their rate, hop and segment.
         settings: of the mel spectrogram.
     """
-    logs = _mel_logarithms(samples, audio, settings)
-    return _images(logs, logs.max(), audio.frames, settings.top_db)
+    logs = mel_logarithms(samples, audio, settings)
+    return images(logs, logs.max(), audio.frames, settings.top_db)
 
 
-def _images(logs: Floats32, loudest: np.float32, frames: int, top_db: float) -> NDArray[np.uint8]:
-    """Natural logarithms (K, T) of power as segments (S, K, L) in 255 steps from `top_db` under `loudest` to it."""
+def images(logs: Floats32, loudest: np.float32, frames: int, top_db: float) -> NDArray[np.uint8]:
+    """Natural logarithms (K, T) of power as segments (S, K, L) in 255 steps from `top_db` under `loudest` to it.
+
+    Args:
+        logs: of power.
+        loudest: the largest of the whole utterance.
+        frames: of a segment.
+        top_db: dB.
+    """
     starts = range(0, logs.shape[1], frames)
     rows = np.zeros((len(starts), len(logs), frames), np.uint8)
     steps = DECIBELS * np.float32(255 / top_db)

@@ -11,7 +11,8 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from ser_pipeline.config import Audio, Config, require_valid
 from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.features import measure
+from ser_pipeline.features import measure, streamed
 from ser_pipeline.features.acoustic import FEATURES
 from ser_pipeline.features.stores import Place, copied, known_rows, plain_settings, store_entry
 from ser_pipeline.inputs import PAPER
@@ -34,6 +35,9 @@ from ser_pipeline.processes import cores, pool
 DEFAULT_FEATURES = PAPER
 SECONDS_A_PROCESS = 60
 """Audio for which another process is worth its start: a tenth of a second of work."""
+
+LONG = 900
+"""Seconds of an utterance from which on it is not held in memory at once."""
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +118,20 @@ def extract(
 
 def write_job(job: ShardJob) -> int:
     """Write the shard of `job` in every store that misses it; returns its number of utterances."""
+    several = [job]
+    if max(job.samples) > _long(job.audio):  # a feature at a time, which is all that fits into memory
+        several = [replace(job, stores={name: folder}) for name, folder in job.stores.items()]
+    for part in several:
+        _write(part)
+    return len(job.utterances)
+
+
+def _long(audio: Audio) -> int:
+    """Samples of an utterance from which on it is heard a stretch at a time."""
+    return LONG * audio.rate
+
+
+def _write(job: ShardJob) -> None:
     with threadpool_limits(1):  # the last digit of a product depends on its threads, and small ones only lose by them
         parts = _parts(job)
     for name, folder in job.stores.items():
@@ -121,7 +139,6 @@ def write_job(job: ShardJob) -> int:
         file = folder / shards.name(job.number)
         extremes = FEATURES[name].extremes
         shards.write_shard(file, name, kept, list(job.keys), parts[name], extremes=extremes, compress=job.compress)
-    return len(job.utterances)
 
 
 def _parts(job: ShardJob) -> dict[str, list[Any]]:
@@ -135,10 +152,9 @@ def _parts(job: ShardJob) -> dict[str, list[Any]]:
             part = copied(job.known[name].get(key), opened)
             parts[name].append(part)
             wanted += [name] * (part is None)
-        if wanted:
-            signal = source.signal(utterance, key, samples)
-            for name in wanted:
-                parts[name][-1] = FEATURES[name].rows(signal, job.audio, job.settings[name])
+        made = source.rows(wanted, utterance, key, samples) if wanted else {}
+        for name, rows in made.items():
+            parts[name][-1] = rows
     source.close()
     return parts
 
@@ -151,20 +167,33 @@ class _Source:
         self._open: audio.Recording | None = None
         self._digest = ""
 
-    def signal(self, utterance: Utterance, key: str, samples: int) -> audio.Samples:
-        """The samples of an utterance, if its file is still the one that was measured."""
+    def rows(self, names: Sequence[str], utterance: Utterance, key: str, samples: int) -> dict[str, Any]:
+        """The rows of features of an utterance, if its file is still the one that was measured.
+
+        Args:
+            names: of the features.
+            utterance: which.
+            key: what its file and stretch hashed to.
+            samples: how many it had.
+        """
         recording = self._recording(utterance.file)
         if measure.content_key(self._digest, utterance) != key:
             raise PipelineError(
                 f"{utterance.file} changed while it was read; run the same command again once nothing writes to it"
             )
         known = len(recording.notes)  # from its header, and said when it was measured
-        signal = recording.samples(self._job.audio.rate, utterance.start, utterance.end)
+        job = self._job
+        if samples > _long(job.audio):
+            heard = partial(recording.mono, job.audio.rate, utterance.start, utterance.end)
+            made = {name: streamed.rows(name, heard, samples, job.audio, job.settings[name]) for name in names}
+        else:
+            signal = recording.samples(job.audio.rate, utterance.start, utterance.end)
+            if len(signal) != samples:
+                raise PipelineError(f"{utterance.file} is truncated ({len(signal)} of {samples} samples are there)")
+            made = {name: FEATURES[name].rows(signal, job.audio, job.settings[name]) for name in names}
         for note in recording.notes[known:]:
             log.warning("%s %s", utterance.file, note)
-        if len(signal) != samples:
-            raise PipelineError(f"{utterance.file} is truncated ({len(signal)} of {samples} samples are there)")
-        return signal
+        return made
 
     def _recording(self, name: str) -> audio.Recording:
         if self._open is None or self._open.name != name:
