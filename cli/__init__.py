@@ -10,7 +10,7 @@ import click
 from ser_pipeline import __version__
 from ser_pipeline.errors import PipelineError
 
-COMMANDS = ("features", "train", "report", "predict", "corpora", "audit", "folds", "cache")
+COMMANDS = ("features", "train", "report", "predict", "export", "corpora", "audit", "folds", "cache")
 """The commands in the order of `--help`; each is a module of this package that holds a command of its own name."""
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it

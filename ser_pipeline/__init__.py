@@ -1,7 +1,8 @@
 """Speech emotion recognition with co-attention: cached features, leak-proof folds, honest numbers.
 
 Three stages that meet on disk, each a function: `extract` (audio to HDF5 shards), `train` (shards to runs) and `report`
-(runs to tables and figures); `load` opens a run to answer for audio files. `load_config` reads settings, and `corpora`
+(runs to tables and figures); `load` opens a run to answer for audio files, and `SpeechEmotion` a model folder, here or
+on the Hugging Face hub. `load_config` reads settings, and `corpora`
 is the package that knows the corpora. Each is imported when it is first used. `docs/python.md` has examples; the
 command line lives in `ser_pipeline.cli`.
 """
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ser_pipeline import corpora as corpora
     from ser_pipeline.config import load as load_config
     from ser_pipeline.errors import PipelineError
+    from ser_pipeline.export.hub import SpeechEmotion
     from ser_pipeline.features.stage import extract
     from ser_pipeline.predict import load
     from ser_pipeline.report import build as report
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["PipelineError", "corpora", "extract", "load", "load_config", "report", "train"]
+__all__ = ["PipelineError", "SpeechEmotion", "corpora", "extract", "load", "load_config", "report", "train"]
 
 _FACES = {
     "PipelineError": "ser_pipeline.errors:PipelineError",
+    "SpeechEmotion": "ser_pipeline.export.hub:SpeechEmotion",
     "extract": "ser_pipeline.features.stage:extract",
     "train": "ser_pipeline.training.stage:train",
     "load": "ser_pipeline.predict:load",

@@ -24,6 +24,7 @@ from ser_pipeline.data.batch import Batch
 from ser_pipeline.device import pick_device
 from ser_pipeline.entry import read_json
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.export.folder import Members, is_model_folder, read_members
 from ser_pipeline.features.acoustic import FEATURES
 from ser_pipeline.features.frozen import MAKERS, Maker
 from ser_pipeline.features.stores import FROZEN
@@ -67,14 +68,18 @@ class Predictor:
         if np.abs(samples).max(initial=0) < QUIET or seconds < SHORT:
             what = "silent" if seconds >= SHORT else f"only {seconds:.3f} s long"
             log.warning("%s is %s: what is predicted of it means little", file, what)
-        batch = self._batch(samples)
-        with torch.inference_mode():
-            scores = [F.log_softmax(model(batch).logits.float(), dim=-1).mean(0) for model in self.models]
-        probabilities = torch.stack(scores).mean(0).softmax(0).cpu().tolist()
+        probabilities = self.scores(samples).softmax(0).cpu().tolist()
         named = dict(zip(self.labels, probabilities, strict=True))
         fold = self.tested.get((file.name, f"{seconds:.3f}"), "")
         learned = fold and self.asked != {fold}
         return Prediction(file, max(named, key=lambda name: named[name]), named, fold if learned else "")
+
+    @torch.inference_mode()
+    def scores(self, samples: NDArray[np.float32]) -> Tensor:
+        """Log-probabilities (C,), the mean over segments and models, of samples (N,) at the models' rate, -1 to 1."""
+        batch = self._batch(samples)
+        scores = [F.log_softmax(model(batch).logits.float(), dim=-1).mean(0) for model in self.models]
+        return torch.stack(scores).mean(0)
 
     def _batch(self, samples: NDArray[np.float32]) -> Batch:
         """All segments of an utterance as one batch on the device."""
@@ -98,10 +103,10 @@ class Predictor:
 
 
 def load(run: Path | str, device: str = "auto", folds: Sequence[str] = ()) -> Predictor:
-    """A run as a function of audio files.
+    """A run, or a model folder that `export` wrote, as a function of audio files.
 
     Args:
-        run: folder of the run.
+        run: the folder.
         device: "cuda", "mps", "cpu"; "auto" takes what is there.
         folds: ask the models of these folds alone; by default all, averaged.
 
@@ -115,13 +120,15 @@ def open_run(run: Path, device: torch.device, folds: Sequence[str] = ()) -> Pred
     """The models of the finished folds of `run`, or of those in `folds`.
 
     Args:
-        run: folder of the run.
+        run: folder of the run, or a model folder.
         device: on which it predicts.
         folds: names; empty: all that are finished.
 
     Raises:
         PipelineError: not a run, or no such finished fold.
     """
+    if is_model_folder(run):
+        return _opened(read_members(run, device), device, folds)
     if not (run / layout.RUN).is_file():
         raise PipelineError(f"{run} is not a run; `ser-pipeline train` prints the folders of runs")
     about = read_json(run / layout.RUN)
@@ -137,6 +144,27 @@ def open_run(run: Path, device: torch.device, folds: Sequence[str] = ()) -> Pred
     models = tuple(_model(run / name, settings, len(labels)).to(device).eval() for name in asked)
     tested = dict(_tested(run, finished))
     return Predictor(labels, settings, models, device, frozenset(asked), tested, _makers(settings, device))
+
+
+def _opened(members: Members, device: torch.device, folds: Sequence[str]) -> Predictor:
+    """The models of a model folder, or those of `folds`.
+
+    Args:
+        members: of the folder.
+        device: on which they are.
+        folds: names; empty: all.
+
+    Raises:
+        PipelineError: no such fold.
+    """
+    missing = [name for name in folds if name not in members.folds]
+    if missing:
+        raise PipelineError(f"the folder has no fold {', '.join(missing)}; there are {', '.join(members.folds)}")
+    models = tuple(
+        model for name, model in zip(members.folds, members.models, strict=True) if not folds or name in folds
+    )
+    asked = frozenset(folds or members.folds)
+    return Predictor(members.labels, members.config, models, device, asked, {}, members.makers)
 
 
 def _tested(run: Path, folds: Iterable[str]) -> Iterator[tuple[tuple[str, str], str]]:

@@ -13,7 +13,7 @@ from support.places import ROOT
 
 FLOORS = (
     {"cli", "__main__"},
-    {"predict"},
+    {"predict", "export"},
     {"training"},
     {"features", "report"},
     {"model", "audit"},

@@ -63,8 +63,13 @@ class Embedder:
         return {"content": self.content, "frames": frames, "width": width, **self.encoder.origin}
 
 
-def open_embedder(config: Config, device: torch.device) -> Embedder:
+def open_embedder(config: Config, device: torch.device, kept: speech.KeptEncoder | None = None) -> Embedder:
     """The encoder of `features.embedding`, ready to be called.
+
+    Args:
+        config: names the encoder and how it is read.
+        device: on which it runs.
+        kept: the encoder itself, where it was kept beside a model; None: it is looked up by its name.
 
     Raises:
         PipelineError: it cannot be had, or has no such layer.
@@ -76,8 +81,8 @@ def open_embedder(config: Config, device: torch.device) -> Embedder:
         frozen=True,
         inner=tuple(settings.layers) != (-1,),
     )
-    encoder = speech.open_encoder(
-        settings.encoder, options, setting="features.embedding.encoder", rate=config.audio.rate
+    encoder = speech.open_frozen(
+        settings.encoder, options, setting="features.embedding.encoder", rate=config.audio.rate, kept=kept
     )
     check_layers(encoder, settings.layers, settings.encoder, "features.embedding.layers")
     encoder = encoder.to(device).eval()

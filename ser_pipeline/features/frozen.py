@@ -26,6 +26,7 @@ from ser_pipeline.features.embeddings import open_embedder
 from ser_pipeline.features.statistics import open_statistics
 from ser_pipeline.features.stores import Place, copied, frozen_settings, known_rows, store_entry
 from ser_pipeline.inputs import INPUTS
+from ser_pipeline.model.speech import FrameEncoder, KeptEncoder
 
 
 class Maker(Protocol):
@@ -34,6 +35,10 @@ class Maker(Protocol):
     @property
     def content(self) -> str:
         """Hash of the encoder's configuration and weights."""
+
+    @property
+    def encoder(self) -> FrameEncoder:
+        """The frozen speech encoder itself."""
 
     def found(self) -> dict[str, Any]:
         """The settings of the feature that follow from the encoder."""
@@ -51,7 +56,20 @@ class Maker(Protocol):
         """
 
 
-MAKERS: Mapping[str, Callable[[Config, torch.device], Maker]] = {
+class OpenMaker(Protocol):
+    """What opens the encoder of a feature."""
+
+    def __call__(self, config: Config, device: torch.device, kept: KeptEncoder | None = None) -> Maker:
+        """The encoder on its device.
+
+        Args:
+            config: names it.
+            device: on which it runs.
+            kept: the encoder itself, where it was kept beside a model; None: it is looked up.
+        """
+
+
+MAKERS: Mapping[str, OpenMaker] = {
     "embedding": open_embedder,
     "statistics": open_statistics,
 }

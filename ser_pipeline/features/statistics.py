@@ -142,8 +142,13 @@ class StatisticsMaker:
         return torch.cat([KINDS[kind](frames) for frames in layers for kind in self.settings.kinds])
 
 
-def open_statistics(config: Config, device: torch.device) -> StatisticsMaker:
+def open_statistics(config: Config, device: torch.device, kept: speech.KeptEncoder | None = None) -> StatisticsMaker:
     """The encoder of `features.statistics`, ready to be called.
+
+    Args:
+        config: names the encoder and how it is read.
+        device: on which it runs.
+        kept: the encoder itself, where it was kept beside a model; None: it is looked up by its name.
 
     Raises:
         PipelineError: it cannot be had, or has no such layer, or there is no such kind of statistic.
@@ -153,8 +158,8 @@ def open_statistics(config: Config, device: torch.device) -> StatisticsMaker:
     if unknown or not settings.kinds:
         raise PipelineError(f"'features.statistics.kinds' is a list of {', '.join(KINDS)}, not {list(settings.kinds)}")
     options = speech.Options(window=settings.window, frozen=True, inner=tuple(settings.layers) != (-1,))
-    encoder = speech.open_encoder(
-        settings.encoder, options, setting="features.statistics.encoder", rate=config.audio.rate
+    encoder = speech.open_frozen(
+        settings.encoder, options, setting="features.statistics.encoder", rate=config.audio.rate, kept=kept
     )
     check_layers(encoder, settings.layers, settings.encoder, "features.statistics.layers")
     encoder = encoder.to(device).eval()

@@ -20,6 +20,7 @@ from ser_pipeline.features import statistics
 from ser_pipeline.features.statistics import StatisticsMaker, drawing, open_statistics
 from ser_pipeline.training.linear import HEADS, HeadRows, ridge
 from support.sounds import tone, write_emodb, write_wav
+from support.speech_models import write_whisper
 
 CPU = torch.device("cpu")
 RATE = 16_000
@@ -28,15 +29,7 @@ RATE = 16_000
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small Whisper with random weights, saved as people have it."""
-    folder = tmp_path_factory.mktemp("whisper")
-    torch.manual_seed(0)
-    size = {"d_model": 32, "encoder_layers": 3, "encoder_attention_heads": 2, "encoder_ffn_dim": 48}
-    other = {"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 32, "vocab_size": 60}
-    marks = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
-    config = transformers.WhisperConfig(**size, **other, **marks, suppress_tokens=None, begin_suppress_tokens=None)
-    transformers.WhisperModel(config).save_pretrained(folder)
-    transformers.WhisperFeatureExtractor().save_pretrained(folder)
-    return folder
+    return write_whisper(tmp_path_factory.mktemp("whisper"))
 
 
 def words(encoder: Path, *more: str) -> list[str]:

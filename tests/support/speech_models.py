@@ -47,3 +47,15 @@ def write_encoder(folder: Path, seed: int = 0) -> Path:
     convolutions = {"conv_dim": (8,) * 7, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
     Wav2Vec2Model(Wav2Vec2Config(**sizes, **convolutions)).save_pretrained(folder)
     return folder
+
+
+def write_whisper(folder: Path) -> Path:
+    """A small Whisper with random weights, saved as people have it."""
+    torch.manual_seed(0)
+    size = {"d_model": 32, "encoder_layers": 3, "encoder_attention_heads": 2, "encoder_ffn_dim": 48}
+    other = {"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 32, "vocab_size": 60}
+    marks = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+    config = transformers.WhisperConfig(**size, **other, **marks, suppress_tokens=None, begin_suppress_tokens=None)
+    transformers.WhisperModel(config).save_pretrained(folder)
+    transformers.WhisperFeatureExtractor().save_pretrained(folder)
+    return folder

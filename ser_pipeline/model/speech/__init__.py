@@ -7,7 +7,9 @@ need it, since that takes a second.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+from torch import Tensor
 
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.model.speech.conformer import ConformerEncoder, FilterbankEncoder
@@ -18,7 +20,18 @@ from ser_pipeline.model.speech.loading import Source, open_source, transformers_
 from ser_pipeline.model.speech.wav2vec2 import SpeechEncoder
 from ser_pipeline.model.speech.whisper import open_whisper
 
-__all__ = ["FAMILIES", "SPARE", "FrameEncoder", "Inputs", "Options", "SpeechEncoder", "States", "open_encoder"]
+__all__ = [
+    "FAMILIES",
+    "SPARE",
+    "FrameEncoder",
+    "Inputs",
+    "KeptEncoder",
+    "Options",
+    "SpeechEncoder",
+    "States",
+    "open_encoder",
+    "open_frozen",
+]
 
 Open = Callable[[Source, Options], FrameEncoder]
 
@@ -56,6 +69,36 @@ def open_encoder(
     encoder = FAMILIES.get(kind, open_other)(source, options)
     if source.folder is not None:
         encoder.revision = revision(source.folder)
+    return encoder
+
+
+class KeptEncoder(NamedTuple):
+    """A speech encoder that was kept beside a model, so that nothing is looked up."""
+
+    settings: Mapping[str, Any]
+    """What `FrameEncoder.description` gives."""
+    weights: Mapping[str, Tensor]
+    """What its `state_dict` gives."""
+
+
+def open_frozen(
+    name: str, options: Options, *, setting: str, rate: int, kept: KeptEncoder | None = None
+) -> FrameEncoder:
+    """The speech encoder `name` with its weights, or the one that was `kept` under that name.
+
+    Args:
+        name: name on the Hugging Face hub, or a folder.
+        options: how it is used.
+        setting: what gave the name, for an error to say.
+        rate: sampling rate of the audio in Hz.
+        kept: its description and weights; None: they are looked up.
+
+    Raises:
+        PipelineError: as `open_encoder`.
+    """
+    encoder = open_encoder(name, options, settings=kept.settings if kept else None, setting=setting, rate=rate)
+    if kept:
+        encoder.load_state_dict(kept.weights)
     return encoder
 
 

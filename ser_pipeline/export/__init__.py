@@ -1,0 +1,1 @@
+"""A trained run to what other tools load: a model folder, an ONNX graph, and figures of its cost."""

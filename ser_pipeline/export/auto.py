@@ -1,0 +1,113 @@
+"""A model folder for transformers' Auto classes and pipelines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import BatchFeature, PreTrainedConfig, PreTrainedModel, SequenceFeatureExtractor
+from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.models.auto import modeling_auto
+
+from ser_pipeline.export.folder import fetched
+from ser_pipeline.export.names import MODEL_TYPE
+from ser_pipeline.predict import Predictor, load
+
+
+class SpeechEmotionConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
+    """What `config.json` of a model folder says."""
+
+    model_type = MODEL_TYPE
+
+
+class SpeechEmotionFeatureExtractor(SequenceFeatureExtractor):
+    """Waveforms as they are, padded at the end with zeros: the model makes its own features."""
+
+    model_input_names = ["input_values", "attention_mask"]  # noqa: RUF012  (as transformers has it)
+
+    def __call__(
+        self, raw_speech: Any, sampling_rate: int | None = None, return_tensors: str | None = None, **options: Any
+    ) -> BatchFeature:
+        """Float32 waveforms (B, N) and a mask of their real samples.
+
+        Args:
+            raw_speech: a waveform (N,) in [-1, 1], or a list of them.
+            sampling_rate: of the waveforms in Hz.
+            return_tensors: "pt" or "np".
+            options: of `pad`.
+
+        Raises:
+            ValueError: another rate than the model hears.
+        """
+        if sampling_rate not in (None, self.sampling_rate):
+            raise ValueError(f"the model hears {self.sampling_rate} Hz, not {sampling_rate} Hz: resample the audio")
+        single = not isinstance(raw_speech, list | tuple) or np.isscalar(raw_speech[0])
+        rows = [np.asarray(one, np.float32) for one in ([raw_speech] if single else raw_speech)]
+        options.setdefault("padding", True)
+        return self.pad(BatchFeature({"input_values": rows}), return_tensors=return_tensors, **options)
+
+
+class SpeechEmotionForAudioClassification(PreTrainedModel):  # type: ignore[no-untyped-call]
+    """The members of a model folder; its logits are their averaged log-probabilities."""
+
+    config_class = SpeechEmotionConfig
+    main_input_name = "input_values"
+
+    def __init__(self, config: SpeechEmotionConfig, predictor: Predictor) -> None:
+        """Hold the members of a predictor."""
+        super().__init__(config)
+        self.predictor = predictor
+        self.members = nn.ModuleList(predictor.models)
+        self.eval()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, name: str, *args: Any, config: SpeechEmotionConfig | None = None, **options: Any
+    ) -> SpeechEmotionForAudioClassification:
+        """Open a model folder, or a repository of the hub.
+
+        Args:
+            name: the folder, or a name on the hub.
+            args: of no account.
+            config: its configuration; None: it is read.
+            options: `revision`, `cache_dir`, `token`, `local_files_only` and `force_download` choose what is fetched.
+        """
+        known = ("revision", "cache_dir", "token", "local_files_only", "force_download")
+        folder = fetched(name, **{key: options[key] for key in known if key in options})
+        return cls(config or SpeechEmotionConfig.from_pretrained(folder), load(folder, "cpu"))
+
+    @torch.inference_mode()
+    def forward(
+        self, input_values: Tensor, attention_mask: Tensor | None = None, **options: Any
+    ) -> SequenceClassifierOutput:
+        """Log-probabilities (B, C) of waveforms.
+
+        Args:
+            input_values: float32 (B, N) in [-1, 1].
+            attention_mask: 1 for real samples, which come first; None: all are real.
+            options: of no account.
+        """
+        rows = input_values.float().cpu().numpy()
+        lengths = [rows.shape[1]] * len(rows) if attention_mask is None else attention_mask.sum(1).tolist()
+        predictor = self._placed()
+        scores = [predictor.scores(row[: int(real)]) for row, real in zip(rows, lengths, strict=True)]
+        return SequenceClassifierOutput(logits=torch.stack(scores))
+
+    def _placed(self) -> Predictor:
+        """The predictor on the device that the members were moved to."""
+        device = self.device
+        if self.predictor.device != device:
+            makers: dict[str, Any] = dict(self.predictor.makers)
+            moved = {
+                name: replace(maker, encoder=maker.encoder.to(device), device=device) for name, maker in makers.items()
+            }
+            self.predictor = replace(self.predictor, device=device, makers=moved)
+        return self.predictor
+
+
+modeling_auto.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES.setdefault(
+    MODEL_TYPE, SpeechEmotionForAudioClassification.__name__
+)  # otherwise transformers' pipeline says that it does not support what it then does

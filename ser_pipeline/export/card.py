@@ -1,0 +1,219 @@
+"""The model card: what a stranger must know of a model before trusting it, from the run's own report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ser_pipeline.corpora import CORPORA
+from ser_pipeline.corpora.corpus import Corpus
+from ser_pipeline.entry import read_json
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.export import names
+from ser_pipeline.report import Choice, Report, make_report, words
+from ser_pipeline.report.scores import Result, Score
+from ser_pipeline.runs import layout
+from ser_pipeline.text import plural
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+LIMITS = (
+    "It names what an utterance sounds like, in the classes that the corpus was labelled with; it does not know what "
+    "a person feels. Acted speech, one language, few speakers and clean recordings make scores that other speech does "
+    "not reach. Its probabilities are those of the corpus's classes in about the corpus's shares. Do not decide about "
+    "people with it; in the European Union, systems that infer emotions at work and in education are prohibited "
+    "(Regulation 2024/1689, article 5)."
+)
+"""What no score says."""
+
+USE = """```python
+from ser_pipeline import SpeechEmotion
+
+model = SpeechEmotion.from_pretrained("FOLDER OR HUB NAME")
+print(model("speech.wav").emotion)
+```
+
+Or with transformers, where ser-pipeline is installed (its code is what `trust_remote_code` runs):
+
+```python
+from transformers import pipeline
+
+listen = pipeline("audio-classification", "FOLDER OR HUB NAME", trust_remote_code=True)
+```
+
+Or on the command line: `ser-pipeline predict FOLDER speech.wav`.
+"""
+"""How every folder is used."""
+
+WITHOUT_TORCH = "\nWithout torch: `ser-pipeline predict model.onnx speech.wav`, or onnxruntime alone.\n"
+"""How one with an ONNX graph is used, too."""
+
+MOST_FINDINGS = 12
+"""Findings that are written out."""
+
+
+def run_report(run: Path) -> Report | None:
+    """What the report says of a whole run alone; None where it has nothing to say yet."""
+    try:
+        return make_report(run.parent, Choice(corpus=_corpus_of(run), patterns=(run.name,)))
+    except PipelineError:
+        return None
+
+
+def _corpus_of(run: Path) -> str:
+    return str(read_json(run / layout.RUN)["corpus"])
+
+
+def card(about: Mapping[str, Any], report: Report | None, files: Sequence[str], profile: str = "") -> str:
+    """The text of README.md, with the metadata that the Hugging Face hub reads.
+
+    Args:
+        about: what `config.json` says.
+        report: of the run; None where it has no scores.
+        files: names of the folder's files.
+        profile: a table of the model's cost in Markdown; "": none.
+    """
+    found = report.experiments[0].main if report and report.experiments else None
+    result = found[1] if found else None
+    title = about["run"]["title"]
+    parts = [
+        _metadata(about, result),
+        f"# Emotions of speech, learned from {title}\n",
+        "".join(f"{line}\n" for line in _what(about)),
+        f"## Use\n\n{_use(files)}",
+        f"## Data\n\n{_data(about, result)}",
+        f"## How it was trained\n\n{_protocol(about)}",
+        f"## Scores\n\n{_scores(about, result)}",
+        f"## Findings\n\n{_findings(report)}",
+        f"## Limits\n\n{LIMITS}\n",
+        *([f"## Cost\n\n{profile}\n"] if profile else []),
+    ]
+    return "\n".join(parts)
+
+
+def _metadata(about: Mapping[str, Any], result: Result | None) -> str:
+    from huggingface_hub import ModelCardData
+
+    scores = list(_measured(about["run"], result)) if result else None
+    data = ModelCardData(
+        library_name="ser-pipeline",
+        pipeline_tag="audio-classification",
+        tags=["speech-emotion-recognition", "audio"],
+        model_name=f"ser-pipeline-{about['run']['corpus']}" if scores else None,
+        eval_results=scores,
+    )
+    return f"---\n{data.to_yaml()}\n---\n"
+
+
+def _measured(run: Mapping[str, Any], result: Result) -> Iterator[EvalResult]:
+    """The scores in the form that the hub reads."""
+    from huggingface_hub import EvalResult
+
+    for name, metric in (("wa", "accuracy"), ("ua", "recall")):
+        yield EvalResult(
+            task_type="audio-classification",
+            dataset_type=run["corpus"],
+            dataset_name=run["title"],
+            metric_type=metric,
+            metric_name=name.upper(),
+            metric_value=round(result.scores[name].pooled, 4),
+        )
+
+
+def _what(about: Mapping[str, Any]) -> Iterator[str]:
+    run, folds = about["run"], about["folds"]
+    labels = ", ".join(about["id2label"].values())
+    members = "the model of one fold" if len(folds) == 1 else f"the models of {plural(len(folds), 'fold')}, averaged"
+    yield f"It hears speech of {about['sampling_rate'] / 1000:g} kHz and gives a probability to each of {labels}. It is"
+    yield f"{members} ({', '.join(folds)}), with {words.inputs(about['settings']['model']['inputs'])} for inputs."
+    yield f"Made with ser-pipeline {about['ser_pipeline_version']}, preset `{run['preset']}`, run `{run['name']}`."
+
+
+def _use(files: Sequence[str]) -> str:
+    return USE + (WITHOUT_TORCH if names.ONNX in files else "")
+
+
+def _data(about: Mapping[str, Any], result: Result | None) -> str:
+    run = about["run"]
+    corpus: Corpus | None = CORPORA.get(run["corpus"])
+    lines = [f"- Corpus: {run['title']}" + (f" ({corpus.source})" if corpus and corpus.source else "")]
+    if run["synthetic"]:
+        lines.append("- **Synthetic speech, made by a program: nothing here is about people.**")
+    if corpus and corpus.licence:
+        lines.append(f"- Licence of the corpus: {corpus.licence}")
+    else:
+        lines.append("- Licence of the corpus: not known to ser-pipeline; ask who gave it to you.")
+    if result:
+        lines.append(f"- {plural(result.utterances, 'utterance')} of {plural(result.speakers, 'speaker')}")
+    lines.append(f"- Classes: {', '.join(about['id2label'].values())}")
+    return "\n".join(lines) + "\n"
+
+
+def _protocol(about: Mapping[str, Any]) -> str:
+    run = about["run"]
+    lines = [
+        f"- Protocol: {words.protocol(run['protocol'])} ({plural(run['folds'], 'fold')}), seed {run['seed']}",
+        f"- Epoch of each fold: {words.epoch(run['selection'])}",
+        f"- Settings: in `config.json`, key `settings`; changed by the ablation row `{run['ablation']}`",
+        f"- Segments of {about['segment'] / about['sampling_rate']:g} s"
+        if about["segment"]
+        else "- Utterances are heard whole",
+        f"- Arithmetic: {run['precision']}; device: {run['device']}",
+    ]
+    if about["commit"]:
+        lines.append(f"- Commit of ser-pipeline: {about['commit']}")
+    return "\n".join(lines) + "\n"
+
+
+def _scores(about: Mapping[str, Any], result: Result | None) -> str:
+    if result is None:
+        return "The run is not finished, or its scores cannot be read: there are none to report.\n"
+    lines = ["| score | pooled, % | 95 % interval |", "|---|---|---|"]
+    lines += [_score(name.upper() if len(name) == 2 else "macro F1", score) for name, score in result.scores.items()]
+    unit = words.clusters(about["run"]["protocol"], result.clusters, result.crossed)
+    lines += [
+        "",
+        f"Chance is {100 * result.chance:.1f} % UA. The intervals are those of a jackknife over {unit}. They are of "
+        "the run's folds, each tested on what it had not learned from.",
+    ]
+    if len(about["folds"]) > 1:
+        lines.append(
+            "The average of the folds' models has no score of its own: each recording of the corpus trained most of "
+            "them. Other speakers' speech is where it is to be tested."
+        )
+    recalls = zip(about["id2label"].values(), result.recalls.tolist(), strict=True)
+    lines += ["", "Recalls: " + ", ".join(f"{label} {100 * value:.0f} %" for label, value in recalls) + "."]
+    return "\n".join(lines) + "\n"
+
+
+def _score(name: str, score: Score) -> str:
+    interval = score.interval
+    between = interval.why or f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
+    return f"| {name} | {100 * score.pooled:.1f} | {between} |"
+
+
+def without_paths(text: str) -> str:
+    """The text with the last name of a path of this machine in its place.
+
+    >>> without_paths("encoder = /home/me/encoders/tiny (preset: openai/tiny)")
+    'encoder = tiny (preset: openai/tiny)'
+    """
+    return re.sub(r"(?<![^\s'\"=(])(?:~|[A-Za-z]:)?[/\\](?:[^\s'\",;()]*[/\\])?(?=[^\s/\\])", "", text)
+
+
+def _findings(report: Report | None) -> str:
+    """What the audit and the report found: leaks between folds among them."""
+    if report is None:
+        return "The run has no report.\n"
+    lines = [
+        f"- {finding.severity}: {without_paths(finding.message)}" + (f" ({finding.cost})" if finding.cost else "")
+        for finding in report.findings[:MOST_FINDINGS]
+    ]
+    more = len(report.findings) - MOST_FINDINGS
+    lines += [f"- and {more} more, in the run's report"] if more > 0 else []
+    if not any(finding.name == "leak" for finding in report.findings):
+        lines.append("- The check of the folds found no utterance, speaker or dialogue where it must not be.")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,75 @@
+"""A pre-trained speech encoder alone, as the folder that transformers writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from ser_pipeline.device import pick_device
+from ser_pipeline.entry import write_json
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.export import names
+from ser_pipeline.export.writing import new_folder, portable
+from ser_pipeline.model.speech import FrameEncoder
+from ser_pipeline.predict import Predictor, open_run
+
+USUAL_FRONT = {
+    "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+    "feature_size": 1,
+    "padding_side": "right",
+    "padding_value": 0.0,
+    "return_attention_mask": False,
+    "do_normalize": True,
+}
+"""The feature extractor of an encoder that read waveforms of zero mean and unit variance."""
+
+
+def export_encoder(run: Path | str, folder: Path | str, folds: Sequence[str] = ()) -> Path:
+    """Write the speech encoder of a run, as it was trained on, as a plain folder of transformers.
+
+    Args:
+        run: folder of the run.
+        folder: to write; must not be there, or be empty.
+        folds: the fold whose encoder it is; any where it is frozen.
+
+    Raises:
+        PipelineError: the run has no pre-trained encoder, several folds trained theirs, or the folder is in use.
+    """
+    predictor = open_run(Path(run), pick_device("cpu"), folds)
+    encoder = _encoder(predictor, str(run))
+    with new_folder(Path(folder)) as partial:
+        described = portable(encoder.description())
+        front = described.pop("preprocessor", {}) or {**USUAL_FRONT, "sampling_rate": encoder.rate}
+        write_json(partial / names.ABOUT, described)
+        write_json(partial / names.FRONT, front)
+        state = encoder.state_dict()
+        weights = {name.removeprefix("model."): state[name].contiguous() for name in state if name != "mix"}
+        save_file(weights, partial / names.WEIGHTS, metadata={"format": "pt"})
+        (partial / names.WEIGHTS).chmod((partial / names.ABOUT).stat().st_mode)
+    return Path(folder)
+
+
+def _encoder(predictor: Predictor, run: str) -> FrameEncoder:
+    """The one pre-trained encoder of all models asked.
+
+    Raises:
+        PipelineError: there is none, or each model has its own.
+    """
+    if predictor.makers:
+        return next(iter(predictor.makers.values())).encoder
+    found: list[Any] = [model.encoders[model.speech] for model in predictor.models if model.speech]
+    encoders = [encoder for encoder in found if isinstance(encoder, FrameEncoder)]
+    if not encoders:
+        raise PipelineError(f"{run} has no pre-trained speech encoder; leave out --encoder to export its models")
+    first = encoders[0].state_dict()
+    if not all(_equal(first, encoder.state_dict()) for encoder in encoders[1:]):
+        raise PipelineError(f"every fold of {run} trained its encoder: choose one with --fold")
+    return encoders[0]
+
+
+def _equal(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())

@@ -1,0 +1,147 @@
+"""The model folder on disk: names of its files, its weights, and how models are made of it without a run or corpus.
+
+Weights that are the same in all members, as those of a frozen encoder are, stand once under `shared.`; those of the
+encoder that made a stored feature under `made.FEATURE.`; all others under `members.NUMBER.`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ser_pipeline import config
+from ser_pipeline.config import Config
+from ser_pipeline.entry import read_json
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.export import names
+from ser_pipeline.features.frozen import MAKERS, Maker
+from ser_pipeline.model import SpeechEmotionModel, build_model
+from ser_pipeline.model.speech import KeptEncoder
+
+
+@dataclass(frozen=True)
+class Members:
+    """The models of a folder, whose log-probabilities are averaged."""
+
+    labels: tuple[str, ...]
+    config: Config
+    folds: tuple[str, ...]
+    models: tuple[SpeechEmotionModel, ...]
+    makers: Mapping[str, Maker]
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether `folder` is one that `export` wrote."""
+    file = folder / names.ABOUT
+    return file.is_file() and read_json(file).get("model_type") == names.MODEL_TYPE
+
+
+def fetched(name: str, **options: Any) -> Path:
+    """A model folder: `name` itself, or a repository of the hub, which is fetched where it is not in the local cache.
+
+    Args:
+        name: the folder, or a name on the hub.
+        options: of `huggingface_hub.snapshot_download`.
+
+    Raises:
+        PipelineError: it is no model folder.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(name, **options))
+    if not is_model_folder(folder):
+        raise PipelineError(f"{name} is no model folder; `ser-pipeline export RUN DIR` writes one")
+    return folder
+
+
+def read_members(folder: Path, device: torch.device) -> Members:
+    """The models of a folder in evaluation mode; neither the hub nor the run nor the corpus is asked.
+
+    Args:
+        folder: as `export` writes it.
+        device: where the models will be.
+
+    Raises:
+        PipelineError: a file is missing or damaged.
+    """
+    about = read_json(folder / names.ABOUT)
+    try:
+        state = load_file(folder / names.WEIGHTS)
+        settings = config.merge(Config(), about["settings"])
+        labels = tuple(about["id2label"][str(number)] for number in range(len(about["id2label"])))
+        models = tuple(
+            _member(
+                settings,
+                len(labels),
+                about["encoders"].get("model"),
+                _of(state, names.SHARED, f"{names.MEMBERS}{number}."),
+            )
+            for number in range(len(about["folds"]))
+        )
+        makers = {
+            name: MAKERS[name](settings, device, KeptEncoder(kept, _of(state, f"{names.MADE}{name}.")))
+            for name, kept in about["encoders"].items()
+            if name in MAKERS
+        }
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        said = str(error).splitlines()[0]
+        raise PipelineError(f"{folder} is not a whole model folder ({said}); export it again") from error
+    return Members(labels, settings, tuple(about["folds"]), tuple(one.to(device).eval() for one in models), makers)
+
+
+def _of(state: Mapping[str, Tensor], *starts: str) -> dict[str, Tensor]:
+    """The weights whose names begin with one of `starts`, named by what follows."""
+    return {name[len(start) :]: state[name] for start in starts for name in state if name.startswith(start)}
+
+
+def _member(
+    settings: Config, classes: int, speech: Mapping[str, Any] | None, state: Mapping[str, Tensor]
+) -> SpeechEmotionModel:
+    """A model with its weights.
+
+    Args:
+        settings: of the run.
+        classes: of emotions.
+        speech: description of its speech encoder; None without a pre-trained one.
+        state: its weights.
+    """
+    model = build_model(
+        settings.model,
+        audio=settings.model_audio,
+        features=settings.features,
+        classes=classes,
+        pretrained=False,
+        speech_settings=dict(speech) if speech else None,
+    )
+    model.load_state_dict(state)
+    return model
+
+
+def write_weights(file: Path, models: Sequence[nn.Module], makers: Mapping[str, Maker]) -> None:
+    """Write the weights of all members and of the encoders that made their features.
+
+    Args:
+        file: to write.
+        models: the members.
+        makers: feature -> what makes it.
+    """
+    states = [model.state_dict() for model in models]
+    found: dict[str, Tensor] = {}
+    for name, first in states[0].items():
+        if all(torch.equal(first, state[name]) for state in states[1:]):
+            found[names.SHARED + name] = first
+        else:
+            found |= {f"{names.MEMBERS}{number}.{name}": state[name] for number, state in enumerate(states)}
+    for feature, maker in makers.items():
+        found |= {f"{names.MADE}{feature}.{name}": tensor for name, tensor in maker.encoder.state_dict().items()}
+    kept = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in found.items()}
+    save_file(kept, file, metadata={"format": "pt"})

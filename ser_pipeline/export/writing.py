@@ -1,0 +1,181 @@
+"""A run to a model folder that needs neither the run nor the corpus nor the hub."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ser_pipeline import __version__
+from ser_pipeline.config import dumps
+from ser_pipeline.device import pick_device
+from ser_pipeline.entry import PARTIAL, read_json, write_json, write_text
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.export import names
+from ser_pipeline.export.card import card, run_report
+from ser_pipeline.export.folder import write_weights
+from ser_pipeline.predict import Predictor, open_run
+from ser_pipeline.runs import layout
+
+REMOTE = '''"""What transformers imports with trust_remote_code=True; the model's code is that of ser-pipeline."""
+
+from ser_pipeline.export.auto import (
+    SpeechEmotionConfig,
+    SpeechEmotionFeatureExtractor,
+    SpeechEmotionForAudioClassification,
+)
+
+__all__ = ["SpeechEmotionConfig", "SpeechEmotionFeatureExtractor", "SpeechEmotionForAudioClassification"]
+'''
+"""The code of a model folder: one import, so that what is trusted can be read, and mends of the package arrive."""
+
+AUTO = {
+    "AutoConfig": "SpeechEmotionConfig",
+    "AutoFeatureExtractor": "SpeechEmotionFeatureExtractor",
+    "AutoModelForAudioClassification": "SpeechEmotionForAudioClassification",
+}
+"""Transformers' Auto class -> the class of `auto.py` that it gives."""
+
+FACTS = ("corpus", "title", "synthetic", "protocol", "selection", "ablation", "seed", "preset", "precision", "device")
+"""What `run.json` says that a stranger wants to know."""
+
+
+def export(run: Path | str, folder: Path | str, folds: Sequence[str] = ()) -> Path:
+    """Write the models of a run as a folder that loads without the run, the corpus and the hub.
+
+    Args:
+        run: folder of the run.
+        folder: to write; must not be there, or be empty.
+        folds: names of the folds whose models are averaged; empty: all that are finished.
+
+    Raises:
+        PipelineError: not a run, no such finished fold, or the folder is in use.
+    """
+    run = Path(run)
+    with new_folder(Path(folder)) as partial:
+        write_parts(partial, run, open_run(run, pick_device("cpu"), folds))
+    return Path(folder)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes `folder` when the block ends well.
+
+    Raises:
+        PipelineError: there is such a folder, which is not empty, or such a file.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise PipelineError(f"{folder} is there already; give the name of a new folder, or delete it")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", suffix=PARTIAL, dir=folder.parent) as room:
+        partial = Path(room) / folder.name
+        partial.mkdir()
+        yield partial
+        with suppress(FileNotFoundError):
+            folder.rmdir()
+        partial.rename(folder)
+
+
+def write_parts(folder: Path, run: Path, predictor: Predictor) -> None:
+    """Write every file of a model folder.
+
+    Args:
+        folder: to write into.
+        run: folder of the run.
+        predictor: its models.
+    """
+    about = describe(run, predictor)
+    write_weights(folder / names.WEIGHTS, predictor.models, predictor.makers)
+    write_json(folder / names.ABOUT, about)
+    (folder / names.WEIGHTS).chmod((folder / names.ABOUT).stat().st_mode)
+    write_json(folder / names.FRONT, _front(about))
+    write_text(folder / names.CODE, REMOTE)
+    files = sorted(file.name for file in folder.iterdir())
+    write_text(folder / names.CARD, card(about, run_report(run), files))
+
+
+def describe(run: Path, predictor: Predictor) -> dict[str, Any]:
+    """What `config.json` says of the models of a run.
+
+    Args:
+        run: folder of the run.
+        predictor: its models.
+    """
+    header, config = read_json(run / layout.RUN), predictor.config
+    folds = [name for name in header["folds"] if name in predictor.asked]
+    encoders = {name: portable(maker.encoder.description()) for name, maker in predictor.makers.items()}
+    speech = predictor.models[0].speech_settings
+    labels = {str(number): label for number, label in enumerate(predictor.labels)}
+    found: dict[str, Any] = portable(
+        {
+            "settings": tomllib.loads(dumps(config)),
+            "encoders": encoders | ({"model": speech} if speech else {}),
+            "run": {name: header.get(name, "") for name in FACTS}
+            | {"name": run.name.removesuffix(PARTIAL), "folds": len(header["folds"])},
+        }
+    )
+    return found | {
+        "model_type": names.MODEL_TYPE,
+        "architectures": [AUTO["AutoModelForAudioClassification"]],
+        "auto_map": {name: _imported(name) for name in ("AutoConfig", "AutoModelForAudioClassification")},
+        "id2label": labels,
+        "label2id": {label: int(number) for number, label in labels.items()},
+        "sampling_rate": config.audio.rate,
+        "segment": 0 if config.model.whole else config.model_audio.segment,
+        "folds": folds,
+        "commit": _commit(run),
+        "ser_pipeline_version": __version__,
+    }
+
+
+def _imported(name: str) -> str:
+    """Where transformers finds the class of an Auto class: the module of the folder, and its name."""
+    return f"{Path(names.CODE).stem}.{AUTO[name]}"
+
+
+def _front(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What transformers makes the feature extractor of."""
+    return {
+        "feature_extractor_type": AUTO["AutoFeatureExtractor"],
+        "auto_map": {"AutoFeatureExtractor": _imported("AutoFeatureExtractor")},
+        "sampling_rate": about["sampling_rate"],
+        "feature_size": 1,
+        "padding_value": 0.0,
+        "padding_side": "right",
+        "return_attention_mask": True,
+        "do_normalize": False,
+    }
+
+
+def portable(value: Any) -> Any:
+    """JSON values without paths of this machine: a folder's or file's own name takes their place.
+
+    >>> portable({"encoder": "/home/me/encoders/whisper-tiny.en", "name": "openai/whisper-tiny.en"})
+    {'encoder': 'whisper-tiny.en', 'name': 'openai/whisper-tiny.en'}
+    """
+    if isinstance(value, dict):
+        return {key: portable(one) for key, one in value.items() if key != "_name_or_path"}
+    if isinstance(value, list | tuple):
+        return [portable(one) for one in value]
+    if isinstance(value, str) and _is_path(value):
+        return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
+    return value
+
+
+def _is_path(text: str) -> bool:
+    """Whether a setting names a place on this machine, and not one on the hub."""
+    return bool(re.match(r"[/~.\\]|[A-Za-z]:[/\\]", text)) or ("/" in text and Path(text).exists())
+
+
+def _commit(run: Path) -> str:
+    """The commit of the code that trained a run; "" where the run does not say."""
+    with suppress(PipelineError):
+        text = json.dumps(read_json(run / "index.json"))
+        if match := re.search(r'"commit": "([0-9a-f]{7,40})"', text):
+            return match[1]
+    return ""
