@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ser_pipeline.cache.shards import Store
+from ser_pipeline.cache.store import Store
 from ser_pipeline.data.stream import Data
 
 BATCH = 64

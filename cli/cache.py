@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,7 @@ def cache() -> None:
 @options.cache
 def ls(cache: Path) -> None:
     """List corpora and stores: what, size, age, made from what."""
+    start_log(quiet=False)
     from ser_pipeline.cache import housekeeping
 
     items = housekeeping.contents(cache)
@@ -62,7 +64,11 @@ def verify(ctx: click.Context, cache: Path, quiet: bool) -> None:
     damages = housekeeping.verify(cache)
     for damage in damages:
         click.echo(f"damaged: {damage.path}: {damage.what}")
-    there = f" --cache {cache}" if ctx.get_parameter_source("cache") == ParameterSource.COMMANDLINE else ""
+    there = (
+        f" --cache {shlex.quote(str(cache))}"
+        if ctx.get_parameter_source("cache") == ParameterSource.COMMANDLINE
+        else ""
+    )
     for command in dict.fromkeys(damage.command for damage in damages):
         click.echo(f"mend it: {command}{there}")
     if damages:
@@ -87,6 +93,7 @@ def _sound(items: list[Item], cache: Path) -> str:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def prune(cache: Path, yes: bool) -> None:
     """Remove features that no corpus refers to any more, and unfinished work that no process is at."""
+    start_log(quiet=False)
     from ser_pipeline.cache import housekeeping
 
     items = housekeeping.unused(cache)

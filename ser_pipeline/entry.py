@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import logging
 import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,12 +18,11 @@ from dataclasses import asdict, dataclass, is_dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
-
-from ser_pipeline import __version__
+from ser_pipeline import __version__, locks
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.shape import ShapeError, shaped
 
 FORMAT = 1
 """Version of everything this package writes; part of every key."""
@@ -32,7 +30,13 @@ FORMAT = 1
 LIBRARIES = ("numpy", "scipy", "h5py", "torch", "transformers")
 PARTIAL = ".partial"
 
-log = logging.getLogger(__name__)
+REMAKE = "delete the folder that it is in and run again"
+"""What mends a damaged file of a run or report."""
+
+VERIFY = "`ser-pipeline cache verify` takes it out, and says how it is made again"
+"""What mends a damaged file of the cache."""
+
+T = TypeVar("T")
 
 
 def key(inputs: Mapping[str, Any]) -> str:
@@ -74,21 +78,17 @@ class Entry:
         return (self.path / "index.json").is_file()
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold this entry alone; a second process waits, and says for whom. A killed holder lets go."""
-        file = self.path.parent / ".locks" / self.path.name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(file)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            log.warning("waiting for %s, which is writing %s", _holder(file), self.path)
-            lock.acquire()
-        try:
-            file.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+    def lock(self, *, reading: bool = False) -> Iterator[None]:
+        """Hold this entry alone; a second process waits, and says for whom. A killed holder lets go.
+
+        Args:
+            reading: whether nothing need be written, so that a place where nothing can be needs no lock.
+
+        Raises:
+            PipelineError: nothing can be written there.
+        """
+        with locks.hold(self.path, needed=not reading):
             yield
-        finally:
-            lock.release()
 
     def publish(self, discard: Iterable[str] = (), **results: Any) -> Path:
         """Write `index.json` with `results`, drop the files `discard`, give the folder its final name; returns it.
@@ -110,25 +110,48 @@ class Entry:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The `index.json` of a whole folder.
+    """The `index.json` of a folder of the cache: of this format, and of the inputs that give the folder's key.
 
     Raises:
-        PipelineError: there is none, or it cannot be read.
+        PipelineError: there is none, it is damaged, or it is another folder's.
     """
-    return read_json(folder / "index.json")
+    file = folder / "index.json"
+    said = read_as(file, dict[str, Any], VERIFY)
+    if said.get("format") != FORMAT:
+        raise PipelineError(
+            f"{file} is of format {said.get('format')!r:.20}, and this version reads {FORMAT}; {VERIFY}"
+        )
+    if not isinstance(said.get("inputs"), dict):
+        raise PipelineError(f"{file} is damaged (it has no inputs); {VERIFY}")
+    if key(said["inputs"]) != folder.name.removesuffix(PARTIAL).rpartition("-")[2]:
+        raise PipelineError(f"{file} is damaged (the key of its inputs is not that of its folder); {VERIFY}")
+    return said
+
+
+def read_as(file: Path, wanted: type[T], advice: str = REMAKE) -> T:
+    """A JSON file of this package as the type `wanted`, as `shape.shaped` makes it.
+
+    Args:
+        file: to read.
+        wanted: what it must hold.
+        advice: what mends a damaged one; "": the caller says.
+
+    Raises:
+        PipelineError: it is missing, no JSON, or of another shape.
+    """
+    try:
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            raise ShapeError("it is no file")
+        return shaped(json.loads(file.read_text(encoding="utf-8")), wanted)
+    except OSError as error:
+        raise PipelineError(f"cannot read {file}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise PipelineError(f"{file} is damaged ({error})" + (f"; {advice}" if advice else "")) from None
 
 
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object of this package; a missing or damaged one is a `PipelineError`."""
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PipelineError(f"cannot read {file}: {error.strerror}") from None
-    except ValueError as error:
-        raise PipelineError(f"{file} is damaged ({error}); delete the folder that it is in and run again") from None
-    if not isinstance(value, dict):
-        raise PipelineError(f"{file} is damaged (not an object); delete the folder that it is in and run again")
-    return value
+    return read_as(file, dict[str, Any])
 
 
 def write_json(file: Path, value: Mapping[str, Any]) -> None:
@@ -205,12 +228,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-def _holder(file: Path) -> str:
-    with suppress(OSError):
-        return file.read_text(encoding="utf-8") or "another process"
-    return "another process"
 
 
 def _flush(file: Path) -> None:

@@ -30,6 +30,8 @@ FLOORS = (
         "inputs",
         "presets",
         "entry",
+        "locks",
+        "shape",
         "audio",
         "containers",
         "processes",

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ser_pipeline.entry import read_json, write_json
+from ser_pipeline.corpora import CORPORA
+from ser_pipeline.entry import read_as, write_json
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.shape import FileName, PathText
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,34 @@ class FeatureSet:
     settings: tuple[str, ...] = ()  # `KEY=VALUE` pairs over that preset
 
 
+@dataclass(frozen=True)
+class BrokenPointer:
+    """A pointer that cannot be followed."""
+
+    file: Path
+    what: str
+
+    @property
+    def corpus(self) -> str:
+        """Whose features it should name."""
+        return self.file.stem
+
+    @property
+    def command(self) -> str:
+        """What writes it anew."""
+        return f"ser-pipeline features {self.corpus if self.corpus in CORPORA else 'table'} ROOT"
+
+
+@dataclass(frozen=True)
+class _Pointer:
+    """What a pointer's file holds."""
+
+    folder: FileName
+    root: PathText
+    preset: str = ""
+    settings: tuple[str, ...] = ()
+
+
 def features_root(cache: Path) -> Path:
     """Where a cache keeps features."""
     return cache / "features"
@@ -28,20 +62,37 @@ def features_root(cache: Path) -> Path:
 def register(cache: Path, source: FeatureSet) -> FeatureSet | None:
     """Make `source` the features that `train` takes for its corpus; returns others that it took until now.
 
-    Without a preset, that of the call before is kept: one more feature of any model was made.
+    Without a preset, that of the call before is kept: one more feature of any model was made. Where all of it is known
+    already, nothing is written.
     """
-    before = next((known for known in sources(cache) if known.corpus == source.corpus), None)
+    before = next((known for known in pointers(cache)[0] if known.corpus == source.corpus), None)
     if before and not source.preset:
         source = replace(source, preset=before.preset, settings=before.settings)
-    made = {"preset": source.preset, "settings": source.settings} if source.preset else {}
-    value = {"folder": source.folder.name, "root": str(source.root.resolve()), **made}
-    write_json(features_root(cache) / f"{source.corpus}.json", value)
+    now = replace(source, root=source.root.resolve())
+    if before is None or replace(before, folder=now.folder) != now or before.folder.name != now.folder.name:
+        made = {"preset": now.preset, "settings": now.settings} if now.preset else {}
+        value = {"folder": now.folder.name, "root": str(now.root), **made}
+        write_json(features_root(cache) / f"{now.corpus}.json", value)
     return before if before and before.folder != source.folder else None
 
 
+def pointers(cache: Path) -> tuple[list[FeatureSet], list[BrokenPointer]]:
+    """Every corpus that has features, by name, and the pointers that cannot be followed."""
+    sources, broken = list[FeatureSet](), list[BrokenPointer]()
+    for file in sorted(features_root(cache).glob("[!.]*.json")):
+        try:
+            sources.append(_read(file))
+        except PipelineError as error:
+            broken.append(BrokenPointer(file, str(error)))
+    return sources, broken
+
+
 def sources(cache: Path) -> list[FeatureSet]:
-    """Every corpus that has features, by name."""
-    return [_read(file) for file in sorted(features_root(cache).glob("*.json"))]
+    """Every corpus that has features, by name; a pointer that cannot be followed is passed over, and said."""
+    found, broken = pointers(cache)
+    for pointer in broken:
+        log.warning("passed over a pointer: %s; `%s` writes it anew", pointer.what, pointer.command)
+    return found
 
 
 def find(cache: Path, corpus: str | None) -> FeatureSet:
@@ -67,6 +118,7 @@ def find(cache: Path, corpus: str | None) -> FeatureSet:
 
 
 def _read(file: Path) -> FeatureSet:
-    value = read_json(file)
-    preset, pairs = str(value.get("preset", "")), tuple(map(str, value.get("settings", ())))
-    return FeatureSet(file.stem, file.parent / value["folder"], Path(value["root"]), preset, pairs)
+    said = read_as(file, _Pointer, advice="")
+    if not re.fullmatch(re.escape(file.stem) + "-[0-9a-f]{12}", said.folder):
+        raise PipelineError(f"{file} names {said.folder}, which is no folder of features of {file.stem}")
+    return FeatureSet(file.stem, file.parent / said.folder, Path(said.root), said.preset, said.settings)

@@ -65,13 +65,14 @@ class FileIndex:
             self._changed = True
 
     def save(self) -> None:
-        """Write what was added since the index was read."""
+        """Write what was added since the index was read; where nothing can be written, it is measured again."""
         if self._changed and self._file:
             lines = (
                 json.dumps([name, now, file.digest, file.header.frames, file.header.rate, file.decoded])
                 for name, (now, file) in sorted(self._files.items())
             )
-            entry.write_text(self._file, "".join(f"{line}\n" for line in lines))
+            with suppress(OSError):
+                entry.write_text(self._file, "".join(f"{line}\n" for line in lines))
 
 
 def _read(file: Path) -> Iterator[tuple[str, tuple[Stamp, File]]]:

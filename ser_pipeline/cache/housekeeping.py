@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import logging
+import glob
+import json
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -10,18 +12,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from ser_pipeline import locks
 from ser_pipeline.cache import catalogue, manifest, shards
 from ser_pipeline.cache.file_index import FOLDER as SEEN
+from ser_pipeline.cache.store import read_store
 from ser_pipeline.config import Audio, Features
-from ser_pipeline.entry import PARTIAL, Entry, read_index
+from ser_pipeline.corpora import CORPORA
+from ser_pipeline.entry import PARTIAL, Entry, key, read_index
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.inputs import INPUTS
-
-LOCKS = ".locks"
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,21 +52,28 @@ def contents(cache: Path) -> list[Item]:
 def verify(cache: Path) -> list[Damage]:
     """Check every checksum, and every shard's utterances against the manifest, and take out what is damaged.
 
-    A damaged store becomes unfinished, without its damaged shards, so that `features` makes these alone again.
+    A damaged store becomes unfinished, without its damaged shards, so that `features` makes these alone again. What
+    lies behind a link may be another cache's: it is checked, and left as it is.
     """
-    found: list[Damage] = []
+    sources, broken = catalogue.pointers(cache)
+    found = [Damage(pointer.file, pointer.what, pointer.command) for pointer in broken]
     for folder in _corpora(cache):
-        with Entry(_final(folder), {}).lock():
-            found += _verify(folder, cache)
+        with Entry(_final(folder), {}).lock(reading=True):
+            found += _verify(folder, next((source for source in sources if source.folder == folder), None))
     return found
 
 
 def unused(cache: Path) -> list[Item]:
-    """What may go: features that no corpus's pointer names, and unfinished work that no process holds."""
-    pointed = {source.folder for source in catalogue.sources(cache)}
+    """What may go: features that no corpus's pointer names, and unfinished work that no process holds.
+
+    Features of a corpus whose pointer cannot be followed stay: they are what it should name.
+    """
+    sources, broken = catalogue.pointers(cache)
+    pointed = {source.folder for source in sources}
+    kept = {pointer.corpus for pointer in broken}
     found = []
     for folder in _corpora(cache):
-        if _held(_final(folder)):
+        if locks.is_held(_final(folder)) or folder.name.rpartition("-")[0] in kept:
             continue
         if folder not in pointed:
             found.append(_item(folder, "unfinished" if folder.name.endswith(PARTIAL) else "corpus", "nothing"))
@@ -77,15 +83,19 @@ def unused(cache: Path) -> list[Item]:
 
 
 def remove(items: list[Item], cache: Path) -> None:
-    """Delete `items`, and the locks and memories of what is no longer there."""
+    """Delete `items`, of which a link goes and not what it leads to, and the locks and memories of what is gone."""
     for item in items:
-        shutil.rmtree(item.path)
+        if item.path.is_symlink():
+            item.path.unlink()
+        else:
+            shutil.rmtree(item.path)
     root = catalogue.features_root(cache)
-    for folder in [root, *_corpora(cache)]:
-        for lock in sorted((folder / LOCKS).glob("*")):
-            if not _held(folder / lock.name) and not any(folder.glob(f"{lock.name}*")):
-                lock.unlink()
-    if not catalogue.sources(cache):
+    for folder in [root, *(path for path in _corpora(cache) if not path.is_symlink())]:
+        for lock in sorted((folder / locks.FOLDER).glob("*")):
+            name = lock.name.removesuffix(locks.MARK)
+            if not locks.is_held(folder / name) and not any(folder.glob(f"{glob.escape(name)}*")):
+                lock.unlink(missing_ok=True)
+    if not any(root.glob("[!.]*.json")):
         shutil.rmtree(root / SEEN, ignore_errors=True)
 
 
@@ -112,18 +122,6 @@ def _final(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(PARTIAL))
 
 
-def _held(path: Path) -> bool:
-    """Whether a process is writing `path`."""
-    lock = path.parent / LOCKS / path.name
-    if not lock.exists():
-        return False
-    try:
-        with FileLock(lock, timeout=0):
-            return False
-    except Timeout:
-        return True
-
-
 def _items(folder: Path, source: catalogue.FeatureSet | None) -> Iterator[Item]:
     yield _item(folder, "unfinished" if _unfinished(folder) else "corpus", str(source.root) if source else "nothing")
     for store in _stores(folder):
@@ -139,23 +137,31 @@ def _item(path: Path, kind: str, source: str) -> Item:
     return Item(path, kind, size(path), (index if index.exists() else path).stat().st_mtime, source)
 
 
-def _verify(folder: Path, cache: Path) -> Iterator[Damage]:
-    """What is damaged in one corpus; mended as it is found."""
+def _verify(folder: Path, source: catalogue.FeatureSet | None) -> Iterator[Damage]:
+    """What is damaged in one corpus; mended as it is found, but for what lies behind a link."""
     if _unfinished(folder):
         return
     try:
         data = manifest.read(folder)
     except PipelineError as error:
-        yield Damage(folder, str(error), "ser-pipeline features CORPUS ROOT")
-        _reopen(folder)
+        command = shlex.join(_words(folder.name.rpartition("-")[0], source))
+        yield Damage(folder, _told(str(error), folder), command)
+        if not folder.is_symlink():
+            _reopen(folder)
         return
-    source = next((s for s in catalogue.sources(cache) if s.folder == folder), None)
     for store in _stores(folder):
         damaged = list(_damaged(store, data))
         if damaged:
             command = _command(data.corpus, source, store)
-            yield from (Damage(path, what, command) for path, what in damaged)
-            _mend(store, [path for path, _ in damaged])
+            yield from (Damage(path, _told(what, folder, store), command) for path, what in damaged)
+            if not (folder.is_symlink() or store.is_symlink()):
+                _mend(store, [path for path, _ in damaged])
+
+
+def _told(what: str, *folders: Path) -> str:
+    """What is wrong, and that it is left where it is if one of `folders`, in which it lies, is a link."""
+    links = [folder for folder in folders if folder.is_symlink()]
+    return f"{what}; it is left there, since {links[0]} is a link: remove the link" if links else what
 
 
 def _damaged(store: Path, data: manifest.Manifest) -> Iterator[tuple[Path, str]]:
@@ -165,25 +171,36 @@ def _damaged(store: Path, data: manifest.Manifest) -> Iterator[tuple[Path, str]]
     expected = [
         (data.keys[first:last], data.counts[first:last].tolist()) for first, last in shards.shard_bounds(data.counts)
     ]
+    inputs = None
     if not _unfinished(store):
         try:
-            names = read_index(store)["shards"]
-        except (PipelineError, KeyError) as error:
+            index = read_store(store)
+            inputs = index["inputs"]
+            if len(index["shards"]) != len(expected):
+                yield store / "index.json", f"names {len(index['shards'])} shards, and there should be {len(expected)}"
+        except PipelineError as error:
             yield store / "index.json", str(error)
-            names = []
-        if names and len(names) != len(expected):
-            yield store / "index.json", f"names {len(names)} shards, and there should be {len(expected)}"
     for number, (keys, counts) in enumerate(expected):
         file = store / shards.name(number)
         if _unfinished(store) and not file.exists():
             continue
         try:
-            shard = shards.open_shard(file)
+            shard = shards.open_shard(file, inputs)
+            if inputs is None and not _of_its_store(shard, store):
+                raise shards.DamagedError(file, "it was made with other settings than its store")
             if shard.keys != keys or shard.counts.tolist() != counts:
                 raise shards.DamagedError(file, "its utterances are not those of the manifest")
             shard.check(range(len(shard.rows)))
         except shards.DamagedError as error:
             yield file, error.what
+
+
+def _of_its_store(shard: shards.Shard, store: Path) -> bool:
+    """Whether what a shard says of itself gives the key of its store, whose index cannot say; unfinished ones may."""
+    name, _, digits = store.name.removesuffix(PARTIAL).rpartition("-")
+    if name in INPUTS and not INPUTS[name].function:  # whose key holds more than its shards say
+        return _unfinished(store)
+    return key(shards.plain_inputs(shard.feature, shard.settings)) == digits
 
 
 def _mend(store: Path, damaged: list[Path]) -> None:
@@ -197,15 +214,16 @@ def _mend(store: Path, damaged: list[Path]) -> None:
 def _reopen(folder: Path) -> None:
     """Make a whole folder unfinished, in place of one that lies there already."""
     entry = Entry(folder, {})
-    if entry.partial.exists():
+    if entry.partial.is_symlink():
+        entry.partial.unlink()
+    elif entry.partial.exists():
         shutil.rmtree(entry.partial)
     entry.reopen()
 
 
 def _command(corpus: str, source: catalogue.FeatureSet | None, store: Path) -> str:
     """The command that makes the missing shards of `store` again."""
-    root = str(source.root) if source else "ROOT"
-    words = ["ser-pipeline", "features", corpus, *([] if corpus == "demo" else [root])]
+    words = _words(corpus, source)
     name = store.name.rsplit("-", 1)[0]
     with suppress(PipelineError, KeyError, TypeError):
         inputs = read_index(store)["inputs"]
@@ -213,5 +231,14 @@ def _command(corpus: str, source: catalogue.FeatureSet | None, store: Path) -> s
         for table, now, before in zip(
             ("audio", f"features.{name}"), (inputs["audio"], inputs["settings"]), usual, strict=True
         ):
-            words += [f"--set {table}.{key}={value}" for key, value in now.items() if value != before.get(key)]
-    return " ".join([*words, "--feature", name])
+            for setting, value in now.items():
+                if value != before.get(setting):
+                    told = value if isinstance(value, str) else json.dumps(value)
+                    words += ["--set", f"{table}.{setting}={told}"]
+    return shlex.join([*words, "--feature", name])
+
+
+def _words(corpus: str, source: catalogue.FeatureSet | None) -> list[str]:
+    """The command that makes the features of `corpus`, word by word."""
+    known = [corpus, str(source.root) if source else "ROOT"] if corpus in CORPORA else ["table", "FILE"]
+    return ["ser-pipeline", "features", *(known if corpus != "demo" else known[:1])]

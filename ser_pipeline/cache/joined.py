@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 
 from ser_pipeline.arrays import Array, Rows
-from ser_pipeline.cache.shards import Store
+from ser_pipeline.cache.shards import DamagedError
+from ser_pipeline.cache.store import Store
+from ser_pipeline.text import few
 
 
 class JoinedStore:
     """Utterances chosen by their content keys from several stores of one feature; reads like a `Store`."""
 
     def __init__(self, stores: Sequence[Store], keys: Sequence[str]) -> None:
+        """Finds the rows of the utterances `keys`; one that no store holds is a `DamagedError`."""
         self.stores = tuple(stores)
         places: dict[str, tuple[int, int, int, int]] = {}
         for number, store in enumerate(self.stores):
@@ -22,6 +25,8 @@ class JoinedStore:
             firsts = np.cumsum(counts) - counts
             for row, key in enumerate(store.keys):
                 places.setdefault(key, (number, row, int(firsts[row]), int(counts[row])))
+        if missing := [key for key in keys if key not in places]:
+            raise DamagedError(self.stores[0].folder, f"it holds no rows of {few(missing, 1)}")
         chosen = np.array([places[key] for key in keys], np.int64).reshape(-1, 4)
         self._utterances = chosen[:, :2]
         owner, first, counts = chosen[:, 0], chosen[:, 2], chosen[:, 3]

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ser_pipeline.arrays import Rows
-from ser_pipeline.config import Audio
+from ser_pipeline.config import Audio, merge
 from ser_pipeline.corpora.corpus import Classes, Utterance
-from ser_pipeline.entry import Entry, read_index, write_text
+from ser_pipeline.entry import VERIFY, Entry, read_index, write_text
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.shape import ShapeError, shaped
+from ser_pipeline.text import few
 
 FILE = "manifest.jsonl"
 DEFAULTS = {field.name: field.default for field in fields(Utterance)}
 VALUES = attrgetter(*DEFAULTS)
+LONGEST = 1 << 40
+"""Most samples of an utterance, two years of sound, so that sums stay within 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -105,30 +110,65 @@ class Manifest:
             yield plain({**known, "key": key, "samples": samples})
 
 
+@dataclass(frozen=True)
+class _Inputs:
+    """What the index of a features folder must say."""
+
+    corpus: str
+    classes: dict[str, tuple[str, ...]]
+    audio: dict[str, Any]
+    utterances: str  # digest of the manifest's text
+
+
+_KEY = re.compile(r"[0-9a-f]{32}")
+
+
 def read(folder: Path) -> Manifest:
     """The manifest of a whole features folder.
 
     Raises:
         PipelineError: the folder is not whole or its files are damaged.
     """
-    inputs = read_index(folder)["inputs"]
+    index = read_index(folder)
     try:
+        said = shaped(index["inputs"], _Inputs, "inputs")
+        if sorted(shaped(index.get("labels", list(said.classes)), list[str], "labels")) != sorted(said.classes):
+            raise ShapeError("its labels are not its classes")
         text = (folder / FILE).read_text(encoding="utf-8")
-        if _digest(text) != inputs["utterances"]:
-            raise ValueError("checksum")
-        records = [json.loads(line) for line in text.splitlines()]
+        if _digest(text) != said.utterances:
+            raise ShapeError("its checksum differs")
+        records = [json.loads(line) for line in text.removesuffix("\n").split("\n")]
         keys = tuple(record.pop("key") for record in records)
-        samples = np.array([record.pop("samples") for record in records], np.int64)
-        return Manifest(
-            inputs["corpus"],
-            {name: tuple(merged) for name, merged in inputs["classes"].items()},
-            Audio(**inputs["audio"]),
-            tuple(Utterance(**record) for record in records),
-            keys,
-            samples,
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PipelineError(f"{folder / FILE} is damaged ({error}); delete {folder} and run `features` again") from None
+        samples = [record.pop("samples") for record in records]
+        utterances = [Utterance(**record) for record in records]
+        _require_records(keys, samples, utterances, said.classes)
+        audio = merge(Audio(), said.audio, "audio.")
+        return Manifest(said.corpus, said.classes, audio, tuple(utterances), keys, np.array(samples, np.int64))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, PipelineError) as error:
+        raise PipelineError(f"{folder / FILE} is damaged ({error}); {VERIFY}") from None
+
+
+def _require_records(
+    keys: Sequence[Any], samples: Sequence[Any], utterances: Sequence[Utterance], classes: Classes
+) -> None:
+    """Refuse what would not have been written: another type, a strange key, no samples, an unknown class, an id twice.
+
+    Columns are looked at as a whole, since a manifest may have 100,000s of lines.
+    """
+    for name, hint in get_type_hints(Utterance).items():
+        column = list(map(attrgetter(name), utterances))
+        if not set(map(type, column)) <= {hint, *get_args(hint)}:
+            shaped(column, list[hint], name)  # type: ignore[valid-type]
+        if hint is str:
+            "".join(column).encode()  # which halves of characters cannot be
+    if not all(map(_KEY.fullmatch, keys)):
+        raise ShapeError("a key is not 32 hex digits")
+    if set(map(type, samples)) != {int} or min(samples) < 1 or max(samples) > LONGEST:
+        raise ShapeError("samples are not whole numbers above 0")
+    if unknown := {utterance.emotion for utterance in utterances} - set(classes):
+        raise ShapeError(f"{few(sorted(unknown))} is none of its classes")
+    if len({utterance.id for utterance in utterances}) < len(utterances):
+        raise ShapeError("an id stands twice")
 
 
 def _digest(text: str) -> str:

@@ -1,4 +1,4 @@
-"""HDF5 shards: one feature of some utterances a file, and a store of many.
+"""HDF5 shards: one feature of some utterances a file; `store.py` has many as one table.
 
 A shard holds `rows` (a segment each, contiguous and aligned to pages, or compressed), a `checksum` of each, and for
 every utterance its `key`, its number of rows in `counts`, and, for images, its `minimum` and `maximum` a bin. It
@@ -10,8 +10,8 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64, xxh3_64_intdigest
 
 from ser_pipeline.arrays import Array
-from ser_pipeline.entry import read_index, writing
+from ser_pipeline.entry import writing
 from ser_pipeline.errors import PipelineError
 
 FORMAT = 3
@@ -77,6 +77,8 @@ class Shard:
     """The opened index of a shard; its rows are mapped, not read."""
 
     file: Path
+    feature: str  # that it holds
+    settings: Mapping[str, Any]  # what it was made with, its audio and version among them
     rows: Any  # (R, *shape) read-only map of the file; of compressed rows, the data set, which indexes alike
     offset: int | None  # bytes before the rows in the file; None where they are compressed
     checksum: NDArray[np.uint64]  # (R,)
@@ -202,27 +204,68 @@ def compression(file: Path | None = None) -> dict[str, Any]:
     return dict(hdf5plugin.Bitshuffle())
 
 
-def open_shard(file: Path) -> Shard:
+def open_shard(file: Path, inputs: Mapping[str, Any] | None = None) -> Shard:
     """The index of a shard, with its rows mapped.
 
+    Args:
+        file: to open.
+        inputs: of its store, with which the feature and settings that the shard says it has must agree.
+
     Raises:
-        DamagedError: the file is missing, truncated or not a shard.
+        DamagedError: the file is missing, truncated, not a shard, or another store's.
     """
+    if not file.is_file():
+        raise DamagedError(file, "it is not there" if not file.exists() else "it is no file")
     try:
         with h5py.File(file, "r") as shard:
             if shard.attrs["format"] != FORMAT:
                 raise DamagedError(file, f"format {shard.attrs['format']}, this version reads {FORMAT}")
+            feature, settings = str(shard.attrs["feature"]), dict(json.loads(shard.attrs["settings"]))
             rows, offset = _rows(file, shard)
             tables = {title: shard[title][:] for title in TABLES if title in shard}
-            intact = _checksum(tables) == shard.attrs["tables_checksum"]
+            intact = _checksum(tables) == shard.attrs["tables_checksum"] and _fits(tables, rows)
             keys = tuple(key.decode() for key in tables["key"])
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise DamagedError(file, f"{error}") from None
-    if not intact or len(rows) != len(tables["checksum"]):
+    if not intact:
         raise DamagedError(file, "the checksum of its tables differs")
-    return Shard(
-        file, rows, offset, tables["checksum"], keys, tables["counts"], tables.get("minimum"), tables.get("maximum")
+    if inputs is not None and feature != inputs["feature"]:
+        raise DamagedError(file, f"it holds {feature:.40}, not {inputs['feature']}")
+    if inputs is not None and settings != json.loads(json.dumps(shard_settings(inputs), default=asdict)):
+        raise DamagedError(file, "it was made with other settings than its store")
+    extremes = tables.get("minimum"), tables.get("maximum")
+    return Shard(file, feature, settings, rows, offset, tables["checksum"], keys, tables["counts"], *extremes)
+
+
+def _fits(tables: Mapping[str, Array], rows: Any) -> bool:
+    """Whether the tables have their types, an entry for each row or utterance, and no utterance without a row."""
+    wanted = {"checksum": np.dtype(np.uint64), "key": np.dtype("S32"), "counts": np.dtype(np.int64)}
+    utterances = {len(table) for title, table in tables.items() if title != "checksum"}
+    return bool(
+        all((tables[title].dtype, tables[title].ndim) == (kind, 1) for title, kind in wanted.items())
+        and utterances == {len(tables["counts"])}
+        and (tables["counts"] > 0).all()
+        and rows.ndim > 1
+        and len(rows) == len(tables["checksum"]) == tables["counts"].sum()
     )
+
+
+def shard_settings(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What the shards of a store of `inputs` say of their settings."""
+    kept = {name: inputs[name] for name in ("audio", "version", "content") if name in inputs}
+    return {**kept, **inputs["settings"]}
+
+
+def plain_inputs(feature: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the store of a shard was made from, by what the shard says, where no speech encoder made it.
+
+    Args:
+        feature: that the shard holds.
+        settings: that it says it was made with.
+    """
+    own = {name: value for name, value in settings.items() if name not in ("audio", "version")}
+    made = {"feature": feature, "version": settings.get("version"), "shards": FORMAT}
+    return {**made, "audio": settings.get("audio"), "settings": own}
 
 
 def _rows(file: Path, shard: h5py.File) -> tuple[Any, int | None]:
@@ -234,70 +277,3 @@ def _rows(file: Path, shard: h5py.File) -> tuple[Any, int | None]:
         return np.asarray(np.memmap(file, data.dtype, "r", offset, data.shape)).view(np.ndarray), offset
     compression(file)
     return h5py.File(file, "r")["rows"], None
-
-
-class Store:
-    """One feature of a whole corpus: the rows of many shards as one table, every row verified at first touch."""
-
-    def __init__(self, folder: Path) -> None:
-        index = read_index(folder)
-        self.folder = folder
-        self.shards = [open_shard(folder / file) for file in index["shards"]]
-        self.starts = np.cumsum([0] + [len(shard.rows) for shard in self.shards])
-        self._maps = [shard.rows for shard in self.shards]
-        self._unseen = np.ones(len(self), bool)
-
-    def __len__(self) -> int:
-        """How many rows the store has."""
-        return int(self.starts[-1])
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one row, without its number."""
-        return tuple(self.shards[0].rows.shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The type of the numbers in a row."""
-        found: np.dtype[Any] = self.shards[0].rows.dtype
-        return found
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Content key of every utterance, in order."""
-        return tuple(key for shard in self.shards for key in shard.keys)
-
-    def read(self, rows: NDArray[np.int64], out: Array | None = None) -> Array:
-        """Copies of `rows` (N,) in their order, into `out` (N, *shape) where given.
-
-        Raises:
-            DamagedError: a row's bytes have changed since they were written.
-        """
-        out = np.empty((len(rows), *self.shape), self.dtype) if out is None else out
-        owner, local = self._places(rows)
-        places = zip(out, owner.tolist(), local.tolist(), self._unseen[rows].tolist(), strict=True)
-        for target, number, row, unseen in places:
-            target[...] = self._maps[number][row]
-            if unseen:  # at once, while the copy is still in the processor's cache
-                self.shards[number].compare(row, target)
-        self._unseen[rows] = False
-        return out
-
-    def prefetch(self, rows: NDArray[np.int64]) -> None:
-        """Ask the system to read `rows` from the disk ahead of their use, where it can be asked."""
-        if not hasattr(os, "posix_fadvise"):
-            return
-        owner, local = self._places(rows)
-        for number in np.unique(owner).tolist():
-            self.shards[number].prefetch(local[owner == number].tolist())
-
-    def _places(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Shard of each of `rows`, and its row there."""
-        owner = np.searchsorted(self.starts, rows, side="right") - 1
-        return owner, rows - self.starts[owner]
-
-    def extremes(self, utterances: NDArray[np.int64]) -> tuple[Array, Array]:
-        """Minimum and maximum a bin, (bins,) each, over the utterance rows `utterances`."""
-        lows = np.concatenate([shard.minimum for shard in self.shards if shard.minimum is not None])
-        highs = np.concatenate([shard.maximum for shard in self.shards if shard.maximum is not None])
-        return lows[utterances].min(axis=0), highs[utterances].max(axis=0)

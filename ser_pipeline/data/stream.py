@@ -22,7 +22,7 @@ from torch import Tensor
 from ser_pipeline.arrays import Rows
 from ser_pipeline.cache.joined import JoinedStore
 from ser_pipeline.cache.manifest import Manifest
-from ser_pipeline.cache.shards import Store
+from ser_pipeline.cache.store import Store
 from ser_pipeline.data.batch import Batch
 
 MEMORY = 64 << 20
@@ -56,10 +56,22 @@ class Data:
 
 
 def open_data(manifest: Manifest, folders: Mapping[str, Sequence[Path]]) -> Data:
-    """The rows of `manifest` in `folders`: for every feature the store of each corpus that it joins."""
-    stores = {name: [Store(folder) for folder in several] for name, several in folders.items()}
-    alone = {name: s[0] if len(s) == 1 else JoinedStore(s, manifest.keys) for name, s in stores.items()}
-    return Data(manifest, alone)
+    """The rows of `manifest` in `folders`: for every feature the store of each corpus that it joins.
+
+    Raises:
+        PipelineError: a store is damaged, of another feature, or does not hold the manifest's utterances.
+    """
+    stores = {name: [Store(folder, name) for folder in several] for name, several in folders.items()}
+    return Data(manifest, {name: _of(several, manifest) for name, several in stores.items()})
+
+
+def _of(stores: Sequence[Store], manifest: Manifest) -> Store | JoinedStore:
+    """The rows of `manifest` in one store, or in several."""
+    if len(stores) > 1:
+        return JoinedStore(stores, manifest.keys)
+    (store,) = stores
+    store.require(manifest.keys, manifest.counts)
+    return store
 
 
 def order(rows: Rows, seed: int, epoch: int) -> Rows:

@@ -95,11 +95,12 @@ def extract(
     entry = data.entry(cache)
     if compress:
         shards.compression()
-    with entry.lock():
+    stores = {name: store_entry(entry.path, name, config) for name in names}
+    whole = entry.done and all(store.done for store in stores.values())
+    with entry.lock(reading=whole):
         if not entry.done:
             data.write(entry.partial)
             entry.publish(labels=list(data.labels), rows=int(data.counts.sum()), seconds=_seconds(data))
-        stores = {name: store_entry(entry.path, name, config) for name in names}
         missing = {name: store for name, store in stores.items() if not store.done}
         if not missing:
             log.info("nothing to do: every feature is there")

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from ser_pipeline.arrays import Rows
 from ser_pipeline.cache import manifest, shards
 from ser_pipeline.cache.manifest import Manifest
+from ser_pipeline.cache.store import Store
 from ser_pipeline.config import Config
 from ser_pipeline.device import fixed_threads
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features.embeddings import open_embedder
 from ser_pipeline.features.statistics import open_statistics
-from ser_pipeline.features.stores import Place, copied, frozen_settings, known_rows, store_entry
+from ser_pipeline.features.stores import Place, copied, find, frozen_settings, known_rows, store_entry
 from ser_pipeline.inputs import INPUTS
 from ser_pipeline.model.speech import FrameEncoder, KeptEncoder
 
@@ -106,12 +107,13 @@ def embed(
     data, maker = manifest.read(folder), MAKERS[name](config, device)
     wanted = {**frozen_settings(config, name), "waveform": waveform.path.name, **maker.found()}
     store = Entry.keyed(folder, name, wanted)
-    with Entry(folder, {}).lock():
+    with Entry(folder, {}).lock(reading=store.done):
         if store.done:
-            (store.path / "index.json").touch()  # of several with this encoder's name, `find` takes the latest
+            if find(folder, config, name).path != store.path:
+                (store.path / "index.json").touch()  # of several with this encoder's name, `find` takes the latest
         else:
             with fixed_threads(1):
-                names = _write(store, data, shards.Store(waveform.path), maker, compress, progress)
+                names = _write(store, data, Store(waveform.path), maker, compress, progress)
             store.publish(shards=names, rows=int(_rows_of(data, name).counts.sum()))
     return store.path
 
@@ -124,7 +126,7 @@ def _rows_of(data: Manifest, name: str) -> Manifest:
 def _write(
     store: Entry,
     data: Manifest,
-    waveforms: shards.Store,
+    waveforms: Store,
     maker: Maker,
     compress: bool,
     progress: Callable[[int, int], None],
@@ -132,7 +134,7 @@ def _write(
     """Write the shards that `store` misses; returns the names of all."""
     store.partial.mkdir(parents=True, exist_ok=True)
     known, names, feature = known_rows(store.path.parent.parent, store), [], str(store.inputs["feature"])
-    kept = {name: store.inputs[name] for name in ("audio", "version", "content")} | store.inputs["settings"]
+    kept = shards.shard_settings(store.inputs)
     for number, (first, last) in enumerate(shards.shard_bounds(_rows_of(data, feature).counts)):
         names.append(shards.name(number))
         progress(first, len(data.utterances))
@@ -146,7 +148,7 @@ def _write(
 
 
 def _parts(
-    utterances: Rows, data: Manifest, waveforms: shards.Store, maker: Maker, known: Mapping[str, Place]
+    utterances: Rows, data: Manifest, waveforms: Store, maker: Maker, known: Mapping[str, Place]
 ) -> list[NDArray[np.float16]]:
     """The rows of each of `utterances`: copied where they are known, or through the encoder, many at a time."""
     opened: dict[Path, shards.Shard] = {}

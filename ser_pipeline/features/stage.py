@@ -177,6 +177,6 @@ def _demo(corpus: str, cache: Path, bars: Bars) -> Path:
     if corpus != "demo":
         raise PipelineError(f"name the folder of {corpus}: ser-pipeline features {corpus} ROOT")
     place = cache / "corpora" / "demo"
-    with Entry(place, {}).lock(), bars("synthetic speech", "utterances") as bar:
+    with Entry(place, {}).lock(reading=place.exists()), bars("synthetic speech", "utterances") as bar:
         demo.write(place, progress=bar)
     return place

@@ -57,7 +57,7 @@ def known_rows(cache: Path, store: Entry) -> dict[str, Place]:
             continue
         for file in sorted(folder.glob("*.h5")):
             try:
-                shard = shards.open_shard(file)
+                shard = shards.open_shard(file, store.inputs)
             except shards.DamagedError as error:
                 log.warning("%s; its rows are made again", error)
                 continue

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ser_pipeline.arrays import Array, Rows
 from ser_pipeline.cache.joined import JoinedStore
-from ser_pipeline.cache.shards import Store
+from ser_pipeline.cache.store import Store
 from ser_pipeline.config import Config
 from ser_pipeline.data.augment import drawings
 from ser_pipeline.data.neighbours import BatchSource

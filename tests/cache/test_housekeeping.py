@@ -13,6 +13,7 @@ from click.testing import Result
 from ser_pipeline import entry
 from ser_pipeline.cache import catalogue, housekeeping, manifest, shards
 from ser_pipeline.cache import file_index as seen
+from ser_pipeline.cache.store import Store
 from ser_pipeline.entry import Entry
 from ser_pipeline.features import extract
 from support.places import ROOT
@@ -61,7 +62,7 @@ def test_the_example_of_the_format_page_reads_a_store(corpus: Path, tmp_path: Pa
     features = found["features"]
     assert isinstance(features, dict)
     assert list(features) == [utterance.id for utterance in data.utterances]
-    np.testing.assert_array_equal(np.concatenate(list(features.values())), shards.Store(store).read(np.arange(36)))
+    np.testing.assert_array_equal(np.concatenate(list(features.values())), Store(store).read(np.arange(36)))
 
 
 def test_the_format_page_names_every_field_that_is_written(folder: Path) -> None:

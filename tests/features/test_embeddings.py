@@ -1,5 +1,6 @@
 import csv
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from transformers import Wav2Vec2Model
 
 from ser_pipeline import config as settings
 from ser_pipeline.cache import manifest, shards
-from ser_pipeline.cache.shards import Store
+from ser_pipeline.cache.store import Store
 from ser_pipeline.config import Config
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.device import fixed_threads
@@ -219,7 +220,7 @@ def test_a_damaged_store_is_found_and_mended_by_the_command_that_is_named(
     shard.write_bytes(data)
     said = run("cache", "verify", status=1).stdout
     assert f"damaged: {shard.relative_to(Path.cwd()) if shard.is_absolute() else shard}" in said
-    run(*said.partition("mend it: ser-pipeline ")[2].split(), "--device", "cpu", "--quiet")
+    run(*shlex.split(said.partition("mend it: ser-pipeline ")[2]), "--device", "cpu", "--quiet")
     run("cache", "verify")
     assert contents(folder) == whole
 

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from ser_pipeline import audio
 from ser_pipeline.cache import manifest
-from ser_pipeline.cache.shards import Store
+from ser_pipeline.cache.store import Store
 from ser_pipeline.config import Audio, load
 from ser_pipeline.corpora import read_corpus
 from ser_pipeline.corpora.emodb import EMODB

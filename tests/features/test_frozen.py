@@ -13,7 +13,7 @@ from click.testing import Result
 from sklearn.linear_model import Ridge
 
 from ser_pipeline.cache import manifest
-from ser_pipeline.cache.shards import Store
+from ser_pipeline.cache.store import Store
 from ser_pipeline.config import Train, load
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features import statistics

@@ -1,0 +1,136 @@
+"""One feature of a whole corpus: the rows of many shards as one table, every row verified at first touch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_pipeline.arrays import Array
+from ser_pipeline.cache.shards import DamagedError, name, open_shard
+from ser_pipeline.entry import VERIFY, read_index
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.shape import ShapeError, shaped
+
+
+@dataclass(frozen=True)
+class _StoreIndex:
+    """What the index of a store must say."""
+
+    feature: str
+    settings: dict[str, Any]
+    audio: dict[str, Any]
+    version: int
+    shards: list[str]
+
+
+def read_store(folder: Path) -> dict[str, Any]:
+    """The index of a store; its shards are numbered, whatever names a file gives them.
+
+    Raises:
+        PipelineError: it is missing or damaged, or names other files.
+    """
+    index = read_index(folder)
+    try:
+        made = shaped({**index["inputs"], "shards": index.get("shards")}, _StoreIndex)
+    except ShapeError as error:
+        raise PipelineError(f"{folder / 'index.json'} is damaged ({error}); {VERIFY}") from None
+    if made.shards != [name(number) for number in range(max(1, len(made.shards)))]:
+        raise PipelineError(f"{folder / 'index.json'} is damaged (its shards are not 000.h5 and on); {VERIFY}")
+    return index
+
+
+class Store:
+    """One feature of a whole corpus: the rows of many shards as one table, every row verified at first touch."""
+
+    def __init__(self, folder: Path, feature: str = "") -> None:
+        """Opens the store in `folder`; one of another than `feature`, where given, is refused."""
+        index = read_store(folder)
+        if feature not in ("", index["inputs"]["feature"]):
+            raise DamagedError(folder, f"it holds {index['inputs']['feature']}, not {feature}")
+        self.folder = folder
+        self.shards = [open_shard(folder / file, index["inputs"]) for file in index["shards"]]
+        if len({(shard.rows.shape[1:], shard.rows.dtype) for shard in self.shards}) > 1:
+            raise DamagedError(self.shards[0].file, "its rows are not like those of the other shards")
+        self.starts = np.cumsum([0] + [len(shard.rows) for shard in self.shards])
+        self._maps = [shard.rows for shard in self.shards]
+        self._unseen = np.ones(len(self), bool)
+
+    def __len__(self) -> int:
+        """How many rows the store has."""
+        return int(self.starts[-1])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one row, without its number."""
+        return tuple(self.shards[0].rows.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the numbers in a row."""
+        found: np.dtype[Any] = self.shards[0].rows.dtype
+        return found
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Content key of every utterance, in order."""
+        return tuple(key for shard in self.shards for key in shard.keys)
+
+    def require(self, keys: Sequence[str], counts: NDArray[np.int64]) -> None:
+        """Refuse a store that does not hold the utterances of a manifest in their order.
+
+        Args:
+            keys: (U,) content keys.
+            counts: (U,) segments of each.
+
+        Raises:
+            DamagedError: names the first shard that differs.
+        """
+        first = 0
+        for shard in self.shards:
+            last = first + len(shard.keys)
+            if shard.keys != tuple(keys[first:last]) or not np.array_equal(shard.counts, counts[first:last]):
+                raise DamagedError(shard.file, "its utterances are not those of the manifest")
+            first = last
+        if first != len(keys):
+            raise DamagedError(self.folder / "index.json", "it lacks the last utterances of the manifest")
+
+    def read(self, rows: NDArray[np.int64], out: Array | None = None) -> Array:
+        """Copies of `rows` (N,) in their order, into `out` (N, *shape) where given.
+
+        Raises:
+            DamagedError: a row's bytes have changed since they were written.
+        """
+        out = np.empty((len(rows), *self.shape), self.dtype) if out is None else out
+        owner, local = self._places(rows)
+        places = zip(out, owner.tolist(), local.tolist(), self._unseen[rows].tolist(), strict=True)
+        for target, number, row, unseen in places:
+            target[...] = self._maps[number][row]
+            if unseen:  # at once, while the copy is still in the processor's cache
+                self.shards[number].compare(row, target)
+        self._unseen[rows] = False
+        return out
+
+    def prefetch(self, rows: NDArray[np.int64]) -> None:
+        """Ask the system to read `rows` from the disk ahead of their use, where it can be asked."""
+        if not hasattr(os, "posix_fadvise"):
+            return
+        owner, local = self._places(rows)
+        for number in np.unique(owner).tolist():
+            self.shards[number].prefetch(local[owner == number].tolist())
+
+    def _places(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Shard of each of `rows`, and its row there."""
+        owner = np.searchsorted(self.starts, rows, side="right") - 1
+        return owner, rows - self.starts[owner]
+
+    def extremes(self, utterances: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Minimum and maximum a bin, (bins,) each, over the utterance rows `utterances`."""
+        lows = np.concatenate([shard.minimum for shard in self.shards if shard.minimum is not None])
+        highs = np.concatenate([shard.maximum for shard in self.shards if shard.maximum is not None])
+        return lows[utterances].min(axis=0), highs[utterances].max(axis=0)

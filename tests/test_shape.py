@@ -1,0 +1,78 @@
+"""JSON of the right shape comes through as it is; of another, one line says what stands where."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ser_pipeline.shape import FileName, FoldName, ShapeError, shaped
+
+
+@dataclass(frozen=True)
+class Part:
+    name: FoldName
+    sizes: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Whole:
+    file: FileName
+    parts: dict[str, list[Part]]
+    kind: Literal["a", "b"] = "a"
+    note: str | None = None
+    ready: bool = False
+
+
+GOOD: dict[str, Any] = {"file": "x.csv", "parts": {"one": [{"name": "1F", "sizes": [1, 2.5]}]}, "more": 7}
+
+
+def test_objects_become_dataclasses_and_unknown_keys_are_passed_over() -> None:
+    assert shaped(GOOD, Whole) == Whole("x.csv", {"one": [Part("1F", (1.0, 2.5))]})
+
+
+WRONG: dict[str, tuple[object, str]] = {
+    "nothing": ({}, "it has no file"),
+    "a list": ([], "it is a list, not an object"),
+    "no name": (GOOD | {"parts": {"one": [{}]}}, "parts.one[0] has no name"),
+    "a path for a file": (GOOD | {"file": "../x"}, "file is '../x', not the name of a file, without a folder"),
+    "the folder itself": (GOOD | {"file": ".."}, "file is '..', not the name of a file, without a folder"),
+    "a line break in a file": (GOOD | {"file": "x\n"}, "file is 'x\\n', not the name of a file, without a folder"),
+    "a path for a fold": (GOOD | {"parts": {"p": [{"name": "../F"}]}}, "parts.p[0].name is '../F', not a name in"),
+    "an unknown kind": (GOOD | {"kind": "c"}, "kind is 'c', not one of a, b"),
+    "a note that is a number": (GOOD | {"note": 3}, "note is a whole number, not text or null"),
+    "a number for a truth": (GOOD | {"ready": 1}, "ready is a whole number, not true or false"),
+    "half of a character": (GOOD | {"note": "\ud800"}, "note is '\\ud800', not text or null"),
+    "half of a character in a key": (GOOD | {"parts": {"\udfff": []}}, "parts holds half of a character"),
+    "a number too large": (
+        GOOD | {"parts": {"p": [{"name": "F", "sizes": [10**400]}]}},
+        "parts.p[0].sizes[0] is too large a number",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_said_with_its_place(case: str) -> None:
+    value, words = WRONG[case]
+    with pytest.raises(ShapeError) as raised:
+        shaped(value, Whole)
+    assert str(raised.value).startswith(words)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+)
+
+
+@given(JSON, st.sampled_from(["file", "parts", "kind", "note", "ready"]))
+def test_any_json_is_taken_or_refused_and_what_is_taken_can_be_written(value: object, name: str) -> None:
+    for whole in (value, GOOD | {name: value}):
+        try:
+            found = shaped(whole, Whole)
+        except ShapeError as error:
+            assert str(error).isprintable()
+        else:
+            json.dumps([found.file, found.note], ensure_ascii=False).encode()
