@@ -35,6 +35,7 @@ FLOORS = (
         "audio",
         "containers",
         "processes",
+        "cost",
         "findings",
         "text",
         "errors",

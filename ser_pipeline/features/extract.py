@@ -24,6 +24,7 @@ from ser_pipeline.cache import shards
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.config import Audio, Config, require_valid
 from ser_pipeline.corpora.corpus import Utterance
+from ser_pipeline.cost import Meter
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features import measure, streamed
@@ -107,13 +108,13 @@ def extract(
             return entry.path
         for store in missing.values():
             store.partial.mkdir(parents=True, exist_ok=True)
-        work = _jobs(data, root, config, missing, cache, compress)
+        work, meter = _jobs(data, root, config, missing, cache, compress), Meter()
         _run(work, jobs or _processes(data), progress, len(data.utterances))
+        written = [shards.name(number) for number, _ in enumerate(shards.shard_bounds(data.counts))]
+        begun = len(work) < len(written)  # by a call that was killed, whose cost is not known
+        cost: dict[str, Any] = {} if begun else meter.read(len(missing))
         for store in missing.values():
-            store.publish(
-                shards=[shards.name(number) for number, _ in enumerate(shards.shard_bounds(data.counts))],
-                rows=int(data.counts.sum()),
-            )
+            store.publish(shards=written, rows=int(data.counts.sum()), **cost)
     return entry.path
 
 

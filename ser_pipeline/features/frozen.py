@@ -20,6 +20,7 @@ from ser_pipeline.cache import manifest, shards
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.cache.store import Store
 from ser_pipeline.config import Config
+from ser_pipeline.cost import Meter
 from ser_pipeline.device import fixed_threads
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
@@ -104,6 +105,7 @@ def embed(
     waveform = store_entry(folder, "waveform", config)
     if not waveform.done:
         raise PipelineError(f"{folder} lacks waveform; run `ser-pipeline features` with --feature waveform first")
+    meter = Meter(gpu=device.type != "cpu")
     data, maker = manifest.read(folder), MAKERS[name](config, device)
     wanted = {**frozen_settings(config, name), "waveform": waveform.path.name, **maker.found()}
     store = Entry.keyed(folder, name, wanted)
@@ -112,9 +114,11 @@ def embed(
             if find(folder, config, name).path != store.path:
                 (store.path / "index.json").touch()  # of several with this encoder's name, `find` takes the latest
         else:
+            begun = any(store.partial.glob("*.h5"))  # by a call that was killed, whose cost is not known
             with fixed_threads(1):
                 names = _write(store, data, Store(waveform.path), maker, compress, progress)
-            store.publish(shards=names, rows=int(_rows_of(data, name).counts.sum()))
+            cost: dict[str, Any] = {} if begun else meter.read()
+            store.publish(shards=names, rows=int(_rows_of(data, name).counts.sum()), **cost)
     return store.path
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import reduce
 from pathlib import Path
@@ -107,6 +107,15 @@ def find_stores(features: Sequence[Path], config: Config) -> tuple[tuple[str, tu
                 "with the same --preset, --config and --set first"
             )
     return tuple((name, tuple(entry.path for entry in entries)) for name, entries in stores.items())
+
+
+def made_for(stores: Iterable[Path]) -> dict[str, float]:
+    """What making `stores` cost, `cpu_seconds` and `gpu_seconds`; empty where that is not known of one of them."""
+    said = [read_index(store) for store in stores]
+    names = ("cpu_seconds", "gpu_seconds")
+    if not all(name in one for one in said for name in names):
+        return {}
+    return {name: round(sum(float(one[name]) for one in said), 3) for name in names}
 
 
 def _store(folder: Path, name: str, config: Config) -> Entry:

@@ -59,7 +59,8 @@ def to_csv(report: Report) -> str:
         "co_attention",
     )
     spread = ("fold_mean", "fold_deviation", "pooled", "seed_deviation", "low", "high")
-    state = ("seeds", "folds_done", "folds_wanted", "speakers", "clusters", "utterances")
+    spent = ("cpu_seconds", "gpu_seconds")
+    state = ("seeds", "folds_done", "folds_wanted", *spent, "speakers", "clusters", "utterances")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     labels = list(dict.fromkeys(label for header in report.headers for label in header.labels))
@@ -83,7 +84,8 @@ def to_csv(report: Report) -> str:
                 str(group.co_attention).lower(),
                 " ".join(map(str, group.seeds)),
             ]
-            writer.writerow([*said, row.done, row.wanted, *_numbers(experiment, group, labels)])
+            cost = [group.cost.total(name) if group.cost else "" for name in spent]
+            writer.writerow([*said, row.done, row.wanted, *cost, *_numbers(experiment, group, labels)])
     return text.getvalue()
 
 
@@ -148,6 +150,7 @@ def _row(row: Row, experiment: Experiment) -> dict[str, Any]:
         "folds_done": row.done,
         "folds_wanted": row.wanted,
         "whole": row.whole,
+        "cost": group.cost,
         "published": row.published,
         "versus_full": row.versus,
         "result": result,

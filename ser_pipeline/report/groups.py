@@ -24,6 +24,19 @@ FULL = "full"
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a row took: training and testing all folds of its whole runs."""
+
+    cpu_seconds: float  # of all cores
+    gpu_seconds: float  # for which a fold held a GPU, alone or beside others
+    features: Mapping[str, float]  # the same two of making its features, once for all runs; {} where not known
+
+    def total(self, name: str) -> float:
+        """`cpu_seconds` or `gpu_seconds`, with those of the features where they are known."""
+        return float(getattr(self, name)) + self.features.get(name, 0.0)
+
+
+@dataclass(frozen=True)
 class Group:
     """A row of the tables: the runs of one model, one a seed. R seeds, U utterances, K speakers, C classes."""
 
@@ -79,6 +92,16 @@ class Group:
     def log_prob(self) -> NDArray[np.float32]:
         """(R, U, C) mean log-probabilities."""
         return np.stack([_in_order(run, "log_prob") for run in self.runs])
+
+    @property
+    def cost(self) -> Cost | None:
+        """What its whole runs took; None where one of them is of a version that did not say."""
+        folds = [fold for run in self.runs for fold in run.folds]
+        processor = [fold.cpu_seconds for fold in folds if fold.cpu_seconds is not None]
+        device = [fold.gpu_seconds for fold in folds if fold.gpu_seconds is not None]
+        if not folds or not len(processor) == len(device) == len(folds):
+            return None
+        return Cost(round(sum(processor), 3), round(sum(device), 3), self.header.features_cost)
 
     def with_seeds(self, seeds: Iterable[int]) -> Group:
         """The runs of `seeds` alone."""

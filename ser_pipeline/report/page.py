@@ -16,8 +16,8 @@ import tomli_w
 from markupsafe import Markup
 
 from ser_pipeline.corpora import CORPORA
+from ser_pipeline.report import compared, published, words
 from ser_pipeline.report import experiment_tables as detail
-from ser_pipeline.report import published, words
 from ser_pipeline.report import summary_tables as overview
 from ser_pipeline.report.contents import WORST, Experiment, Report
 from ser_pipeline.report.drawing import PAGE_COLOURS, Key, Picture
@@ -75,7 +75,7 @@ def to_html(report: Report, pictures: Mapping[str, Sequence[Picture]], folder: P
         js=Markup(_asset("page.js")),
         summary=_summary(report),
         results=overview.results(report),
-        comparison=overview.comparison(report),
+        comparison=compared.comparison(report),
         chapters=[_chapter(experiment, pictures.get(experiment.id, ())) for experiment in report.experiments],
         literature=overview.literature(report),
         worst=overview.worst(report),

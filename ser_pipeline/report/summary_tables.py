@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ser_pipeline.report import compared, published, words
 from ser_pipeline.report import experiment_tables as detail
-from ser_pipeline.report import published, words
 from ser_pipeline.report.compare import Gap
 from ser_pipeline.report.contents import WORST, Experiment, Report
 from ser_pipeline.report.groups import Group
 from ser_pipeline.report.scores import Result
 from ser_pipeline.report.tables import (
     ABSENT,
-    CORRECTED,
-    DETECTABLE,
-    DIFFERENCE,
     FOLDS,
     INTERVAL,
     POOLED,
-    TEST,
     Cell,
     Column,
     Table,
@@ -38,6 +34,12 @@ from ser_pipeline.report.tables import (
 from ser_pipeline.runs.records import RunHeader
 from ser_pipeline.settings import ON_TEST
 from ser_pipeline.text import plural
+
+COST = (
+    "Of all cores, and for which a GPU was held, alone or shared: all folds and seeds trained and tested, and features "
+    "made once where that is known."
+)
+"""What the columns of seconds are."""
 
 WHOLE_GAP = "The published code's protocol validates on the test fold and trains on every other speaker; a gap is both."
 """What a gap is where more than the epoch differs."""
@@ -71,6 +73,8 @@ def results(report: Report) -> Table:
         Column("95 % interval", group="Pooled, %", hint=INTERVAL),
         Column("± seeds", group="Pooled, %", hint="Deviation of the pooled UA over seeds."),
         Column("F1", hint="Macro F1, pooled, %."),
+        Column("CPU", group="Seconds", hint=COST),
+        Column("GPU", group="Seconds", hint=COST),
         Column("UA and its interval", scale=scale(spans, report.experiments[0].chance)),
     )
     note = "WA is the share of utterances that are right, UA the mean recall of the classes."
@@ -102,61 +106,6 @@ def literature(report: Report) -> Table | None:
     )
     note = "Theirs as printed. Four classes, 5,531 utterances."
     return Table("literature", "Beside published results", columns, tuple(rows), tuple(tones), note) if rows else None
-
-
-def comparison(report: Report) -> list[Table]:
-    """The two models that the user named."""
-    found = report.comparison
-    if found is None:
-        return []
-    columns = (
-        Column("Score", number=False),
-        Column("Difference", hint="Percentage points, the first minus the second."),
-        Column("95 % interval", hint=DIFFERENCE),
-        Column("p", hint=TEST),
-        Column("corrected", hint=CORRECTED),
-        Column("detectable", hint=DETECTABLE),
-    )
-    scores = (("UA", found.versus.ua, found.versus.ua_corrected), ("WA", found.versus.wa, found.versus.wa_corrected))
-    rows = [
-        (
-            text(name),
-            signed(one.value),
-            between(one.interval, sign=True),
-            chance(one.p),
-            chance(corrected),
-            percent(one.detectable),
-        )
-        for name, one, corrected in scores
-    ]
-    title = f"{found.one.name} against {found.other.name}"
-    note = f"{plural(found.versus.utterances, 'utterance')}, {plural(len(found.pairs), 'pair')} of runs. "
-    note += tests([one.p for _, one, _ in scores]) + luck([found.versus.ua.interval])
-    pairs = [
-        (
-            text(f"{pair.seeds[0]} / {pair.seeds[1]}"),
-            count(pair.only_one),
-            count(pair.only_other),
-            chance(pair.p),
-            chance(pair.corrected),
-        )
-        for pair in found.pairs
-    ]
-    heads = (
-        Column("Seeds", number=False),
-        Column("Only the first right"),
-        Column("Only the second right"),
-        Column("p"),
-        Column("corrected", hint=CORRECTED),
-    )
-    remark = (
-        "McNemar takes utterances for independent, which those of one speaker are not: its p-values are too small. "
-        f"{tests([pair.p for pair in found.pairs])}"
-    )
-    return [
-        Table("compare", title, columns, tuple(rows), note=note),
-        Table("mcnemar", "McNemar's test of each pair of runs", heads, tuple(pairs), note=remark),
-    ]
 
 
 def worst(report: Report) -> Table:
@@ -250,7 +199,7 @@ def _result(group: Group, result: Result | None, report: Report) -> tuple[Cell, 
             count(0),
             *[ABSENT] * 4,
             state,
-            *[ABSENT] * 3,
+            *[ABSENT] * 5,
         )
     wa, ua, f1 = (result.scores[name] for name in ("wa", "ua", "macro_f1"))
     return (
@@ -263,6 +212,7 @@ def _result(group: Group, result: Result | None, report: Report) -> tuple[Cell, 
         between(ua.interval),
         percent(ua.seed_deviation),
         percent(f1.pooled),
+        *_seconds(group),
         spanned(ua.pooled, ua.interval),
     )
 
@@ -273,6 +223,15 @@ def _seeds(group: Group) -> Cell:
     if done == wanted:
         return count(done)
     return Cell(f"{done} of {wanted}", done, "muted", "The others are unfinished, and not averaged.")
+
+
+def _seconds(group: Group) -> tuple[Cell, Cell]:
+    """What the row took on processors and on GPUs; blank where an earlier version did not say."""
+    cost = group.cost
+    if cost is None:
+        return Cell(), Cell()
+    processor, device = cost.total("cpu_seconds"), cost.total("gpu_seconds")
+    return Cell(f"{processor:,.0f}", processor), Cell(f"{device:,.0f}", device)
 
 
 def _gap_note(report: Report) -> str:
@@ -308,6 +267,8 @@ def _gap(gap: Gap, report: Report) -> tuple[Cell, ...]:
         ABSENT,
         ABSENT,
         Cell(),
+        Cell(),
+        Cell(),
     )
 
 
@@ -337,7 +298,7 @@ def sections(report: Report) -> Iterator[tuple[str, list[Table]]]:
     """Every table of a report under its heading, for the forms that only list them."""
     yield "Results", [results(report)]
     if report.comparison:
-        yield "Comparison", comparison(report)
+        yield "Comparison", compared.comparison(report)
     for experiment in report.experiments:
         header = experiment.panel.header
         high = ", which reads high" if header.on_test else ""

@@ -71,12 +71,13 @@ def read_header(folder: Path) -> RunHeader:
             fold_names=tuple(said["folds"]),
             seed=int(said["seed"]),
             synthetic=bool(said["synthetic"]),
+            features_cost={name: float(value) for name, value in said.get("features_cost", {}).items()},
             **{name: str(said[name]) for name in _WORDS},
             **{name: str(said.get(name, "")) for name in _NOTES},
         )
     except KeyError as error:
         raise PipelineError(f"its run.json has no {error}") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise PipelineError(f"its run.json is damaged ({error})") from None
 
 
@@ -121,6 +122,8 @@ def read_fold(folder: Path, labels: Sequence[str], roll: UtteranceTable) -> Fold
             best_epoch=int(said["best_epoch"]),
             epochs=int(said["epochs"]),
             seconds=float(said["seconds"]),
+            cpu_seconds=_seconds(said, "cpu_seconds"),
+            gpu_seconds=_seconds(said, "gpu_seconds"),
             silent=float(said.get("silent", 0)),
         )
         counts = np.array(said["counts"], dtype=np.int64)
@@ -160,6 +163,10 @@ def _predictions(
         raise PipelineError(f"{where} has an utterance twice")
     facts = list(zip(*(columns[place[name]] for name in FACTS), strict=True))
     return facts, columns[place["prediction"]], log_prob, ids
+
+
+def _seconds(said: dict[str, Any], name: str) -> float | None:
+    return float(said[name]) if name in said else None
 
 
 def _folders(root: Path) -> Iterator[Path]:

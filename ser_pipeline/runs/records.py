@@ -60,6 +60,7 @@ class RunHeader:
     reads: tuple[str, ...]  # features that the model reads
     versions: Mapping[str, str]  # {} while unfinished
     whole: bool
+    features_cost: Mapping[str, float] = field(default_factory=dict)  # seconds as of a fold; {} where not known
 
     @property
     def on_test(self) -> bool:
@@ -134,6 +135,8 @@ class FoldResult:
     best_epoch: int
     epochs: int
     seconds: float
+    cpu_seconds: float | None = None  # of training and testing it; None: of an earlier version
+    gpu_seconds: float | None = None
     silent: float = 0.0  # share of test segments whose co-attention weights are all zero
 
     def confusion(self) -> Confusion:

@@ -11,6 +11,7 @@ import torch
 
 from ser_pipeline.arrays import Rows
 from ser_pipeline.config import Config
+from ser_pipeline.cost import Meter
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.data.neighbours import BatchSource
 from ser_pipeline.data.stream import Data
@@ -36,11 +37,17 @@ class FoldContext:
     world: World
     autocast: Callable[[], Any]
     micro: int = 0  # segments computed at a time; 0: the whole batch
+    meter: Meter | None = None  # of the fold alone, from its beginning; None: others are trained with it
 
     @property
     def seed(self) -> int:
         """The fold's own seed, the same on every machine."""
         return zlib.crc32(f"{self.config.seed}:{self.fold.name}".encode())
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the fold holds a GPU."""
+        return self.device.type != "cpu"
 
     def score(self, forward: Forward, utterances: Rows, change: scoring.Change | None = None) -> Scores:
         """The model's output over the segments of `utterances`.

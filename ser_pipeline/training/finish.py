@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
+from ser_pipeline.cost import Meter
 from ser_pipeline.entry import write_json
 from ser_pipeline.inputs import IMAGE, INPUTS
 from ser_pipeline.runs import layout
@@ -26,7 +27,7 @@ def finish_fold(folder: Path, model: nn.Module, progress: FoldProgress, context:
         context: the fold, its data and settings.
         seconds: that training took.
     """
-    manifest, test = context.data.manifest, context.fold.test
+    end, manifest, test = Meter(context.on_gpu), context.data.manifest, context.fold.test
     forward = Forward(model, context.autocast)
     scores = context.score(forward, test)
     probes = {}
@@ -45,6 +46,7 @@ def finish_fold(folder: Path, model: nn.Module, progress: FoldProgress, context:
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
         "seconds": round(max(seconds, sum(record["seconds"] for record in progress.history)), 3),
+        **_spent(progress, context, end),
         "train": len(context.fold.train),
         "validation": {"wa": best["wa"], "ua": best["ua"], "loss": best["validation_loss"]},
         "wa": confusion.wa,
@@ -53,6 +55,21 @@ def finish_fold(folder: Path, model: nn.Module, progress: FoldProgress, context:
         "counts": confusion.counts.tolist(),
     }
     write_json(folder / layout.RESULT, result)
+
+
+def _spent(progress: FoldProgress, context: FoldContext, end: Meter) -> dict[str, float]:
+    """What the fold cost: since it began, or by its epochs where an earlier call began it or others went with it.
+
+    Args:
+        progress: the epochs, each with what it cost.
+        context: the fold.
+        end: what counts since its last epoch.
+    """
+    found = {}
+    for name, value in (context.meter or end).read().items():
+        epochs = sum(record.get(name, 0.0) for record in progress.history)
+        found[name] = round(max(value, epochs) if context.meter else value + epochs, 3)
+    return found
 
 
 def _write_examples(folder: Path, scores: Scores, context: FoldContext, image: str) -> None:

@@ -16,6 +16,7 @@ from ser_pipeline.arrays import Array, Rows
 from ser_pipeline.cache.joined import JoinedStore
 from ser_pipeline.cache.store import Store
 from ser_pipeline.config import Config
+from ser_pipeline.cost import Meter
 from ser_pipeline.data.augment import drawings
 from ser_pipeline.data.neighbours import BatchSource
 from ser_pipeline.data.stream import Data, order
@@ -71,7 +72,8 @@ def fit(
     """
     with fixed_threads(config.train.threads):
         autocast = autocasting(config, device)
-        return _fit(entry, FoldContext(fold, data, source, config, device, world or World(), autocast, micro))
+        meter = Meter(gpu=device.type != "cpu")
+        return _fit(entry, FoldContext(fold, data, source, config, device, world or World(), autocast, micro, meter))
 
 
 def _fit(entry: Entry, context: FoldContext) -> Path:
@@ -143,7 +145,7 @@ def _train(model: SpeechEmotionModel, kept: Checkpoints, context: FoldContext) -
 
 def _solve(model: SpeechEmotionModel, kept: Checkpoints, context: FoldContext) -> FoldProgress:
     """Set a linear head in closed form; one epoch, which is kept as one of training is."""
-    started = time.monotonic()
+    started, meter = time.monotonic(), Meter(context.on_gpu)
     progress = kept.solved()
     if progress.epoch:
         return progress
@@ -160,7 +162,7 @@ def _solve(model: SpeechEmotionModel, kept: Checkpoints, context: FoldContext) -
     record = {"epoch": 1, "loss": loss, "lr": 0.0, **rate, **_validate(Forward(model, context.autocast), context)}
     if device.type == "cuda":
         record["memory_gb"] = round(torch.cuda.max_memory_allocated(device) / 1e9, 2)
-    progress.add({**record, "seconds": round(time.monotonic() - started, 3)}, "last")
+    progress.add({**record, "seconds": round(time.monotonic() - started, 3), **meter.read()}, "last")
     kept.keep(progress, model)
     return progress
 
@@ -262,7 +264,7 @@ def shares(rows: Rows, batch: int, world: World) -> tuple[Rows, list[tuple[int, 
 
 def _epoch(progress: FoldProgress, step: Step, forward: Forward, context: FoldContext) -> None:
     """Train an epoch, measure it on the validation rows, and add both to the course."""
-    started = time.monotonic()
+    started, meter = time.monotonic(), Meter(context.on_gpu)
     config, world = context.config, context.world
     rows = epoch_rows(context, progress.epoch)
     mine, counts = shares(rows, config.train.batch, world)
@@ -278,6 +280,7 @@ def _epoch(progress: FoldProgress, step: Step, forward: Forward, context: FoldCo
         "segments_per_second": round(len(rows) / seconds, 1),
         **_validate(forward, context),
         "seconds": round(time.monotonic() - started, 3),
+        **meter.read(),
     }
     if context.device.type == "cuda":
         record["memory_gb"] = round(torch.cuda.max_memory_allocated(context.device) / 1e9, 2)

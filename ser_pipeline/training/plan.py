@@ -18,7 +18,7 @@ from ser_pipeline.corpora import CORPORA
 from ser_pipeline.device import precision
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.features.stores import FROZEN, find_stores, read_manifest, resolved
+from ser_pipeline.features.stores import FROZEN, find_stores, made_for, read_manifest, resolved
 from ser_pipeline.inputs import INPUTS
 from ser_pipeline.model.needs import require_needs
 from ser_pipeline.splits import folds
@@ -90,7 +90,9 @@ def plan_runs(
         require_valid(changed)
         require_needs(changed)
         changed = replace(changed, train=replace(changed.train, precision=precision(config.train.precision, device)))
-        stores = {name: paths[0].name for name, paths in find_stores([source.folder for source in sources], changed)}
+        found = find_stores([source.folder for source in sources], changed)
+        stores = {name: paths[0].name for name, paths in found}
+        told = {**about, "features_cost": made_for(path for _, paths in found for path in paths)}
         try:
             weights = pretrained(changed, known)
         except PipelineError as error:
@@ -100,7 +102,7 @@ def plan_runs(
             continue
         inputs = {"stores": stores, "ablation": ablation, **({"pretrained": weights} if weights else {})}
         planned += [
-            _run(sources, data, runs, replace(changed, seed=seed), protocol, inputs, split, about) for seed in seeds
+            _run(sources, data, runs, replace(changed, seed=seed), protocol, inputs, split, told) for seed in seeds
         ]
     return planned
 

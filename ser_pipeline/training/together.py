@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from ser_pipeline.arrays import Rows
 from ser_pipeline.config import Config
+from ser_pipeline.cost import Meter
 from ser_pipeline.data.stream import Data, Resident
 from ser_pipeline.device import autocasting, fixed_threads, set_arithmetic
 from ser_pipeline.errors import PipelineError
@@ -58,6 +59,7 @@ class Member:
     progress: FoldProgress
     random: RandomState
     seconds: float  # that it took to begin
+    cost: dict[str, float]  # of that, until its next epoch counts it
 
     @property
     def finished(self) -> bool:
@@ -128,7 +130,7 @@ def _train_group(jobs: Sequence[FoldJob], data: Data, source: Resident, failed: 
 
 def _begun(job: FoldJob, data: Data, source: Resident, failed: dict[Path, str]) -> Iterator[Member]:
     """The fold of a job, new or where it was stopped; none where it cannot begin, or only lacks its name."""
-    folder, started = job.entry.partial, time.monotonic()
+    folder, started, meter = job.entry.partial, time.monotonic(), Meter(source.device.type != "cpu")
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "index.json").exists():
         job.entry.publish(discard=[layout.STATE])
@@ -143,7 +145,9 @@ def _begun(job: FoldJob, data: Data, source: Resident, failed: dict[Path, str]) 
     except PipelineError as error:
         _fail(job, str(error), failed)
         return
-    yield Member(job, context, model, kept, step, progress, RandomState(device), time.monotonic() - started)
+    yield Member(
+        job, context, model, kept, step, progress, RandomState(device), time.monotonic() - started, meter.read()
+    )
 
 
 def _fail(job: FoldJob, said: str, failed: dict[Path, str]) -> None:
@@ -183,12 +187,12 @@ def _end(member: Member) -> None:
 
 def _epoch(stack: Stack, members: Sequence[Member], failed: dict[Path, str]) -> list[Member]:
     """Train an epoch of every fold, measure it on the validation rows, and keep it; the folds that it stopped."""
-    started = time.monotonic()
+    started, meter = time.monotonic(), Meter(members[0].context.on_gpu)
     rows = [epoch_rows(member.context, member.progress.epoch) for member in members]
     losses = _steps(stack, members, rows).cpu()
     trained = time.monotonic() - started
     scores = _validate(stack, members)
-    seconds = time.monotonic() - started
+    seconds, spent = time.monotonic() - started, meter.read(len(members))
     lost = []
     for member, mine, loss, found in zip(members, rows, losses.T, scores, strict=True):
         steps = -(-len(mine) // member.context.config.train.batch)
@@ -206,6 +210,7 @@ def _epoch(stack: Stack, members: Sequence[Member], failed: dict[Path, str]) -> 
             "segments_per_second": round(sum(map(len, rows)) / trained, 1),
             **found,
             "seconds": round(seconds / len(members), 4),
+            **{name: round(value + member.cost.pop(name, 0.0), 3) for name, value in spent.items()},
         }
         _keep(member, record)
     return lost

@@ -1,0 +1,77 @@
+"""The tables of two models that the user named."""
+
+from __future__ import annotations
+
+from ser_pipeline.report.contents import Report
+from ser_pipeline.report.tables import (
+    CORRECTED,
+    DETECTABLE,
+    DIFFERENCE,
+    TEST,
+    Column,
+    Table,
+    between,
+    chance,
+    count,
+    luck,
+    percent,
+    signed,
+    tests,
+    text,
+)
+from ser_pipeline.text import plural
+
+
+def comparison(report: Report) -> list[Table]:
+    """The two models that the user named."""
+    found = report.comparison
+    if found is None:
+        return []
+    columns = (
+        Column("Score", number=False),
+        Column("Difference", hint="Percentage points, the first minus the second."),
+        Column("95 % interval", hint=DIFFERENCE),
+        Column("p", hint=TEST),
+        Column("corrected", hint=CORRECTED),
+        Column("detectable", hint=DETECTABLE),
+    )
+    scores = (("UA", found.versus.ua, found.versus.ua_corrected), ("WA", found.versus.wa, found.versus.wa_corrected))
+    rows = [
+        (
+            text(name),
+            signed(one.value),
+            between(one.interval, sign=True),
+            chance(one.p),
+            chance(corrected),
+            percent(one.detectable),
+        )
+        for name, one, corrected in scores
+    ]
+    title = f"{found.one.name} against {found.other.name}"
+    note = f"{plural(found.versus.utterances, 'utterance')}, {plural(len(found.pairs), 'pair')} of runs. "
+    note += tests([one.p for _, one, _ in scores]) + luck([found.versus.ua.interval])
+    pairs = [
+        (
+            text(f"{pair.seeds[0]} / {pair.seeds[1]}"),
+            count(pair.only_one),
+            count(pair.only_other),
+            chance(pair.p),
+            chance(pair.corrected),
+        )
+        for pair in found.pairs
+    ]
+    heads = (
+        Column("Seeds", number=False),
+        Column("Only the first right"),
+        Column("Only the second right"),
+        Column("p"),
+        Column("corrected", hint=CORRECTED),
+    )
+    remark = (
+        "McNemar takes utterances for independent, which those of one speaker are not: its p-values are too small. "
+        f"{tests([pair.p for pair in found.pairs])}"
+    )
+    return [
+        Table("compare", title, columns, tuple(rows), note=note),
+        Table("mcnemar", "McNemar's test of each pair of runs", heads, tuple(pairs), note=remark),
+    ]
