@@ -31,7 +31,7 @@ def require_agreement(config: Config) -> None:
     Raises:
         PipelineError: names the settings, and the nearest value of one of them that would do.
     """
-    for part in (_audio, _features, _model_audio, _masks, _head, _choice):
+    for part in (_audio, _features, _model_audio, _masks, _head, _choice, _rates):
         for said in part(config):
             raise PipelineError(said)
 
@@ -120,6 +120,12 @@ def _choice(config: Config) -> Iterator[str]:
             "train.selection='test' has nothing to choose: train.monitor='last' keeps the last epoch, and the run "
             "would be that of validation again; the nearest is train.monitor='ua'"
         )
+
+
+def _rates(config: Config) -> Iterator[str]:
+    for name in ("speech_lr", "mix_lr"):
+        if config.train.lr == 0 and getattr(config.train, name):
+            yield f"train.{name} is for training beside the rest, and train.lr=0; the nearest is train.lr=1e-9"
 
 
 def _largest_factor(count: int) -> int:

@@ -142,13 +142,22 @@ class Embedding:
 
     encoder: str = setting("facebook/wav2vec2-base", "name on the Hugging Face hub, or folder")
     layers: tuple[int, ...] = setting(
-        (-1,), "layers that are averaged: 0 is the input of the first, -1 the output of the last; []: all"
+        (-1,),
+        "layers, side by side: 0 is the input of the first, -1 the output of the last; []: all; the model averages "
+        "them, or learns weights (model.layer_mix)",
+    )
+    context: str = setting(
+        "segment",
+        "what the encoder hears with a frame: its segment, or its utterance, 30 s at a time",
+        choices=("segment", "utterance"),
+        added=True,
     )
     mask_padding: bool = setting(
         False, "true: frames of the audio alone, zeros after its end, which the model leaves out", added=True
     )
     window: str = setting("cut", WINDOW, choices=WINDOWS, added=True)
     content: str = setting("", "hash of the encoder's weights; empty: as `train` finds it")
+    depth: int = setting(0, "layers that are stored; 0: as `train` finds it", least=0, most=1_000, added=True)
     frames: int = setting(0, "frames a segment; 0: as `train` finds it", least=0, most=100_000)
     width: int = setting(0, "numbers a frame; 0: as `train` finds it", least=0, most=65_536)
 

@@ -5,7 +5,8 @@ name, how neighbouring segments are joined, which augmentation is followed and w
 the device, which probes a fold has, and what the report calls it. Functions are named as "module:function" and
 imported when they are first used, so that the report can read the table without torch.
 
-Shapes: B batch, T frames of a segment, K numbers a frame, F bands, N samples of a segment, D width of an encoder.
+Shapes: B batch, T frames of a segment, K numbers a frame, F bands, N samples of a segment, D width of an encoder,
+L of its layers.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SAMPLES = "samples"
 """Form of int16 (B, 1 + N): the sample before the segment, then the segment."""
 
 FRAMES = "frames"
-"""Form of float16 (B, T, D): the frames of a frozen speech encoder."""
+"""Form of float16 (B, L, T, D): frames of several layers of a frozen speech encoder; zeros where there are none."""
 
 VECTOR = "vector"
 """Form of float16 (B, V, S): statistics of a whole utterance, as it is and in V - 1 augmented drawings."""
@@ -150,12 +151,11 @@ _TABLE = (
         kind="speech",
         words="frozen W2E",
         form=FRAMES,
-        shape=lambda audio, settings: (settings.frames, settings.width),
+        shape=lambda audio, settings: (settings.depth, settings.frames, settings.width),
         dtype="float16",
-        version=1,
+        version=2,
         source="the hidden states of a frozen speech encoder",
         otherwise=_BUILT + "stored_frames",
-        joins=False,
     ),
     Input(
         name="statistics",

@@ -21,6 +21,7 @@ from ser_pipeline.audit.corpus import SHORT
 from ser_pipeline.audit.sound import QUIET
 from ser_pipeline.config import Config
 from ser_pipeline.data.batch import Batch
+from ser_pipeline.data.neighbours import JOIN
 from ser_pipeline.device import pick_device
 from ser_pipeline.entry import read_json
 from ser_pipeline.errors import PipelineError
@@ -28,6 +29,7 @@ from ser_pipeline.export.folder import Members, is_model_folder, read_members
 from ser_pipeline.features.acoustic import FEATURES
 from ser_pipeline.features.frozen import MAKERS, Maker
 from ser_pipeline.features.stores import FROZEN
+from ser_pipeline.inputs import INPUTS
 from ser_pipeline.model import SpeechEmotionModel, build_model
 from ser_pipeline.runs import layout
 
@@ -97,9 +99,17 @@ class Predictor:
             waveforms = FEATURES["waveform"].rows(samples, audio, None)
             real = np.clip(len(samples) - np.arange(len(waveforms)) * audio.segment, 0, audio.segment)
             (rows,) = self.makers[name](waveforms, real, np.array([len(waveforms)]), ["0" * 16])
-        else:
-            rows = FEATURES[name].rows(samples, self.config.model_audio, getattr(settings, name, None))
+            return self._joined(name, torch.from_numpy(rows).to(self.device))
+        rows = FEATURES[name].rows(samples, self.config.model_audio, getattr(settings, name, None))
         return torch.from_numpy(rows).to(self.device)
+
+    def _joined(self, name: str, rows: Tensor) -> Tensor:
+        """Rows of stored segments as those of the segments that the model hears."""
+        several = self.config.model.segments
+        if several == 1:
+            return rows
+        missing = rows.new_zeros(-len(rows) % several, *rows.shape[1:])
+        return JOIN[INPUTS[name].form](torch.unflatten(torch.cat([rows, missing]), 0, (-1, several)))
 
 
 def load(run: Path | str, device: str = "auto", folds: Sequence[str] = ()) -> Predictor:

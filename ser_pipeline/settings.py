@@ -57,7 +57,9 @@ class Model:
         added=True,
     )
     speech_window: str = setting("cut", WINDOW, choices=WINDOWS, added=True)
-    layer_mix: bool = setting(False, "true: learned weights over the encoder's layers, instead of its last")
+    layer_mix: bool = setting(
+        False, "true: learned weights over the encoder's layers, instead of its last, or of the mean of stored ones"
+    )
     spec_augment: bool = setting(
         True, "spans of frames masked in training, with the speech encoder's own probabilities"
     )
@@ -167,6 +169,9 @@ class Train:
     )
     clip: float = setting(0.0, "largest norm of the gradient; 0: none", least=0, most=1e6)
     speech_lr: float = setting(0.0, "rate of a pre-trained speech encoder; 0: as lr", least=0, most=1, added=True)
+    mix_lr: float = setting(
+        0.0, "rate of learned weights over layers (model.layer_mix); 0: as lr", least=0, most=1, added=True
+    )
     layer_decay: float = setting(
         1.0, "of that rate from each layer of the encoder to the one below", least=0.01, most=1, added=True
     )

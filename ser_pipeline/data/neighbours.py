@@ -18,7 +18,7 @@ from torch import Tensor
 from ser_pipeline.arrays import Rows
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.data.batch import Batch
-from ser_pipeline.inputs import CEPSTRA, IMAGE, INPUTS, SAMPLES
+from ser_pipeline.inputs import CEPSTRA, FRAMES, IMAGE, INPUTS, SAMPLES
 
 
 class BatchSource(Protocol):
@@ -74,5 +74,6 @@ JOIN: Mapping[str, Callable[[Tensor], Tensor]] = {
     SAMPLES: lambda rows: torch.cat([rows[:, 0, :1], rows[:, :, 1:].flatten(1)], 1),
     IMAGE: lambda rows: rows.transpose(1, 2).flatten(2),
     CEPSTRA: lambda rows: rows.flatten(1, 2),
+    FRAMES: lambda rows: rows.transpose(1, 2).flatten(2, 3),
 }
 """Form of an input -> its rows (B, J, …) of J neighbouring segments as those of one longer segment."""

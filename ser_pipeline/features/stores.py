@@ -24,7 +24,7 @@ from ser_pipeline.splits import folds
 FROZEN = tuple(name for name, row in INPUTS.items() if not row.function)
 """Features that a frozen speech encoder makes of the stored waveforms."""
 
-RESOLVED = ("content", "frames", "width")
+RESOLVED = ("content", "depth", "frames", "width")
 """Settings of these features that the store of an encoder fills in."""
 
 log = logging.getLogger(__name__)

@@ -122,7 +122,7 @@ class FinishEmbedding(nn.Module):
 
     @torch.no_grad()
     def forward(self, frames: Tensor, samples: Tensor | None = None) -> Tensor:
-        """Float16 (B, T, D) as float32 (B, T, D)."""
+        """Float16 (B, L, T, D) as float32 (B, L, T, D)."""
         frames = frames.float()
         return F.layer_norm(frames, frames.shape[-1:]) if self.normalise else frames
 

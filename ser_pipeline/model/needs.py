@@ -59,6 +59,8 @@ def _padding(config: Config) -> Iterator[str]:
                     f"model.{name} is of an encoder that is run in training; "
                     f"stored frames have features.embedding.{other}"
                 )
+        if model.layer_mix and config.features.embedding.depth == 1:
+            yield "model.layer_mix weighs several layers, and one is stored; --set features.embedding.layers=[] has all"
     if model.speech == "waveform" and model.mask_padding and model.pad_front:
         yield "model.mask_padding leaves out what follows the audio; the nearest is model.pad_front=false"
 

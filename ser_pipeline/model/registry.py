@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ser_pipeline.config import Audio, Features, Model
@@ -37,31 +38,36 @@ class Sizes:
 class Stored(nn.Module):
     """The place of a speech encoder whose frames were made beforehand."""
 
-    def __init__(self, frames: int, width: int, mask_padding: bool = False) -> None:
+    def __init__(self, depth: int, frames: int, width: int, *, mask_padding: bool, layer_mix: bool) -> None:
         """Stand in for an encoder.
 
         Args:
+            depth: L layers that were kept.
             frames: T of a segment.
             width: D of a frame.
             mask_padding: whether frames that are all zero are padding.
+            layer_mix: whether the layers are weighted by learned numbers, or all alike.
         """
         super().__init__()
         self.count, self.width, self.mask_padding = frames, width, mask_padding
+        self.mix = nn.Parameter(torch.zeros(depth)) if layer_mix else None
 
     def frames(self, samples: int) -> int:
         """Frames T of a segment."""
         return self.count
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """The frames (B, T, D) themselves."""
-        return frames
+    def forward(self, layers: Tensor) -> Tensor:
+        """Frames (B, T, D) of stored layers (B, L, T, D)."""
+        if self.mix is None:
+            return layers.mean(1) if layers.shape[1] > 1 else layers[:, 0]
+        return torch.einsum("l,bltd->btd", self.mix.softmax(0), layers)
 
-    def real(self, frames: Tensor) -> Tensor | None:
+    def real(self, layers: Tensor) -> Tensor | None:
         """1 for frames of audio, 0 for padding (B, T); None where all count, as they do in a segment without audio."""
         if not self.mask_padding:
             return None
-        heard = frames.abs().amax(2) > 0
-        return (heard | ~heard.any(1, keepdim=True)).to(frames.dtype)
+        heard = layers.abs().amax((1, 3)) > 0
+        return (heard | ~heard.any(1, keepdim=True)).to(layers.dtype)
 
 
 class StoredStatistics(nn.Module):
@@ -201,8 +207,9 @@ def stored_frames(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
         settings: of the model.
         sizes: of what is stored.
     """
-    frames, width = sizes.shape(row)
-    return Stored(frames, width, sizes.features.embedding.mask_padding)
+    (depth, frames, width), stored = sizes.shape(row), sizes.features.embedding
+    masked = stored.mask_padding or stored.context == "utterance" or settings.segments > 1
+    return Stored(depth, frames * settings.segments, width, mask_padding=masked, layer_mix=settings.layer_mix)
 
 
 def stored_statistics(row: Input, settings: Model, sizes: Sizes) -> nn.Module:

@@ -123,7 +123,9 @@ def _effective(config: Config) -> Config:
     if not model.speech:
         idle |= {"co_attention", "attention"}
     if model.speech != "waveform":
-        idle |= {"speech_encoder", "freeze_speech_encoder", "layer_mix"}
+        idle |= {"speech_encoder", "freeze_speech_encoder"}
+    if model.speech != "waveform" and not (model.speech == "embedding" and config.features.embedding.depth > 1):
+        idle.add("layer_mix")
     if model.speech != "waveform" or model.speech_encoder == "small":
         idle |= {"speech_weights", "spec_augment", "layer_drop", "mask_padding", "speech_window"}
     if model.speech_encoder == "small" and model.small_layers == 0:

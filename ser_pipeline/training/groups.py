@@ -70,7 +70,7 @@ def parameter_groups(model: nn.Module, settings: Train) -> list[ParameterGroup]:
 
 
 def _rated(model: nn.Module, settings: Train) -> Iterator[tuple[nn.Parameter, float, bool]]:
-    """Every trained parameter with its share of the rate, and whether a pre-trained encoder owns it."""
+    """Every trained parameter with its share of the rate, and whether it rests with a pre-trained encoder."""
     encoders = [module for module in model.modules() if isinstance(module, FrameEncoder)]
     owned = {
         id(parameter): (encoder, name)
@@ -79,8 +79,12 @@ def _rated(model: nn.Module, settings: Train) -> Iterator[tuple[nn.Parameter, fl
         if name != "mix"
     }
     apart = bool(settings.speech_lr) or settings.layer_decay < 1 or bool(settings.head_epochs)
+    mixes = {id(module.mix) for module in model.modules() if isinstance(getattr(module, "mix", None), nn.Parameter)}
     for parameter in model.parameters():
         if not parameter.requires_grad:
+            continue
+        if settings.mix_lr and id(parameter) in mixes:
+            yield parameter, settings.mix_lr / settings.lr, False
             continue
         encoder, name = owned.get(id(parameter), (None, ""))
         if encoder is None or not apart:

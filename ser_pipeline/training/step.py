@@ -67,7 +67,9 @@ class Step:
         device = self.trained[0].device
         self.rate = torch.tensor(config.train.lr, device=device)
         self.groups = parameter_groups(model, config.train)
-        self.rates = [self.rate * group.factor if group.speech else self.rate for group in self.groups]
+        self.rates = [
+            self.rate * group.factor if group.speech or group.factor != 1 else self.rate for group in self.groups
+        ]
         self.optimiser = AdamW(
             [
                 {"params": group.parameters, "lr": rate, "weight_decay": group.decay}

@@ -10,20 +10,25 @@ import numpy as np
 import pytest
 import torch
 from click.testing import Result
+from safetensors.numpy import load_file
+from torch import nn
 from transformers import Wav2Vec2Model
 
 from ser_pipeline import config as settings
 from ser_pipeline.cache import manifest, shards
 from ser_pipeline.cache.store import Store
-from ser_pipeline.config import Config
+from ser_pipeline.config import Config, Train
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.device import fixed_threads
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.features import embeddings
-from ser_pipeline.features.embeddings import open_embedder
+from ser_pipeline.features import embeddings, utterances
+from ser_pipeline.features.acoustic import FEATURES
+from ser_pipeline.features.embeddings import Embedder, open_embedder
 from ser_pipeline.features.frozen import embed
 from ser_pipeline.features.stores import find, resolved
 from ser_pipeline.model import build_model
+from ser_pipeline.model.registry import Stored
+from ser_pipeline.training.groups import parameter_groups
 from support.sounds import tone, write_emodb, write_wav
 from support.speech_models import write_encoder
 from support.stores import contents, make
@@ -59,7 +64,7 @@ def rows(store: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("layers", ["[-1]", "[0, 2]", "[]"])
-def test_rows_are_the_mean_of_the_layers_that_transformers_gives(folder: Path, encoder: Path, layers: str) -> None:
+def test_rows_are_the_layers_that_transformers_gives(folder: Path, encoder: Path, layers: str) -> None:
     store = embed(folder, using(encoder, f"features.embedding.layers={layers}"), "embedding", device=CPU)
     model = Wav2Vec2Model.from_pretrained(encoder).eval()
     (waveforms,) = folder.glob("waveform-*")
@@ -67,7 +72,7 @@ def test_rows_are_the_mean_of_the_layers_that_transformers_gives(folder: Path, e
     wave = (wave - wave.mean(1, keepdim=True)) / torch.sqrt(wave.var(1, correction=0, keepdim=True) + 1e-7)
     with torch.inference_mode():
         states = model(wave, output_hidden_states=True).hidden_states
-    expected = torch.stack([states[layer] for layer in json.loads(layers) or range(3)]).mean(0)
+    expected = torch.stack([states[layer] for layer in json.loads(layers) or range(3)], 1)
     found = rows(store)
     assert (found.dtype, found.shape) == (np.float16, tuple(expected.shape))
     np.testing.assert_allclose(found, expected, atol=2e-3)
@@ -106,17 +111,107 @@ def test_frames_of_padding_are_zeros_that_the_model_leaves_out(folder: Path, enc
     data, opened = manifest.read(folder), open_embedder(masked, CPU).encoder
     frames = torch.from_numpy(rows(first)).float()
     counts = [opened.frames(int(samples)) for samples in data.segments[:, 2]]
-    for row, count in zip(frames, counts, strict=True):
+    for row, count in zip(frames[:, 0], counts, strict=True):
         assert row[:count].abs().amax(1).min() > 0
         assert not row[count:].any()
-    assert max(counts) < 149 < 150 and rows(second).any(2).all()
+    assert max(counts) < 149 < 150 and rows(second).any(3).all()
     chosen = resolved(masked, folder, "embedding")
     model = build_model(chosen.model, audio=chosen.audio, features=chosen.features, classes=4).eval()
     speech = model._hear(frames, torch.tensor(data.segments[:, 2]))
-    expected = torch.stack([row[:count].mean(0) for row, count in zip(frames, counts, strict=True)])
+    expected = torch.stack([row[:count].mean(0) for row, count in zip(frames[:, 0], counts, strict=True)])
     torch.testing.assert_close(speech.mean(), expected)
     nothing = model._hear(torch.zeros_like(frames), torch.tensor(data.segments[:, 2]))
     assert nothing.real is not None and nothing.real.all(), "a silenced input is no padding"
+
+
+def whole(encoder: Path, *overrides: str) -> Embedder:
+    return open_embedder(using(encoder, "features.embedding.context=utterance", *overrides), CPU)
+
+
+def made(embedder: Embedder, *signals: np.ndarray) -> list[np.ndarray]:
+    """Frames (S, L, T, D) of signals (N,), from their segments."""
+    parts = [FEATURES["waveform"].rows(signal, Config().audio, None) for signal in signals]
+    lengths = [
+        np.clip(len(signal) - 48_000 * np.arange(len(part)), 0, 48_000)
+        for signal, part in zip(signals, parts, strict=True)
+    ]
+    counts = np.array([len(part) for part in parts])
+    return embedder(np.concatenate(parts), np.concatenate(lengths), counts, ["0" * 16] * len(signals))
+
+
+def voices(*seconds: float) -> list[np.ndarray]:
+    return [tone(number, length, 120 + 30 * number).astype(np.float32) for number, length in enumerate(seconds)]
+
+
+def test_frames_of_whole_utterances_are_those_that_transformers_gives_of_them(encoder: Path) -> None:
+    (signal,) = voices(7.3)
+    (found,) = made(whole(encoder, "features.embedding.layers=[0, 2]"), signal)
+    wave = np.round(signal * 32768) / 32768
+    wave = torch.from_numpy((wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)).float()[None]
+    with torch.inference_mode():
+        states = Wav2Vec2Model.from_pretrained(encoder).eval()(wave, output_hidden_states=True).hidden_states
+    expected = torch.cat([states[0], states[2]])
+    assert (found.dtype, found.shape) == (np.float16, (3, 2, 150, 16)) and expected.shape[1] == 364
+    joined = found.transpose(1, 0, 2, 3).reshape(2, 450, 16)
+    np.testing.assert_allclose(joined[:, :364], expected, atol=3e-3)
+    assert not joined[:, 364:].any()
+    alone = made(open_embedder(using(encoder, "features.embedding.layers=[0, 2]"), CPU), signal)[0]
+    assert np.abs(found[1, 1, :140].astype(np.float32) - alone[1, 1, :140]).max() > 0.01, "context is heard"
+
+
+def test_whole_utterances_do_not_depend_on_what_else_is_in_the_batch(
+    encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder, several = whole(encoder), voices(0.5, 4.1, 2.9, 3.0, 0.03)
+    together = made(embedder, *several)
+    assert [len(part) for part in together] == [1, 2, 1, 2, 1]
+    monkeypatch.setattr(utterances, "BATCH_SECONDS", 0.0)
+    for part, signal in zip(together, several, strict=True):
+        np.testing.assert_allclose(part, made(embedder, signal)[0], atol=3e-3)
+
+
+def test_an_utterance_beyond_the_encoders_length_goes_through_in_equal_pieces(
+    encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(utterances, "LONGEST", 2.0)
+    embedder, (signal,) = whole(encoder), voices(5.0)
+    pieces = np.array_split(signal, 3)
+    expected = np.concatenate([made(embedder, piece)[0][0, 0] for piece in pieces])
+    expected = expected[expected.any(1)]
+    found = np.concatenate(list(made(embedder, signal)[0][:, 0]))
+    np.testing.assert_allclose(found[found.any(1)], expected, atol=3e-3)
+
+
+def test_stored_layers_are_averaged_or_weighted_by_learned_numbers() -> None:
+    layers = torch.randn(2, 3, 5, 4)
+    plain = Stored(3, 5, 4, mask_padding=False, layer_mix=False)
+    torch.testing.assert_close(plain(layers), layers.mean(1))
+    mixed = Stored(3, 5, 4, mask_padding=False, layer_mix=True)
+    torch.testing.assert_close(mixed(layers), layers.mean(1))
+    with torch.no_grad():
+        mixed.mix.copy_(torch.tensor([0.0, 2.0, -1.0]))
+    weights = np.exp([0.0, 2.0, -1.0]) / np.exp([0.0, 2.0, -1.0]).sum()
+    torch.testing.assert_close(mixed(layers), torch.einsum("l,bltd->btd", torch.tensor(weights).float(), layers))
+
+
+def test_weights_over_layers_learn_at_their_own_rate() -> None:
+    model = nn.ModuleDict({"frames": Stored(3, 5, 4, mask_padding=False, layer_mix=True), "head": nn.Linear(4, 2)})
+    groups = parameter_groups(model, Train(lr=1e-3, mix_lr=0.1))
+    assert [(len(group.parameters), group.factor, group.speech) for group in groups] == [
+        (1, pytest.approx(100), False),
+        (2, 1.0, False),
+    ]
+    assert len(parameter_groups(model, Train(lr=1e-3))) == 1
+    with pytest.raises(PipelineError, match=r"train.mix_lr is for training beside the rest, and train.lr=0"):
+        settings.load("paper", None, ["train.lr=0", "train.mix_lr=0.1"])
+
+
+def test_a_learned_mix_wants_several_layers(run: Callable[..., Result], encoder: Path, corpus: Path) -> None:
+    words = ["--set", f"features.embedding.encoder={encoder}", "--set", 'model.inputs=["embedding"]']
+    words += ["--set", "model.layer_mix=true", "--set", "model.co_attention=false"]
+    run("features", "emodb", corpus, *words, "--device", "cpu")
+    said = run("train", *words, "--dry-run", status=1).stderr
+    assert "model.layer_mix weighs several layers, and one is stored" in said
 
 
 def test_a_second_call_makes_nothing_and_a_killed_one_goes_on(
@@ -235,8 +330,7 @@ def test_changes_of_audio_are_refused_with_embeddings_that_were_made_without_the
     assert "--set augment.speed=0" in said
     still = [word for name in ("speed", "gain", "noise") for word in ("--set", f"augment.{name}=0.0")]
     still += ["--set", "augment.frame_masks=0"]
-    said = run("train", "--preset", "scratch", *words, *still, "--dry-run", status=1).stderr
-    assert "--set model.segments=1" in said
+    assert "3 folds" in run("train", "--preset", "scratch", *words, *still, "--dry-run").stderr
 
 
 def test_from_features_to_a_prediction_by_the_command(
@@ -284,3 +378,26 @@ def test_an_encoder_computes_on_one_thread_a_batch_whatever_the_cores(
         embed(folder, chosen, feature, device=CPU)
         assert torch.get_num_threads() == 2, "the program's own number is put back"
     assert len(seen) > 1 and set(seen) == {1}
+
+
+def test_whole_utterances_with_a_learned_mix_from_features_to_a_prediction(
+    run: Callable[..., Result], encoder: Path, tmp_path: Path
+) -> None:
+    corpus = write_emodb(tmp_path / "corpus", speakers=3, takes=2)
+    pairs = [f"features.embedding.encoder={encoder}", "features.embedding.context=utterance"]
+    pairs += ["features.embedding.layers=[]", 'model.inputs=["embedding"]', "model.co_attention=false"]
+    pairs += ["model.layer_mix=true", "train.mix_lr=0.1", "train.lr=1e-3", "train.epochs=2", "model.segments=2"]
+    words = ["--preset", "demo", *(word for pair in pairs for word in ("--set", pair))]
+    run("features", "emodb", corpus, *words, "--device", "cpu", "--quiet")
+    folder = Path(run("train", "--jobs", "1", *words, "--quiet").stdout.strip())
+    weights = load_file(folder / "03" / "model.safetensors")["encoders.embedding.mix"]
+    assert weights.shape == (3,) and np.abs(weights).max() > 0.02
+    with (folder / "03" / "predictions.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert {row["segments"] for row in rows} == {"1"}, "of 6 s"
+    files = [corpus / row["file"] for row in rows]
+    said = run("predict", folder, *files, "--fold", "03", "--device", "cpu", "--json").stdout.splitlines()
+    for row, line in zip(rows, said, strict=True):
+        found = json.loads(line)["probabilities"]
+        scores = np.exp([float(row[f"log_p:{label}"]) for label in found])
+        np.testing.assert_allclose(list(found.values()), scores / scores.sum(), atol=2e-3)

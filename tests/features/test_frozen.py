@@ -16,7 +16,7 @@ from ser_pipeline.cache import manifest
 from ser_pipeline.cache.store import Store
 from ser_pipeline.config import Train, load
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.features import statistics
+from ser_pipeline.features import utterances
 from ser_pipeline.features.statistics import StatisticsMaker, drawing, open_statistics
 from ser_pipeline.training.linear import HEADS, HeadRows, ridge
 from support.sounds import tone, write_emodb, write_wav
@@ -65,7 +65,7 @@ def test_statistics_are_those_of_the_frames_that_transformers_gives(encoder: Pat
 def test_statistics_do_not_depend_on_what_else_is_in_the_batch(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     several = signals(0.4, 2.1, 0.9, 3.7, 1.3)
     together = maker(encoder).of(several)
-    monkeypatch.setattr(statistics, "BATCH_SECONDS", 0.0)
+    monkeypatch.setattr(utterances, "BATCH_SECONDS", 0.0)
     np.testing.assert_allclose(maker(encoder).of(several), together, atol=2e-3)
 
 

@@ -1,0 +1,120 @@
+"""Frames of whole utterances by a frozen speech encoder: with all of their context, as encoders were trained.
+
+Utterances are batched by length, and those beyond the encoder's own length (30 s) go through it in equal pieces.
+
+Shapes: N samples, L layers, T frames, D width of the encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ser_pipeline.device import batches_beside
+from ser_pipeline.model import speech
+
+FULL_SCALE = 32_768.0
+"""Largest magnitude of int16 samples."""
+
+BATCH_SECONDS = 10.0
+"""Seconds of audio, padding included, that go through the encoder at a time on a core; 64 times as many on a GPU."""
+
+LONGEST = 30.0
+"""Seconds that go through an encoder without a limit of its own at a time."""
+
+Signal = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class UtteranceFrames:
+    """A frozen speech encoder on its device, as a function of whole utterances."""
+
+    encoder: speech.FrameEncoder
+    layers: tuple[int, ...]  # that are wanted: 0 is the input of the first, -1 the output of the last; empty: all
+    device: torch.device
+
+    @property
+    def numbers(self) -> list[int]:
+        """Numbers of the layers, from 0 on."""
+        count = self.encoder.layers + 1
+        return [layer % count for layer in self.layers] or list(range(count))
+
+    @property
+    def stride(self) -> float:
+        """Samples from one frame to the next."""
+        most = self.encoder.longest or round(LONGEST * self.encoder.rate)
+        more = self.encoder.frames(most) - self.encoder.frames(most // 2)
+        return (most - most // 2) / more if more else most / self.encoder.frames(most)
+
+    @torch.inference_mode()
+    def __call__(self, signals: Sequence[Signal], finish: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        """Frames (L, T, D) of each signal, float32 (N,) in [-1, 1].
+
+        Args:
+            signals: whole utterances.
+            finish: what becomes of the frames of a piece before they are kept.
+        """
+        pieces = [piece for signal in signals for piece in self._pieces(signal)]
+        owner = [number for number, signal in enumerate(signals) for _ in self._pieces(signal)]
+        found: dict[int, Tensor] = {}
+        order = sorted(range(len(pieces)), key=lambda place: len(pieces[place]))
+        batches = list(self._batches(order, pieces))
+        with batches_beside(self.device) as threads:
+            made = threads.map(lambda batch: self._frames([pieces[place] for place in batch], finish), batches)
+            for batch, frames in zip(batches, made, strict=True):
+                found |= zip(batch, frames, strict=True)
+        parts: list[list[Tensor]] = [[] for _ in signals]
+        for place, number in enumerate(owner):
+            parts[number].append(found.pop(place))
+        return [part[0] if len(part) == 1 else torch.cat(part, 1) for part in parts]
+
+    def _pieces(self, signal: Signal) -> list[Signal]:
+        """A signal whole, or in as many equal pieces as the encoder's length asks for."""
+        most = self.encoder.longest or round(LONGEST * self.encoder.rate)
+        return np.array_split(signal, max(1, -(-len(signal) // most)))
+
+    def _batches(self, order: Sequence[int], pieces: Sequence[Signal]) -> Iterator[list[int]]:
+        """Pieces of about one length, as many at a time as `BATCH_SECONDS` hold."""
+        most = BATCH_SECONDS * self.encoder.rate * (1 if self.device.type == "cpu" else 64)
+        batch: list[int] = []
+        for place in order:
+            if batch and (len(batch) + 1) * len(pieces[place]) > most:
+                yield batch
+                batch = []
+            batch.append(place)
+        if batch:
+            yield batch
+
+    @torch.inference_mode()
+    def _frames(self, pieces: Sequence[Signal], finish: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        """Finished frames (L, T, D) of the chosen layers, for each piece."""
+        lengths = torch.tensor([max(1, len(piece)) for piece in pieces])
+        padded = torch.zeros(len(pieces), int(lengths.max()))
+        for row, piece in zip(padded, pieces, strict=True):
+            row[: len(piece)] = torch.from_numpy(piece)
+        inputs = self.encoder.prepare(padded.to(self.device), lengths.to(self.device))
+        states = self.encoder.states(inputs, upto=max(self.numbers))
+        return [
+            finish(torch.stack([states.layers[number][row][real] for number in self.numbers]))
+            for row, real in enumerate(states.real)
+        ]
+
+
+def utterance_signals(
+    waveforms: NDArray[np.int16], samples: NDArray[np.int64], counts: NDArray[np.int64]
+) -> Iterator[Signal]:
+    """The signal float32 (N,) of every utterance from its stored segments.
+
+    Args:
+        waveforms: (S, 1 + N) segments of the utterances, one after the other.
+        samples: (S,) real samples of each.
+        counts: (U,) segments of each utterance.
+    """
+    ends = np.cumsum(counts)[:-1]
+    for rows, real in zip(np.split(waveforms, ends), np.split(samples, ends), strict=True):
+        yield (rows[:, 1:].reshape(-1)[: int(real.sum())] / np.float32(FULL_SCALE)).astype(np.float32)
