@@ -123,7 +123,8 @@ def test_extraction_imports_torch_for_frozen_encoders_alone() -> None:
         for module, others in imports().items()
         if room(module) == "features" and any(other.split(".")[0] == "torch" for other, _ in others)
     }
-    assert with_torch == {f"ser_pipeline.features.{name}" for name in ("embeddings", "statistics", "frozen")}
+    expected = ("embeddings", "frozen", "statistics", "utterances")
+    assert with_torch == {f"ser_pipeline.features.{name}" for name in expected}
 
 
 def test_report_and_training_meet_in_runs_alone() -> None:
