@@ -1,72 +1,219 @@
-"""`ser-pipeline predict`: a run and audio files to emotions."""
+"""`ser-pipeline predict`: a run and recordings to emotions."""
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ser_pipeline.errors import PipelineError
-
 from . import options
-from .terminal import start_log
+from .terminal import bar, start_log
+
+if TYPE_CHECKING:
+    from ser_pipeline.predict.answers import Answer, Unanswered
+    from ser_pipeline.predict.drawing import Pictures
+    from ser_pipeline.predict.excerpts import Question
+    from ser_pipeline.predict.predictor import Predictor
+
+    from .answers import Writer
+
+
+class ChannelsType(click.ParamType[str | int]):
+    """`mix`, `split` or the number of a channel."""
+
+    name = "mix|split|N"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str | int:
+        """The word, or the number from 1 on."""
+        if isinstance(value, int) or value in ("mix", "split"):
+            return value
+        if str(value).isdecimal() and int(str(value)) > 0:
+            return int(str(value))
+        return self.fail(f"'{value}' is not mix, split or the number of a channel, from 1 on", param, ctx)
 
 
 @click.command()
-@click.argument("run", type=options.FOLDER)
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("names", metavar="[RUN] AUDIO…", nargs=-1, required=True)
 @click.option("--fold", "folds", multiple=True, help="Ask this fold alone; may be repeated.  [default: all, averaged]")
+@options.runs
 @click.option("--device", default="auto", show_default=True, help="cuda, mps, cpu; auto takes what is there.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON object a line, instead of a table.")
+@click.option("--json", "form", flag_value="json", help="One JSON array, instead of a table.")
+@click.option("--jsonl", "form", flag_value="jsonl", help="A JSON object a line.")
+@click.option("--csv", "form", flag_value="csv", help="CSV with a header.")
+@click.option("--timeline", is_flag=True, help="A line for every window of a recording.")
+@click.option(
+    "--window",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Of a window.  [default: what the model hears at a time]",
+)
+@click.option(
+    "--stride",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="From a window to the next.  [default: the window]",
+)
+@click.option(
+    "--channels",
+    type=ChannelsType(),
+    default="mix",
+    show_default=True,
+    help="Their mean, each of them, or one, from 1 on.",
+)
+@click.option(
+    "--turns",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Who spoke when, as RTTM or CSV: a line for every turn.",
+)
+@click.option(
+    "--unsure",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="No answer under the confidence from which on this share of the answers was right on validation speakers.",
+)
+@click.option(
+    "--plot", type=options.FOLDER, help="Draw the probabilities over the waveform of each recording into this folder."
+)
 @options.quiet
 def predict(
-    run: Path, files: tuple[Path, ...], folds: tuple[str, ...], device: str, as_json: bool, quiet: bool
+    names: tuple[str, ...],
+    folds: tuple[str, ...],
+    runs_root: Path,
+    device: str,
+    form: str | None,
+    timeline: bool,
+    window: float | None,
+    stride: float | None,
+    channels: str | int,
+    turns: Path | None,
+    unsure: float | None,
+    plot: Path | None,
+    quiet: bool,
 ) -> None:
-    """Predict the emotion of audio FILES with the models of RUN.
+    """Predict the emotion of AUDIO with the models of RUN, or of the newest run where none is named.
 
-    Any format, rate and number of channels. The models of all folds are averaged; for a speaker who is in the
-    corpus, name the fold that left the speaker out with --fold. Says where models had learned from a file, known by
-    its name and length. A file that cannot be read is named, and the others are predicted.
+    AUDIO are files of any format, rate, length and number of channels, folders of them, or - for standard input. The
+    models of all folds are averaged, and `spread` says how far they differ; for a speaker who is in the corpus, name
+    the fold that left the speaker out with --fold. Says where models had learned from a file, known by its content. A
+    recording that cannot be read has its line, and the others are answered. docs/predict.md has the formats.
 
     \b
     Examples:
-      ser-pipeline predict runs/demo-speaker-full-s0-0a1b2c3d4e5f call.wav
-      ser-pipeline predict runs/emodb-speaker-full-s0-0a1b2c3d4e5f *.wav --json
+      ser-pipeline predict call.wav
+      ser-pipeline predict runs/emodb-speaker-full-s0-0a1b2c3d4e5f recordings/ --csv
+      ser-pipeline predict call.wav --timeline --window 3 --stride 1 --channels split --plot pictures
     """
+    if not timeline and (window or stride):
+        raise click.UsageError("--window and --stride go with --timeline")
     start_log(quiet)
+    run, named = _run(names, runs_root, quiet)
     from ser_pipeline.device import pick_device
-    from ser_pipeline.predict import open_run
+    from ser_pipeline.predict.excerpts import Question
+    from ser_pipeline.predict.recordings import listed
+    from ser_pipeline.predict.runs import open_run
+    from ser_pipeline.predict.turns import read_turns
 
+    said = read_turns(turns) if turns else ()
+    sources = listed(named)
     predictor = open_run(run, pick_device(device), folds)
-    writer = csv.writer(sys.stdout, delimiter="\t", lineterminator="\n")
-    if not as_json:
-        writer.writerow(["file", "emotion", *predictor.labels])
-    failed = False
-    learned: dict[str, str] = {}
-    for file in files:
-        try:
-            found = predictor(file)
-        except PipelineError as error:
-            click.echo(f"error: {error}", err=True)
-            failed = True
-            continue
-        if found.left_out_by:
-            learned[file.name] = found.left_out_by
-        if as_json:
-            click.echo(json.dumps({"file": str(file), "emotion": found.emotion, "probabilities": found.probabilities}))
-        else:
-            writer.writerow([file, found.emotion, *(f"{value:.3f}" for value in found.probabilities.values())])
-    if learned and not quiet:
-        click.echo(_warning(learned), err=True)
+    least = 0.0
+    if unsure is not None:
+        threshold = predictor.threshold(unsure)
+        least = threshold.confidence
+        _say(str(threshold), quiet)
+    size = (window or predictor.window) if timeline else None
+    question = Question(size, stride, channels, said, least)  # type: ignore[arg-type]
+    failed = _print(predictor, sources, question, _writer(form, predictor, sources, question), plot, quiet)
     if failed:
+        click.echo(f"error: {failed} of {len(sources)} could not be answered for", err=True)
         raise click.exceptions.Exit(1)
 
 
-def _warning(learned: Mapping[str, str]) -> str:
+def _run(names: Sequence[str], root: Path, quiet: bool) -> tuple[Path, Sequence[str]]:
+    """The run that is asked, and what it is asked about."""
+    from ser_pipeline.predict.recordings import AUDIO, STDIN
+    from ser_pipeline.runs import layout
+    from ser_pipeline.runs.reading import newest
+
+    first = Path(names[0])
+    missing = len(names) > 1 and not first.exists() and names[0] != STDIN and first.suffix.lower() not in AUDIO
+    if missing or (first / layout.RUN).is_file():
+        if len(names) == 1:
+            raise click.UsageError("name what to listen to after the run: files, folders, or -")
+        return first, names[1:]
+    run, count = newest(root)
+    _say(f"{run}" + (f", the newest of {count} runs" if count > 1 else ""), quiet)
+    return run, names
+
+
+def _writer(form: str | None, predictor: Predictor, sources: Sequence[str], question: Question) -> Writer:
+    from .answers import CsvWriter, JsonLinesWriter, JsonWriter, TableWriter
+
+    if form == "json":
+        return JsonWriter(sys.stdout)
+    if form == "jsonl":
+        return JsonLinesWriter(sys.stdout)
+    if form == "csv":
+        return CsvWriter(sys.stdout, predictor.labels)
+    shown = {
+        "channel": question.channels != "mix",
+        "speaker": bool(question.turns),
+        "time": bool(question.turns or question.window),
+        "spread": len(predictor.folds) > 1,
+    }
+    return TableWriter(sys.stdout, predictor.labels, sources, shown)
+
+
+def _print(
+    predictor: Predictor, sources: Sequence[str], question: Question, writer: Writer, plot: Path | None, quiet: bool
+) -> int:
+    """Print every answer; how many recordings or turns had none."""
+    pictures = _pictures(plot, predictor)
+    failed: set[str] = set()
+    learned: dict[str, str] = {}
+    with bar("predict", "recordings", quiet) as progress:
+        heard = pictures.hear if pictures else lambda recording: None
+        for answer in predictor.ask(sources, question, progress=progress, heard=heard):
+            _enter(answer, failed, learned)
+            writer.write(answer)
+            if pictures:
+                pictures.add(answer)
+    writer.close()
+    if pictures:
+        for file in pictures.draw():
+            _say(str(file), quiet)
+    if learned and not quiet:
+        click.echo(_warning(learned), err=True)
+    return len(failed)
+
+
+def _pictures(folder: Path | None, predictor: Predictor) -> Pictures | None:
+    if folder is None:
+        return None
+    from ser_pipeline.predict.drawing import Pictures
+
+    return Pictures(folder, predictor.labels, predictor.rate)
+
+
+def _enter(answer: Answer | Unanswered, failed: set[str], learned: dict[str, str]) -> None:
+    """Note what the last lines say."""
+    from ser_pipeline.predict.answers import Unanswered
+
+    if isinstance(answer, Unanswered):
+        failed.add(answer.file)
+    elif answer.left_out_by:
+        learned[Path(answer.file).name] = answer.left_out_by
+
+
+def _say(line: str, quiet: bool) -> None:
+    if not quiet:
+        click.echo(line, err=True)
+
+
+def _warning(learned: dict[str, str]) -> str:
     """That models were asked of files that they had learned from; `learned` has the folds that left them out."""
     from ser_pipeline.text import few
 

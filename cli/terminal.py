@@ -29,15 +29,15 @@ def start_log(quiet: bool) -> None:
 
 
 @contextmanager
-def bar(title: str, unit: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+def bar(title: str, unit: str, quiet: bool) -> Iterator[Callable[[float, int], None]]:
     """A progress bar as a function of (done, total); on a terminal alone, and not with `quiet`."""
     shown = tqdm(desc=title, unit=f" {unit}", file=sys.stderr, disable=quiet or not sys.stderr.isatty(), leave=False)
 
-    def update(done: int, total: int) -> None:
+    def update(done: float, total: int) -> None:
         if shown.total is None:
             shown.initial = done  # what was there before does not count for the rate
         shown.total = total
-        shown.n = done
+        shown.n = done if isinstance(done, int) else round(done, 2)
         shown.refresh()
 
     with shown:

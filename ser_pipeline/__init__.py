@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ser_pipeline.errors import PipelineError
     from ser_pipeline.export.hub import SpeechEmotion
     from ser_pipeline.features.stage import extract
-    from ser_pipeline.predict import load
+    from ser_pipeline.predict.runs import load
     from ser_pipeline.report import build as report
     from ser_pipeline.training.stage import train
 
@@ -31,7 +31,7 @@ _FACES = {
     "SpeechEmotion": "ser_pipeline.export.hub:SpeechEmotion",
     "extract": "ser_pipeline.features.stage:extract",
     "train": "ser_pipeline.training.stage:train",
-    "load": "ser_pipeline.predict:load",
+    "load": "ser_pipeline.predict.runs:load",
     "load_config": "ser_pipeline.config:load",
 }
 """Name -> where it stands; `corpora` and `report` are packages, of which the second can be called."""

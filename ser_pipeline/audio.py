@@ -198,8 +198,10 @@ class Recording:
         self.peak = max(self.peak, peak)
         return block
 
-    def mono(self, rate: int, start: float | None = None, end: float | None = None) -> Iterator[Samples]:
-        """The mean of the channels at `rate` Hz from `start` to `end` seconds, in pieces (N,), -1 to 1.
+    def mono(
+        self, rate: int, start: float | None = None, end: float | None = None, channel: int | None = None
+    ) -> Iterator[Samples]:
+        """The mean of the channels, or one of them, at `rate` Hz from `start` to `end` seconds; (N,) each, -1 to 1.
 
         Another rate is resampled as librosa does ("soxr_hq"). Joined, the pieces are as long as `span` says, and the
         same however the file is cut into blocks.
@@ -208,13 +210,15 @@ class Recording:
             rate: Hz of the samples that are wanted.
             start: seconds into the file; None: its beginning.
             end: seconds into the file; None, or beyond its end: its end.
+            channel: one of them, from 0 on; None: their mean.
 
         Raises:
             PipelineError: as `blocks`.
         """
         first, last, expected = span(self.header, rate, start, end)
+        alone = 0 if self.channels == 1 else channel
         mixed = (
-            block[:, 0] if self.channels == 1 else block.mean(axis=1, dtype=np.float32)
+            block.mean(axis=1, dtype=np.float32) if alone is None else block[:, alone]
             for block in self.blocks(first, last)
         )
         yield from mixed if rate == self.header.rate else _resampled(mixed, self.header.rate, rate, expected)

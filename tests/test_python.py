@@ -39,16 +39,19 @@ def said(arguments: list[str], folder: Path, code: str | None = None) -> list[st
 def test_the_page_runs_as_a_script_without_a_guard(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("\n".join(blocks()), encoding="utf-8")
     lines = said(["script.py"], tmp_path)
-    features, run, answer, settings, corpora, error = lines
+    features, run, answer, *parts, first, missing, again, settings, corpora, error = lines
     assert features.startswith("cache/features/demo-")
     assert run.startswith("runs/demo-group-2-full-s0-") and run.endswith("reports/demo/index.html")
     assert re.match(r"\w+ \{'\w+': 0\.\d+", answer)
+    assert [part.partition(":")[0] for part in parts] == ["0.0 to 2.0 s", "1.0 to 3.0 s"]
+    assert missing == "cannot read missing.wav: No such file or directory"
+    assert first == again == answer.partition(" ")[0]
     assert settings.startswith("0.001 (")
     assert "iemocap, " in corpora
     assert error == "runs/none is not a run; `ser-pipeline train` prints the folders of runs"
     # A second time everything is found as it was made, from the prompt of an interpreter as well.
-    again = said(["-i", "-q"], tmp_path, "\n".join(blocks()[:1]) + "\n")
-    assert [line for line in again if line.startswith(("cache", "runs"))] == [features, run]
+    told = said(["-i", "-q"], tmp_path, "\n".join(blocks()[:1]) + "\n")
+    assert [line for line in told if line.startswith(("cache", "runs"))] == [features, run]
 
 
 def test_what_the_package_offers_can_be_told_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,11 @@ from transformers import BatchFeature, PreTrainedConfig, PreTrainedModel, Sequen
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.models.auto import modeling_auto
 
-from ser_pipeline.export.folder import fetched
+from ser_pipeline.export.folder import Members, fetched, read_members
 from ser_pipeline.export.names import MODEL_TYPE
-from ser_pipeline.predict import Predictor, load
+from ser_pipeline.predict.answers import Unanswered
+from ser_pipeline.predict.predictor import Predictor
+from ser_pipeline.predict.runs import of_members
 
 
 class SpeechEmotionConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
@@ -56,11 +58,12 @@ class SpeechEmotionForAudioClassification(PreTrainedModel):  # type: ignore[no-u
     config_class = SpeechEmotionConfig
     main_input_name = "input_values"
 
-    def __init__(self, config: SpeechEmotionConfig, predictor: Predictor) -> None:
-        """Hold the members of a predictor."""
+    def __init__(self, config: SpeechEmotionConfig, opened: Members) -> None:
+        """Hold the members of a folder."""
         super().__init__(config)
-        self.predictor = predictor
-        self.members = nn.ModuleList(predictor.models)
+        self.members = nn.ModuleList(opened.models)
+        self.makers = nn.ModuleDict({name: maker.encoder for name, maker in opened.makers.items()})
+        self.opened, self.predictor = opened, of_members(opened, torch.device("cpu"))
         self.eval()  # type: ignore[no-untyped-call]
 
     @classmethod
@@ -77,7 +80,7 @@ class SpeechEmotionForAudioClassification(PreTrainedModel):  # type: ignore[no-u
         """
         known = ("revision", "cache_dir", "token", "local_files_only", "force_download")
         folder = fetched(name, **{key: options[key] for key in known if key in options})
-        return cls(config or SpeechEmotionConfig.from_pretrained(folder), load(folder, "cpu"))
+        return cls(config or SpeechEmotionConfig.from_pretrained(folder), read_members(folder, torch.device("cpu")))
 
     @torch.inference_mode()
     def forward(
@@ -92,19 +95,21 @@ class SpeechEmotionForAudioClassification(PreTrainedModel):  # type: ignore[no-u
         """
         rows = input_values.float().cpu().numpy()
         lengths = [rows.shape[1]] * len(rows) if attention_mask is None else attention_mask.sum(1).tolist()
-        predictor = self._placed()
-        scores = [predictor.scores(row[: int(real)]) for row, real in zip(rows, lengths, strict=True)]
-        return SequenceClassifierOutput(logits=torch.stack(scores))
+        given = [(row[: int(real)], int(self.config.sampling_rate)) for row, real in zip(rows, lengths, strict=True)]
+        scores = []
+        for answer in self._placed().each(given):
+            if isinstance(answer, Unanswered):
+                raise ValueError(answer.error)
+            scores.append(np.log(list(answer.probabilities.values())))
+        return SequenceClassifierOutput(logits=torch.tensor(np.array(scores), dtype=torch.float32))
 
     def _placed(self) -> Predictor:
         """The predictor on the device that the members were moved to."""
         device = self.device
-        if self.predictor.device != device:
-            makers: dict[str, Any] = dict(self.predictor.makers)
-            moved = {
-                name: replace(maker, encoder=maker.encoder.to(device), device=device) for name, maker in makers.items()
-            }
-            self.predictor = replace(self.predictor, device=device, makers=moved)
+        if self.predictor.scorer.device != device:  # type: ignore[attr-defined]
+            makers: dict[str, Any] = dict(self.opened.makers)
+            moved = {name: replace(maker, device=device) for name, maker in makers.items()}
+            self.predictor = of_members(replace(self.opened, makers=moved), device)
         return self.predictor
 
 

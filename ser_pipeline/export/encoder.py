@@ -13,9 +13,10 @@ from ser_pipeline.device import pick_device
 from ser_pipeline.entry import write_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.export import names
+from ser_pipeline.export.folder import Members
 from ser_pipeline.export.writing import new_folder, portable
 from ser_pipeline.model.speech import FrameEncoder
-from ser_pipeline.predict import Predictor, open_run
+from ser_pipeline.predict.runs import run_members
 
 USUAL_FRONT = {
     "feature_extractor_type": "Wav2Vec2FeatureExtractor",
@@ -39,8 +40,8 @@ def export_encoder(run: Path | str, folder: Path | str, folds: Sequence[str] = (
     Raises:
         PipelineError: the run has no pre-trained encoder, several folds trained theirs, or the folder is in use.
     """
-    predictor = open_run(Path(run), pick_device("cpu"), folds)
-    encoder = _encoder(predictor, str(run))
+    members = run_members(Path(run), pick_device("cpu"), folds)
+    encoder = _encoder(members, str(run))
     with new_folder(Path(folder)) as partial:
         described = portable(encoder.description())
         front = described.pop("preprocessor", {}) or {**USUAL_FRONT, "sampling_rate": encoder.rate}
@@ -53,15 +54,15 @@ def export_encoder(run: Path | str, folder: Path | str, folds: Sequence[str] = (
     return Path(folder)
 
 
-def _encoder(predictor: Predictor, run: str) -> FrameEncoder:
+def _encoder(members: Members, run: str) -> FrameEncoder:
     """The one pre-trained encoder of all models asked.
 
     Raises:
         PipelineError: there is none, or each model has its own.
     """
-    if predictor.makers:
-        return next(iter(predictor.makers.values())).encoder
-    found: list[Any] = [model.encoders[model.speech] for model in predictor.models if model.speech]
+    if members.makers:
+        return next(iter(members.makers.values())).encoder
+    found: list[Any] = [model.encoders[model.speech] for model in members.models if model.speech]
     encoders = [encoder for encoder in found if isinstance(encoder, FrameEncoder)]
     if not encoders:
         raise PipelineError(f"{run} has no pre-trained speech encoder; leave out --encoder to export its models")

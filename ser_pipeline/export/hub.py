@@ -10,7 +10,8 @@ from huggingface_hub import ModelHubMixin
 
 from ser_pipeline.export import names
 from ser_pipeline.export.folder import fetched
-from ser_pipeline.predict import Predictor, load
+from ser_pipeline.predict.predictor import Predictor
+from ser_pipeline.predict.runs import load
 
 
 class SpeechEmotion(
@@ -34,7 +35,7 @@ class SpeechEmotion(
         return self.predictor.labels
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        """What the predictor answers of an audio file; takes what `ser_pipeline.predict.Predictor` takes."""
+        """What the predictor answers of a recording; takes what `ser_pipeline.predict.predictor.Predictor` takes."""
         return self.predictor(*args, **options)
 
     @classmethod

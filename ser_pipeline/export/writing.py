@@ -18,8 +18,8 @@ from ser_pipeline.entry import PARTIAL, read_json, write_json, write_text
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.export import names
 from ser_pipeline.export.card import card, run_report
-from ser_pipeline.export.folder import write_weights
-from ser_pipeline.predict import Predictor, open_run
+from ser_pipeline.export.folder import Members, write_weights
+from ser_pipeline.predict.runs import run_members
 from ser_pipeline.runs import layout
 
 REMOTE = '''"""What transformers imports with trust_remote_code=True; the model's code is that of ser-pipeline."""
@@ -58,7 +58,7 @@ def export(run: Path | str, folder: Path | str, folds: Sequence[str] = ()) -> Pa
     """
     run = Path(run)
     with new_folder(Path(folder)) as partial:
-        write_parts(partial, run, open_run(run, pick_device("cpu"), folds))
+        write_parts(partial, run, run_members(run, pick_device("cpu"), folds))
     return Path(folder)
 
 
@@ -81,16 +81,16 @@ def new_folder(folder: Path) -> Iterator[Path]:
         partial.rename(folder)
 
 
-def write_parts(folder: Path, run: Path, predictor: Predictor) -> None:
+def write_parts(folder: Path, run: Path, members: Members) -> None:
     """Write every file of a model folder.
 
     Args:
         folder: to write into.
         run: folder of the run.
-        predictor: its models.
+        members: its models.
     """
-    about = describe(run, predictor)
-    write_weights(folder / names.WEIGHTS, predictor.models, predictor.makers)
+    about = describe(run, members)
+    write_weights(folder / names.WEIGHTS, members.models, members.makers)
     write_json(folder / names.ABOUT, about)
     (folder / names.WEIGHTS).chmod((folder / names.ABOUT).stat().st_mode)
     write_json(folder / names.FRONT, _front(about))
@@ -99,18 +99,18 @@ def write_parts(folder: Path, run: Path, predictor: Predictor) -> None:
     write_text(folder / names.CARD, card(about, run_report(run), files))
 
 
-def describe(run: Path, predictor: Predictor) -> dict[str, Any]:
+def describe(run: Path, members: Members) -> dict[str, Any]:
     """What `config.json` says of the models of a run.
 
     Args:
         run: folder of the run.
-        predictor: its models.
+        members: its models.
     """
-    header, config = read_json(run / layout.RUN), predictor.config
-    folds = [name for name in header["folds"] if name in predictor.asked]
-    encoders = {name: portable(maker.encoder.description()) for name, maker in predictor.makers.items()}
-    speech = predictor.models[0].speech_settings
-    labels = {str(number): label for number, label in enumerate(predictor.labels)}
+    header, config = read_json(run / layout.RUN), members.config
+    folds = [name for name in header["folds"] if name in members.folds]
+    encoders = {name: portable(maker.encoder.description()) for name, maker in members.makers.items()}
+    speech = members.models[0].speech_settings
+    labels = {str(number): label for number, label in enumerate(members.labels)}
     found: dict[str, Any] = portable(
         {
             "settings": tomllib.loads(dumps(config)),

@@ -24,8 +24,8 @@ from ser_pipeline.model.inputs import FinishWaveform
 ENCODER_BATCH = 32
 """Segments that go through the encoder at a time, where each is alone."""
 
-CORE_BATCH = 4
-"""The same on the processor, where every core has a batch of its own."""
+CORE_BATCH = 1
+"""The same on the processor, where every core has a batch of its own: frames then depend on no other segment."""
 
 LARGEST = 65_504.0
 """The largest finite number of float16."""

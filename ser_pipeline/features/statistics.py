@@ -67,7 +67,7 @@ class StatisticsMaker:
         return list(made)
 
     def of(self, signals: Sequence[Signal]) -> NDArray[np.float16]:
-        """Statistics (len(signals), width) of float32 signals (N,) in [-1, 1], batched by length."""
+        """Statistics (len(signals), width) of float32 signals (N,) in [-1, 1]."""
         frames = self._through(signals, lambda layers: F.layer_norm(layers, layers.shape[-1:]))
         rows = [self._summed_up(list(layers)) for layers in frames]
         return np.asarray(torch.stack(rows).half().cpu().numpy())

@@ -7,7 +7,7 @@ delta reach over, so that the rows are those of the whole utterance.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,12 +34,35 @@ def rows(name: str, heard: Heard, samples: int, audio: Audio, settings: Any) -> 
         audio: their rate, hop and segment.
         settings: of the feature.
     """
-    if name == "waveform":
-        return _waveform(heard(), samples, audio)
-    stretches = _Stretches(heard, samples, audio, settings.n_fft)
-    if name == "mfcc":
-        return _mfcc(stretches, audio, settings)
-    return _spectrogram(stretches, audio, settings) if name == "spectrogram" else _logmel(stretches, audio, settings)
+    made: Array | None = None
+    place = 0
+    for part in parts(name, heard, samples, audio, settings):
+        if made is None:
+            made = np.zeros((audio.segments(samples), *part.shape[1:]), part.dtype)
+        made[place : place + len(part)] = part
+        place += len(part)
+    assert made is not None
+    return made
+
+
+def parts(name: str, heard: Heard, samples: int, audio: Audio, settings: Any) -> Iterator[Array]:
+    """The same rows, those of `SEGMENTS` segments at a time.
+
+    A feature that is not among `STREAMS` is made of all samples at once.
+
+    Args:
+        name: of the feature.
+        heard: opens the utterance.
+        samples: how many it has.
+        audio: their rate, hop and segment.
+        settings: of the feature.
+    """
+    if name in STREAMS:
+        yield from STREAMS[name](_Stretches(heard, samples, audio, getattr(settings, "n_fft", 0)), audio, settings)
+        return
+    whole = acoustic.FEATURES[name].rows(np.concatenate(list(heard())), audio, settings)
+    for first in range(0, len(whole), SEGMENTS):
+        yield whole[first : first + SEGMENTS]
 
 
 class _Stretches:
@@ -58,61 +81,53 @@ class _Stretches:
         for first in range(0, self.frames, self._step):
             last, before = min(first + self._step, self.frames), max(0, first - self._guard)
             start, end = before * self._hop, min(self._samples, (last + self._guard) * self._hop)
-            parts, length = [buffer[start - begin :]], len(buffer) - (start - begin)
+            pieces, length = [buffer[start - begin :]], len(buffer) - (start - begin)
             while length < end - start:
-                parts.append(next(blocks))
-                length += len(parts[-1])
-            buffer, begin = np.concatenate(parts), start
+                pieces.append(next(blocks))
+                length += len(pieces[-1])
+            buffer, begin = np.concatenate(pieces), start
             yield slice(first, last), slice(first - before, last - before), buffer[: end - start]
 
 
-def _mfcc(stretches: _Stretches, audio: Audio, settings: Any) -> NDArray[np.float16]:
+def _mfcc(stretches: _Stretches, audio: Audio, settings: Any) -> Iterator[NDArray[np.float16]]:
     loudest = max(acoustic.mel_logarithms(part, audio, settings)[:, inner].max() for _, inner, part in stretches)
-    made = np.zeros((stretches.segments * audio.frames, settings.size), np.float16)
     for frames, inner, part in stretches:
         logs = acoustic.mel_logarithms(part, audio, settings)
-        made[frames] = acoustic.cepstra(logs, loudest, settings)[inner]
-    return made.reshape(-1, audio.frames, settings.size)
+        count = -(-(frames.stop - frames.start) // audio.frames)
+        made = np.zeros((count * audio.frames, settings.size), np.float16)
+        made[: frames.stop - frames.start] = acoustic.cepstra(logs, loudest, settings)[inner]
+        yield made.reshape(-1, audio.frames, settings.size)
 
 
-def _logmel(stretches: _Stretches, audio: Audio, settings: Any) -> NDArray[np.uint8]:
+def _logmel(stretches: _Stretches, audio: Audio, settings: Any) -> Iterator[NDArray[np.uint8]]:
     def logs(part: Floats32) -> Floats32:
         return acoustic.mel_logarithms(part, audio, settings)
 
     loudest = max(logs(part)[:, inner].max() for _, inner, part in stretches)
-    return _images(stretches, logs, loudest, audio, settings.top_db)
-
-
-def _spectrogram(stretches: _Stretches, audio: Audio, settings: Any) -> NDArray[np.uint8]:
-    def logs(part: Floats32) -> Floats32:
-        return acoustic.bins(part, audio, settings)[0]
-
-    loudest = np.log(max(acoustic.bins(part, audio, settings)[1][inner].max() for _, inner, part in stretches))
-    return _images(stretches, logs, loudest, audio, settings.top_db)
-
-
-def _images(
-    stretches: _Stretches, logs: Callable[[Floats32], Floats32], loudest: np.float32, audio: Audio, top_db: float
-) -> NDArray[np.uint8]:
-    made, place = np.zeros((stretches.segments, 0, audio.frames), np.uint8), 0
     for _, inner, part in stretches:
-        several = acoustic.images(logs(part)[:, inner], loudest, audio.frames, top_db)
-        if not place:
-            made = np.zeros((stretches.segments, *several.shape[1:]), np.uint8)
-        made[place : place + len(several)] = several
-        place += len(several)
-    return made
+        yield acoustic.images(logs(part)[:, inner], loudest, audio.frames, settings.top_db)
 
 
-def _waveform(blocks: Iterator[Floats32], samples: int, audio: Audio) -> NDArray[np.int16]:
-    made = np.zeros((audio.segments(samples), audio.segment + 1), np.int16)
-    place = 1  # before the first sample of the utterance is silence
-    for block in blocks:
-        levels = np.clip(np.rint(block * np.float32(32768)), -32768, 32767).astype(np.int16)
-        for number in range((place - 1) // audio.segment, (place + len(levels) - 1) // audio.segment + 1):
-            start = number * audio.segment
-            first, last = max(place, start), min(place + len(levels), start + audio.segment + 1)
-            if number < len(made) and first < last:
-                made[number, first - start : last - start] = levels[first - place : last - place]
-        place += len(levels)
-    return made
+def _spectrogram(stretches: _Stretches, audio: Audio, settings: Any) -> Iterator[NDArray[np.uint8]]:
+    loudest = np.log(max(acoustic.bins(part, audio, settings)[1][inner].max() for _, inner, part in stretches))
+    for _, inner, part in stretches:
+        logs = acoustic.bins(part, audio, settings)[0]
+        yield acoustic.images(logs[:, inner], loudest, audio.frames, settings.top_db)
+
+
+def _waveform(stretches: _Stretches, audio: Audio, settings: None = None) -> Iterator[NDArray[np.int16]]:
+    for frames, inner, part in stretches:
+        start, count = inner.start * audio.hop, -(-(frames.stop - frames.start) // audio.frames)
+        made = acoustic.waveform_rows(part[start : start + count * audio.segment], audio)[:count]
+        if start:
+            made[0, 0] = acoustic.waveform_rows(part[start - 1 : start], audio)[0, 1]
+        yield made
+
+
+STREAMS: Mapping[str, Callable[[_Stretches, Audio, Any], Iterator[Array]]] = {
+    "mfcc": _mfcc,
+    "spectrogram": _spectrogram,
+    "logmel": _logmel,
+    "waveform": _waveform,
+}
+"""Feature -> its rows, a stretch at a time."""

@@ -1,6 +1,8 @@
 """Frames of whole utterances by a frozen speech encoder: with all of their context, as encoders were trained.
 
-Utterances are batched by length, and those beyond the encoder's own length (30 s) go through it in equal pieces.
+Those beyond the encoder's own length (30 s) go through it in equal pieces. On a GPU utterances are batched by length;
+on a processor each goes alone, so that its frames do not depend on the others, down to the last bit: that keeps a core as
+busy as several would, give or take a tenth.
 
 Shapes: N samples, L layers, T frames, D width of the encoder.
 """
@@ -21,8 +23,8 @@ from ser_pipeline.model import speech
 FULL_SCALE = 32_768.0
 """Largest magnitude of int16 samples."""
 
-BATCH_SECONDS = 10.0
-"""Seconds of audio, padding included, that go through the encoder at a time on a core; 64 times as many on a GPU."""
+BATCH_SECONDS = 640.0
+"""Seconds of audio, padding included, that go through the encoder at a time on a GPU."""
 
 LONGEST = 30.0
 """Seconds that go through an encoder without a limit of its own at a time."""
@@ -79,8 +81,8 @@ class UtteranceFrames:
         return np.array_split(signal, max(1, -(-len(signal) // most)))
 
     def _batches(self, order: Sequence[int], pieces: Sequence[Signal]) -> Iterator[list[int]]:
-        """Pieces of about one length, as many at a time as `BATCH_SECONDS` hold."""
-        most = BATCH_SECONDS * self.encoder.rate * (1 if self.device.type == "cpu" else 64)
+        """Pieces of about one length, as many at a time as `BATCH_SECONDS` hold; one on a processor."""
+        most = BATCH_SECONDS * self.encoder.rate if self.device.type != "cpu" else 0
         batch: list[int] = []
         for place in order:
             if batch and (len(batch) + 1) * len(pieces[place]) > most:

@@ -2,9 +2,9 @@
 
 ```
 runs/CORPUS-PROTOCOL-ABLATION-sSEED-KEY/
-  run.json  config.toml  folds.json  audit.json  index.json
+  run.json  config.toml  contents.csv  folds.json  audit.json  index.json
   FOLD/
-    history.jsonl  predictions.csv  segments.npz  examples.npz  result.json  index.json
+    history.jsonl  predictions.csv  validation.csv  segments.npz  examples.npz  result.json  index.json
     model.safetensors  speech.json  last.pt  error.txt
 ```
 """
@@ -17,6 +17,9 @@ RUN = "run.json"
 CONFIG = "config.toml"
 """The whole settings of a run."""
 
+CONTENTS = "contents.csv"
+"""A hash of the content of every utterance of a run, by which `predict` knows it again."""
+
 FOLDS = "folds.json"
 """The ids of every part of every fold."""
 
@@ -25,6 +28,9 @@ AUDIT = "audit.json"
 
 PREDICTIONS = "predictions.csv"
 """A line for each test utterance of a fold."""
+
+VALIDATION = "validation.csv"
+"""A line for each validation utterance of a fold, as in `PREDICTIONS`."""
 
 SEGMENTS = "segments.npz"
 """Scores, embeddings and probes of each test segment of a fold."""

@@ -36,6 +36,19 @@ def scan(root: Path) -> tuple[list[RunHeader], list[LeftOut]]:
     return [header for header, reason in zip(headers, reasons, strict=True) if not reason], left_out
 
 
+def newest(root: Path) -> tuple[Path, int]:
+    """The run below `root` that was begun last, of those that are whole where there are any; and how many there are.
+
+    Raises:
+        PipelineError: there is none.
+    """
+    found = [file.parent for file in root.glob(f"*/{layout.RUN}")]
+    whole = [folder for folder in found if not folder.name.endswith(PARTIAL)]
+    if not found:
+        raise PipelineError(f"no run in {root}; `ser-pipeline train` makes one, or name its folder before the audio")
+    return max(whole or found, key=lambda folder: (folder / layout.RUN).stat().st_mtime_ns), len(found)
+
+
 def _reason_against(header: RunHeader, finished: AbstractSet[str]) -> str:
     """Why an unfinished run is left out where some are `finished`; "" for any that has something to tell."""
     if header.whole:
@@ -108,7 +121,7 @@ def read_fold(folder: Path, labels: Sequence[str], roll: UtteranceTable) -> Fold
     Raises:
         PipelineError: a file is missing or damaged, or the counts are not those of the predictions.
     """
-    facts, prediction, log_prob, ids = _predictions(folder / layout.PREDICTIONS, labels)
+    facts, prediction, log_prob, ids = read_predictions(folder / layout.PREDICTIONS, labels)
     class_of = {label: place for place, label in enumerate(labels)}
     said = read_json(folder / layout.RESULT)
     try:
@@ -136,12 +149,16 @@ def read_fold(folder: Path, labels: Sequence[str], roll: UtteranceTable) -> Fold
     return fold
 
 
-def _predictions(
+def read_predictions(
     file: Path, labels: Sequence[str]
 ) -> tuple[list[tuple[str, ...]], Sequence[str], NDArray[np.float32], Sequence[str]]:
-    """Facts, predicted labels, mean log-probabilities and ids of the lines of predictions.csv."""
+    """Facts, predicted labels, mean log-probabilities (U, C) and ids of the lines of a file of predictions.
+
+    Raises:
+        PipelineError: it cannot be read, lacks a column, or is damaged.
+    """
     lines = list(csv.reader(read_text(file).splitlines()))
-    where = f"predictions.csv of fold {file.parent.name}"
+    where = f"{file.name} of fold {file.parent.name}"
     if len(lines) < 2:
         raise PipelineError(f"{where} is empty")
     place = {name: column for column, name in enumerate(lines[0])}

@@ -23,7 +23,9 @@ from ser_pipeline.evaluation.metrics import utterance_scores
 from ser_pipeline.runs import layout
 
 
-def begin_run(folder: Path, config: Config, about: Mapping[str, Any], members: Mapping[str, Any]) -> None:
+def begin_run(
+    folder: Path, config: Config, about: Mapping[str, Any], members: Mapping[str, Any], manifest: Manifest
+) -> None:
     """Write what a run says of itself before its first fold; what is there already is left as it is.
 
     Args:
@@ -31,11 +33,24 @@ def begin_run(folder: Path, config: Config, about: Mapping[str, Any], members: M
         config: its whole settings.
         about: what `run.json` says.
         members: what `folds.json` says: ids of every part.
+        manifest: of the corpus.
     """
     if not (folder / layout.FOLDS).exists():
         write_text(folder / layout.CONFIG, dumps(config))
         write_json(folder / layout.RUN, about)
+        write_text(folder / layout.CONTENTS, _contents(manifest))
         write_json(folder / layout.FOLDS, members)
+
+
+def _contents(manifest: Manifest) -> str:
+    """A line an utterance: id, the manifest's hash of its content, and start and end where it is part of a file."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "key", "start", "end"])
+    writer.writerows(
+        [one.id, key, one.start, one.end] for one, key in zip(manifest.utterances, manifest.keys, strict=True)
+    )
+    return text.getvalue()
 
 
 EXAMPLES = 3

@@ -38,6 +38,8 @@ def finish_fold(folder: Path, model: nn.Module, progress: FoldProgress, context:
     images = [name for name in context.data.stores if INPUTS[name].form == IMAGE]
     if scores.attention is not None and images:
         _write_examples(folder, scores, context, images[0])
+    held = context.fold.validation
+    write_predictions(folder / layout.VALIDATION, context.score(forward, held), manifest, held)
     write_predictions(folder / layout.PREDICTIONS, scores, manifest, test)
     confusion = scoring.confusion(scores, manifest, test)
     best = progress.history[progress.best_epoch - 1]

@@ -42,6 +42,7 @@ class PlannedRun:
     config: Config
     about: Mapping[str, Any]  # what `run.json` says
     members: Mapping[str, Any]  # what `folds.json` says: ids of every part
+    manifest: Manifest
 
 
 def plan_runs(
@@ -187,7 +188,7 @@ def _run(
     }
     entry = Entry.keyed(runs, f"{data.corpus}-{protocol}-{row['ablation']}-s{config.seed}", inputs)
     return PlannedRun(
-        Entry(entry.path, {key: inputs[key] for key in inputs if key != "folds"}), split, config, known, members
+        Entry(entry.path, {key: inputs[key] for key in inputs if key != "folds"}), split, config, known, members, data
     )
 
 

@@ -80,7 +80,7 @@ def run_queue(
             for run in planned:
                 held.enter_context(run.entry.lock())
             for run in (run for run in planned if not run.entry.done):
-                begin_run(run.entry.partial, run.config, run.about, run.members)
+                begin_run(run.entry.partial, run.config, run.about, run.members, run.manifest)
         world.barrier()
         waiting = [run for run in planned if not run.entry.done]
         todo = queue_jobs(waiting, tuple(source.folder for source in sources), device, options)

@@ -21,6 +21,7 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.export.encoder import export_encoder
 from ser_pipeline.export.folder import read_members
 from ser_pipeline.export.writing import export, portable
+from ser_pipeline.predict.runs import run_members
 from ser_pipeline.report import Choice, make_report
 from support.speech_models import write_encoder
 
@@ -216,6 +217,6 @@ def test_an_encoder_that_was_trained_is_that_of_a_fold(
     read = transformers.AutoFeatureExtractor.from_pretrained(folder)(samples, sampling_rate=rate, return_tensors="pt")
     with torch.inference_mode():
         frames = transformers.AutoModel.from_pretrained(folder).eval()(**read).last_hidden_state
-        (own,) = load(made, "cpu", ["04"]).models
+        (own,) = run_members(made, torch.device("cpu"), ["04"]).models
         heard = own.encoders["waveform"](read["input_values"])
     torch.testing.assert_close(frames, heard, atol=1e-4, rtol=1e-4)

@@ -353,9 +353,9 @@ def test_from_features_to_a_prediction_by_the_command(
     with (folder / "03" / "predictions.csv").open() as lines:
         row = next(csv.DictReader(lines))
     predict = ["predict", folder, corpus / row["file"], "--fold", "03", "--device", "cpu", "--json"]
-    found = json.loads(run(*predict).stdout)
+    (found,) = json.loads(run(*predict).stdout)
     scores = np.array([float(row[f"log_p:{label}"]) for label in found["probabilities"]])
-    np.testing.assert_allclose(list(found["probabilities"].values()), np.exp(scores) / np.exp(scores).sum(), atol=1e-3)
+    np.testing.assert_allclose(list(found["probabilities"].values()), np.exp(scores) / np.exp(scores).sum(), atol=1e-4)
     write_encoder(encoder, seed=1)
     assert "are not those that the run's embedding were made with" in run(*predict, status=1).stderr
 

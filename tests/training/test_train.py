@@ -426,7 +426,7 @@ def test_a_prediction_of_a_file_is_what_its_fold_said(
         row = next(csv.DictReader(lines))
     said = run("predict", folder, Path(about["audio_root"]) / row["file"], "--fold", "03", "--json")
     assert said.stderr == ""
-    found = json.loads(said.stdout)
+    (found,) = json.loads(said.stdout)
     assert found["emotion"] == row["prediction"]
     scores = np.array([float(row[f"log_p:{label}"]) for label in about["labels"]])
     np.testing.assert_allclose(list(found["probabilities"].values()), np.exp(scores) / np.exp(scores).sum(), atol=1e-4)
@@ -440,9 +440,11 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_predicted(
     good = next(Path(about["audio_root"]).rglob("*.wav"))
     (tmp_path / "words.wav").write_text("no sound")
     said = run("predict", folder, tmp_path / "words.wav", good, "--json", status=1)
-    assert [json.loads(line)["file"] for line in said.stdout.splitlines()] == [str(good)]
-    error, warning = said.stderr.splitlines()
-    assert error == f"error: {tmp_path / 'words.wav'} is no readable audio"
+    words, answer = json.loads(said.stdout)
+    assert words == {"file": str(tmp_path / "words.wav"), "error": f"{tmp_path / 'words.wav'} is no readable audio"}
+    assert answer["file"] == str(good) and answer["note"] == f"learned from, except by fold {good.name[:2]}"
+    warning, error = said.stderr.splitlines()
+    assert error == "error: 1 of 2 could not be answered for"
     fold = good.name[:2]
     assert warning.startswith(
         f"warning: {good.name} is a file that models of this run learned from; --fold {fold} asks"
@@ -450,7 +452,7 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_predicted(
     assert run("predict", folder, good, "--fold", fold).stderr == ""
 
 
-def test_files_that_a_run_does_not_know_are_not_warned_of(
+def test_files_that_a_run_learned_from_are_known_by_their_content(
     run: Callable[..., Result], train: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = train()
@@ -458,11 +460,12 @@ def test_files_that_a_run_does_not_know_are_not_warned_of(
     shutil.copy(known[0], tmp_path / "another.wav")
     samples, rate = soundfile.read(known[1])
     soundfile.write(tmp_path / known[1].name, samples[: -rate // 100], rate)
-    assert run("predict", folder, tmp_path / "another.wav", tmp_path / known[1].name).stderr == ""
+    told = run("predict", folder, tmp_path / "another.wav", tmp_path / known[1].name).stderr
+    assert told.startswith("warning: another.wav is a file that models of this run learned from; --fold ")
     soundfile.write(tmp_path / "silent.wav", np.zeros(rate), rate)
     soundfile.write(tmp_path / "short.wav", samples[: rate // 100], rate)
-    told = run("predict", folder, tmp_path / "silent.wav", tmp_path / "short.wav").stderr.splitlines()
-    assert [line.partition(" is ")[2].partition(":")[0] for line in told] == ["silent", "only 0.010 s long"]
+    told = json.loads(run("predict", folder, tmp_path / "silent.wav", tmp_path / "short.wav", "--json").stdout)
+    assert [answer["note"] for answer in told] == ["silent", "only 0.010 s long"]
     several = run("predict", folder, *known[:3]).stderr
     assert several.startswith(f"warning: {known[0].name} and 2 more are files that models of this run learned from")
 

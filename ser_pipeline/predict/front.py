@@ -1,0 +1,205 @@
+"""Samples to what a model reads, as `features` makes it for training, a bounded part at a time.
+
+Legend of shapes: S segments, N samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, partial
+from itertools import pairwise
+from threading import Lock
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+
+from ser_pipeline.audio import BLOCK
+from ser_pipeline.config import Config
+from ser_pipeline.features import streamed
+from ser_pipeline.features.acoustic import FEATURES
+from ser_pipeline.inputs import INPUTS
+from ser_pipeline.predict.excerpts import Excerpt
+
+LONGEST = 300.0
+"""Seconds of audio that are made into rows at a time.
+
+No corpus has an utterance as long. Rows of a longer recording are those of all of it, made in parts; a model of whole
+utterances hears it in equal parts, whose log-probabilities are averaged as those of segments are.
+"""
+
+TOGETHER = 120.0
+"""Seconds of audio at least that go to a frozen encoder of whole utterances at a time, so that every core has some."""
+
+KEY = "0" * 16
+"""Stands for an utterance's key, from which augmented drawings follow: there are none here."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Neighbouring segments of one excerpt."""
+
+    rows: Mapping[str, NDArray[Any]]  # name of an input -> (S, ...), as it is stored for training
+    samples: NDArray[np.int64]  # (S,) real samples of each segment; the rest is padding
+    peak: float  # largest magnitude of the samples
+    last: bool  # whether the excerpt ends with it
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def part(self, first: int, last: int) -> Piece:
+        """Segments `first` to `last`."""
+        rows = {name: rows[first:last] for name, rows in self.rows.items()}
+        return Piece(rows, self.samples[first:last], self.peak, self.last and last >= len(self))
+
+
+class FrontEnd(Protocol):
+    """What makes the rows that a model reads."""
+
+    def __call__(self, excerpts: Iterable[Excerpt]) -> Iterator[tuple[Excerpt, Piece]]:
+        """The pieces of every excerpt, in order."""
+
+
+class RowMaker(Protocol):
+    """What a frozen speech encoder makes of stored waveforms: a `features.frozen.Maker`."""
+
+    def __call__(
+        self, waveforms: NDArray[np.int16], samples: NDArray[np.int64], counts: NDArray[np.int64], keys: list[str]
+    ) -> list[NDArray[np.float16]]:
+        """The rows of every utterance, of which `counts` (U,) segments stand in `waveforms`, one after the other."""
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """Rows as the stores of `features` have them."""
+
+    config: Config
+    makers: Mapping[str, RowMaker] = field(default_factory=dict)  # of the inputs that a frozen encoder makes
+
+    def __call__(self, excerpts: Iterable[Excerpt]) -> Iterator[tuple[Excerpt, Piece]]:
+        """The pieces of every excerpt, in order."""
+        if self.config.model.whole:
+            yield from self._of_whole(excerpts)
+            return
+        for excerpt in excerpts:
+            for piece in self._of_segments(excerpt):
+                yield excerpt, piece
+
+    def _of_whole(self, excerpts: Iterable[Excerpt]) -> Iterator[tuple[Excerpt, Piece]]:
+        """A row for each excerpt, or for each of its equal parts; several go through the encoder at a time."""
+        waiting: list[tuple[Excerpt, NDArray[np.float32], bool]] = []
+        rate = self.config.audio.rate
+        for excerpt in excerpts:
+            edges = np.linspace(0, len(excerpt), 1 + -(-len(excerpt) // round(LONGEST * rate))).round().astype(int)
+            for first, last in pairwise(edges):
+                waiting.append((excerpt, excerpt.read(first, last), last == len(excerpt)))
+                if sum(len(samples) for _, samples, _ in waiting) >= TOGETHER * rate:
+                    yield from self._encoded(waiting)
+                    waiting = []
+        yield from self._encoded(waiting)
+
+    def _encoded(self, waiting: list[tuple[Excerpt, NDArray[np.float32], bool]]) -> Iterator[tuple[Excerpt, Piece]]:
+        if not waiting:
+            return
+        signals = [samples for _, samples, _ in waiting]
+        made = {name: self._frozen(name, signals) for name in self.config.model.reads}
+        for place, (excerpt, samples, last) in enumerate(waiting):
+            rows = {name: parts[place] for name, parts in made.items()}
+            yield excerpt, Piece(rows, np.array([len(samples)], np.int64), _peak(samples), last)
+
+    def _of_segments(self, excerpt: Excerpt) -> Iterator[Piece]:
+        """Its segments, as many at a time as `LONGEST` holds."""
+        audio, count = self.config.model_audio, len(excerpt)
+        total = audio.segments(count)
+        real = np.clip(count - np.arange(total, dtype=np.int64) * audio.segment, 0, audio.segment)
+        if count <= LONGEST * audio.rate:
+            samples = excerpt.read(0, count)
+            rows = {name: self._rows(name, samples) for name in self.config.model.reads}
+            yield Piece(rows, real, _peak(samples), last=True)
+            return
+        peak, first = max(map(_peak, _blocks(excerpt))), 0
+        streams = [self._stream(name, excerpt, total) for name in self.config.model.reads]
+        for several in zip(*streams, strict=True):
+            last = first + len(several[0])
+            rows = dict(zip(self.config.model.reads, several, strict=True))
+            yield Piece(rows, real[first:last], peak, last == total)
+            first = last
+
+    def _stream(self, name: str, excerpt: Excerpt, total: int) -> Iterator[NDArray[Any]]:
+        """The rows of an input of a long excerpt of `total` segments, some at a time.
+
+        A frozen encoder hears no more of it at a time either.
+        """
+        audio, count = self.config.model_audio, streamed.SEGMENTS
+        if name not in self.makers:
+            heard = partial(_blocks, excerpt)
+            yield from _alone(streamed.parts(name, heard, len(excerpt), audio, self._settings(name)))
+            return
+        for first in range(0, total, count):
+            last = min((first + count) * audio.segment, len(excerpt))
+            yield self._rows(name, excerpt.read(first * audio.segment, last))[: min(count, total - first)]
+
+    def _rows(self, name: str, samples: NDArray[np.float32]) -> NDArray[Any]:
+        """Rows (S, ...) of an input; alone, as compiled transforms and the threads of numpy are the process's."""
+        if name in self.makers:
+            return self._joined(name, self._frozen(name, [samples])[0])
+        with _ALONE, _threads().limit(limits=1, user_api="blas"):  # a product's last digit depends on its threads
+            made: NDArray[Any] = FEATURES[name].rows(samples, self.config.model_audio, self._settings(name))
+        return made
+
+    def _frozen(self, name: str, signals: list[NDArray[np.float32]]) -> list[NDArray[np.float16]]:
+        """Rows (S, ...) of each signal that a frozen encoder makes of its stored segments."""
+        audio = self.config.audio
+        stored = [FEATURES["waveform"].rows(samples, audio, None) for samples in signals]
+        counts = np.array([len(rows) for rows in stored], np.int64)
+        real = [
+            np.clip(len(samples) - np.arange(count, dtype=np.int64) * audio.segment, 0, audio.segment)
+            for samples, count in zip(signals, counts, strict=True)
+        ]
+        return self.makers[name](np.concatenate(stored), np.concatenate(real), counts, [KEY] * len(signals))
+
+    def _joined(self, name: str, rows: NDArray[np.float16]) -> NDArray[np.float16]:
+        """Rows of stored segments as those of the segments that the model hears."""
+        several = self.config.model.segments
+        if several == 1:
+            return rows
+        import torch  # as a frozen encoder does
+
+        from ser_pipeline.data.neighbours import JOIN
+
+        missing = np.zeros((-len(rows) % several, *rows.shape[1:]), rows.dtype)
+        parted = np.concatenate([rows, missing]).reshape(-1, several, *rows.shape[1:])
+        return np.asarray(JOIN[INPUTS[name].form](torch.from_numpy(parted)).numpy())
+
+    def _settings(self, name: str) -> Any:
+        return getattr(self.config.features, name, None)
+
+
+_ALONE = Lock()
+"""Held by the thread that computes rows."""
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _alone(parts: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """The same parts, each made by this thread alone."""
+    while True:
+        with _ALONE, _threads().limit(limits=1, user_api="blas"):
+            part = next(parts, None)
+        if part is None:
+            return
+        yield part
+
+
+def _blocks(excerpt: Excerpt) -> Iterator[NDArray[np.float32]]:
+    for first in range(0, len(excerpt), BLOCK):
+        yield excerpt.read(first, min(first + BLOCK, len(excerpt)))
+
+
+def _peak(samples: NDArray[np.float32]) -> float:
+    return float(max(samples.max(initial=0), -samples.min(initial=0)))

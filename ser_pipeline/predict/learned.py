@@ -1,0 +1,56 @@
+"""Which recordings a run's models learned from, known by the content of their files."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ser_pipeline.entry import read_json
+from ser_pipeline.runs import layout
+
+PARTS = ("train", "validation")
+"""Parts of a fold that its model, or the choice of its epoch, has seen."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The utterances of a run's corpus, and which folds had them where."""
+
+    keys: Mapping[str, tuple[str, ...]]  # content of an utterance, as the manifest has it -> ids
+    spans: tuple[tuple[str, str], ...] = ()  # start and end of utterances that are parts of a file, as text
+    seen: Mapping[str, frozenset[str]] = field(default_factory=dict)  # id -> folds whose model learned from it
+    tested: Mapping[str, str] = field(default_factory=dict)  # id -> fold that tested on it
+
+    def folds(self, digest: str, asked: Iterable[str]) -> tuple[frozenset[str], str]:
+        """Those of the folds asked that learned from a file with that SHA-256; and one that tested on it, or ""."""
+        ids = [name for key in self._keys(digest) for name in self.keys.get(key, ())] if digest else []
+        seen = frozenset(fold for name in ids for fold in self.seen.get(name, ()))
+        tested = [self.tested[name] for name in ids if name in self.tested]
+        return seen & frozenset(asked), next((fold for fold in tested if fold not in seen), "")
+
+    def _keys(self, digest: str) -> list[str]:
+        """Keys that utterances of such a file would have; as `features.measure.content_key`."""
+        parts = (f"{digest}:{start}:{end}".encode() for start, end in self.spans)
+        return [digest[:32], *(hashlib.sha256(text).hexdigest()[:32] for text in parts)]
+
+
+def read_learned(run: Path) -> Learned:
+    """What the folder of a run says of its corpus; nothing is known of runs that were begun before this was kept."""
+    keys: dict[str, tuple[str, ...]] = {}
+    spans: dict[tuple[str, str], None] = {}
+    with suppress(FileNotFoundError), (run / layout.CONTENTS).open(encoding="utf-8", newline="") as lines:
+        for row in csv.DictReader(lines):
+            keys[row["key"]] = (*keys.get(row["key"], ()), row["id"])
+            if row["start"] or row["end"]:
+                spans[row["start"] or "None", row["end"] or "None"] = None
+    seen: dict[str, set[str]] = {}
+    tested: dict[str, str] = {}
+    for fold in read_json(run / layout.FOLDS)["folds"] if keys else ():
+        for name in (name for part in PARTS for name in fold[part]):
+            seen.setdefault(name, set()).add(fold["name"])
+        tested |= dict.fromkeys(fold["test"], fold["name"])
+    return Learned(keys, tuple(spans), {name: frozenset(folds) for name, folds in seen.items()}, tested)

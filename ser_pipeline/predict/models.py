@@ -1,0 +1,152 @@
+"""The models of a run's folds as one function of rows, in memory together or one after the other.
+
+Legend of shapes: F folds, S segments, C classes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional as F
+
+from ser_pipeline.config import Config
+from ser_pipeline.data.batch import Batch
+from ser_pipeline.device import precision
+from ser_pipeline.entry import read_json
+from ser_pipeline.model import SpeechEmotionModel, build_model
+from ser_pipeline.runs import layout
+
+RESIDENT = 1 << 29
+"""Bytes of weights up to which all folds' models are kept in memory on a processor; more are read one by one."""
+
+LARGE = 20_000_000
+"""Weights of a model from which on it is given few segments at a time on a processor."""
+
+FEW, MANY = 4, 64
+"""Segments that a large and a small model compute at a time on a processor; a GPU takes four times as many of both."""
+
+ROUND = 256
+"""Segments that are asked of one model before the next one's weights are read in its place."""
+
+
+_TURN = Lock()
+"""Held while the weights of a single model change."""
+
+
+@dataclass(frozen=True)
+class FoldModels:
+    """The models of a run's folds, or of an exported folder."""
+
+    models: tuple[SpeechEmotionModel, ...]
+    device: torch.device
+    half: bool = False  # whether they compute in bf16
+    folders: tuple[Path, ...] = ()  # folds whose weights the single model takes in turn; none: all models are there
+
+    @property
+    def size(self) -> int:
+        """Segments that are best given at a time."""
+        return ROUND if self.folders else self._batch
+
+    @property
+    def _batch(self) -> int:
+        large = sum(weights.numel() for weights in self.models[0].parameters()) > LARGE
+        return (FEW if large else MANY) * (1 if self.device.type == "cpu" else 4)
+
+    @torch.inference_mode()
+    def __call__(self, rows: Mapping[str, NDArray[Any]], samples: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Log-probabilities (F, S, C); as `predictor.Scorer`."""
+        with _TURN if self.folders else nullcontext():
+            return np.stack([self._log_prob(model, rows, samples) for model in self._each()])
+
+    def _each(self) -> Iterator[SpeechEmotionModel]:
+        yield from () if self.folders else self.models
+        for folder in self.folders:
+            yield _with_weights(self.models[0], folder)
+
+    def _log_prob(
+        self, model: nn.Module, rows: Mapping[str, NDArray[Any]], samples: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        parts, batch = [], self._batch
+        for first in range(0, len(samples), batch):
+            part = slice(first, first + batch)
+            given = {name: torch.from_numpy(x[part]).to(self.device) for name, x in rows.items()}
+            real = torch.from_numpy(samples[part]).to(self.device)
+            nothing = torch.zeros_like(real)
+            with self._arithmetic():
+                logits = model(Batch(given, real, nothing, nothing)).logits.float()
+            parts.append(F.log_softmax(logits, dim=-1))
+        return np.asarray(torch.cat(parts).cpu().numpy())
+
+    def _arithmetic(self) -> AbstractContextManager[Any]:
+        if self.half:
+            return torch.autocast(self.device.type, torch.bfloat16)
+        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False)
+        return exact if self.device.type == "cuda" else nullcontext()
+
+
+def open_models(folders: Sequence[Path], config: Config, classes: int, device: torch.device) -> FoldModels:
+    """The models of whole folds, ready to be asked: all at once where they fit into memory, else in turn.
+
+    They compute in bf16 where they were trained in it and the device is faster in it, else in float32.
+
+    Args:
+        folders: of the folds.
+        config: of the run.
+        classes: how many.
+        device: on which they are asked.
+    """
+    half = config.train.precision == "bf16" and precision("auto", device) == "bf16"
+    size = sum((folder / layout.WEIGHTS).stat().st_size for folder in folders)
+    if len(folders) > 1 and size > _room(device):
+        model = _built(folders[0], config, classes).to(device).eval().requires_grad_(False)
+        return FoldModels((model,), device, half, tuple(folders))
+    return FoldModels(all_models(folders, config, classes, device), device, half)
+
+
+def all_models(
+    folders: Sequence[Path], config: Config, classes: int, device: torch.device
+) -> tuple[SpeechEmotionModel, ...]:
+    """The models of whole folds in evaluation mode, each in memory.
+
+    Args:
+        folders: of the folds.
+        config: of the run.
+        classes: how many.
+        device: where they are.
+    """
+    first = _built(folders[0], config, classes).to(device).eval().requires_grad_(False)
+    several = [first, *(copy.deepcopy(first) for _ in folders[1:])]
+    return tuple(_with_weights(model, folder) for model, folder in zip(several, folders, strict=True))
+
+
+def _room(device: torch.device) -> int:
+    """Bytes of weights that may be kept at a time."""
+    return int(torch.cuda.mem_get_info(device)[0] // 2) if device.type == "cuda" else RESIDENT
+
+
+def _with_weights(model: SpeechEmotionModel, folder: Path) -> SpeechEmotionModel:
+    model.load_state_dict(load_file(folder / layout.WEIGHTS))
+    return model
+
+
+def _built(fold: Path, config: Config, classes: int) -> SpeechEmotionModel:
+    speech = read_json(fold / layout.SPEECH) if (fold / layout.SPEECH).exists() else None
+    return build_model(
+        config.model,
+        audio=config.model_audio,
+        features=config.features,
+        classes=classes,
+        pretrained=False,
+        speech_settings=speech,
+    )

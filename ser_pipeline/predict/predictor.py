@@ -1,0 +1,298 @@
+"""Recordings to answers: decode, make rows, ask the models in batches that fill over files, sum up.
+
+Legend of shapes: F folds, S segments, C classes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_pipeline.audit.corpus import SHORT
+from ser_pipeline.audit.sound import QUIET
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.evaluation.metrics import probabilities, utterance_scores
+from ser_pipeline.predict.answers import Answer, Unanswered
+from ser_pipeline.predict.confidence import Threshold, chosen
+from ser_pipeline.predict.excerpts import Excerpt, Question, excerpts
+from ser_pipeline.predict.front import FrontEnd, Piece
+from ser_pipeline.predict.learned import Learned
+from ser_pipeline.predict.recordings import Channels, Opened, Source, name_of, opened
+from ser_pipeline.predict.turns import SpeakerTurn
+
+Progress = Callable[[float, int], None]
+"""Told how many recordings are done, parts of one counted as parts, and how many there are."""
+
+
+class Scorer(Protocol):
+    """Log-probabilities of segments: the models of a run, or what stands in for them."""
+
+    @property
+    def size(self) -> int:
+        """Segments that are best given at a time."""
+
+    def __call__(self, rows: Mapping[str, NDArray[Any]], samples: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Log-probabilities (F, S, C) by each of F models.
+
+        Args:
+            rows: name of an input -> its rows (S, ...), as they are stored for training.
+            samples: (S,) real samples of each segment.
+        """
+
+
+@dataclass
+class _Pending:
+    """An excerpt whose segments are being asked about."""
+
+    excerpt: Excerpt
+    log_prob: list[NDArray[np.float32]] = field(default_factory=list)  # (F, S, C) each
+    samples: list[NDArray[np.int64]] = field(default_factory=list)
+    peak: float = 0.0
+    done: bool = False
+
+    def add(self, piece: Piece, log_prob: NDArray[np.float32]) -> None:
+        """Keep what the models said of its next segments."""
+        self.log_prob.append(log_prob)
+        self.samples.append(piece.samples)
+        self.peak, self.done = max(self.peak, piece.peak), piece.last
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A run, or an exported model, as a function of recordings; any number of threads may call it."""
+
+    labels: tuple[str, ...]
+    rate: int  # Hz at which recordings are heard
+    window: float  # seconds that the model hears at a time, or the length of a stored segment
+    front: FrontEnd
+    scorer: Scorer
+    folds: tuple[str, ...] = ()  # of the models, in their order
+    learned: Learned = field(default_factory=lambda: Learned({}))
+    folders: tuple[Path, ...] = ()  # of the folds
+
+    def __call__(
+        self, source: Source | NDArray[Any], rate: int | None = None, *, channels: Channels = "mix", unsure: float = 0.0
+    ) -> Answer:
+        """The answer for one recording.
+
+        Args:
+            source: path of a file, "-" for standard input, the bytes of a file, or samples: float -1 to 1 or signed
+                integers, (N,) or (N, channels).
+            rate: Hz of samples.
+            channels: "mix" for their mean, or the number of one of them, from 1 on.
+            unsure: probability under which there is no answer.
+
+        Raises:
+            PipelineError: it cannot be read, is broken, or has no such channel.
+        """
+        if channels == "split":
+            raise PipelineError(
+                "one answer for every channel is what `each` gives: model.each([...], channels='split')"
+            )
+        given = self.each([_source(source, rate)], channels=channels, unsure=unsure)
+        return _one(given)
+
+    def timeline(
+        self,
+        source: Source | NDArray[Any],
+        rate: int | None = None,
+        *,
+        window: float | None = None,
+        stride: float | None = None,
+        channels: Channels = "mix",
+        turns: Sequence[SpeakerTurn] = (),
+        unsure: float = 0.0,
+    ) -> list[Answer]:
+        """The answers for windows of one recording, each as if the recording were cut to it, or for its turns.
+
+        Args:
+            source: as for a call.
+            rate: Hz of samples.
+            window: seconds; by default what the model hears at a time.
+            stride: seconds from one window to the next; by default the window.
+            channels: "mix", "split" or a number.
+            turns: who spoke when: an answer a turn, or for the windows of each where there is a `window`.
+            unsure: probability under which there is no answer.
+
+        Raises:
+            PipelineError: as a call; or a turn without audio.
+        """
+        size = window if turns else window or self.window
+        question = Question(size, stride, channels, tuple(turns), unsure)
+        given = list(self.ask([_source(source, rate)], question))
+        for answer in given:
+            if isinstance(answer, Unanswered):
+                raise PipelineError(answer.error)
+        return [answer for answer in given if isinstance(answer, Answer)]
+
+    def each(
+        self, sources: Iterable[Source], *, channels: Channels = "mix", unsure: float = 0.0
+    ) -> Iterator[Answer | Unanswered]:
+        """An answer for every recording, in order; batches are filled over recordings.
+
+        Args:
+            sources: as for a call; samples go with their rate: (samples, rate).
+            channels: "mix", "split" or a number.
+            unsure: probability under which there is no answer.
+        """
+        return self.ask(sources, Question(channels=channels, unsure=unsure))
+
+    def ask(
+        self,
+        sources: Iterable[Source],
+        question: Question,
+        *,
+        progress: Progress = lambda done, total: None,
+        heard: Callable[[Opened], None] = lambda recording: None,
+    ) -> Iterator[Answer | Unanswered]:
+        """Answers to a question about every recording, in order.
+
+        Args:
+            sources: as for `each`.
+            question: what is asked.
+            progress: told how far it is, where `sources` is a sequence.
+            heard: given every recording once it is decoded, while its samples can be read.
+        """
+        total = len(sources) if isinstance(sources, Sequence) else 0
+        order: deque[_Pending | Unanswered] = deque()
+        done = [0.0]
+
+        def parts() -> Iterator[Excerpt]:
+            for number, source in enumerate(sources):
+                for part in self._parts(source, question, heard):
+                    if isinstance(part, Unanswered):
+                        order.append(part)
+                    else:
+                        order.append(_Pending(part))
+                        done[0] = number + part.first / part.track.samples.count
+                        yield part
+
+        for pieces in _filled(self.front(parts()), self.scorer.size):
+            self._score(pieces, order)
+            progress(done[0], total)
+            yield from self._finished(order, question)
+        yield from self._finished(order, question)
+        progress(total, total)
+
+    def threshold(self, right: float) -> Threshold:
+        """The confidence from which on a share of answers, 0 to 1, was right on validation rows.
+
+        Raises:
+            PipelineError: not a run, one of before its validation predictions were kept, or no such confidence.
+        """
+        if not self.folders:
+            raise PipelineError("a confidence is chosen on the validation rows of a run, which an exported model lacks")
+        return chosen(right, self.folders, self.labels)
+
+    def _parts(
+        self, source: Source, question: Question, heard: Callable[[Opened], None]
+    ) -> Iterator[Excerpt | Unanswered]:
+        """What is asked of one recording."""
+        try:
+            with opened(source, self.rate, question.channels) as recording:
+                heard(recording)
+                some = False
+                for part in excerpts(recording, question, self.rate):
+                    some = True
+                    yield part
+                if not some:
+                    yield Unanswered(recording.name, "none of the turns is of this recording")
+        except PipelineError as error:
+            yield Unanswered(name_of(source), str(error))
+
+    def _score(self, pieces: Sequence[tuple[Excerpt, Piece]], order: Iterable[_Pending | Unanswered]) -> None:
+        """Ask the models about `pieces`, and enter what they say where it belongs."""
+        rows = {name: np.concatenate([piece.rows[name] for _, piece in pieces]) for name in pieces[0][1].rows}
+        found = self.scorer(rows, np.concatenate([piece.samples for _, piece in pieces]))
+        waiting = {id(pending.excerpt): pending for pending in order if isinstance(pending, _Pending)}
+        first = 0
+        for excerpt, piece in pieces:
+            waiting[id(excerpt)].add(piece, found[:, first : first + len(piece)])
+            first += len(piece)
+
+    def _finished(self, order: deque[_Pending | Unanswered], question: Question) -> Iterator[Answer | Unanswered]:
+        """The answers that are ready, from the first on."""
+        while order and (isinstance(order[0], Unanswered) or order[0].done):
+            item = order.popleft()
+            yield item if isinstance(item, Unanswered) else self._answer(item, question)
+
+    def _answer(self, pending: _Pending, question: Question) -> Answer:
+        """The models' log-probabilities averaged over segments, then over models."""
+        log_prob, excerpt = np.concatenate(pending.log_prob, axis=1), pending.excerpt
+        position = np.zeros(log_prob.shape[1], np.int64)
+        scores = np.concatenate([utterance_scores(one, position, 1) for one in log_prob])
+        mean = probabilities(scores.mean(0))
+        likeliest = int(mean.argmax())
+        spread = float(probabilities(scores)[:, likeliest].std()) if len(scores) > 1 else None
+        seen, left_out_by = self.learned.folds(excerpt.recording.digest, self.folds)
+        return Answer(
+            file=excerpt.recording.name,
+            start=excerpt.first / self.rate,
+            end=excerpt.last / self.rate,
+            emotion=self.labels[likeliest] if mean[likeliest] >= question.unsure else None,
+            probabilities=dict(zip(self.labels, mean.tolist(), strict=True)),
+            spread=spread,
+            channel=excerpt.track.channel,
+            speaker=excerpt.speaker,
+            note=", ".join(_notes(pending, self.rate, bool(seen), left_out_by)),
+            left_out_by=left_out_by if seen else "",
+        )
+
+
+def _source(source: Any, rate: int | None) -> Source:
+    """A source with the rate that samples need."""
+    if isinstance(source, str | Path | bytes | tuple):
+        return source
+    if rate is None:
+        raise PipelineError("samples need their rate in Hz: model(samples, rate=16000)")
+    return np.asarray(source), rate
+
+
+def _one(given: Iterator[Answer | Unanswered]) -> Answer:
+    (answer,) = given
+    if isinstance(answer, Unanswered):
+        raise PipelineError(answer.error)
+    return answer
+
+
+def _notes(pending: _Pending, rate: int, learned: bool, left_out_by: str) -> Iterator[str]:
+    """What makes an answer worth less.
+
+    Args:
+        pending: what is answered for.
+        rate: Hz of its samples.
+        learned: whether models asked had learned from it.
+        left_out_by: the fold that had not, or "".
+    """
+    seconds = len(pending.excerpt) / rate
+    yield from pending.excerpt.recording.notes
+    if pending.peak < QUIET:
+        yield "silent"
+    if seconds < SHORT:
+        yield f"only {seconds:.3f} s long"
+    if learned:
+        yield "learned from" + (f", except by fold {left_out_by}" if left_out_by else "")
+
+
+def _filled(pieces: Iterator[tuple[Excerpt, Piece]], size: int) -> Iterator[list[tuple[Excerpt, Piece]]]:
+    """The same segments, `size` at a time, whichever excerpts they are of."""
+    batch: list[tuple[Excerpt, Piece]] = []
+    room = size
+    for excerpt, piece in pieces:
+        first = 0
+        while first < len(piece):
+            last = min(first + room, len(piece))
+            batch.append((excerpt, piece.part(first, last)))
+            room -= last - first
+            first = last
+            if not room:
+                yield batch
+                batch, room = [], size
+    if batch:
+        yield batch

@@ -1,0 +1,139 @@
+"""A trained run or a model folder opened, to be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ser_pipeline import config
+from ser_pipeline.config import Config
+from ser_pipeline.device import pick_device
+from ser_pipeline.entry import read_json
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.export.folder import Members, is_model_folder, read_members
+from ser_pipeline.features.frozen import MAKERS, Maker
+from ser_pipeline.features.stores import FROZEN
+from ser_pipeline.predict.front import StoredRows
+from ser_pipeline.predict.learned import read_learned
+from ser_pipeline.predict.models import FoldModels, all_models, open_models
+from ser_pipeline.predict.predictor import Predictor
+from ser_pipeline.runs import layout
+
+
+def load(run: Path | str, device: str = "auto", folds: Sequence[str] = ()) -> Predictor:
+    """A run, or a model folder that `export` wrote, as a function of recordings.
+
+    Args:
+        run: the folder.
+        device: "cuda", "mps", "cpu"; "auto" takes what is there.
+        folds: ask the models of these folds alone; by default all, averaged.
+
+    Raises:
+        PipelineError: not a run, or no such finished fold.
+    """
+    return open_run(Path(run), pick_device(device), folds)
+
+
+def open_run(run: Path, device: torch.device, folds: Sequence[str] = ()) -> Predictor:
+    """The models of the finished folds of `run`, or of those in `folds`.
+
+    Args:
+        run: folder of the run, or a model folder.
+        device: on which it predicts.
+        folds: names; empty: all that are finished.
+
+    Raises:
+        PipelineError: not a run, or no such finished fold.
+    """
+    if is_model_folder(run):
+        return of_members(_chosen(read_members(run, device), folds), device)
+    labels, settings, asked = _header(run, folds)
+    folders = tuple(run / name for name in asked)
+    models = open_models(folders, settings, len(labels), device)
+    made = _predictor(labels, settings, asked, _makers(settings, device), models)
+    return replace(made, learned=read_learned(run), folders=folders)
+
+
+def run_members(run: Path, device: torch.device, folds: Sequence[str] = ()) -> Members:
+    """All models of a run, or of those of its folds in `folds`, in memory at once: what is exported.
+
+    Args:
+        run: folder of the run.
+        device: where they are.
+        folds: names; empty: all that are finished.
+
+    Raises:
+        PipelineError: not a run, or no such finished fold.
+    """
+    labels, settings, asked = _header(run, folds)
+    models = all_models([run / name for name in asked], settings, len(labels), device)
+    return Members(labels, settings, asked, models, _makers(settings, device))
+
+
+def of_members(members: Members, device: torch.device) -> Predictor:
+    """Models that are in memory, as a function of recordings."""
+    models = FoldModels(members.models, device)
+    return _predictor(members.labels, members.config, members.folds, members.makers, models)
+
+
+def _predictor(
+    labels: tuple[str, ...],
+    settings: Config,
+    folds: tuple[str, ...],
+    makers: Mapping[str, Maker],
+    models: FoldModels,
+) -> Predictor:
+    window = (settings.audio if settings.model.whole else settings.model_audio).seconds
+    return Predictor(labels, settings.audio.rate, window, StoredRows(settings, makers), models, folds)
+
+
+def _header(run: Path, folds: Sequence[str]) -> tuple[tuple[str, ...], Config, tuple[str, ...]]:
+    """Labels and settings of a run, and which of its folds are asked."""
+    if not (run / layout.RUN).is_file():
+        raise PipelineError(f"{run} is not a run; `ser-pipeline train` prints the folders of runs")
+    about = read_json(run / layout.RUN)
+    settings = config.loads((run / layout.CONFIG).read_text(encoding="utf-8"), str(run / layout.CONFIG))
+    finished = [name for name in about["folds"] if (run / name / "index.json").is_file()]
+    missing = [name for name in folds if name not in finished]
+    if not finished:
+        raise PipelineError(f"{run} has no finished fold yet; `ser-pipeline train` goes on with it")
+    if missing:
+        raise PipelineError(f"{run} has no finished fold {', '.join(missing)}; there are {', '.join(finished)}")
+    return tuple(about["labels"]), settings, tuple(folds or finished)
+
+
+def _chosen(members: Members, folds: Sequence[str]) -> Members:
+    """Those of `folds`; all where it is empty.
+
+    Raises:
+        PipelineError: no such fold.
+    """
+    missing = [name for name in folds if name not in members.folds]
+    if missing:
+        raise PipelineError(f"the folder has no fold {', '.join(missing)}; there are {', '.join(members.folds)}")
+    asked = tuple(folds) or members.folds
+    models = tuple(members.models[members.folds.index(name)] for name in asked)
+    return replace(members, folds=asked, models=models)
+
+
+def _makers(settings: Config, device: torch.device) -> dict[str, Maker]:
+    """The frozen speech encoders that the run's features were made with.
+
+    Raises:
+        PipelineError: one cannot be had, or its weights are others by now.
+    """
+    makers = {name: MAKERS[name](_undrawn(settings), device) for name in FROZEN if name in settings.model.reads}
+    for name, maker in makers.items():
+        wanted = getattr(settings.features, name)
+        if maker.content != wanted.content:
+            raise PipelineError(f"the weights of {wanted.encoder} are not those that the run's {name} were made with")
+    return makers
+
+
+def _undrawn(settings: Config) -> Config:
+    """`settings` without augmented drawings, which only training wants."""
+    features = settings.features
+    return replace(settings, features=replace(features, statistics=replace(features.statistics, draws=0)))

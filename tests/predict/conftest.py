@@ -1,0 +1,57 @@
+"""Runs that are asked, trained once for all tests of the room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import ser_pipeline
+from ser_pipeline.predict.predictor import Predictor
+from support.reducing import TINY
+from support.sounds import write_emodb
+from support.speech_models import write_whisper
+
+ALIKE = {"device": "cpu", "jobs": 1}
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small corpus: 3 speakers, 4 emotions, 2 takes, some longer than a segment."""
+    return write_emodb(tmp_path_factory.mktemp("corpus") / "emodb", speakers=3, takes=2)
+
+
+@pytest.fixture(scope="session")
+def segments_run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose model hears segments, two at a time."""
+    place = tmp_path_factory.mktemp("segments")
+    chosen = {"preset": "demo", "overrides": [*TINY, "model.segments=2"]}
+    return _trained(corpus, place, chosen)
+
+
+@pytest.fixture(scope="session")
+def whole_run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on statistics of a frozen encoder over whole utterances, with a linear head."""
+    place = tmp_path_factory.mktemp("whole")
+    encoder = write_whisper(place / "encoder")
+    return _trained(corpus, place, {"preset": "frozen", "overrides": [f"features.statistics.encoder={encoder}"]})
+
+
+@pytest.fixture(params=["segments_run", "whole_run"])
+def trained(request: pytest.FixtureRequest) -> Path:
+    """Each kind of run in turn."""
+    folder: Path = request.getfixturevalue(request.param)
+    return folder
+
+
+@pytest.fixture
+def asked(trained: Path) -> Callable[..., Predictor]:
+    """The run opened: `asked("03")` asks one fold."""
+    return lambda *folds: ser_pipeline.load(trained, "cpu", folds)
+
+
+def _trained(corpus: Path, place: Path, chosen: dict[str, object]) -> Path:
+    ser_pipeline.extract("emodb", corpus, cache=place / "cache", **ALIKE, **chosen)  # type: ignore[arg-type]
+    (run,) = ser_pipeline.train("emodb", cache=place / "cache", runs=place / "runs", **ALIKE, **chosen)  # type: ignore[arg-type]
+    return run
