@@ -2,17 +2,21 @@
 
     python -m benchmarks.frames ENCODER AUDIO… [--device cpu]
 
-ENCODER is a folder with a Whisper encoder. Transformers is called as its own pages show: its feature extractor pads
-every recording to 30 s, and the whole encoder runs in batches. Rates are seconds of audio a CPU-second on a processor,
-and a second elsewhere; starts are apart.
+ENCODER is a folder with a Whisper encoder, AUDIO recordings of 16 kHz with one channel. Transformers is called as its
+own pages show: its feature extractor pads every recording to 30 s, and the whole encoder runs in batches. The last
+figure is that of the whole stage, from audio files to stores of waveforms and statistics, drawings not counted as
+audio. Rates are seconds of audio a CPU-second on a processor, and a second elsewhere; starts are apart: everything ran
+once before on a few recordings.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,10 +24,14 @@ import soundfile
 import torch
 
 from ser_pipeline.config import load
+from ser_pipeline.features.stage import extract
 from ser_pipeline.features.statistics import open_statistics
 
 BATCH = 16
 """Recordings that transformers has at a time."""
+
+RATE = 16_000
+"""Samples a second."""
 
 Signals = list[np.ndarray[Any, np.dtype[np.float32]]]
 
@@ -31,12 +39,9 @@ Signals = list[np.ndarray[Any, np.dtype[np.float32]]]
 def rate(work: Callable[[Signals], object], signals: Signals, device: torch.device) -> float:
     """Seconds of audio that `work` takes a second, after a first call on a few of them."""
     work(signals[:2])
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
-    began = clock()
+    began = clock(device)
     work(signals)
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return sum(map(len, signals)) / 16_000 / (clock() - began)
+    return sum(map(len, signals)) / RATE / (clock(device) - began)
 
 
 def plainly(encoder: str, device: torch.device) -> Callable[[Signals], object]:
@@ -58,6 +63,34 @@ def plainly(encoder: str, device: torch.device) -> Callable[[Signals], object]:
     return work
 
 
+def whole_stage(encoder: str, files: list[Path], folder: Path, device: torch.device, draws: int) -> float:
+    """Seconds that `ser_pipeline.extract` takes from audio files to stores, in the cache `folder`.
+
+    Args:
+        encoder: folder of the encoder.
+        files: the recordings.
+        folder: for the table that lists them, and for the cache.
+        device: where the encoder runs.
+        draws: augmented drawings of each recording.
+    """
+    folder.mkdir()
+    rows = [f"{file.resolve()},{'ab'[place % 2]},{place % 4}" for place, file in enumerate(files)]
+    table = folder / "recordings.csv"
+    table.write_text("\n".join(["file,emotion,speaker", *rows, ""]))
+    overrides = [f"features.statistics.encoder={encoder}", f"features.statistics.draws={draws}"]
+    began = clock(device)
+    extract("table", table, preset="frozen", overrides=overrides, device=device.type, cache=folder / "cache")
+    return clock(device) - began
+
+
+def clock(device: torch.device) -> float:
+    """CPU-seconds of this process and its children on a processor, seconds elsewhere."""
+    if device.type == "cpu":
+        return sum(os.times()[:4])
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def main() -> None:
     """Read the options and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -72,6 +105,14 @@ def main() -> None:
     theirs = rate(plainly(options.encoder, device), signals, device)
     told = f"{own:.0f} x real time, transformers {theirs:.1f}, ratio {own / theirs:.1f}"
     print(f"{len(signals)} recordings, {device}: {told}")
+    seconds = sum(map(len, signals)) / RATE
+    with TemporaryDirectory() as folder:
+        for draws in (0, 2):
+            whole_stage(options.encoder, options.audio[:4], Path(folder) / f"start {draws}", device, draws)
+            took = whole_stage(options.encoder, options.audio, Path(folder) / f"all {draws}", device, draws)
+            print(
+                f"files to stores, {draws} drawings: {seconds / took:.0f} x real time ({seconds:.0f} s in {took:.2f} s)"
+            )
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@ Those beyond the encoder's own length (30 s) go through it in equal pieces. On a
 on a processor each goes alone, so that its frames do not depend on the others, down to the last bit: that keeps a core as
 busy as several would, give or take a tenth.
 
-Shapes: N samples, L layers, T frames, D width of the encoder.
+Shapes: B batch, N samples, L layers, T frames, D width of the encoder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,17 +63,40 @@ class UtteranceFrames:
         """
         pieces = [piece for signal in signals for piece in self._pieces(signal)]
         owner = [number for number, signal in enumerate(signals) for _ in self._pieces(signal)]
-        found: dict[int, Tensor] = {}
+
+        def frames(layers: Tensor, real: Tensor) -> list[Tensor]:
+            return [finish(layers[:, row][:, kept]) for row, kept in enumerate(real)]
+
+        parts: list[list[Tensor]] = [[] for _ in signals]
+        for number, found in zip(owner, self._batched(pieces, frames), strict=True):
+            parts[number].append(found)
+        return [part[0] if len(part) == 1 else torch.cat(part, 1) for part in parts]
+
+    @torch.inference_mode()
+    def summed_up(self, signals: Sequence[Signal], summary: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Numbers (U, W) of each of U signals, float32 (N,) in [-1, 1]; a batch is summed up at once, on its device.
+
+        Args:
+            signals: whole utterances.
+            summary: numbers (B, W) of frames (L, B, T, D), of which those real (B, T) count.
+        """
+        short = [number for number, signal in enumerate(signals) if len(self._pieces(signal)) == 1]
+        rows = dict(zip(short, self._batched([signals[number] for number in short], summary), strict=True))
+        for number in set(range(len(signals))) - set(short):
+            (frames,) = self([signals[number]], lambda frames: frames)
+            rows[number] = summary(frames[:, None], frames.new_ones(1, frames.shape[1], dtype=torch.bool))[0]
+        return torch.stack([rows[number] for number in range(len(signals))])
+
+    def _batched(self, pieces: Sequence[Signal], work: Callable[[Tensor, Tensor], Iterable[Tensor]]) -> list[Tensor]:
+        """What `work` makes of each piece, from batches of frames (L, B, T, D) of which those real (B, T) count."""
         order = sorted(range(len(pieces)), key=lambda place: len(pieces[place]))
         batches = list(self._batches(order, pieces))
+        found: dict[int, Tensor] = {}
         with batches_beside(self.device) as threads:
-            made = threads.map(lambda batch: self._frames([pieces[place] for place in batch], finish), batches)
-            for batch, frames in zip(batches, made, strict=True):
-                found |= zip(batch, frames, strict=True)
-        parts: list[list[Tensor]] = [[] for _ in signals]
-        for place, number in enumerate(owner):
-            parts[number].append(found.pop(place))
-        return [part[0] if len(part) == 1 else torch.cat(part, 1) for part in parts]
+            made = threads.map(lambda batch: list(work(*self._frames([pieces[place] for place in batch]))), batches)
+            for batch, results in zip(batches, made, strict=True):
+                found |= zip(batch, results, strict=True)
+        return [found[place] for place in range(len(pieces))]
 
     def _pieces(self, signal: Signal) -> list[Signal]:
         """A signal whole, or in as many equal pieces as the encoder's length asks for."""
@@ -93,18 +116,15 @@ class UtteranceFrames:
             yield batch
 
     @torch.inference_mode()
-    def _frames(self, pieces: Sequence[Signal], finish: Callable[[Tensor], Tensor]) -> list[Tensor]:
-        """Finished frames (L, T, D) of the chosen layers, for each piece."""
+    def _frames(self, pieces: Sequence[Signal]) -> tuple[Tensor, Tensor]:
+        """Frames (L, B, T, D) of the chosen layers, and which of them (B, T) are of audio."""
         lengths = torch.tensor([max(1, len(piece)) for piece in pieces])
         padded = torch.zeros(len(pieces), int(lengths.max()))
-        for row, piece in zip(padded, pieces, strict=True):
-            row[: len(piece)] = torch.from_numpy(piece)
+        for row, piece in zip(padded.numpy(), pieces, strict=True):
+            row[: len(piece)] = piece
         inputs = self.encoder.prepare(padded.to(self.device), lengths.to(self.device))
         states = self.encoder.states(inputs, upto=max(self.numbers))
-        return [
-            finish(torch.stack([states.layers[number][row][real] for number in self.numbers]))
-            for row, real in enumerate(states.real)
-        ]
+        return torch.stack([states.layers[number] for number in self.numbers]), states.real
 
 
 def utterance_signals(
