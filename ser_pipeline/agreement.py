@@ -13,13 +13,16 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.feature_settings import Audio
 from ser_pipeline.inputs import IMAGE, INPUTS
 from ser_pipeline.limits import number
-from ser_pipeline.settings import Config
+from ser_pipeline.settings import Config, Model
 
 SECONDS = 60
 """The most that a model hears at a time."""
 
 FRAMES = 6_000
 """The most frames that a model hears at a time: 60 s of 10 ms."""
+
+LEAST_SPEECH = 25.0
+"""Milliseconds of a usual frame of speech: a segment with less holds none."""
 
 FACTOR = 61
 """Largest prime factor of a transform's points: transforms of larger primes take minutes instead of seconds."""
@@ -31,7 +34,7 @@ def require_agreement(config: Config) -> None:
     Raises:
         PipelineError: names the settings, and the nearest value of one of them that would do.
     """
-    for part in (_audio, _features, _model_audio, _masks, _head, _choice, _rates):
+    for part in (_audio, _features, _model_audio, _masks, _head, _choice, _rates, _heard):
         for said in part(config):
             raise PipelineError(said)
 
@@ -126,6 +129,22 @@ def _rates(config: Config) -> Iterator[str]:
     for name in ("speech_lr", "mix_lr"):
         if config.train.lr == 0 and getattr(config.train, name):
             yield f"train.{name} is for training beside the rest, and train.lr=0; the nearest is train.lr=1e-9"
+
+
+def _heard(config: Config) -> Iterator[str]:
+    model, longest = config.model, 1000 * config.model_audio.seconds
+    if model.whole and (model.least_speech or model.utterance_score != Model().utterance_score):
+        yield "model.utterance_score and model.least_speech are for segments, and this model hears whole utterances"
+    elif 0 < model.least_speech < LEAST_SPEECH:
+        yield (
+            f"model.least_speech={number(model.least_speech)} ms holds no frame of speech; the nearest is "
+            f"model.least_speech={number(LEAST_SPEECH)}"
+        )
+    elif model.least_speech > longest:
+        yield (
+            f"model.least_speech={number(model.least_speech)} is over the {number(longest)} ms of a segment; the "
+            f"nearest is model.least_speech={number(longest)}"
+        )
 
 
 def _largest_factor(count: int) -> int:

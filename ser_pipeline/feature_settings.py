@@ -75,6 +75,23 @@ class Audio:
         """
         return -(-(1 + samples // self.hop) // self.frames)
 
+    def heard(self, samples: Count, least: int) -> Count:
+        """Those of `segments` that hold at least `least` real samples; the first one always.
+
+        The last of several is the only one that may hold less than a whole segment: none at all where an utterance ends
+        with the segment before it.
+
+        Args:
+            samples: of utterances, a number or an array.
+            least: samples; 0: all segments.
+
+        >>> Audio().heard(48_000, 0), Audio().heard(48_399, 400), Audio().heard(48_400, 400), Audio().heard(1, 400)
+        (2, 1, 2, 1)
+        """
+        count = self.segments(samples)
+        last = samples - (count - 1) * self.segment
+        return count - ((count > 1) & (last < least))
+
 
 @dataclass(frozen=True)
 class Mfcc:

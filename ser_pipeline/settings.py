@@ -33,6 +33,9 @@ SELECTIONS = ("validation", "test", "reference")
 ON_TEST = SELECTIONS[1:]
 """Those of `SELECTIONS` whose epoch is chosen on the test rows."""
 
+UTTERANCE_SCORES = ("log-probability", "probability", "vote", "duration")
+"""Ways to make an utterance's score of its segments: `evaluation.metrics.SCORES` has them."""
+
 EPOCHS = 100_000
 """The most that `train.epochs` and `train.patience` may be."""
 
@@ -91,6 +94,22 @@ class Model:
     )
     normalise_frames: bool = setting(
         False, "true: stored frames to zero mean and unit variance over their width, as Whisper's want it", added=True
+    )
+    utterance_score: str = setting(
+        "log-probability",
+        "of its segments: their mean log-probability, weighted by their real samples (duration) or not, mean "
+        "probability, or majority vote",
+        source=CODE,
+        choices=UTTERANCE_SCORES,
+        added=True,
+    )
+    least_speech: float = setting(
+        0.0,
+        "real audio without which a segment neither trains nor counts for its utterance; 0: all do, else 25 at least",
+        unit="ms",
+        least=0,
+        most=60_000,
+        added=True,
     )
     head: str = setting(
         "fusion",
@@ -238,6 +257,11 @@ class Config:
     train: Train = field(default_factory=Train)
     augment: Augment = field(default_factory=Augment)
     seed: int = setting(0, "of everything that is drawn", least=0, most=2**32 - 1)
+
+    @property
+    def least_samples(self) -> int:
+        """Real samples without which a segment is not heard."""
+        return round(self.model.least_speech * self.audio.rate / 1000)
 
     @property
     def model_audio(self) -> Audio:

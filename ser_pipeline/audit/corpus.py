@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ser_pipeline.agreement import LEAST_SPEECH
 from ser_pipeline.audio import LOUDEST
 from ser_pipeline.audit.copies import near_copies
 from ser_pipeline.audit.sound import QUIET, Sound, listen, read_mono
@@ -148,7 +149,26 @@ def _audio(utterances: Sequence[Utterance], sounds: Sequence[Sound], segment: fl
             message = f"{len(rows)} {what}, such as {rows[0]}{detail if name == 'odd-file' else ''}"
             yield Finding(severity, name, message, cost, tuple(rows))
     if whole:
+        yield from _empty_ends(whole, segment)
         yield from _statistics([sound for _, sound in whole], segment)
+
+
+def _empty_ends(whole: Sequence[tuple[Utterance, Sound]], segment: float) -> Iterator[Finding]:
+    """Utterances whose last segment holds no frame of speech."""
+    usual = Audio()
+    audio = replace(usual, segment=max(usual.hop, round(segment * usual.rate)))
+    least = round(LEAST_SPEECH * usual.rate / 1000)
+    samples = np.array([round(sound.seconds * usual.rate) for _, sound in whole], np.int64)
+    empty = np.flatnonzero(audio.heard(samples, least) < audio.segments(samples))
+    if len(empty):
+        yield Finding(
+            "note",
+            "empty-end",
+            f"{len(empty)} of {len(whole)} utterances end in a segment of {segment:.4g} s that holds under "
+            f"{LEAST_SPEECH:.0f} ms of audio",
+            "with the paper's settings it trains and votes like any other; model.least_speech leaves it out",
+            tuple(whole[place][0].id for place in empty.tolist()),
+        )
 
 
 def _near_copies(

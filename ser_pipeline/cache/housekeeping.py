@@ -169,7 +169,7 @@ def _damaged(store: Path, data: manifest.Manifest) -> Iterator[tuple[Path, str]]
     row = INPUTS.get(store.name.rpartition("-")[0])
     data = data.whole if row and row.kind == "utterance" else data
     expected = [
-        (data.keys[first:last], data.counts[first:last].tolist()) for first, last in shards.shard_bounds(data.counts)
+        (data.keys[first:last], data.stored[first:last].tolist()) for first, last in shards.shard_bounds(data.stored)
     ]
     inputs = None
     if not _unfinished(store):

@@ -40,6 +40,7 @@ class Manifest:
     utterances: tuple[Utterance, ...]  # `emotion` is a class
     keys: tuple[str, ...]  # 32 hex digits of the audio's bytes (and of the stretch)
     samples: Rows  # (U,) samples at `audio.rate`
+    least: int = 0  # real samples without which a last segment is stored, but not heard
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -54,18 +55,23 @@ class Manifest:
 
     @cached_property
     def counts(self) -> Rows:
-        """(U,) segments of each utterance."""
+        """(U,) segments of each utterance that are heard: they train, and vote for its class."""
+        return np.asarray(self.audio.heard(self.samples, self.least), np.int64)
+
+    @cached_property
+    def stored(self) -> Rows:
+        """(U,) segments of each utterance that are stored."""
         return np.asarray(self.audio.segments(self.samples), np.int64)
 
     @cached_property
     def firsts(self) -> Rows:
         """(U,) row of each utterance's first segment."""
-        return np.asarray(np.cumsum(self.counts) - self.counts, np.int64)
+        return np.asarray(np.cumsum(self.stored) - self.stored, np.int64)
 
     @cached_property
     def segments(self) -> Rows:
-        """(S, 3) utterance row, first sample and real samples of every segment."""
-        utterance = np.repeat(np.arange(len(self.utterances)), self.counts)
+        """(S, 3) utterance row, first sample and real samples of every segment that is stored."""
+        utterance = np.repeat(np.arange(len(self.utterances)), self.stored)
         first = (np.arange(len(utterance)) - self.firsts[utterance]) * self.audio.segment
         return np.stack([utterance, first, np.clip(self.samples[utterance] - first, 0, self.audio.segment)], axis=1)
 
@@ -75,7 +81,7 @@ class Manifest:
         return replace(self, audio=self.audio.whole)
 
     def rows(self, utterances: NDArray[np.integer[Any]]) -> Rows:
-        """The segment rows of the utterance rows `utterances`, in their order."""
+        """The rows of the segments that are heard of the utterance rows `utterances`, in their order."""
         counts = self.counts[utterances]
         inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         return np.asarray(np.repeat(self.firsts[utterances], counts) + inside, np.int64)

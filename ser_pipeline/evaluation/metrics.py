@@ -95,7 +95,11 @@ def macro_f1(counts: NDArray[np.number]) -> Floats:
 
 
 def utterance_scores(
-    log_prob: NDArray[np.floating], utterance: NDArray[np.integer], count: int, how: str = "log-probability"
+    log_prob: NDArray[np.floating],
+    utterance: NDArray[np.integer],
+    count: int,
+    how: str = "log-probability",
+    samples: NDArray[np.integer] | None = None,
 ) -> Floats:
     """Scores of utterances from those of their segments: (U, C), the largest is the prediction.
 
@@ -104,12 +108,22 @@ def utterance_scores(
         utterance: each segment's utterance, (S,) in 0 to `count` - 1; every utterance has a segment.
         count: utterances.
         how: a key of `SCORES`; the mean log-probability is the reference's.
+        samples: real samples of each segment, (S,), by which `WEIGHTED` ways weigh it.
 
-    >>> segments = np.log([[0.6, 0.4], [0.6, 0.4], [0.05, 0.95]])
-    >>> {how: int(utterance_scores(segments, np.zeros(3, int), 1, how).argmax()) for how in SCORES}
-    {'log-probability': 1, 'probability': 1, 'vote': 0}
+    Raises:
+        ValueError: no samples for a way that wants them.
+
+    >>> segments, real = np.log([[0.6, 0.4], [0.6, 0.4], [0.05, 0.95]]), np.array([48_000, 48_000, 100])
+    >>> {how: int(utterance_scores(segments, np.zeros(3, int), 1, how, real).argmax()) for how in SCORES}
+    {'log-probability': 1, 'probability': 1, 'vote': 0, 'duration': 0}
     """
-    return SCORES[how](np.asarray(log_prob, dtype=np.float64), np.asarray(utterance), count)
+    weight = np.ones(len(log_prob))
+    if how in WEIGHTED:
+        if samples is None:
+            raise ValueError(f"the score by {how} takes the real samples of every segment")
+        total = np.bincount(utterance, weights=samples, minlength=count)
+        weight = np.where(total[utterance] > 0, samples, 1.0)
+    return SCORES[how](np.asarray(log_prob, dtype=np.float64), np.asarray(utterance), count, weight)
 
 
 def probabilities(scores: NDArray[np.floating]) -> Floats:
@@ -154,22 +168,27 @@ def reliability(confidence: Floats, right: NDArray[np.bool_], bins: int = BINS) 
     )
 
 
-def _log_probability(log_prob: Floats, utterance: NDArray[np.integer], count: int) -> Floats:
+def _log_probability(log_prob: Floats, utterance: NDArray[np.integer], count: int, weight: Floats) -> Floats:
     """Mean log-probability of the segments."""
-    return _sums(log_prob, utterance, count) / np.bincount(utterance, minlength=count)[:, None]
+    return _means(log_prob, utterance, count, weight)
 
 
-def _probability(log_prob: Floats, utterance: NDArray[np.integer], count: int) -> Floats:
+def _probability(log_prob: Floats, utterance: NDArray[np.integer], count: int, weight: Floats) -> Floats:
     """Logarithm of the mean probability of the segments."""
-    means = _sums(np.exp(log_prob), utterance, count) / np.bincount(utterance, minlength=count)[:, None]
-    return np.asarray(np.log(np.maximum(means, TINY)))
+    return np.asarray(np.log(np.maximum(_means(np.exp(log_prob), utterance, count, weight), TINY)))
 
 
-def _vote(log_prob: Floats, utterance: NDArray[np.integer], count: int) -> Floats:
+def _vote(log_prob: Floats, utterance: NDArray[np.integer], count: int, weight: Floats) -> Floats:
     """Logarithm of each class's share of votes; half a vote more, split by mean log-probability, settles ties."""
     votes = _sums(np.eye(log_prob.shape[1])[log_prob.argmax(1)], utterance, count)
-    votes += probabilities(_log_probability(log_prob, utterance, count)) / 2
+    votes += probabilities(_means(log_prob, utterance, count, weight)) / 2
     return np.asarray(np.log(np.maximum(votes / votes.sum(1, keepdims=True), TINY)))
+
+
+def _means(values: Floats, utterance: NDArray[np.integer], count: int, weight: Floats) -> Floats:
+    """Means of the rows of `values` (S, C) for each utterance, (U, C), each row of `weight` (S,)."""
+    total = np.bincount(utterance, weights=weight, minlength=count)
+    return _sums(values * weight[:, None], utterance, count) / total[:, None]
 
 
 def _sums(values: Floats, utterance: NDArray[np.integer], count: int) -> Floats:
@@ -190,12 +209,16 @@ def _mean(values: Floats) -> Floats:
     return _ratio(np.where(known, values, 0.0).sum(-1), known.sum(-1))
 
 
-SCORES: dict[str, Callable[[Floats, NDArray[np.integer], int], Floats]] = {
+SCORES: dict[str, Callable[[Floats, NDArray[np.integer], int, Floats], Floats]] = {
     "log-probability": _log_probability,
     "probability": _probability,
     "vote": _vote,
+    "duration": _log_probability,
 }
-"""Ways to score an utterance by its segments; the first is the default."""
+"""Ways to score an utterance by its segments (S, C), their utterances (S,), how many these are, and weights (S,)."""
+
+WEIGHTED = ("duration",)
+"""Those in which a segment weighs as much as its real samples; in the others all weigh alike."""
 
 METRICS: dict[str, Callable[[NDArray[np.number]], Floats]] = {"wa": wa, "ua": ua, "macro_f1": macro_f1}
 """Scores of confusion matrices, in the order in which they are shown."""

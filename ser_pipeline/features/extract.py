@@ -101,7 +101,7 @@ def extract(
     with entry.lock(reading=whole):
         if not entry.done:
             data.write(entry.partial)
-            entry.publish(labels=list(data.labels), rows=int(data.counts.sum()), seconds=_seconds(data))
+            entry.publish(labels=list(data.labels), rows=int(data.stored.sum()), seconds=_seconds(data))
         missing = {name: store for name, store in stores.items() if not store.done}
         if not missing:
             log.info("nothing to do: every feature is there")
@@ -110,11 +110,11 @@ def extract(
             store.partial.mkdir(parents=True, exist_ok=True)
         work, meter = _jobs(data, root, config, missing, cache, compress), Meter()
         _run(work, jobs or _processes(data), progress, len(data.utterances))
-        written = [shards.name(number) for number, _ in enumerate(shards.shard_bounds(data.counts))]
+        written = [shards.name(number) for number, _ in enumerate(shards.shard_bounds(data.stored))]
         begun = len(work) < len(written)  # by a call that was killed, whose cost is not known
         cost: dict[str, Any] = {} if begun else meter.read(len(missing))
         for store in missing.values():
-            store.publish(shards=written, rows=int(data.counts.sum()), **cost)
+            store.publish(shards=written, rows=int(data.stored.sum()), **cost)
     return entry.path
 
 
@@ -216,7 +216,7 @@ def _jobs(
     """A job for every shard that some store misses."""
     found = []
     known = {name: known_rows(cache, stores[name]) for name in stores}
-    for number, (first, last) in enumerate(shards.shard_bounds(data.counts)):
+    for number, (first, last) in enumerate(shards.shard_bounds(data.stored)):
         here = {name: store for name, store in stores.items() if not (store.partial / shards.name(number)).exists()}
         if here:
             keys = data.keys[first:last]

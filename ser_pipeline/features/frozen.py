@@ -118,7 +118,7 @@ def embed(
             with fixed_threads(1):
                 names = _write(store, data, Store(waveform.path), maker, compress, progress)
             cost: dict[str, Any] = {} if begun else meter.read()
-            store.publish(shards=names, rows=int(_rows_of(data, name).counts.sum()), **cost)
+            store.publish(shards=names, rows=int(_rows_of(data, name).stored.sum()), **cost)
     return store.path
 
 
@@ -139,7 +139,7 @@ def _write(
     store.partial.mkdir(parents=True, exist_ok=True)
     known, names, feature = known_rows(store.path.parent.parent, store), [], str(store.inputs["feature"])
     kept = shards.shard_settings(store.inputs)
-    for number, (first, last) in enumerate(shards.shard_bounds(_rows_of(data, feature).counts)):
+    for number, (first, last) in enumerate(shards.shard_bounds(_rows_of(data, feature).stored)):
         names.append(shards.name(number))
         progress(first, len(data.utterances))
         if not (store.partial / names[-1]).exists():
@@ -161,6 +161,6 @@ def _parts(
     if len(left):
         rows = data.rows(left)
         samples = np.ascontiguousarray(data.segments[rows, 2])
-        made = maker(waveforms.read(rows), samples, data.counts[left], [data.keys[row] for row in left])
+        made = maker(waveforms.read(rows), samples, data.stored[left], [data.keys[row] for row in left])
         parts |= zip(left.tolist(), made, strict=True)
     return [parts[row] for row in utterances.tolist()]

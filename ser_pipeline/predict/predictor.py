@@ -75,6 +75,8 @@ class Predictor:
     folds: tuple[str, ...] = ()  # of the models, in their order
     learned: Learned = field(default_factory=lambda: Learned({}))
     folders: tuple[Path, ...] = ()  # of the folds
+    how: str = "log-probability"  # key of `evaluation.metrics.SCORES`: the score of an utterance by its segments
+    least: int = 0  # real samples without which a last segment does not count
 
     def __call__(
         self, source: Source | NDArray[Any], rate: int | None = None, *, channels: Channels = "mix", unsure: float = 0.0
@@ -223,10 +225,12 @@ class Predictor:
             yield item if isinstance(item, Unanswered) else self._answer(item, question)
 
     def _answer(self, pending: _Pending, question: Question) -> Answer:
-        """The models' log-probabilities averaged over segments, then over models."""
+        """The models' scores of the segments that count, averaged over models."""
         log_prob, excerpt = np.concatenate(pending.log_prob, axis=1), pending.excerpt
-        position = np.zeros(log_prob.shape[1], np.int64)
-        scores = np.concatenate([utterance_scores(one, position, 1) for one in log_prob])
+        real = np.concatenate(pending.samples)
+        count = len(real) - (len(real) > 1 and int(real[-1]) < self.least)
+        position, heard = np.zeros(count, np.int64), real[:count]
+        scores = np.concatenate([utterance_scores(one[:count], position, 1, self.how, heard) for one in log_prob])
         mean = probabilities(scores.mean(0))
         likeliest = int(mean.argmax())
         spread = float(probabilities(scores)[:, likeliest].std()) if len(scores) > 1 else None

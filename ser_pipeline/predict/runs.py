@@ -87,7 +87,16 @@ def _predictor(
     models: FoldModels,
 ) -> Predictor:
     window = (settings.audio if settings.model.whole else settings.model_audio).seconds
-    return Predictor(labels, settings.audio.rate, window, StoredRows(settings, makers), models, folds)
+    return Predictor(
+        labels,
+        settings.audio.rate,
+        window,
+        StoredRows(settings, makers),
+        models,
+        folds,
+        how=settings.model.utterance_score,
+        least=settings.least_samples,
+    )
 
 
 def _header(run: Path, folds: Sequence[str]) -> tuple[tuple[str, ...], Config, tuple[str, ...]]:

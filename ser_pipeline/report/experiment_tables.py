@@ -133,7 +133,7 @@ def ways(experiment: Experiment) -> Table | None:
     found = experiment.main[1].ways
     columns = (Column("Utterance score", number=False), Column("WA, %"), Column("UA, %"))
     rows = [
-        (text(words.WAYS[way.name] + (" (default)" if way is found[0] else "")), percent(way.wa), percent(way.ua))
+        (text(words.WAYS[way.name] + (" (this model)" if way is found[0] else "")), percent(way.wa), percent(way.ua))
         for way in found
     ]
     tones = ("main", *[""] * (len(rows) - 1))

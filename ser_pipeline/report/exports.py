@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ser_pipeline.entry import versions
-from ser_pipeline.evaluation.metrics import METRICS, SCORES
+from ser_pipeline.evaluation.metrics import METRICS
 from ser_pipeline.report import summary_tables as overview
 from ser_pipeline.report import words
 from ser_pipeline.report.compare import Comparison, Gap, Row
@@ -33,7 +33,6 @@ def to_json(report: Report) -> str:
         "title": report.title,
         "synthetic": report.synthetic,
         "selection": {"protocol": report.choice.protocol, "runs": report.choice.patterns},
-        "utterance_score": next(iter(SCORES)),
         "experiments": [_experiment(experiment) for experiment in report.experiments],
         "leakage_gaps": [_gap(gap) for gap in report.gaps],
         "comparison": _comparison(report.comparison) if report.comparison else None,
@@ -163,6 +162,7 @@ def _model(group: Group) -> dict[str, Any]:
         "variant": group.variant,
         "selection": group.header.selection,
         "inputs": group.inputs,
+        "utterance_score": group.utterance_score,
         "co_attention": group.co_attention,
         "seeds": group.seeds,
     }

@@ -17,7 +17,7 @@ from ser_pipeline.evaluation.intervals import link
 from ser_pipeline.evaluation.significance import cluster_counts
 from ser_pipeline.inputs import INPUTS
 from ser_pipeline.runs.records import LeftOut, Run, RunHeader, UtteranceTable
-from ser_pipeline.settings import SELECTIONS
+from ser_pipeline.settings import SELECTIONS, Model
 
 FULL = "full"
 """The ablation that others are compared with."""
@@ -60,6 +60,11 @@ class Group:
         """Whether frames are weighted, not averaged."""
         asked = bool(self.header.settings.get("model", {}).get("co_attention", False))
         return asked and any(name not in INPUTS or INPUTS[name].kind == "speech" for name in self.inputs)
+
+    @property
+    def utterance_score(self) -> str:
+        """How an utterance is scored by its segments: a key of `SCORES`."""
+        return str(self.header.settings.get("model", {}).get("utterance_score", Model().utterance_score))
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -156,6 +161,11 @@ class Panel:
     def key(self) -> tuple[str, ...]:
         """What tells one panel from another."""
         return panel_key(self.header)
+
+    @property
+    def utterance_score(self) -> str:
+        """How an utterance is scored by its segments: a key of `SCORES`."""
+        return str(self.header.settings.get("model", {}).get("utterance_score", Model().utterance_score))
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from ser_pipeline.evaluation.intervals import Interval, difference, recall_inter
 from ser_pipeline.evaluation.metrics import (
     METRICS,
     SCORES,
+    WEIGHTED,
     Confusion,
     probabilities,
     reliability,
@@ -92,7 +93,7 @@ class Result:
     folds: tuple[Part, ...]
     parts: dict[str, tuple[Part, ...]]  # a way to divide the utterances -> its parts
     calibration: Calibration
-    ways: tuple[Part, ...]  # to score an utterance by its segments; the first is the default
+    ways: tuple[Part, ...]  # to score an utterance by its segments; the first is the model's own
     probes: tuple[Probe, ...]
     faults: tuple[str, ...]  # files that could not be read
 
@@ -177,7 +178,10 @@ def _from_segments(group: Group, found: Clusters) -> tuple[list[Part], list[Prob
     """What needs the scores of segments: the ways to score an utterance, the probes, and files that are damaged."""
     try:
         stored = [[fold.segments(_wanted(group)) for fold in run.folds] for run in group.runs]
-        ways = [_way(group, stored, how) for how in SCORES]
+        known = all("samples" in kept for folds in stored for kept in folds)
+        own = group.utterance_score
+        others = [how for how in SCORES if how != own and (known or how not in WEIGHTED)]
+        ways = [_way(group, stored, how) for how in (own, *others)]
         names = [name for name in stored[0][0] if ":" in name]
         probes = [_probe(group, stored, name, found) for name in names if all(name in f for r in stored for f in r)]
     except PipelineError as error:
@@ -190,7 +194,12 @@ def _from_segments(group: Group, found: Clusters) -> tuple[list[Part], list[Prob
 
 def _wanted(group: Group) -> tuple[str, ...]:
     inputs = sorted(group.header.settings["model"]["inputs"], key=words.input_place)
-    return ("utterance", "log_prob", *(f"{kind}:{name}" for name in inputs for kind in ("shuffled", "zeroed")))
+    return (
+        "utterance",
+        "samples",
+        "log_prob",
+        *(f"{kind}:{name}" for name in inputs for kind in ("shuffled", "zeroed")),
+    )
 
 
 Stored = list[list[dict[str, NDArray[np.generic]]]]
@@ -209,7 +218,12 @@ def _probe(group: Group, stored: Stored, name: str, found: Clusters) -> Probe:
     """The group with an input disturbed, against itself."""
     kind, _, disturbed = name.partition(":")
     runs = [
-        Run(run.header, tuple(_disturbed(fold, kept, name) for fold, kept in zip(run.folds, folds, strict=True)))
+        Run(
+            run.header,
+            tuple(
+                _disturbed(fold, kept, name, group.utterance_score) for fold, kept in zip(run.folds, folds, strict=True)
+            ),
+        )
         for run, folds in zip(group.runs, stored, strict=True)
     ]
     other = Group(group.header, tuple(runs), ())
@@ -219,15 +233,17 @@ def _probe(group: Group, stored: Stored, name: str, found: Clusters) -> Probe:
     return Probe(disturbed, kind, ua, loss.value, loss.interval, loss.p, loss.detectable)
 
 
-def _disturbed(fold: FoldResult, kept: dict[str, NDArray[np.generic]], name: str) -> FoldResult:
-    """The fold with the predictions of a probe."""
-    prediction = _rescored(fold, kept, name, next(iter(SCORES)))
+def _disturbed(fold: FoldResult, kept: dict[str, NDArray[np.generic]], name: str, how: str) -> FoldResult:
+    """The fold with the predictions of a probe, its utterances scored as `how` says."""
+    prediction = _rescored(fold, kept, name, how)
     return FoldResult(**{**vars(fold), "prediction": prediction})
 
 
 def _rescored(fold: FoldResult, kept: dict[str, NDArray[np.generic]], name: str, how: str) -> Ints:
     """Predictions (U,) of a fold by the scores `name` of its segments."""
-    scores = utterance_scores(kept[name].astype(np.float64), kept["utterance"].astype(np.int64), len(fold.rows), how)
+    samples = kept["samples"].astype(np.int64) if how in WEIGHTED else None
+    utterance = kept["utterance"].astype(np.int64)
+    scores = utterance_scores(kept[name].astype(np.float64), utterance, len(fold.rows), how, samples)
     if len(scores) != len(fold.rows) or not np.isfinite(scores).all():
         raise PipelineError(f"segments.npz of fold {fold.name} does not cover its predictions")
     return np.asarray(scores.argmax(1))

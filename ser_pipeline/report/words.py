@@ -29,6 +29,7 @@ WAYS = {
     "log-probability": "mean log-probability",
     "probability": "mean probability",
     "vote": "majority of segments",
+    "duration": "mean log-probability, weighted by length",
 }
 
 DIVISIONS = {

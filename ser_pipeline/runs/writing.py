@@ -66,6 +66,8 @@ class Scores:
     w2e: Array | None  # (S, D) float16
     fused: Array  # (S, D) float16
     attention: Array | None  # (S, T) float16
+    samples: Array  # (S,) real samples
+    how: str = "log-probability"  # key of `evaluation.metrics.SCORES`: the score of an utterance by its segments
 
     @property
     def silent(self) -> float:
@@ -73,8 +75,8 @@ class Scores:
         return 0.0 if self.attention is None else float((self.attention.max(axis=1) == 0).mean())
 
     def utterances(self, segment_utterance: Rows, count: int) -> Array:
-        """Mean log-probabilities of utterances (U, C); `segment_utterance` (S,) is in 0..count - 1."""
-        return utterance_scores(self.log_prob, segment_utterance, count)
+        """Scores of utterances (U, C), logarithms; `segment_utterance` (S,) is in 0..count - 1."""
+        return utterance_scores(self.log_prob, segment_utterance, count, self.how, self.samples)
 
 
 def write_segments(file: Path, scores: Scores, manifest: Manifest, utterances: Rows, probes: dict[str, Array]) -> None:
@@ -89,6 +91,7 @@ def write_segments(file: Path, scores: Scores, manifest: Manifest, utterances: R
     """
     arrays = {
         "utterance": np.repeat(np.arange(len(utterances), dtype=np.int32), manifest.counts[utterances]),
+        "samples": scores.samples.astype(np.int32),
         "log_prob": scores.log_prob,
         "w2e": scores.w2e,
         "fused": scores.fused,
@@ -143,7 +146,7 @@ def write_examples(
 
 
 def write_predictions(file: Path, scores: Scores, manifest: Manifest, utterances: Rows) -> None:
-    """Write `predictions.csv`: a line an utterance, with its mean log-probability of each class.
+    """Write `predictions.csv`: a line an utterance, with the logarithm of its score of each class.
 
     Args:
         file: to write.

@@ -57,7 +57,7 @@ class FoldContext:
             utterances: rows (U,) of the manifest.
             change: of a batch before the model sees it; None: as it is.
         """
-        return scoring.score(forward, self.segments(utterances), change)
+        return scoring.score(forward, self.segments(utterances), change, self.config.model.utterance_score)
 
     def swapped(self, name: str) -> scoring.Change:
         """A change of test batches that gives every utterance another one's input `name`."""

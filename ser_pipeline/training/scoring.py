@@ -52,15 +52,18 @@ class Forward:
             return self.model(Batch.of(self._names, parts))  # type: ignore[no-any-return]
 
 
-def score(forward: Forward, batches: Iterable[Batch], change: Change | None = None) -> Scores:
+def score(
+    forward: Forward, batches: Iterable[Batch], change: Change | None = None, how: str = "log-probability"
+) -> Scores:
     """A model's output over `batches`; `change` alters a batch before the model sees it.
 
     Args:
         forward: the model.
         batches: of segments.
         change: of a batch before the model sees it; None: as it is.
+        how: an utterance is scored by its segments.
     """
-    parts: dict[str, list[torch.Tensor]] = {"log_prob": [], "w2e": [], "fused": [], "attention": []}
+    parts: dict[str, list[torch.Tensor]] = {"log_prob": [], "w2e": [], "fused": [], "attention": [], "samples": []}
     losses: list[torch.Tensor] = []
     with torch.inference_mode():
         for batch in batches:
@@ -68,13 +71,15 @@ def score(forward: Forward, batches: Iterable[Batch], change: Change | None = No
             log_prob = F.log_softmax(output.logits.float(), dim=-1)
             losses.append(F.nll_loss(log_prob, batch.label, reduction="sum"))
             parts["log_prob"].append(log_prob)
+            parts["samples"].append(batch.samples.clone())
             for name in ("w2e", "fused", "attention"):
                 if getattr(output, name) is not None:
                     parts[name].append(getattr(output, name).half())
     rows = sum(len(part) for part in parts["log_prob"])
     loss = float(torch.stack(losses).sum()) / rows
     w2e, attention = (_to_numpy(parts[name]) if parts[name] else None for name in ("w2e", "attention"))
-    return Scores(_to_numpy(parts["log_prob"]), loss, w2e, _to_numpy(parts["fused"]), attention)
+    found = {name: _to_numpy(parts[name]) for name in ("log_prob", "fused", "samples")}
+    return Scores(**found, loss=loss, w2e=w2e, attention=attention, how=how)
 
 
 def _to_numpy(parts: list[torch.Tensor]) -> Array:

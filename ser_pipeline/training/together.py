@@ -268,6 +268,7 @@ def _validate(stack: Stack, members: Sequence[Member]) -> list[Record]:
         label = torch.from_numpy(np.repeat(manifest.target[utterances], manifest.counts[utterances]))
         loss = float(F.nll_loss(log_prob[: len(part)], label.long()))
         own = log_prob[: len(part)].numpy()
-        confusion = scoring.confusion(Scores(own, loss, None, own, None), manifest, utterances)
+        real, how = manifest.segments[part, 2], member.context.config.model.utterance_score
+        confusion = scoring.confusion(Scores(own, loss, None, own, None, real, how), manifest, utterances)
         found.append({"validation_loss": loss, "wa": confusion.wa, "ua": confusion.ua})
     return found

@@ -74,10 +74,11 @@ def data_of(job: FoldJob, device: str) -> Any:
     sharers = -(-(job.options.jobs or 1) // len(job.devices))
     stores = find_stores(job.features, job.config)
     data, source = _data(job.features, stores, device, job.options.data, sharers, job.config.model.whole)
-    if job.config.model.segments == 1:
-        return data, source
-    long = longer(data.manifest, job.config.model.segments)
-    return replace(data, manifest=long), Neighbours(source, data.manifest, long)
+    manifest = data.manifest
+    if job.config.model.segments > 1:
+        manifest = longer(manifest, job.config.model.segments)
+        source = Neighbours(source, data.manifest, manifest)
+    return replace(data, manifest=replace(manifest, least=job.config.least_samples)), source
 
 
 @lru_cache(maxsize=4)

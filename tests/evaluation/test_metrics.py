@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, recall_score
 
-from ser_pipeline.evaluation.metrics import SCORES, Confusion, probabilities, reliability, utterance_scores
+from ser_pipeline.evaluation.metrics import SCORES, WEIGHTED, Confusion, probabilities, reliability, utterance_scores
+from ser_pipeline.settings import UTTERANCE_SCORES
 
 labels = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60)
 
@@ -51,7 +52,7 @@ def test_summed_folds_are_the_pooled_utterances(first, second):
 @pytest.mark.parametrize("how", SCORES)
 def test_an_utterance_of_one_segment_keeps_the_segments_class(how):
     log_prob = np.log(np.random.default_rng(0).dirichlet(np.ones(4), size=20))
-    scores = utterance_scores(log_prob, np.arange(20), 20, how)
+    scores = utterance_scores(log_prob, np.arange(20), 20, how, np.arange(20))
     assert np.array_equal(scores.argmax(1), log_prob.argmax(1))
 
 
@@ -61,8 +62,9 @@ def test_the_order_of_segments_does_not_matter(how):
     log_prob = np.log(rng.dirichlet(np.ones(4), size=50))
     utterance = np.concatenate([np.arange(10), rng.integers(10, size=40)])
     order = rng.permutation(50)
-    assert utterance_scores(log_prob[order], utterance[order], 10, how) == pytest.approx(
-        utterance_scores(log_prob, utterance, 10, how)
+    real = rng.integers(1, 48_000, size=50)
+    assert utterance_scores(log_prob[order], utterance[order], 10, how, real[order]) == pytest.approx(
+        utterance_scores(log_prob, utterance, 10, how, real)
     )
 
 
@@ -73,6 +75,30 @@ def test_mean_log_probability_and_mean_probability_are_means():
     assert logs == pytest.approx(np.array([log_prob[:2].mean(0), log_prob[2]]))
     means = utterance_scores(log_prob, utterance, 2, "probability")
     assert np.exp(means) == pytest.approx(np.array([[0.7, 0.3], [0.2, 0.8]]))
+
+
+def test_by_duration_a_segment_weighs_what_its_real_samples_are():
+    log_prob = np.log([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4]])
+    utterance, real = np.array([0, 0, 1, 1]), np.array([30, 10, 0, 0])
+    scores = utterance_scores(log_prob, utterance, 2, "duration", real)
+    assert scores[0] == pytest.approx(0.75 * log_prob[0] + 0.25 * log_prob[1])
+    assert scores[1] == pytest.approx(log_prob[2:].mean(0)), "where nothing is real, all weigh alike"
+    with pytest.raises(ValueError, match="real samples"):
+        utterance_scores(log_prob, utterance, 2, "duration")
+
+
+@given(st.integers(1, 20), st.integers(0, 48_000), st.integers(0, 2**32 - 1))
+def test_by_duration_a_short_last_segment_moves_the_score_by_no_more_than_its_share(whole, real, seed):
+    log_prob = np.log(np.random.default_rng(seed).dirichlet(np.ones(4), size=whole + 1))
+    samples = np.array([48_000] * whole + [real])
+    before = utterance_scores(log_prob[:-1], np.zeros(whole, int), 1, "duration", samples[:-1])
+    after = utterance_scores(log_prob, np.zeros(whole + 1, int), 1, "duration", samples)
+    assert np.abs(after - before).max() <= real / samples.sum() * np.ptp(log_prob, axis=0).max() + 1e-12
+
+
+def test_every_way_that_a_setting_names_is_there():
+    assert tuple(SCORES) == UTTERANCE_SCORES
+    assert set(WEIGHTED) < set(SCORES)
 
 
 def test_a_tie_of_votes_goes_to_the_surer_segment_and_a_majority_is_never_overruled():

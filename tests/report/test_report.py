@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score
 
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.evaluation.metrics import SCORES
 from ser_pipeline.report import experiment_tables as detail
 from ser_pipeline.report import summary_tables as overview
 from ser_pipeline.report.contents import Choice, make_report
@@ -69,11 +70,38 @@ def test_parts_cover_the_utterances_and_their_mean_is_the_whole(tmp_path):
     assert result.parts["duration"][0].name == "0 to 2 s"
 
 
-def test_the_default_way_to_score_an_utterance_is_that_of_the_predictions(tmp_path):
-    _, result = main(planted(tmp_path, Planted()))
-    assert [way.name for way in result.ways] == ["log-probability", "probability", "vote"]
+@pytest.mark.parametrize("how", SCORES)
+def test_the_first_way_to_score_an_utterance_is_that_of_the_predictions(tmp_path, how):
+    plan = Planted(probes={"mfcc": 1.2}, overrides=(f"model.utterance_score={how}",))
+    _, result = main(planted(tmp_path, plan))
+    assert result.ways[0].name == how
+    assert {way.name for way in result.ways} == set(SCORES)
     assert result.ways[0].ua == pytest.approx(result.scores["ua"].pooled)
+    assert result.faults == ()
+    assert len(result.probes) == 2
     assert len({way.ua for way in result.ways}) > 1
+
+
+def test_runs_that_do_not_know_their_segments_lengths_lack_the_way_that_weighs_by_them(tmp_path):
+    folder = write_run(tmp_path, WHO, Planted())
+    for file in folder.glob("*/segments.npz"):
+        with np.load(file) as stored:
+            kept = {name: stored[name] for name in stored.files if name != "samples"}
+        np.savez(file, **kept)
+    _, result = main(report(tmp_path))
+    assert [way.name for way in result.ways] == ["log-probability", "probability", "vote"]
+
+
+def test_models_that_hear_longer_segments_stand_in_the_same_report(tmp_path):
+    write_run(tmp_path, WHO, Planted())
+    write_run(tmp_path, WHO, Planted(preset="scratch"))
+    for file in tmp_path.glob("*/*/predictions.csv"):
+        lines = [line.split(",") for line in file.read_text().splitlines()]
+        place = lines[0].index("segments")
+        changed = [lines[0], *([*line[:place], "1", *line[place + 1 :]] for line in lines[1:])]
+        file.write_text("".join(",".join(line) + "\n" for line in changed))
+        break
+    assert report(tmp_path).left_out == ()
 
 
 def test_a_shuffled_input_that_the_model_ignores_shows_no_effect_and_one_that_it_uses_does(tmp_path):

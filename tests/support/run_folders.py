@@ -164,10 +164,13 @@ def write_fold(folder: Path, who: People, rows: np.ndarray, plan: Planted, rng: 
     folder.mkdir()
     utterance = np.repeat(np.arange(len(rows)), who.segments[rows])
     log_prob = segment_scores(who, rows[utterance], plan.skill, rng)
-    scores = utterance_scores(log_prob, utterance, len(rows))
+    how = settings_of(plan).model.utterance_score
+    inside = np.concatenate([np.arange(count) for count in who.segments[rows]])
+    real = (16_000 * np.clip(who.seconds[rows[utterance]] - 3 * inside, 0, 3)).astype(np.int32)
+    scores = utterance_scores(log_prob, utterance, len(rows), how, real)
     confusion = Confusion.of(who.label[rows], scores.argmax(1), len(who.labels))
     write_predictions(folder / "predictions.csv", who, rows, scores)
-    arrays = {"utterance": utterance.astype(np.int32), "log_prob": log_prob.astype(np.float32)}
+    arrays = {"utterance": utterance.astype(np.int32), "samples": real, "log_prob": log_prob.astype(np.float32)}
     for name, skill in plan.probes.items():
         for kind in ("shuffled", "zeroed"):
             arrays[f"{kind}:{name}"] = segment_scores(who, rows[utterance], skill, rng).astype(np.float32)
