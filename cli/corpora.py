@@ -11,9 +11,13 @@ import click
 
 from ser_pipeline.corpora import CORPORA, audio_folder, find_corpus, read_corpus, table
 from ser_pipeline.corpora.classes import parse_classes
-from ser_pipeline.corpora.corpus import Corpus
+from ser_pipeline.corpora.corpus import Corpus, Utterance
+from ser_pipeline.corpora.folder import PATTERNS, sorted_by_paths
+from ser_pipeline.errors import PipelineError
 
+from . import options
 from .columns import aligned, wrapped
+from .terminal import start_log
 
 HEADER = ("corpus", "title", "utterances", "classes", "licence")
 
@@ -27,21 +31,39 @@ LABEL = 11
 @click.option("--init", is_flag=True, help="Print a table of CORPUS in ROOT, to be read as the corpus `table`.")
 @click.option("--classes", metavar="LIST", help="Classes and merges, such as neutral=neu,happy=hap+exc.")
 @click.option("--subset", default="", help="Part of the corpus, such as improvised; all for everything.")
-def corpora(name: str | None, root: Path | None, init: bool, classes: str | None, subset: str) -> None:
-    """List the corpora, describe CORPUS, or write a table of one.
+@click.option("--emotion", default="", metavar="PATTERN", help=f"Of `--init folder` or a table: {PATTERNS}.")
+@click.option("--speaker", default="", metavar="PATTERN", help="The same, for who speaks.")
+@options.quiet
+def corpora(
+    name: str | None,
+    root: Path | None,
+    init: bool,
+    classes: str | None,
+    subset: str,
+    emotion: str,
+    speaker: str,
+    quiet: bool,
+) -> None:
+    """List the corpora, describe CORPUS, or write a table of one, or of a folder of your own.
 
     The paths in a table are relative to the folder where the command runs, so that is where the table belongs.
+    `--init folder` takes the folder of a recording as its emotion, and the one above as its speaker; where paths tell
+    it otherwise, a PATTERN says which part: parent, grandparent, or a regular expression with one group.
 
     \b
     Examples:
       ser-pipeline corpora
       ser-pipeline corpora iemocap
       ser-pipeline corpora --init emodb ~/corpora/emodb > my.csv
+      ser-pipeline corpora --init folder calls > calls.csv
+      ser-pipeline corpora --init folder calls --emotion '_(\\w+)\\.wav$' --speaker parent > calls.csv
+      ser-pipeline corpora --init table labels.xls.csv --speaker '^(\\d+)_' > calls.csv
     """
+    start_log(quiet)
     if init:
         if name is None or root is None:
             raise click.UsageError("--init needs CORPUS and ROOT: ser-pipeline corpora --init emodb ~/corpora/emodb")
-        click.echo(_table(name, root, classes, subset), nl=False)
+        click.echo(_table(name, root, classes, subset, emotion, speaker), nl=False)
     elif name is not None:
         for line in _describe(find_corpus(name)):
             click.echo(line)
@@ -82,8 +104,25 @@ def _subsets(corpus: Corpus) -> Iterator[str]:
         yield f"{name} (read by default)" if name == (corpus.subset or "all") else name
 
 
-def _table(name: str, root: Path, classes: str | None, subset: str) -> str:
-    utterances = read_corpus(name, root, parse_classes(classes) if classes else None, subset)
+def _table(name: str, root: Path, classes: str | None, subset: str, emotion: str, speaker: str) -> str:
+    if emotion or speaker:
+        utterances = _by_paths(name, root, emotion, speaker)
+    else:
+        utterances = read_corpus(name, root, parse_classes(classes) if classes else None, subset)
     here = os.path.relpath(audio_folder(root))
     prefix = "" if here == "." else Path(here).as_posix() + "/"
     return table.write(utterances, prefix)
+
+
+def _by_paths(name: str, root: Path, emotion: str, speaker: str) -> list[Utterance]:
+    """The utterances of a folder or a table, with the emotion or the speaker that their paths tell."""
+    if name == "table":
+        return table.by_paths(root, emotion, speaker)
+    if name != "folder":
+        raise click.UsageError("--emotion and --speaker are parts of the paths of `--init folder` and `--init table`")
+    if not root.is_dir():
+        raise PipelineError(f"{root} is no folder")
+    found = sorted_by_paths(root, emotion, speaker)
+    if not found:
+        raise PipelineError(f"{root} holds no audio")
+    return found

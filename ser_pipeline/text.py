@@ -28,6 +28,15 @@ def few(names: Sequence[str], most: int = 3, between: str = ", ") -> str:
     return between.join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
+def lines(text: str) -> list[str]:
+    r"""The lines of a text that end in `\n`; the other characters at which `str.splitlines` cuts stay in them.
+
+    >>> lines("one\u2028two\nthree\n")
+    ['one\u2028two', 'three']
+    """
+    return text.removesuffix("\n").split("\n") if text else []
+
+
 def natural(name: str) -> list[tuple[int, int, str]]:
     """A sorting key that takes runs of digits as numbers.
 

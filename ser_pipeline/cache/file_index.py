@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ser_pipeline import entry
 from ser_pipeline.audio import AudioHeader
+from ser_pipeline.text import lines
 
 FOLDER = ".files"
 SETTLED = 2.0  # seconds since its last change after which a file is remembered
@@ -78,6 +79,6 @@ class FileIndex:
 def _read(file: Path) -> Iterator[tuple[str, tuple[Stamp, File]]]:
     """The lines of `file`; from one that cannot be read on, nothing is known, which costs time alone."""
     with suppress(OSError, ValueError, TypeError):
-        for line in file.read_text(encoding="utf-8").splitlines():
+        for line in lines(file.read_text(encoding="utf-8")):
             name, (size, modified, changed, inode), digest, frames, rate, decoded = json.loads(line)
             yield name, ((size, modified, changed, inode), File(digest, AudioHeader(frames, rate), decoded))

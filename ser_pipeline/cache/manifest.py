@@ -21,7 +21,7 @@ from ser_pipeline.corpora.corpus import Classes, Utterance
 from ser_pipeline.entry import VERIFY, Entry, read_index, write_text
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.shape import ShapeError, shaped
-from ser_pipeline.text import few
+from ser_pipeline.text import few, lines
 
 FILE = "manifest.jsonl"
 DEFAULTS = {field.name: field.default for field in fields(Utterance)}
@@ -143,7 +143,7 @@ def read(folder: Path) -> Manifest:
         text = (folder / FILE).read_text(encoding="utf-8")
         if _digest(text) != said.utterances:
             raise ShapeError("its checksum differs")
-        records = [json.loads(line) for line in text.removesuffix("\n").split("\n")]
+        records = [json.loads(line) for line in lines(text)]
         keys = tuple(record.pop("key") for record in records)
         samples = [record.pop("samples") for record in records]
         utterances = [Utterance(**record) for record in records]

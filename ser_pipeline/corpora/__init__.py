@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,8 +17,10 @@ from ser_pipeline.corpora.cremad import CREMAD, CREMAD_INTENDED
 from ser_pipeline.corpora.emodb import EMODB
 from ser_pipeline.corpora.emotale import EMOTALE
 from ser_pipeline.corpora.esd import ESD
+from ser_pipeline.corpora.folder import FOLDER
 from ser_pipeline.corpora.iemocap import DEMO, IEMOCAP
 from ser_pipeline.corpora.layout import missing_audio
+from ser_pipeline.corpora.matching import found_again, require_text
 from ser_pipeline.corpora.meld import MELD
 from ser_pipeline.corpora.msp_podcast import MSP_PODCAST
 from ser_pipeline.corpora.nemo import NEMO
@@ -47,6 +49,7 @@ CORPORA: dict[str, Corpus] = {
         MSP_PODCAST,
         ESD,
         TABLE,
+        FOLDER,
         DEMO,
     )
 }
@@ -88,8 +91,9 @@ def read_corpus(
     if not chosen:
         raise PipelineError(f"{root} holds no utterance of the classes {', '.join(classes or corpus.classes)}")
     _require_unique(chosen)
-    if check_audio:
-        _require_audio(chosen, root)
+    chosen, missing = _present(chosen, audio_folder(root))
+    if check_audio and missing:
+        raise _missing(missing, root)
     return chosen
 
 
@@ -122,9 +126,12 @@ def _other(corpus: Corpus, root: Path) -> str:
     if root.is_dir() and not any(root.iterdir()):
         return f"{root} is empty; {corpus.title} has {corpus.layout}"
     for other in CORPORA.values():
-        if other.read is not corpus.read and _recognises(other, root):
+        if other not in (corpus, FOLDER) and other.read is not corpus.read and _recognises(other, root):
             command = f"ser-pipeline features {other.name} {root}"
             return f"{root} is not {corpus.title}; it looks like {other.title}: `{command}`"
+    if corpus is not FOLDER and _recognises(FOLDER, root):
+        own = f"recordings in folders of your own: `ser-pipeline corpora --init folder {root} > my.csv` makes a table"
+        return f"{root} is not {corpus.title}, which has {corpus.layout}; it holds {own}"
     return f"{root} is not {corpus.title}, which has {corpus.layout}"
 
 
@@ -165,9 +172,19 @@ def _require_unique(utterances: Iterable[Utterance]) -> None:
             )
 
 
-def _require_audio(utterances: Iterable[Utterance], root: Path) -> None:
-    missing = missing_audio(utterances, audio_folder(root))
+def _present(utterances: list[Utterance], folder: Path) -> tuple[list[Utterance], list[Utterance]]:
+    """The utterances with their files' names on the disk, and those whose file is missing."""
+    odd = require_text(utterances)
+    if odd:
+        raise PipelineError(odd)
+    missing = missing_audio(utterances, folder)
     if missing:
-        place = f"{root}, line {table.line_of(root, missing[0])}" if root.is_file() else root
-        files = few([utterance.file for utterance in missing], 1)
-        raise PipelineError(f"{place}: the audio file {files} is missing; restore it or its path")
+        utterances = found_again(utterances, missing, folder)
+        missing = missing_audio(utterances, folder)
+    return utterances, missing
+
+
+def _missing(missing: Sequence[Utterance], root: Path) -> PipelineError:
+    place = f"{root}, line {table.line_of(root, missing[0])}" if root.is_file() else root
+    files = few([utterance.file for utterance in missing], 1)
+    return PipelineError(f"{place}: the audio file {files} is missing; restore it or its path")

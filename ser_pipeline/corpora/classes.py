@@ -57,6 +57,15 @@ def shared_classes(first: Sequence[str], second: Sequence[str]) -> dict[str, str
     return shared
 
 
+def is_emotion(name: str) -> bool:
+    """Whether `name` is a word for an emotion that corpora have.
+
+    >>> is_emotion("Happy"), is_emotion("Actor_01")
+    (True, False)
+    """
+    return name.strip().lower() in WORDS
+
+
 def _meaning(label: str) -> str:
     return SYNONYMS.get(label.lower(), label.lower())
 
@@ -72,3 +81,22 @@ SYNONYMS = {
     **dict.fromkeys(("bored",), "boredom"),
 }
 """Label -> one word for its meaning."""
+
+WORDS = {*SYNONYMS, *SYNONYMS.values()} | {
+    *("calm", "contempt", "confusion", "excited", "excitement", "exc", "frustrated", "frustration", "fru", "laughter"),
+    *("freude", "trauer", "angst", "ekel", "langeweile", "ärger", "neutralität", "überraschung", "love", "stress"),
+    *(
+        "positive",
+        "negative",
+        "other",
+        "unhappy",
+        "anxious",
+        "relaxed",
+        "sarcasm",
+        "pride",
+        "shame",
+        "sleepy",
+        "amused",
+    ),
+}
+"""Words by which a folder is known to be an emotion's, in small letters."""

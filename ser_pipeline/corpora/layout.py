@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from ser_pipeline.corpora.corpus import Utterance
-from ser_pipeline.errors import PipelineError
+from ser_pipeline.corpora.sheets import broken, lines, table
 
-AUDIO = (".wav", ".flac", ".ogg", ".mp3")
-"""Suffixes of audio files that soundfile reads, in lower case."""
+__all__ = ["below", "broken", "lines", "listed", "missing_audio", "named", "table"]
+
+AUDIO = (".wav", ".flac", ".ogg", ".opus", ".aiff", ".aif", ".mp3", ".m4a")
+"""Suffixes of audio files in lower case, the first ones first where a recording is there in several formats."""
 
 DEPTH = 4
 """How many folders below the given one are searched: a parent of the corpus, or a child, will do."""
@@ -22,10 +23,15 @@ DEPTH = 4
 def named(root: Path, pattern: str) -> Iterator[tuple[str, re.Match[str]]]:
     """Audio files below `root` whose stem fully matches `pattern`: (path below `root`, match), sorted by path."""
     expression = re.compile(pattern)
-    for file in sorted(_audio(root)):
+    for file in audio_below(root):
         match = expression.fullmatch(file.rpartition("/")[2].rpartition(".")[0])
         if match:
             yield file, match
+
+
+def audio_below(root: Path) -> list[str]:
+    """Paths below `root` of all audio files, sorted."""
+    return sorted(_audio(root))
 
 
 def _audio(root: Path) -> Iterator[str]:
@@ -56,59 +62,6 @@ def below(file: Path, root: Path) -> str:
     'b/c.wav'
     """
     return file.relative_to(root).as_posix()
-
-
-def lines(file: Path) -> list[str]:
-    """The lines of a text file in UTF-8, or in Latin-1 where it is not; without their ends.
-
-    Raises:
-        PipelineError: it cannot be read.
-    """
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise PipelineError(f"cannot read {file}: {error.strerror}") from None
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("latin-1")
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
-
-
-def table(file: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """Rows of a CSV file with a header, or of a tab-separated `.tsv`: (line number, column -> text without blanks).
-
-    Raises:
-        PipelineError: a column of `columns` is missing, or a row is broken; names the file and the line.
-    """
-    text = (line + "\n" for line in lines(file))
-    if file.suffix.lower() == ".tsv":
-        reader = csv.DictReader(text, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
-    else:
-        reader = csv.DictReader(text, strict=True)
-    try:
-        names = list(reader.fieldnames or ())
-        missing = [name for name in columns if name not in names]
-        if missing:
-            there = ", ".join(names) or "none"
-            raise PipelineError(f"{file}, line 1: no column {', '.join(missing)}; the columns are {there}")
-        for row in reader:
-            if None in row or None in row.values():
-                raise broken(file, reader.line_num, f"not {len(names)} columns")
-            yield reader.line_num, {name: text.strip() for name, text in row.items()}
-    except csv.Error as error:
-        raise broken(file, reader.reader.line_num, str(error)) from None
-
-
-def broken(file: Path, line: int, what: str) -> PipelineError:
-    """The error of a label file's broken line.
-
-    Args:
-        file: the label file.
-        line: its number, from 1 on.
-        what: is wrong with it.
-    """
-    return PipelineError(f"{file}, line {line}: {what}; mend or delete the line")
 
 
 def missing_audio(utterances: Iterable[Utterance], folder: Path) -> list[Utterance]:

@@ -2,6 +2,7 @@
 
 Layout: a `.csv`, `.tsv` or `.jsonl` file with the columns `file`, `emotion` and `speaker`, and, where they are known,
 `id`, `session`, `dialogue`, `script`, `split` (train, validation, test), `start` and `end` (seconds), `language`.
+What a column is called elsewhere will do (`path`, `label`, `speaker_id`), and it is said what was taken for what.
 Paths are relative to the table. Every label is a class, in alphabetical order, unless `--classes` says otherwise.
 Other columns are ignored.
 """
@@ -14,13 +15,16 @@ import io
 import json
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
 from ser_pipeline.corpora.corpus import Corpus, Utterance
+from ser_pipeline.corpora.folder import part
 from ser_pipeline.corpora.layout import broken, lines
 from ser_pipeline.corpora.layout import table as rows_of
+from ser_pipeline.corpora.matching import tell_near
 from ser_pipeline.errors import PipelineError
 
 REQUIRED = ("file", "emotion", "speaker")
@@ -31,6 +35,21 @@ SPLITS = {
     "test": "test",
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
 }
+SYNONYMS = {
+    "file": ("path", "filename", "filepath", "audio", "audiopath", "audiofile", "wav", "wavfile", "wavpath", "clip"),
+    "emotion": ("label", "emotionlabel", "emo", "class", "category", "target", "emotionclass"),
+    "speaker": ("speakerid", "spk", "spkid", "spkrid", "actor", "actorid", "subject", "subjectid", "participant"),
+    "id": ("utteranceid", "uttid", "utt"),
+    "session": ("sessionid",),
+    "dialogue": ("dialog", "dialogueid", "dialogid", "conversation", "conversationid", "call", "callid"),
+    "script": ("text", "sentence", "transcript", "transcription"),
+    "split": ("partition", "subset", "splitset"),
+    "start": ("starttime", "begin", "onset"),
+    "end": ("endtime", "stop", "offset"),
+    "language": ("lang",),
+}
+"""Our column -> what else it is called, in small letters alone; the first that is there is taken."""
+
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 
 log = logging.getLogger(__name__)
@@ -38,12 +57,35 @@ log = logging.getLogger(__name__)
 
 def read(root: Path) -> Iterator[Utterance]:
     """Every row of the table `root`."""
+    rows = list(_numbered(root))
     seen: dict[str, int] = {}
-    for line, utterance in _numbered(root):
+    for line, utterance in rows:
         first = seen.setdefault(utterance.id, line)
         if first != line:
             raise broken(root, line, f"{utterance.id} is already in line {first}")
-        yield utterance
+    utterances = [utterance for _, utterance in rows]
+    tell_near(root, utterances)
+    yield from utterances
+
+
+def by_paths(root: Path, emotion: str = "", speaker: str = "") -> list[Utterance]:
+    """The rows of a table that lacks emotion or speaker, which the paths of its files tell.
+
+    Args:
+        root: the table.
+        emotion: which part of a path is the emotion: see `folder.PATTERNS`; "": its column has it.
+        speaker: which part is the speaker; "": its column has it.
+
+    Raises:
+        PipelineError: as `rows_in`; or a path has no such part.
+    """
+    finders = {name: part(pattern) for name, pattern in (("emotion", emotion), ("speaker", speaker)) if pattern}
+    rows = [
+        (line, {**row, **{name: find(row["file"]) for name, find in finders.items()}})
+        for line, row in rows_in(root, [name for name in REQUIRED if name not in finders])
+    ]
+    common = _common(row["file"] for _, row in rows)
+    return [_utterance(root, line, row, common) for line, row in rows]
 
 
 def line_of(root: Path, utterance: Utterance) -> int:
@@ -66,47 +108,104 @@ def write(utterances: Iterable[Utterance], prefix: str = "") -> str:
 
 
 def _numbered(root: Path) -> Iterator[tuple[int, Utterance]]:
+    rows = list(rows_in(root, REQUIRED))
+    if not rows:
+        raise PipelineError(f"{root} has no rows")
+    common = _common(row["file"] for _, row in rows)
+    for line, row in rows:
+        yield line, _utterance(root, line, row, common)
+
+
+def rows_in(root: Path, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, str]]]:
+    """Rows of the table `root`: (line number, column -> text), under our names for its columns.
+
+    Args:
+        root: a `.csv`, `.tsv` or `.jsonl`.
+        columns: that it must have.
+
+    Raises:
+        PipelineError: a column is missing or repeated, or a row is broken; names the file and the line.
+    """
     if not root.is_file():
         raise PipelineError(f"{root} is a folder; name the table itself, {TABLE.layout}")
     if root.suffix.lower() not in SUFFIXES:
         raise PipelineError(f"{root} is no table; its name must end in {', '.join(SUFFIXES)}")
-    rows = _objects(root) if root.suffix.lower() == ".jsonl" else rows_of(root, REQUIRED)
-    told: set[str] = set()
-    line = 0
+    names = _Names(root)
+    rows = _objects(root, columns, names) if root.suffix.lower() == ".jsonl" else rows_of(root, columns, names.ours)
     for line, row in rows:
-        _tell_others(root, line, row, told)
-        yield line, _utterance(root, line, row)
-    if not line:
-        raise PipelineError(f"{root} has no rows")
+        names.tell_others(line, row)
+        for name, text in row.items():
+            if name in COLUMNS and any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text):
+                raise broken(root, line, f"{name} holds a character that is no text: {text[:60]!a}")
+        yield line, row
 
 
-def _objects(root: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
+def _objects(root: Path, columns: Sequence[str], names: _Names) -> Iterator[tuple[int, Mapping[str, str]]]:
     for line, text in enumerate(lines(root), 1):
         if not text.strip():
             continue
         try:
             row = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise broken(root, line, f"not JSON ({error})") from None
         if not isinstance(row, dict) or any(isinstance(value, dict | list) for value in row.values()):
             raise broken(root, line, "not a flat JSON object")
-        missing = [name for name in REQUIRED if name not in row]
+        row = dict(zip(names.ours(list(row)), row.values(), strict=True))
+        missing = [name for name in columns if name not in row]
         if missing:
             raise broken(root, line, f"no {', '.join(missing)}")
         yield line, {name: _text(value).strip() for name, value in row.items()}
 
 
-def _tell_others(root: Path, line: int, row: Mapping[str, str], told: set[str]) -> None:
-    """Refuse a column that is nearly one of ours, and say once that another is ignored."""
-    for name in row.keys() - told - set(COLUMNS):
-        near = difflib.get_close_matches(name.lower(), COLUMNS, n=1, cutoff=0.75)
-        if near:
-            raise PipelineError(f"{root}, line {line}: unknown column '{name}'; did you mean {near[0]}?")
-        log.info("%s: the column '%s' is ignored", root, name)
-        told.add(name)
+class _Names:
+    """Our names for the columns of a table, each choice said once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._told: set[str] = set()
+
+    def ours(self, names: Sequence[str]) -> Sequence[str]:
+        """The names of columns with synonyms replaced, where our own name is not there as well."""
+        known = {name: name for name in names if name in COLUMNS}
+        for column, synonyms in SYNONYMS.items():
+            plain = {_plain(name): name for name in reversed(names) if name not in known}
+            found = next((plain[synonym] for synonym in (column, *synonyms) if synonym in plain), None)
+            if found is not None and column not in known.values():
+                known[found] = column
+                self._tell(f"took `{found}` as {column}")
+        return [known.get(name, name) for name in names]
+
+    def tell_others(self, line: int, row: Mapping[str, str]) -> None:
+        """Refuse a column that is nearly one of ours, and say once that another is ignored."""
+        for name in row.keys() - self._told - set(COLUMNS):
+            near = difflib.get_close_matches(name.lower(), COLUMNS, n=1, cutoff=0.75)
+            if near and near[0] not in row:
+                raise PipelineError(f"{self._root}, line {line}: unknown column '{name}'; did you mean {near[0]}?")
+            self._tell(f"the column '{name}' is ignored")
+            self._told.add(name)
+
+    def _tell(self, what: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            log.info("%s: %s", self._root, what)
 
 
-def _utterance(root: Path, line: int, row: Mapping[str, str]) -> Utterance:
+def _plain(name: str) -> str:
+    """A column's name without what programs change in it.
+
+    >>> _plain("Speaker ID")
+    'speakerid'
+    """
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+def _common(files: Iterable[str]) -> str:
+    """The folder, with a slash, that all paths share which do not lie below the table; ids go without it."""
+    outside = [file for file in files if file.startswith(("/", "../"))]
+    return os.path.commonpath([file.rpartition("/")[0] for file in outside]) + "/" if outside else ""
+
+
+def _utterance(root: Path, line: int, row: Mapping[str, str], common: str) -> Utterance:
     empty = [name for name in REQUIRED if not row[name]]
     if empty:
         raise broken(root, line, f"no {', '.join(empty)}")
@@ -117,7 +216,7 @@ def _utterance(root: Path, line: int, row: Mapping[str, str]) -> Utterance:
         raise broken(root, line, f"end {end} is not after start {start or 0.0}")
     stretch = "" if start is None and end is None else f"@{row.get('start', '')}-{row.get('end', '')}"
     return Utterance(
-        id=row.get("id") or row["file"].rpartition(".")[0] + stretch,
+        id=row.get("id") or _stem(row["file"].removeprefix(common)) + stretch,
         file=row["file"],
         emotion=row["emotion"],
         speaker=row["speaker"],
@@ -129,6 +228,12 @@ def _utterance(root: Path, line: int, row: Mapping[str, str]) -> Utterance:
         start=start,
         end=end,
     )
+
+
+def _stem(file: str) -> str:
+    """A path without its ending, with forward slashes."""
+    folder, slash, name = file.replace("\\", "/").rpartition("/")
+    return folder + slash + (name.rpartition(".")[0] or name)
 
 
 def _seconds(root: Path, line: int, name: str, text: str) -> float | None:

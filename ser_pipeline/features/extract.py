@@ -185,14 +185,16 @@ class _Source:
             )
         known = len(recording.notes)  # from its header, and said when it was measured
         job = self._job
-        if samples > _long(job.audio):
-            heard = partial(recording.mono, job.audio.rate, utterance.start, utterance.end)
-            made = {name: streamed.rows(name, heard, samples, job.audio, job.settings[name]) for name in names}
-        else:
+        long = [name for name in names if samples > _long(job.audio) and name in streamed.STREAMS]
+        heard = partial(recording.mono, job.audio.rate, utterance.start, utterance.end)
+        made = {name: streamed.rows(name, heard, samples, job.audio, job.settings[name]) for name in long}
+        if len(long) < len(names):
             signal = recording.samples(job.audio.rate, utterance.start, utterance.end)
             if len(signal) != samples:
                 raise PipelineError(f"{utterance.file} is truncated ({len(signal)} of {samples} samples are there)")
-            made = {name: FEATURES[name].rows(signal, job.audio, job.settings[name]) for name in names}
+            made |= {
+                name: FEATURES[name].rows(signal, job.audio, job.settings[name]) for name in names if name not in long
+            }
         for note in recording.notes[known:]:
             log.warning("%s %s", utterance.file, note)
         return made

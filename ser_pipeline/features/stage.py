@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -104,7 +105,7 @@ def extract(
     made = list(dict.fromkeys(features or wanted_features(chosen)))
     audio_root, left_out = audio_folder(place), list[str]()
     data = measure(
-        place.stem if corpus == "table" else corpus,
+        _name(corpus, place),
         labels,
         utterances,
         audio_root,
@@ -170,6 +171,12 @@ def _stores(
             with bars(name, "utterances") as bar:
                 embed(folder, chosen, name, device=pick_device(device), compress=compress, progress=bar)
     return folder
+
+
+def _name(corpus: str, place: Path) -> str:
+    """What the features are called: a table and a folder of one's own have names of their own."""
+    own = {"table": place.stem, "folder": place.resolve().name}.get(corpus, corpus)
+    return re.sub(r"[^\w.-]+", "_", own).strip(".") or corpus if corpus == "folder" else own
 
 
 def _demo(corpus: str, cache: Path, bars: Bars) -> Path:

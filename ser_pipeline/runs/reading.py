@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import tomllib
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -157,7 +158,7 @@ def read_predictions(
     Raises:
         PipelineError: it cannot be read, lacks a column, or is damaged.
     """
-    lines = list(csv.reader(read_text(file).splitlines()))
+    lines = list(csv.reader(io.StringIO(read_text(file))))
     where = f"{file.name} of fold {file.parent.name}"
     if len(lines) < 2:
         raise PipelineError(f"{where} is empty")

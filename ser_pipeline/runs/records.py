@@ -18,6 +18,7 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.evaluation.metrics import Confusion
 from ser_pipeline.runs import layout
 from ser_pipeline.settings import ON_TEST
+from ser_pipeline.text import lines
 
 Progress = Callable[[int, int], None]
 """Told how many runs are read, and how many there are."""
@@ -160,8 +161,8 @@ class FoldResult:
 
     def history(self) -> list[dict[str, float]]:
         """The epochs in order; lines that cannot be read are left out."""
-        lines = (_line(text) for text in read_text(self.path / layout.HISTORY).splitlines())
-        return [line for line in lines if line]
+        epochs = (_line(text) for text in lines(read_text(self.path / layout.HISTORY)))
+        return [epoch for epoch in epochs if epoch]
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,7 @@ from ser_pipeline.processes import cores
 from ser_pipeline.runs import layout
 from ser_pipeline.runs.writing import begin_run
 from ser_pipeline.splits.folds import Fold
+from ser_pipeline.text import lines
 from ser_pipeline.training.distributed import World
 from ser_pipeline.training.fold import fit
 from ser_pipeline.training.plan import PlannedRun, findings_of
@@ -208,7 +209,7 @@ def _status(run: PlannedRun, fold: Fold) -> Status:
     entry = _fold_entry(run, fold)
     done = entry.done
     try:
-        lines = ((entry.path if done else entry.partial) / layout.HISTORY).read_text(encoding="utf-8").splitlines()
+        history = lines(((entry.path if done else entry.partial) / layout.HISTORY).read_text(encoding="utf-8"))
     except OSError:
-        lines = []
-    return Status(run.entry.path.name, fold.name, len(lines), done, json.loads(lines[-1]) if lines else {})
+        history = []
+    return Status(run.entry.path.name, fold.name, len(history), done, json.loads(history[-1]) if history else {})

@@ -1,0 +1,120 @@
+"""Names that differ in form alone: of files on another system, of labels and speakers that someone typed twice."""
+
+from __future__ import annotations
+
+import logging
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from ser_pipeline.corpora.corpus import Utterance
+from ser_pipeline.text import few, plural
+
+log = logging.getLogger(__name__)
+
+
+def plain(name: str) -> str:
+    r"""A name without what differs from system to system: composed, of one case, without blanks around.
+
+    >>> plain("Ma\u0308x ") == plain("MÄX")
+    True
+    """
+    return unicodedata.normalize("NFKC", " ".join(name.split())).casefold()
+
+
+def near_names(names: Iterable[str]) -> Iterator[list[str]]:
+    """Different names that are one when written plainly, each with its like, the most frequent first."""
+    groups: dict[str, Counter[str]] = defaultdict(Counter)
+    for name in names:
+        groups[plain(name)][name] += 1
+    for group in groups.values():
+        if len(group) > 1:
+            yield [name for name, _ in group.most_common()]
+
+
+def tell_near(place: Path, utterances: Sequence[Utterance]) -> None:
+    """Warn where labels or speakers of a corpus differ in case, blanks or accents' form alone."""
+    for group in near_names(one.emotion for one in utterances):
+        listed = " and ".join(f"'{name}'" for name in group)
+        merge = f"--classes '{group[0]}={'+'.join(group)},...' merges them, or make them one in the table"
+        log.warning(
+            "%s: the labels %s are nearly one and count as %s; %s", place, listed, plural(len(group), "class"), merge
+        )
+    for group in near_names(one.speaker for one in utterances):
+        listed = " and ".join(f"'{name}'" for name in group)
+        what = "one of them could train while another tests; make them one in the table"
+        log.warning("%s: the speakers %s are nearly one and count as %d; %s", place, listed, len(group), what)
+
+
+def found_again(utterances: Sequence[Utterance], missing: Sequence[Utterance], folder: Path) -> list[Utterance]:
+    """The utterances, with the names on the disk of files that were missing under theirs.
+
+    A name is found whose slashes, case or normal form differ, or that has an ending where none was given, if there is
+    but one such. What is not found stays as it is.
+
+    Args:
+        utterances: all of them.
+        missing: those whose file is not there.
+        folder: what their files are relative to.
+    """
+    names = _Names(folder)
+    found = {one.file: names.find(one.file) for one in missing}
+    there = {file: actual for file, actual in found.items() if actual}
+    if not there:
+        return list(utterances)
+    first = next(iter(there.items()))
+    log.info(
+        "%s found under a name that differs in case, slashes or form: %s is %s",
+        plural(len(there), "file"),
+        *map(repr, first),
+    )
+    return [replace(one, file=there.get(one.file, one.file)) for one in utterances]
+
+
+class _Names:
+    """What lies in folders, by plain name."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._listed: dict[str, dict[str, list[str]]] = {}
+
+    def find(self, file: str) -> str:
+        """The path on the disk of `file`; "" where there is none, or more than one."""
+        place = ""
+        parts = file.replace("\\", "/").split("/")
+        for number, part in enumerate(parts):
+            if part in ("", ".", ".."):
+                place = f"{place}{part}/"
+                continue
+            known = self._names(place)
+            matches = known.get(plain(part), [])
+            if not matches and number == len(parts) - 1:
+                matches = known.get(plain(part) + "\0", [])
+            if part not in matches and len(matches) != 1:
+                return ""
+            place += (part if part in matches else matches[0]) + "/"
+        return place.removesuffix("/")
+
+    def _names(self, place: str) -> dict[str, list[str]]:
+        """Plain name -> names in the folder `place`; a file's name without its ending has a mark behind it."""
+        if place not in self._listed:
+            names: dict[str, list[str]] = defaultdict(list)
+            with suppress(OSError), os.scandir(self._folder / place) as entries:
+                for entry in entries:
+                    names[plain(entry.name)].append(entry.name)
+                    names[plain(entry.name.rpartition(".")[0]) + "\0"].append(entry.name)
+            self._listed[place] = names
+        return self._listed[place]
+
+
+def require_text(utterances: Iterable[Utterance]) -> str:
+    """What is wrong with the first file whose name is no UTF-8, or ""."""
+    odd = [one.file for one in utterances if any("\ud800" <= letter <= "\udfff" for letter in one.file)]
+    if not odd:
+        return ""
+    shown = few([os.fsencode(name).decode("utf-8", "backslashreplace") for name in odd], 1)
+    return f"the name of {shown} is not UTF-8; rename it, as `convmv -f latin1 -t utf8 -r --notest FOLDER` does"
