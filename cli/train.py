@@ -17,6 +17,7 @@ from ser_pipeline.limits import MOST
 from ser_pipeline.processes import prepare as warm_up
 from ser_pipeline.settings import SELECTIONS
 from ser_pipeline.text import plural
+from ser_pipeline.training.ablations import BASELINES
 
 from . import options
 from .terminal import start_log
@@ -40,8 +41,9 @@ LINE_SECONDS = 30.0  # seconds between two lines of progress without a terminal
 @click.option(
     "--baseline",
     multiple=True,
-    type=click.Choice(["svm", "logistic"]),
-    help="A plain classifier as a row of its own; may be repeated.",
+    type=click.Choice([*BASELINES]),
+    metavar="NAME",
+    help=f"A plain classifier as a row of its own, {', '.join(BASELINES)}; may be repeated.",
 )
 @click.option(
     "--seeds", type=click.IntRange(1, MOST["seeds"]), default=1, show_default=True, help="Seeds from 0 on, a run each."

@@ -17,6 +17,8 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ser_pipeline.limits import setting
+
 if TYPE_CHECKING:
     from ser_pipeline.config import Audio
 
@@ -33,7 +35,10 @@ FRAMES = "frames"
 """Form of float16 (B, L, T, D): frames of several layers of a frozen speech encoder; zeros where there are none."""
 
 VECTOR = "vector"
-"""Form of float16 (B, V, S): statistics of a whole utterance, as it is and in V - 1 augmented drawings."""
+"""Form of float16 or float32 (B, V, S): statistics of a whole utterance, as it is and in V - 1 augmented drawings."""
+
+FUNCTIONALS = {"ComParE_2016": 6_373, "eGeMAPSv02": 88}
+"""Sets of functionals, as openSMILE names them, and how many numbers each has."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,20 @@ _TABLE = (
         version=1,
         source="moments of the hidden states of a frozen speech encoder",
         otherwise=_BUILT + "stored_statistics",
+        joins=False,
+    ),
+    Input(
+        name="functionals",
+        kind="utterance",
+        words="openSMILE",
+        form=VECTOR,
+        shape=lambda audio, settings: (1, FUNCTIONALS[settings.set]),
+        dtype="float32",
+        version=1,
+        source="Eyben et al., openSMILE, 2010; Schuller et al., ComParE, 2016; Eyben et al., eGeMAPS, 2016",
+        function="ser_pipeline.features.functionals:functional_rows",
+        settings={"set": setting("ComParE_2016", "of openSMILE's functionals", choices=tuple(FUNCTIONALS))},
+        otherwise=_BUILT + "stored_functionals",
         joins=False,
     ),
 )

@@ -53,7 +53,7 @@ def test_pairs_turn_one_config_into_another(one: str, other: str) -> None:
         ("train=3", "'train' is a table"),
         ("train.lr", "not KEY=VALUE"),
         ("model.inputs=3", "'model.inputs' must be a list"),
-        ('model.inputs=["video"]', r"'model\.inputs' is a list of mfcc, spectrogram, .* statistics, not"),
+        ('model.inputs=["video"]', r"'model\.inputs' is a list of mfcc, spectrogram, .* functionals, not"),
         ('model.inputs=["mfcc", "mfcc"]', r"'model\.inputs' names an input twice: .*; leave \['mfcc'\]"),
         ('model.inputs=["waveform", "embedding"]', "one of waveform and embedding at most"),
         ("features.mfcc.deltas=3", "'features.mfcc.deltas' is one of 0, 1, 2"),

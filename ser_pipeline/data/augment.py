@@ -65,7 +65,7 @@ def drawings(batch: Batch) -> Iterator[Batch]:
     """The batch as it is, and with each of the drawings that were made beforehand."""
     vectors = _of_form(batch, VECTOR)
     for number in range(max((rows.shape[1] for rows in vectors.values()), default=1)):
-        yield batch.changed({name: rows[:, number : number + 1] for name, rows in vectors.items()})
+        yield batch.changed({name: rows[:, min(number, rows.shape[1] - 1)][:, None] for name, rows in vectors.items()})
 
 
 def _speed(batch: Batch, largest: float, whole: int) -> Batch:

@@ -108,14 +108,31 @@ def extract(
             return entry.path
         for store in missing.values():
             store.partial.mkdir(parents=True, exist_ok=True)
-        work, meter = _jobs(data, root, config, missing, cache, compress), Meter()
-        _run(work, jobs or _processes(data), progress, len(data.utterances))
-        written = [shards.name(number) for number, _ in enumerate(shards.shard_bounds(data.stored))]
-        begun = len(work) < len(written)  # by a call that was killed, whose cost is not known
-        cost: dict[str, Any] = {} if begun else meter.read(len(missing))
-        for store in missing.values():
-            store.publish(shards=written, rows=int(data.stored.sum()), **cost)
+        for whole in (False, True):
+            kind = {name: store for name, store in missing.items() if (FEATURES[name].kind == "utterance") == whole}
+            if kind:
+                _make(data.whole if whole else data, root, config, kind, cache, jobs, compress, progress)
     return entry.path
+
+
+def _make(
+    data: Manifest,
+    root: Path,
+    config: Config,
+    stores: Mapping[str, Entry],
+    cache: Path,
+    jobs: int | None,
+    compress: bool,
+    progress: Progress,
+) -> None:
+    """Write the shards that `stores` miss, whose rows are the segments of `data`, and give them their names."""
+    work, meter = _jobs(data, root, config, stores, cache, compress), Meter()
+    _run(work, jobs or _processes(data), progress, len(data.utterances))
+    written = [shards.name(number) for number, _ in enumerate(shards.shard_bounds(data.stored))]
+    begun = len(work) < len(written)  # by a call that was killed, whose cost is not known
+    cost: dict[str, Any] = {} if begun else meter.read(len(stores))
+    for store in stores.values():
+        store.publish(shards=written, rows=int(data.stored.sum()), **cost)
 
 
 def write_job(job: ShardJob) -> int:

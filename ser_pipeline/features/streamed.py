@@ -28,7 +28,7 @@ def rows(name: str, heard: Heard, samples: int, audio: Audio, settings: Any) -> 
     """The rows (S, *shape) of a feature, as its function in `acoustic` makes them of all samples at once.
 
     Args:
-        name: of the feature.
+        name: one of STREAMS.
         heard: opens the utterance.
         samples: how many it has.
         audio: their rate, hop and segment.

@@ -16,6 +16,12 @@ from torch import Tensor, nn
 LIMIT = 5.0
 """Standardised statistics beyond this many deviations are clipped: another corpus, or a broken recording."""
 
+CONSTANT = 1e-6
+"""Share of a mean below which a deviation is rounding."""
+
+SMALLEST = 1e-30
+"""The least variance of statistics whose sizes differ."""
+
 FLOOR = 1e-5
 """Added to a variance before its root, so that a constant contour has a gradient."""
 
@@ -31,9 +37,15 @@ class Standard(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, scaled: bool = False) -> None:
+        """Leave statistics as they are.
+
+        Args:
+            size: S.
+            scaled: whether their sizes differ by many orders of magnitude, so that no one deviation is small.
+        """
         super().__init__()
-        self.size = size
+        self.size, self.scaled = size, scaled
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("deviation", torch.ones(size))
 
@@ -46,7 +58,8 @@ class Standard(nn.Module):
             count, total, squares = count + len(rows), total + rows.sum(0), squares + rows.square().sum(0)
         mean = total / count
         self.mean.copy_(mean)
-        self.deviation.copy_((squares / count - mean.square()).clamp(min=FLOOR).sqrt())
+        least = (CONSTANT * mean).square() + SMALLEST if self.scaled else torch.full_like(mean, FLOOR)
+        self.deviation.copy_(torch.maximum(squares / count - mean.square(), least).sqrt())
 
     def forward(self, statistics: Tensor) -> Tensor:
         """(B, S) standardised and clipped."""

@@ -73,10 +73,16 @@ class Stored(nn.Module):
 class StoredStatistics(nn.Module):
     """The place of a speech encoder of which statistics (B, size) were kept, standardised over the training rows."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, scaled: bool = False) -> None:
+        """Stand in for an encoder.
+
+        Args:
+            size: numbers an utterance.
+            scaled: whether their sizes differ by many orders of magnitude.
+        """
         super().__init__()
         self.size = size
-        self.standard = Standard(size)
+        self.standard = Standard(size, scaled)
 
     def forward(self, statistics: Tensor) -> Tensor:
         """The statistics (B, size), standardised."""
@@ -221,6 +227,17 @@ def stored_statistics(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
         sizes: of what is stored.
     """
     return StoredStatistics(sizes.shape(row)[1])
+
+
+def stored_functionals(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
+    """Functionals of whole utterances, standardised whatever their sizes.
+
+    Args:
+        row: the input.
+        settings: of the model.
+        sizes: of what is stored.
+    """
+    return StoredStatistics(sizes.shape(row)[1], scaled=True)
 
 
 def make_finish(row: Input, settings: Model, sizes: Sizes) -> nn.Module:

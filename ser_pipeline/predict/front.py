@@ -104,7 +104,10 @@ class StoredRows:
         if not waiting:
             return
         signals = [samples for _, samples, _ in waiting]
-        made = {name: self._frozen(name, signals) for name in self.config.model.reads}
+        made = {
+            name: self._frozen(name, signals) if name in self.makers else [self._rows(name, part) for part in signals]
+            for name in self.config.model.reads
+        }
         for place, (excerpt, samples, last) in enumerate(waiting):
             rows = {name: parts[place] for name, parts in made.items()}
             yield excerpt, Piece(rows, np.array([len(samples)], np.int64), _peak(samples), last)

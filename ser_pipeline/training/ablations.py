@@ -53,7 +53,9 @@ def ablated(
 
 
 def ablation_names(text: str, own: Mapping[str, Mapping[str, Any]] | None = None) -> list[str]:
-    """Rows of the ablation table from a comma-separated list; "all" is every row, those of the user included.
+    """Rows of the ablation table from a comma-separated list; "all" is every row that reads what the others read.
+
+    Those of the user are among them.
 
     Args:
         text: the list.
@@ -63,7 +65,9 @@ def ablation_names(text: str, own: Mapping[str, Mapping[str, Any]] | None = None
         PipelineError: an unknown row.
     """
     known = [*ABLATIONS, *(own or {})]
-    names = known if text == "all" else [name.strip() for name in text.split(",")]
+    apart = [name for name, row in BASELINES.items() if "model" in row]  # want features of their own
+    every = [name for name in known if name not in apart]
+    names = every if text == "all" else [name.strip() for name in text.split(",")]
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
@@ -145,6 +149,14 @@ def _speech(encoder: str) -> dict[str, Any]:
     return {"model": {"speech_encoder": encoder}}
 
 
+def _functionals(name: str, solver: str) -> dict[str, Any]:
+    return {
+        "model": {"inputs": ["functionals"]},
+        "features": {"functionals": {"set": name}},
+        "train": {"solver": solver},
+    }
+
+
 ENCODERS_OF_SPEECH: Mapping[str, Mapping[str, Any]] = {
     "wav2vec2-large": _speech("facebook/wav2vec2-large"),
     "hubert": _speech("facebook/hubert-base-ls960"),
@@ -167,8 +179,12 @@ ENCODERS_OF_SPEECH: Mapping[str, Mapping[str, Any]] = {
 BASELINES: Mapping[str, Mapping[str, Any]] = {
     "svm": {"train": {"solver": "svm"}},
     "logistic": {"train": {"solver": "logistic"}},
+    "compare-svm": _functionals("ComParE_2016", "svm"),
+    "compare-logistic": _functionals("ComParE_2016", "logistic"),
+    "egemaps-svm": _functionals("eGeMAPSv02", "svm"),
+    "egemaps-logistic": _functionals("eGeMAPSv02", "logistic"),
 }
-"""Rows that put a plain classifier of scikit-learn in the place of a linear head."""
+"""Rows that put a plain classifier of scikit-learn in the place of a linear head, some on openSMILE's functionals."""
 
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "full": {},

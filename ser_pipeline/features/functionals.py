@@ -1,0 +1,50 @@
+"""Functionals of whole utterances by openSMILE, the field's plain baseline; needs the extra `opensmile`.
+
+Source: Eyben, Wöllmer and Schuller, openSMILE, ACM Multimedia 2010; its package on PyPI.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_pipeline.config import Audio
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.inputs import FUNCTIONALS
+
+SHORTEST = 0.1
+"""Seconds that an utterance is padded to: openSMILE has no frames of less."""
+
+
+def functional_rows(samples: NDArray[np.float32], audio: Audio, settings: Any) -> NDArray[np.float32]:
+    """Functionals (1, 1, size) of the samples (N,) of an utterance; what is undefined for it is 0.
+
+    Args:
+        samples: of the whole utterance, -1 to 1.
+        audio: their rate.
+        settings: which `set`.
+
+    Raises:
+        PipelineError: the package is not installed.
+    """
+    short = max(0, round(SHORTEST * audio.rate) - len(samples))
+    made = _smile(settings.set)(np.pad(samples, (0, short)), audio.rate)
+    rows = np.asarray(made, np.float32).reshape(1, 1, FUNCTIONALS[settings.set])
+    limit = float(np.finfo(np.float32).max)
+    return np.asarray(np.nan_to_num(rows, nan=0.0, posinf=limit, neginf=-limit), np.float32)
+
+
+@cache
+def _smile(name: str) -> Any:
+    """OpenSMILE's extractor of a set of functionals, opened once a process."""
+    try:
+        import opensmile
+    except ImportError:
+        raise PipelineError(
+            "functionals need the package opensmile: pip install 'ser-pipeline[opensmile]' "
+            "(free for research and private use alone)"
+        ) from None
+    return opensmile.Smile(opensmile.FeatureSet[name], opensmile.FeatureLevel.Functionals)
