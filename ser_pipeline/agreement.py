@@ -108,10 +108,23 @@ def _above(name: str, value: int, most: int, what: str) -> Iterator[str]:
 
 def _head(config: Config) -> Iterator[str]:
     model, train = config.model, config.train
-    if model.head == "linear" and not model.whole:
-        yield "model.head='linear' is for inputs of whole utterances, such as statistics"
+    if model.head != "fusion" and not (model.whole or model.inputs == (model.speech,)):
+        yield (
+            f"model.head='{model.head}' is for inputs of whole utterances, such as statistics, or for frames alone, "
+            "such as model.inputs=[\"embedding\"]; the nearest is model.head='fusion'"
+        )
     if train.solver != "adamw" and model.head != "linear":
         yield f"train.solver='{train.solver}' is for a linear head: --set model.head=linear"
+    if train.solver != "adamw" and not model.whole:
+        yield (
+            f"train.solver='{train.solver}' is for statistics of whole utterances, and frames are pooled by what is "
+            "trained; the nearest is train.solver='adamw'"
+        )
+    if model.pooling != "co-attention" and not model.speech:
+        yield (
+            f"model.pooling='{model.pooling}' is of a speech encoder's frames, and model.inputs has none; "
+            "the nearest is model.pooling='co-attention'"
+        )
     if not re.fullmatch(r"none|features|first-[1-9]\d?|all", model.freeze):
         yield f"model.freeze is none, features, first-K (such as first-6) or all, not '{model.freeze}'"
 

@@ -47,6 +47,12 @@ class Model:
     inputs: tuple[str, ...] = setting(PAPER, "what reaches the classifier")
     segments: int = setting(1, "neighbouring segments of an utterance that are heard as one; 2: 6 s", least=1, most=100)
     co_attention: bool = setting(True, "false: the speech encoder's frames are averaged", source="paper, Table 2")
+    pooling: str = setting(
+        "co-attention",
+        "of speech frames; co-attention: as co_attention says; under the others no other input weighs them",
+        choices=("co-attention", "mean", "mean+deviation", "attention"),
+        added=True,
+    )
     attention: str = setting(
         "relu", "of the co-attention over frames", source="paper, eq. 4", choices=("relu", "softmax")
     )
@@ -113,8 +119,8 @@ class Model:
     )
     head: str = setting(
         "fusion",
-        "fusion (paper, eq. 6), or linear over all inputs",
-        choices=("fusion", "linear"),
+        "fusion (paper, eq. 6); linear, or mlp with a hidden layer of model.width, over one pooled or whole input",
+        choices=("fusion", "linear", "mlp"),
         added=True,
     )
 
@@ -136,9 +142,14 @@ class Model:
         return next((name for name in SPEECH if name in self.inputs), "")
 
     @property
+    def pooled(self) -> str:
+        """What makes one vector of the speech encoder's frames: co-attention, mean, mean+deviation or attention."""
+        return self.pooling if self.co_attention or self.pooling != "co-attention" else "mean"
+
+    @property
     def attends(self) -> bool:
         """Whether acoustic features weigh the speech encoder's frames."""
-        return self.co_attention and bool(self.speech)
+        return self.pooled == "co-attention" and bool(self.speech)
 
     @property
     def acoustic(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from ser_pipeline.config import Audio, Features, Model
 from ser_pipeline.data.batch import Batch, Mix
 from ser_pipeline.inputs import INPUTS
 from ser_pipeline.model.contours import PathDropout
+from ser_pipeline.model.pooling import POOLINGS
 from ser_pipeline.model.registry import Sizes, Stored, make_encoder, make_finish, projected_size
 from ser_pipeline.model.small import SmallSpeech, SpeechFrames
 from ser_pipeline.model.speech import FrameEncoder
@@ -104,18 +105,27 @@ class SpeechEmotionModel(nn.Module):
         width, dropout = settings.width, settings.dropout
         self.flat = settings.inputs if settings.whole else settings.acoustic
         sizes_of = {name: projected_size(encoder) for name, encoder in self.encoders.items()}
-        linear = settings.head == "linear"
+        if encoder is not None and not self.attends:
+            before = int(encoder.width)  # type: ignore[arg-type]
+            self.pool = POOLINGS[settings.pooled](before)
+            sizes_of[self.speech] += int(self.pool.size) - before  # type: ignore[arg-type]
+        bare = self.inputs if settings.head != "fusion" else ()
         self.projections = nn.ModuleDict(
-            {name: nn.Identity() if linear else Projection(size, width, dropout) for name, size in sizes_of.items()}
+            {
+                name: nn.Identity() if name in bare else Projection(size, width, dropout)
+                for name, size in sizes_of.items()
+            }
         )
         if self.attends:
             frames = self.encoders[self.speech].frames(sizes.audio.segment)  # type: ignore[operator]
             self.attention = CoAttention(len(self.acoustic) * width, frames, dropout, settings.attention)
+        joined = sum(sizes_of[name] if name in bare else width for name in self.inputs)
         self.fusion: nn.Module = nn.Identity()
-        if not linear:
-            joined = len(self.inputs) * width
+        if settings.head == "mlp":
+            self.fusion = Projection(joined, width, dropout)
+        elif settings.head == "fusion":
             self.fusion = nn.Sequential(Projection(joined, width, dropout), Projection(width, width, dropout))
-        self.classifier = nn.Linear(sum(sizes_of.values()) if linear else width, classes)
+        self.classifier = nn.Linear(joined if settings.head == "linear" else width, classes)
         self.path = PathDropout(settings.small_drop)
 
     def fit_scaler(self, name: str, minimum: Tensor, maximum: Tensor) -> None:
@@ -154,7 +164,7 @@ class SpeechEmotionModel(nn.Module):
                 acoustic = torch.cat([projected[name] for name in self.acoustic], 1)
                 summary, attention = self.attention(acoustic, speech.frames, speech.real)
             else:
-                summary = speech.mean()
+                summary = self.pool(speech)
             if speech.whole is not None:
                 summary = torch.cat([self.path(summary), speech.whole], 1)
             projected[self.speech] = self._project(self.speech, summary, mix)

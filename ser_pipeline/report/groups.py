@@ -58,8 +58,9 @@ class Group:
     @property
     def co_attention(self) -> bool:
         """Whether frames are weighted, not averaged."""
-        asked = bool(self.header.settings.get("model", {}).get("co_attention", False))
-        return asked and any(name not in INPUTS or INPUTS[name].kind == "speech" for name in self.inputs)
+        model = self.header.settings.get("model", {})
+        asked = model.get("co_attention", False) and model.get("pooling", "co-attention") == "co-attention"
+        return bool(asked) and any(name not in INPUTS or INPUTS[name].kind == "speech" for name in self.inputs)
 
     @property
     def utterance_score(self) -> str:

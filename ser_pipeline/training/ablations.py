@@ -134,15 +134,17 @@ def _effective(config: Config) -> Config:
         idle |= {"speech_weights", "spec_augment", "layer_drop", "mask_padding", "speech_window"}
     if model.speech_encoder == "small" and model.small_layers == 0:
         idle.add("layer_mix")
-    if not model.co_attention:
+    if not model.attends:
         idle.add("attention")
+    if model.speech and not model.attends:  # two ways to say the mean
+        model = replace(model, pooling=model.pooled, co_attention=False)
     if model.spectrogram_encoder == "small" or not {"spectrogram", "logmel"} & set(model.reads):
         idle.add("spectrogram_weights")
     return replace(config, model=replace(model, **{name: getattr(usual, name) for name in idle}))
 
 
 def _inputs(*names: str, co_attention: bool = True) -> dict[str, Any]:
-    return {"model": {"inputs": list(names), "co_attention": co_attention}}
+    return {"model": {"inputs": list(names), "co_attention": co_attention, "pooling": "co-attention"}}
 
 
 def _speech(encoder: str) -> dict[str, Any]:
@@ -188,7 +190,7 @@ BASELINES: Mapping[str, Mapping[str, Any]] = {
 
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "full": {},
-    "full-mean": {"model": {"co_attention": False}},
+    "full-mean": {"model": {"co_attention": False, "pooling": "co-attention"}},
     "mfcc": _inputs("mfcc", co_attention=False),
     "spectrogram": _inputs("spectrogram", co_attention=False),
     "w2e": _inputs("waveform"),
