@@ -46,9 +46,8 @@ class AttentionPooling(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.size = width
-        self.score = nn.Linear(width, 1)
+        self.score = nn.Linear(width, 1, bias=False)  # the weights sum up to 1 with any bias
         nn.init.zeros_(self.score.weight)  # training starts from the mean
-        nn.init.zeros_(self.score.bias)
 
     def forward(self, speech: SpeechFrames) -> Tensor:
         """(B, D)."""

@@ -113,7 +113,7 @@ def assert_same_fold(fold: Path, other: Path) -> None:
 
 FRAMES = ['model.inputs=["embedding"]', "model.layer_mix=true", "model.normalise_frames=true", "model.width=12"]
 SETTINGS = {
-    "frames": [*FRAMES, "model.pooling=attention", "model.head=mlp", "train.mix_lr=0.02"],
+    "frames": [*FRAMES, "model.pooling=attention", "model.head=mlp", "train.mix_lr=4e-3"],
     "moments": [*FRAMES, "model.pooling=mean+deviation", "model.head=linear", "augment.mixup=0.5"],
     "linear": [],
     "fusion": ["model.head=fusion", "model.width=24", "model.dropout=0.3"],
