@@ -22,7 +22,7 @@ class MeanPooling(nn.Module):
         self.size = width
 
     def forward(self, speech: SpeechFrames) -> Tensor:
-        """(B, D)."""
+        """The pooled frames (B, D)."""
         return speech.mean()
 
 
@@ -34,7 +34,7 @@ class MomentPooling(nn.Module):
         self.size = 2 * width
 
     def forward(self, speech: SpeechFrames) -> Tensor:
-        """(B, 2 D): means, then deviations."""
+        """Means, then deviations: (B, 2 D)."""
         mean = speech.mean()
         away = SpeechFrames((speech.frames - mean[:, None]).square(), speech.real)
         return torch.cat([mean, (away.mean() + FLOOR).sqrt()], 1)
@@ -50,7 +50,7 @@ class AttentionPooling(nn.Module):
         nn.init.zeros_(self.score.weight)  # training starts from the mean
 
     def forward(self, speech: SpeechFrames) -> Tensor:
-        """(B, D)."""
+        """The pooled frames (B, D)."""
         scores = self.score(speech.frames)[..., 0]
         if speech.real is not None:
             scores = scores.masked_fill(speech.real == 0, -torch.inf)
