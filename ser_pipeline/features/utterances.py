@@ -1,8 +1,8 @@
 """Frames of whole utterances by a frozen speech encoder: with all of their context, as encoders were trained.
 
 Those beyond the encoder's own length (30 s) go through it in equal pieces. On a GPU utterances are batched by length;
-on a processor each goes alone, so that its frames do not depend on the others, down to the last bit: that keeps a core as
-busy as several would, give or take a tenth.
+on a processor each goes alone, so that its frames do not depend on the others, down to the last bit: that keeps a core
+as busy as several would, give or take a tenth.
 
 Shapes: B batch, N samples, L layers, T frames, D width of the encoder.
 """
