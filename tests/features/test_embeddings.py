@@ -396,7 +396,7 @@ def test_whole_utterances_with_a_learned_mix_from_features_to_a_prediction(
         rows = list(csv.DictReader(lines))
     assert {row["segments"] for row in rows} == {"1"}, "of 6 s"
     files = [corpus / row["file"] for row in rows]
-    said = run("predict", folder, *files, "--fold", "03", "--device", "cpu", "--json").stdout.splitlines()
+    said = run("predict", folder, *files, "--fold", "03", "--device", "cpu", "--jsonl").stdout.splitlines()
     for row, line in zip(rows, said, strict=True):
         found = json.loads(line)["probabilities"]
         scores = np.exp([float(row[f"log_p:{label}"]) for label in found])
