@@ -90,6 +90,17 @@ def _counts(utterances: Sequence[Utterance], corpus: Corpus) -> Iterator[Finding
     """Against the published counts, of classes and of sessions and speakers; not where a subset was read."""
     if any(name != corpus.subset and all(map(keeps, utterances)) for name, keeps in corpus.subsets.items()):
         return
+    if corpus.subset and not all(map(corpus.subsets[corpus.subset], utterances)):
+        return  # more was read than the counts are of
+    there = {utterance.speaker for utterance in utterances}
+    absent = [speaker for speaker in corpus.speakers if speaker not in there]
+    if absent:
+        yield Finding(
+            "error",
+            "speakers",
+            f"{len(absent)} of {len(corpus.speakers)} speakers are missing: {few(absent, 8)}",
+            "results are not comparable with published ones",
+        )
     found: Counter[str] = Counter()
     for utterance in utterances:
         found.update({utterance.emotion, utterance.session, utterance.speaker})

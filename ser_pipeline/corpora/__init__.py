@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from ser_pipeline.corpora import table
 from ser_pipeline.corpora.classes import found_classes
+from ser_pipeline.corpora.copies import read_once
 from ser_pipeline.corpora.corpus import Classes, Corpus, Utterance, choose
 from ser_pipeline.corpora.cremad import CREMAD, CREMAD_INTENDED
 from ser_pipeline.corpora.emodb import EMODB
@@ -62,8 +64,16 @@ def find_corpus(name: str) -> Corpus:
         PipelineError: there is none; lists those there are.
     """
     if name not in CORPORA:
-        raise PipelineError(f"unknown corpus '{name}'; there are {', '.join(sorted(CORPORA))}")
+        letters = {_letters(known): known for known in CORPORA}
+        near = difflib.get_close_matches(_letters(name), letters, n=1, cutoff=0.75)
+        meant = f"; did you mean {letters[near[0]]}?" if near else ";"
+        raise PipelineError(f"unknown corpus '{name}'{meant} there are {', '.join(sorted(CORPORA))}")
     return CORPORA[name]
+
+
+def _letters(name: str) -> str:
+    """A name in small letters and digits alone."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def read_corpus(
@@ -90,7 +100,7 @@ def read_corpus(
     )
     if not chosen:
         raise PipelineError(f"{root} holds no utterance of the classes {', '.join(classes or corpus.classes)}")
-    _require_unique(chosen)
+    chosen = read_once(chosen, audio_folder(root))
     chosen, missing = _present(chosen, audio_folder(root))
     if check_audio and missing:
         raise _missing(missing, root)
@@ -161,17 +171,6 @@ def _require_labels(classes: Classes, utterances: Iterable[Utterance]) -> None:
             raise PipelineError(f"no utterance is labelled '{label}'; the labels here are {there}")
 
 
-def _require_unique(utterances: Iterable[Utterance]) -> None:
-    seen: dict[str, Utterance] = {}
-    for utterance in utterances:
-        other = seen.setdefault(utterance.id, utterance)
-        if other is not utterance:
-            raise PipelineError(
-                f"utterance {utterance.id} is there twice, {other.file} and {utterance.file}; "
-                "name the folder of one copy"
-            )
-
-
 def _present(utterances: list[Utterance], folder: Path) -> tuple[list[Utterance], list[Utterance]]:
     """The utterances with their files' names on the disk, and those whose file is missing."""
     odd = require_text(utterances)
@@ -187,4 +186,8 @@ def _present(utterances: list[Utterance], folder: Path) -> tuple[list[Utterance]
 def _missing(missing: Sequence[Utterance], root: Path) -> PipelineError:
     place = f"{root}, line {table.line_of(root, missing[0])}" if root.is_file() else root
     files = few([utterance.file for utterance in missing], 1)
+    video = (audio_folder(root) / missing[0].file).with_suffix(".mp4")
+    if video.is_file():
+        extract = 'find . -name "*.mp4" -exec sh -c \'ffmpeg -i "$1" -vn -ac 1 -ar 16000 "${1%.mp4}.wav"\' _ {} ";"'
+        return PipelineError(f"{place}: {files} is there as video alone; extract its sound in that folder: {extract}")
     return PipelineError(f"{place}: the audio file {files} is missing; restore it or its path")

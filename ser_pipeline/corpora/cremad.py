@@ -21,6 +21,7 @@ from ser_pipeline.corpora.layout import broken, listed, named, table
 from ser_pipeline.errors import PipelineError
 
 NAMES = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
+ACTORS = tuple(str(number) for number in range(1001, 1092))
 VOTES = "processedResults/summaryTable.csv"
 
 
@@ -75,6 +76,7 @@ CREMAD = Corpus(
     layout=f"AudioWAV/1001_DFA_ANG_XX.wav and {VOTES}",
     source="Cao et al. 2014; https://github.com/CheyneyComputerScience/CREMA-D",
     licence="Open Database License",
+    speakers=ACTORS,
     subsets=SUBSETS,
 )
 
@@ -86,6 +88,7 @@ CREMAD_INTENDED = Corpus(
     layout="AudioWAV/1001_DFA_ANG_XX.wav: actor, sentence, emotion, intensity",
     source=CREMAD.source,
     licence=CREMAD.licence,
+    speakers=ACTORS,
     expected={name: 1087 if name == "neutral" else 1271 for name in NAMES.values()},
     subsets=SUBSETS,
 )

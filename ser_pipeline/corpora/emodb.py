@@ -35,6 +35,9 @@ def read(root: Path) -> Iterator[Utterance]:
 COUNTS = {
     "anger": 127, "boredom": 81, "disgust": 46, "fear": 69, "happiness": 71, "sadness": 62, "neutral": 79,
 }
+SPEAKERS = {
+    "03": 49, "08": 58, "09": 43, "10": 38, "11": 55, "12": 35, "13": 61, "14": 69, "15": 56, "16": 71,
+}
 # fmt: on
 
 EMODB = Corpus(
@@ -46,4 +49,5 @@ EMODB = Corpus(
     source="Burkhardt et al. 2005; http://emodb.bilderbar.info/",
     licence="free to use, cite the paper",
     expected=COUNTS,
+    parts=SPEAKERS,
 )

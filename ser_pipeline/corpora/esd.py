@@ -52,6 +52,7 @@ ESD = Corpus(
     source="Zhou et al. 2022; https://github.com/HLTSingapore/Emotional-Speech-Data",
     licence="research only, signed licence",
     expected=dict.fromkeys(LABELS, 7000),
+    parts={f"{speaker:04}": 1750 for speaker in range(1, 21)},
     subsets={
         "english": lambda utterance: utterance.language == "en",
         "mandarin": lambda utterance: utterance.language == "zh",

@@ -2,7 +2,8 @@
 
 Layout: `Session1` .. `Session5`, each with `dialog/EmoEvaluation/DIALOGUE.txt` (labels) and
 `sentences/wav/DIALOGUE/TURN.wav` (16 kHz, mono). In a turn `Ses01F_impro01_M003` the letter before the final number
-is the speaker; the `F` or `M` after the session's number is who wore the motion-capture markers.
+is the speaker; the `F` or `M` after the session's number is who wore the motion-capture markers. A copy that has the
+table `iemocap_full_dataset.csv` in the place of the label files is read as well.
 
 Source: Busso et al., "IEMOCAP: interactive emotional dyadic motion capture database", Language Resources and
 Evaluation 42, 2008; on request from the SAIL laboratory, University of Southern California. The expected counts are
@@ -16,13 +17,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ser_pipeline.corpora.corpus import Classes, Corpus, Subsets, Utterance
-from ser_pipeline.corpora.layout import below, broken, lines, listed
+from ser_pipeline.corpora.layout import below, broken, lines, listed, table
 from ser_pipeline.errors import PipelineError
 
 LABELS = ("neu", "hap", "exc", "ang", "sad", "fru", "sur", "fea", "dis", "oth", "xxx")
 """The corpus's own labels; `xxx` is a turn without agreement."""
 
 CLASSES: Classes = {"neutral": ("neu",), "happy": ("hap", "exc"), "angry": ("ang",), "sad": ("sad",)}
+
+LABEL_FILES = ("Session*/dialog/EmoEvaluation/*.txt", "dialog/EmoEvaluation/*.txt")
+TABLE = "iemocap_full_dataset.csv"
 
 _LINE = re.compile(r"\[\d+\.\d+ - \d+\.\d+\]\t(\w+)\t(\w+)\t\[[^\]]+\]")
 _TURN = re.compile(r"(Ses(\d\d)[FM]_(impro|script)\w*)_([FM])\w*\d+")
@@ -31,9 +35,24 @@ _SCENE = re.compile(r"script\d+(_\d+)?")
 
 def read(root: Path) -> Iterator[Utterance]:
     """Every labelled turn; `root` is the release, its parent or one session."""
-    for file in listed(root, "Session*/dialog/EmoEvaluation/*.txt", "dialog/EmoEvaluation/*.txt"):
+    files = listed(root, *LABEL_FILES)
+    if not files and listed(root, TABLE):
+        yield from _kaggle(root)
+        return
+    for file in files:
         yield from _dialogue(file, root)
     _require_labels(root)
+
+
+def _kaggle(root: Path) -> Iterator[Utterance]:
+    """The turns of the copy that has one table in the place of the annotators' files."""
+    for file in listed(root, TABLE)[:1]:
+        for number, row in table(file, ("emotion", "path")):
+            folder, _, name = row["path"].rpartition("/sentences/")
+            turn = _TURN.fullmatch(name.rpartition("/")[2].removesuffix(".wav"))
+            if not turn or row["emotion"] not in LABELS:
+                raise broken(file, number, f"not a turn and its label: {row['path']} {row['emotion']}")
+            yield _utterance(below(file.parent / folder, root) + "/", turn, row["emotion"])
 
 
 def _dialogue(file: Path, root: Path) -> Iterator[Utterance]:

@@ -35,8 +35,13 @@ def audio_below(root: Path) -> list[str]:
 
 
 def _audio(root: Path) -> Iterator[str]:
-    for folder, folders, files in os.walk(root):
-        below = Path(folder).relative_to(root)
+    seen: set[tuple[int, int]] = set()  # folders, so that a link to one of them is entered once
+    for folder, folders, files in os.walk(root, followlinks=True):
+        below, status = Path(folder).relative_to(root), Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
         folders[:] = [name for name in folders if name[0] != "."] if len(below.parts) < DEPTH else []
         prefix = "" if below == Path() else below.as_posix() + "/"
         yield from (prefix + name for name in files if name[0] != "." and name.lower().endswith(AUDIO))

@@ -1,6 +1,7 @@
 """MSP-Podcast: stretches of English podcasts, rated by the crowd, with official speaker-independent partitions.
 
-Layout: `Labels/labels_consensus.csv` and `Audios/MSP-PODCAST_0001_0008.wav` (16 kHz, mono): podcast, stretch. Its
+Layout: `Labels/labels_consensus.csv` and `Audios/MSP-PODCAST_0001_0008.wav` (16 kHz, mono): podcast, stretch, and
+in later releases a part of it. Its
 `Split_Set` is Train, Development (Validation in early releases), Test1, Test2 or Test3: `official` tests on Test1 and
 leaves Test2 and Test3 out. `O` (other) and `X` (no agreement) belong to no class. Stretches without a known speaker are
 said to be spoken by `Unknown`. Counts differ from release to release, so none are expected.
@@ -12,6 +13,7 @@ University of Texas at Dallas.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,12 +39,17 @@ SPLITS = {
     "Test2": "",
     "Test3": "",
 }
+LABEL_FILES = tuple(
+    folder + name for name in ("labels_consensus.csv", "labels_concensus.csv") for folder in ("Labels/", "")
+)
+"""Where the labels are; releases up to 1.8 spell the name with a c."""
+
 COLUMNS = ("FileName", "EmoClass", "SpkrID", "Split_Set")
 
 
 def read(root: Path) -> Iterator[Utterance]:
     """Every labelled stretch; `root` is the release or its parent."""
-    for file in listed(root, "Labels/labels_consensus.csv", "labels_consensus.csv")[:1]:
+    for file in listed(root, *LABEL_FILES)[:1]:
         release = file.parents[1] if file.parent.name == "Labels" else file.parent
         audio = below(release / "Audios", root)
         for line, row in table(file, COLUMNS):
@@ -55,10 +62,20 @@ def read(root: Path) -> Iterator[Utterance]:
                 file=f"{audio}/{row['FileName']}",
                 emotion=row["EmoClass"],
                 speaker=row["SpkrID"] or "Unknown",
-                dialogue=name.rpartition("_")[0],
+                dialogue=_podcast(name),
                 split=SPLITS[row["Split_Set"]],
                 language="en",
             )
+
+
+def _podcast(name: str) -> str:
+    """The podcast that a stretch is of: the first of its two or three numbers.
+
+    >>> _podcast("MSP-PODCAST_0001_0008"), _podcast("MSP-PODCAST_1023_0018_0003")
+    ('MSP-PODCAST_0001', 'MSP-PODCAST_1023')
+    """
+    match = re.match(r".*?_\d+(?=_)", name)
+    return match[0] if match else name
 
 
 MSP_PODCAST = Corpus(

@@ -49,5 +49,6 @@ NEMO = Corpus(
     layout="data.tsv beside samples/WR0_surprised_64.wav: speaker, emotion, sentence",
     source="Christop 2024; https://github.com/amu-cai/nEMO",
     licence="CC BY-NC-SA 4.0",
+    speakers=("EB0", "IC0", "KD0", "KS0", "MK0", "MP0", "SM0", "TP0", "WR0"),
     expected={"anger": 749, "fear": 736, "happiness": 749, "sadness": 769, "surprise": 669, "neutral": 809},
 )

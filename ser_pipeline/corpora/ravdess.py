@@ -47,6 +47,7 @@ RAVDESS = Corpus(
     source="Livingstone and Russo 2018; https://zenodo.org/records/1188976",
     licence="CC BY-NC-SA 4.0",
     expected={label: 96 if label == "neutral" else 192 for label in LABELS},
+    parts={f"{actor:02}": 60 for actor in range(1, 25)},
     subsets={
         "speech": lambda utterance: _channel(utterance) == SPEECH,
         "song": lambda utterance: _channel(utterance) == SONG,

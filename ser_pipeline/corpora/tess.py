@@ -42,4 +42,5 @@ TESS = Corpus(
     source="Pichora-Fuller and Dupuis 2020; https://doi.org/10.5683/SP2/E8H2MF",
     licence="CC BY-NC-ND 4.0",
     expected=dict.fromkeys(CLASSES, 400),
+    parts={"OAF": 1400, "YAF": 1400},
 )

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.text import natural
+from ser_pipeline.text import few, natural
 
 Codes = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 SHARED = "official-shared"
 """The protocol, and the name of its fold, whose leaks are asked for by name."""
+
+ORDERS = 64
+"""Orders in which speakers are put into groups, until every fold trains all classes."""
 
 DRAWS = 64
 """Held-out tenths that are compared for the one whose classes and sessions are nearest to the whole's."""
@@ -157,12 +161,45 @@ def _groups(columns: Columns, count: int) -> Codes:
         names, unit = columns.codes("speaker")
     if len(names) < count:
         raise PipelineError(f"group-{count} needs {count} speakers, there are {len(names)}; choose a smaller number")
-    sizes = np.bincount(unit, minlength=len(names))
-    group, filled = np.zeros(len(names), np.int64), np.zeros(count, np.int64)
-    for code in np.argsort(-sizes, kind="stable"):
-        group[code] = np.argmin(filled)
-        filled[group[code]] += sizes[code]
+    labels, emotion = columns.codes("emotion")
+    sizes, held = np.bincount(unit, minlength=len(names)), np.zeros((len(names), len(labels)), bool)
+    held[unit, emotion] = True
+    group = _arranged(sizes, held, count)
+    if group is None:
+        others = [k for k in range(3, min(len(names), 20) + 1) if _arranged(sizes, held, k) is not None]
+        if others:
+            listed = few([f"group-{k}" for k in others])
+            raise PipelineError(f"group-{count} leaves a class out of training in some fold; {listed} keep all of them")
+        group = next(_arrangements(sizes, count))
     return np.asarray(group[unit])
+
+
+def _arranged(sizes: Codes, held: NDArray[np.bool_], count: int) -> Codes | None:
+    """A group of each speaker such that every fold trains all classes; None where none is found.
+
+    Args:
+        sizes: utterances of each speaker.
+        held: (speakers, classes) who has which.
+        count: of the groups.
+    """
+    for group in _arrangements(sizes, count):
+        classes = np.zeros((count, held.shape[1]), bool)
+        np.logical_or.at(classes, group, held)
+        trained = [np.delete(classes, [code, (code + 1) % count], axis=0).any(axis=0).all() for code in range(count)]
+        if count < 3 or all(trained):
+            return group
+    return None
+
+
+def _arrangements(sizes: Codes, count: int) -> Iterator[Codes]:
+    """Groups of about the same size: the largest speakers first, then in other orders."""
+    orders = (np.random.default_rng(seed).permutation(len(sizes)) for seed in range(ORDERS))
+    for order in chain([np.argsort(-sizes, kind="stable")], orders):
+        group, filled = np.zeros(len(sizes), np.int64), np.zeros(count, np.int64)
+        for code in order:
+            group[code] = np.argmin(filled)
+            filled[group[code]] += sizes[code]
+        yield group
 
 
 def _require_several(columns: Columns, column: str, names: Sequence[str]) -> None:

@@ -283,7 +283,7 @@ def test_meld_has_its_official_split_and_lacks_the_turn_that_the_release_lacks(m
 
 def test_meld_without_sound_says_which_file_is_missing(meld: Path) -> None:
     (meld / "dev_splits_complete" / "dia0_utt0.wav").unlink()
-    with pytest.raises(PipelineError, match=r"the audio file dev_splits_complete/dia0_utt0.wav is missing"):
+    with pytest.raises(PipelineError, match=r"dev_splits_complete/dia0_utt0.wav is there as video alone; extract"):
         read_corpus("meld", meld)
 
 
@@ -372,13 +372,19 @@ def test_a_folder_of_no_corpus_an_empty_one_and_none_say_what_was_expected(tmp_p
         read_corpus("emodb", tmp_path)
     with pytest.raises(PipelineError, match=r"nowhere does not exist; expected was wav"):
         read_corpus("emodb", tmp_path / "nowhere")
-    with pytest.raises(PipelineError, match=r"unknown corpus 'emo-db'; there are cremad, cremad-intended, demo, emodb"):
+    with pytest.raises(
+        PipelineError,
+        match=r"unknown corpus 'emo-db'; did you mean emodb\? there are cremad, cremad-intended, demo, emodb",
+    ):
         read_corpus("emo-db", tmp_path)
 
 
-def test_two_copies_of_a_corpus_are_not_read_as_one(tmp_path: Path) -> None:
+def test_two_copies_of_a_corpus_that_differ_are_not_read_as_one(tmp_path: Path) -> None:
     trees.touch(tmp_path, "wav/03a01Fa.wav", "copy/wav/03a01Fa.wav")
-    with pytest.raises(PipelineError, match=r"03a01Fa is there twice, copy/wav/03a01Fa.wav and wav/03a01Fa.wav"):
+    (tmp_path / "copy" / "wav" / "03a01Fa.wav").write_bytes(b"another")
+    with pytest.raises(
+        PipelineError, match=r"03a01Fa is there twice, wav/03a01Fa.wav and copy/wav/03a01Fa.wav, and they differ"
+    ):
         read_corpus("emodb", tmp_path)
 
 
@@ -444,7 +450,7 @@ def test_adding_a_corpus_is_the_file_and_the_row_of_the_page(tmp_path: Path, mon
 def test_the_files_of_the_package_follow_the_page() -> None:
     folder = Path(corpora.__file__).parent
     readers = {sys.modules[corpus.read.__module__].__file__ for corpus in CORPORA.values()}
-    apart = {"__init__", "classes", "corpus", "demo", "layout", "matching", "sheets", "voice"}
+    apart = {"__init__", "classes", "corpus", "copies", "demo", "layout", "matching", "sheets", "voice"}
     assert {Path(str(file)).stem for file in readers} == {file.stem for file in folder.glob("*.py")} - apart
 
 

@@ -1,0 +1,133 @@
+"""Layouts in which people have published corpora: they are read, or one line says what to do."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ser_pipeline.audit.corpus import audit
+from ser_pipeline.corpora import CORPORA, read_corpus
+from ser_pipeline.corpora.corpus import Utterance
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.splits.folds import folds_of
+from support import trees
+
+
+@pytest.fixture(autouse=True)
+def _log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("ser_pipeline"), "propagate", True)  # which a command sets for itself
+    caplog.set_level(logging.INFO, "ser_pipeline")
+
+
+def test_kaggles_doubled_tree_is_read_once_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = [f"Actor_{actor:02}/03-01-05-01-01-01-{actor:02}.wav" for actor in (1, 2)]
+    for seed, file in enumerate(files):
+        trees.write_wav(tmp_path / file, trees.noise(seed))
+        trees.write_wav(tmp_path / "audio_speech_actors_01-24" / file, trees.noise(seed))
+    assert [one.file for one in read_corpus("ravdess", tmp_path)] == files
+    assert "2 recordings are there twice, byte for byte, and read once: Actor_01/" in caplog.text
+
+
+@pytest.mark.parametrize("other", [".flac", ".mp3", ".opus"])
+def test_wav_beside_another_format_is_read_once(tmp_path: Path, caplog: pytest.LogCaptureFixture, other: str) -> None:
+    trees.touch(tmp_path, "wav/03a01Fa.wav", f"wav/03a01Fa{other}")
+    assert [one.file for one in read_corpus("emodb", tmp_path)] == ["wav/03a01Fa.wav"]
+    assert "1 recording is there in several formats, of which one is read" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", [".opus", ".aiff", ".m4a", ".WAV"])
+def test_a_corpus_in_another_format_is_still_that_corpus(tmp_path: Path, suffix: str) -> None:
+    trees.touch(tmp_path, f"Actor_01/03-01-05-01-01-01-01{suffix}")
+    assert len(read_corpus("ravdess", tmp_path)) == 1
+
+
+def test_linked_sub_folders_are_entered_and_loops_are_not(tmp_path: Path) -> None:
+    trees.touch(tmp_path / "elsewhere", "03-01-05-01-01-01-01.wav")
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "Actor_01").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "again").symlink_to(tmp_path / "corpus")
+    assert [one.file for one in read_corpus("ravdess", tmp_path / "corpus")] == ["Actor_01/03-01-05-01-01-01-01.wav"]
+
+
+@pytest.mark.parametrize("name", ["RAVDESS", "ravdes", "Ravdess"])
+def test_a_corpus_name_with_a_slip_is_asked_after(tmp_path: Path, name: str) -> None:
+    with pytest.raises(PipelineError, match=rf"^unknown corpus '{name}'; did you mean ravdess\? there are"):
+        read_corpus(name, tmp_path)
+    with pytest.raises(PipelineError, match=r"did you mean cremad\?"):
+        read_corpus("crema-d", tmp_path)
+
+
+def test_song_and_speech_of_ravdess_are_not_measured_against_the_counts_of_speech(tmp_path: Path) -> None:
+    trees.touch(tmp_path, "a/03-01-05-01-01-01-01.wav", "a/03-02-05-01-01-01-01.wav")
+    utterances = read_corpus("ravdess", tmp_path, subset="all")
+    assert "counts" not in {finding.name for finding in audit(utterances, tmp_path, corpus=CORPORA["ravdess"])}
+
+
+@pytest.mark.parametrize("name", ["ravdess", "emodb", "tess", "savee", "esd"])
+def test_who_is_missing_is_named(name: str) -> None:
+    corpus = CORPORA[name]
+    assert sum(corpus.parts.values()) == sum(corpus.expected.values())
+    gone, *there = corpus.parts
+    rows = [Utterance(f"{who}{n}", "x.wav", "a", who) for who in there for n in range(corpus.parts[who])]
+    rows = [replace(row, id=f"x-01-{row.id}") for row in rows]  # as RAVDESS names its speech
+    (found,) = (
+        one
+        for one in audit(rows[:0] + rows, Path(), corpus=replace(corpus, expected={}, subsets={}, subset=""))
+        if one.name == "counts"
+    )
+    assert f"{gone} 0 of {corpus.parts[gone]}" in found.message
+
+
+def test_an_actor_of_cremad_who_is_missing_is_named(tmp_path: Path) -> None:
+    rows = [Utterance(who, "x.wav", "angry", who) for who in CORPORA["cremad"].speakers if who != "1019"]
+    (found,) = (one for one in audit(rows, tmp_path, corpus=CORPORA["cremad"]) if one.name == "speakers")
+    assert found.message == "1 of 91 speakers are missing: 1019"
+
+
+def test_stretches_of_one_podcast_are_one_dialogue_under_both_kinds_of_names(tmp_path: Path) -> None:
+    files = ["MSP-PODCAST_0001_0008.wav", "MSP-PODCAST_0001_0009_0001.wav", "MSP-PODCAST_0001_0009_0002.wav"]
+    trees.touch(tmp_path, *(f"Audios/{file}" for file in files))
+    rows = [f"{file},N,7,Train" for file in files]
+    trees.write(tmp_path, "Labels/labels_concensus.csv", "FileName,EmoClass,SpkrID,Split_Set", *rows)
+    assert {one.dialogue for one in read_corpus("msp-podcast", tmp_path)} == {"MSP-PODCAST_0001"}
+
+
+def test_kaggles_table_of_iemocap_is_read(tmp_path: Path) -> None:
+    turn = "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_M000.wav"
+    trees.touch(tmp_path, f"IEMOCAP_full_release/{turn}")
+    head = "session,method,gender,emotion,n_annotators,agreement,path"
+    trees.write(tmp_path, "IEMOCAP_full_release/iemocap_full_dataset.csv", head, f"1,impro,M,neu,3,2,{turn}")
+    (one,) = read_corpus("iemocap", tmp_path)
+    assert (one.file, one.speaker, one.emotion) == (f"IEMOCAP_full_release/{turn}", "1M", "neutral")
+
+
+def test_meld_as_video_says_how_to_extract_its_sound(tmp_path: Path) -> None:
+    trees.touch(tmp_path, "train_splits/dia0_utt0.mp4")
+    head = "Speaker,Emotion,Dialogue_ID,Utterance_ID"
+    trees.write(tmp_path, "train_sent_emo.csv", head, "Joey,joy,0,0")
+    with pytest.raises(PipelineError, match=r"dia0_utt0\.wav is there as video alone; extract its sound .*ffmpeg -i"):
+        read_corpus("meld", tmp_path)
+
+
+def spoken(*classes: str, count: int = 10) -> list[Utterance]:
+    """Speakers of the same size, each with the classes that its letters name."""
+    return [
+        Utterance(f"{number}-{n}", "x.wav", letters[n % len(letters)], f"S{number:02}")
+        for number, letters in enumerate(classes)
+        for n in range(count)
+    ]
+
+
+def test_groups_keep_every_class_in_training_where_they_can() -> None:
+    rows = spoken("a", "b", "ab", "a", "b", "ab", "ac", "c", "a", "b", "abc", "a")
+    for fold in folds_of(rows, "group-3"):
+        assert {rows[row].emotion for row in fold.train} == {"a", "b", "c"}
+
+
+def test_where_groups_cannot_those_are_named_that_do() -> None:
+    rows = spoken("a", "ab", "abc", "abc", "b", "a", "b", "a")
+    with pytest.raises(PipelineError, match=r"^group-3 leaves a class out of training in some fold; group-4, group-5"):
+        folds_of(rows, "group-3")
