@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ser_pipeline.arrays import Rows
 from ser_pipeline.config import Audio, merge
-from ser_pipeline.corpora.corpus import Classes, Utterance
+from ser_pipeline.corpora.corpus import PERSONAL, Classes, Utterance
 from ser_pipeline.entry import VERIFY, Entry, read_index, write_text
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.shape import ShapeError, shaped
@@ -97,22 +97,27 @@ class Manifest:
             "corpus": self.corpus,
             "classes": dict(self.classes),
             "audio": self.audio,
-            "utterances": _digest(self._text),
+            "utterances": _digest(self._text(without=PERSONAL)),
         }
 
     def write(self, folder: Path) -> None:
         """Write `manifest.jsonl`, a line an utterance, into `folder`."""
-        write_text(folder / FILE, self._text)
+        write_text(folder / FILE, self._text())
 
-    @cached_property
-    def _text(self) -> str:
-        return "".join(f"{line}\n" for line in self._lines())
+    def update(self, folder: Path) -> None:
+        """Write it again into a folder of this key where that knows less, or other things, of the speakers."""
+        text = self._text()
+        if (folder / FILE).read_text(encoding="utf-8") != text:
+            write_text(folder / FILE, text)
 
-    def _lines(self) -> Iterator[str]:
+    def _text(self, without: tuple[str, ...] = ()) -> str:
+        return "".join(f"{line}\n" for line in self._lines(without))
+
+    def _lines(self, without: tuple[str, ...]) -> Iterator[str]:
         plain = json.JSONEncoder(ensure_ascii=False).encode
         for utterance, key, samples in zip(self.utterances, self.keys, self.samples.tolist(), strict=True):
             values = zip(DEFAULTS, VALUES(utterance), strict=True)
-            known = {name: value for name, value in values if value != DEFAULTS[name]}
+            known = {name: value for name, value in values if value != DEFAULTS[name] and name not in without}
             yield plain({**known, "key": key, "samples": samples})
 
 
@@ -141,15 +146,16 @@ def read(folder: Path) -> Manifest:
         if sorted(shaped(index.get("labels", list(said.classes)), list[str], "labels")) != sorted(said.classes):
             raise ShapeError("its labels are not its classes")
         text = (folder / FILE).read_text(encoding="utf-8")
-        if _digest(text) != said.utterances:
-            raise ShapeError("its checksum differs")
         records = [json.loads(line) for line in lines(text)]
         keys = tuple(record.pop("key") for record in records)
         samples = [record.pop("samples") for record in records]
         utterances = [Utterance(**record) for record in records]
         _require_records(keys, samples, utterances, said.classes)
         audio = merge(Audio(), said.audio, "audio.")
-        return Manifest(said.corpus, said.classes, audio, tuple(utterances), keys, np.array(samples, np.int64))
+        found = Manifest(said.corpus, said.classes, audio, tuple(utterances), keys, np.array(samples, np.int64))
+        if found.inputs["utterances"] != said.utterances:
+            raise ShapeError("its checksum differs")
+        return found
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, PipelineError) as error:
         raise PipelineError(f"{folder / FILE} is damaged ({error}); {VERIFY}") from None
 

@@ -25,6 +25,39 @@ class Utterance:
     language: str = ""  # ISO 639-1 code
     start: float | None = None  # seconds into the file; None: from its beginning
     end: float | None = None  # seconds into the file; None: to its end
+    gender: str = ""  # of the speaker: "female", "male" or another word; "" where it is not known
+    age: int | None = None  # years of the speaker; None where it is not known
+
+
+PERSONAL = ("gender", "age")
+"""Fields of an utterance that scores are told apart by, and on which no feature and no training depends."""
+
+
+def gender_of(text: str) -> str:
+    """A gender as records have it.
+
+    >>> gender_of("F"), gender_of("man"), gender_of("non-binary")
+    ('female', 'male', 'non-binary')
+    """
+    word = text.strip().lower()
+    return {"f": "female", "woman": "female", "m": "male", "man": "male"}.get(word, word)
+
+
+def age_of(text: str) -> int | None:
+    """An age in whole years; None of an empty text.
+
+    >>> age_of("31"), age_of(" ")
+    (31, None)
+
+    Raises:
+        ValueError: not a number of 0 to 150 years.
+    """
+    if not text.strip():
+        return None
+    years = float(text)
+    if not 0 <= years <= 150:
+        raise ValueError(f"'{text}' is no age")
+    return int(years)
 
 
 Subsets = Mapping[str, Callable[[Utterance], bool]]

@@ -2,8 +2,9 @@
 
 Layout: `AudioWAV/1001_DFA_ANG_XX.wav` (16 kHz, mono): actor, sentence, emotion that was asked for, intensity (LO, MD,
 HI, or XX where none was asked for). `processedResults/summaryTable.csv` holds the votes of those who heard the voice
-alone; `A:D` is a tie. Two corpora come of it: `cremad` has the listeners' majority (a tie has no class),
-`cremad-intended` what the actor was asked for, which is what most publications use.
+alone; `A:D` is a tie. `VideoDemographics.csv`, where it is there, has the actors' sex and age. Two corpora come of it:
+`cremad` has the listeners' majority (a tie has no class), `cremad-intended` what the actor was asked for, which is what
+most publications use.
 
 Source: Cao et al., "CREMA-D: crowd-sourced emotional multimodal actors dataset", IEEE Transactions on Affective
 Computing 5(4), 2014; free from https://github.com/CheyneyComputerScience/CREMA-D. The expected counts are those of
@@ -16,20 +17,27 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ser_pipeline.corpora.corpus import Classes, Corpus, Subsets, Utterance
-from ser_pipeline.corpora.layout import broken, listed, named, table
+from ser_pipeline.corpora.corpus import Classes, Corpus, Subsets, Utterance, gender_of
+from ser_pipeline.corpora.layout import age_in, broken, listed, named, table
 from ser_pipeline.errors import PipelineError
 
 NAMES = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
 ACTORS = tuple(str(number) for number in range(1001, 1092))
+DEMOGRAPHICS = "VideoDemographics.csv"
 VOTES = "processedResults/summaryTable.csv"
 
 
 def read_intended(root: Path) -> Iterator[Utterance]:
     """Every recording with the emotion that was asked for; `root` is the corpus, its parent or its `AudioWAV`."""
+    actors = {
+        row["ActorID"]: (gender_of(row["Sex"]), age_in(found, line, row["Age"]))
+        for found in listed(root, DEMOGRAPHICS)[:1]
+        for line, row in table(found, ("ActorID", "Age", "Sex"))
+    }
     for file, match in named(root, r"(1\d{3})_([A-Z]{3})_(ANG|DIS|FEA|HAP|NEU|SAD)_(LO|MD|HI|XX|X)"):
         if "AudioMP3/" not in file:  # the same recordings again
-            yield Utterance(match[0], file, match[3], speaker=match[1], script=match[2], language="en")
+            gender, age = actors.get(match[1], ("", None))
+            yield Utterance(match[0], file, match[3], match[1], script=match[2], language="en", gender=gender, age=age)
 
 
 def read(root: Path) -> Iterator[Utterance]:

@@ -25,10 +25,28 @@ CODES = {
 }
 
 
+KNOWN = {
+    "03": ("male", 31),
+    "08": ("female", 34),
+    "09": ("female", 21),
+    "10": ("male", 32),
+    "11": ("male", 26),
+    "12": ("male", 30),
+    "13": ("female", 32),
+    "14": ("female", 35),
+    "15": ("male", 25),
+    "16": ("female", 31),
+}
+"""Gender and age of each speaker, as the corpus's page has them."""
+
+
 def read(root: Path) -> Iterator[Utterance]:
     """Every recording; `root` is the corpus, its parent or its `wav`."""
     for file, match in named(root, r"(\d\d)([ab]\d\d)([WLEAFTN])[a-f]?"):
-        yield Utterance(match[0], file, CODES[match[3]], speaker=match[1], script=match[2], language="de")
+        gender, age = KNOWN.get(match[1], ("", None))
+        yield Utterance(
+            match[0], file, CODES[match[3]], match[1], script=match[2], language="de", gender=gender, age=age
+        )
 
 
 # fmt: off

@@ -23,6 +23,8 @@ LABELS = ("neutral", "angry", "happy", "sad", "surprise")
 SENTENCES = 350  # an emotion
 VALIDATION, TEST = 20, 50  # the first sentences of an emotion, up to these
 MANDARIN = 10  # the first speakers
+WOMEN = (1, 2, 3, 7, 9, 15, 16, 17, 18, 19)
+"""Numbers of the speakers that the corpus's description calls female; the others are male."""
 
 
 def read(root: Path) -> Iterator[Utterance]:
@@ -40,6 +42,7 @@ def read(root: Path) -> Iterator[Utterance]:
             script=f"{language}-{sentence + 1:03}",
             split="validation" if sentence < VALIDATION else "test" if sentence < TEST else "train",
             language=language,
+            gender="female" if int(match[1]) in WOMEN else "male",
         )
 
 

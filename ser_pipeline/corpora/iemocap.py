@@ -80,6 +80,7 @@ def _utterance(prefix: str, turn: re.Match[str], label: str) -> Utterance:
         dialogue=dialogue,
         script=scene[0] if scene else "",
         language="en",
+        gender={"F": "female", "M": "male"}[turn[4]],
     )
 
 

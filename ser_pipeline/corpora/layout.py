@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ser_pipeline.corpora.corpus import Utterance
+from ser_pipeline.corpora.corpus import Utterance, age_of
 from ser_pipeline.corpora.sheets import broken, lines, table
 
-__all__ = ["below", "broken", "lines", "listed", "missing_audio", "named", "table"]
+__all__ = ["age_in", "below", "broken", "lines", "listed", "missing_audio", "named", "table"]
 
 AUDIO = (".wav", ".flac", ".ogg", ".opus", ".aiff", ".aif", ".mp3", ".m4a")
 """Suffixes of audio files in lower case, the first ones first where a recording is there in several formats."""
@@ -67,6 +67,23 @@ def below(file: Path, root: Path) -> str:
     'b/c.wav'
     """
     return file.relative_to(root).as_posix()
+
+
+def age_in(file: Path, line: int, text: str) -> int | None:
+    """The age that a label file's line has, in whole years; None where it is empty.
+
+    Args:
+        file: the label file.
+        line: its number, from 1 on.
+        text: of the column.
+
+    Raises:
+        PipelineError: no number of years.
+    """
+    try:
+        return age_of(text)
+    except ValueError:
+        raise broken(file, line, f"age '{text}' is not a number of years") from None
 
 
 def missing_audio(utterances: Iterable[Utterance], folder: Path) -> list[Utterance]:

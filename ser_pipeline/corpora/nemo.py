@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ser_pipeline.corpora.corpus import Classes, Corpus, Utterance
-from ser_pipeline.corpora.layout import below, broken, listed, table
+from ser_pipeline.corpora.corpus import Classes, Corpus, Utterance, gender_of
+from ser_pipeline.corpora.layout import age_in, below, broken, listed, table
 
 CLASSES: Classes = {
     "anger": ("anger",),
@@ -38,6 +38,8 @@ def read(root: Path) -> Iterator[Utterance]:
                 speaker=row["speaker_id"],
                 script=row["normalized_text"],
                 language="pl",
+                gender=gender_of(row.get("gender", "")),
+                age=age_in(file, line, row.get("age", "")),
             )
 
 

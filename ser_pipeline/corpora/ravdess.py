@@ -1,8 +1,9 @@
 """RAVDESS: 24 actors speak and sing two English sentences in eight emotions; 1,440 spoken recordings.
 
 Layout: `Actor_12/03-01-06-01-02-01-12.wav` (48 kHz, a few files stereo): modality, channel (01 speech, 02 song),
-emotion, intensity (01 normal, 02 strong), statement, repetition, actor. Neutral has no strong intensity. Speech is
-read unless `--subset` asks for another part; `--classes neutral=neutral+calm,...` merges the two quiet classes.
+emotion, intensity (01 normal, 02 strong), statement, repetition, actor (odd numbers are men). Neutral has no strong
+intensity. Speech is read unless `--subset` asks for another part; `--classes neutral=neutral+calm,...` merges the two
+quiet classes.
 
 Source: Livingstone and Russo, "The Ryerson audio-visual database of emotional speech and song", PLOS ONE 13(5), 2018;
 free from https://zenodo.org/records/1188976, which states the expected counts.
@@ -27,7 +28,15 @@ def read(root: Path) -> Iterator[Utterance]:
     """Every recording, spoken and sung; `root` is the corpus, its parent or one actor's folder."""
     for file, match in named(root, r"03-0[12]-(0[1-8])-0[12]-(0[12])-0[12]-(\d\d)"):
         emotion, statement, actor = match.groups()
-        yield Utterance(match[0], file, LABELS[int(emotion) - 1], actor, script=statement, language="en")
+        yield Utterance(
+            match[0],
+            file,
+            LABELS[int(emotion) - 1],
+            actor,
+            script=statement,
+            language="en",
+            gender="male" if int(actor) % 2 else "female",
+        )
 
 
 def _channel(utterance: Utterance) -> str:

@@ -33,7 +33,9 @@ def read(root: Path) -> Iterator[Utterance]:
         speaker = match[1] or (root / file).parent.name
         if speaker in SPEAKERS:
             sentence = f"{match[2]}{match[3]}"
-            yield Utterance(f"{speaker}_{sentence}", file, CODES[match[2]], speaker, script=sentence, language="en")
+            yield Utterance(
+                f"{speaker}_{sentence}", file, CODES[match[2]], speaker, script=sentence, language="en", gender="male"
+            )
 
 
 SAVEE = Corpus(

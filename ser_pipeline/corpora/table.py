@@ -1,7 +1,8 @@
 """A user's own corpus: one table that names the files.
 
 Layout: a `.csv`, `.tsv` or `.jsonl` file with the columns `file`, `emotion` and `speaker`, and, where they are known,
-`id`, `session`, `dialogue`, `script`, `split` (train, validation, test), `start` and `end` (seconds), `language`.
+`id`, `session`, `dialogue`, `script`, `split` (train, validation, test), `start` and `end` (seconds), `language`, and
+of the speaker `gender` and `age` (years).
 What a column is called elsewhere will do (`path`, `label`, `speaker_id`), and it is said what was taken for what.
 Paths are relative to the table. Every label is a class, in alphabetical order, unless `--classes` says otherwise.
 Other columns are ignored.
@@ -20,9 +21,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from ser_pipeline.corpora.corpus import Corpus, Utterance
+from ser_pipeline.corpora.corpus import Corpus, Utterance, gender_of
 from ser_pipeline.corpora.folder import part
-from ser_pipeline.corpora.layout import broken, lines
+from ser_pipeline.corpora.layout import age_in, broken, lines
 from ser_pipeline.corpora.layout import table as rows_of
 from ser_pipeline.corpora.matching import tell_near
 from ser_pipeline.errors import PipelineError
@@ -227,6 +228,8 @@ def _utterance(root: Path, line: int, row: Mapping[str, str], common: str) -> Ut
         language=row.get("language", ""),
         start=start,
         end=end,
+        gender=gender_of(row.get("gender", "")),
+        age=age_in(root, line, row.get("age", "")),
     )
 
 

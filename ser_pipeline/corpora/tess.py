@@ -30,7 +30,10 @@ def read(root: Path) -> Iterator[Utterance]:
     """Every recording; `root` is the corpus, its parent or one of its folders."""
     for file, match in named(root, r"(OA|YA)F?_(\w+)_(angry|disgust|fear|happy|neutral|ps|sad)"):
         speaker, word, emotion = match.groups()
-        yield Utterance(f"{speaker}F_{word}_{emotion}", file, emotion, f"{speaker}F", script=word, language="en")
+        name, age = f"{speaker}F", 64 if speaker == "OA" else 26
+        yield Utterance(
+            f"{name}_{word}_{emotion}", file, emotion, name, script=word, language="en", gender="female", age=age
+        )
 
 
 TESS = Corpus(

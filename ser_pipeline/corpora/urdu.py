@@ -21,7 +21,8 @@ CODES = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}
 def read(root: Path) -> Iterator[Utterance]:
     """Every stretch; `root` is the corpus, its parent or one emotion's folder."""
     for file, match in named(root, r"(S[MF]\d+)_F\d+_([AHNS])\d+"):
-        yield Utterance(match[0], file, CODES[match[2]], speaker=match[1], language="ur")
+        gender = "female" if match[1].startswith("SF") else "male"
+        yield Utterance(match[0], file, CODES[match[2]], speaker=match[1], language="ur", gender=gender)
 
 
 URDU = Corpus(

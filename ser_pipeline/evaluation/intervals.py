@@ -21,7 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser_pipeline.arrays import Floats, Ints
-from ser_pipeline.evaluation.jackknife import LEAST_SEEDS, LEVEL, limits_without_spread, variation, without_seed
+from ser_pipeline.evaluation.jackknife import (
+    LEAST_SEEDS,
+    LEVEL,
+    Spread,
+    limits_without_spread,
+    variation,
+    without_seed,
+)
 from ser_pipeline.evaluation.metrics import METRICS, recalls
 
 LEAST_CLUSTERS = 3
@@ -141,6 +148,37 @@ def difference(
         return Difference(value, interval, None, None)
     p = float(spread.p_value(np.asarray(value))) if spread.known else 1.0
     return Difference(value, interval, p, float(spread.detectable(level)) if spread.known else None)
+
+
+def unpaired(one: Ints, other: Ints, metric: str = "ua", *, crossed: bool = False, level: float = LEVEL) -> Difference:
+    """`one` minus `other`, two groups of clusters that were not chosen together, such as women and men.
+
+    The variances of both add up, each with the degrees of freedom of its own clusters. Where a cluster is in both, as
+    where a fold tests women and men, this takes them for independent, and the interval is too wide if they agree.
+
+    Args:
+        one: confusion matrices, (R, K, C, C).
+        other: those of the other group, (R, L, C, C), of the same seeds.
+        metric: a key of `METRICS`.
+        crossed: one model of each seed tests every cluster.
+        level: of the interval.
+    """
+    score = METRICS[metric]
+    value = float((score(one.sum(1)) - score(other.sum(1))).mean())
+    training = _has_luck(one, crossed)
+    clusters = min(one.shape[1], other.shape[1])
+    if why := _impossible(one, metric) or _impossible(other, metric):
+        return Difference(value, _none(clusters, level, why, training), None, None)
+    both = [variation(_left_out(counts, score), crossed=crossed) for counts in (one, other)]
+    spread = Spread(np.concatenate([x.parts for x in both]), np.concatenate([x.degrees for x in both]))
+    if not spread.known:
+        why = "no cluster differs from another, which tells nothing of how clusters vary"
+        return Difference(value, _none(clusters, level, why, training), None, None)
+    half = float(spread.reach((1 - level) / 2))
+    interval = Interval(value - half, value + half, level, clusters, training)
+    if not training:
+        return Difference(value, interval, None, None)
+    return Difference(value, interval, float(spread.p_value(np.asarray(value))), float(spread.detectable(level)))
 
 
 def share_limits(

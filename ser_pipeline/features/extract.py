@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -102,6 +103,8 @@ def extract(
         if not entry.done:
             data.write(entry.partial)
             entry.publish(labels=list(data.labels), rows=int(data.stored.sum()), seconds=_seconds(data))
+        with suppress(OSError, PipelineError):  # a cache that may only be read keeps what it knows of the speakers
+            data.update(entry.path)
         missing = {name: store for name, store in stores.items() if not store.done}
         if not missing:
             log.info("nothing to do: every feature is there")

@@ -8,13 +8,14 @@ from ser_pipeline.report import words
 from ser_pipeline.report.compare import Row, Versus
 from ser_pipeline.report.contents import Experiment
 from ser_pipeline.report.published import TABLE_2, TABLE_2_NAMES, Published
-from ser_pipeline.report.scores import Part
+from ser_pipeline.report.scores import GroupGap, Part
 from ser_pipeline.report.tables import (
     ABSENT,
     CORRECTED,
     DETECTABLE,
     DIFFERENCE,
     FOLDS,
+    INTERVAL,
     TEST,
     Cell,
     Column,
@@ -222,12 +223,30 @@ def _pair(row: Row | None, experiment: Experiment) -> tuple[Cell, ...]:
 
 def _parts(experiment: Experiment, name: str, found: Sequence[Part]) -> Table:
     title = words.DIVISIONS.get(name, words.capital(name))
-    columns = (Column(title, number=False), Column("Utterances"), Column("WA, %"), Column("UA, %"))
+    columns = [Column(title, number=False), Column("Utterances"), Column("WA, %"), Column("UA, %")]
     rows = [
-        (Cell(part.name, place), count(part.utterances), percent(part.wa), percent(part.ua, bar=True))
+        [Cell(part.name, place), count(part.utterances), percent(part.wa), percent(part.ua, bar=True)]
         for place, part in enumerate(found)
     ]
-    return Table(f"{name}-{experiment.id}", title, columns, tuple(rows))
+    if all(part.interval for part in found):
+        columns += [Column("95 % interval", hint=INTERVAL), Column("Speakers")]
+        for row, part in zip(rows, found, strict=True):
+            row += [between(part.interval) if part.interval else ABSENT, count(part.speakers)]
+    gaps = experiment.main[1].gaps if experiment.main else ()
+    note = " ".join(_gap(gap) for gap in gaps if gap.division == name)
+    return Table(f"{name}-{experiment.id}", title, tuple(columns), tuple(map(tuple, rows)), note=note)
+
+
+def _gap(gap: GroupGap) -> str:
+    """The gap between the best and the worst group in words."""
+    said = f"Worst-group gap: {gap.worst} are {100 * gap.value:.1f} points of UA below {gap.best}"
+    if gap.interval.why:
+        return f"{said}; no interval: {gap.interval.why}."
+    said += f" (95 % interval {between(gap.interval, sign=True).text}"
+    if gap.p is None or gap.detectable is None:
+        return f"{said}; no test)."
+    detectable = f"{100 * gap.detectable:.1f}"
+    return f"{said}; p {chance(gap.p).text}, for all pairs of groups; a gap of {detectable} points could be shown)."
 
 
 def tables(experiment: Experiment) -> Iterator[Table]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ser_pipeline.arrays import Floats, Ints
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.evaluation.intervals import Interval, difference, recall_intervals, share_interval
+from ser_pipeline.evaluation.intervals import Interval, difference, recall_intervals, share_interval, unpaired
 from ser_pipeline.evaluation.metrics import (
     METRICS,
     SCORES,
@@ -28,6 +28,9 @@ from ser_pipeline.runs.records import FoldResult, Run, RunHeader, UtteranceTable
 
 SECONDS = (2.0, 5.0, 8.0)
 """Limits of the classes of duration, beside the length of a segment."""
+
+YEARS = (0, 18, 30, 45, 60)
+"""Lower limits of the classes of age."""
 
 MANY_SEGMENTS = 4
 """Utterances of this many segments or more are one class."""
@@ -52,6 +55,21 @@ class Part:
     utterances: int
     wa: float
     ua: float
+    interval: Interval | None = None  # of UA, by the clusters that hold the part; None where it was not asked for
+    speakers: int = 0  # 0 as for the interval
+
+
+@dataclass(frozen=True)
+class GroupGap:
+    """How much worse a model serves the worst group of speakers than the best."""
+
+    division: str
+    best: str
+    worst: str
+    value: float  # UA of the best minus that of the worst
+    interval: Interval
+    p: float | None  # two-sided, for all pairs of groups that could have been the two; None where there is no test
+    detectable: float | None  # smallest true gap of two groups that such a test finds in four of five cases
 
 
 @dataclass(frozen=True)
@@ -92,6 +110,7 @@ class Result:
     utterances: int
     folds: tuple[Part, ...]
     parts: dict[str, tuple[Part, ...]]  # a way to divide the utterances -> its parts
+    gaps: tuple[GroupGap, ...]  # between groups of speakers, where there are several
     calibration: Calibration
     ways: tuple[Part, ...]  # to score an utterance by its segments; the first is the model's own
     probes: tuple[Probe, ...]
@@ -115,6 +134,7 @@ def evaluate(group: Group, roll: UtteranceTable, speaker: Ints) -> Result:
     counts = group.counts(found.of)
     pooled = counts.sum(1)
     ways, probes, faults = _from_segments(group, found)
+    divided = {title: divide(roll, group.header)[group.rows] for title, divide in DIVISIONS.items()}
     return Result(
         scores={name: _score(group, counts, name, found.crossed) for name in METRICS},
         counts=pooled.sum(0),
@@ -125,9 +145,8 @@ def evaluate(group: Group, roll: UtteranceTable, speaker: Ints) -> Result:
         crossed=found.crossed,
         utterances=len(group.rows),
         folds=tuple(_fold_parts(group)),
-        parts={
-            title: tuple(_parts(group, divide(roll, group.header)[group.rows])) for title, divide in DIVISIONS.items()
-        },
+        parts={title: tuple(_parts(group, names, found, speaker, title in GROUPS)) for title, names in divided.items()},
+        gaps=tuple(gap for title in GROUPS if (gap := _gap(group, title, divided[title], found, speaker)) is not None),
         calibration=_calibration(group),
         ways=tuple(ways),
         probes=tuple(probes),
@@ -155,13 +174,41 @@ def _fold_parts(group: Group) -> Iterator[Part]:
         yield Part(folds[0].name, matrices[0].total, *_means(matrices))
 
 
-def _parts(group: Group, names: NDArray[np.str_]) -> Iterator[Part]:
+def _parts(
+    group: Group, names: NDArray[np.str_], found: Clusters, speaker: Ints, with_intervals: bool
+) -> Iterator[Part]:
     """A part for each of `names` (U,), in their order; utterances named "" belong to none."""
     classes = len(group.header.labels)
     for name in sorted(set(names.tolist()) - {""}):
         chosen = names == name
         matrices = [Confusion.of(group.target[chosen], row[chosen], classes) for row in group.predictions]
-        yield Part(name.split("|")[-1], int(chosen.sum()), *_means(matrices))
+        part = Part(name.split("|")[-1], int(chosen.sum()), *_means(matrices))
+        if with_intervals:
+            interval = share_interval(_counts(group, chosen, found), "ua", crossed=found.crossed)
+            part = replace(part, interval=interval, speakers=len(np.unique(speaker[group.rows[chosen]])))
+        yield part
+
+
+def _counts(group: Group, chosen: NDArray[np.bool_], found: Clusters) -> Ints:
+    """Confusion matrices (R, K, C, C) of the chosen utterances (U,) of a group."""
+    keep = np.zeros(len(found.of), dtype=bool)
+    keep[group.rows[chosen]] = True
+    return group.counts(found.of, keep)
+
+
+def _gap(group: Group, title: str, names: NDArray[np.str_], found: Clusters, speaker: Ints) -> GroupGap | None:
+    """The gap between the best and the worst of the groups `names` (U,); None where there is one group alone."""
+    parts = list(_parts(group, names, found, speaker, with_intervals=False))
+    several = sorted(set(names.tolist()) - {""})
+    if len(several) < 2:
+        return None
+    order = np.argsort([part.ua for part in parts], kind="stable")
+    best, worst = int(order[-1]), int(order[0])
+    both = [_counts(group, names == several[place], found) for place in (best, worst)]
+    gap = unpaired(both[0], both[1], crossed=found.crossed)
+    pairs = len(several) * (len(several) - 1) // 2
+    p = None if gap.p is None else min(1.0, pairs * gap.p)
+    return GroupGap(title, parts[best].name, parts[worst].name, gap.value, gap.interval, p, gap.detectable)
 
 
 def _means(matrices: list[Confusion]) -> tuple[float, float]:
@@ -276,7 +323,21 @@ def _segments(roll: UtteranceTable, header: RunHeader) -> NDArray[np.str_]:
     return np.array(titles)[count]
 
 
+def _age(roll: UtteranceTable, header: RunHeader) -> NDArray[np.str_]:
+    """Classes of years; "" where the age is not known."""
+    titles = [f"{place}|{low} to {high - 1}" for place, (low, high) in enumerate(itertools.pairwise(YEARS))]
+    titles.append(f"{len(titles)}|{YEARS[-1]} or more")
+    ages = [int(float(text)) if text else -1 for text in roll.column("age").tolist()]
+    return np.array(["" if age < 0 else titles[int(np.searchsorted(YEARS, age, side="right")) - 1] for age in ages])
+
+
+GROUPS = ("gender", "age", "language")
+"""Divisions into groups of speakers, of which the gap between best and worst is told."""
+
 DIVISIONS: dict[str, Divide] = {
+    "gender": _column("gender"),
+    "age": _age,
+    "language": _column("language"),
     "speaker": _column("speaker"),
     "session": _column("session"),
     "style": _style,

@@ -33,6 +33,9 @@ WAYS = {
 }
 
 DIVISIONS = {
+    "gender": "Gender",
+    "age": "Age",
+    "language": "Language",
     "speaker": "Speaker",
     "session": "Session",
     "style": "Style",

@@ -17,7 +17,16 @@ from ser_pipeline.config import Audio, Model, Spectrogram, merge
 from ser_pipeline.entry import PARTIAL, read_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.runs import layout
-from ser_pipeline.runs.records import FACTS, FoldResult, LeftOut, Run, RunHeader, UtteranceTable, read_text
+from ser_pipeline.runs.records import (
+    FACTS,
+    SPEAKER_FACTS,
+    FoldResult,
+    LeftOut,
+    Run,
+    RunHeader,
+    UtteranceTable,
+    read_text,
+)
 
 _WORDS = ("corpus", "protocol", "selection", "ablation", "preset", "features")
 _NOTES = ("title", "device", "precision", "test_corpus", "audio_root")
@@ -164,7 +173,8 @@ def read_predictions(
         raise PipelineError(f"{where} is empty")
     place = {name: column for column, name in enumerate(lines[0])}
     scores = [f"log_p:{label}" for label in labels]
-    missing = [name for name in ("id", "prediction", *FACTS, *scores) if name not in place]
+    wanted = [name for name in FACTS if name not in SPEAKER_FACTS]
+    missing = [name for name in ("id", "prediction", *wanted, *scores) if name not in place]
     if missing:
         raise PipelineError(f"{where} has no column {', '.join(missing)}")
     if any(len(line) != len(place) for line in lines):
@@ -179,7 +189,8 @@ def read_predictions(
     ids = columns[place["id"]]
     if len(set(ids)) < len(ids):
         raise PipelineError(f"{where} has an utterance twice")
-    facts = list(zip(*(columns[place[name]] for name in FACTS), strict=True))
+    nothing = ("",) * len(ids)
+    facts = list(zip(*(columns[place[name]] if name in place else nothing for name in FACTS), strict=True))
     return facts, columns[place["prediction"]], log_prob, ids
 
 

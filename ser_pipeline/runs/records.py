@@ -23,7 +23,10 @@ from ser_pipeline.text import lines
 Progress = Callable[[int, int], None]
 """Told how many runs are read, and how many there are."""
 
-FACTS = ("file", "speaker", "session", "dialogue", "script", "seconds", "segments", "label")
+SPEAKER_FACTS = ("gender", "age", "language")
+"""Columns that earlier versions did not write, and that a corpus may not know; empty there."""
+
+FACTS = ("file", "speaker", "session", "dialogue", "script", *SPEAKER_FACTS, "seconds", "segments", "label")
 """Columns of predictions.csv that belong to the utterance, whatever the model."""
 
 
@@ -106,8 +109,10 @@ class UtteranceTable:
             known = self.row_of.setdefault(name, len(self.facts))
             if known == len(self.facts):
                 self.facts.append(row)
-            elif self.facts[known] != row and (changed := _changed(self.facts[known], row)):
-                raise PipelineError(f"utterance {name} has another {changed} than in the other runs")
+            elif self.facts[known] != row:
+                if changed := _changed(self.facts[known], row):
+                    raise PipelineError(f"utterance {name} has another {changed} than in the other runs")
+                self.facts[known] = _together(self.facts[known], row)
         return np.array([self.row_of[name] for name in ids], dtype=np.int64)
 
 
@@ -119,9 +124,23 @@ def _changed(one: tuple[str, ...], other: tuple[str, ...]) -> str:
     """
     for name, first, second in zip(FACTS, one, other, strict=True):
         longer, shorter = sorted((first, second), key=len, reverse=True)
-        if first != second and name != "segments" and not (name == "file" and longer.endswith(f"/{shorter}")):
+        alike = (
+            first == second
+            or name == "segments"
+            or (name == "file" and longer.endswith(f"/{shorter}"))
+            or (name in SPEAKER_FACTS and not shorter)
+        )
+        if not alike:
             return name
     return ""
+
+
+def _together(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
+    """What is known of an utterance from two runs that do not contradict each other: the first, with what it lacks."""
+    return tuple(
+        second if name in SPEAKER_FACTS and not first else first
+        for name, first, second in zip(FACTS, one, other, strict=True)
+    )
 
 
 @dataclass(frozen=True, eq=False)

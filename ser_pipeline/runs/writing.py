@@ -21,6 +21,7 @@ from ser_pipeline.config import Config, dumps
 from ser_pipeline.entry import write_json, write_text, writing
 from ser_pipeline.evaluation.metrics import utterance_scores
 from ser_pipeline.runs import layout
+from ser_pipeline.runs.records import FACTS
 
 
 def begin_run(
@@ -158,11 +159,12 @@ def write_predictions(file: Path, scores: Scores, manifest: Manifest, utterances
     means = scores.utterances(position, len(utterances))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    about = ("id", "file", "speaker", "session", "dialogue", "script", "seconds", "segments", "label", "prediction")
+    about = ("id", *FACTS, "prediction")
     writer.writerow([*about, *(f"log_p:{label}" for label in manifest.labels)])
     for row, mean in zip(utterances.tolist(), means, strict=True):
         one = manifest.utterances[row]
         known = [one.id, one.file, one.speaker, one.session, one.dialogue, one.script]
+        known += [one.gender, "" if one.age is None else str(one.age), one.language]
         lengths = [f"{manifest.samples[row] / manifest.audio.rate:.3f}", manifest.counts[row]]
         found = [one.emotion, manifest.labels[int(mean.argmax())], *(f"{value:.6f}" for value in mean)]
         writer.writerow([*known, *lengths, *found])

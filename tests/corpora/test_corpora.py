@@ -243,6 +243,39 @@ def test_nemo_is_read_from_its_table(tmp_path: Path) -> None:
             "KD0_fear_2": ("KD0", "fear", "nie waśńmy się", ""),
         }
         assert all((place / one.file).is_file() for one in utterances)
+        assert {(one.speaker, one.gender, one.age) for one in utterances} == {
+            ("WR0", "male", 23),
+            ("KD0", "female", 28),
+        }
+
+
+def test_readers_that_know_the_speakers_say_so(tmp_path: Path) -> None:
+    def known(corpus: str, *files: str) -> dict[str, tuple[str, int | None]]:
+        root = trees.touch(tmp_path / corpus, *files)
+        return {one.speaker: (one.gender, one.age) for one in read_corpus(corpus, root, subset="")}
+
+    assert known("emodb", "wav/03a01Fa.wav", "wav/16a01Fa.wav") == {"03": ("male", 31), "16": ("female", 31)}
+    ravdess = ("Actor_01/03-01-06-01-02-01-01.wav", "Actor_02/03-01-06-01-02-01-02.wav")
+    assert known("ravdess", *ravdess) == {"01": ("male", None), "02": ("female", None)}
+    esd = ("0001/Neutral/0001_000001.wav", "0020/Neutral/0020_000001.wav")
+    assert known("esd", *esd) == {"0001": ("female", None), "0020": ("male", None)}
+    trees.write(tmp_path / "cremad-intended", "VideoDemographics.csv", "ActorID,Age,Sex,Race", "1001,51,Male,x")
+    cremad = ("AudioWAV/1001_IEO_HAP_LO.wav", "AudioWAV/1002_IEO_HAP_LO.wav")
+    assert known("cremad-intended", *cremad) == {"1001": ("male", 51), "1002": ("", None)}
+    trees.write(tmp_path / "emotale", "speaker_info.csv", "speaker,gender,age", "4,F,23")
+    assert known("emotale", "DK_004_A_5.wav", "DK_005_A_5.wav") == {"004": ("female", 23), "005": ("", None)}
+    turns = {one.speaker: one.gender for one in read_corpus("iemocap", trees.small_iemocap(tmp_path / "iemocap"))}
+    assert all(gender == {"F": "female", "M": "male"}[speaker[-1]] for speaker, gender in turns.items())
+
+
+def test_a_table_has_the_gender_and_age_of_its_speakers(tmp_path: Path) -> None:
+    trees.touch(tmp_path, "1.wav", "2.wav")
+    trees.write(tmp_path, "my.csv", "file,emotion,speaker,gender,age", "1.wav,sad,A,F,40", "2.wav,sad,B,,")
+    found = read_corpus("table", tmp_path / "my.csv")
+    assert [(one.gender, one.age) for one in found] == [("female", 40), ("", None)]
+    trees.write(tmp_path, "my.csv", "file,emotion,speaker,age", "1.wav,sad,A,old")
+    with pytest.raises(PipelineError, match=r"my.csv, line 2: age 'old' is not a number of years"):
+        read_corpus("table", tmp_path / "my.csv")
 
 
 MELD_HEADER = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime"

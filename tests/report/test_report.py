@@ -183,6 +183,33 @@ def test_honest_runs_come_first_and_the_summary_is_theirs(tmp_path):
     assert kinds == [("speaker", "validation"), ("session", "validation"), ("speaker", "test")]
 
 
+def test_groups_of_speakers_have_intervals_and_the_gap_of_the_worst_is_told(tmp_path):
+    result = main(planted(tmp_path, Planted(known=True, unfair=0.8)))[1]
+    women, men = result.parts["gender"]
+    assert (women.name, men.name) == ("female", "male")
+    assert (women.speakers, women.utterances) == (5, len(WHO.ids) // 2)
+    assert women.interval.low < women.ua < women.interval.high
+    assert [part.name for part in result.parts["age"]] == ["18 to 29", "30 to 44", "45 to 59"]
+    gaps = {gap.division: gap for gap in result.gaps}
+    assert set(gaps) == {"gender", "age"}
+    gap = gaps["gender"]
+    assert (gap.best, gap.worst) == ("female", "male")
+    assert gap.value == pytest.approx(women.ua - men.ua)
+    assert gap.interval.low > 0
+    assert gap.p < 0.05
+    fair = main(planted(tmp_path / "fair", Planted(known=True)))[1]
+    assert {gap.division: gap.interval.low <= 0 for gap in fair.gaps}["gender"]
+
+
+def test_groups_stand_on_the_page_and_are_absent_where_nobody_knows_them(tmp_path):
+    tables = {one.caption: one for one in detail.parts(planted(tmp_path, Planted(known=True)).experiments[0])}
+    assert "Worst-group gap: " in tables["Gender"].note
+    assert "could be shown" in tables["Gender"].note
+    assert [column.title for column in tables["Age"].columns][-2:] == ["95 % interval", "Speakers"]
+    unknown = {one.caption for one in detail.parts(planted(tmp_path / "unknown", Planted()).experiments[0])}
+    assert not unknown & {"Gender", "Age", "Language"}
+
+
 def test_the_ablation_table_tells_a_worse_model_apart_and_an_equal_one_not(tmp_path):
     plans = [
         Planted(seed=s, ablation=a, skill=k) for s in range(2) for a, k in (("full", 1.2), ("mfcc", 0.4), ("w2e", 1.2))

@@ -26,13 +26,23 @@ def report(root, **choice):
 
 def test_a_file_may_be_named_from_another_folder_and_nothing_else_may_differ():
     roll = UtteranceTable()
-    facts = ("wav/a.wav", "A", "", "", "", "1.000", "1", "sad")
+    facts = ("wav/a.wav", "A", "", "", "", "female", "40", "", "1.000", "1", "sad")
     assert roll.rows(["a"], [facts]).tolist() == [0]
     for file in ("a.wav", "emodb/wav/a.wav"):
         assert roll.rows(["a"], [(file, *facts[1:])]).tolist() == [0]
-    for place, changed in ((0, "ba.wav"), (1, "B"), (5, "1.001")):
+    for place, changed in ((0, "ba.wav"), (1, "B"), (5, "male"), (8, "1.001")):
         with pytest.raises(PipelineError, match=f"utterance a has another {FACTS[place]} than"):
             roll.rows(["a"], [(*facts[:place], changed, *facts[place + 1 :])])
+
+
+def test_what_one_run_knows_of_a_speaker_another_need_not():
+    roll = UtteranceTable()
+    without = ("a.wav", "A", "", "", "", "", "", "", "1.000", "1", "sad")
+    roll.rows(["a"], [without])
+    roll.rows(["a"], [(*without[:5], "female", "40", "de", *without[8:])])
+    roll.rows(["a"], [without])
+    assert roll.column("gender").tolist() == ["female"]
+    assert roll.column("age").tolist() == ["40"]
 
 
 def reasons(root):

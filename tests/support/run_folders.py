@@ -85,6 +85,8 @@ class Planted:
     test_corpus: str = ""
     audio_root: str = "/nowhere"
     silent: float = 0.0
+    known: bool = False  # whether gender, age and language of the speakers are written
+    unfair: float = 0.0  # lower scores for the true class of men, in logits
 
 
 def write_run(root: Path, who: People, plan: Planted = Planted()) -> Path:
@@ -163,13 +165,14 @@ def write_fold(folder: Path, who: People, rows: np.ndarray, plan: Planted, rng: 
     """A whole fold."""
     folder.mkdir()
     utterance = np.repeat(np.arange(len(rows)), who.segments[rows])
-    log_prob = segment_scores(who, rows[utterance], plan.skill, rng)
+    harm = plan.unfair * np.char.endswith(who.speaker[rows[utterance]].astype(str), "M")
+    log_prob = segment_scores(who, rows[utterance], plan.skill - harm, rng)
     how = settings_of(plan).model.utterance_score
     inside = np.concatenate([np.arange(count) for count in who.segments[rows]])
     real = (16_000 * np.clip(who.seconds[rows[utterance]] - 3 * inside, 0, 3)).astype(np.int32)
     scores = utterance_scores(log_prob, utterance, len(rows), how, real)
     confusion = Confusion.of(who.label[rows], scores.argmax(1), len(who.labels))
-    write_predictions(folder / "predictions.csv", who, rows, scores)
+    write_predictions(folder / "predictions.csv", who, rows, scores, plan.known)
     arrays = {"utterance": utterance.astype(np.int32), "samples": real, "log_prob": log_prob.astype(np.float32)}
     for name, skill in plan.probes.items():
         for kind in ("shuffled", "zeroed"):
@@ -186,16 +189,18 @@ def write_fold(folder: Path, who: People, rows: np.ndarray, plan: Planted, rng: 
     (folder / "index.json").write_text(json.dumps({"format": 1, "inputs": {}, "versions": {}}))
 
 
-def segment_scores(who: People, rows: np.ndarray, skill: float, rng: np.random.Generator) -> np.ndarray:
+def segment_scores(who: People, rows: np.ndarray, skill: float | np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Log-probabilities of the segments of utterances `rows`: noise, and `skill` and ease for the true class."""
     logits = rng.normal(0, 1.0, (len(rows), len(who.labels)))
-    logits[np.arange(len(rows)), who.label[rows]] += skill + (who.ease[rows] if skill else 0.0)
+    logits[np.arange(len(rows)), who.label[rows]] += skill + np.where(skill == 0, 0.0, who.ease[rows])
     return logits - np.log(np.exp(logits).sum(1, keepdims=True))
 
 
-def write_predictions(file: Path, who: People, rows: np.ndarray, scores: np.ndarray) -> None:
-    """`predictions.csv`, a line an utterance."""
-    names = ["id", "file", "speaker", "session", "dialogue", "script", "seconds", "segments", "label", "prediction"]
+def write_predictions(file: Path, who: People, rows: np.ndarray, scores: np.ndarray, known: bool = False) -> None:
+    """`predictions.csv`, a line an utterance; where it is `known`, with gender, age and language."""
+    names = ["id", "file", "speaker", "session", "dialogue", "script"]
+    names += ["gender", "age", "language"] if known else []
+    names += ["seconds", "segments", "label", "prediction"]
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(names + [f"log_p:{label}" for label in who.labels])
@@ -204,6 +209,8 @@ def write_predictions(file: Path, who: People, rows: np.ndarray, scores: np.ndar
             dialogue = name.rsplit("_", 1)[0]
             script = dialogue.split("_", 1)[1] if "script" in name else ""
             facts = [name, f"Session{speaker[0]}/{name}.wav", speaker, speaker[0], dialogue, script]
+            if known:
+                facts += [{"F": "female", "M": "male"}[speaker[-1]], 20 + 5 * int(speaker[0]), "en"]
             facts += [f"{who.seconds[row]:.3f}", who.segments[row], who.labels[who.label[row]]]
             writer.writerow([*facts, who.labels[score.argmax()], *(f"{value:.6f}" for value in score)])
 
