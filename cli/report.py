@@ -94,7 +94,7 @@ def _report(choice: Choice, runs_root: Path, reports: Path, quiet: bool) -> Path
 
 
 def _lines(made: Report) -> Iterator[str]:
-    """The tables of results and of the comparison."""
+    """The tables of results and of the comparison, and the errors: what makes their numbers wrong."""
     from ser_pipeline.report import compared
     from ser_pipeline.report import summary_tables as overview
 
@@ -106,13 +106,18 @@ def _lines(made: Report) -> Iterator[str]:
         right = [number for number, place in enumerate(shown) if table.columns[place].number]
         yield ""
         yield from aligned([heads, *rows], right)
+        if made.accepted:
+            yield made.accepted
     yield ""
+    for finding in made.findings:
+        if finding.severity == "error":
+            yield f"error: {finding.message}"
 
 
 def _remarks(made: Report) -> Iterator[str]:
     """What makes a number doubtful, and what was left out."""
     for finding in made.findings:
-        if finding.severity != "note":
+        if finding.severity == "warning":
             yield f"{finding.severity}: {finding.message}"
     for one in made.left_out:
         yield f"left out: {one.name}: {one.reason}"

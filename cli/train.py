@@ -61,6 +61,12 @@ LINE_SECONDS = 30.0  # seconds between two lines of progress without a terminal
     help="Segments computed at a time, to save memory.",
 )
 @click.option("--one-by-one", is_flag=True, help="Train small heads fold by fold, not all folds at once.")
+@click.option(
+    "--accept",
+    metavar="FINDING",
+    multiple=True,
+    help="An error of the audit, by its name, that is taken as it is; the report says so. May be repeated.",
+)
 @click.option("--fresh", is_flag=True, help="Start anew beside an unfinished run that had other settings.")
 @click.option("--dry-run", is_flag=True, help="List the folds and what is left to do, and do nothing.")
 @options.settings
@@ -82,6 +88,7 @@ def train(
     data: str,
     micro_batch: int | None,
     one_by_one: bool,
+    accept: tuple[str, ...],
     fresh: bool,
     dry_run: bool,
     preset: str | None,
@@ -125,19 +132,34 @@ def train(
         micro_batch=micro_batch or 0,
         stack=not one_by_one,
         fresh=fresh,
+        accept=accept,
         cache=cache,
         runs=runs_root,
     )
-    quiet, statuses = quiet or not prepared.world.is_main, prepared.statuses()
+    _train(prepared, quiet or not prepared.world.is_main, dry_run)
+
+
+def _train(prepared: Prepared, quiet: bool, dry_run: bool) -> None:
+    """Train, or with `dry_run` say what would be; prints the folders of the runs that are whole, whatever stops it.
+
+    Args:
+        prepared: the runs.
+        quiet: whether to show no progress.
+        dry_run: whether to train nothing.
+    """
+    statuses = prepared.statuses()
     if not quiet:
         click.echo(_headline(prepared, statuses), err=True)
     if dry_run:
         click.echo("\n".join(map(_state, statuses)))
         return
-    with _shown(statuses, prepared.config.train.epochs, quiet) as progress:
-        done = prepared.train(progress)
-    if prepared.world.is_main:
-        click.echo("\n".join(map(str, done)))
+    try:
+        with _shown(statuses, prepared.config.train.epochs, quiet) as progress:
+            prepared.train(progress)
+    finally:
+        whole = [str(run.entry.path) for run in prepared.planned if run.entry.done]
+        if whole and prepared.world.is_main:
+            click.echo("\n".join(whole))
 
 
 def _headline(prepared: Prepared, statuses: Sequence[Status]) -> str:

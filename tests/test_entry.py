@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ser_pipeline.entry import Entry, key, read_json, write_text, writing
+from ser_pipeline.entry import Entry, key, path_name, read_json, write_text, writing
 from ser_pipeline.errors import PipelineError
 from support.workers import until
 
@@ -75,3 +75,18 @@ def test_a_second_process_waits_and_says_for_whom(
         assert entry.done
     first.join()
     assert f"waiting for process {first.pid}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "a/b", "a\\b", "", ".", "..", ".hidden", "a\0b", "a\nb", "x.partial", "c:d", "é" * 200]
+)
+def test_what_leads_elsewhere_is_no_name_of_a_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(PipelineError, match="no folder can be"):
+        path_name(name, "a fold")
+    with pytest.raises(PipelineError, match="no folder can be"):
+        Entry.keyed(tmp_path, name, {})
+
+
+@pytest.mark.parametrize("name", ["03", "Ses01F", "emodb+nemo-cross-full-s0", "März 2024", "my table (1)"])
+def test_what_names_one_folder_is_taken_as_it_is(name: str) -> None:
+    assert path_name(name, "a fold") == name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -53,9 +53,7 @@ def audit(
     """
     sounds = listen(utterances, folder, jobs, progress)
     found = [
-        *_contents(utterances),
-        *(_counts(utterances, corpus) if corpus else ()),
-        *_missing_classes(utterances),
+        *audit_labels(utterances, corpus),
         *_audio(utterances, sounds, segment),
         *same_audio(utterances, [sound.digest for sound in sounds], folds),
         *_near_copies(utterances, folder, sounds, folds),
@@ -64,12 +62,29 @@ def audit(
     return ordered(found)
 
 
-def to_json(findings: Sequence[Finding], utterances: Sequence[Utterance] = ()) -> dict[str, Any]:
-    """The findings, how many there are of each severity, and the classes of each speaker."""
+def audit_labels(utterances: Sequence[Utterance], corpus: Corpus | None = None) -> Iterator[Finding]:
+    """What can be found in the labels alone, without folds or audio; `corpus` has the published counts."""
+    yield from _contents(utterances)
+    if corpus:
+        yield from _counts(utterances, corpus)
+    yield from _missing_classes(utterances)
+
+
+def to_json(
+    findings: Sequence[Finding], utterances: Sequence[Utterance] = (), accepted: Collection[str] = ()
+) -> dict[str, Any]:
+    """The findings, how many there are of each severity, what was accepted, and the classes of each speaker.
+
+    Args:
+        findings: of an audit.
+        utterances: of the corpus.
+        accepted: names of errors that are taken as they are.
+    """
     severities = Counter(finding.severity for finding in findings)
     return {
         "counts": {severity: severities[severity] for severity in SEVERITIES},
         "findings": [asdict(finding) for finding in findings],
+        "accepted": sorted({finding.name for finding in findings if finding.severity == "error"} & set(accepted)),
         "speakers": {
             speaker: dict(sorted(classes.items())) for speaker, classes in sorted(count_classes(utterances).items())
         },

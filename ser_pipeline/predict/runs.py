@@ -11,7 +11,7 @@ import torch
 from ser_pipeline import config
 from ser_pipeline.config import Config
 from ser_pipeline.device import pick_device
-from ser_pipeline.entry import read_json
+from ser_pipeline.entry import path_name, read_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.export.folder import Members, is_model_folder, read_members
 from ser_pipeline.features.frozen import MAKERS, Maker
@@ -105,7 +105,8 @@ def _header(run: Path, folds: Sequence[str]) -> tuple[tuple[str, ...], Config, t
         raise PipelineError(f"{run} is not a run; `ser-pipeline train` prints the folders of runs")
     about = read_json(run / layout.RUN)
     settings = config.loads((run / layout.CONFIG).read_text(encoding="utf-8"), str(run / layout.CONFIG))
-    finished = [name for name in about["folds"] if (run / name / "index.json").is_file()]
+    names = [path_name(str(name), f"{run}: a fold") for name in about["folds"]]
+    finished = [name for name in names if (run / name / "index.json").is_file()]
     missing = [name for name in folds if name not in finished]
     if not finished:
         raise PipelineError(f"{run} has no finished fold yet; `ser-pipeline train` goes on with it")

@@ -115,6 +115,12 @@ class Report:
         ]
 
     @property
+    def accepted(self) -> str:
+        """What every table says of errors that were taken as they are; "" where none was."""
+        names = sorted({name for header in self.headers for name in header.accepted})
+        return f"With errors of the audit that were accepted: {', '.join(names)}." if names else ""
+
+    @property
     def synthetic(self) -> bool:
         """Whether the corpus was made by a program."""
         return any(header.synthetic for header in self.headers)

@@ -59,7 +59,17 @@ def to_csv(report: Report) -> str:
     )
     spread = ("fold_mean", "fold_deviation", "pooled", "seed_deviation", "low", "high")
     spent = ("cpu_seconds", "gpu_seconds")
-    state = ("seeds", "folds_done", "folds_wanted", *spent, "speakers", "clusters", "utterances")
+    state = (
+        "seeds",
+        "folds_done",
+        "folds_wanted",
+        *spent,
+        "speakers",
+        "clusters",
+        "utterances",
+        "corpus_utterances",
+        "accepted",
+    )
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     labels = list(dict.fromkeys(label for header in report.headers for label in header.labels))
@@ -97,7 +107,8 @@ def to_markdown(report: Report) -> str:
         lines += [f"## {title}", ""]
         for table in tables:
             lines += [f"### {table.caption}", ""] if len(tables) > 1 else []
-            lines += [*_markdown_rows(table), "", *([table.note, ""] if table.note else [])]
+            note = f"{table.note} {report.accepted}".strip()
+            lines += [*_markdown_rows(table), "", *([note, ""] if note else [])]
     if report.findings:
         lines += ["## Findings", "", *(f"- {one.severity}: {one.message}" for one in report.findings), ""]
     if report.left_out:
@@ -109,7 +120,11 @@ def to_latex(report: Report) -> str:
     """results.tex: a document of the tables, with booktabs."""
     parts = []
     for title, tables in overview.sections(report):
-        parts += [rf"\section*{{{latex(title)}}}", *map(_latex_table, tables), r"\clearpage"]
+        parts += [
+            rf"\section*{{{latex(title)}}}",
+            *(_latex_table(table, report.accepted) for table in tables),
+            r"\clearpage",
+        ]
     body = "\n\n".join(parts)
     remark = (
         "Synthetic speech, made by a program: these scores say nothing about people.\n\n" if report.synthetic else ""
@@ -134,6 +149,8 @@ def _experiment(experiment: Experiment) -> dict[str, Any]:
         "title": words.experiment(header),
         **{name: getattr(header, name) for name in names},
         "folds": header.fold_names,
+        "corpus_utterances": header.utterances or None,
+        "accepted": header.accepted,
         "chance_ua": experiment.chance,
         "rows": [_row(row, experiment) for row in experiment.rows],
     }
@@ -194,7 +211,9 @@ def _numbers(experiment: Experiment, group: Group, labels: Iterable[str]) -> lis
     result = experiment.results.get(group.name)
     if result is None:
         return []
-    found: list[Any] = [result.speakers, result.clusters, result.utterances]
+    header = group.header
+    found: list[Any] = [result.speakers, result.clusters, result.utterances, header.utterances or None]
+    found.append(" ".join(header.accepted))
     for score in result.scores.values():
         spread = (score.fold_mean, score.fold_deviation, score.pooled, score.seed_deviation)
         found += [*spread, score.interval.low, score.interval.high]
@@ -230,7 +249,7 @@ def _head(table: Table, place: int) -> str:
     return f"{column.group}: {column.title}" if column.group else column.title
 
 
-def _latex_table(table: Table) -> str:
+def _latex_table(table: Table, remark: str) -> str:
     align = "".join("r" if table.columns[place].number else "l" for place in table.printed)
     lines = [r"\begin{table}[htbp]\centering\small", rf"\caption{{{latex(table.caption)}}}"]
     lines += [rf"\begin{{adjustbox}}{{max width=\linewidth}}\begin{{tabular}}{{{align}}}", r"\toprule"]
@@ -239,7 +258,8 @@ def _latex_table(table: Table) -> str:
     for row in table.rows:
         lines.append(" & ".join(latex(row[place].text) for place in table.printed) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}\end{adjustbox}"]
-    lines += [rf"\par\smallskip\footnotesize {latex(table.note)}"] if table.note else []
+    note = f"{table.note} {remark}".strip()
+    lines += [rf"\par\smallskip\footnotesize {latex(note)}"] if note else []
     return "\n".join([*lines, r"\end{table}"])
 
 

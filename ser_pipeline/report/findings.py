@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
 
 from ser_pipeline import config
-from ser_pipeline.findings import SEVERITIES, Finding, ordered
+from ser_pipeline.findings import Finding, ordered
 from ser_pipeline.report import words
 from ser_pipeline.report.groups import FULL, Group, Panel, flatten
 from ser_pipeline.report.scores import Result
-from ser_pipeline.runs import layout
+from ser_pipeline.runs.audited import audited
 from ser_pipeline.runs.records import RunHeader
 from ser_pipeline.text import few, plural
 
@@ -75,18 +73,10 @@ def _leaks(faults: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
 def _audits(headers: Sequence[RunHeader]) -> Iterator[Finding]:
     """What the audit of the corpus and its folds found, as the runs carry it."""
     for header in headers:
-        with suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
-            for item in json.loads((header.path / layout.AUDIT).read_text(encoding="utf-8"))["findings"]:
-                if item["name"] != TEST_SELECTION:
-                    yield _audited(item)
-
-
-def _audited(item: Mapping[str, Any]) -> Finding:
-    severity = item["severity"] if item["severity"] in SEVERITIES else "note"
-    message = words.capital(str(item["message"])).rstrip(".") + "."
-    return Finding(
-        severity, str(item["name"]), message, str(item.get("cost") or ""), tuple(map(str, item.get("rows", ())))
-    )
+        for item in audited(header.path)[0]:
+            if item.name != TEST_SELECTION:
+                taken = " It was accepted." if item.severity == "error" and item.name in header.accepted else ""
+                yield replace(item, message=words.capital(item.message).rstrip(".") + "." + taken)
 
 
 def _setup(headers: Sequence[RunHeader]) -> Iterator[Finding]:

@@ -25,6 +25,7 @@ from ser_pipeline.report.groups import Group
 from ser_pipeline.report.scores import Result
 from ser_pipeline.report.tables import MINUS, Cell, Column, Table, between, percent, tests
 from ser_pipeline.runs.records import RunHeader
+from ser_pipeline.splits.protocols import OWN
 from ser_pipeline.text import plural
 
 SPAN = (130, 18)
@@ -176,7 +177,7 @@ def _facts(group: Group, result: Result) -> list[tuple[str, str]]:
             "Protocol",
             words.protocol(header.protocol) + (f", tested on {header.test_corpus}" if header.test_corpus else ""),
         ),
-        ("Data", f"{plural(result.utterances, 'utterance')} of {plural(result.speakers, 'speaker')}"),
+        ("Data", f"{_coverage(group, result)} by {plural(result.speakers, 'speaker')}"),
         ("Classes", ", ".join(header.labels)),
         ("Trained", f"{folds}, {plural(len(group.runs), 'seed')}, preset {header.preset}"),
         ("Epoch", words.epoch(header.selection)),
@@ -185,6 +186,12 @@ def _facts(group: Group, result: Result) -> list[tuple[str, str]]:
             f"UA {_spread(ua.fold_mean, ua.fold_deviation)}, WA {_spread(wa.fold_mean, wa.fold_deviation)}",
         ),
     ]
+
+
+def _coverage(group: Group, result: Result) -> str:
+    """How many utterances were tested, of those that the corpus has."""
+    there = group.header.utterances
+    return f"{result.utterances} of {plural(there, 'utterance')}" if there else plural(result.utterances, "utterance")
 
 
 def _spread(value: float, deviation: float | None) -> str:
@@ -290,7 +297,8 @@ def _commands(report: Report) -> Iterator[str]:
 
 def _train(headers: Sequence[RunHeader]) -> str:
     one = headers[0]
-    parts = ["ser-pipeline train", f"--corpus {shlex.quote(one.corpus)}", f"--protocol {one.protocol}"]
+    parts = ["ser-pipeline train", f"--corpus {shlex.quote(one.corpus)}"]
+    parts += ["--folds folds.json"] if one.protocol == OWN else [f"--protocol {one.protocol}"]
     parts += [f"--preset {one.preset}", f"--ablation {','.join(dict.fromkeys(header.ablation for header in headers))}"]
     first, last = min(header.seed for header in headers), max(header.seed for header in headers)
     parts += [f"--seeds {last - first + 1}"] + [f"--set seed={first}"] * (first > 0)

@@ -78,6 +78,7 @@ def results(report: Report) -> Table:
         Column("UA and its interval", scale=scale(spans, report.experiments[0].chance)),
     )
     note = "WA is the share of utterances that are right, UA the mean recall of the classes."
+    note += "".join(f" {covered}" for covered in dict.fromkeys(_covered(one) for one in report.experiments) if covered)
     note += _gap_note(report)
     found = [result.scores["ua"].interval for one in report.experiments for result in one.results.values()]
     note += luck([*found, *(gap.versus.ua.interval for gap in report.gaps)])
@@ -232,6 +233,16 @@ def _seconds(group: Group) -> tuple[Cell, Cell]:
         return Cell(), Cell()
     processor, device = cost.total("cpu_seconds"), cost.total("gpu_seconds")
     return Cell(f"{processor:,.0f}", processor), Cell(f"{device:,.0f}", device)
+
+
+def _covered(experiment: Experiment) -> str:
+    """How much of the corpus an experiment tests, where that is not all of it."""
+    header = experiment.panel.header
+    tested = max((result.utterances for result in experiment.results.values()), default=0)
+    if not tested or tested >= header.utterances:
+        return ""
+    title = words.capital(words.protocol(header.protocol))
+    return f"{title}: {tested} of the corpus's {header.utterances} utterances are tested."
 
 
 def _gap_note(report: Report) -> str:

@@ -15,6 +15,7 @@ PROTOCOLS = {
     "official": "official split",
     "official-shared": "official split, speakers shared",
     "cross": "across corpora",
+    "own": "own folds",
 }
 
 EPOCHS = {

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser_pipeline.config import Audio, Model, Spectrogram, merge
-from ser_pipeline.entry import PARTIAL, read_json
+from ser_pipeline.entry import PARTIAL, path_name, read_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.runs import layout
+from ser_pipeline.runs.audited import audited
 from ser_pipeline.runs.records import (
     FACTS,
     SPEAKER_FACTS,
@@ -91,10 +92,12 @@ def read_header(folder: Path) -> RunHeader:
             reads=merge(Model(), settings.get("model", {}), "model.").reads,
             versions=index.get("versions", {}),
             labels=tuple(said["labels"]),
-            fold_names=tuple(said["folds"]),
+            fold_names=tuple(path_name(str(name), "a fold of its run.json") for name in said["folds"]),
             seed=int(said["seed"]),
             synthetic=bool(said["synthetic"]),
             features_cost={name: float(value) for name, value in said.get("features_cost", {}).items()},
+            utterances=int(said.get("utterances", 0)),
+            accepted=audited(folder)[1],
             **{name: str(said[name]) for name in _WORDS},
             **{name: str(said.get(name, "")) for name in _NOTES},
         )

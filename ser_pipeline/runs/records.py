@@ -65,6 +65,8 @@ class RunHeader:
     versions: Mapping[str, str]  # {} while unfinished
     whole: bool
     features_cost: Mapping[str, float] = field(default_factory=dict)  # seconds as of a fold; {} where not known
+    utterances: int = 0  # that folds could test; 0 where the run does not say
+    accepted: tuple[str, ...] = ()  # errors of the audit that were taken as they are
 
     @property
     def on_test(self) -> bool:

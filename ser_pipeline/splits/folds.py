@@ -7,7 +7,6 @@ back; `join` puts two corpora into one manifest, one to train on and one to test
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +18,10 @@ import numpy as np
 from ser_pipeline.arrays import Rows
 from ser_pipeline.corpora.classes import shared_classes
 from ser_pipeline.corpora.corpus import Utterance
+from ser_pipeline.entry import path_name
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.settings import ON_TEST, SELECTIONS
-from ser_pipeline.splits.protocols import PROTOCOLS, SHARED, Columns, Split, find_protocol
+from ser_pipeline.splits.protocols import OWN, PROTOCOLS, SHARED, Columns, Split, find_protocol
 from ser_pipeline.text import few
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Fold:
     train: Rows
     validation: Rows
     test: Rows
+    shared: bool = False  # speakers and dialogues in several parts, as the protocol asked
 
     @classmethod
     def checked(
@@ -47,32 +48,43 @@ class Fold:
         columns: Columns,
         parts: Mapping[str, Iterable[int] | Rows],
         selection: str = "validation",
+        *,
+        shared: bool = False,
+        sharing: bool = False,
     ) -> Fold:
-        """The fold of `parts`, once it is shown not to leak; that of `official-shared` may, by request.
+        """The fold of `parts`, once it is shown not to leak.
 
         Args:
             name: a name that a folder can have.
             columns: of the utterances that the rows count.
             parts: rows of each of `PARTS`.
             selection: one of `ON_TEST` has the test rows for its validation rows, by request.
+            shared: whether its protocol asks for speakers and dialogues in several parts.
+            sharing: whether these are taken all the same, as leaks that `leaks` tells of.
 
         Raises:
             PipelineError: an empty part, a row in two parts, a test speaker elsewhere, or a dialogue on both sides
                 of train and validation.
         """
-        fold = cls(name, *(np.unique(np.asarray(parts[part], np.int64)) for part in PARTS))
+        fold = cls(name, *_rows_of(parts), shared)
         for part in PARTS:
             if not len(getattr(fold, part)):
                 raise PipelineError(f"fold {name} has no {part} utterances; choose another --protocol")
-        apart = ("id",) if name == SHARED else ("id", "speaker")
+        apart = ("id",) if shared or sharing else ("id", "speaker")
         _require_apart(fold, columns, "train", "test", apart)
         if selection in ON_TEST:
             if not np.array_equal(fold.validation, fold.test):
                 raise PipelineError(f"fold {name} is selected on test, but validates on other utterances")
             return fold
         _require_apart(fold, columns, "validation", "test", apart)
-        _require_apart(fold, columns, "train", "validation", ("id",) if name == SHARED else ("id", "dialogue"))
+        _require_apart(fold, columns, "train", "validation", ("id",) if shared or sharing else ("id", "dialogue"))
         return fold
+
+
+def _rows_of(parts: Mapping[str, Iterable[int] | Rows]) -> tuple[Rows, Rows, Rows]:
+    """Sorted rows of each of `PARTS`."""
+    train, validation, test = (np.unique(np.asarray(parts[part], np.int64)) for part in PARTS)
+    return train, validation, test
 
 
 def _require_apart(fold: Fold, columns: Columns, one: str, other: str, names: tuple[str, ...]) -> None:
@@ -120,7 +132,7 @@ def _fold(columns: Columns, split: Split, selection: str) -> Fold:
     validation = split.test if selection in ON_TEST else held
     masks = {"train": split.pool & ~held, "validation": validation, "test": split.test}
     parts = {part: np.flatnonzero(mask) for part, mask in masks.items()}
-    return Fold.checked(split.name, columns, parts, selection)
+    return Fold.checked(split.name, columns, parts, selection, shared=split.shared)
 
 
 def folds_json(
@@ -144,31 +156,55 @@ def folds_json(
     }
 
 
-def read_folds(file: Path, utterances: Sequence[Utterance], check: bool = True) -> tuple[tuple[Fold, ...], str, str]:
-    """The folds of a `folds.json`, its protocol and its selection.
+def read_folds(
+    file: Path, utterances: Sequence[Utterance], check: bool = True, sharing: bool = False
+) -> tuple[tuple[Fold, ...], str, str]:
+    """The folds of a `folds.json`, their protocol and their selection.
 
-    Without `check` a fold may leak, for `audit.leaks` to say how.
+    The protocol is the one that the file names where that one makes these very folds of the corpus, else `own`: what a
+    file says of itself lifts no check. Without `check` a fold may leak, for `audit.leaks` to say how.
 
     Args:
         file: a `folds.json`.
         utterances: of the corpus.
         check: whether to refuse folds that leak.
+        sharing: whether speakers and dialogues in several parts are taken all the same.
 
     Raises:
-        PipelineError: not such a file, an id that the corpus does not have, an id or a name twice, or a leak.
+        PipelineError: not such a file, an id that the corpus does not have, an id or a name twice, an utterance that
+            two folds test, or a leak.
     """
     named, protocol, selection = _parse(file)
     columns = Columns(tuple(utterances))
     row = {utterance.id: number for number, utterance in enumerate(utterances)}
-    folds = []
+    read = dict[str, dict[str, list[int]]]()
     for name, parts in named.items():
         _require_known(file, name, parts, row)
-        rows = {part: [row[known] for known in ids] for part, ids in parts.items()}
-        if check:
-            folds.append(Fold.checked(name, columns, rows, selection))
-        else:
-            folds.append(Fold(name, *(np.array(sorted(rows[part]), np.int64) for part in PARTS)))
-    return tuple(folds), protocol, selection
+        read[name] = {part: sorted(row[known] for known in ids) for part, ids in parts.items()}
+    if not _makes(protocol, columns, selection, read):
+        protocol = OWN
+    shared = protocol == SHARED
+    if not check:
+        return tuple(Fold(name, *_rows_of(parts), shared) for name, parts in read.items()), protocol, selection
+    times = Counter(one for rows in read.values() for one in rows["test"])
+    twice = [utterances[one].id for one, count in times.items() if count > 1]
+    if twice:
+        raise PipelineError(f"{file}: {few(twice, 1)} is tested by two folds; let one fold test it")
+    checked = (
+        Fold.checked(name, columns, rows, selection, shared=shared, sharing=sharing) for name, rows in read.items()
+    )
+    return tuple(checked), protocol, selection
+
+
+def _makes(protocol: str, columns: Columns, selection: str, read: Mapping[str, Mapping[str, list[int]]]) -> bool:
+    """Whether `protocol` makes the folds that were read, whatever their names, and no others."""
+    try:
+        name, count = find_protocol(protocol)
+        made = [_fold(columns, split, selection) for split in PROTOCOLS[name](columns, count)]
+    except (PipelineError, IndexError):
+        return False
+    theirs = sorted([rows[part] for part in PARTS] for rows in read.values())
+    return theirs == sorted([getattr(fold, part).tolist() for part in PARTS] for fold in made)
 
 
 def _parse(file: Path) -> tuple[dict[str, dict[str, list[str]]], str, str]:
@@ -181,8 +217,10 @@ def _parse(file: Path) -> tuple[dict[str, dict[str, list[str]]], str, str]:
     except (ValueError, KeyError, TypeError):
         raise PipelineError(f"{file} is no file of folds; `ser-pipeline folds --json` shows the form") from None
     names = [name for name, _ in folds]
-    if not folds or len(set(names)) < len(names) or any(not re.fullmatch(r"[\w-][\w.-]*", name) for name in names):
-        raise PipelineError(f"{file} must name its folds, each once, in letters and digits; it has {names}")
+    if not folds or len({name.lower() for name in names}) < len(names):
+        raise PipelineError(f"{file} must name its folds, each once; it has {names}")
+    for name in names:
+        path_name(name, f"{file}: a fold")
     if selection not in SELECTIONS:
         raise PipelineError(f"{file}: unknown selection '{selection}'; choose {few(SELECTIONS)}")
     return dict(folds), protocol, selection

@@ -12,7 +12,7 @@ import numpy as np
 from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.findings import Finding, ordered
 from ser_pipeline.splits.folds import Fold
-from ser_pipeline.splits.protocols import SHARED, Columns
+from ser_pipeline.splits.protocols import Columns
 from ser_pipeline.text import few, natural, plural
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _shared(
                 names, codes = columns.codes(column)
                 rows = [row for row in getattr(fold, other).tolist() if names[codes[row]] in shared]
                 yield Finding(
-                    "warning" if fold.name == SHARED else severity,
+                    "warning" if fold.shared else severity,
                     name,
                     f"fold {fold.name}: {plural(len(shared), column)} ({few(shared)}) in {part} and in {other}",
                     cost,
@@ -205,7 +205,7 @@ def by_kind(
     kinds: dict[str, list[list[int]]] = defaultdict(list)
     for rows in groups:
         kinds[_kind(utterances, rows, side)].append(rows)
-    by_request = bool(folds) and all(fold.name == SHARED for fold in folds)
+    by_request = bool(folds) and all(fold.shared for fold in folds)
     for name, severity, cost in SAME:
         if kinds[name]:
             yield name, "warning" if by_request else severity, cost, kinds[name]

@@ -29,6 +29,9 @@ SHARED = "official-shared"
 ORDERS = 64
 """Orders in which speakers are put into groups, until every fold trains all classes."""
 
+OWN = "own"
+"""What stands for the protocol of folds from a file that no protocol makes of the corpus."""
+
 DRAWS = 64
 """Held-out tenths that are compared for the one whose classes and sessions are nearest to the whole's."""
 
@@ -72,7 +75,8 @@ class Split:
     test: Mask  # (U,)
     pool: Mask  # (U,) rows that may train
     choices: tuple[Callable[[], Mask], ...]  # masks (U,) of validation rows, best first
-    identity: bool = False  # True: whatever it shares, by request
+    identity: bool = False  # True: validation rows as they are, whatever they share with training
+    shared: bool = False  # True: speakers and dialogues in several parts, by request
 
     def validation(self, columns: Columns) -> Mask:
         """Mask (U,) of the validation rows.
@@ -142,7 +146,7 @@ def official(columns: Columns, count: int = 0) -> list[Split]:
 def official_shared(columns: Columns, count: int = 0) -> list[Split]:
     """The corpus's own split, taken as it is though train and test share speakers or dialogues."""
     (split,) = official(columns)
-    return [replace(split, name=SHARED, identity=True)]
+    return [replace(split, name=SHARED, identity=True, shared=True)]
 
 
 def cross(columns: Columns, count: int = 0) -> list[Split]:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ser_pipeline.audit.corpus import audit, to_json
+from ser_pipeline.audit.corpus import audit, audit_labels, to_json
 from ser_pipeline.cache.catalogue import FeatureSet
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.config import Config, keyed, require_valid
 from ser_pipeline.corpora import CORPORA
+from ser_pipeline.corpora.corpus import Corpus
 from ser_pipeline.device import precision
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features.stores import FROZEN, find_stores, made_for, read_manifest, resolved
+from ser_pipeline.findings import ordered, refuse
 from ser_pipeline.inputs import INPUTS
 from ser_pipeline.model.needs import require_needs
 from ser_pipeline.splits import folds
@@ -31,6 +33,10 @@ log = logging.getLogger(__name__)
 
 CHANGES = ("speed", "gain", "noise", "frame_masks")
 """Changes of training segments that every input must follow."""
+
+
+LEAKS = frozenset({"speaker-in-two-parts", "dialogue-split"})
+"""Errors of folds, one of which must be accepted before a file of folds may share speakers or dialogues."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ def plan_runs(
     seeds: Sequence[int] = (0,),
     device: torch.device,
     about: Mapping[str, Any],
+    accepted: Collection[str] = (),
 ) -> list[PlannedRun]:
     """The runs of every ablation and seed, proven not to leak; nothing is written.
 
@@ -71,20 +78,18 @@ def plan_runs(
         seeds: a run each.
         device: where it will train; decides on the precision.
         about: what else `run.json` says.
+        accepted: names of the audit's errors that are taken as they are.
 
     Raises:
         PipelineError: features are missing or would have to change, pre-trained weights cannot be had, a protocol that
-            the corpus cannot give, or folds that leak.
+            the corpus cannot give, or an error in labels or folds that was not accepted.
     """
     for name in FROZEN:
         config = resolved(config, sources[0].folder, name)
     require_followed(config)
     data = read_manifest(tuple(source.folder for source in sources))
-    protocol, split, config = _split(data, protocol if len(sources) == 1 else "cross", file, config)
-    findings = leaks(data, split)
-    errors = [finding.message for finding in findings if finding.severity == "error"]
-    if errors:
-        raise PipelineError(f"{errors[0]}; `ser-pipeline audit` says more")
+    protocol, split, config = _split(data, protocol if len(sources) == 1 else "cross", file, config, accepted)
+    refuse([*audit_labels(data.utterances, _published(data)), *leaks(data, split)], accepted)
     planned, known = [], Known()
     rows = ablated(config, ablations, own)
     for ablation, changed in rows.items():
@@ -108,11 +113,13 @@ def plan_runs(
     return planned
 
 
-def _split(data: Manifest, protocol: str, file: Path | None, config: Config) -> tuple[str, tuple[Fold, ...], Config]:
+def _split(
+    data: Manifest, protocol: str, file: Path | None, config: Config, accepted: Collection[str]
+) -> tuple[str, tuple[Fold, ...], Config]:
     """Protocol, folds and settings, of which a file of folds decides the protocol and the selection."""
     if file is None:
         return protocol, folds.make_folds(data, protocol, config.train.selection), config
-    split, protocol, selection = folds.read_folds(file, data.utterances)
+    split, protocol, selection = folds.read_folds(file, data.utterances, sharing=not LEAKS.isdisjoint(accepted))
     return protocol, split, replace(config, train=replace(config.train, selection=selection))
 
 
@@ -135,21 +142,30 @@ def require_followed(config: Config) -> None:
         raise PipelineError(f"{' and '.join(alone)} is of single segments: --set model.segments=1")
 
 
-def findings_of(sources: Sequence[FeatureSet], split: Sequence[Fold], config: Config) -> dict[str, Any]:
+def findings_of(
+    sources: Sequence[FeatureSet], split: Sequence[Fold], config: Config, accepted: Collection[str] = ()
+) -> dict[str, Any]:
     """The audit of a corpus and its folds, with its audio where that is still where it was; for `audit.json`.
 
     Args:
         sources: the features of the corpus, or of two.
         split: the folds.
         config: for the length of a segment.
+        accepted: names of errors that are taken as they are.
     """
     data = read_manifest(tuple(source.folder for source in sources))
     if len(sources) > 1 or not sources[0].root.is_dir():
-        return to_json(leaks(data, split), data.utterances)
+        found = ordered([*audit_labels(data.utterances, _published(data)), *leaks(data, split)])
+        return to_json(found, data.utterances, accepted)
+    corpus = _published(data)
+    found = audit(data.utterances, sources[0].root, corpus=corpus, folds=split, segment=config.audio.seconds)
+    return to_json(found, data.utterances, accepted)
+
+
+def _published(data: Manifest) -> Corpus | None:
+    """The corpus whose published counts hold for `data`; None where other classes were chosen, or it is one's own."""
     row = CORPORA.get(data.corpus)
-    published = row if row and dict(row.classes) == dict(data.classes) else None
-    found = audit(data.utterances, sources[0].root, corpus=published, folds=split, segment=config.audio.seconds)
-    return to_json(found, data.utterances)
+    return row if row and dict(row.classes) == dict(data.classes) else None
 
 
 def _run(
@@ -182,6 +198,7 @@ def _run(
         "features": "+".join(folder.name for folder in folders),
         "test_corpus": sources[-1].corpus if len(sources) > 1 else "",
         "folds": [fold.name for fold in split],
+        "utterances": _of_the_corpus(sources, data),
         "precision": config.train.precision,
         "audio_root": str(sources[-1].root),
         "pretrained": row.get("pretrained", {}),
@@ -190,6 +207,11 @@ def _run(
     return PlannedRun(
         Entry(entry.path, {key: inputs[key] for key in inputs if key != "folds"}), split, config, known, members, data
     )
+
+
+def _of_the_corpus(sources: Sequence[FeatureSet], data: Manifest) -> int:
+    """How many utterances there are that folds could test: all, or those of the corpus that is tested on."""
+    return sum(len(sources) == 1 or utterance.split == "test" for utterance in data.utterances)
 
 
 def _selection(config: Config) -> str:

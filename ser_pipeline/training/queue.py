@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -23,8 +23,10 @@ import torch
 from ser_pipeline.cache.catalogue import FeatureSet
 from ser_pipeline.device import _device_name, _devices
 from ser_pipeline.entry import Entry, write_json
+from ser_pipeline.findings import refuse
 from ser_pipeline.processes import cores
 from ser_pipeline.runs import layout
+from ser_pipeline.runs.audited import accept, audited
 from ser_pipeline.runs.writing import begin_run
 from ser_pipeline.splits.folds import Fold
 from ser_pipeline.text import lines
@@ -61,6 +63,7 @@ def run_queue(
     options: QueueOptions,
     progress: Progress,
     world: World | None = None,
+    accepted: Collection[str] = (),
 ) -> list[Path]:
     """Train every fold that is missing; returns the folders of the runs.
 
@@ -71,9 +74,11 @@ def run_queue(
         options: how many at a time, and from where.
         progress: called about twice a second with where every fold stands.
         world: the processes that train every fold together, one after the other.
+        accepted: names of the audit's errors that are taken as they are.
 
     Raises:
-        PipelineError: what stopped a fold; the others are kept, and the next call goes on.
+        PipelineError: what stopped a fold, the others being kept for the next call to go on; or, with all runs kept,
+            an error of the audit that was not accepted.
     """
     world = world or World()
     with ExitStack() as held:
@@ -87,7 +92,7 @@ def run_queue(
         todo = queue_jobs(waiting, tuple(source.folder for source in sources), device, options)
         with _watching(waiting, progress):
             try:
-                with _beside(partial(_audit, waiting if world.is_main else [], sources)):
+                with _beside(partial(_audit, waiting if world.is_main else [], sources, accepted)):
                     if world.size > 1:
                         for job in todo:
                             _train_together(job, world)
@@ -97,6 +102,11 @@ def run_queue(
                 if world.is_main:
                     _publish_whole(waiting, device)
         world.barrier()
+        for run in planned if world.is_main else ():
+            accept(run.entry.path, accepted)
+    for run in planned:
+        found, before = audited(run.entry.path)
+        refuse(found, {*accepted, *before}, f"{run.entry.path} is trained and kept; ")
     return [run.entry.path for run in planned]
 
 
@@ -115,7 +125,7 @@ def queue_jobs(
     devices = _devices(device)
     at_once = max(1, min(options.jobs or (cores() if device.type == "cpu" else len(devices)), len(missing)))
     threads = max((run.config.train.threads for run, _ in missing), default=1)
-    if device.type == "cpu" and 2 * at_once * threads <= cores():
+    if device.type == "cpu" and 4 * at_once * threads <= cores():
         idle = cores() - at_once * threads
         log.info("%d of %d cores are idle: with --set train.threads=N a fold takes more, as another run", idle, cores())
     options = replace(options, jobs=at_once, apart=options.jobs != 1)
@@ -129,10 +139,10 @@ def _train_together(job: FoldJob, world: World) -> None:
     fit(job.entry, job.fold, data, source, job.config, torch.device(device), micro=job.options.micro, world=world)
 
 
-def _audit(runs: Sequence[PlannedRun], sources: Sequence[FeatureSet]) -> None:
+def _audit(runs: Sequence[PlannedRun], sources: Sequence[FeatureSet], accepted: Collection[str]) -> None:
     """Audit the corpus for the runs that were not yet."""
     new = [run for run in runs if not (run.entry.partial / layout.AUDIT).exists()]
-    findings = findings_of(sources, new[0].folds, new[0].config) if new else {}
+    findings = findings_of(sources, new[0].folds, new[0].config, accepted) if new else {}
     for run in new:
         write_json(run.entry.partial / layout.AUDIT, findings)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,7 @@ class Prepared:
     device: torch.device
     options: QueueOptions
     world: World
+    accepted: frozenset[str] = frozenset()  # names of the audit's errors that are taken as they are
 
     def statuses(self) -> list[Status]:
         """How far every fold is."""
@@ -55,7 +56,8 @@ class Prepared:
         """Train every fold that is missing; the folders of the runs.
 
         Raises:
-            PipelineError: what stopped a fold; the others are kept, and the next call goes on.
+            PipelineError: what stopped a fold, the others being kept for the next call to go on; or, with all runs
+                kept, an error of the audit that was not accepted.
         """
         return run_queue(
             self.planned,
@@ -64,6 +66,7 @@ class Prepared:
             options=self.options,
             progress=progress,
             world=self.world,
+            accepted=self.accepted,
         )
 
 
@@ -86,6 +89,7 @@ def prepare(
     micro_batch: int = 0,
     stack: bool = True,
     fresh: bool = False,
+    accept: Collection[str] = (),
     cache: Path | str = "cache",
     runs: Path | str = "runs",
 ) -> Prepared:
@@ -109,11 +113,12 @@ def prepare(
         micro_batch: segments computed at a time; 0: the whole batch.
         stack: whether all folds of a small head on stored features are trained at once.
         fresh: whether to start anew beside an unfinished run that had other settings.
+        accept: names of the audit's errors that are taken as they are.
         cache: folder of the features.
         runs: folder of the runs.
 
     Raises:
-        PipelineError: features, settings, folds or a protocol that cannot be had, or folds that leak.
+        PipelineError: features, settings, folds or a protocol that cannot be had, or an error in labels or folds.
     """
     require_counts(seeds=seeds, jobs=jobs, jobs_per_gpu=jobs_per_gpu, micro_batch=micro_batch or None)
     cache, file = Path(cache), Path(config) if config else None
@@ -141,11 +146,12 @@ def prepare(
             "preset": name,
             "device": str(place),
         },
+        accepted=accept,
     )
     if not fresh:
         require_repeated(planned)
     options = QueueOptions(jobs or gpu_jobs(place, jobs_per_gpu), data, micro_batch, stack)
-    return Prepared(source.corpus, name, chosen, tuple(planned), sources, place, options, world)
+    return Prepared(source.corpus, name, chosen, tuple(planned), sources, place, options, world, frozenset(accept))
 
 
 def _as_made(

@@ -278,7 +278,16 @@ def test_a_complete_cache_that_nobody_may_write_is_read(run: Run, tmp_path: Path
             ("features", "emodb", corpus, "--feature", "mfcc", "--quiet"),
             ("cache", "ls"),
             ("cache", "verify"),
-            ("train", "--set", 'model.inputs=["mfcc"]', "--set", "model.co_attention=false", "--dry-run"),
+            (
+                "train",
+                "--accept",
+                "counts",
+                "--set",
+                'model.inputs=["mfcc"]',
+                "--set",
+                "model.co_attention=false",
+                "--dry-run",
+            ),
         ):
             done = held_to_rights(*args, "--cache", cache)
             assert done.returncode == 0, done.stderr

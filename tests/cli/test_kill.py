@@ -94,7 +94,7 @@ def test_features_killed_at_random_moments_end_in_the_same_bytes(
 @pytest.mark.slow(reason="kills the command ten times")
 def test_train_killed_at_random_moments_ends_in_the_same_predictions(corpus: Path, tmp_path: Path) -> None:
     finish(tmp_path, ["features", "emodb", str(corpus), "--jobs", "1", "--quiet"])
-    args = ["train", "--preset", "demo", "--protocol", "speaker", "--jobs", "1", "--quiet"]
+    args = ["train", "--accept", "counts", "--preset", "demo", "--protocol", "speaker", "--jobs", "1", "--quiet"]
     args += [word for setting in TINY for word in ("--set", setting)]
     for name in ("calm", "killed"):
         (tmp_path / name).mkdir()
@@ -112,7 +112,7 @@ def test_train_killed_at_random_moments_ends_in_the_same_predictions(corpus: Pat
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
 def test_a_queue_goes_on_when_one_of_its_processes_is_killed(corpus: Path, tmp_path: Path) -> None:
     finish(tmp_path, ["features", "emodb", str(corpus), "--jobs", "1", "--quiet"])
-    args = ["train", "--preset", "demo", "--protocol", "speaker", "--jobs", "2", "--seeds", "3"]
+    args = ["train", "--accept", "counts", "--preset", "demo", "--protocol", "speaker", "--jobs", "2", "--seeds", "3"]
     args += [word for setting in TINY for word in ("--set", setting)]
     command = [sys.executable, "-m", "ser_pipeline.cli", *args]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:

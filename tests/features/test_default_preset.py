@@ -82,16 +82,18 @@ def test_training_takes_what_the_features_were_made_with(
     root = write_emodb(tmp_path / "corpus", speakers=3, takes=1)
     said = run("features", "emodb", root, "--set", encoder, "--set", "features.statistics.draws=1").stderr
     assert said.count("preset frozen: no GPU, and its speech encoder") == 1
-    said = run("train", "--dry-run").stderr
+    said = run("train", "--accept", "counts", "--dry-run").stderr
     assert f"preset frozen with features.statistics.encoder={json.dumps(encoder.partition('=')[2])}" in said
     assert "features.statistics.draws=1, as the features of emodb were made; --preset takes another" in said
     assert "emodb, 7 classes, preset frozen, 3 folds, on " in said
     run("features", "emodb", root, "--feature", "logmel", "--quiet")
-    assert "preset frozen with" in run("train", "--dry-run").stderr, "one more feature is no other choice"
-    assert "lacks mfcc" in run("train", "--preset", "scratch", "--dry-run", status=1).stderr
+    assert "preset frozen with" in run("train", "--accept", "counts", "--dry-run").stderr, (
+        "one more feature is no other choice"
+    )
+    assert "lacks mfcc" in run("train", "--accept", "counts", "--preset", "scratch", "--dry-run", status=1).stderr
     said = run("features", "emodb", root, "--preset", "scratch").stderr
     assert "preset" not in said
-    said = run("train", "--dry-run").stderr
+    said = run("train", "--accept", "counts", "--dry-run").stderr
     assert "preset scratch, as the features of emodb were made; --preset takes another" in said
 
 
@@ -100,7 +102,9 @@ def test_features_of_an_earlier_version_are_trained_as_they_were(run: Callable[.
     (file,) = Path("cache/features").glob("*.json")
     known = json.loads(file.read_text())
     file.write_text(json.dumps({name: known[name] for name in ("folder", "root")}))
-    assert "preset paper" in run("train", "--set", "model.speech_encoder=small", "--dry-run").stderr
+    assert (
+        "preset paper" in run("train", "--accept", "counts", "--set", "model.speech_encoder=small", "--dry-run").stderr
+    )
 
 
 def test_a_silent_network_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -325,12 +325,12 @@ def test_changes_of_audio_are_refused_with_embeddings_that_were_made_without_the
 ) -> None:
     words = ["--set", f"features.embedding.encoder={encoder}", "--set", 'model.inputs=["embedding"]']
     run("features", "emodb", corpus, *words, "--device", "cpu")
-    said = run("train", "--preset", "scratch", *words, "--dry-run", status=1).stderr
+    said = run("train", "--accept", "counts", "--preset", "scratch", *words, "--dry-run", status=1).stderr
     assert "embedding cannot follow augment.speed, augment.gain, augment.noise" in said
     assert "--set augment.speed=0" in said
     still = [word for name in ("speed", "gain", "noise") for word in ("--set", f"augment.{name}=0.0")]
     still += ["--set", "augment.frame_masks=0"]
-    assert "3 folds" in run("train", "--preset", "scratch", *words, *still, "--dry-run").stderr
+    assert "3 folds" in run("train", "--accept", "counts", "--preset", "scratch", *words, *still, "--dry-run").stderr
 
 
 def test_from_features_to_a_prediction_by_the_command(
@@ -339,7 +339,15 @@ def test_from_features_to_a_prediction_by_the_command(
     encoder = write_encoder(tmp_path / "encoder")
     words = ["--preset", "demo", "--set", f"features.embedding.encoder={encoder}"]
     words += ["--set", 'model.inputs=["mfcc", "spectrogram", "embedding"]']
-    train = ["train", "--jobs", "1", *words, *(word for pair in [*SMALL, "train.epochs=1"] for word in ("--set", pair))]
+    train = [
+        "train",
+        "--accept",
+        "counts",
+        "--jobs",
+        "1",
+        *words,
+        *(word for pair in [*SMALL, "train.epochs=1"] for word in ("--set", pair)),
+    ]
     run("features", "emodb", corpus, "--quiet")
     said = run(*train, status=1).stderr
     assert "lacks embedding with these settings; run `ser-pipeline features emodb " in said

@@ -111,7 +111,7 @@ def test_from_features_to_a_prediction(run: Callable[..., Result], encoder: Path
     (store,) = (Store(path) for path in folder.glob("statistics-*"))
     assert (len(store), store.shape) == (len(data.utterances), (3, 4 * 32))
     assert "everything is as it was written" in run("cache", "verify").stdout
-    made = Path(run("train", "--jobs", "1", *words(encoder), "--quiet").stdout.strip())
+    made = Path(run("train", "--accept", "counts", "--jobs", "1", *words(encoder), "--quiet").stdout.strip())
     with (made / "03" / "predictions.csv").open() as lines:
         rows = list(csv.DictReader(lines))
     assert {row["segments"] for row in rows} == {"1"}
@@ -122,7 +122,7 @@ def test_from_features_to_a_prediction(run: Callable[..., Result], encoder: Path
         scores = np.exp([float(row[f"log_p:{label}"]) for label in found])
         np.testing.assert_allclose(list(found.values()), scores / scores.sum(), atol=1e-4)
     assert (made / "03" / "last.pt").exists() is False
-    again = run("train", "--jobs", "1", *words(encoder), "--dry-run").stdout
+    again = run("train", "--accept", "counts", "--jobs", "1", *words(encoder), "--dry-run").stdout
     assert again.count("\tdone") == 4
 
 
@@ -130,14 +130,18 @@ def test_from_features_to_a_prediction(run: Callable[..., Result], encoder: Path
 def test_baselines_are_rows(run: Callable[..., Result], encoder: Path, tmp_path: Path, solver: str) -> None:
     root = write_emodb(tmp_path / "corpus", speakers=4, takes=2)
     run("features", "emodb", root, *words(encoder), "--quiet")
-    made = Path(run("train", "--jobs", "1", *words(encoder), "--ablation", solver, "--quiet").stdout.strip())
+    made = Path(
+        run(
+            "train", "--accept", "counts", "--jobs", "1", *words(encoder), "--ablation", solver, "--quiet"
+        ).stdout.strip()
+    )
     assert f"-{solver}-" in made.name
     assert json.loads((made / "03" / "result.json").read_text())["epochs"] == 1
 
 
 def test_a_baseline_wants_a_linear_head(run: Callable[..., Result], tmp_path: Path) -> None:
     run("features", "emodb", write_emodb(tmp_path / "corpus", speakers=3, takes=1), "--quiet")
-    said = run("train", "--preset", "demo", "--ablation", "svm", "--dry-run", status=1).stderr
+    said = run("train", "--accept", "counts", "--preset", "demo", "--ablation", "svm", "--dry-run", status=1).stderr
     assert "it is for a linear head over whole utterances" in said
 
 

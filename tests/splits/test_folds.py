@@ -286,7 +286,7 @@ def test_folds_are_the_same_when_written_and_read_back(tmp_path: Path, protocol:
         ),
         (lambda value: value["folds"][0].pop("validation"), "is no file of folds"),
         (lambda value: value["folds"][1].update(name="p1"), "each once"),
-        (lambda value: value["folds"][1].update(name="../p1"), "in letters and digits"),
+        (lambda value: value["folds"][1].update(name="../p1"), "no folder can be"),
         (lambda value: value.update(folds=[]), "must name its folds"),
         (lambda value: value.update(selection="train"), "unknown selection 'train'"),
     ],
@@ -336,3 +336,53 @@ def test_corpora_without_shared_classes_cannot_be_joined() -> None:
 
 def test_every_protocol_of_the_table_is_reached_by_its_name() -> None:
     assert set(PROTOCOLS) == {"speaker", "session", "group", "official", "official-shared", "cross"}
+
+
+def written(tmp_path: Path, value: dict[str, object]) -> Path:
+    file = tmp_path / "folds.json"
+    file.write_text(json.dumps(value))
+    return file
+
+
+@pytest.mark.parametrize("protocol", ["speaker", "official", "official-shared", "cross", "own", "../../x", ""])
+@pytest.mark.parametrize("name", ["official-shared", "own", "p1"])
+def test_nothing_that_a_file_says_of_itself_lets_a_fold_leak(tmp_path: Path, protocol: str, name: str) -> None:
+    utterances = trees.people(3)
+    rows = [utterance.id for utterance in utterances]
+    fold = {"name": name, "train": rows[3:12], "validation": rows[12:], "test": rows[:3]}
+    file = written(tmp_path, {"protocol": protocol, "selection": "validation", "folds": [fold]})
+    with pytest.raises(PipelineError, match="speaker p1 is in train and in test"):
+        read_folds(file, utterances)
+
+
+def test_a_file_of_the_shared_official_split_is_read_where_the_corpus_has_that_split() -> None:
+    utterances = [
+        replace(one, split=("train", "validation", "test")[number % 3]) for number, one in enumerate(trees.people(3))
+    ]
+    (fold,) = folds_of(utterances, "official-shared")
+    assert fold.shared and speakers(utterances, fold.train) & speakers(utterances, fold.test)
+
+
+@pytest.mark.parametrize("change", ["fold left out", "row moved", "named otherwise", "path", "nothing"])
+def test_the_protocol_of_a_file_is_the_one_that_makes_its_folds(tmp_path: Path, change: str) -> None:
+    utterances = trees.people(4)
+    value = folds_json(folds_of(utterances, "speaker"), utterances, "speaker")
+    if change == "fold left out":
+        del value["folds"][0]
+    elif change == "row moved":
+        value["folds"][0]["train"].pop()
+    elif change == "named otherwise":
+        value["folds"][0]["name"] = "first"
+    elif change == "path":
+        value["protocol"] = "../../x"
+    folds, protocol, _ = read_folds(written(tmp_path, value), utterances)
+    assert protocol == ("speaker" if change in ("nothing", "named otherwise") else "own")
+    assert not any(fold.shared for fold in folds)
+
+
+def test_an_utterance_is_tested_once(tmp_path: Path) -> None:
+    utterances = trees.people(4)
+    value = folds_json(folds_of(utterances, "speaker"), utterances, "speaker")
+    value["folds"][1] |= {part: value["folds"][0][part] for part in PARTS}
+    with pytest.raises(PipelineError, match="p1_0 and 5 more is tested by two folds"):
+        read_folds(written(tmp_path, value), utterances)

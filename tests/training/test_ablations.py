@@ -69,7 +69,7 @@ def test_a_speech_encoders_row_names_one_of_a_family_that_can_be_read(name: str)
 @pytest.mark.slow(reason="plans every row of the table")
 def test_all_rows_of_a_preset_without_weights_are_listed_once(run: Callable[..., Result], tmp_path: Path) -> None:
     run("features", "emodb", write_emodb(tmp_path / "corpus", speakers=3, takes=1))
-    said = run("train", "--preset", "scratch", "--ablation", "all", "--dry-run")
+    said = run("train", "--accept", "counts", "--preset", "scratch", "--ablation", "all", "--dry-run")
     runs = [line.split("\t")[0] for line in said.stdout.splitlines()]
     missing = {"softmax", "no-pretraining", *ENCODERS_OF_SPEECH, *BASELINES}
     assert len(set(runs)) == len(ABLATIONS) - len(missing)

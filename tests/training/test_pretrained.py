@@ -33,7 +33,7 @@ def plan(run: Callable[..., Result], features: Path, monkeypatch: pytest.MonkeyP
 
     def planned(*pairs: str, more: tuple[str, ...] = ()) -> dict[str, str]:
         words = [word for pair in (*SMALL, *pairs) for word in ("--set", pair)]
-        said = run("train", "--preset", "paper", "--device", "cpu", "--dry-run", *more, *words)
+        said = run("train", "--accept", "counts", "--preset", "paper", "--device", "cpu", "--dry-run", *more, *words)
         lines = [line.split("\t") for line in said.stdout.splitlines()]
         return {name: state for name, _, state in reversed(lines)}
 
@@ -50,7 +50,11 @@ def louder(folder: Path) -> None:
 def test_other_weights_at_the_same_path_are_another_run(run: Callable[..., Result], plan: Plan, tmp_path: Path) -> None:
     encoder = f"model.speech_encoder={write_encoder(tmp_path / 'encoder')}"
     words = [word for pair in (*SMALL, encoder) for word in ("--set", pair)]
-    made = Path(run("train", "--preset", "paper", "--device", "cpu", "--jobs", "1", "-q", *words).stdout.strip())
+    made = Path(
+        run(
+            "train", "--accept", "counts", "--preset", "paper", "--device", "cpu", "--jobs", "1", "-q", *words
+        ).stdout.strip()
+    )
     assert plan(encoder) == {made.name: "done"}
     about = json.loads((made / "run.json").read_text())
     assert about["pretrained"]["speech"] == hub.identity(str(tmp_path / "encoder"))

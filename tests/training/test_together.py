@@ -62,6 +62,7 @@ def trained(made: Path, runs: Path, *more: str, seeds: int = 1, **options: Any) 
         jobs=1,
         cache=made / "cache",
         runs=runs,
+        accept=["counts"],
         **options,
     ).train()
 
@@ -170,7 +171,20 @@ def test_folds_together_that_are_killed_go_on(
 ) -> None:
     calm = trained(made, tmp_path / "calm", *SETTINGS["mixup"], "train.epochs=60")
     overrides = of(made / "encoder", *SETTINGS["mixup"], "train.epochs=60")
-    words = ["train", "--preset", "frozen", "--device", "cpu", "--jobs", "1", "--quiet", "--cache", str(made / "cache")]
+    words = [
+        "train",
+        "--accept",
+        "counts",
+        "--preset",
+        "frozen",
+        "--device",
+        "cpu",
+        "--jobs",
+        "1",
+        "--quiet",
+        "--cache",
+        str(made / "cache"),
+    ]
     words += [word for pair in overrides for word in ("--set", pair)]
     process = SERVER.Process(target=run_command, args=(tmp_path, words))
     process.start()
@@ -255,7 +269,19 @@ def test_as_many_folds_are_stacked_as_fit(
 def test_the_command_trains_one_by_one_where_it_is_told_to(
     made: Path, run: Callable[..., Result], stacks: list[int]
 ) -> None:
-    words = ["train", "--preset", "frozen", "--device", "cpu", "--jobs", "1", "--cache", str(made / "cache")]
+    words = [
+        "train",
+        "--accept",
+        "counts",
+        "--preset",
+        "frozen",
+        "--device",
+        "cpu",
+        "--jobs",
+        "1",
+        "--cache",
+        str(made / "cache"),
+    ]
     words += [word for pair in of(made / "encoder") for word in ("--set", pair)]
     said = run(*words, "--one-by-one").stderr
     assert not stacks and "emodb-speaker-full-s0 03: training loss" in said

@@ -37,7 +37,16 @@ from support.reducing import TINY
 from support.sounds import write_emodb
 from support.stores import registered
 
-ARGS = ["train", "--preset", "demo", "--jobs", "1", *(word for setting in TINY for word in ("--set", setting))]
+ARGS = [
+    "train",
+    "--accept",
+    "counts",
+    "--preset",
+    "demo",
+    "--jobs",
+    "1",
+    *(word for setting in TINY for word in ("--set", setting)),
+]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from ser_pipeline.errors import PipelineError
 from support.sounds import write_emodb
 from support.stores import registered
 
-ARGS = ["train", "--preset", "demo", "--jobs", "1", "--device", "cpu", "--quiet"]
+ARGS = ["train", "--accept", "counts", "--preset", "demo", "--jobs", "1", "--device", "cpu", "--quiet"]
 BEFORE = ["--set", "train.lr=0.5", "--set", 'model.inputs=["mfcc"]']
 
 
