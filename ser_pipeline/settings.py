@@ -66,6 +66,13 @@ class Model:
         added=True,
     )
     speech_window: str = setting("cut", WINDOW, choices=WINDOWS, added=True)
+    lora_rank: int = setting(
+        0, "of adapters that are trained in a pre-trained encoder's place; 0: none", least=0, most=1_024, added=True
+    )
+    lora_alpha: float = setting(16.0, "adapters count lora_alpha / lora_rank times", least=0.01, most=4_096, added=True)
+    lora_targets: tuple[str, ...] = setting(
+        ("q_proj", "v_proj"), "linear layers that have adapters", source="Hu et al., ICLR 2022", added=True
+    )
     layer_mix: bool = setting(
         False, "true: learned weights over the encoder's layers, instead of its last, or of the mean of stored ones"
     )

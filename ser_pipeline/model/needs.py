@@ -6,6 +6,7 @@ Features know nothing of it: their stores serve any model.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from ser_pipeline.config import Config, Model
 from ser_pipeline.errors import PipelineError
@@ -13,6 +14,7 @@ from ser_pipeline.inputs import CEPSTRA, IMAGE, INPUTS, SAMPLES
 from ser_pipeline.model.contours import RHYTHM
 from ser_pipeline.model.prosody import FRAME
 from ser_pipeline.model.small import HEAD_WIDTH, heads
+from ser_pipeline.model.speech.lora import MISSING
 
 SMALL = "small"
 """Name of the encoders that are trained from nothing."""
@@ -27,7 +29,14 @@ def require_needs(config: Config) -> None:
     Raises:
         PipelineError: names the setting, and the nearest value that would do.
     """
-    for said in (*_long(config), *_padding(config), *_small_speech(config), *_small_images(config)):
+    for said in (
+        *_long(config),
+        *_padding(config),
+        *_adapters(config),
+        *_idle(config),
+        *_small_speech(config),
+        *_small_images(config),
+    ):
         raise PipelineError(said)
 
 
@@ -63,6 +72,30 @@ def _padding(config: Config) -> Iterator[str]:
             yield "model.layer_mix weighs several layers, and one is stored; --set features.embedding.layers=[] has all"
     if model.speech == "waveform" and model.mask_padding and model.pad_front:
         yield "model.mask_padding leaves out what follows the audio; the nearest is model.pad_front=false"
+
+
+def _adapters(config: Config) -> Iterator[str]:
+    model = config.model
+    if not model.lora_rank or not model.speech:
+        return
+    if model.speech != "waveform" or model.speech_encoder == SMALL:
+        yield "model.lora_rank is of a pre-trained encoder that is run in training; the nearest is model.lora_rank=0"
+    if model.freeze_speech_encoder or model.freeze == "all":
+        yield "model.lora_rank trains adapters of an encoder that is to stay as it is; the nearest is model.lora_rank=0"
+    if not find_spec("peft"):
+        yield MISSING
+
+
+def _idle(config: Config) -> Iterator[str]:
+    """What the small speech encoder has not."""
+    if _encoded(config, SAMPLES, SMALL):
+        for name in ("spec_augment", "layer_drop"):
+            usual = getattr(Model(), name)
+            if getattr(config.model, name) != usual:
+                yield (
+                    f"model.{name} is of a pre-trained speech encoder, and this one is small; "
+                    f"the nearest is model.{name}={str(usual).lower()}"
+                )
 
 
 def _small_speech(config: Config) -> Iterator[str]:

@@ -19,6 +19,7 @@ from ser_pipeline.model.contours import Standard
 from ser_pipeline.model.inputs import FinishEmbedding, FinishMfcc, FinishSpectrogram, FinishVector, FinishWaveform
 from ser_pipeline.model.paper import BiLstm, averages, build_alexnet
 from ser_pipeline.model.small import BANDS, SmallMfcc, SmallSpectrogram, SmallSpeech, bands
+from ser_pipeline.model.speech.lora import add_adapters
 
 
 @dataclass(frozen=True)
@@ -186,9 +187,12 @@ def pretrained_speech(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
         layer_drop=settings.layer_drop,
     )
     weights = settings.speech_weights and sizes.pretrained
-    return speech.open_encoder(
+    encoder = speech.open_encoder(
         settings.speech_encoder, options, weights=weights, settings=sizes.speech_settings, rate=sizes.audio.rate
     )
+    if settings.lora_rank:
+        add_adapters(encoder, settings.lora_rank, settings.lora_alpha, settings.lora_targets)
+    return encoder
 
 
 def small_speech(row: Input, settings: Model, sizes: Sizes) -> nn.Module:

@@ -132,6 +132,7 @@ def _effective(config: Config) -> Config:
         idle.add("layer_mix")
     if model.speech != "waveform" or model.speech_encoder == "small":
         idle |= {"speech_weights", "spec_augment", "layer_drop", "mask_padding", "speech_window"}
+        idle |= {"lora_rank", "lora_alpha", "lora_targets"}
     if model.speech_encoder == "small" and model.small_layers == 0:
         idle.add("layer_mix")
     if not model.attends:
@@ -201,7 +202,7 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "spectrogram-w2e-mean": _inputs("spectrogram", "waveform", co_attention=False),
     "relu": {"model": {"attention": "relu"}},
     "softmax": {"model": {"attention": "softmax"}},
-    "frozen": {"model": {"freeze_speech_encoder": True}},
+    "frozen": {"model": {"freeze_speech_encoder": True, "lora_rank": 0}},
     "layer-mix": {"model": {"layer_mix": True}},
     "class-weights": {"train": {"class_weights": True}},
     "no-pretraining": {"model": {"speech_weights": False, "spectrogram_weights": "none"}},

@@ -41,7 +41,11 @@ class FusedLayer(nn.Module):
     def fits(original: nn.Module) -> bool:
         """Whether `original` has the parts of a plain layer and no others."""
         known = {"attention", "dropout", "layer_norm", "feed_forward", "final_layer_norm"}
-        return {name for name, _ in original.named_children()} == known and original.attention.k_proj.bias is not None  # type: ignore[union-attr]
+        attention: Any = getattr(original, "attention", None)
+        if {name for name, _ in original.named_children()} != known or attention.k_proj.bias is None:
+            return False
+        parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+        return all(type(part) is nn.Linear for part in parts)  # an adapter beside one would not be heard
 
     def forward(
         self, hidden: Tensor, position_bias: Tensor | None = None, attention_mask: Tensor | None = None
