@@ -66,6 +66,14 @@ def test_a_speech_encoders_row_names_one_of_a_family_that_can_be_read(name: str)
     assert name.split("-")[0] in str(ENCODERS_OF_SPEECH[name]["model"]["speech_encoder"])
 
 
+def test_the_encoders_in_use_today_have_rows() -> None:
+    named = {str(row["model"]["speech_encoder"]) for row in ENCODERS_OF_SPEECH.values()}
+    whisper = {f"openai/whisper-{size}" for size in ("tiny", "base", "small", "medium", "large-v3")}
+    large = {"wav2vec2-large-robust", "wav2vec2-xls-r-300m", "hubert-large-ll60k", "w2v-bert-2.0"}
+    assert named >= whisper | {"microsoft/wavlm-base-plus", "microsoft/wavlm-large"}
+    assert named >= {f"facebook/{name}" for name in large}
+
+
 @pytest.mark.slow(reason="plans every row of the table")
 def test_all_rows_of_a_preset_without_weights_are_listed_once(run: Callable[..., Result], tmp_path: Path) -> None:
     run("features", "emodb", write_emodb(tmp_path / "corpus", speakers=3, takes=1))

@@ -6,6 +6,8 @@ Shapes: B batch, N samples, T frames, D width.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -53,6 +55,7 @@ class OtherEncoder(FrameEncoder):
         self.accepted = set(inspect.signature(self.model.forward).parameters)
         self.longest = _longest(extractor)
         self.counts: dict[int, int] = {}
+        self._stack: nn.ModuleList | None = None
         self.model.eval()
         try:
             states = self._run(torch.zeros(1, self.rate))
@@ -62,6 +65,7 @@ class OtherEncoder(FrameEncoder):
                 "another encoder"
             ) from error
         self.layers, self.width = len(states) - 1, int(states[-1].shape[2])
+        self._stack = self._layers_of(states)
         self.finish()
 
     def frames(self, samples: int) -> int:
@@ -78,11 +82,14 @@ class OtherEncoder(FrameEncoder):
 
     @torch.no_grad()
     def states(self, inputs: Inputs, upto: int | None = None) -> States:
-        """Hidden states (B, T, D) of every utterance alone, zero after its end; all layers are computed."""
+        """Hidden states (B, T, D) of every utterance alone, zero after its end.
+
+        Layers above `upto` are not computed where the model's layers stand in one list, as they do in most.
+        """
         last, samples = self._upto(upto), inputs.values
         sizes = [samples.shape[1]] * len(samples) if inputs.lengths is None else inputs.lengths.tolist()
         of_size = {size: [row for row, other in enumerate(sizes) if other == size] for size in sorted(set(sizes))}
-        made = {size: self._run(samples[rows, :size])[: last + 1] for size, rows in of_size.items()}
+        made = {size: self._run(samples[rows, :size], last)[: last + 1] for size, rows in of_size.items()}
         counts = torch.tensor([made[size][-1].shape[1] for size in sizes], device=samples.device)
         order = torch.tensor([row for rows in of_size.values() for row in rows], device=samples.device)
         back, layers = order.argsort(), []
@@ -92,12 +99,17 @@ class OtherEncoder(FrameEncoder):
         return States(layers, within(layers[-1].shape[1], counts))
 
     @torch.no_grad()
-    def _run(self, samples: Tensor) -> list[Tensor]:
-        """Hidden states (B, T, D) of waveforms (B, N) without padding, by transformers' own extractor and model."""
+    def _run(self, samples: Tensor, last: int | None = None) -> list[Tensor]:
+        """Hidden states (B, T, D) of waveforms (B, N) without padding, by transformers' own extractor and model.
+
+        Up to the layer `last` at least; None: all.
+        """
         rows = list(F.pad(samples, (0, max(0, LEAST - samples.shape[1]))).cpu().numpy())
         read = self.extractor(rows, sampling_rate=self.rate, return_tensors="pt")
         device = next(self.model.parameters()).device
         known = {name: value.to(device) for name, value in read.items() if name in self.accepted}
+        if self._stack is not None and last is not None and last < self.layers:
+            return _up_to(self._stack, last, lambda: self.model(**known, return_dict=True))
         output = self.model(**known, output_hidden_states=True, return_dict=True)
         states = list(output.hidden_states)
         if output.last_hidden_state.shape == states[-1].shape or not self.options.inner:
@@ -105,6 +117,50 @@ class OtherEncoder(FrameEncoder):
         if any(state.dim() != 3 for state in states):
             raise ValueError(f"its hidden states are no frames but of shape {tuple(states[0].shape)}")
         return states
+
+    def _layers_of(self, states: list[Tensor]) -> nn.ModuleList | None:
+        """The list of the model's layers, each of which reads the hidden state of its number; None: there is none."""
+        zeros = torch.zeros(1, self.rate)
+        for module in self.model.modules():
+            if isinstance(module, nn.ModuleList) and len(module) == self.layers:
+                self._stack = module
+                read = self._run(zeros, self.layers - 1)
+                if len(read) == self.layers and all(map(_alike, read, states)):
+                    return module
+        return None
+
+
+def _alike(read: object, state: Tensor) -> bool:
+    return isinstance(read, Tensor) and torch.equal(read, state)
+
+
+class _EnoughError(Exception):
+    """The layers that were asked for are computed."""
+
+
+def _up_to(layers: nn.ModuleList, last: int, run: Callable[[], Any]) -> list[Tensor]:
+    """What the layers 0 to `last` read while `run` runs, which is stopped before the last of them.
+
+    Args:
+        layers: in order.
+        last: a number of one of them.
+        run: the whole model.
+    """
+    read: list[Any] = []
+
+    def note(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        read.append(args[0] if args else kwargs.get("hidden_states"))
+        if layer is layers[last]:
+            raise _EnoughError
+
+    held = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in list(layers)[: last + 1]]
+    try:
+        with suppress(_EnoughError):
+            run()
+    finally:
+        for hook in held:
+            hook.remove()
+    return read
 
 
 def _longest(extractor: Any) -> int | None:
