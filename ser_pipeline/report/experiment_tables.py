@@ -14,8 +14,8 @@ from ser_pipeline.report.tables import (
     CORRECTED,
     DETECTABLE,
     DIFFERENCE,
-    FOLDS,
     INTERVAL,
+    POOLED,
     TEST,
     Cell,
     Column,
@@ -23,7 +23,6 @@ from ser_pipeline.report.tables import (
     between,
     chance,
     count,
-    deviating,
     luck,
     percent,
     scale,
@@ -47,8 +46,8 @@ def ablations(experiment: Experiment) -> Table:
         Column("Model", number=False),
         Column("Inputs", number=False),
         Column("Co-att.", number=False, hint="Whether frames are weighted by co-attention, or averaged."),
-        Column("WA", group="Ours, %", hint=FOLDS),
-        Column("UA", group="Ours, %", hint=FOLDS),
+        Column("WA", group="Ours, pooled, %", hint=POOLED),
+        Column("UA", group="Ours, pooled, %", hint=POOLED),
         Column("WA", group="Published, %", hint="As printed; their epoch was chosen on the test fold."),
         Column("UA", group="Published, %", hint="As printed; their epoch was chosen on the test fold."),
         Column("UA", group="Difference to full", hint="Percentage points of pooled UA, same utterances and seeds."),
@@ -60,8 +59,10 @@ def ablations(experiment: Experiment) -> Table:
     ]
     differences = [row.versus.ua for row in experiment.rows if row.versus]
     note = (
-        "Scores are means over folds. Differences are the row minus the full model, of pooled UA over the seeds that "
-        f"both have. An incomplete row is not averaged. {tests([one.p for one in differences])}"
+        "Scores are pooled over all test utterances, published ones means over folds. Differences are row minus full "
+        "model, of pooled UA over the seeds that both have. Bold is a name, and no verdict; a difference is "
+        f"coloured where its corrected p is at most 0.05. An incomplete row is not averaged. "
+        f"{tests([one.p for one in differences])}"
         f"{luck([one.interval for one in differences])}"
     )
     table = Table(f"ablation-{experiment.id}", "Ablation", tuple(columns), tuple(rows), tuple(tones), note)
@@ -115,6 +116,58 @@ def recalls(experiment: Experiment) -> Table:
         rows.append((text(group.name), *cells))
         tones.append("main" if group is experiment.panel.main else "")
     return Table(f"recalls-{experiment.id}", "Recall of each class, %", tuple(columns), tuple(rows), tuple(tones))
+
+
+def classes(experiment: Experiment) -> Table | None:
+    """Recall, precision and F1 of each class by the main model; None where there is no whole run."""
+    if experiment.main is None:
+        return None
+    group, result = experiment.main
+    counts, labels = result.counts, group.header.labels
+    support, said, right = counts.sum(1), counts.sum(0), counts.diagonal()
+    share = [
+        (int(hit) / max(1, int(guessed)), 2 * int(hit) / max(1, int(there + guessed)))
+        for hit, guessed, there in zip(right, said, support, strict=True)
+    ]
+    rows = [
+        (
+            text(label, "strong"),
+            count(int(support[place]) // len(group.runs)),
+            percent(float(result.recalls[place]), bar=True),
+            between(result.recall_intervals[place]),
+            percent(share[place][0]) if said[place] else ABSENT,
+            percent(share[place][1]),
+        )
+        for place, label in enumerate(labels)
+    ]
+    columns = (
+        Column("Class", number=False),
+        Column("Support", hint="Test utterances of the class."),
+        Column("Recall, %"),
+        Column("95 % interval", hint=DIFFERENCE),
+        Column("Precision, %", hint="Share of what was taken for the class that is of it; seeds pooled."),
+        Column("F1, %"),
+    )
+    most = int(support.argmax())
+    note = (
+        f"Always saying {labels[most]}, the largest class, gives {100 * support[most] / support.sum():.1f} % WA and "
+        f"{100 * result.chance:.1f} % UA."
+    )
+    return Table(f"classes-{experiment.id}", f"Each class by {group.name}", columns, tuple(rows), note=note)
+
+
+def by_speaker(experiment: Experiment) -> Table | None:
+    """UA of every model by speaker; None where there is one model or one speaker alone."""
+    groups = experiment.panel.whole
+    found = {
+        group.name: {part.name: part.ua for part in experiment.results[group.name].parts["speaker"]} for group in groups
+    }
+    speakers = list(dict.fromkeys(name for scores in found.values() for name in scores))
+    if len(groups) < 2 or len(speakers) < 2:
+        return None
+    columns = (Column("Speaker", number=False), *(Column(group.name) for group in groups))
+    rows = [(text(name), *(percent(found[group.name].get(name)) for group in groups)) for name in speakers]
+    return Table(f"speakers-{experiment.id}", "UA of every model by speaker, %", columns, tuple(rows))
 
 
 def parts(experiment: Experiment) -> list[Table]:
@@ -190,7 +243,7 @@ def _ablation(row: Row, experiment: Experiment) -> tuple[Cell, ...]:
         return (*head, state, ABSENT, *published, *_difference(None))
     result = experiment.results[group.name]
     wa, ua = result.scores["wa"], result.scores["ua"]
-    ours = (deviating(wa.fold_mean, wa.fold_deviation), deviating(ua.fold_mean, ua.fold_deviation))
+    ours = (percent(wa.pooled), percent(ua.pooled))
     return (*head, *ours, *published, *_difference(row.versus))
 
 
@@ -251,6 +304,7 @@ def _gap(gap: GroupGap) -> str:
 
 def tables(experiment: Experiment) -> Iterator[Table]:
     """Every table of an experiment that has something to say, in the order in which they are read."""
-    found = [grid(experiment), ablations(experiment), recalls(experiment), ways(experiment), probes(experiment)]
+    found = [grid(experiment), ablations(experiment), classes(experiment), recalls(experiment)]
+    found += [by_speaker(experiment), ways(experiment), probes(experiment)]
     found += parts(experiment)
     yield from (table for table in found if table and table.rows)

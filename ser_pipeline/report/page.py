@@ -239,7 +239,9 @@ def _chapter(experiment: Experiment, pictures: Sequence[Picture]) -> Chapter:
     found = {
         "grid": detail.grid(experiment),
         "ablation": detail.ablations(experiment),
+        "classes": detail.classes(experiment),
         "recalls": detail.recalls(experiment),
+        "speakers": detail.by_speaker(experiment),
         "ways": detail.ways(experiment),
         "probes": detail.probes(experiment),
     }

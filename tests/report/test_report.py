@@ -5,7 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    f1_score,
+    precision_recall_fscore_support,
+    recall_score,
+)
 
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.evaluation.metrics import SCORES
@@ -208,6 +214,40 @@ def test_groups_stand_on_the_page_and_are_absent_where_nobody_knows_them(tmp_pat
     assert [column.title for column in tables["Age"].columns][-2:] == ["95 % interval", "Speakers"]
     unknown = {one.caption for one in detail.parts(planted(tmp_path / "unknown", Planted()).experiments[0])}
     assert not unknown & {"Gender", "Age", "Language"}
+
+
+def test_the_ablation_table_shows_the_pooled_scores_that_its_differences_are_of(tmp_path):
+    plans = [Planted(seed=s, ablation=a, skill=k) for s in range(2) for a, k in (("full", 1.2), ("mfcc", 0.7))]
+    experiment = planted(tmp_path, *plans).experiments[0]
+    table = detail.ablations(experiment)
+    titles = [(column.group, column.title) for column in table.columns]
+    ua, apart = titles.index(("Ours, pooled, %", "UA")), titles.index(("Difference to full", "UA"))
+    full, mfcc = table.rows
+    assert mfcc[apart].sort == pytest.approx(mfcc[ua].sort - full[ua].sort)
+    assert "Bold is a name" in table.note
+
+
+def test_classes_have_precision_f1_and_support_as_scikit_learn_has_them(tmp_path):
+    found = planted(tmp_path, Planted())
+    group, _ = main(found)
+    run = group.runs[0]
+    wanted = precision_recall_fscore_support(run.concatenated("target"), run.concatenated("prediction"))
+    table = detail.classes(found.experiments[0])
+    for row, precision, recall, f1, support in zip(table.rows, *wanted, strict=True):
+        assert [row[place].sort for place in (1, 2, 4, 5)] == pytest.approx([support, recall, precision, f1])
+    most = np.bincount(run.concatenated("target"))
+    said = (
+        f"Always saying {WHO.labels[most.argmax()]}, the largest class, gives {100 * most.max() / most.sum():.1f} % WA"
+    )
+    assert said in table.note
+
+
+def test_every_model_is_told_by_speaker(tmp_path):
+    found = planted(tmp_path, Planted(), Planted(ablation="mfcc", skill=0.5)).experiments[0]
+    table = detail.by_speaker(found)
+    assert [row[0].text for row in table.rows] == sorted(SPEAKERS)
+    assert [column.title for column in table.columns] == ["Speaker", "full", "mfcc"]
+    assert table.rows[0][2].sort == pytest.approx(found.results["mfcc"].parts["speaker"][0].ua)
 
 
 def test_the_ablation_table_tells_a_worse_model_apart_and_an_equal_one_not(tmp_path):
