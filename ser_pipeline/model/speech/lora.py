@@ -31,8 +31,9 @@ def add_adapters(encoder: FrameEncoder, rank: int, alpha: float, targets: tuple[
     except ImportError:
         raise PipelineError(MISSING) from None
     inner: Any = encoder.encoder if hasattr(encoder, "encoder") else encoder.model
+    inject: Any = inject_adapter_in_model
     try:
-        inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets)), inner)  # type: ignore[arg-type]
+        inject(LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets)), inner)
     except ValueError as error:
         raise PipelineError(
             f"no layer of the speech encoder is named as in model.lora_targets={list(targets)}; its attention has "
