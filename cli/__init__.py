@@ -10,6 +10,8 @@ import click
 from ser_pipeline import __version__
 from ser_pipeline.errors import PipelineError
 
+from .encodings import write_anything
+
 COMMANDS = ("features", "train", "report", "predict", "export", "corpora", "audit", "folds", "cache")
 """The commands in the order of `--help`; each is a module of this package that holds a command of its own name."""
 
@@ -32,6 +34,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; what a user can mend ends in one line and exit status 1, Ctrl-C in 130."""
+        write_anything()
         try:
             return super().invoke(ctx)
         except PipelineError as error:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
 
 from ser_pipeline.predict.answers import Answer, Unanswered
+from ser_pipeline.text import guarded
 
 DIGITS = 4
 """Decimals of probabilities and spreads in every format."""
@@ -97,12 +98,12 @@ class CsvWriter:
     def write(self, answer: Answer | Unanswered) -> None:
         """Print one line."""
         if isinstance(answer, Unanswered):
-            self._lines.writerow([answer.file, *[""] * (8 + len(self._labels)), answer.error])
+            self._lines.writerow(map(guarded, [answer.file, *[""] * (8 + len(self._labels)), answer.error]))
             return
         place = [answer.file, answer.channel, answer.speaker, *map(_time, (answer.start, answer.end))]
         said = [answer.emotion, _share(answer.confidence), _share(answer.spread)]
         shares = [_share(answer.probabilities[label]) for label in self._labels]
-        self._lines.writerow([*place, *said, *shares, answer.note, ""])
+        self._lines.writerow(map(guarded, [*place, *said, *shares, answer.note, ""]))
 
     def close(self) -> None:
         """Do nothing: a line ends itself."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 
 
 def plural(number: int, noun: str) -> str:
@@ -35,6 +36,33 @@ def lines(text: str) -> list[str]:
     ['one\u2028two', 'three']
     """
     return text.removesuffix("\n").split("\n") if text else []
+
+
+FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""How a cell begins that a spreadsheet would run."""
+
+
+def guarded(cell: object) -> object:
+    """A cell of a CSV file that no spreadsheet takes for a formula; numbers stay as they are.
+
+    >>> guarded("=1+1"), guarded("-0.5"), guarded("anger")
+    ("'=1+1", '-0.5', 'anger')
+    """
+    if not isinstance(cell, str) or not FORMULA.match(cell):
+        return cell
+    with suppress(ValueError):
+        float(cell)
+        return cell
+    return "'" + cell
+
+
+def unguarded(cell: str) -> str:
+    """What `guarded` was given.
+
+    >>> unguarded("'=1+1"), unguarded("'tis")
+    ('=1+1', "'tis")
+    """
+    return cell[1:] if cell[:1] == "'" and FORMULA.match(cell) else cell
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:

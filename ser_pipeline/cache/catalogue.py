@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -104,7 +105,8 @@ def find(cache: Path, corpus: str | None) -> FeatureSet:
     there = sources(cache)
     names = ", ".join(source.corpus for source in there)
     if not there:
-        raise PipelineError(f"no features in {cache}; make some first: ser-pipeline features {corpus or ''}".rstrip())
+        command = shlex.join(["ser-pipeline", "features", *([corpus] if corpus else [])])
+        raise PipelineError(f"no features in {cache}; make some first: {command}")
     if corpus is None and len(there) > 1:
         raise PipelineError(f"several corpora have features: {names}; choose one with --corpus")
     for source in there:
@@ -112,9 +114,8 @@ def find(cache: Path, corpus: str | None) -> FeatureSet:
             return source
     if corpus == "table":
         raise PipelineError(f"features of a table are named after its file; choose one with --corpus: {names}")
-    raise PipelineError(
-        f"no features of '{corpus}' in {cache} (there are {names}): ser-pipeline features {corpus} ROOT"
-    )
+    command = f"ser-pipeline features {shlex.quote(str(corpus))} ROOT"
+    raise PipelineError(f"no features of '{corpus}' in {cache} (there are {names}): {command}")
 
 
 def _read(file: Path) -> FeatureSet:

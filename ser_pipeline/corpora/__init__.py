@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -137,11 +138,12 @@ def _other(corpus: Corpus, root: Path) -> str:
         return f"{root} is empty; {corpus.title} has {corpus.layout}"
     for other in CORPORA.values():
         if other not in (corpus, FOLDER) and other.read is not corpus.read and _recognises(other, root):
-            command = f"ser-pipeline features {other.name} {root}"
+            command = f"ser-pipeline features {other.name} {shlex.quote(str(root))}"
             return f"{root} is not {corpus.title}; it looks like {other.title}: `{command}`"
     if corpus is not FOLDER and _recognises(FOLDER, root):
-        own = f"recordings in folders of your own: `ser-pipeline corpora --init folder {root} > my.csv` makes a table"
-        return f"{root} is not {corpus.title}, which has {corpus.layout}; it holds {own}"
+        command = f"`ser-pipeline corpora --init folder {shlex.quote(str(root))} > my.csv`"
+        own = f"it holds recordings in folders of your own, of which a table can be made: {command}"
+        return f"{root} is not {corpus.title}, which has {corpus.layout}; {own}"
     return f"{root} is not {corpus.title}, which has {corpus.layout}"
 
 

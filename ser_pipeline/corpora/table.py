@@ -27,6 +27,7 @@ from ser_pipeline.corpora.layout import age_in, broken, lines
 from ser_pipeline.corpora.layout import table as rows_of
 from ser_pipeline.corpora.matching import tell_near
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.text import guarded, unguarded
 
 REQUIRED = ("file", "emotion", "speaker")
 COLUMNS = tuple(field.name for field in fields(Utterance))
@@ -97,8 +98,8 @@ def line_of(root: Path, utterance: Utterance) -> int:
 def write(utterances: Iterable[Utterance], prefix: str = "") -> str:
     """The CSV table of `utterances`, `prefix` before their files, without columns that are empty in all of them."""
     rows = [
-        {name: _text(getattr(utterance, name)) for name in COLUMNS} | {"file": prefix + utterance.file}
-        for utterance in utterances
+        {name: guarded(_text(getattr(one, name))) for name in COLUMNS} | {"file": guarded(prefix + one.file)}
+        for one in utterances
     ]
     used = [name for name in ("file", *COLUMNS) if name in REQUIRED or any(row[name] for row in rows)]
     out = io.StringIO()
@@ -134,6 +135,7 @@ def rows_in(root: Path, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[s
     names = _Names(root)
     rows = _objects(root, columns, names) if root.suffix.lower() == ".jsonl" else rows_of(root, columns, names.ours)
     for line, row in rows:
+        row = {name: unguarded(text) for name, text in row.items()}
         names.tell_others(line, row)
         for name, text in row.items():
             if name in COLUMNS and any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -182,7 +183,7 @@ def _name(corpus: str, place: Path) -> str:
 def _demo(corpus: str, cache: Path, bars: Bars) -> Path:
     """The folder of the demo corpus, made now if it is not there."""
     if corpus != "demo":
-        raise PipelineError(f"name the folder of {corpus}: ser-pipeline features {corpus} ROOT")
+        raise PipelineError(f"name the folder of {corpus}: ser-pipeline features {shlex.quote(corpus)} ROOT")
     place = cache / "corpora" / "demo"
     with Entry(place, {}).lock(reading=place.exists()), bars("synthetic speech", "utterances") as bar:
         demo.write(place, progress=bar)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ser_pipeline.entry import read_json
 from ser_pipeline.runs import layout
+from ser_pipeline.text import unguarded
 
 PARTS = ("train", "validation")
 """Parts of a fold that its model, or the choice of its epoch, has seen."""
@@ -44,7 +45,7 @@ def read_learned(run: Path) -> Learned:
     spans: dict[tuple[str, str], None] = {}
     with suppress(FileNotFoundError), (run / layout.CONTENTS).open(encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(lines):
-            keys[row["key"]] = (*keys.get(row["key"], ()), row["id"])
+            keys[row["key"]] = (*keys.get(row["key"], ()), unguarded(row["id"]))
             if row["start"] or row["end"]:
                 spans[row["start"] or "None", row["end"] or "None"] = None
     seen: dict[str, set[str]] = {}

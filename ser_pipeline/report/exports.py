@@ -20,6 +20,7 @@ from ser_pipeline.report.compare import Comparison, Gap, Row
 from ser_pipeline.report.contents import WORST, Experiment, Report
 from ser_pipeline.report.groups import Group
 from ser_pipeline.report.tables import MINUS, Table
+from ser_pipeline.text import guarded
 
 SCHEMA = 2
 """Version of results.json; docs/results.md tells its fields."""
@@ -94,7 +95,8 @@ def to_csv(report: Report) -> str:
                 " ".join(map(str, group.seeds)),
             ]
             cost = [group.cost.total(name) if group.cost else "" for name in spent]
-            writer.writerow([*said, row.done, row.wanted, *cost, *_numbers(experiment, group, labels)])
+            line = [*said, row.done, row.wanted, *cost, *_numbers(experiment, group, labels)]
+            writer.writerow(map(guarded, line))
     return text.getvalue()
 
 

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
@@ -16,6 +16,7 @@ import tomli_w
 from markupsafe import Markup
 
 from ser_pipeline.corpora import CORPORA
+from ser_pipeline.corpora.layout import AUDIO
 from ser_pipeline.report import compared, published, words
 from ser_pipeline.report import experiment_tables as detail
 from ser_pipeline.report import summary_tables as overview
@@ -265,8 +266,14 @@ def _players(report: Report, folder: Path) -> Iterator[str]:
     root = main.header.audio_root if main else ""
     for one in report.worst[:WORST]:
         file = Path(root) / one.file
-        there = bool(root) and file.is_file()
+        there = bool(root) and _of_corpus(one.file) and file.is_file()
         yield quote(os.path.relpath(file.resolve(), folder.resolve()).replace(os.sep, "/")) if there else ""
+
+
+def _of_corpus(file: str) -> bool:
+    """Whether a path, which a stranger may have written, is of audio below its corpus's folder."""
+    path = PurePosixPath(file.replace("\\", "/"))
+    return not path.is_absolute() and ".." not in path.parts and path.suffix.lower() in AUDIO
 
 
 def _setup(report: Report) -> dict[str, Any]:
@@ -299,14 +306,14 @@ def _commands(report: Report) -> Iterator[str]:
 
 def _train(headers: Sequence[RunHeader]) -> str:
     one = headers[0]
-    parts = ["ser-pipeline train", f"--corpus {shlex.quote(one.corpus)}"]
-    parts += ["--folds folds.json"] if one.protocol == OWN else [f"--protocol {one.protocol}"]
-    parts += [f"--preset {one.preset}", f"--ablation {','.join(dict.fromkeys(header.ablation for header in headers))}"]
+    words = ["ser-pipeline", "train", "--corpus", one.corpus]
+    words += ["--folds", "folds.json"] if one.protocol == OWN else ["--protocol", one.protocol]
+    words += ["--preset", one.preset, "--ablation", ",".join(dict.fromkeys(header.ablation for header in headers))]
     first, last = min(header.seed for header in headers), max(header.seed for header in headers)
-    parts += [f"--seeds {last - first + 1}"] + [f"--set seed={first}"] * (first > 0)
-    parts += [f"--selection {one.selection}"] if one.on_test else []
-    parts += [f"--test-corpus {one.test_corpus}"] if one.test_corpus else []
-    return " ".join(parts)
+    words += ["--seeds", str(last - first + 1)] + ["--set", f"seed={first}"] * (first > 0)
+    words += ["--selection", one.selection] if one.on_test else []
+    words += ["--test-corpus", one.test_corpus] if one.test_corpus else []
+    return shlex.join(words)
 
 
 def _polygon(*points: tuple[float, float]) -> str:

@@ -28,6 +28,7 @@ from ser_pipeline.runs.records import (
     UtteranceTable,
     read_text,
 )
+from ser_pipeline.text import unguarded
 
 _WORDS = ("corpus", "protocol", "selection", "ablation", "preset", "features")
 _NOTES = ("title", "device", "precision", "test_corpus", "audio_root")
@@ -182,7 +183,7 @@ def read_predictions(
         raise PipelineError(f"{where} has no column {', '.join(missing)}")
     if any(len(line) != len(place) for line in lines):
         raise PipelineError(f"{where} has a broken line")
-    columns = list(zip(*lines[1:], strict=True))
+    columns = [[unguarded(cell) for cell in column] for column in zip(*lines[1:], strict=True)]
     try:
         log_prob = np.array([columns[place[name]] for name in scores]).astype(np.float32).T
     except ValueError as error:

@@ -22,6 +22,7 @@ from ser_pipeline.entry import write_json, write_text, writing
 from ser_pipeline.evaluation.metrics import utterance_scores
 from ser_pipeline.runs import layout
 from ser_pipeline.runs.records import FACTS
+from ser_pipeline.text import guarded
 
 
 def begin_run(
@@ -49,7 +50,7 @@ def _contents(manifest: Manifest) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["id", "key", "start", "end"])
     writer.writerows(
-        [one.id, key, one.start, one.end] for one, key in zip(manifest.utterances, manifest.keys, strict=True)
+        [guarded(one.id), key, one.start, one.end] for one, key in zip(manifest.utterances, manifest.keys, strict=True)
     )
     return text.getvalue()
 
@@ -167,5 +168,5 @@ def write_predictions(file: Path, scores: Scores, manifest: Manifest, utterances
         known += [one.gender, "" if one.age is None else str(one.age), one.language]
         lengths = [f"{manifest.samples[row] / manifest.audio.rate:.3f}", manifest.counts[row]]
         found = [one.emotion, manifest.labels[int(mean.argmax())], *(f"{value:.6f}" for value in mean)]
-        writer.writerow([*known, *lengths, *found])
+        writer.writerow(map(guarded, [*known, *lengths, *found]))
     write_text(file, text.getvalue())

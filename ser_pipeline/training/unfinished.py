@@ -70,7 +70,7 @@ def _compare(folder: Path, run: PlannedRun) -> tuple[str, str]:
         options = [f"--set {shlex.quote(pair)}" for pair in settings.pairs(config, run.config)]
     if before["preset"] != run.about["preset"]:
         found.insert(0, f"preset: {before['preset']} -> {run.about['preset']}")
-        options = [f"--preset {before['preset']}"]
+        options = [f"--preset {shlex.quote(before['preset'])}"]
     if before["features"] != run.about["features"]:
         found.append(f"features: {before['features']} -> {run.about['features']}")
     elif read_json(folder / layout.FOLDS) != json.loads(json.dumps(run.members)):

@@ -6,6 +6,7 @@ import csv
 import io
 import logging
 import os
+import shlex
 import unicodedata
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -276,6 +277,28 @@ def test_a_pattern_that_finds_nothing_is_one_line(tmp_path: Path, options: list[
     assert failed.exit_code == 1
     assert message in failed.stderr
     assert len(failed.stderr.strip().splitlines()) == 1
+
+
+def test_cells_that_a_spreadsheet_would_run_are_guarded_and_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees.touch(tmp_path, "angry/=cmd_1.wav", "sad/@x_2.wav", "sad/-3.wav")
+    monkeypatch.chdir(tmp_path)
+    made = run("corpora", "--init", "folder", ".", "--speaker", "/(.+)_?[0-9]")
+    assert made.exit_code == 0, made.output
+    speakers = [row[2] for row in table_of(made.stdout)]
+    assert sorted(speakers) == ["'-", "'=cmd_", "'@x_"]
+    (tmp_path / "my.csv").write_text(made.stdout)
+    assert {one.speaker for one in read_corpus("table", tmp_path / "my.csv")} == {"-", "=cmd_", "@x_"}
+
+
+def test_a_printed_command_can_be_pasted_whatever_the_folder_is_called(tmp_path: Path) -> None:
+    odd = tmp_path / "a b; touch c"
+    trees.touch(odd, "wav/03a01Fa.wav")
+    with pytest.raises(PipelineError) as caught:
+        read_corpus("ravdess", odd)
+    command = str(caught.value).partition("`")[2].partition("`")[0]
+    assert shlex.split(command) == ["ser-pipeline", "features", "emodb", str(odd)]
 
 
 def test_a_folder_of_another_corpus_that_is_ones_own_says_how_to_make_a_table(tmp_path: Path) -> None:
