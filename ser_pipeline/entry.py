@@ -27,7 +27,18 @@ from ser_pipeline.shape import ShapeError, shaped
 FORMAT = 1
 """Version of everything this package writes; part of every key."""
 
-LIBRARIES = ("numpy", "scipy", "h5py", "torch", "transformers")
+LIBRARIES = (
+    "numpy",
+    "scipy",
+    "h5py",
+    "librosa",
+    "numba",
+    "soundfile",
+    "soxr",
+    "torch",
+    "torchvision",
+    "transformers",
+)
 PARTIAL = ".partial"
 KEPT = frozenset('/\\:*?"<>|')
 """Characters that separate folders, or that some file system keeps for itself."""

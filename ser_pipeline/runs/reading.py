@@ -18,6 +18,7 @@ from ser_pipeline.entry import PARTIAL, path_name, read_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.runs import layout
 from ser_pipeline.runs.audited import audited
+from ser_pipeline.runs.integrity import cheap_fault
 from ser_pipeline.runs.records import (
     FACTS,
     SPEAKER_FACTS,
@@ -39,7 +40,11 @@ def scan(root: Path) -> tuple[list[RunHeader], list[LeftOut]]:
     headers, left_out = [], []
     for folder in sorted(path for path in _folders(root) if not path.name.startswith(".")):
         try:
-            headers.append(read_header(folder))
+            header = read_header(folder)
+            fault = cheap_fault(folder) if header.whole else ""
+            if fault:
+                raise PipelineError(fault)
+            headers.append(header)
         except PipelineError as error:
             left_out.append(LeftOut(folder.name, str(error)))
     finished = {header.path.name for header in headers if header.whole}

@@ -27,6 +27,7 @@ from ser_pipeline.findings import refuse
 from ser_pipeline.processes import cores
 from ser_pipeline.runs import layout
 from ser_pipeline.runs.audited import accept, audited
+from ser_pipeline.runs.integrity import hashes
 from ser_pipeline.runs.writing import begin_run
 from ser_pipeline.splits.folds import Fold
 from ser_pipeline.text import lines
@@ -173,7 +174,8 @@ def _publish_whole(runs: Sequence[PlannedRun], device: torch.device) -> None:
     """Give the runs that are whole their final names, whatever became of the others."""
     for run in runs:
         if (run.entry.partial / layout.AUDIT).exists() and all(_fold_entry(run, fold).done for fold in run.folds):
-            run.entry.publish(device=_device_name(device), folds=[fold.name for fold in run.folds])
+            names = [fold.name for fold in run.folds]
+            run.entry.publish(device=_device_name(device), folds=names, files=hashes(run.entry.partial))
 
 
 def _fold_entry(run: PlannedRun, fold: Fold) -> Entry:
