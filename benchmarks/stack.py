@@ -31,7 +31,8 @@ HEADS = {"linear": ["model.head=linear"], "two hidden layers of 128": ["model.he
 def seconds(options: argparse.Namespace, pairs: list[str], *, stack: bool) -> float:
     """Seconds that all folds take."""
     clock = time.process_time if options.device == "cpu" else time.perf_counter
-    with tempfile.TemporaryDirectory() as runs, mock.patch.object(queue, "findings_of", lambda *_: {}):
+    audit = mock.patch.object(queue, "findings_of", lambda *_: {"findings": []})
+    with tempfile.TemporaryDirectory() as runs, audit:
         prepared = prepare(
             options.corpus,
             preset="frozen",

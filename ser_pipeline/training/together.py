@@ -69,12 +69,14 @@ class Member:
 
 def stackable(config: Config, device: str) -> bool:
     """Whether all folds of these settings can be trained at once: a small head by gradient on what is stored."""
-    forms = {INPUTS[name].form for name in config.model.reads}
+    forms, kind = {INPUTS[name].form for name in config.model.reads}, device.partition(":")[0]
+    masks = config.augment.mixup or (config.model.dropout and config.model.head != "linear")
     return (
-        config.train.solver == "adamw"
+        not (kind == "cuda" and masks)  # a captured step draws these in an order of its own
+        and config.train.solver == "adamw"
         and forms <= {VECTOR, FRAMES}
         and config.train.precision == "fp32"
-        and device.partition(":")[0] in MEMORY
+        and kind in MEMORY
     )
 
 

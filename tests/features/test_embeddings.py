@@ -209,8 +209,8 @@ def test_weights_over_layers_learn_at_their_own_rate() -> None:
 def test_a_learned_mix_wants_several_layers(run: Callable[..., Result], encoder: Path, corpus: Path) -> None:
     words = ["--set", f"features.embedding.encoder={encoder}", "--set", 'model.inputs=["embedding"]']
     words += ["--set", "model.layer_mix=true", "--set", "model.co_attention=false"]
-    run("features", "emodb", corpus, *words, "--device", "cpu")
-    said = run("train", *words, "--dry-run", status=1).stderr
+    run("features", "emodb", corpus, "--preset", "paper", *words, "--device", "cpu")
+    said = run("train", "--accept", "counts", "--preset", "paper", *words, "--dry-run", status=1).stderr
     assert "model.layer_mix weighs several layers, and one is stored" in said
 
 
@@ -397,7 +397,7 @@ def test_whole_utterances_with_a_learned_mix_from_features_to_a_prediction(
     pairs += ["model.layer_mix=true", "train.mix_lr=0.1", "train.lr=1e-3", "train.epochs=2", "model.segments=2"]
     words = ["--preset", "demo", *(word for pair in pairs for word in ("--set", pair))]
     run("features", "emodb", corpus, *words, "--device", "cpu", "--quiet")
-    folder = Path(run("train", "--jobs", "1", *words, "--quiet").stdout.strip())
+    folder = Path(run("train", "--accept", "counts", "--jobs", "1", *words, "--quiet").stdout.strip())
     weights = load_file(folder / "03" / "model.safetensors")["encoders.embedding.mix"]
     assert weights.shape == (3,) and np.abs(weights).max() > 0.02
     with (folder / "03" / "predictions.csv").open() as lines:

@@ -18,6 +18,7 @@ import torch
 from click.testing import Result
 from safetensors.numpy import load_file
 
+from ser_pipeline.config import load
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features.stage import extract
 from ser_pipeline.training import checkpoint, together
@@ -252,6 +253,21 @@ def test_what_cannot_be_stacked_is_trained_one_by_one(
 ) -> None:
     (folder,) = trained(made, tmp_path, *pairs, **options)
     assert (folder / "index.json").exists() and not stacks
+
+
+@pytest.mark.parametrize(
+    ("pairs", "stacked"),
+    [
+        ([], True),
+        (["model.head=mlp"], False),
+        (["model.head=mlp", "model.dropout=0"], True),
+        (["augment.mixup=0.5"], False),
+    ],
+)
+def test_on_a_gpu_dropout_and_mixup_are_drawn_fold_by_fold(pairs: list[str], stacked: bool) -> None:
+    config = load("frozen", None, ["train.solver=adamw", *pairs])
+    assert together.stackable(config, "cuda:0") == stacked
+    assert together.stackable(config, "cpu") and not together.stackable(config, "mps")
 
 
 def test_as_many_folds_are_stacked_as_fit(
