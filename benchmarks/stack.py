@@ -15,6 +15,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import torch
@@ -31,7 +32,7 @@ HEADS = {"linear": ["model.head=linear"], "two hidden layers of 128": ["model.he
 def seconds(options: argparse.Namespace, pairs: list[str], *, stack: bool) -> float:
     """Seconds that all folds take."""
     clock = time.process_time if options.device == "cpu" else time.perf_counter
-    audit = mock.patch.object(queue, "findings_of", lambda *_: {"findings": []})
+    audit: Any = mock.patch.object(queue, "findings_of", lambda *_: {"findings": []})
     with tempfile.TemporaryDirectory() as runs, audit:
         prepared = prepare(
             options.corpus,
