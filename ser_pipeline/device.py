@@ -100,6 +100,12 @@ def keep_memory() -> None:
         mallopt(PAD, 64 << 20)
 
 
+def free_memory() -> None:
+    """Have glibc give back to Linux what was freed, as random weights are once others stand in their place."""
+    if sys.platform == "linux":
+        getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
+
+
 def gpu_jobs(device: torch.device, each: int | None) -> int | None:
     """Folds at a time with `each` on every GPU; None, for the default, without GPUs or a number."""
     return each * len(_devices(device)) if each and device.type == "cuda" else None

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from ser_pipeline.config import Config
 from ser_pipeline.data.batch import Batch
-from ser_pipeline.device import precision
+from ser_pipeline.device import free_memory, precision
 from ser_pipeline.entry import read_json
 from ser_pipeline.model import SpeechEmotionModel, build_model
 from ser_pipeline.runs import layout
@@ -33,8 +33,11 @@ RESIDENT = 1 << 29
 LARGE = 20_000_000
 """Weights of a model from which on it is given few segments at a time on a processor."""
 
-FEW, MANY = 4, 64
-"""Segments that a large and a small model compute at a time on a processor; a GPU takes four times as many of both."""
+FEW, MANY = 1, 64
+"""Segments that a large and a small model compute at a time on a processor."""
+
+ON_GPU = 64, 256
+"""The same on a GPU."""
 
 ROUND = 256
 """Segments that are asked of one model before the next one's weights are read in its place."""
@@ -61,7 +64,8 @@ class FoldModels:
     @property
     def _batch(self) -> int:
         large = sum(weights.numel() for weights in self.models[0].parameters()) > LARGE
-        return (FEW if large else MANY) * (1 if self.device.type == "cpu" else 4)
+        few, many = (FEW, MANY) if self.device.type == "cpu" else ON_GPU
+        return few if large else many
 
     @torch.inference_mode()
     def __call__(self, rows: Mapping[str, NDArray[Any]], samples: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -136,7 +140,10 @@ def _room(device: torch.device) -> int:
 
 
 def _with_weights(model: SpeechEmotionModel, folder: Path) -> SpeechEmotionModel:
-    model.load_state_dict(load_file(folder / layout.WEIGHTS))
+    """The model with the weights of a fold; on a processor they stay in their file, which is mapped into memory."""
+    mapped = next(model.parameters()).device.type == "cpu"
+    model.load_state_dict(load_file(folder / layout.WEIGHTS), assign=mapped)
+    free_memory()
     return model
 
 

@@ -30,8 +30,8 @@ STDIN = "-"
 
 _OfChannel = Callable[[int | None], Iterator[Samples]]
 
-MEMORY = 1 << 26
-"""Bytes of a decoded channel that are kept in memory: 17 minutes at 16 kHz. What is longer lies in a temporary file."""
+MEMORY = 1 << 24
+"""Bytes of a decoded channel that are kept in memory: 4 minutes at 16 kHz. What is longer lies in a temporary file."""
 
 
 AUDIO = frozenset(
@@ -125,12 +125,13 @@ def opened(source: Source, rate: int, channels: Channels = "mix") -> Iterator[Op
     name = name_of(source)
     with ExitStack() as held:
         try:
-            digest, count, parts, notes = _parts(source, name or "what was given", rate, held)
-            tracks = []
-            for channel in _chosen(channels, count, name or "what was given"):
-                samples = Decoded(parts(channel))
-                held.callback(samples.close)
-                tracks.append(Track(samples, None if channel is None else channel + 1))
+            with ExitStack() as reading:  # the file itself is let go of once it is decoded
+                digest, count, parts, notes = _parts(source, name or "what was given", rate, reading)
+                tracks = []
+                for channel in _chosen(channels, count, name or "what was given"):
+                    samples = Decoded(parts(channel))
+                    held.callback(samples.close)
+                    tracks.append(Track(samples, None if channel is None else channel + 1))
         except OSError as error:
             raise PipelineError(f"cannot read {name}: {error.strerror or error}") from None
         except PipelineError as error:
