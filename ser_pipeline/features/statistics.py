@@ -29,8 +29,8 @@ from ser_pipeline.processes import cores
 RATIOS = (10.0, 30.0)
 """dB of speech over noise in augmented drawings, least and most."""
 
-STRETCH = 8_192
-"""Samples of a drawing that are interpolated at a time."""
+THREADS = 8
+"""Threads that make drawings at most: with more, they wait for one another."""
 
 
 def averaged(values: Tensor, real: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class StatisticsMaker:
         signals = list(utterance_signals(waveforms, samples, counts))
         numbers = range(1 + self.settings.draws)
         wanted = [(signal, key, number) for signal, key in zip(signals, keys, strict=True) for number in numbers]
-        with ThreadPoolExecutor(cores()) as threads:
+        with ThreadPoolExecutor(min(cores(), THREADS)) as threads:
             drawn = list(threads.map(lambda one: self._drawn(*one), wanted))
         return list(self.of(drawn).reshape(len(signals), 1, len(numbers), -1))
 
@@ -142,23 +142,11 @@ def drawing(signal: Signal, key: str, number: int, settings: Statistics, rate: i
     factor = 1 + settings.speed * random.uniform(-1, 1)
     level = 10 ** (settings.gain * random.uniform(-1, 1) / 20)
     noisy, ratio = random.random() < settings.noise, random.uniform(*RATIOS)
-    changed = _faster(signal, factor)
+    count = max(1, round(len(signal) / factor))
+    changed = np.interp(np.arange(count) * factor, np.arange(len(signal)), signal)
     if noisy:
-        noise = random.standard_normal(len(changed))
-        noise *= np.sqrt(np.dot(changed, changed) / len(changed) * 10 ** (-ratio / 10))
+        noise = random.standard_normal(count)
+        noise *= np.sqrt(np.dot(changed, changed) / count * 10 ** (-ratio / 10))
         changed += noise
     changed *= level
     return np.clip(changed, -1, 1, out=changed).astype(np.float32)
-
-
-def _faster(signal: Signal, factor: float) -> NDArray[np.float64]:
-    """A signal (N,) read `factor` times as fast, interpolated linearly, a stretch at a time.
-
-    Short arrays stay in the processor's cache, and threads do not wait for one another to be given memory.
-    """
-    made = np.empty(max(1, round(len(signal) / factor)))
-    for first in range(0, len(made), STRETCH):
-        places = np.arange(first, min(first + STRETCH, len(made))) * factor
-        low, high = int(places[0]), int(places[-1]) + 2
-        made[first : first + STRETCH] = np.interp(places, np.arange(low, min(high, len(signal))), signal[low:high])
-    return made
