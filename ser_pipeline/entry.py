@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, is_dataclass
@@ -226,7 +227,9 @@ def writing(file: Path, *, make_folder: bool = True, flush: bool = True) -> Iter
     """
     if make_folder:
         file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    temporary = file.with_name(
+        f"{file.name}.{os.getpid()}-{threading.get_ident()}.tmp"
+    )  # two threads may write one file
     try:
         yield temporary
         if flush:

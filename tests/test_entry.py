@@ -1,6 +1,7 @@
 import errno
 import json
 import multiprocessing
+import threading
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,13 @@ def test_what_leads_elsewhere_is_no_name_of_a_folder(tmp_path: Path, name: str) 
 @pytest.mark.parametrize("name", ["03", "Ses01F", "emodb+nemo-cross-full-s0", "März 2024", "my table (1)"])
 def test_what_names_one_folder_is_taken_as_it_is(name: str) -> None:
     assert path_name(name, "a fold") == name
+
+
+def test_two_threads_may_write_one_file_at_once(tmp_path: Path) -> None:
+    with writing(tmp_path / "one.txt") as first:
+        first.write_text("first")
+        other = threading.Thread(target=write_text, args=(tmp_path / "one.txt", "second"))
+        other.start()
+        other.join()
+        assert (tmp_path / "one.txt").read_text() == "second"
+    assert (tmp_path / "one.txt").read_text() == "first"
