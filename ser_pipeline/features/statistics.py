@@ -149,4 +149,5 @@ def drawing(signal: Signal, key: str, number: int, settings: Statistics, rate: i
         noise *= np.sqrt(np.dot(changed, changed) / count * 10 ** (-ratio / 10))
         changed += noise
     changed *= level
-    return np.clip(changed, -1, 1, out=changed).astype(np.float32)
+    drawn: Signal = np.clip(changed, -1, 1, out=changed).astype(np.float32)
+    return drawn
