@@ -9,6 +9,7 @@ import pytest
 
 import ser_pipeline
 from ser_pipeline.predict.predictor import Predictor
+from ser_pipeline.training.stage import prepare
 from support.reducing import TINY
 from support.sounds import write_emodb
 from support.speech_models import write_whisper
@@ -53,5 +54,7 @@ def asked(trained: Path) -> Callable[..., Predictor]:
 
 def _trained(corpus: Path, place: Path, chosen: dict[str, object]) -> Path:
     ser_pipeline.extract("emodb", corpus, cache=place / "cache", **ALIKE, **chosen)  # type: ignore[arg-type]
-    (run,) = ser_pipeline.train("emodb", cache=place / "cache", runs=place / "runs", **ALIKE, **chosen)  # type: ignore[arg-type]
+    places = {"cache": place / "cache", "runs": place / "runs"}
+    prepared = prepare("emodb", accept=["counts"], **places, **ALIKE, **chosen)  # type: ignore[arg-type]
+    (run,) = prepared.train()
     return run
