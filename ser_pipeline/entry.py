@@ -13,13 +13,15 @@ import json
 import os
 import platform
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
+
+from xxhash import xxh3_128
 
 from ser_pipeline import __version__, locks
 from ser_pipeline.errors import PipelineError
@@ -129,12 +131,19 @@ class Entry:
         with locks.hold(self.path, needed=not reading):
             yield
 
-    def publish(self, discard: Iterable[str] = (), **results: Any) -> Path:
+    def publish(self, discard: Iterable[str] = (), *, digests: bool = False, **results: Any) -> Path:
         """Write `index.json` with `results`, drop the files `discard`, give the folder its final name; returns it.
 
         Safe to repeat after a kill in between.
+
+        Args:
+            discard: names of files that are of no use any more.
+            digests: whether the index holds a digest of every file beside it.
+            results: what else the index says.
         """
         index = {"format": FORMAT, "inputs": self.inputs, "versions": versions(), **results}
+        if digests:
+            index["files"] = dict(_digests(self.partial, {"index.json", *discard}))
         write_json(self.partial / "index.json", index)
         for name in (*discard, *(file.name for file in self.partial.glob("*.tmp"))):  # the latter of a killed process
             (self.partial / name).unlink(missing_ok=True)
@@ -191,6 +200,36 @@ def read_as(file: Path, wanted: type[T], advice: str = REMAKE) -> T:
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object of this package; a missing or damaged one is a `PipelineError`."""
     return read_as(file, dict[str, Any])
+
+
+def file_digest(file: Path) -> str:
+    """32 hex digits: XXH3 (128 bits) of a file's bytes."""
+    found = xxh3_128()
+    with file.open("rb") as stream:
+        while part := stream.read(1 << 20):
+            found.update(part)
+    return found.hexdigest()
+
+
+def require_digest(file: Path, digests: Mapping[str, str]) -> None:
+    """Refuse a file that is not what was written, by the digests of its folder's index; one that has none passes.
+
+    Raises:
+        PipelineError: it is missing or has changed.
+    """
+    if file.name in digests:
+        try:
+            intact = file_digest(file) == digests[file.name]
+        except OSError as error:
+            raise PipelineError(f"cannot read {file.parent.name}/{file.name}: {error.strerror}") from None
+        if not intact:
+            raise PipelineError(f"{file.parent.name}/{file.name} is damaged: its checksum differs")
+
+
+def _digests(folder: Path, but: Container[str]) -> Iterator[tuple[str, str]]:
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and file.name not in but and file.suffix != ".tmp":
+            yield file.name, file_digest(file)
 
 
 def write_json(file: Path, value: Mapping[str, Any]) -> None:

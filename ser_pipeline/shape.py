@@ -6,6 +6,7 @@ reads one says once what it should hold, as types, and gets that or a `ShapeErro
 
 from __future__ import annotations
 
+import math
 import re
 import types
 from collections.abc import Mapping
@@ -55,8 +56,8 @@ def shaped(value: object, wanted: type[T], at: str = "") -> T:
     """`value`, which JSON gave, as the type `wanted`.
 
     Objects become dataclasses, whose fields of no default must be there and whose unknown keys are passed over; lists
-    become lists or tuples. Whole numbers, of 64 bits at most, pass as numbers, truth values as nothing else; a text
-    holds whole characters only.
+    become lists or tuples. Whole numbers, of 64 bits at most, pass as numbers, which are finite; truth values pass as
+    nothing else; a text holds whole characters only.
 
     Args:
         value: of JSON.
@@ -92,6 +93,8 @@ def _shaped(value: Any, wanted: Any, at: str) -> Any:
     if origin in (list, tuple):
         if not isinstance(value, list):
             _refuse(value, "a list", at)
+        if args[0] is str and set(map(type, value)) <= {str} and _whole("".join(value)):
+            return origin(value)  # at once, as there may be 100,000s
         return origin(_shaped(item, args[0], f"{at}[{number}]") for number, item in enumerate(value))
     if origin in (dict, Mapping) or wanted in (dict, Mapping):
         inner = args[1] if args else Any
@@ -137,16 +140,24 @@ def _plain(value: Any, wanted: Any, at: str) -> Any:
         return None
     if type(value) is int and abs(value) > LARGEST:
         raise ShapeError(f"{at or 'it'} is too large a number")
+    if wanted is float and not math.isfinite(value):
+        raise ShapeError(f"{at or 'it'} is {value}, not a finite number")
     return _text(value, at) if wanted is str else wanted(value)
 
 
 def _text(value: str, at: str) -> str:
     """A text without halves of characters, which JSON can spell and no file or terminal can hold."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ShapeError(f"{at or 'it'} holds half of a character") from None
+    if not _whole(value):
+        raise ShapeError(f"{at or 'it'} holds half of a character")
     return value
+
+
+def _whole(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _spelled(value: str, marks: tuple[Spelled, ...], at: str) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ser_pipeline.entry import read_json
+from ser_pipeline.errors import PipelineError
 from ser_pipeline.runs import layout
+from ser_pipeline.runs.records import read_text
+from ser_pipeline.runs.shapes import FoldsFile, read_shape
 from ser_pipeline.text import unguarded
 
 PARTS = ("train", "validation")
@@ -43,15 +45,29 @@ def read_learned(run: Path) -> Learned:
     """What the folder of a run says of its corpus; nothing is known of runs that were begun before this was kept."""
     keys: dict[str, tuple[str, ...]] = {}
     spans: dict[tuple[str, str], None] = {}
-    with suppress(FileNotFoundError), (run / layout.CONTENTS).open(encoding="utf-8", newline="") as lines:
-        for row in csv.DictReader(lines):
-            keys[row["key"]] = (*keys.get(row["key"], ()), unguarded(row["id"]))
-            if row["start"] or row["end"]:
-                spans[row["start"] or "None", row["end"] or "None"] = None
+    for row in _contents(run / layout.CONTENTS):
+        keys[row["key"]] = (*keys.get(row["key"], ()), unguarded(row["id"]))
+        if row["start"] or row["end"]:
+            spans[row["start"] or "None", row["end"] or "None"] = None
     seen: dict[str, set[str]] = {}
     tested: dict[str, str] = {}
-    for fold in read_json(run / layout.FOLDS)["folds"] if keys else ():
-        for name in (name for part in PARTS for name in fold[part]):
-            seen.setdefault(name, set()).add(fold["name"])
-        tested |= dict.fromkeys(fold["test"], fold["name"])
+    for fold in read_shape(run / layout.FOLDS, FoldsFile).folds if keys else ():
+        for name in (name for part in PARTS for name in getattr(fold, part)):
+            seen.setdefault(name, set()).add(fold.name)
+        tested |= dict.fromkeys(fold.test, fold.name)
     return Learned(keys, tuple(spans), {name: frozenset(folds) for name, folds in seen.items()}, tested)
+
+
+def _contents(file: Path) -> list[dict[str, str]]:
+    """The lines of a run's list of utterances; none where it has no such list.
+
+    Raises:
+        PipelineError: it is damaged.
+    """
+    if not file.exists():
+        return []
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(file), newline="")))
+        return [{name: row[name] + "" for name in ("key", "id", "start", "end")} for row in rows]
+    except (csv.Error, KeyError, TypeError):
+        raise PipelineError(f"{file} is damaged: it lacks a column, or part of a line") from None

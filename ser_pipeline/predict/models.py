@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -23,9 +23,11 @@ from torch.nn import functional as F
 from ser_pipeline.config import Config
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.device import free_memory, precision
-from ser_pipeline.entry import read_json
+from ser_pipeline.entry import require_digest
+from ser_pipeline.errors import PipelineError
 from ser_pipeline.model import SpeechEmotionModel, build_model
 from ser_pipeline.runs import layout
+from ser_pipeline.runs.shapes import IndexFile, read_shape
 
 RESIDENT = 1 << 29
 """Bytes of weights up to which all folds' models are kept in memory on a processor; more are read one by one."""
@@ -111,7 +113,7 @@ def open_models(folders: Sequence[Path], config: Config, classes: int, device: t
         device: on which they are asked.
     """
     half = config.train.precision == "bf16" and precision("auto", device) == "bf16"
-    size = sum((folder / layout.WEIGHTS).stat().st_size for folder in folders)
+    size = sum(_size(folder) for folder in folders)
     if len(folders) > 1 and size > _room(device):
         model = _built(folders[0], config, classes).to(device).eval().requires_grad_(False)
         return FoldModels((model,), device, half, tuple(folders))
@@ -134,6 +136,11 @@ def all_models(
     return tuple(_with_weights(model, folder) for model, folder in zip(several, folders, strict=True))
 
 
+def _size(folder: Path) -> int:
+    with _naming(folder):
+        return (folder / layout.WEIGHTS).stat().st_size
+
+
 def _room(device: torch.device) -> int:
     """Bytes of weights that may be kept at a time."""
     return int(torch.cuda.mem_get_info(device)[0] // 2) if device.type == "cuda" else RESIDENT
@@ -142,18 +149,37 @@ def _room(device: torch.device) -> int:
 def _with_weights(model: SpeechEmotionModel, folder: Path) -> SpeechEmotionModel:
     """The model with the weights of a fold; on a processor they stay in their file, which is mapped into memory."""
     mapped = next(model.parameters()).device.type == "cpu"
-    model.load_state_dict(load_file(folder / layout.WEIGHTS), assign=mapped)
+    with _naming(folder):
+        require_digest(folder / layout.WEIGHTS, read_shape(folder / "index.json", IndexFile).files)
+        model.load_state_dict(load_file(folder / layout.WEIGHTS), assign=mapped)
     free_memory()
     return model
 
 
 def _built(fold: Path, config: Config, classes: int) -> SpeechEmotionModel:
-    speech = read_json(fold / layout.SPEECH) if (fold / layout.SPEECH).exists() else None
-    return build_model(
-        config.model,
-        audio=config.model_audio,
-        features=config.features,
-        classes=classes,
-        pretrained=False,
-        speech_settings=speech,
-    )
+    with _naming(fold):
+        speech = read_shape(fold / layout.SPEECH, dict[str, Any]) if (fold / layout.SPEECH).exists() else None
+        return build_model(
+            config.model,
+            audio=config.model_audio,
+            features=config.features,
+            classes=classes,
+            pretrained=False,
+            speech_settings=speech,
+        )
+
+
+@contextmanager
+def _naming(fold: Path) -> Iterator[None]:
+    """Say which fold cannot be asked: libraries raise a dozen kinds for weights and settings of another shape.
+
+    Raises:
+        PipelineError: for whatever is raised in the block.
+    """
+    try:
+        yield
+    except Exception as error:
+        said = str(error).partition("\n")[0] or type(error).__name__
+        raise PipelineError(
+            f"fold {fold.name} of {fold.parent} cannot be asked ({said}); copy the run again, or ask others with --fold"
+        ) from None

@@ -11,7 +11,7 @@ import torch
 from ser_pipeline import config
 from ser_pipeline.config import Config
 from ser_pipeline.device import pick_device
-from ser_pipeline.entry import path_name, read_json
+from ser_pipeline.entry import PARTIAL
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.export.folder import Members, is_model_folder, read_members
 from ser_pipeline.features.frozen import MAKERS, Maker
@@ -21,6 +21,9 @@ from ser_pipeline.predict.learned import read_learned
 from ser_pipeline.predict.models import FoldModels, all_models, open_models
 from ser_pipeline.predict.predictor import Predictor
 from ser_pipeline.runs import layout
+from ser_pipeline.runs.integrity import cheap_fault
+from ser_pipeline.runs.records import read_text
+from ser_pipeline.runs.shapes import read_run_file
 
 
 def load(run: Path | str, device: str = "auto", folds: Sequence[str] = ()) -> Predictor:
@@ -103,16 +106,17 @@ def _header(run: Path, folds: Sequence[str]) -> tuple[tuple[str, ...], Config, t
     """Labels and settings of a run, and which of its folds are asked."""
     if not (run / layout.RUN).is_file():
         raise PipelineError(f"{run} is not a run; `ser-pipeline train` prints the folders of runs")
-    about = read_json(run / layout.RUN)
-    settings = config.loads((run / layout.CONFIG).read_text(encoding="utf-8"), str(run / layout.CONFIG))
-    names = [path_name(str(name), f"{run}: a fold") for name in about["folds"]]
-    finished = [name for name in names if (run / name / "index.json").is_file()]
+    said = read_run_file(run)
+    if not run.name.endswith(PARTIAL) and (fault := cheap_fault(run)):
+        raise PipelineError(f"{run}: {fault}")
+    settings = config.loads(read_text(run / layout.CONFIG), str(run / layout.CONFIG))
+    finished = [name for name in said.folds if (run / name / "index.json").is_file()]
     missing = [name for name in folds if name not in finished]
     if not finished:
         raise PipelineError(f"{run} has no finished fold yet; `ser-pipeline train` goes on with it")
     if missing:
         raise PipelineError(f"{run} has no finished fold {', '.join(missing)}; there are {', '.join(finished)}")
-    return tuple(about["labels"]), settings, tuple(folds or finished)
+    return said.labels, settings, tuple(folds or finished)
 
 
 def _chosen(members: Members, folds: Sequence[str]) -> Members:

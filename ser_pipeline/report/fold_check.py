@@ -6,11 +6,12 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.runs import layout
 from ser_pipeline.runs.records import Run, UtteranceTable
+from ser_pipeline.runs.shapes import FoldsFile, Members
+from ser_pipeline.shape import shaped
 from ser_pipeline.splits.protocols import SHARED
 
 
@@ -34,14 +35,14 @@ class LeakCheck:
             self.seen[key] = tuple(self._faults(run, _folds(data)))
         return self.seen[key]
 
-    def _faults(self, run: Run, folds: dict[str, dict[str, Any]]) -> Iterator[str]:
+    def _faults(self, run: Run, folds: dict[str, Members]) -> Iterator[str]:
         ids = self.roll.ids
         speakers = dict(zip(ids, self.roll.column("speaker").tolist(), strict=True))
         for fold in run.folds:
             if fold.name not in folds:
                 yield f"folds.json has no fold {fold.name}"
                 continue
-            parts = {part: set(folds[fold.name].get(part, ())) for part in ("train", "validation", "test")}
+            parts = {part: set(getattr(folds[fold.name], part)) for part in ("train", "validation", "test")}
             if parts["test"] != {ids[row] for row in fold.rows}:
                 yield f"fold {fold.name} was tested on other utterances than its folds.json names"
             learnt = parts["train"] | (set() if run.header.on_test else parts["validation"])
@@ -62,7 +63,7 @@ def trained_alike(one: Run, other: Run) -> bool:
         PipelineError: a folds.json is missing or damaged.
     """
     first, second = (_folds(_read(run)) for run in (one, other))
-    return all(set(first[name]["train"]) == set(second[name]["train"]) for name in first.keys() & second.keys())
+    return all(set(first[name].train) == set(second[name].train) for name in first.keys() & second.keys())
 
 
 def _read(run: Run) -> bytes:
@@ -72,8 +73,8 @@ def _read(run: Run) -> bytes:
         raise PipelineError(f"cannot read its folds.json: {error.strerror}") from None
 
 
-def _folds(data: bytes) -> dict[str, dict[str, Any]]:
+def _folds(data: bytes) -> dict[str, Members]:
     try:
-        return {str(fold["name"]): fold for fold in json.loads(data)["folds"]}
-    except (ValueError, KeyError, TypeError) as error:
+        return {fold.name: fold for fold in shaped(json.loads(data), FoldsFile).folds}
+    except (ValueError, RecursionError) as error:
         raise PipelineError(f"its folds.json is damaged ({error})") from None

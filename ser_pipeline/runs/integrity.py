@@ -9,6 +9,7 @@ from typing import Any
 from ser_pipeline.entry import key, read_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.runs import layout
+from ser_pipeline.runs.shapes import IndexFile, read_shape
 
 CHEAP = (layout.RUN, layout.CONFIG, layout.FOLDS)
 """Files whose hashes a report compares; `verify` compares all."""
@@ -29,10 +30,10 @@ def hashes(run: Path) -> dict[str, str]:
 
 def cheap_fault(run: Path) -> str:
     """What shows without reading more than a few files that a run is not as `train` left it; "" where nothing does."""
-    index = read_json(run / "index.json")
-    if "files" not in index:
+    known = read_shape(run / "index.json", IndexFile).files
+    if not known:
         return ""  # of an earlier version, which kept no hashes
-    return key_fault(run, index) or file_fault(run, index["files"], CHEAP)
+    return key_fault(run, read_json(run / "index.json")) or file_fault(run, known, CHEAP)
 
 
 def key_fault(run: Path, index: dict[str, Any]) -> str:

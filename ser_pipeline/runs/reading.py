@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-import tomllib
+import json
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_pipeline.config import Audio, Model, Spectrogram, merge
-from ser_pipeline.entry import PARTIAL, path_name, read_json
+from ser_pipeline.config import Config, loads
+from ser_pipeline.entry import PARTIAL, require_digest
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.runs import layout
 from ser_pipeline.runs.audited import audited
@@ -29,7 +29,11 @@ from ser_pipeline.runs.records import (
     UtteranceTable,
     read_text,
 )
-from ser_pipeline.text import unguarded
+from ser_pipeline.runs.shapes import IndexFile, ResultFile, read_run_file, read_shape
+from ser_pipeline.text import few, unguarded
+
+LONGEST = 4_096
+"""Most characters of a cell of predictions.csv, as long as a path may be: tables take memory by their longest."""
 
 _WORDS = ("corpus", "protocol", "selection", "ablation", "preset", "features")
 _NOTES = ("title", "device", "precision", "test_corpus", "audio_root")
@@ -81,36 +85,29 @@ def read_header(folder: Path) -> RunHeader:
     Raises:
         PipelineError: it is no run, or damaged.
     """
-    if not (folder / layout.RUN).is_file():
-        raise PipelineError("it has no run.json, so it is not a run")
-    said = read_json(folder / layout.RUN)
+    said = read_run_file(folder)
     whole = not folder.name.endswith(PARTIAL)
-    index = read_json(folder / "index.json") if whole else {}
-    settings = _settings(folder / layout.CONFIG)
-    features = settings.get("features", {})
-    try:
-        return RunHeader(
-            path=folder,
-            whole=whole,
-            settings=settings,
-            audio=merge(Audio(), settings.get("audio", {}), "audio."),
-            spectrogram=merge(Spectrogram(), features.get("spectrogram", {}), "features.spectrogram."),
-            reads=merge(Model(), settings.get("model", {}), "model.").reads,
-            versions=index.get("versions", {}),
-            labels=tuple(said["labels"]),
-            fold_names=tuple(path_name(str(name), "a fold of its run.json") for name in said["folds"]),
-            seed=int(said["seed"]),
-            synthetic=bool(said["synthetic"]),
-            features_cost={name: float(value) for name, value in said.get("features_cost", {}).items()},
-            utterances=int(said.get("utterances", 0)),
-            accepted=audited(folder)[1],
-            **{name: str(said[name]) for name in _WORDS},
-            **{name: str(said.get(name, "")) for name in _NOTES},
-        )
-    except KeyError as error:
-        raise PipelineError(f"its run.json has no {error}") from None
-    except (TypeError, ValueError, AttributeError) as error:
-        raise PipelineError(f"its run.json is damaged ({error})") from None
+    index = read_shape(folder / "index.json", IndexFile) if whole else IndexFile()
+    config = _settings(folder / layout.CONFIG)
+    settings = json.loads(json.dumps(asdict(config)))
+    settings.pop("seed")
+    return RunHeader(
+        path=folder,
+        whole=whole,
+        settings=settings,
+        audio=config.audio,
+        spectrogram=config.features.spectrogram,
+        reads=config.model.reads,
+        versions=index.versions,
+        labels=said.labels,
+        fold_names=said.folds,
+        seed=said.seed,
+        synthetic=said.synthetic,
+        features_cost=said.features_cost,
+        utterances=said.utterances,
+        accepted=audited(folder)[1],
+        **{name: getattr(said, name) for name in (*_WORDS, *_NOTES)},
+    )
 
 
 def read_run(header: RunHeader, roll: UtteranceTable) -> Run:
@@ -123,9 +120,14 @@ def read_run(header: RunHeader, roll: UtteranceTable) -> Run:
     if header.whole and len(there) < len(header.fold_names):
         missing = ", ".join(name for name in header.fold_names if name not in there)
         raise PipelineError(f"it is marked whole but lacks fold {missing}; train again to mend it")
-    run = Run(header, tuple(read_fold(header.path / name, header.labels, roll) for name in there))
-    if there and len(np.unique(run.concatenated("rows"))) < len(run.concatenated("rows")):
-        raise PipelineError("two of its folds test the same utterance")
+    known = len(roll.facts)
+    try:
+        run = Run(header, tuple(read_fold(header.path / name, header.labels, roll) for name in there))
+        if there and len(np.unique(run.concatenated("rows"))) < len(run.concatenated("rows")):
+            raise PipelineError("two of its folds test the same utterance")
+    except PipelineError:
+        roll.forget(known)
+        raise
     return run
 
 
@@ -140,30 +142,28 @@ def read_fold(folder: Path, labels: Sequence[str], roll: UtteranceTable) -> Fold
     Raises:
         PipelineError: a file is missing or damaged, or the counts are not those of the predictions.
     """
+    files = read_shape(folder / "index.json", IndexFile).files
+    for name in (layout.PREDICTIONS, layout.RESULT):
+        require_digest(folder / name, files)
     facts, prediction, log_prob, ids = read_predictions(folder / layout.PREDICTIONS, labels)
     class_of = {label: place for place, label in enumerate(labels)}
-    said = read_json(folder / layout.RESULT)
-    try:
-        fold = FoldResult(
-            name=folder.name,
-            path=folder,
-            rows=roll.rows(ids, facts),
-            target=np.array([class_of[row[-1]] for row in facts], dtype=np.int64),
-            prediction=np.array([class_of[label] for label in prediction], dtype=np.int64),
-            log_prob=log_prob,
-            best_epoch=int(said["best_epoch"]),
-            epochs=int(said["epochs"]),
-            seconds=float(said["seconds"]),
-            cpu_seconds=_seconds(said, "cpu_seconds"),
-            gpu_seconds=_seconds(said, "gpu_seconds"),
-            silent=float(said.get("silent", 0)),
-        )
-        counts = np.array(said["counts"], dtype=np.int64)
-    except KeyError as error:
-        raise PipelineError(f"fold {folder.name} has an unknown class or lacks {error}") from None
-    except (TypeError, ValueError) as error:
-        raise PipelineError(f"fold {folder.name} has a damaged result.json ({error})") from None
-    if not np.array_equal(fold.confusion().counts, counts):
+    said = read_shape(folder / layout.RESULT, ResultFile)
+    fold = FoldResult(
+        name=folder.name,
+        path=folder,
+        rows=roll.rows(ids, facts),
+        target=np.array([class_of[row[-1]] for row in facts], dtype=np.int64),
+        prediction=np.array([class_of[label] for label in prediction], dtype=np.int64),
+        log_prob=log_prob,
+        best_epoch=said.best_epoch,
+        epochs=said.epochs,
+        seconds=said.seconds,
+        cpu_seconds=said.cpu_seconds,
+        gpu_seconds=said.gpu_seconds,
+        silent=said.silent,
+        files=files,
+    )
+    if fold.confusion().counts.tolist() != said.counts:
         raise PipelineError(f"the counts of fold {folder.name} are not those of its predictions")
     return fold
 
@@ -176,8 +176,11 @@ def read_predictions(
     Raises:
         PipelineError: it cannot be read, lacks a column, or is damaged.
     """
-    lines = list(csv.reader(io.StringIO(read_text(file))))
     where = f"{file.name} of fold {file.parent.name}"
+    try:
+        lines = list(csv.reader(io.StringIO(read_text(file), newline="")))
+    except csv.Error as error:
+        raise PipelineError(f"{where} is damaged ({error})") from None
     if len(lines) < 2:
         raise PipelineError(f"{where} is empty")
     place = {name: column for column, name in enumerate(lines[0])}
@@ -188,33 +191,33 @@ def read_predictions(
         raise PipelineError(f"{where} has no column {', '.join(missing)}")
     if any(len(line) != len(place) for line in lines):
         raise PipelineError(f"{where} has a broken line")
+    if any(len(cell) > LONGEST or "\0" in cell for line in lines for cell in line):
+        raise PipelineError(f"{where} has a cell that is no text, or of more than {LONGEST} characters")
     columns = [[unguarded(cell) for cell in column] for column in zip(*lines[1:], strict=True)]
     try:
-        log_prob = np.array([columns[place[name]] for name in scores]).astype(np.float32).T
-    except ValueError as error:
+        log_prob = np.array([list(map(float, columns[place[name]])) for name in scores], np.float32).T
+        seconds = np.array(list(map(float, columns[place["seconds"]])))
+        segments = np.array(list(map(int, columns[place["segments"]])))
+    except (ValueError, OverflowError) as error:
         raise PipelineError(f"{where} is damaged ({error})") from None
-    if not np.isfinite(log_prob).all():
-        raise PipelineError(f"{where} has scores that are no numbers")
+    if not (np.isfinite(log_prob).all() and np.isfinite(seconds).all() and (segments > 0).all()):
+        raise PipelineError(f"{where} has scores or lengths that are no numbers")
     ids = columns[place["id"]]
     if len(set(ids)) < len(ids):
         raise PipelineError(f"{where} has an utterance twice")
     nothing = ("",) * len(ids)
     facts = list(zip(*(columns[place[name]] if name in place else nothing for name in FACTS), strict=True))
+    if unknown := {*columns[place["prediction"]], *columns[place["label"]]} - set(labels):
+        raise PipelineError(f"{where} has an unknown class: {few(sorted(unknown))}")
     return facts, columns[place["prediction"]], log_prob, ids
-
-
-def _seconds(said: dict[str, Any], name: str) -> float | None:
-    return float(said[name]) if name in said else None
 
 
 def _folders(root: Path) -> Iterator[Path]:
     return (path for path in root.iterdir() if path.is_dir()) if root.is_dir() else iter(())
 
 
-def _settings(file: Path) -> dict[str, Any]:
+def _settings(file: Path) -> Config:
     try:
-        settings = tomllib.loads(read_text(file))
-    except tomllib.TOMLDecodeError as error:
-        raise PipelineError(f"its config.toml is damaged ({error})") from None
-    settings.pop("seed", None)
-    return settings
+        return loads(read_text(file), "its config.toml")
+    except RecursionError:
+        raise PipelineError("its config.toml is damaged (tables in tables)") from None

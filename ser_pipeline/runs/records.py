@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from ser_pipeline.arrays import Floats, Ints
 from ser_pipeline.config import Audio, Spectrogram
-from ser_pipeline.entry import PARTIAL
+from ser_pipeline.entry import PARTIAL, require_digest
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.evaluation.metrics import Confusion
 from ser_pipeline.runs import layout
 from ser_pipeline.settings import ON_TEST
+from ser_pipeline.shape import shaped
 from ser_pipeline.text import lines
 
 Progress = Callable[[int, int], None]
@@ -28,6 +29,10 @@ SPEAKER_FACTS = ("gender", "age", "language")
 
 FACTS = ("file", "speaker", "session", "dialogue", "script", *SPEAKER_FACTS, "seconds", "segments", "label")
 """Columns of predictions.csv that belong to the utterance, whatever the model."""
+
+
+COUNTS = ("utterance", "samples")
+"""Arrays of segments.npz that hold one whole number a segment."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,12 @@ class UtteranceTable:
                 self.facts[known] = _together(self.facts[known], row)
         return np.array([self.row_of[name] for name in ids], dtype=np.int64)
 
+    def forget(self, count: int) -> None:
+        """Take out all utterances but the first `count`: those of a run that turned out to be damaged."""
+        for name in self.ids[count:]:
+            del self.row_of[name]
+        del self.facts[count:]
+
 
 def _changed(one: tuple[str, ...], other: tuple[str, ...]) -> str:
     """The first of FACTS in which two utterances differ, or "".
@@ -161,29 +172,63 @@ class FoldResult:
     cpu_seconds: float | None = None  # of training and testing it; None: of an earlier version
     gpu_seconds: float | None = None
     silent: float = 0.0  # share of test segments whose co-attention weights are all zero
+    files: Mapping[str, str] = field(default_factory=dict, repr=False)  # name -> digest, as its index has them
 
     def confusion(self) -> Confusion:
         """The confusion matrix of the test utterances."""
         return Confusion.of(self.target, self.prediction, self.log_prob.shape[1])
 
     def segments(self, names: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
-        """Arrays of segments.npz: those of `names` that it has, or all; an unreadable file is a `PipelineError`."""
-        return _arrays(self.path / layout.SEGMENTS, names)
+        """Arrays of segments.npz: those of `names` that it has, or all.
+
+        Raises:
+            PipelineError: the file is damaged, or its arrays are not of the fold's utterances and classes.
+        """
+        stored = self._arrays(layout.SEGMENTS, names)
+        lengths = {len(array) for array in stored.values() if array.ndim}
+        utterance = stored.get("utterance", np.empty(0, np.int32))
+        if (
+            any(
+                (array.ndim, array.dtype.kind) != ((1, "i") if name in COUNTS else (2, "f"))
+                for name, array in stored.items()
+            )
+            or any(array.shape[1] != self.log_prob.shape[1] for name, array in stored.items() if _scores(name))
+            or len(lengths) > 1
+            or not ((utterance >= 0) & (utterance < len(self.rows))).all()
+        ):
+            raise PipelineError(f"{self.path.name}/{layout.SEGMENTS} has not what it should hold")
+        return stored
 
     def examples(self) -> dict[str, NDArray[Any]]:
-        """Arrays of examples.npz: `spectrogram` uint8 (N, bins, frames), `attention` (N, T), `utterance` (N,)."""
-        stored = _arrays(self.path / layout.EXAMPLES, ())
+        """Arrays of examples.npz: `spectrogram` uint8 (N, bins, frames), `attention` (N, T), `utterance` (N,).
+
+        Raises:
+            PipelineError: the file is damaged, or its arrays have other shapes, or are of other utterances.
+        """
+        stored = self._arrays(layout.EXAMPLES, ())
         shapes = [stored[name].shape for name in ("spectrogram", "attention", "utterance") if name in stored]
-        if [len(shape) for shape in shapes] != [3, 2, 1] or len({shape[0] for shape in shapes}) > 1:
-            raise PipelineError(f"{self.path.name}/examples.npz has not what it should hold")
-        if not (stored["utterance"] < len(self.rows)).all():
-            raise PipelineError(f"{self.path.name}/examples.npz names utterances that its fold has not")
+        kinds = "".join(stored[name].dtype.kind for name in ("spectrogram", "attention", "utterance") if name in stored)
+        lengths = {shape[0] for shape in shapes if shape}
+        if [len(shape) for shape in shapes] != [3, 2, 1] or kinds != "ufi" or len(lengths) > 1 or 0 in sum(shapes, ()):
+            raise PipelineError(f"{self.path.name}/{layout.EXAMPLES} has not what it should hold")
+        if not ((stored["utterance"] >= 0) & (stored["utterance"] < len(self.rows))).all():
+            raise PipelineError(f"{self.path.name}/{layout.EXAMPLES} names utterances that its fold has not")
         return stored
 
     def history(self) -> list[dict[str, float]]:
         """The epochs in order; lines that cannot be read are left out."""
+        require_digest(self.path / layout.HISTORY, self.files)
         epochs = (_line(text) for text in lines(read_text(self.path / layout.HISTORY)))
         return [epoch for epoch in epochs if epoch]
+
+    def _arrays(self, file: str, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        require_digest(self.path / file, self.files)
+        return _arrays(self.path / file, names)
+
+
+def _scores(name: str) -> bool:
+    """Whether an array of segments.npz has a column a class."""
+    return name == "log_prob" or name.startswith(("shuffled:", "zeroed:"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +251,8 @@ class Run:
 def read_text(file: Path) -> str:
     """The text of a file of a run; a missing or damaged one is a `PipelineError`."""
     try:
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            raise PipelineError(f"{file.parent.name}/{file.name} is no file")
         return file.read_text(encoding="utf-8")
     except OSError as error:
         raise PipelineError(f"cannot read {file.parent.name}/{file.name}: {error.strerror}") from None
@@ -215,15 +262,16 @@ def read_text(file: Path) -> str:
 
 def _line(text: str) -> dict[str, float]:
     try:
-        value = json.loads(text)
-    except ValueError:
+        return shaped(json.loads(text), dict[str, float]) if '"epoch"' in text else {}
+    except (ValueError, RecursionError):
         return {}
-    return value if isinstance(value, dict) and "epoch" in value else {}
 
 
 def _arrays(file: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     try:
         with np.load(file, allow_pickle=False) as stored:
+            if sum(part.file_size for part in stored.zip.infolist()) > 2 * file.stat().st_size:
+                raise ValueError("it is packed, as no run's arrays are")
             return {name: stored[name] for name in (names or stored.files) if name in stored.files}
     except Exception as error:  # numpy and zipfile raise a dozen kinds for a damaged archive
         raise PipelineError(f"{file.parent.name}/{file.name} cannot be read ({error})") from None

@@ -7,6 +7,7 @@ take less time than a disk needs to have them for certain, not every one is writ
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,14 +17,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from xxhash import xxh3_128
 
 from ser_pipeline.config import Config
-from ser_pipeline.entry import write_text, writing
+from ser_pipeline.entry import file_digest, read_json, write_text, writing
 from ser_pipeline.runs import layout
 from ser_pipeline.training.step import Step
 from ser_pipeline.training.tensorboard import log_epochs
+
+CHECKSUM, WEIGHTS_DIGEST = "checksum", "weights_digest"
+"""What a state holds beside itself: a digest of all of it, and of the file of the best weights."""
 
 WRITE_SECONDS = 5.0
 """Seconds of training that a kill may cost, at most, beside the epoch at work."""
@@ -32,6 +38,8 @@ TOLD_SECONDS = 0.25
 """Seconds between two writings of the history alone, which progress is read from."""
 
 Record = dict[str, Any]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -75,15 +83,19 @@ class Checkpoints:
         self._best: dict[str, Tensor] | None = None  # the best weights, while the disk has not got them
         self._written = time.monotonic()
         self._told = 0.0
+        self._state = self._intact()
 
     @property
     def begun(self) -> bool:
-        """Whether an epoch was kept before."""
-        return (self.folder / layout.STATE).exists()
+        """Whether an epoch was kept before, and can be gone on from."""
+        return self._state is not None
 
     def best(self, progress: FoldProgress) -> Path:
         """The weights of the best epoch; under their final name once the fold has been tested."""
-        file = self.folder / _weights(progress.best_epoch)
+        return self._best_file(progress.best_epoch)
+
+    def _best_file(self, epoch: int) -> Path:
+        file = self.folder / _weights(epoch)
         return file if file.exists() else self.folder / layout.WEIGHTS
 
     def save(self, progress: FoldProgress, step: Step, *, last: bool) -> None:
@@ -130,14 +142,20 @@ class Checkpoints:
         file = self.folder / layout.HISTORY
         if not (file.exists() and (self.folder / _weights(1)).exists()):
             return FoldProgress()
+        try:
+            history = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+            load_file(self.folder / _weights(1))
+        except (ValueError, OSError, SafetensorError):
+            log.warning("%s is damaged: the fold begins anew", self.folder)
+            return FoldProgress()
         self.close()
-        return FoldProgress([json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line], 1.0, 1)
+        return FoldProgress(history, 1.0, 1)
 
     def resume(self, step: Step) -> FoldProgress:
         """How far a stopped fold had come, with its state put back; a new one otherwise."""
-        if not self.begun:
+        state, self._state = self._state, None
+        if state is None:
             return FoldProgress()
-        state = torch.load(self.folder / layout.STATE, map_location="cpu", weights_only=True)
         step.restore(state)
         torch.set_rng_state(state["random"])
         if state["cuda"] is not None and torch.cuda.is_available():
@@ -157,14 +175,38 @@ class Checkpoints:
         """End the thread that writes, once it has written."""
         self._thread.shutdown()
 
+    def _intact(self) -> dict[str, Any] | None:
+        """The state of the last epoch that was kept; None where there is none, or a damaged one was taken away."""
+        file = self.folder / layout.STATE
+        if not file.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+            wanted = state.pop(CHECKSUM)
+            intact = _checksum(state) == wanted
+            intact = intact and file_digest(self._best_file(state["best_epoch"])) == state[WEIGHTS_DIGEST]
+            if intact and (self.folder / layout.SPEECH).exists():
+                read_json(self.folder / layout.SPEECH)
+        except Exception as error:  # torch raises a dozen kinds for a damaged file
+            log.debug("%s: %s", file, error)
+            intact = False
+        if intact:
+            return state
+        log.warning("%s is damaged, or of another version: the fold begins anew", file)
+        beside = (layout.SPEECH, layout.WEIGHTS)
+        for old in (file, *(self.folder / name for name in beside), *self.folder.glob("epoch-*.safetensors")):
+            old.unlink(missing_ok=True)
+        return None
+
     def _write(self, state: Mapping[str, Any], weights: Mapping[str, Tensor] | None) -> None:
         history = state["history"]
         if weights is not None:
             with writing(self.folder / _weights(state["best_epoch"])) as temporary:
                 save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary)
         log_epochs(self.folder, history)
+        kept = {**state, WEIGHTS_DIGEST: file_digest(self.folder / _weights(state["best_epoch"]))}
         with writing(self.folder / layout.STATE) as temporary:
-            torch.save(state, temporary)
+            torch.save({**kept, CHECKSUM: _checksum(kept)}, temporary)
         self._write_history(history)
         for old in self.folder.glob("epoch-*.safetensors"):
             if old.name != _weights(state["best_epoch"]):
@@ -178,6 +220,29 @@ class Checkpoints:
 
 def _weights(epoch: int) -> str:
     return f"epoch-{epoch}.safetensors"
+
+
+def _checksum(value: Any) -> str:
+    """32 hex digits of nested dictionaries and lists: of each tensor's type, shape and bytes, and of all else."""
+    found = xxh3_128()
+    _add(found, value)
+    return found.hexdigest()
+
+
+def _add(found: xxh3_128, value: Any) -> None:
+    if isinstance(value, Tensor):
+        found.update(f"{value.dtype}{tuple(value.shape)}".encode())
+        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            found.update(f"{key!r}:".encode())
+            _add(found, part)
+    elif isinstance(value, list | tuple):
+        found.update(f"{len(value)}[".encode())
+        for part in value:
+            _add(found, part)
+    else:
+        found.update(repr(value).encode())
 
 
 def _copied(value: Any) -> Any:

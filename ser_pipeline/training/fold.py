@@ -81,7 +81,7 @@ def _fit(entry: Entry, context: FoldContext) -> Path:
     config, device, folder = context.config, context.device, entry.partial
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "index.json").exists():  # killed between the last file and the final name
-        return entry.publish(discard=[layout.STATE])
+        return entry.publish(discard=[layout.STATE], digests=True)
     set_arithmetic(config, device)
     if device.type == "cuda":
         gc.collect()  # a step and its graph know each other: the last fold's memory is free only now
@@ -118,7 +118,7 @@ def complete(
     model.load_state_dict(load_file(kept.best(progress), device=str(context.device)))
     finish_fold(entry.partial, model, progress, context, seconds)
     kept.best(progress).replace(entry.partial / layout.WEIGHTS)
-    entry.publish(discard=[layout.STATE])
+    entry.publish(discard=[layout.STATE], digests=True)
 
 
 def _train(model: SpeechEmotionModel, kept: Checkpoints, context: FoldContext) -> FoldProgress:

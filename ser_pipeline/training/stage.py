@@ -179,6 +179,7 @@ def train(
     jobs: int | None = None,
     cache: Path | str = "cache",
     runs: Path | str = "runs",
+    accept: Collection[str] = (),
     progress: Progress = lambda statuses: None,
 ) -> list[Path]:
     """Train a fold for everything that is left out once; the folders of the runs. `prepare` takes more options.
@@ -195,6 +196,7 @@ def train(
         jobs: folds at a time.
         cache: folder of the features.
         runs: folder of the runs.
+        accept: names of the audit's errors that are taken as they are.
         progress: told where every fold stands.
 
     Raises:
@@ -212,5 +214,6 @@ def train(
         jobs=jobs,
         cache=cache,
         runs=runs,
+        accept=accept,
     )
     return prepared.train(progress)

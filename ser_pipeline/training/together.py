@@ -135,7 +135,7 @@ def _begun(job: FoldJob, data: Data, source: Resident, failed: dict[Path, str]) 
     folder, started, meter = job.entry.partial, time.monotonic(), Meter(source.device.type != "cpu")
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "index.json").exists():
-        job.entry.publish(discard=[layout.STATE])
+        job.entry.publish(discard=[layout.STATE], digests=True)
         return
     device = source.device
     context = FoldContext(job.fold, data, source, job.config, device, World(), autocasting(job.config, device))

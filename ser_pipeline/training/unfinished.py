@@ -15,6 +15,7 @@ from ser_pipeline.config import Config
 from ser_pipeline.entry import PARTIAL, read_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.runs import layout
+from ser_pipeline.runs.shapes import read_run_file
 from ser_pipeline.text import few
 from ser_pipeline.training.plan import PlannedRun
 
@@ -61,21 +62,21 @@ def _stopped(folder: Path) -> bool:
 
 def _compare(folder: Path, run: PlannedRun) -> tuple[str, str]:
     """What differs between the unfinished run in `folder` and `run`, and the options that repeat it."""
-    before = read_json(folder / layout.RUN)
+    before = read_run_file(folder)
     config = _config(folder)
     found = ["settings that this version does not know"] if config is None else []
     options = []
     if config is not None:
         found += settings.differences(config, run.config)
         options = [f"--set {shlex.quote(pair)}" for pair in settings.pairs(config, run.config)]
-    if before["preset"] != run.about["preset"]:
-        found.insert(0, f"preset: {before['preset']} -> {run.about['preset']}")
-        options = [f"--preset {shlex.quote(before['preset'])}"]
-    if before["features"] != run.about["features"]:
-        found.append(f"features: {before['features']} -> {run.about['features']}")
+    if before.preset != run.about["preset"]:
+        found.insert(0, f"preset: {before.preset} -> {run.about['preset']}")
+        options = [f"--preset {shlex.quote(before.preset)}"]
+    if before.features != run.about["features"]:
+        found.append(f"features: {before.features} -> {run.about['features']}")
     elif read_json(folder / layout.FOLDS) != json.loads(json.dumps(run.members)):
         found.append("folds")
-    if before.get("pretrained", {}) != run.about["pretrained"]:
+    if before.pretrained != run.about["pretrained"]:
         found.append("pre-trained weights")
     found = found or ["another version of its features or of ser-pipeline"]
     return few(found, MOST_DIFFERENCES, "; "), f" ({' '.join(options)})" if options else ""

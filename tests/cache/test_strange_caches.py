@@ -188,7 +188,7 @@ def test_a_flipped_bit_in_a_class_name_is_found_and_mended(
 ) -> None:
     before = contents(folder)
     damage(folder)
-    assert "is damaged" in run("train", "--dry-run", status=1).stderr
+    assert "is damaged" in run("train", "--accept", "counts", "--dry-run", status=1).stderr
     assert folder.name in mended(run)
     assert contents(folder).items() >= before.items()
 
@@ -208,7 +208,7 @@ INPUTS: dict[str, dict[str, object]] = {
 def test_an_index_of_another_shape_under_its_right_key_is_one_line(run: Run, folder: Path, case: str) -> None:
     strange = rekeyed(folder, **INPUTS[case])
     changed(folder.parent / "emodb.json", folder=strange.name)
-    said = run("train", "--dry-run", status=1).stderr
+    said = run("train", "--accept", "counts", "--dry-run", status=1).stderr
     assert re.fullmatch(r"Error: \S+ is damaged .*\n", said)
 
 

@@ -1,0 +1,98 @@
+"""A stopped fold whose files were damaged meanwhile begins anew, with a line; the end is the same."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from ser_pipeline.entry import file_digest
+from ser_pipeline.training import checkpoint
+from ser_pipeline.training.checkpoint import Checkpoints
+from support.reducing import TINY
+from support.stores import registered
+
+ARGS = ["train", "--accept", "counts", "--preset", "demo", "--jobs", "1", "--protocol", "group-2"]
+ARGS += [word for setting in TINY for word in ("--set", setting)]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return registered(tmp_path_factory.mktemp("damaged"), speakers=3, takes=2)
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.fixture
+def stopped(run: Callable[..., Result], cache: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]:
+    """The folder of a fold that was stopped when all of its epochs were on the disk; and its predictions, if whole."""
+    monkeypatch.setenv("SER_PIPELINE_CACHE", str(cache))
+    monkeypatch.setattr(checkpoint, "WRITE_SECONDS", 0.0)
+    whole = Path(run(*ARGS).stdout.strip().splitlines()[-1]).absolute()
+    fold = min(file.parent for file in whole.glob("*/predictions.csv"))
+    text = (fold / "predictions.csv").read_text()
+    shutil.rmtree("runs")
+    with monkeypatch.context() as patch:
+        patch.setattr("ser_pipeline.training.fold.finish_fold", _stop)
+        run(*ARGS, status=1)
+    (partial,) = Path("runs").absolute().glob(f"*/{fold.name}.partial")
+    return partial, text
+
+
+def _stop(*args: object) -> None:
+    raise StoppedError
+
+
+def half(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def flip(file: Path) -> None:
+    """Flip a bit in the middle, which is a number of a tensor."""
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 64
+    file.write_bytes(data)
+
+
+def text(file: Path) -> None:
+    file.write_text("{}")
+
+
+@pytest.mark.parametrize("damage", [half, flip, text])
+@pytest.mark.parametrize("name", ["last.pt", "epoch-*.safetensors"])
+def test_a_damaged_state_begins_the_fold_anew_with_a_line(
+    run: Callable[..., Result], stopped: tuple[Path, str], damage: Callable[[Path], None], name: str
+) -> None:
+    fold, wanted = stopped
+    (file,) = fold.glob(name)
+    damage(file)
+    said = run(*ARGS).stderr
+    assert said.count("is damaged, or of another version: the fold begins anew") == 1
+    (found,) = Path("runs").glob(f"*/{fold.name.removesuffix('.partial')}/predictions.csv")
+    assert found.read_text() == wanted
+
+
+def test_a_sound_state_is_gone_on_from(run: Callable[..., Result], stopped: tuple[Path, str]) -> None:
+    fold, wanted = stopped
+    assert Checkpoints(fold).begun
+    assert "begins anew" not in run(*ARGS).stderr
+    (found,) = Path("runs").glob(f"*/{fold.name.removesuffix('.partial')}/predictions.csv")
+    assert found.read_text() == wanted
+
+
+def test_the_index_of_a_fold_holds_the_digests_of_its_files(
+    run: Callable[..., Result], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ser_pipeline.runs.shapes import IndexFile, read_shape
+
+    monkeypatch.setenv("SER_PIPELINE_CACHE", str(cache))
+    whole = Path(run(*ARGS).stdout.strip().splitlines()[-1])
+    for folder in (file.parent for file in whole.glob("*/predictions.csv")):
+        files = read_shape(folder / "index.json", IndexFile).files
+        assert set(files) == {path.name for path in folder.iterdir() if path.is_file()} - {"index.json"}
+        assert all(file_digest(folder / name) == digest for name, digest in files.items())
