@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.runs import layout
 from ser_pipeline.runs.records import Run, UtteranceTable
-from ser_pipeline.runs.shapes import FoldsFile, Members
+from ser_pipeline.runs.shapes import FoldMembers, FoldsFile
 from ser_pipeline.shape import shaped
 from ser_pipeline.splits.protocols import SHARED
 
@@ -35,7 +35,7 @@ class LeakCheck:
             self.seen[key] = tuple(self._faults(run, _folds(data)))
         return self.seen[key]
 
-    def _faults(self, run: Run, folds: dict[str, Members]) -> Iterator[str]:
+    def _faults(self, run: Run, folds: dict[str, FoldMembers]) -> Iterator[str]:
         ids = self.roll.ids
         speakers = dict(zip(ids, self.roll.column("speaker").tolist(), strict=True))
         for fold in run.folds:
@@ -73,7 +73,7 @@ def _read(run: Run) -> bytes:
         raise PipelineError(f"cannot read its folds.json: {error.strerror}") from None
 
 
-def _folds(data: bytes) -> dict[str, Members]:
+def _folds(data: bytes) -> dict[str, FoldMembers]:
     try:
         return {fold.name: fold for fold in shaped(json.loads(data), FoldsFile).folds}
     except (ValueError, RecursionError) as error:

@@ -44,7 +44,7 @@ class RunFile:
 
 
 @dataclass(frozen=True)
-class Members:
+class FoldMembers:
     """The ids of the parts of a fold."""
 
     name: FoldName
@@ -59,7 +59,7 @@ class FoldsFile:
 
     protocol: str
     selection: str
-    folds: list[Members]
+    folds: list[FoldMembers]
 
 
 @dataclass(frozen=True)
