@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -15,22 +16,31 @@ from .terminal import start_log
 @click.argument("folder", metavar="DIR", type=options.FOLDER)
 @click.option("--fold", "folds", multiple=True, help="Take this fold's model alone; may be repeated.  [default: all]")
 @click.option("--encoder", is_flag=True, help="The pre-trained speech encoder alone, as a folder of transformers.")
+@click.option("--onnx", is_flag=True, help="Write model.onnx too: waveforms in, probabilities out.")
+@click.option("--int8", is_flag=True, help="Write model.int8.onnx too, whose matrix products are of 8 bits.")
 @options.quiet
-def export(run: Path, folder: Path, folds: tuple[str, ...], encoder: bool, quiet: bool) -> None:
+def export(run: Path, folder: Path, folds: tuple[str, ...], encoder: bool, onnx: bool, int8: bool, quiet: bool) -> None:
     """Write the models of RUN as the folder DIR, which loads without the run, the corpus or a network.
 
     DIR holds model.safetensors, config.json, preprocessor_config.json, a model card (README.md) and the code that
     transformers wants. The models of all folds are averaged; what they share, as a frozen encoder, stands there once.
-    `ser-pipeline predict DIR FILE` answers as RUN does. Prints the folder.
+    `ser-pipeline predict DIR FILE` answers as RUN does. Prints the folder. An ONNX graph holds the front end; it is
+    checked on recordings of the run, and how far it agrees is told.
 
     \b
     Examples:
       ser-pipeline export runs/emodb-speaker-full-s0-0a1b2c3d4e5f emotions
-      ser-pipeline export runs/emodb-speaker-full-s0-0a1b2c3d4e5f emotions --fold 03
+      ser-pipeline export runs/emodb-speaker-full-s0-0a1b2c3d4e5f emotions --fold 03 --onnx --int8
       ser-pipeline export runs/emodb-speaker-full-s0-0a1b2c3d4e5f encoder --fold 03 --encoder
     """
     start_log(quiet)
+    if encoder and (onnx or int8):
+        raise click.UsageError("--encoder writes the encoder alone: leave out --onnx and --int8")
     from ser_pipeline.export.encoder import export_encoder
     from ser_pipeline.export.writing import export as write
 
-    click.echo((export_encoder if encoder else write)(run, folder, folds))
+    if encoder:
+        click.echo(export_encoder(run, folder, folds))
+    else:
+        say = (lambda line: None) if quiet else partial(click.echo, err=True)
+        click.echo(write(run, folder, folds, onnx=onnx, int8=int8, say=say))

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from .answers import Writer
 
 
+GRAPH = ".onnx"
+"""How the name of an ONNX graph ends, which takes the place of a run."""
+
+
 class ChannelsType(click.ParamType[str | int]):
     """`mix`, `split` or the number of a channel."""
 
@@ -110,15 +114,13 @@ def predict(
         raise click.UsageError("--window and --stride go with --timeline")
     start_log(quiet)
     run, named = _run(names, runs_root, quiet)
-    from ser_pipeline.device import pick_device
     from ser_pipeline.predict.excerpts import Question
     from ser_pipeline.predict.recordings import listed
-    from ser_pipeline.predict.runs import open_run
     from ser_pipeline.predict.turns import read_turns
 
     said = read_turns(turns) if turns else ()
     sources = listed(named)
-    predictor = open_run(run, pick_device(device), folds)
+    predictor = _opened(run, device, folds)
     least = 0.0
     if unsure is not None:
         threshold = predictor.threshold(unsure)
@@ -132,15 +134,30 @@ def predict(
         raise click.exceptions.Exit(1)
 
 
+def _opened(run: Path, device: str, folds: tuple[str, ...]) -> Predictor:
+    """The models of a run or of a model folder; or an ONNX graph, for which torch is not imported."""
+    if run.suffix == GRAPH:
+        from ser_pipeline.export.session import open_graph
+
+        if folds:
+            raise click.UsageError(f"--fold is for runs and model folders; {run.name} is one graph")
+        return open_graph(run)
+    from ser_pipeline.device import pick_device
+    from ser_pipeline.predict.runs import open_run
+
+    return open_run(run, pick_device(device), folds)
+
+
 def _run(names: Sequence[str], root: Path, quiet: bool) -> tuple[Path, Sequence[str]]:
     """The run that is asked, and what it is asked about."""
+    from ser_pipeline.export.names import is_model_folder
     from ser_pipeline.predict.recordings import AUDIO, STDIN
     from ser_pipeline.runs import layout
     from ser_pipeline.runs.reading import newest
 
     first = Path(names[0])
     missing = len(names) > 1 and not first.exists() and names[0] != STDIN and first.suffix.lower() not in AUDIO
-    if missing or (first / layout.RUN).is_file():
+    if missing or first.suffix == GRAPH or (first / layout.RUN).is_file() or is_model_folder(first):
         if len(names) == 1:
             raise click.UsageError("name what to listen to after the run: files, folders, or -")
         return first, names[1:]

@@ -67,14 +67,14 @@ def _corpus_of(run: Path) -> str:
     return str(read_json(run / layout.RUN)["corpus"])
 
 
-def card(about: Mapping[str, Any], report: Report | None, files: Sequence[str], profile: str = "") -> str:
+def card(about: Mapping[str, Any], report: Report | None, files: Sequence[str], agreed: Sequence[str] = ()) -> str:
     """The text of README.md, with the metadata that the Hugging Face hub reads.
 
     Args:
         about: what `config.json` says.
         report: of the run; None where it has no scores.
         files: names of the folder's files.
-        profile: a table of the model's cost in Markdown; "": none.
+        agreed: what the checks of the ONNX graphs say.
     """
     found = report.experiments[0].main if report and report.experiments else None
     result = found[1] if found else None
@@ -89,7 +89,7 @@ def card(about: Mapping[str, Any], report: Report | None, files: Sequence[str], 
         f"## Scores\n\n{_scores(about, result)}",
         f"## Findings\n\n{_findings(report)}",
         f"## Limits\n\n{LIMITS}\n",
-        *([f"## Cost\n\n{profile}\n"] if profile else []),
+        *(["## ONNX\n\n" + "".join(f"- {line}\n" for line in agreed)] if agreed else []),
     ]
     return "\n".join(parts)
 

@@ -37,12 +37,6 @@ class Members:
     makers: Mapping[str, Maker]
 
 
-def is_model_folder(folder: Path) -> bool:
-    """Whether `folder` is one that `export` wrote."""
-    file = folder / names.ABOUT
-    return file.is_file() and read_json(file).get("model_type") == names.MODEL_TYPE
-
-
 def fetched(name: str, **options: Any) -> Path:
     """A model folder: `name` itself, or a repository of the hub, which is fetched where it is not in the local cache.
 
@@ -58,7 +52,7 @@ def fetched(name: str, **options: Any) -> Path:
         from huggingface_hub import snapshot_download
 
         folder = Path(snapshot_download(name, **options))
-    if not is_model_folder(folder):
+    if not names.is_model_folder(folder):
         raise PipelineError(f"{name} is no model folder; `ser-pipeline export RUN DIR` writes one")
     return folder
 

@@ -1,5 +1,11 @@
 """Names of a model folder's files and weights, in one place for who writes them and who reads them."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
+from ser_pipeline.entry import read_json
+
 ABOUT = "config.json"
 """Settings, labels and what the encoders are, in the form that transformers reads."""
 
@@ -23,3 +29,12 @@ MODEL_TYPE = "ser-pipeline"
 
 SHARED, MEMBERS, MADE = "shared.", "members.", "made."
 """How names of weights begin."""
+
+ONNX_INT8 = "model.int8.onnx"
+"""The ONNX graph whose products are of 8 bits, where it was asked for."""
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether `folder` is one that `export` wrote."""
+    file = folder / ABOUT
+    return file.is_file() and read_json(file).get("model_type") == MODEL_TYPE

@@ -6,7 +6,7 @@ import json
 import re
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ser_pipeline.entry import PARTIAL, read_json, write_json, write_text
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.export import names
 from ser_pipeline.export.card import card, run_report
+from ser_pipeline.export.checking import noise, tested_recordings
 from ser_pipeline.export.folder import Members, write_weights
 from ser_pipeline.predict.runs import run_members
 from ser_pipeline.runs import layout
@@ -45,21 +46,52 @@ FACTS = ("corpus", "title", "synthetic", "protocol", "selection", "ablation", "s
 """What `run.json` says that a stranger wants to know."""
 
 
-def export(run: Path | str, folder: Path | str, folds: Sequence[str] = ()) -> Path:
+def export(
+    run: Path | str,
+    folder: Path | str,
+    folds: Sequence[str] = (),
+    *,
+    onnx: bool = False,
+    int8: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Path:
     """Write the models of a run as a folder that loads without the run, the corpus and the hub.
 
     Args:
         run: folder of the run.
         folder: to write; must not be there, or be empty.
         folds: names of the folds whose models are averaged; empty: all that are finished.
+        onnx: whether to write an ONNX graph beside the weights.
+        int8: whether to write one whose products are of 8 bits, too.
+        say: told how far the graphs agree with torch.
 
     Raises:
-        PipelineError: not a run, no such finished fold, or the folder is in use.
+        PipelineError: not a run, no such finished fold, the folder is in use, or the model has no ONNX form.
     """
     run = Path(run)
     with new_folder(Path(folder)) as partial:
-        write_parts(partial, run, run_members(run, pick_device("cpu"), folds))
+        members = run_members(run, pick_device("cpu"), folds)
+        about = describe(run, members)
+        agreed = list(_graphs(partial, run, members, about, int8, say)) if onnx or int8 else []
+        write_parts(partial, members, about)
+        files = sorted(file.name for file in partial.iterdir())
+        write_text(partial / names.CARD, card(about, run_report(run), files, agreed))
     return Path(folder)
+
+
+def _graphs(
+    folder: Path, run: Path, members: Members, about: Mapping[str, Any], int8: bool, say: Callable[[str], None]
+) -> Iterator[str]:
+    """Write the ONNX graphs; what their checks on recordings of the run, or on noise where these are gone, say."""
+    from ser_pipeline.export.onnx_writing import write_graphs
+
+    recordings = list(tested_recordings(run, members.config.audio.rate))
+    if not recordings:
+        say("the recordings of the run are not where they were: the graph is checked on noise")
+        recordings = noise(members.config.audio.rate)
+    for line in write_graphs(folder, members, about, recordings, int8):
+        say(line)
+        yield line
 
 
 @contextmanager
@@ -81,22 +113,19 @@ def new_folder(folder: Path) -> Iterator[Path]:
         partial.rename(folder)
 
 
-def write_parts(folder: Path, run: Path, members: Members) -> None:
-    """Write every file of a model folder.
+def write_parts(folder: Path, members: Members, about: Mapping[str, Any]) -> None:
+    """Write the files of a model folder, all but its card.
 
     Args:
         folder: to write into.
-        run: folder of the run.
-        members: its models.
+        members: the models.
+        about: what `config.json` says.
     """
-    about = describe(run, members)
     write_weights(folder / names.WEIGHTS, members.models, members.makers)
     write_json(folder / names.ABOUT, about)
     (folder / names.WEIGHTS).chmod((folder / names.ABOUT).stat().st_mode)
     write_json(folder / names.FRONT, _front(about))
     write_text(folder / names.CODE, REMOTE)
-    files = sorted(file.name for file in folder.iterdir())
-    write_text(folder / names.CARD, card(about, run_report(run), files))
 
 
 def describe(run: Path, members: Members) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def cepstra(logs: Floats32, loudest: np.float32, settings: Mfcc) -> Floats32:
         settings: of MFCCs.
     """
     np.clip(logs, loudest - np.float32(settings.top_db) / DECIBELS, loudest, out=logs)
-    coefficients: Floats32 = logs.T @ _dct(settings.n_mfcc, settings.n_mels)
+    coefficients: Floats32 = logs.T @ dct(settings.n_mfcc, settings.n_mels)
     if not settings.deltas:
         return coefficients
     from scipy.signal import savgol_filter  # costs a third of a second that few need
@@ -76,7 +76,7 @@ def mel_logarithms(samples: Floats32, audio: Audio, settings: Mfcc | LogMel) -> 
 
     signal = pre_emphasise(samples, settings.pre_emphasis)
     filters = mel_triangles(audio.rate, settings.n_fft, settings.n_mels)
-    window = _hann(settings.n_fft)
+    window = hann(settings.n_fft)
     return logarithms(signal, window, settings.n_fft, audio.hop, filters, pad_mode=settings.pad_mode)[0]
 
 
@@ -118,7 +118,7 @@ def bins(samples: Floats32, audio: Audio, settings: Spectrogram) -> tuple[Floats
     """
     from ser_pipeline.features.fourier import logarithms
 
-    signal, window = pre_emphasise(samples, settings.pre_emphasis), _hamming(settings.window)
+    signal, window = pre_emphasise(samples, settings.pre_emphasis), hamming(settings.window)
     lowest = _lowest_bins(settings.bins)
     return logarithms(signal, window, settings.n_fft, audio.hop, lowest, pad_mode=settings.pad_mode)
 
@@ -249,17 +249,19 @@ def _sums(weights: NDArray[np.float64]) -> Sums:
 
 
 @lru_cache
-def _hann(length: int) -> Floats32:
+def hann(length: int) -> Floats32:
+    """The periodic Hann window."""
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
 
 
 @lru_cache
-def _hamming(length: int) -> Floats32:
+def hamming(length: int) -> Floats32:
+    """The periodic Hamming window."""
     return (0.54 - 0.46 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
 
 
 @lru_cache
-def _dct(n_mfcc: int, n_mels: int) -> Floats32:
+def dct(n_mfcc: int, n_mels: int) -> Floats32:
     """The first `n_mfcc` columns of the orthonormal DCT-II of bands, times `DECIBELS`; (n_mels, n_mfcc)."""
     waves = np.cos(np.pi / n_mels * np.outer(np.arange(n_mels) + 0.5, np.arange(n_mfcc)))
     waves *= np.sqrt(2 / n_mels)

@@ -83,15 +83,16 @@ class StatisticsMaker:
 
     def of(self, signals: Sequence[Signal]) -> NDArray[np.float16]:
         """Statistics (len(signals), width) of float32 signals (N,) in [-1, 1]."""
-        return np.asarray(self._through.summed_up(signals, self._summary).half().cpu().numpy())
+        return np.asarray(self.through.summed_up(signals, self._summary).half().cpu().numpy())
 
     def found(self) -> dict[str, Any]:
         """Numbers an utterance, and the hash of the weights."""
-        width = len(self._through.numbers) * len(self.settings.kinds) * self.encoder.width
+        width = len(self.through.numbers) * len(self.settings.kinds) * self.encoder.width
         return {"content": self.content, "width": width, **self.encoder.origin}
 
     @property
-    def _through(self) -> UtteranceFrames:
+    def through(self) -> UtteranceFrames:
+        """The encoder as a function of whole utterances."""
         return UtteranceFrames(self.encoder, self.settings.layers, self.device)
 
     def _drawn(self, signal: Signal, key: str, number: int) -> Signal:

@@ -13,7 +13,8 @@ from ser_pipeline.config import Config
 from ser_pipeline.device import pick_device
 from ser_pipeline.entry import PARTIAL
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.export.folder import Members, is_model_folder, read_members
+from ser_pipeline.export.folder import Members, read_members
+from ser_pipeline.export.names import is_model_folder
 from ser_pipeline.features.frozen import MAKERS, Maker
 from ser_pipeline.features.stores import FROZEN
 from ser_pipeline.predict.front import StoredRows

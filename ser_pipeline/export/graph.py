@@ -1,0 +1,116 @@
+"""The models of a folder as one torch module from waveforms to probabilities, in the form that ONNX can have.
+
+Shapes: B utterances, N samples, S segments, L frames of a segment, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ser_pipeline.config import Config
+from ser_pipeline.data.batch import Batch
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.export.folder import Members
+from ser_pipeline.export.front import FULL_SCALE, ImageFront, MfccFront, rounded, waveform_front
+from ser_pipeline.export.pooled import PooledStatistics
+from ser_pipeline.features.statistics import StatisticsMaker
+
+
+class Segmented(nn.Module):
+    """The rows of every segment of utterances: the front end of models that hear segments."""
+
+    def __init__(self, config: Config) -> None:
+        """Make the front end of each feature that the model reads.
+
+        Raises:
+            PipelineError: a feature has no ONNX form.
+        """
+        super().__init__()
+        self.audio, self.reads, self.least = config.model_audio, config.model.reads, config.least_samples
+        self.how = config.model.utterance_score
+        if self.how not in ("log-probability", "duration"):
+            raise PipelineError(f"model.utterance_score={self.how} has no ONNX form yet; export without --onnx")
+        made: dict[str, nn.Module] = {}
+        for name in self.reads:
+            if name in FRONTS:
+                made[name] = FRONTS[name](self.audio, getattr(config.features, name))
+            elif name != "waveform":
+                raise PipelineError(f"the input '{name}' has no ONNX form yet; export without --onnx")
+        self.fronts = nn.ModuleDict(made)
+
+    def forward(self, waveform: Tensor, samples: Tensor) -> tuple[Batch, Tensor]:
+        """The segments (B S) as a batch, and the weights (B, S) of those that count, of sum 1 in each utterance."""
+        audio = self.audio
+        count = (waveform.shape[1] // audio.hop + audio.frames) // audio.frames
+        signal = F.pad(waveform, (0, count * audio.segment - waveform.shape[1]))
+        frame = torch.arange(count * audio.frames, device=signal.device)
+        real = (frame <= samples[:, None] // audio.hop)[..., None]
+        rows = {name: self._rows(name, signal, samples, real) for name in self.reads}
+        first = torch.arange(count, device=signal.device) * audio.segment
+        left = (samples[:, None] - first).clamp(0, audio.segment)
+        heard = first <= samples[:, None] // audio.hop * audio.hop
+        heard = heard & ((left >= self.least) | (first == 0))
+        weights = heard * (left if self.how == "duration" else torch.ones_like(left))
+        nothing = torch.zeros_like(left.flatten())
+        return Batch(rows, left.flatten(), nothing, nothing), weights / weights.sum(1, keepdim=True)
+
+    def _rows(self, name: str, signal: Tensor, samples: Tensor, real: Tensor) -> Tensor:
+        if name == "waveform":
+            return waveform_front(signal, self.audio.segment)
+        rows = self.fronts[name](signal, samples, real)
+        if isinstance(self.fronts[name], MfccFront):
+            return rows.reshape(-1, self.audio.frames, rows.shape[2])  # type: ignore[no-any-return]
+        bands = rows.shape[1]
+        parted = rows.reshape(signal.shape[0], bands, -1, self.audio.frames).transpose(1, 2)
+        return parted.reshape(-1, bands, self.audio.frames)  # type: ignore[no-any-return]
+
+
+FRONTS: dict[str, Any] = {"mfcc": MfccFront, "spectrogram": ImageFront, "logmel": ImageFront}
+"""Feature -> its front end."""
+
+
+class Listener(nn.Module):
+    """Waveforms to probabilities: front end, all members, and the mean of their log-probabilities."""
+
+    def __init__(self, members: Members) -> None:
+        """Put the parts together.
+
+        Raises:
+            PipelineError: an input has no ONNX form.
+        """
+        super().__init__()
+        self.members = nn.ModuleList(members.models)
+        maker = members.makers.get("statistics")
+        self.whole = isinstance(maker, StatisticsMaker)
+        self.front: nn.Module
+        if isinstance(maker, StatisticsMaker):
+            self.front = PooledStatistics(maker)
+        else:
+            self.front = Segmented(members.config)
+
+    def forward(self, waveform: Tensor, samples: Tensor) -> Tensor:
+        """Probabilities (B, C).
+
+        Args:
+            waveform: float32 (B, N), -1 to 1; what follows the real samples does not matter.
+            samples: int64 (B,), real samples, at least 1.
+        """
+        inside = torch.arange(waveform.shape[1], device=waveform.device) < samples[:, None]
+        waveform = waveform * inside
+        if self.whole:
+            vectors = self.front(rounded(waveform) / FULL_SCALE, samples)
+            batch = Batch({"statistics": vectors[:, None]}, samples, samples, samples)
+            return self._mean([self._scores(member, batch) for member in self.members]).softmax(1)
+        batch, weights = self.front(waveform, samples)
+        scores = self._mean([self._scores(member, batch) for member in self.members])
+        return (scores.reshape(waveform.shape[0], -1, scores.shape[1]) * weights[..., None]).sum(1).softmax(1)  # type: ignore[no-any-return]
+
+    def _scores(self, member: nn.Module, batch: Batch) -> Tensor:
+        return F.log_softmax(member(batch).logits, dim=-1)
+
+    def _mean(self, scores: list[Tensor]) -> Tensor:
+        return torch.stack(scores).mean(0)

@@ -1,0 +1,246 @@
+"""A model as an ONNX graph: written, made whole in one file, checked on recordings, and with products in 8 bits."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.export import names
+from ser_pipeline.export.folder import Members
+from ser_pipeline.export.graph import Listener
+from ser_pipeline.export.session import INPUTS, OUTPUT, OnnxScorer, open_session
+from ser_pipeline.text import plural
+
+OPSET = 20
+"""Version of ONNX's operators, of 2023; onnxruntime 1.17 and later have them."""
+
+AGREEMENT = 1e-3
+"""The largest difference of a probability that is taken for rounding."""
+
+LARGEST = 2_000_000_000
+"""Bytes that a single ONNX file can hold."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Check:
+    """How far an ONNX graph agrees with the model in torch."""
+
+    count: int  # recordings, or stretches of noise
+    difference: float  # the largest of a probability
+    same: int  # how many have the same label
+
+    def __str__(self) -> str:
+        share = f"{100 * self.same / self.count:.4g} % of {plural(self.count, 'label')} as in torch"
+        return f"{share}, the largest difference of a probability is {self.difference:.1g}"
+
+
+def write_graph(file: Path, members: Members, about: Mapping[str, Any]) -> None:
+    """Write models as one ONNX file: waveforms in, probabilities out, batch and length free.
+
+    Args:
+        file: to write.
+        members: the models.
+        about: what `config.json` says.
+
+    Raises:
+        PipelineError: an input or encoder has no ONNX form, the model is too large, or onnx is not installed.
+    """
+    onnx, optimizer = _libraries()
+    listener = Listener(members).eval()
+    if sum(tensor.numel() * tensor.element_size() for tensor in listener.state_dict().values()) > LARGEST:
+        raise PipelineError("an ONNX file holds 2 GB at most; export fewer folds with --fold, or without --onnx")
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            listener,
+            _example(members),
+            dynamo=True,
+            input_names=list(INPUTS),
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}, {0: torch.export.Dim.DYNAMIC}),
+            opset_version=OPSET,
+            optimize=False,
+            verbose=False,
+        )
+        assert program is not None
+        with tempfile.TemporaryDirectory() as room:
+            program.save(str(Path(room) / file.name))
+            model = optimizer.optimize(onnx.load(Path(room) / file.name))
+    _name_axes(model)
+    onnx.helper.set_model_props(model, {"ser-pipeline": json.dumps(_facts(members, about))})
+    onnx.save(model, file)
+
+
+def _libraries() -> tuple[Any, Any]:
+    try:
+        import onnx
+        import onnxscript.optimizer as optimizer
+    except ImportError:
+        raise PipelineError(
+            "onnx and onnxscript are not installed; install them with: pip install 'ser-pipeline[onnx]'"
+        ) from None
+    return onnx, optimizer
+
+
+def _example(members: Members) -> tuple[torch.Tensor, torch.Tensor]:
+    """Waveforms of two lengths, from which the graph is drawn."""
+    audio = members.config.model_audio
+    length = members.config.audio.rate * 5 if members.config.model.whole else audio.segment + audio.segment // 2
+    samples = torch.tensor([length, length * 2 // 5])
+    return torch.randn(2, length, generator=torch.Generator().manual_seed(0)).mul(0.1), samples
+
+
+def _facts(members: Members, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What an answer needs besides the graph, kept in its metadata."""
+    maker = members.makers.get("statistics")
+    longest = getattr(maker.encoder, "longest", None) if maker else None
+    config = members.config
+    return {
+        "labels": list(members.labels),
+        "rate": config.audio.rate,
+        "window": (config.audio if config.model.whole else config.model_audio).seconds,
+        "longest": longest / config.audio.rate if longest else None,
+        "folds": list(members.folds),
+        "run": about["run"]["name"],
+        "commit": about["commit"],
+        "version": about["ser_pipeline_version"],
+    }
+
+
+def _name_axes(model: Any) -> None:
+    """Call the free axes batch and length."""
+    waveform = next(one for one in model.graph.input if one.name == INPUTS[0])
+    old = [axis.dim_param for axis in waveform.type.tensor_type.shape.dim]
+    named = dict(zip(old, ("batch", "length"), strict=True))
+    for value in (*model.graph.input, *model.graph.output):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param in named:
+                axis.dim_param = named[axis.dim_param]
+    del model.graph.value_info[:]
+
+
+def check_graph(file: Path, members: Members, recordings: Sequence[NDArray[np.float32]]) -> Check:
+    """Compare a graph with the models in torch.
+
+    Args:
+        file: of the graph.
+        members: the models.
+        recordings: samples (N,) at the models' rate.
+    """
+    from ser_pipeline.predict.runs import of_members
+
+    predictor, scorer = of_members(members, torch.device("cpu")), OnnxScorer(open_session(file)[0])
+    rate, difference, same = members.config.audio.rate, 0.0, 0
+    for samples in recordings:
+        wanted = np.array(list(predictor(samples, rate).probabilities.values()))
+        found = np.exp(scorer({INPUTS[0]: samples[None]}, np.array([len(samples)])))[0, 0]
+        difference = max(difference, float(np.abs(found - wanted).max()))
+        same += int(found.argmax() == wanted.argmax())
+    return Check(len(recordings), difference, same)
+
+
+def write_int8(file: Path, source: Path) -> None:
+    """Write a graph whose matrix products with weights are of 8-bit whole numbers; all else stays in float32.
+
+    Convolutions, the front end and the classifier stay as they are: they are small, and rounding costs most there.
+
+    Args:
+        file: to write.
+        source: the graph in float32.
+    """
+    onnx, _ = _libraries()
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    model = onnx.load(source)
+    # A product with a sum is parted before it is quantised, and then has another name.
+    names_of = [node.name for node in model.graph.node if node.op_type in ("MatMul", "Gemm") and _stays(node)]
+    kept = [
+        *names_of,
+        *(f"{name}_MatMul" for name in names_of),
+    ]
+    with _quiet():
+        quantize_dynamic(
+            model,
+            file,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=kept,
+            extra_options={"MatMulConstBOnly": True},
+        )
+    found = onnx.load(file)
+    onnx.helper.set_model_props(found, {entry.key: entry.value for entry in model.metadata_props})
+    onnx.save(found, file)
+
+
+def _stays(node: Any) -> bool:
+    """Whether a product is of the front end, of a classifier, or of co-attention's weights."""
+    told = {entry.key: entry.value for entry in node.metadata_props}.get("pkg.torch.onnx.name_scopes", "")
+    front = "'front'" in told and "'front.encoder.encoder" not in told
+    return front or ".classifier'" in told or ".attention.linear'" in told
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter and the quantiser without the warnings and log lines that are for their authors."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "root", "")]
+    before = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, before, strict=True):
+                logger.setLevel(level)
+
+
+def write_graphs(
+    folder: Path, members: Members, about: Mapping[str, Any], recordings: Sequence[NDArray[np.float32]], int8: bool
+) -> Iterator[str]:
+    """Write a graph into a model folder and check it; with `int8` also one whose products are of 8 bits.
+
+    Args:
+        folder: to write into.
+        members: the models.
+        about: what `config.json` says.
+        recordings: samples (N,) at the models' rate, to check it on.
+        int8: whether that of 8 bits is wanted.
+
+    Returns:
+        a line for each graph: how far it agrees.
+
+    Raises:
+        PipelineError: it cannot be written, or does not agree with torch.
+    """
+    file = folder / names.ONNX
+    write_graph(file, members, about)
+    found = check_graph(file, members, recordings)
+    if found.difference > AGREEMENT:
+        raise PipelineError(
+            f"the ONNX graph does not agree with the model: a probability differs by {found.difference:.2g}, more than "
+            f"{AGREEMENT:g}; export without --onnx, and report it with the run's config.toml"
+        )
+    yield f"{names.ONNX}: opset {OPSET}, {_size(file)}; {found}"
+    if int8:
+        small = folder / names.ONNX_INT8
+        write_int8(small, file)
+        yield f"{names.ONNX_INT8}: {_size(small)}; {check_graph(small, members, recordings)}"
+
+
+def _size(file: Path) -> str:
+    return f"{file.stat().st_size / 1e6:.1f} MB"

@@ -1,0 +1,174 @@
+"""An ONNX graph: it answers as the model does, without torch, whatever the batch and the lengths."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from click.testing import Result
+
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.predict.runs import load, run_members
+from support.speech_models import write_encoder
+
+pytest.importorskip("onnx", reason="onnx is not installed: pip install 'ser-pipeline[onnx]'")
+pytest.importorskip("onnxscript", reason="onnxscript is not installed: pip install 'ser-pipeline[onnx]'")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'ser-pipeline[onnx]'")
+
+from ser_pipeline.export.onnx_writing import OPSET, check_graph, write_graph, write_int8
+from ser_pipeline.export.session import LONGEST, open_graph, open_session
+from ser_pipeline.export.writing import describe, export
+
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "transformers", "librosa", "numba", "scipy", "onnx"):
+    sys.modules[name] = None
+from ser_pipeline.cli import main
+main(sys.argv[1:])
+"""
+PAPER = ["model.lstm_width=8", "model.width=8", "train.epochs=1", "train.batch=8", "model.spectrogram_weights=none"]
+
+
+def graph_of(run: Path, folder: Path, folds: tuple[str, ...] = ()) -> Path:
+    """The graph of a run, in a folder."""
+    members = run_members(run, torch.device("cpu"), folds)
+    write_graph(folder / "model.onnx", members, describe(run, members))
+    return folder / "model.onnx"
+
+
+@pytest.fixture(scope="module")
+def small_graph(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return graph_of(small_run, tmp_path_factory.mktemp("small-graph"), ("03",))
+
+
+@pytest.fixture(scope="module")
+def frozen_graph(frozen_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return graph_of(frozen_run, tmp_path_factory.mktemp("frozen-graph"))
+
+
+def heard(graph: Path, *recordings: np.ndarray) -> np.ndarray:
+    """Probabilities (B, C) of recordings that are asked about together."""
+    samples = np.array([len(one) for one in recordings])
+    batch = np.stack([np.pad(one, (0, samples.max() - len(one)), constant_values=0.3) for one in recordings])
+    return np.asarray(open_session(graph, 1)[0].run(None, {"waveform": batch, "samples": samples})[0])
+
+
+def noises(*lengths: int) -> list[np.ndarray]:
+    random = np.random.default_rng(1)
+    return [(0.1 * random.standard_normal(length)).astype(np.float32) for length in lengths]
+
+
+@pytest.mark.slow(reason="trains and exports, once a module")
+@pytest.mark.parametrize("kind", ["small", "frozen"])
+def test_the_graph_answers_as_the_model_whatever_the_batch_and_the_length(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    graph, run = (request.getfixturevalue(f"{kind}_{what}") for what in ("graph", "run"))
+    recordings = noises(800, 16_000, 48_000, 47_990, 100_123)
+    model = load(run, "cpu", ["03"] if kind == "small" else [])
+    wanted = np.array([list(model(one, 16_000).probabilities.values()) for one in recordings])
+    np.testing.assert_allclose(heard(graph, *recordings), wanted, atol=1e-3)
+    for one, alone in zip(recordings, wanted, strict=True):
+        np.testing.assert_allclose(heard(graph, one)[0], alone, atol=1e-3)
+
+
+@pytest.mark.slow(reason="trains and exports the paper's model in small sizes")
+def test_the_papers_full_model_has_a_graph(trained: Callable[..., Path], tmp_path: Path) -> None:
+    settings = [f"model.speech_encoder={write_encoder(tmp_path / 'random')}", *PAPER]
+    run = trained("--preset", "paper", *(word for setting in settings for word in ("--set", setting)))
+    members = run_members(run, torch.device("cpu"), ["03"])
+    write_graph(tmp_path / "model.onnx", members, describe(run, members))
+    found = check_graph(tmp_path / "model.onnx", members, noises(9_000, 48_000, 100_123))
+    assert (found.count, found.same) == (3, 3)
+    assert found.difference < 1e-3
+
+
+def test_metadata_say_labels_rate_and_opset(small_graph: Path, small_run: Path) -> None:
+    import onnx
+
+    model = onnx.load(small_graph)
+    assert {entry.domain: entry.version for entry in model.opset_import}[""] == OPSET
+    axes = [axis.dim_param for axis in model.graph.input[0].type.tensor_type.shape.dim]
+    assert axes == ["batch", "length"]
+    _, facts = open_session(small_graph)
+    assert facts["labels"] == json.loads((small_run / "run.json").read_text())["labels"]
+    assert (facts["rate"], facts["window"], facts["folds"]) == (16_000, 3.0, ["03"])
+
+
+def test_products_of_8_bits_are_smaller_and_convolutions_stay(frozen_graph: Path, tmp_path: Path) -> None:
+    import onnx
+
+    write_int8(tmp_path / "model.int8.onnx", frozen_graph)
+    before, after = onnx.load(frozen_graph), onnx.load(tmp_path / "model.int8.onnx")
+    kinds = [node.op_type for node in after.graph.node]
+    assert "MatMulInteger" in kinds and "ConvInteger" not in kinds
+    assert kinds.count("Conv") == [node.op_type for node in before.graph.node].count("Conv")
+    by_kind = {node.op_type for node in after.graph.node if any("classifier.weight" in name for name in node.input)}
+    assert by_kind <= {"MatMul", "Gemm"}
+    recordings = noises(16_000, 50_000)
+    np.testing.assert_allclose(
+        heard(tmp_path / "model.int8.onnx", *recordings), heard(frozen_graph, *recordings), atol=0.1
+    )
+
+
+def test_the_command_needs_no_torch(frozen_graph: Path, frozen_run: Path, corpus: Path) -> None:
+    files = sorted(corpus.rglob("*.wav"))[:2]
+    words = ["predict", str(frozen_graph), *map(str, files), "--jsonl"]
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    model = load(frozen_run, "cpu")
+    for file, line in zip(files, done.stdout.splitlines(), strict=True):
+        said, wanted = json.loads(line), model(file)
+        assert said["emotion"] == wanted.emotion
+        np.testing.assert_allclose(list(said["probabilities"].values()), list(wanted.probabilities.values()), atol=1e-3)
+
+
+def test_longer_audio_is_heard_in_equal_parts(small_graph: Path) -> None:
+    (samples,) = noises(round(1.5 * LONGEST * 16_000))
+    half = len(samples) // 2
+    parts = [
+        list(open_graph(small_graph)(one, 16_000).probabilities.values()) for one in (samples[:half], samples[half:])
+    ]
+    mean = np.exp(np.log(parts).mean(0))
+    found = list(open_graph(small_graph)(samples, 16_000).probabilities.values())
+    np.testing.assert_allclose(found, mean / mean.sum(), atol=1e-5)
+
+
+def test_exported_by_the_command_it_is_checked_on_recordings_of_the_run(
+    frozen_run: Path, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    done = run("export", frozen_run, tmp_path / "emotions", "--fold", "03", "--onnx", "--int8")
+    lines = done.stderr.strip().splitlines()
+    assert lines[-2].startswith("model.onnx: opset 20, ") and "100 % of 12 labels as in torch" in lines[-2]
+    assert lines[-1].startswith("model.int8.onnx: ")
+    text = (tmp_path / "emotions" / "README.md").read_text(encoding="utf-8")
+    assert lines[-2] in text and "Without torch" in text
+    file = next(Path(json.loads((frozen_run / "run.json").read_text())["audio_root"]).rglob("*.wav"))
+    said = [
+        json.loads(run("predict", tmp_path / "emotions" / name, file, "--json").stdout)[0]["probabilities"]
+        for name in ("", "model.onnx")
+    ]
+    np.testing.assert_allclose(*(list(one.values()) for one in said), atol=1e-3)
+
+
+def test_a_graph_that_does_not_agree_is_not_kept(
+    frozen_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ser_pipeline.export.onnx_writing.AGREEMENT", -1.0)
+    with pytest.raises(PipelineError, match="the ONNX graph does not agree with the model"):
+        export(frozen_run, tmp_path / "emotions", ["03"], onnx=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_is_one_line(small_graph: Path, run: Callable[..., Result], tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", noises(16_000)[0], 16_000)
+    (tmp_path / "words.onnx").write_text("no graph")
+    for graph, said in (("none.onnx", "there is no file"), ("words.onnx", "is no ONNX graph")):
+        assert said in run("predict", tmp_path / graph, tmp_path / "a.wav", status=1).stderr
+    assert "--fold is for runs" in run("predict", small_graph, tmp_path / "a.wav", "--fold", "03", status=2).stderr
+    assert "leave out" in run("export", "a", "b", "--encoder", "--onnx", status=2).stderr
