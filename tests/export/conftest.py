@@ -37,7 +37,18 @@ def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[
             places = ["--cache", str(folder / "cache")]
             command("features", "emodb", corpus, "--jobs", "1", "--quiet", "--device", "cpu", *places, *words)
             run = command(
-                "train", "--jobs", "1", "--quiet", "--device", "cpu", *places, "--runs-root", folder / "runs", *words
+                "train",
+                "--accept",
+                "counts",
+                "--jobs",
+                "1",
+                "--quiet",
+                "--device",
+                "cpu",
+                *places,
+                "--runs-root",
+                folder / "runs",
+                *words,
             )
             known[words] = Path(run)
         return known[words]
