@@ -135,3 +135,26 @@ def workers(parent: int) -> list[int]:
 
 def children(parent: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+@pytest.mark.slow(reason="kills four commands five times each")
+def test_report_verify_prune_and_predict_killed_at_random_moments_lose_nothing(corpus: Path, tmp_path: Path) -> None:
+    finish(tmp_path, ["features", "emodb", str(corpus), "--jobs", "1", "--quiet"])
+    args = ["train", "--accept", "counts", "--preset", "demo", "--protocol", "group-2", "--jobs", "1", "--quiet"]
+    finish(tmp_path, [*args, *(word for setting in TINY for word in ("--set", setting))])
+    (run,) = tmp_path.glob("runs/*-*")
+    before = shards(tmp_path), predictions(tmp_path)
+    commands = (
+        ["report", "--quiet"],
+        ["cache", "verify", "--quiet"],
+        ["cache", "prune", "--yes"],
+        ["predict", str(run), str(min(corpus.rglob("*.wav"))), "--device", "cpu", "--quiet"],
+    )
+    for command in commands:
+        kill_at_random(
+            tmp_path, command, 5, finish(tmp_path, command), lambda: shutil.rmtree(tmp_path / "reports", True)
+        )
+        finish(tmp_path, command)
+        assert (shards(tmp_path), predictions(tmp_path)) == before
+    finish(tmp_path, ["report", "--quiet"])
+    assert len(list(tmp_path.glob("reports/*/index.html"))) == 1

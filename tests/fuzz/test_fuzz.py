@@ -1,0 +1,17 @@
+"""Strange input is taken, or refused in one line. `$SER_PIPELINE_FUZZ` sets how many inputs a target is fed."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from support.fuzz_targets import TARGETS, one_line
+
+COUNT = int(os.environ.get("SER_PIPELINE_FUZZ", "60"))
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_strange_input_is_taken_or_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    feed = TARGETS[name](tmp_path)
+    for seed in range(COUNT):
+        one_line(feed, seed)
