@@ -12,7 +12,19 @@ from ser_pipeline.errors import PipelineError
 
 from .encodings import write_anything
 
-COMMANDS = ("features", "train", "report", "verify", "predict", "export", "corpora", "audit", "folds", "cache")
+COMMANDS = (
+    "features",
+    "train",
+    "report",
+    "verify",
+    "predict",
+    "export",
+    "profile",
+    "corpora",
+    "audit",
+    "folds",
+    "cache",
+)
 """The commands in the order of `--help`; each is a module of this package that holds a command of its own name."""
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it

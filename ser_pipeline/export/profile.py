@@ -1,0 +1,236 @@
+"""What a model costs: parameters, operations, size, time and memory, of its parts and as a whole.
+
+Times are of noise of one length, from samples to probabilities, after a first call that is not counted.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.export.folder import Members, read_members, write_weights
+from ser_pipeline.export.graph import Listener
+from ser_pipeline.export.names import is_model_folder
+from ser_pipeline.export.session import INPUTS, open_session
+from ser_pipeline.model import build_model
+from ser_pipeline.predict.runs import run_members
+from ser_pipeline.text import plural
+from ser_pipeline.training.groups import freeze
+
+SECONDS = 3.0
+"""Length of the noise that is heard."""
+
+CALLS = (3, 20)
+"""Calls of which the median and the 95th percentile are told: at least and at most."""
+
+BUDGET = 5.0
+"""Seconds of calls after which no more than the least are made."""
+
+LARGEST = {"cpu": 16, "cuda": 4096}
+"""Recordings of a batch at most, by device."""
+
+
+def profile(
+    run: Path | str, device: torch.device, folds: Sequence[str] = (), graph: Path | None = None
+) -> dict[str, Any]:
+    """The cost of a run's models.
+
+    Args:
+        run: folder of the run, or a model folder.
+        device: where torch computes; onnxruntime computes on the processor.
+        folds: names; empty: all.
+        graph: an ONNX graph to time beside torch; None: none.
+
+    Raises:
+        PipelineError: not a run, or a model that has no form as one module.
+    """
+    run = Path(run)
+    members = read_members(run, device) if is_model_folder(run) else run_members(run, device, folds)
+    listener = Listener(members).eval().to(device)
+    found: dict[str, Any] = {
+        "seconds": SECONDS,
+        "folds": list(members.folds),
+        "device": _name(device),
+        "parameters": _parameters(members),
+        "gflops": _operations(listener, members, device),
+        "megabytes": _sizes(members, graph),
+        "torch": _timed(_torch(listener, device), members.config.audio.rate, device),
+        "start_seconds": {"torch": _start(run, members.config.audio.rate)},
+    }
+    if graph is not None:
+        found["onnx"] = _timed(_onnx(graph), members.config.audio.rate, torch.device("cpu"))
+        found["start_seconds"]["onnx"] = _start(graph, members.config.audio.rate)
+    return found | {"memory_megabytes": _memory(device)}
+
+
+def _name(device: torch.device) -> str:
+    return (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device}, {torch.get_num_threads()} threads"
+    )
+
+
+def _parameters(members: Members) -> dict[str, int]:
+    """Parameters of one model, and of what was trained of it; encoders that made its features apart."""
+    config = members.config
+    model = build_model(
+        config.model,
+        audio=config.model_audio,
+        features=config.features,
+        classes=len(members.labels),
+        pretrained=False,
+        speech_settings=members.models[0].speech_settings,
+    )
+    freeze(model, config.model)
+    trained: Any = model.classifier if config.train.solver != "adamw" else model
+    return {
+        "model": sum(one.numel() for one in model.parameters()),
+        "trained": sum(one.numel() for one in trained.parameters() if one.requires_grad),
+        "encoders of its features": sum(
+            one.numel() for maker in members.makers.values() for one in maker.encoder.parameters()
+        ),
+        "models": len(members.models),
+    }
+
+
+def _operations(listener: Listener, members: Members, device: torch.device) -> dict[str, float]:
+    """Billions of floating-point operations of products and convolutions for the noise: the front end's, and all."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    given, found = _batch(1, members.config.audio.rate, device), {}
+    for name, part in (("front end", listener.front), ("whole", listener)):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            part(*given)
+        found[name] = counter.get_total_flops() / 1e9
+    return found
+
+
+def _sizes(members: Members, graph: Path | None) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as room:
+        write_weights(Path(room) / "weights", members.models, members.makers)
+        found = {"model.safetensors": (Path(room) / "weights").stat().st_size / 1e6}
+    return found | ({graph.name: graph.stat().st_size / 1e6} if graph else {})
+
+
+def _batch(size: int, rate: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    samples = round(SECONDS * rate)
+    noise = torch.randn(size, samples, generator=torch.Generator().manual_seed(0)).mul(0.1)
+    return noise.to(device), torch.full((size,), samples, device=device)
+
+
+Call = Callable[[torch.Tensor, torch.Tensor], Any]
+
+
+def _torch(listener: Listener, device: torch.device) -> Mapping[str, Call]:
+    """The front end and the whole as functions that return when they are done."""
+
+    def part(module: torch.nn.Module) -> Call:
+        def call(waveform: torch.Tensor, samples: torch.Tensor) -> None:
+            with torch.inference_mode():
+                module(waveform, samples)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+
+        return call
+
+    return {"front end": part(listener.front), "whole": part(listener)}
+
+
+def _onnx(graph: Path) -> Mapping[str, Call]:
+    session, _ = open_session(graph, torch.get_num_threads())
+    return {
+        "whole": lambda waveform, samples: session.run(
+            None, dict(zip(INPUTS, (waveform.numpy(), samples.numpy()), strict=True))
+        )
+    }
+
+
+def _timed(parts: Mapping[str, Call], rate: int, device: torch.device) -> list[dict[str, Any]]:
+    """Times of every part at batch 1, and at the largest batch that fits."""
+    rows = []
+    for size in dict.fromkeys((1, _largest(parts["whole"], rate, device))):
+        given = _batch(size, rate, device)
+        for name, call in parts.items():
+            seconds = _calls(call, given)
+            median = float(np.median(seconds))
+            rows.append(
+                {
+                    "part": name,
+                    "batch": size,
+                    "median_ms": 1000 * median,
+                    "p95_ms": 1000 * float(np.quantile(seconds, 0.95)),
+                    "real_time_factor": median / (size * SECONDS),
+                }
+            )
+    return rows
+
+
+def _largest(call: Call, rate: int, device: torch.device) -> int:
+    """The largest power of two that fits, up to `LARGEST`."""
+    size = 1
+    try:
+        while size < LARGEST.get(device.type, 64):
+            call(*_batch(2 * size, rate, device))
+            size *= 2
+    except (torch.OutOfMemoryError, MemoryError):
+        torch.cuda.empty_cache()
+    return size
+
+
+def _calls(call: Call, given: tuple[torch.Tensor, torch.Tensor]) -> NDArray[np.float64]:
+    call(*given)
+    least, most = CALLS
+    seconds: list[float] = []
+    while len(seconds) < least or (len(seconds) < most and sum(seconds) < BUDGET):
+        started = time.perf_counter()
+        call(*given)
+        seconds.append(time.perf_counter() - started)
+    return np.array(seconds)
+
+
+def _start(model: Path, rate: int) -> float:
+    """Seconds from the command to its first answer, in a process of its own."""
+    import soundfile
+
+    with tempfile.TemporaryDirectory() as room:
+        file = Path(room) / "noise.wav"
+        soundfile.write(file, _batch(1, rate, torch.device("cpu"))[0][0].numpy(), rate)
+        words = [sys.executable, "-m", "ser_pipeline", "predict", str(model), str(file), "--quiet", "--device", "cpu"]
+        started = time.perf_counter()
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PipelineError(f"predict cannot open {model}: {done.stderr.strip()}")
+    return time.perf_counter() - started
+
+
+def _memory(device: torch.device) -> dict[str, float]:
+    """The most memory of this process, and of the device."""
+    unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes elsewhere
+    found = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}
+    return found | ({"device": torch.cuda.max_memory_allocated(device) / 1e6} if device.type == "cuda" else {})
+
+
+def table(found: Mapping[str, Any]) -> list[str]:
+    """The lines of a table."""
+    lines = [f"{found['device']}; {SECONDS:g} s of noise, {plural(len(found['folds']), 'fold')}"]
+    lines += [f"parameters, {name}\t{count:,}" for name, count in found["parameters"].items()]
+    lines += [f"GFLOPs, {name}\t{value:.3f}" for name, value in found["gflops"].items()]
+    lines += [f"MB, {name}\t{value:.1f}" for name, value in found["megabytes"].items()]
+    lines += [f"MB of memory at most, {name}\t{value:,.0f}" for name, value in found["memory_megabytes"].items()]
+    lines += [f"seconds to the first answer, {name}\t{value:.2f}" for name, value in found["start_seconds"].items()]
+    lines.append("engine\tpart\tbatch\tmedian, ms\t95 %, ms\treal-time factor")
+    for engine in ("torch", "onnx"):
+        for row in found.get(engine, ()):
+            times = f"{row['median_ms']:.2f}\t{row['p95_ms']:.2f}\t{row['real_time_factor']:.5f}"
+            lines.append(f"{engine}\t{row['part']}\t{row['batch']}\t{times}")
+    return lines
