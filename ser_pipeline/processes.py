@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
@@ -19,6 +20,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 LINUX = sys.platform == "linux"  # elsewhere a process that has loaded libraries may not be forked
+
+POLL = 0.1
+"""Seconds between two looks for work that others may have left."""
 
 _number = 0
 _hiding = threading.Lock()
@@ -37,14 +41,16 @@ def pool(processes: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(processes, multiprocessing.get_context("fork" if LINUX else None), _begin)
 
 
-def spread(work: Callable[[Item], Result], items: Sequence[Item], processes: int) -> Iterator[tuple[Item, Result]]:
+def spread(
+    work: Callable[[Item], Result], items: Iterable[Item | None], processes: int
+) -> Iterator[tuple[Item, Result]]:
     """`work` of every item in worker processes that may use torch and a device; each with its result, as they end.
 
     Whatever ends the loop early ends the workers too. They do not see what `__main__` holds.
 
     Args:
         work: a function that can be pickled.
-        items: each a call.
+        items: each a call, as `handed` takes them.
         processes: how many at a time.
 
     Raises:
@@ -57,9 +63,7 @@ def spread(work: Callable[[Item], Result], items: Sequence[Item], processes: int
     others = multiprocessing.active_children()
     executor = ProcessPoolExecutor(processes, context, _begin, (numbers, dict(os.environ)))
     try:
-        futures = submit(executor, work, items)
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        yield from handed(executor, work, items, processes)
     except BaseException:
         for process in multiprocessing.active_children():
             if process not in others:
@@ -69,22 +73,51 @@ def spread(work: Callable[[Item], Result], items: Sequence[Item], processes: int
     executor.shutdown()
 
 
-def submit(
-    executor: ProcessPoolExecutor, work: Callable[[Item], Result], items: Sequence[Item]
-) -> dict[Future[Result], Item]:
-    """`work` of every item handed to the workers of `executor`, which begin here; the item of each future.
+def handed(
+    executor: ProcessPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item | None], processes: int
+) -> Iterator[tuple[Item, Result]]:
+    """`work` of every item in workers, each handed out when one is free; with its result, as they end.
 
     Args:
         executor: of the workers.
         work: a function that can be pickled.
-        items: each a call.
+        items: each a call; None where there is none for now, and more may come.
+        processes: how many at a time.
 
     Raises:
-        BrokenProcessPool: what workers are forked from was killed.
+        BrokenProcessPool: a worker, or what workers are forked from, was killed.
     """
+    waiting, running, over = iter(items), dict[Future[Result], Item](), False
+    while running or not over:
+        while not over and len(running) < processes:
+            try:
+                item = next(waiting)
+            except StopIteration:
+                over = True
+                break
+            if item is None:
+                break
+            running[_submit(executor, work, item)] = item
+        if not running and not over:
+            time.sleep(POLL)
+        for future in wait(running, None if over else POLL, FIRST_COMPLETED).done if running else ():
+            yield running.pop(future), future.result()
+
+
+def handed_here(work: Callable[[Item], Result], items: Iterable[Item | None]) -> Iterator[tuple[Item, Result]]:
+    """`work` of every item in this process, as `handed` does it in others."""
+    for item in items:
+        if item is None:
+            time.sleep(POLL)
+        else:
+            yield item, work(item)
+
+
+def _submit(executor: ProcessPoolExecutor, work: Callable[[Item], Result], item: Item) -> Future[Result]:
+    """`work` of an item handed to the workers of `executor`, which begin here."""
     try:
         with _without_main(), _start_method_kept():
-            return {executor.submit(work, item): item for item in items}
+            return executor.submit(work, item)
     except (EOFError, ConnectionError) as error:
         raise BrokenProcessPool("the process that workers are forked from was killed") from error
 

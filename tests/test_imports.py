@@ -31,6 +31,8 @@ FLOORS = (
         "presets",
         "entry",
         "locks",
+        "claims",
+        "parts",
         "shape",
         "audio",
         "containers",

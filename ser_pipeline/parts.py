@@ -1,0 +1,118 @@
+"""Parts of one piece of work that any number of processes share: each part is in work once, until all are whole."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+from ser_pipeline.claims import FAILED, LEFT, Claim, Claims
+from ser_pipeline.errors import PipelineError
+
+Item = TypeVar("Item")
+
+
+class Parts(Generic[Item]):
+    """The parts that are not whole, handed out one at a time as this process claims them.
+
+    Args:
+        claims: of this process.
+        items: the parts, in the order in which they are looked at.
+        name: the name of a part's claims.
+        whole: whether a part is done, here or elsewhere.
+    """
+
+    def __init__(
+        self, claims: Claims, items: Sequence[Item], name: Callable[[Item], str], whole: Callable[[Item], bool]
+    ) -> None:
+        self._claims, self._name, self._whole = claims, name, whole
+        self._new = deque(items)
+        self._elsewhere = deque[Item]()
+        self._mine: dict[str, Claim] = {}
+
+    def __iter__(self) -> Iterator[Item | None]:
+        """The parts as they are claimed; None where those that are left are held, elsewhere or here: ask again later.
+
+        What another process holds comes where it leaves it. The end is reached when each part is whole, or has ended
+        here with what stopped it.
+        """
+        while self._new or self._elsewhere or self._mine:
+            yield self._taken(self._new) or self._taken(self._elsewhere)
+
+    def number(self, item: Item) -> int:
+        """The number of this process's claim on `item`."""
+        return self._mine[self._name(item)].number
+
+    def take(self, item: Item) -> bool:
+        """Claim one part, whatever its turn; whether this process has it now, and it is not whole."""
+        name = self._name(item)
+        try:
+            claim = None if self._whole(item) else self._claims.take(name)
+        except OSError as error:
+            folder = self._claims.folder.parent
+            raise PipelineError(f"cannot write in {folder}: {error.strerror}; choose another folder") from None
+        if claim and self._whole(item):  # it was finished while it was asked for
+            self._claims.let_go(claim)
+        elif claim:
+            self._mine[name] = claim
+            return True
+        return False
+
+    def end(self, item: Item, why: str = "") -> None:
+        """Let a part go. One that is neither whole nor failed was taken over, or is to be tried again: it comes back.
+
+        Args:
+            item: that this process has.
+            why: what stopped it for good.
+        """
+        self._claims.let_go(self._mine.pop(self._name(item)), FAILED if why else LEFT, why)
+        if not why and not self._whole(item):
+            self._elsewhere.append(item)
+
+    @contextmanager
+    def sharing(self) -> Iterator[None]:
+        """Renew the claims until the block ends, and then let go those that are left, for others to go on."""
+        with self._claims.renewing():
+            try:
+                yield
+            finally:
+                for claim in self._mine.values():
+                    self._claims.let_go(claim)
+                self._mine.clear()
+
+    def _taken(self, waiting: deque[Item]) -> Item | None:
+        """The first of those waiting that can be had; of those looked at, what is not whole waits among the others."""
+        for _ in range(len(waiting)):
+            item = waiting.popleft()
+            if self.take(item):
+                return item
+            if not self._whole(item):
+                self._elsewhere.append(item)
+        return None
+
+
+def own_first(items: Sequence[Item], part: tuple[int, int] | None) -> list[Item]:
+    """`items` with the share of part K of N first, then those of the parts after it in turn.
+
+    Args:
+        items: in the order that all processes agree on.
+        part: K from 1 to N, and N; None: as they are.
+
+    >>> own_first("abcde", (2, 2))
+    ['b', 'd', 'a', 'c', 'e']
+    """
+    if part is None:
+        return list(items)
+    number, count = part
+    return [item for shift in range(count) for item in items[(number - 1 + shift) % count :: count]]
+
+
+def array_part(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
+    """The part of a task of a Slurm array, 1 to N, and N; None outside of one."""
+    try:
+        task, count, least = (int(environment[f"SLURM_ARRAY_TASK_{name}"]) for name in ("ID", "COUNT", "MIN"))
+    except (KeyError, ValueError):
+        return None
+    return (task - least) % count + 1, count

@@ -1,0 +1,107 @@
+"""Parts of one work that processes share."""
+
+import multiprocessing
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from ser_pipeline.claims import FAILED, Claims
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.parts import Parts, array_part, own_first
+from support.sharing import share
+
+CONTEXT = multiprocessing.get_context("forkserver" if hasattr(signal, "SIGKILL") else "spawn")
+
+
+def parts(folder: Path, names: str, whole: set[str]) -> Parts[str]:
+    return Parts(Claims(folder), names, str, whole.__contains__)
+
+
+def test_what_another_holds_comes_when_it_is_left(tmp_path: Path) -> None:
+    whole = {"b"}
+    mine, others = parts(tmp_path, "abc", whole), parts(tmp_path, "abc", whole)
+    assert others.take("a")
+    turns = iter(mine)
+    assert [next(turns), next(turns)] == ["c", None]
+    others.end("a")
+    assert next(turns) == "a"
+    assert mine.number("a") == 2
+    whole |= {"a", "c"}
+    mine.end("a")
+    mine.end("c")
+    assert list(turns) == []
+
+
+def test_what_fails_does_not_come_back_and_says_why(tmp_path: Path) -> None:
+    mine = parts(tmp_path, "a", set())
+    turns = iter(mine)
+    assert next(turns) == "a"
+    mine.end("a", "the loss is nan")
+    assert list(turns) == []
+    record = Claims(tmp_path.parent).records(tmp_path.name)["a"]
+    assert (record.state, record.why) == (FAILED, "the loss is nan")
+
+
+def test_what_ends_neither_whole_nor_failed_comes_back(tmp_path: Path) -> None:
+    mine = parts(tmp_path, "a", set())
+    turns = iter(mine)
+    assert next(turns) == "a"
+    mine.end("a")
+    assert next(turns) == "a"
+    assert mine.number("a") == 2
+
+
+def test_what_stops_the_block_leaves_all_to_others(tmp_path: Path) -> None:
+    mine, others = parts(tmp_path, "ab", set()), parts(tmp_path, "ab", set())
+    with pytest.raises(KeyboardInterrupt), mine.sharing():
+        assert mine.take("a")
+        assert mine.take("b")
+        raise KeyboardInterrupt
+    assert others.take("a")
+    assert others.take("b")
+
+
+def test_a_place_where_nothing_can_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PipelineError, match=r"cannot write in .*choose another folder"):
+        parts(tmp_path / "file" / ".claims", "a", set()).take("a")
+
+
+@pytest.mark.slow(reason="kills processes")
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs signals")
+def test_killed_processes_leave_their_parts_to_the_others(tmp_path: Path) -> None:
+    rng, count = random.Random(0), 300
+    work = [CONTEXT.Process(target=share, args=(tmp_path, count, 0.01)) for _ in range(6)]
+    for process in work:
+        process.start()
+    for process in work[:5]:
+        time.sleep(rng.uniform(0.02, 0.2))
+        process.kill()
+    work[5].join()
+    assert work[5].exitcode == 0
+    assert len(list(tmp_path.glob("0????"))) == count
+
+
+def test_eight_processes_make_each_part_once(tmp_path: Path) -> None:
+    work = [CONTEXT.Process(target=share, args=(tmp_path, 200)) for _ in range(8)]
+    for process in work:
+        process.start()
+    for process in work:
+        process.join()
+    assert {process.exitcode for process in work} == {0}
+    assert len(list(tmp_path.glob("0????"))) == 200
+
+
+def test_a_part_is_tried_first_and_every_other_after_it() -> None:
+    assert own_first(range(7), None) == list(range(7))
+    assert own_first(range(7), (3, 3)) == [2, 5, 0, 3, 6, 1, 4]
+    assert own_first(range(2), (5, 8)) == [0, 1]
+
+
+def test_a_task_of_an_array_knows_its_part() -> None:
+    task = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "4", "SLURM_ARRAY_TASK_MIN": "5"}
+    assert array_part(task) == (3, 4)
+    assert array_part({}) is None
