@@ -183,7 +183,7 @@ def test_the_confidence_is_the_least_from_which_on_enough_was_right_on_validatio
 def test_a_run_without_validation_predictions_says_what_mends_it(
     run: Command, segments_run: Path, call: Path, tmp_path: Path
 ) -> None:
-    older = shutil.copytree(segments_run, tmp_path / "older")
+    older = shutil.copytree(segments_run, tmp_path / "older" / segments_run.name)
     for file in [*older.glob("*/validation.csv"), older / "contents.csv"]:
         file.unlink()
     said = run("predict", older, call, "--device", "cpu", "--unsure", "0.9", status=1).stderr
