@@ -23,10 +23,11 @@ from transformers import Wav2Vec2Config
 
 from ser_pipeline import config
 from ser_pipeline.cache import catalogue
+from ser_pipeline.cache.manifest import read
 from ser_pipeline.config import Audio, Config
 from ser_pipeline.data.stream import open_data, open_source
 from ser_pipeline.device import autocasting, set_arithmetic
-from ser_pipeline.features.stores import find_stores, read_manifest
+from ser_pipeline.features.stores import find_stores
 from ser_pipeline.splits.folds import make_folds
 from ser_pipeline.training.checkpoint import Checkpoints
 from ser_pipeline.training.context import FoldContext
@@ -94,7 +95,7 @@ def busy(cache: Path, chosen: Config) -> tuple[float, float]:
     """Share of the time in which the GPU was at work over `PROFILED` steps, and segments a second meanwhile."""
     device = torch.device("cuda:0")
     folder = catalogue.find(cache, None).folder
-    data = read_manifest((folder,))
+    data = read(folder)
     opened = open_data(data, dict(find_stores((folder,), chosen)))
     source = open_source(opened, device)
     fold = make_folds(data, "speaker", "validation")[0]

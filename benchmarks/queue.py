@@ -73,13 +73,13 @@ def _collate(items: list[Batch]) -> Batch:
 def published(corpus: str, device: str) -> float:
     """Seconds of one fold the published code's way, after one of a single epoch."""
     graph.WARM_UP = sys.maxsize  # nothing is captured
-    sources = [catalogue.find(CACHE, corpus)]
+    sources = catalogue.Sources((catalogue.find(CACHE, corpus),))
     seconds = 0.0
     for overrides in (["train.epochs=1"], []):
         with tempfile.TemporaryDirectory() as runs:
             chosen = config.load("scratch", None, overrides)
             (run,) = plan_runs(sources, Path(runs), chosen, device=torch.device(device), about={})
-            job = queue_jobs([run], tuple(source.folder for source in sources), torch.device(device), QueueOptions())[0]
+            job = queue_jobs([run], sources, torch.device(device), QueueOptions())[0]
             data, source = data_of(replace(job, options=QueueOptions(data="resident")), "cpu")
             began = time.perf_counter()
             slow = ItemByItem(source, torch.device(device))

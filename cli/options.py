@@ -29,6 +29,21 @@ def cache(command: Command) -> Command:
     )(command)
 
 
+def corpus(text: str) -> Callable[[Command], Command]:
+    """`--corpus`, once at most, since the last of several would be taken without a word.
+
+    Args:
+        text: its help.
+    """
+    return click.option("--corpus", metavar="NAME", multiple=True, callback=_once, help=text)
+
+
+def _once(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
+    if len(values) > 1:
+        raise click.UsageError(f"--corpus is given {len(values)} times; join corpora: --corpus {'+'.join(values)}")
+    return values[0] if values else None
+
+
 def runs(command: Command) -> Command:
     """`--runs-root`: where runs are kept."""
     return click.option(

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ser_pipeline.cache import catalogue
 from ser_pipeline.corpora import CORPORA, audio_folder, find_corpus, read_corpus
 from ser_pipeline.corpora.classes import parse_classes
 from ser_pipeline.corpora.corpus import Corpus, Utterance
 from ser_pipeline.errors import PipelineError
-
-if TYPE_CHECKING:
-    from ser_pipeline.cache.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -40,10 +36,12 @@ def labels(corpus: str | None, root: Path | None, classes: str | None, subset: s
 
 
 def _kept(corpus: str | None, cache: Path) -> Labels:
-    from ser_pipeline.cache import manifest
+    from ser_pipeline.features.stores import on_disk, read_manifest
 
-    source = catalogue.find(cache, corpus)
-    data: Manifest = manifest.read(source.folder)
+    sources = catalogue.Sources(catalogue.find_together(cache, corpus))
+    source, data = sources.sets[0], read_manifest(sources)
+    if sources.together:
+        return Labels(data.corpus, on_disk(data.utterances, sources), source.root, None)
     row = CORPORA.get(data.corpus)
     published = row if row and dict(row.classes) == dict(data.classes) else None
     return Labels(row.title if row else data.corpus, data.utterances, source.root, published)

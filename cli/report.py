@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--corpus", help="Which corpus.  [default: each that has runs, a page each]")
+@options.corpus("Which corpus.  [default: each that has runs, a page each]")
 @click.option("--protocol", help="Which protocol.  [default: all]")
 @click.option(
     "--runs",

@@ -30,9 +30,14 @@ LINE_SECONDS = 30.0  # seconds between two lines of progress without a terminal
 
 
 @click.command()
-@click.option("--corpus", help="Which corpus.  [default: the one that has features]")
-@click.option("--protocol", default="speaker", show_default=True, help="What is left out: speaker, session, …")
-@click.option("--test-corpus", metavar="NAME", help="Test on another corpus, in the classes that both have.")
+@options.corpus("Which corpus, or several to train on together: A+B.  [default: the one that has features]")
+@click.option("--protocol", default="speaker", show_default=True, help="What is left out: speaker, session, corpus, …")
+@click.option("--test-corpus", metavar="NAME", help="Test on another corpus, in the classes that all have.")
+@click.option(
+    "--classes",
+    metavar="LIST",
+    help="Of several corpora, such as neutral,happy=happy+excited.  [default: those all have]",
+)
 @click.option("--folds", type=click.Path(path_type=Path, dir_okay=False), help="Published folds.json to take instead.")
 @click.option("--selection", type=click.Choice(SELECTIONS), help="Rows that choose the epoch.")
 @click.option(
@@ -77,6 +82,7 @@ def train(
     corpus: str | None,
     protocol: str,
     test_corpus: str | None,
+    classes: str | None,
     folds: Path | None,
     selection: str | None,
     ablation: str,
@@ -108,6 +114,7 @@ def train(
       ser-pipeline train --protocol speaker
       ser-pipeline train --corpus emodb --protocol speaker --preset scratch --seeds 3
       ser-pipeline train --corpus iemocap --protocol session --set train.lr=2e-5
+      ser-pipeline train --corpus emodb+savee+ravdess --protocol corpus
     """
     start_log(quiet)
     if jobs != 1 and not dry_run and "WORLD_SIZE" not in os.environ:
@@ -118,6 +125,7 @@ def train(
         corpus,
         protocol=protocol,
         test_corpus=test_corpus,
+        classes=classes,
         folds=folds,
         selection=selection,
         ablation=",".join([ablation, *baseline]),

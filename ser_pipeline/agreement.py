@@ -120,6 +120,11 @@ def _head(config: Config) -> Iterator[str]:
             f"train.solver='{train.solver}' is for statistics of whole utterances, and frames are pooled by what is "
             "trained; the nearest is train.solver='adamw'"
         )
+    if train.solver != "adamw" and train.corpus_weights != "size":
+        yield (
+            f"train.corpus_weights='{train.corpus_weights}' is for training in epochs, and "
+            f"train.solver='{train.solver}' has none; the nearest is train.corpus_weights='size'"
+        )
     if model.pooling != "co-attention" and not model.speech:
         yield (
             f"model.pooling='{model.pooling}' is of a speech encoder's frames, and model.inputs has none; "

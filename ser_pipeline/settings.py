@@ -230,6 +230,12 @@ class Train:
     label_smoothing: float = setting(0.0, "share of the target spread over all classes", least=0, most=1)
     class_weights: bool = setting(False, "true: the loss of a class is weighted by the inverse of its share")
     balanced: bool = setting(False, "true: an epoch draws as many utterances' segments from every class")
+    corpus_weights: str = setting(
+        "size",
+        "of several that are trained together, in an epoch: every utterance once (size), or as many of each (equal)",
+        choices=("size", "equal"),
+        added=True,
+    )
     solver: str = setting(
         "adamw",
         "the others solve for a linear head",

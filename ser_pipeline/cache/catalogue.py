@@ -28,6 +28,30 @@ class FeatureSet:
 
 
 @dataclass(frozen=True)
+class Sources:
+    """The corpora of a run, in their order: one, several that are trained together, or with one more to test on."""
+
+    sets: tuple[FeatureSet, ...]
+    tested: bool = False  # whether the last one is tested on and the others are trained
+    classes: tuple[tuple[str, tuple[str, ...]], ...] = ()  # of several, each with its labels; (): what all have
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The features folder of each corpus."""
+        return tuple(one.folder for one in self.sets)
+
+    @property
+    def trained(self) -> tuple[FeatureSet, ...]:
+        """The corpora that are trained."""
+        return self.sets[: len(self.sets) - self.tested]
+
+    @property
+    def together(self) -> bool:
+        """Whether several corpora stand beside each other, none of them set apart to test on."""
+        return len(self.sets) > 1 and not self.tested
+
+
+@dataclass(frozen=True)
 class BrokenPointer:
     """A pointer that cannot be followed."""
 
@@ -116,6 +140,22 @@ def find(cache: Path, corpus: str | None) -> FeatureSet:
         raise PipelineError(f"features of a table are named after its file; choose one with --corpus: {names}")
     command = f"ser-pipeline features {shlex.quote(str(corpus))} ROOT"
     raise PipelineError(f"no features of '{corpus}' in {cache} (there are {names}): {command}")
+
+
+def find_together(cache: Path, corpus: str | None) -> tuple[FeatureSet, ...]:
+    """The features of `corpus`, or of each of several with `+` between them.
+
+    Raises:
+        PipelineError: there are none of one of them, or one stands there twice.
+    """
+    if corpus is None or any(one.corpus == corpus for one in sources(cache)):
+        return (find(cache, corpus),)
+    names = corpus.split("+")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise PipelineError(f"--corpus names {twice[0]} twice; name each corpus once")
+    if "" in names:
+        raise PipelineError(f"--corpus {corpus} names no corpus beside a +; write A+B")
+    return tuple(find(cache, name) for name in names)
 
 
 def _read(file: Path) -> FeatureSet:

@@ -1,12 +1,13 @@
-"""Class tables: parsed from the command line, found in a corpus, shared by two corpora."""
+"""Class tables: parsed from the command line, found in a corpus, merged over several corpora."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ser_pipeline.corpora.corpus import Classes, Utterance
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.text import few
 
 
 def parse_classes(text: str) -> Classes:
@@ -38,23 +39,71 @@ def found_classes(utterances: Iterable[Utterance]) -> Classes:
     return {label: (label,) for label in sorted({utterance.emotion for utterance in utterances})}
 
 
-def shared_classes(first: Sequence[str], second: Sequence[str]) -> dict[str, str]:
-    """Label of `second` -> the label of `first` with the same meaning, in the order of `first`.
+Merged = Mapping[str, Mapping[str, str]]
+"""Corpus -> its label -> the class of several corpora together; labels that belong to none are left out."""
 
-    >>> shared_classes(("neutral", "angry"), ("anger", "boredom", "neutral"))
-    {'neutral': 'neutral', 'anger': 'angry'}
+
+def shared_classes(labels: Mapping[str, Sequence[str]]) -> Merged:
+    """The classes that all corpora have, by the meaning of their labels, as the first corpus names and orders them.
+
+    >>> shared_classes({"one": ("neutral", "angry"), "other": ("anger", "boredom", "neutral")})
+    {'one': {'neutral': 'neutral', 'angry': 'angry'}, 'other': {'anger': 'angry', 'neutral': 'neutral'}}
+
+    Args:
+        labels: of each corpus.
 
     Raises:
-        PipelineError: fewer than two classes have the same meaning.
+        PipelineError: fewer than two classes have the same meaning in all.
     """
-    meaning = {_meaning(label): label for label in second}
-    shared = {meaning[_meaning(label)]: label for label in first if _meaning(label) in meaning}
-    if len(shared) < 2:
-        raise PipelineError(
-            f"the corpora share {len(shared)} classes ({', '.join(first)}; {', '.join(second)}); "
-            "name shared ones with --classes"
-        )
-    return shared
+    common = set.intersection(*({_meaning(label) for label in own} for own in labels.values()))
+    names: dict[str, str] = {}
+    for label in next(iter(labels.values())):
+        if _meaning(label) in common:
+            names.setdefault(_meaning(label), label)
+    if len(names) < 2:
+        listed = "; ".join(", ".join(own) for own in labels.values())
+        raise PipelineError(f"the corpora share {len(names)} classes ({listed}); name shared ones with --classes")
+    return {
+        corpus: {label: names[_meaning(label)] for label in own if _meaning(label) in names}
+        for corpus, own in labels.items()
+    }
+
+
+def chosen_classes(labels: Mapping[str, Sequence[str]], classes: Classes) -> Merged:
+    """The same by `classes`, whose labels stand for all labels of their meaning; a class may be of some corpora alone.
+
+    >>> chosen_classes({"one": ("joy", "bored"), "other": ("happy", "calm")}, {"happy": ("happy",), "low": ("bored",)})
+    {'one': {'joy': 'happy', 'bored': 'low'}, 'other': {'happy': 'happy'}}
+
+    Args:
+        labels: of each corpus.
+        classes: a class -> labels that belong to it.
+
+    Raises:
+        PipelineError: a label that no corpus has, one that two classes would take, or a corpus with none of them.
+    """
+    known = {label for own in labels.values() for label in own}
+    listed = few(sorted(known), 20)
+    exact = {label: name for name, merged in classes.items() for label in merged}
+    for label in exact:
+        if not any(label == other or _meaning(label) == _meaning(other) for other in known):
+            raise PipelineError(f"--classes: no corpus has '{label}'; there are {listed}")
+    merged = {
+        corpus: {label: name for label in own if (name := _class_of(label, exact))} for corpus, own in labels.items()
+    }
+    if empty := [corpus for corpus, names in merged.items() if not names]:
+        raise PipelineError(f"--classes leaves nothing of {empty[0]}, whose classes are {', '.join(labels[empty[0]])}")
+    return merged
+
+
+def _class_of(label: str, exact: Mapping[str, str]) -> str:
+    """The class that takes `label`, by its name or else by its meaning; "" where none does."""
+    if label in exact:
+        return exact[label]
+    alike = sorted({name for other, name in exact.items() if _meaning(other) == _meaning(label)})
+    if len(alike) > 1:
+        raise PipelineError(f"--classes: '{label}' could be {' or '.join(alike)}; write {alike[0]}={label}+… for one")
+    return alike[0] if alike else ""
 
 
 def is_emotion(name: str) -> bool:

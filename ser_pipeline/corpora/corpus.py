@@ -27,6 +27,7 @@ class Utterance:
     end: float | None = None  # seconds into the file; None: to its end
     gender: str = ""  # of the speaker: "female", "male" or another word; "" where it is not known
     age: int | None = None  # years of the speaker; None where it is not known
+    corpus: str = ""  # which one it is of where several are joined; "" in a corpus by itself
 
 
 PERSONAL = ("gender", "age")

@@ -30,7 +30,7 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.text import guarded, unguarded
 
 REQUIRED = ("file", "emotion", "speaker")
-COLUMNS = tuple(field.name for field in fields(Utterance))
+COLUMNS = tuple(field.name for field in fields(Utterance) if field.name != "corpus")
 SPLITS = {
     "": "",
     "train": "train",

@@ -5,21 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ser_pipeline.cache import catalogue, manifest, shards
+from ser_pipeline.cache.catalogue import Sources
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.config import Config, keyed
 from ser_pipeline.corpora import CORPORA
+from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.entry import PARTIAL, Entry, read_index
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features.acoustic import FEATURES
 from ser_pipeline.inputs import INPUTS
-from ser_pipeline.splits import folds
+from ser_pipeline.splits import joining
 
 FROZEN = tuple(name for name, row in INPUTS.items() if not row.function)
 """Features that a frozen speech encoder makes of the stored waveforms."""
@@ -85,9 +86,21 @@ def plain_settings(settings: Any) -> dict[str, Any]:
     return keyed(settings) if settings is not None else {}
 
 
-def read_manifest(features: Sequence[Path]) -> Manifest:
-    """The manifest of a features folder, or two of them joined for testing on the second."""
-    return reduce(folds.join, map(manifest.read, features))
+def read_manifest(sources: Sources) -> Manifest:
+    """The manifest of a corpus, or of several joined."""
+    found = [manifest.read(folder) for folder in sources.folders]
+    return joining.join(found, dict(sources.classes), sources.tested) if len(found) > 1 else found[0]
+
+
+def on_disk(utterances: Iterable[Utterance], sources: Sources) -> tuple[Utterance, ...]:
+    """Utterances of joined corpora with the whole paths of their files.
+
+    Args:
+        utterances: as `joining.join` names them, with files below a folder of their corpus's name.
+        sources: their corpora.
+    """
+    roots = {one.corpus: one.root.resolve() for one in sources.sets}
+    return tuple(replace(one, file=str(roots[one.corpus] / one.file.partition("/")[2])) for one in utterances)
 
 
 def find_stores(features: Sequence[Path], config: Config) -> tuple[tuple[str, tuple[Path, ...]], ...]:

@@ -297,7 +297,8 @@ def _commands(report: Report) -> Iterator[str]:
     """What makes the runs of this report again."""
     headers = report.headers
     corpus = headers[0].corpus
-    yield "ser-pipeline features" + ("" if corpus == "demo" else f" {shlex.quote(corpus)} ROOT")
+    for name in corpus.split("+"):
+        yield "ser-pipeline features" + ("" if name == "demo" else f" {shlex.quote(name)} ROOT")
     for experiment in report.experiments:
         of_panel = [run.header for group in experiment.panel.groups for run in (*group.runs, *group.unfinished)]
         yield _train(of_panel)
@@ -306,7 +307,8 @@ def _commands(report: Report) -> Iterator[str]:
 
 def _train(headers: Sequence[RunHeader]) -> str:
     one = headers[0]
-    words = ["ser-pipeline", "train", "--corpus", one.corpus]
+    trained = one.corpus.removesuffix(f"+{one.test_corpus}") if one.test_corpus else one.corpus
+    words = ["ser-pipeline", "train", "--corpus", trained]
     words += ["--folds", "folds.json"] if one.protocol == OWN else ["--protocol", one.protocol]
     words += ["--preset", one.preset, "--ablation", ",".join(dict.fromkeys(header.ablation for header in headers))]
     first, last = min(header.seed for header in headers), max(header.seed for header in headers)

@@ -15,6 +15,7 @@ PROTOCOLS = {
     "official": "official split",
     "official-shared": "official split, speakers shared",
     "cross": "across corpora",
+    "corpus": "leave one corpus out",
     "own": "own folds",
 }
 
@@ -34,6 +35,7 @@ WAYS = {
 }
 
 DIVISIONS = {
+    "corpus": "Corpus",
     "gender": "Gender",
     "age": "Age",
     "language": "Language",

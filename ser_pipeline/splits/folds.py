@@ -1,7 +1,7 @@
 """Folds: rows that train, choose the epoch and test, and the proof that they do not leak.
 
 `make_folds` applies a protocol; `folds_json` and `read_folds` write a split in a form that can be published and read
-back; `join` puts two corpora into one manifest, one to train on and one to test on.
+back.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ser_pipeline.arrays import Rows
-from ser_pipeline.corpora.classes import shared_classes
 from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.entry import path_name
 from ser_pipeline.errors import PipelineError
@@ -103,7 +102,8 @@ def make_folds(manifest: Manifest, protocol: str, selection: str = "validation")
 
     Args:
         manifest: the utterances.
-        protocol: `speaker`, `session`, `official`, `group-K` such as `group-5`, or `cross` after `join`.
+        protocol: `speaker`, `session`, `official`, `group-K` such as `group-5`, or, of joined corpora, `corpus` or
+            `cross`.
         selection: one of `SELECTIONS`; under `test` and `reference` the test rows choose the epoch.
 
     Raises:
@@ -235,48 +235,3 @@ def _require_known(file: Path, name: str, parts: Mapping[str, list[str]], known:
         ((most, times),) = Counter(ids).most_common(1) or [("", 1)]
         if times > 1:
             raise PipelineError(f"{file}, fold {name}: {most} is in {part} twice; name it once")
-
-
-def join(first: Manifest, second: Manifest) -> Manifest:
-    """Both corpora in the classes that they share: the rows of `first` train, those of `second` test.
-
-    Rows keep their order, those of `first` before those of `second`; ids, speakers, sessions and dialogues carry
-    their corpus's name. `make_folds(join(first, second), "cross")` is the fold.
-
-    Raises:
-        PipelineError: the same corpus twice, or fewer than two shared classes.
-    """
-    if first.corpus == second.corpus:
-        raise PipelineError(f"--test-corpus is the training corpus, {first.corpus}; name another one")
-    shared = shared_classes(first.labels, second.labels)
-    own = {label: label for label in first.labels if label in shared.values()}
-    kept = [(first, "train", own, _rows(first, own)), (second, "test", shared, _rows(second, shared))]
-    return replace(
-        first,
-        corpus=f"{first.corpus}+{second.corpus}",
-        classes={label: (label,) for label in own},
-        utterances=tuple(
-            _of(one.corpus, replace(one.utterances[row], split=part, emotion=names[one.utterances[row].emotion]))
-            for one, part, names, rows in kept
-            for row in rows
-        ),
-        keys=tuple(one.keys[row] for one, _, _, rows in kept for row in rows),
-        samples=np.concatenate([one.samples[rows] for one, _, _, rows in kept]),
-    )
-
-
-def _rows(manifest: Manifest, names: Mapping[str, str]) -> list[int]:
-    return [row for row, utterance in enumerate(manifest.utterances) if utterance.emotion in names]
-
-
-def _of(corpus: str, utterance: Utterance) -> Utterance:
-    def named(value: str) -> str:
-        return f"{corpus}:{value}" if value else ""
-
-    return replace(
-        utterance,
-        id=named(utterance.id),
-        speaker=named(utterance.speaker),
-        session=named(utterance.session),
-        dialogue=named(utterance.dialogue),
-    )

@@ -44,9 +44,12 @@ class Columns:
     known: dict[str, tuple[tuple[str, ...], Codes]] = field(default_factory=dict, repr=False)
 
     def codes(self, column: str) -> tuple[tuple[str, ...], Codes]:
-        """The values of `column`, and which of them each utterance has: (U,), -1 where it is empty."""
+        """The values of `column`, and which of them each utterance has: (U,), -1 where it is empty.
+
+        `dialogue|speaker` is the dialogue of those that have one, and the speaker of the others.
+        """
         if column not in self.known:
-            values = [getattr(utterance, column) for utterance in self.utterances]
+            values = [_value(utterance, column) for utterance in self.utterances]
             names = tuple(sorted(set(values) - {""}, key=natural))
             place = {name: code for code, name in enumerate(names)} | {"": -1}
             self.known[column] = names, np.array([place[value] for value in values], np.int64)
@@ -62,6 +65,10 @@ class Columns:
         """
         names, codes = self.codes(column)
         return [names[code] for code in np.intersect1d(codes[one], codes[other]).tolist() if code >= 0]
+
+
+def _value(utterance: Utterance, column: str) -> str:
+    return next(filter(None, (str(getattr(utterance, name)) for name in column.split("|"))), "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,11 +138,29 @@ def by_group(columns: Columns, count: int) -> list[Split]:
     return splits
 
 
+def by_corpus(columns: Columns, count: int = 0) -> list[Split]:
+    """Leave one of several joined corpora out; a tenth of the others' dialogues, or speakers without, validates."""
+    names, corpus = columns.codes("corpus")
+    if not names:
+        raise PipelineError("--protocol corpus needs several corpora: --corpus A+B")
+    _require_several(columns, "corpus", names)
+    splits = []
+    for code, name in enumerate(_folder_names(names)):
+        test = corpus == code
+        held = _tenths(columns, ~test, "dialogue|speaker", "speaker", "script", "id")
+        splits.append(Split(name, test, ~test, held))
+    return splits
+
+
 def official(columns: Columns, count: int = 0) -> list[Split]:
     """The corpus's own split; without validation rows of its own, a tenth of its training dialogues or speakers."""
     split = np.array([utterance.split for utterance in columns.utterances])
     if not {"train", "test"} <= set(split.tolist()):
         raise PipelineError("the corpus has no official split; choose --protocol speaker or group-5")
+    names, corpus = columns.codes("corpus")
+    without = [name for code, name in enumerate(names) if not set(split[corpus == code].tolist()) - {""}]
+    if without:
+        raise PipelineError(f"{without[0]} has no official split; choose --protocol speaker, group-5 or corpus")
     train, validation = split == "train", split == "validation"
     choices = _tenths(columns, train, "dialogue", "speaker", "script", "id")
     if validation.any():
@@ -150,10 +175,10 @@ def official_shared(columns: Columns, count: int = 0) -> list[Split]:
 
 
 def cross(columns: Columns, count: int = 0) -> list[Split]:
-    """One corpus trains, another tests: of two that `folds.join` has joined."""
+    """Corpora train, another one tests: of those that `joining.join` has joined for it."""
     (split,) = official(columns)
     row = int(np.flatnonzero(split.test)[0])
-    (name,) = _folder_names((columns.utterances[row].id.partition(":")[0],))
+    (name,) = _folder_names((columns.utterances[row].corpus,))
     return [replace(split, name=name)]
 
 
@@ -268,6 +293,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "speaker": by_speaker,
     "session": by_session,
     "group": by_group,
+    "corpus": by_corpus,
     "official": official,
     SHARED: official_shared,
     "cross": cross,
@@ -289,6 +315,6 @@ def find_protocol(text: str) -> tuple[str, int]:
         return match[1], int(match[2])
     if text == "group" or text not in PROTOCOLS:
         raise PipelineError(
-            f"unknown protocol '{text}'; there are speaker, session, official, {SHARED} and group-K (group-5)"
+            f"unknown protocol '{text}'; there are speaker, session, official, {SHARED}, corpus and group-K (group-5)"
         )
     return text, 0

@@ -230,11 +230,15 @@ def _class_weights(context: FoldContext) -> Tensor:
 def epoch_rows(context: FoldContext, epoch: int) -> Rows:
     """The training segments of an epoch in their order."""
     manifest, train = context.data.manifest, context.fold.train
-    if context.config.train.balanced:
-        classes = [train[manifest.target[train] == label] for label in np.unique(manifest.target[train])]
-        most = max(map(len, classes))
-        drawn = [np.resize(order(rows, context.seed, epoch), most) for rows in classes]
-        train = np.concatenate(drawn)
+    settings = context.config.train
+    parts = manifest.target[train] if settings.balanced else np.zeros(len(train), np.int64)
+    if settings.corpus_weights == "equal":
+        _, corpus = np.unique([manifest.utterances[row].corpus for row in train.tolist()], return_inverse=True)
+        parts = parts + corpus * len(manifest.labels)
+    if settings.balanced or settings.corpus_weights == "equal":
+        several = [train[parts == part] for part in np.unique(parts)]
+        most = max(map(len, several))
+        train = np.concatenate([np.resize(order(rows, context.seed, epoch), most) for rows in several])
     return order(manifest.rows(train), context.seed, epoch)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ser_pipeline.audit.corpus import audit, audit_labels, to_json
-from ser_pipeline.cache.catalogue import FeatureSet
+from ser_pipeline.cache.catalogue import Sources
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.config import Config, keyed, require_valid
 from ser_pipeline.corpora import CORPORA
@@ -19,7 +19,7 @@ from ser_pipeline.corpora.corpus import Corpus
 from ser_pipeline.device import precision
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.features.stores import FROZEN, find_stores, made_for, read_manifest, resolved
+from ser_pipeline.features.stores import FROZEN, find_stores, made_for, on_disk, read_manifest, resolved
 from ser_pipeline.findings import ordered, refuse
 from ser_pipeline.inputs import INPUTS
 from ser_pipeline.model.needs import require_needs
@@ -52,7 +52,7 @@ class PlannedRun:
 
 
 def plan_runs(
-    sources: Sequence[FeatureSet],
+    sources: Sources,
     runs: Path,
     config: Config,
     *,
@@ -68,10 +68,10 @@ def plan_runs(
     """The runs of every ablation and seed, proven not to leak; nothing is written.
 
     Args:
-        sources: the corpus, and the one to test on where that is another.
+        sources: the corpus or corpora, and the one to test on where that is another.
         runs: where runs are kept.
         config: settings of every run, but for the seed and what an ablation changes.
-        protocol: what is left out; of no account with two sources or a `file`.
+        protocol: what is left out; of no account with a corpus to test on or a `file`.
         file: a published `folds.json` to take instead.
         ablations: rows of the ablation table; those that would repeat another run are left out.
         own: rows of the user, beside those of the table.
@@ -85,10 +85,11 @@ def plan_runs(
             the corpus cannot give, or an error in labels or folds that was not accepted.
     """
     for name in FROZEN:
-        config = resolved(config, sources[0].folder, name)
+        config = resolved(config, sources.folders[0], name)
     require_followed(config)
-    data = read_manifest(tuple(source.folder for source in sources))
-    protocol, split, config = _split(data, protocol if len(sources) == 1 else "cross", file, config, accepted)
+    require_together(config, sources)
+    data = read_manifest(sources)
+    protocol, split, config = _split(data, "cross" if sources.tested else protocol, file, config, accepted)
     refuse([*audit_labels(data.utterances, _published(data)), *leaks(data, split)], accepted)
     planned, known = [], Known()
     rows = ablated(config, ablations, own)
@@ -96,7 +97,7 @@ def plan_runs(
         require_valid(changed)
         require_needs(changed)
         changed = replace(changed, train=replace(changed.train, precision=precision(config.train.precision, device)))
-        found = find_stores([source.folder for source in sources], changed)
+        found = find_stores(sources.folders, changed)
         stores = {name: paths[0].name for name, paths in found}
         told = {**about, "features_cost": made_for(path for _, paths in found for path in paths)}
         try:
@@ -142,23 +143,41 @@ def require_followed(config: Config) -> None:
         raise PipelineError(f"{' and '.join(alone)} is of single segments: --set model.segments=1")
 
 
+def require_together(config: Config, sources: Sources) -> None:
+    """Refuse what is for several corpora where there is one to train on.
+
+    Raises:
+        PipelineError: names the setting or the option.
+    """
+    if config.train.corpus_weights == "equal" and len(sources.trained) < 2:
+        raise PipelineError(
+            "train.corpus_weights='equal' is for several corpora that are trained together: --corpus A+B"
+        )
+    if sources.classes and len(sources.sets) < 2:
+        raise PipelineError(
+            "train --classes is for several corpora; the classes of one are chosen as its features are made: "
+            "ser-pipeline features CORPUS ROOT --classes LIST"
+        )
+
+
 def findings_of(
-    sources: Sequence[FeatureSet], split: Sequence[Fold], config: Config, accepted: Collection[str] = ()
+    sources: Sources, split: Sequence[Fold], config: Config, accepted: Collection[str] = ()
 ) -> dict[str, Any]:
     """The audit of a corpus and its folds, with its audio where that is still where it was; for `audit.json`.
 
     Args:
-        sources: the features of the corpus, or of two.
+        sources: the features of the corpus, or of several.
         split: the folds.
         config: for the length of a segment.
         accepted: names of errors that are taken as they are.
     """
-    data = read_manifest(tuple(source.folder for source in sources))
-    if len(sources) > 1 or not sources[0].root.is_dir():
+    data = read_manifest(sources)
+    if sources.tested or not all(one.root.is_dir() for one in sources.sets):
         found = ordered([*audit_labels(data.utterances, _published(data)), *leaks(data, split)])
         return to_json(found, data.utterances, accepted)
     corpus = _published(data)
-    found = audit(data.utterances, sources[0].root, corpus=corpus, folds=split, segment=config.audio.seconds)
+    root, heard = sources.sets[0].root, on_disk(data.utterances, sources) if sources.together else data.utterances
+    found = audit(heard, root, corpus=corpus, folds=split, segment=config.audio.seconds)
     return to_json(found, data.utterances, accepted)
 
 
@@ -169,7 +188,7 @@ def _published(data: Manifest) -> Corpus | None:
 
 
 def _run(
-    sources: Sequence[FeatureSet],
+    sources: Sources,
     data: Manifest,
     runs: Path,
     config: Config,
@@ -178,14 +197,14 @@ def _run(
     split: tuple[Fold, ...],
     about: Mapping[str, Any],
 ) -> PlannedRun:
-    folders = [source.folder for source in sources]
     members = folds.folds_json(split, data.utterances, protocol, config.train.selection)
     inputs = {
-        "features": [folder.name for folder in folders],
+        "features": [folder.name for folder in sources.folders],
         "protocol": protocol,
         "folds": members,
         "config": keyed(config),
         **row,
+        **({"classes": dict(sources.classes)} if sources.classes else {}),
     }
     known = {
         **about,
@@ -195,12 +214,12 @@ def _run(
         "selection": _selection(config),
         "ablation": row["ablation"],
         "seed": config.seed,
-        "features": "+".join(folder.name for folder in folders),
-        "test_corpus": sources[-1].corpus if len(sources) > 1 else "",
+        "features": "+".join(folder.name for folder in sources.folders),
+        "test_corpus": sources.sets[-1].corpus if sources.tested else "",
         "folds": [fold.name for fold in split],
         "utterances": _of_the_corpus(sources, data),
         "precision": config.train.precision,
-        "audio_root": str(sources[-1].root),
+        "audio_root": "" if sources.together else str(sources.sets[-1].root),
         "pretrained": row.get("pretrained", {}),
     }
     entry = Entry.keyed(runs, f"{data.corpus}-{protocol}-{row['ablation']}-s{config.seed}", inputs)
@@ -209,9 +228,9 @@ def _run(
     )
 
 
-def _of_the_corpus(sources: Sequence[FeatureSet], data: Manifest) -> int:
+def _of_the_corpus(sources: Sources, data: Manifest) -> int:
     """How many utterances there are that folds could test: all, or those of the corpus that is tested on."""
-    return sum(len(sources) == 1 or utterance.split == "test" for utterance in data.utterances)
+    return sum(not sources.tested or utterance.split == "test" for utterance in data.utterances)
 
 
 def _selection(config: Config) -> str:

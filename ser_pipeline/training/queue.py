@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from ser_pipeline.cache.catalogue import FeatureSet
+from ser_pipeline.cache.catalogue import Sources
 from ser_pipeline.device import _device_name, _devices
 from ser_pipeline.entry import Entry, write_json
 from ser_pipeline.findings import refuse
@@ -58,7 +58,7 @@ Progress = Callable[[Sequence[Status]], None]
 
 def run_queue(
     planned: Sequence[PlannedRun],
-    sources: Sequence[FeatureSet],
+    sources: Sources,
     *,
     device: torch.device,
     options: QueueOptions,
@@ -90,7 +90,7 @@ def run_queue(
                 begin_run(run.entry.partial, run.config, run.about, run.members, run.manifest)
         world.barrier()
         waiting = [run for run in planned if not run.entry.done]
-        todo = queue_jobs(waiting, tuple(source.folder for source in sources), device, options)
+        todo = queue_jobs(waiting, sources, device, options)
         with _watching(waiting, progress):
             try:
                 with _beside(partial(_audit, waiting if world.is_main else [], sources, accepted)):
@@ -112,13 +112,13 @@ def run_queue(
 
 
 def queue_jobs(
-    waiting: Sequence[PlannedRun], features: tuple[Path, ...], device: torch.device, options: QueueOptions
+    waiting: Sequence[PlannedRun], sources: Sources, device: torch.device, options: QueueOptions
 ) -> list[FoldJob]:
     """The folds that are missing.
 
     Args:
         waiting: runs, finished or not.
-        features: folders of features.
+        sources: as in the plan.
         device: chosen by the command.
         options: how many at a time, and from where.
     """
@@ -130,7 +130,7 @@ def queue_jobs(
         idle = cores() - at_once * threads
         log.info("%d of %d cores are idle: with --set train.threads=N a fold takes more, as another run", idle, cores())
     options = replace(options, jobs=at_once, apart=options.jobs != 1)
-    return [FoldJob(_fold_entry(run, fold), fold, run.config, features, devices, options) for run, fold in missing]
+    return [FoldJob(_fold_entry(run, fold), fold, run.config, sources, devices, options) for run, fold in missing]
 
 
 def _train_together(job: FoldJob, world: World) -> None:
@@ -140,7 +140,7 @@ def _train_together(job: FoldJob, world: World) -> None:
     fit(job.entry, job.fold, data, source, job.config, torch.device(device), micro=job.options.micro, world=world)
 
 
-def _audit(runs: Sequence[PlannedRun], sources: Sequence[FeatureSet], accepted: Collection[str]) -> None:
+def _audit(runs: Sequence[PlannedRun], sources: Sources, accepted: Collection[str]) -> None:
     """Audit the corpus for the runs that were not yet."""
     new = [run for run in runs if not (run.entry.partial / layout.AUDIT).exists()]
     findings = findings_of(sources, new[0].folds, new[0].config, accepted) if new else {}

@@ -10,13 +10,15 @@ from pathlib import Path
 import torch
 
 from ser_pipeline import config as settings
-from ser_pipeline.cache import catalogue
-from ser_pipeline.cache.catalogue import FeatureSet
+from ser_pipeline.cache import catalogue, manifest
+from ser_pipeline.cache.catalogue import FeatureSet, Sources
 from ser_pipeline.config import Config
 from ser_pipeline.corpora import CORPORA
+from ser_pipeline.corpora.classes import parse_classes
 from ser_pipeline.corpora.corpus import Corpus
 from ser_pipeline.device import gpu_jobs, pick_device
 from ser_pipeline.limits import require_counts
+from ser_pipeline.splits.joining import told
 from ser_pipeline.text import few
 from ser_pipeline.training.ablations import ablation_names, own_ablations
 from ser_pipeline.training.distributed import World, join_world
@@ -42,7 +44,7 @@ class Prepared:
     preset: str
     config: Config
     planned: tuple[PlannedRun, ...]
-    sources: tuple[FeatureSet, ...]
+    sources: Sources
     device: torch.device
     options: QueueOptions
     world: World
@@ -75,6 +77,7 @@ def prepare(
     *,
     protocol: str = "speaker",
     test_corpus: str | None = None,
+    classes: str | None = None,
     folds: Path | str | None = None,
     selection: str | None = None,
     ablation: str = "full",
@@ -96,9 +99,11 @@ def prepare(
     """Runs of a corpus that has features, planned and proven not to leak; nothing is written.
 
     Args:
-        corpus: which one; by default the only one that has features.
-        protocol: what is left out: "speaker", "session", "official", "group-5", …
-        test_corpus: another corpus to test on, in the classes that both have.
+        corpus: which one, or several that are trained together, "emodb+savee"; by default the only one that has
+            features.
+        protocol: what is left out: "speaker", "session", "official", "corpus", "group-5", …
+        test_corpus: another corpus to test on, in the classes that all have.
+        classes: of several corpora, as "neutral,happy=happy+excited"; by default those that all have.
         folds: a published folds.json to take instead.
         selection: rows that choose the epoch: "validation", "test" or "reference".
         ablation: rows of the ablation table with commas between, or "all"; `config` may add rows of its own.
@@ -122,10 +127,8 @@ def prepare(
     """
     require_counts(seeds=seeds, jobs=jobs, jobs_per_gpu=jobs_per_gpu, micro_batch=micro_batch or None)
     cache, file = Path(cache), Path(config) if config else None
-    source = catalogue.find(cache, corpus)
-    sources = (source, catalogue.find(cache, test_corpus)) if test_corpus else (source,)
-    row = CORPORA.get(source.corpus)
-    name, made = _as_made(source, preset, file, row)
+    sources = _sources(cache, corpus, test_corpus, classes)
+    name, made = _as_made(sources.trained[0], preset, file)
     chosen = settings.load(name, file, [*made, *overrides, *([f'train.selection="{selection}"'] if selection else [])])
     own = own_ablations(file)
     world = join_world(device)
@@ -140,24 +143,45 @@ def prepare(
         own=own,
         seeds=range(chosen.seed, chosen.seed + seeds),
         device=place,
-        about={
-            "title": row.title if row else source.corpus,
-            "synthetic": row.synthetic if row else False,
-            "preset": name,
-            "device": str(place),
-        },
+        about={**_about(sources.trained), "preset": name, "device": str(place)},
         accepted=accept,
     )
     if not fresh:
         require_repeated(planned)
     options = QueueOptions(jobs or gpu_jobs(place, jobs_per_gpu), data, micro_batch, stack)
-    return Prepared(source.corpus, name, chosen, tuple(planned), sources, place, options, world, frozenset(accept))
+    corpora = "+".join(one.corpus for one in sources.trained)
+    return Prepared(corpora, name, chosen, tuple(planned), sources, place, options, world, frozenset(accept))
 
 
-def _as_made(
-    source: FeatureSet, preset: str | None, file: Path | None, row: Corpus | None
-) -> tuple[str, tuple[str, ...]]:
+def _sources(cache: Path, corpus: str | None, test_corpus: str | None, classes: str | None) -> Sources:
+    """The corpora that were asked for; of several it is logged what becomes of their classes.
+
+    Args:
+        cache: folder of the features.
+        corpus: one, or several with + between them.
+        test_corpus: another one to test on.
+        classes: of several corpora; None: those that all have.
+    """
+    found = catalogue.find_together(cache, corpus)
+    if test_corpus:
+        found = (*found, catalogue.find(cache, test_corpus))
+    chosen = parse_classes(classes) if classes else {}
+    if len(found) > 1:
+        for line in told([manifest.read(one.folder) for one in found], chosen):
+            log.info("%s", line)
+    return Sources(found, bool(test_corpus), tuple(chosen.items()))
+
+
+def _about(trained: Sequence[FeatureSet]) -> dict[str, str | bool]:
+    """What the corpora that are trained are called, and whether a program made one of them."""
+    rows = [CORPORA.get(one.corpus) for one in trained]
+    titles = [row.title if row else one.corpus for row, one in zip(rows, trained, strict=True)]
+    return {"title": " + ".join(titles), "synthetic": any(row.synthetic for row in rows if row)}
+
+
+def _as_made(source: FeatureSet, preset: str | None, file: Path | None) -> tuple[str, tuple[str, ...]]:
     """The preset, and the pairs over it that the features were made with: as they were, unless the user names one."""
+    row = CORPORA.get(source.corpus)
     if preset or not source.preset:
         return preset or (row.preset if row else Corpus.preset), ()
     made = () if file else source.settings

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from ser_pipeline.cache.catalogue import Sources
 from ser_pipeline.config import Config
 from ser_pipeline.data.neighbours import Neighbours, longer
 from ser_pipeline.data.stream import open_data, open_source
@@ -52,7 +53,7 @@ class FoldJob:
     entry: Entry
     fold: Fold
     config: Config
-    features: tuple[Path, ...]
+    sources: Sources
     devices: tuple[str, ...]  # that folds are trained on; each process keeps to one of them
     options: QueueOptions
 
@@ -72,8 +73,8 @@ def train_job(job: FoldJob) -> None:
 def data_of(job: FoldJob, device: str) -> Any:
     """What a job reads, in segments as long as its model hears them."""
     sharers = -(-(job.options.jobs or 1) // len(job.devices))
-    stores = find_stores(job.features, job.config)
-    data, source = _data(job.features, stores, device, job.options.data, sharers, job.config.model.whole)
+    stores = find_stores(job.sources.folders, job.config)
+    data, source = _data(job.sources, stores, device, job.options.data, sharers, job.config.model.whole)
     manifest = data.manifest
     if job.config.model.segments > 1:
         manifest = longer(manifest, job.config.model.segments)
@@ -83,7 +84,7 @@ def data_of(job: FoldJob, device: str) -> Any:
 
 @lru_cache(maxsize=4)
 def _data(
-    features: tuple[Path, ...],
+    sources: Sources,
     stores: tuple[tuple[str, tuple[Path, ...]], ...],
     device: str,
     way: str,
@@ -91,7 +92,7 @@ def _data(
     whole: bool,
 ) -> Any:
     """Data and where its batches come from, shared by the folds that a process trains."""
-    manifest = read_manifest(features)
+    manifest = read_manifest(sources)
     data = open_data(manifest.whole if whole else manifest, dict(stores))
     return data, open_source(data, torch.device(device), way, sharers)
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from ser_pipeline import corpora
 from ser_pipeline.corpora import CORPORA, class_table, find_corpus, read_corpus
-from ser_pipeline.corpora.classes import parse_classes, shared_classes
+from ser_pipeline.corpora.classes import chosen_classes, parse_classes, shared_classes
 from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.splits.folds import folds_of
@@ -73,8 +73,33 @@ def test_classes_that_cannot_be_meant_are_refused(text: str) -> None:
 
 
 def test_labels_of_the_same_meaning_are_shared_whatever_their_form() -> None:
-    shared = shared_classes(("neutral", "happy", "angry", "sad"), ("anger", "boredom", "happiness", "neutral"))
-    assert shared == {"neutral": "neutral", "happiness": "happy", "anger": "angry"}
+    labels = {"a": ("neutral", "happy", "angry", "sad"), "b": ("anger", "boredom", "happiness", "neutral")}
+    shared = shared_classes(labels)
+    assert shared == {
+        "a": {"neutral": "neutral", "happy": "happy", "angry": "angry"},
+        "b": {"neutral": "neutral", "happiness": "happy", "anger": "angry"},
+    }
+    both = shared_classes({"a": ("joy", "happy", "sad"), "b": ("sadness", "happiness")})
+    assert both["a"] == {"joy": "joy", "happy": "joy", "sad": "sad"}, "two labels of one meaning are one class"
+
+
+def test_chosen_classes_take_labels_by_name_or_by_meaning() -> None:
+    labels = {"a": ("happy", "excited", "bored"), "b": ("joy", "calm", "anger")}
+    chosen = chosen_classes(labels, parse_classes("up=happy+excited,low=boredom+calm"))
+    assert chosen == {"a": {"happy": "up", "excited": "up", "bored": "low"}, "b": {"joy": "up", "calm": "low"}}
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        ("happy,fear", "no corpus has 'fear'"),
+        ("bored,excited", "leaves nothing of b, whose classes are joy, calm"),
+        ("one=happiness,two=happy,calm", "'joy' could be one or two"),
+    ],
+)
+def test_chosen_classes_that_do_not_fit_are_refused(classes: str, said: str) -> None:
+    with pytest.raises(PipelineError, match=said):
+        chosen_classes({"a": ("happy", "excited", "bored"), "b": ("joy", "calm")}, parse_classes(classes))
 
 
 READERS: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {

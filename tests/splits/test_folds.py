@@ -14,7 +14,7 @@ from ser_pipeline.config import Audio
 from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.settings import ON_TEST, SELECTIONS
-from ser_pipeline.splits.folds import PARTS, Fold, folds_json, folds_of, join, make_folds, read_folds
+from ser_pipeline.splits.folds import PARTS, Fold, folds_json, folds_of, read_folds
 from ser_pipeline.splits.protocols import PROTOCOLS, Columns
 from support import trees
 
@@ -301,41 +301,8 @@ def test_a_file_of_folds_that_does_not_fit_is_one_line(tmp_path: Path, change: o
         read_folds(file, utterances)
 
 
-def test_two_corpora_are_joined_in_the_classes_that_both_have() -> None:
-    first = [
-        trees.utterance(n, id=f"{s}{n}", speaker=s, dialogue=f"d{n % 20}", emotion=("angry", "happy", "fru")[n % 3])
-        for s in ("01", "02")
-        for n in range(60)
-    ]
-    second = [
-        trees.utterance(n, id=f"{s}{n}", speaker=s, emotion=("anger", "boredom", "happiness")[n % 3])
-        for s in ("01", "03")
-        for n in range(6)
-    ]
-    joined = join(manifest("left", first), manifest("right", second))
-    assert joined.labels == ("angry", "happy")
-    assert len(joined.utterances) == 80 + 8
-    assert joined.utterances[-1].id == "right:035"
-    assert joined.utterances[-1].emotion == "happy"
-    assert joined.keys[-1] == "right035"
-    assert joined.samples[-1] == 16_011
-    (fold,) = make_folds(joined, "cross")
-    assert fold.name == "right"
-    assert fold.test.tolist() == list(range(80, 88))
-    assert sorted([*fold.train, *fold.validation]) == list(range(80))
-    assert len(fold.validation) == 8
-
-
-def test_corpora_without_shared_classes_cannot_be_joined() -> None:
-    people = trees.people(2)
-    with pytest.raises(PipelineError, match="share 0 classes"):
-        join(manifest("left", people), manifest("right", [trees.utterance(n, emotion="cd"[n % 2]) for n in range(4)]))
-    with pytest.raises(PipelineError, match="is the training corpus"):
-        join(manifest("left", people), manifest("left", people))
-
-
 def test_every_protocol_of_the_table_is_reached_by_its_name() -> None:
-    assert set(PROTOCOLS) == {"speaker", "session", "group", "official", "official-shared", "cross"}
+    assert set(PROTOCOLS) == {"speaker", "session", "group", "official", "official-shared", "corpus", "cross"}
 
 
 def written(tmp_path: Path, value: dict[str, object]) -> Path:

@@ -112,6 +112,6 @@ def test_idle_cores_are_told_of(
     monkeypatch.setattr(logging.getLogger("ser_pipeline"), "propagate", True)
     prepared = planned(cache, tmp_path)
     with caplog.at_level(logging.INFO, "ser_pipeline"):
-        jobs = queue.queue_jobs(prepared.planned, (), prepared.device, QueueOptions())
+        jobs = queue.queue_jobs(prepared.planned, prepared.sources, prepared.device, QueueOptions())
     assert jobs[0].options.jobs == 3
     assert ("train.threads" in caplog.text) == said

@@ -21,6 +21,7 @@ from click.testing import Result
 
 from ser_pipeline import processes
 from ser_pipeline.cache import manifest
+from ser_pipeline.cache.catalogue import Sources
 from ser_pipeline.config import Config, Train
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.entry import Entry
@@ -274,7 +275,7 @@ def lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> jobs.FoldJob:
     nothing = np.arange(0)
     fold = Fold("03", nothing, nothing, nothing)
     return jobs.FoldJob(
-        Entry(tmp_path / "run" / "03", {}), fold, Config(), (), ("cuda:0", "cuda:1"), jobs.QueueOptions(jobs=1)
+        Entry(tmp_path / "run" / "03", {}), fold, Config(), Sources(()), ("cuda:0", "cuda:1"), jobs.QueueOptions(jobs=1)
     )
 
 
@@ -401,7 +402,7 @@ def test_every_process_keeps_to_a_device_of_its_own(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     fold, nothing = Entry(tmp_path / "run" / "03", {}), np.arange(0)
     job = jobs.FoldJob(
-        fold, Fold("03", nothing, nothing, nothing), Config(), (), ("cuda:0", "cuda:1"), jobs.QueueOptions()
+        fold, Fold("03", nothing, nothing, nothing), Config(), Sources(()), ("cuda:0", "cuda:1"), jobs.QueueOptions()
     )
     for number in range(3):
         monkeypatch.setattr(processes, "_number", number)

@@ -1,0 +1,109 @@
+"""Several corpora as one: to train on together, or to train on some and test on another."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ser_pipeline.corpora.classes import Merged, chosen_classes, shared_classes
+from ser_pipeline.corpora.corpus import Classes, Utterance
+from ser_pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from ser_pipeline.cache.manifest import Manifest
+
+CARRIED = ("id", "speaker", "session", "dialogue", "script")
+"""Columns whose values carry their corpus's name once several are joined: speaker 03 of two corpora is two people."""
+
+
+def join(manifests: Sequence[Manifest], classes: Classes | None = None, tested: bool = False) -> Manifest:
+    """Several corpora as one, in their order: the utterances of the classes that all have, or of those chosen.
+
+    Values of `CARRIED` become `CORPUS:VALUE`, and files lie below a folder of their corpus's name. With `tested` the
+    rows of the last corpus test and those of the others train, which is what `make_folds(…, "cross")` takes, and files
+    stay as they are.
+
+    Args:
+        manifests: of the corpora.
+        classes: a class -> labels, whatever the corpus; None: what all have.
+        tested: whether the last one is there to test on.
+
+    Raises:
+        PipelineError: the corpus to test on among the others, other audio settings, or classes that do not fit.
+    """
+    first, *_, last = manifests
+    if tested and last.corpus in [one.corpus for one in manifests[:-1]]:
+        raise PipelineError(f"--test-corpus is the training corpus, {last.corpus}; name another one")
+    for one in manifests:
+        if one.audio != first.audio:
+            raise PipelineError(
+                f"the features of {one.corpus} and {first.corpus} were made with other settings of audio; make both "
+                "with the same --preset, --config and --set"
+            )
+    merged = merged_classes(manifests, classes)
+    kept = [(one, merged[one.corpus], _rows(one, merged[one.corpus])) for one in manifests]
+    labels = classes or dict.fromkeys(name for names in merged.values() for name in names.values())
+    return replace(
+        first,
+        corpus="+".join(one.corpus for one in manifests),
+        classes={label: (label,) for label in labels},
+        utterances=tuple(
+            _carried(one, names, row, ("test" if one is last else "train") if tested else "")
+            for one, names, rows in kept
+            for row in rows
+        ),
+        keys=tuple(one.keys[row] for one, _, rows in kept for row in rows),
+        samples=np.concatenate([one.samples[rows] for one, _, rows in kept]),
+    )
+
+
+def merged_classes(manifests: Sequence[Manifest], classes: Classes | None) -> Merged:
+    """Which class each label of each corpus belongs to.
+
+    Args:
+        manifests: of the corpora.
+        classes: a class -> labels; None: the classes that all have.
+    """
+    labels = {one.corpus: one.labels for one in manifests}
+    return chosen_classes(labels, classes) if classes else shared_classes(labels)
+
+
+def told(manifests: Sequence[Manifest], classes: Classes | None = None) -> list[str]:
+    """What becomes of the labels of the corpora: a line a class, and one for what is left out.
+
+    Args:
+        manifests: of the corpora.
+        classes: a class -> labels; None: the classes that all have.
+    """
+    merged, parts, left = merged_classes(manifests, classes), dict[str, list[str]](), list[str]()
+    for one in manifests:
+        counts = Counter(utterance.emotion for utterance in one.utterances)
+        for label in one.labels:
+            said = f"{one.corpus}:{label} ({counts[label]})"
+            name = merged[one.corpus].get(label)
+            (parts.setdefault(name, []) if name else left).append(said)
+    lines = [f"class {name} = {' + '.join(parts[name])}" for name in classes or parts]
+    return [*lines, f"left out: {', '.join(left)}; --classes chooses others"] if left else lines
+
+
+def _rows(manifest: Manifest, names: Mapping[str, str]) -> list[int]:
+    return [row for row, utterance in enumerate(manifest.utterances) if utterance.emotion in names]
+
+
+def _carried(manifest: Manifest, classes: Mapping[str, str], row: int, part: str) -> Utterance:
+    """An utterance with its corpus in its names.
+
+    Args:
+        manifest: of its corpus.
+        classes: its corpus's label -> the class.
+        row: of the manifest.
+        part: "train" or "test", where one corpus tests and its files are told by their own paths; "": as they are.
+    """
+    one, corpus = manifest.utterances[row], manifest.corpus
+    names: dict[str, Any] = {name: f"{corpus}:{value}" for name in CARRIED if (value := getattr(one, name))}
+    own: dict[str, Any] = {"split": part} if part else {"file": f"{corpus}/{one.file}"}
+    return replace(one, **names, **own, emotion=classes[one.emotion], corpus=corpus)

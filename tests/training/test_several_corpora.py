@@ -1,0 +1,226 @@
+"""Several corpora in one run: from the command line to the scores of each, and what is refused."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from click.testing import Result
+
+from ser_pipeline.config import load
+from ser_pipeline.corpora.demo import EMOTIONS, cast
+from ser_pipeline.corpora.voice import speak
+from ser_pipeline.evaluation.metrics import Confusion
+from ser_pipeline.training.fold import epoch_rows
+from support.reducing import TINY
+
+RATE = 16_000
+ARGS = ["train", "--preset", "demo", "--jobs", "1", *(word for setting in TINY for word in ("--set", setting))]
+
+
+def say(person: int, sentence: int, emotion: str) -> np.ndarray:
+    voice = cast(0, person // 2 + 1, "FM"[person % 2])
+    spoken = speak(voice, EMOTIONS[emotion], 1.2, np.random.default_rng(sentence))
+    return (spoken / 32768).astype(np.float32)
+
+
+def write_table(
+    root: Path, name: str, people: dict[str, int], labels: dict[str, str], clips: dict[str, np.ndarray] | None = None
+) -> Path:
+    """A table of two clips of each label by each speaker.
+
+    Args:
+        root: where to.
+        name: of the table.
+        people: a speaker's name -> the number of a voice.
+        labels: of the table -> an emotion of the demo.
+        clips: what stands in some files instead.
+    """
+    lines = ["file,emotion,speaker"]
+    for speaker, person in people.items():
+        for place, (label, emotion) in enumerate(labels.items()):
+            for take in range(2):
+                file = f"{name}/{speaker}_{label}_{take}.wav"
+                samples = (clips or {}).get(file, say(person, 100 * person + 10 * place + take, emotion))
+                (root / name).mkdir(parents=True, exist_ok=True)
+                soundfile.write(root / file, samples, RATE)
+                lines.append(f"{file},{label},{speaker}")
+    (root / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    return root / f"{name}.csv"
+
+
+GERMAN = {"anger": "ang", "sadness": "sad", "boredom": "neu"}
+ENGLISH = {"sad": "sad", "angry": "ang"}
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    """Two corpora in which a speaker of one name is not one person."""
+    root = tmp_path_factory.mktemp("tables")
+    return (
+        write_table(root, "german", {"03": 0, "08": 1}, GERMAN),
+        write_table(root, "english", {"03": 2, "04": 3, "05": 4}, ENGLISH),
+    )
+
+
+@pytest.fixture
+def cache(
+    tables: tuple[Path, ...], run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    monkeypatch.setenv("SER_PIPELINE_CACHE", str(tmp_path / "cache"))
+    for table in tables:
+        run("features", "table", table, "--preset", "demo", "--jobs", "1")
+    return tmp_path / "cache"
+
+
+def lines_of(folder: Path) -> list[dict[str, str]]:
+    return [row for file in sorted(folder.glob("*/predictions.csv")) for row in csv.DictReader(file.open())]
+
+
+def test_two_corpora_are_trained_together_and_scored_apart(
+    run: Callable[..., Result], cache: Path, tmp_path: Path
+) -> None:
+    before = {file: file.read_bytes() for file in cache.rglob("*") if file.is_file() and ".locks" not in file.parts}
+    args = [*ARGS, "--corpus", "german+english"]
+    said = run(*args)
+    assert "class anger = german:anger (4) + english:angry (6)" in said.stderr
+    assert "left out: german:boredom (4)" in said.stderr
+    assert "german+english, 2 classes" in said.stderr
+    folder = tmp_path / said.stdout.strip()
+    assert folder.name.startswith("german+english-speaker-full-s0-")
+    assert {file: file.read_bytes() for file in before} == before, "the stores stay as they are"
+    about = json.loads((folder / "run.json").read_text())
+    assert (about["corpus"], about["test_corpus"], about["title"]) == ("german+english", "", "german + english")
+    assert about["folds"] == ["english_03", "english_04", "english_05", "german_03", "german_08"]
+    rows = lines_of(folder)
+    assert len(rows) == 8 + 12 and Counter(row["label"] for row in rows) == {"anger": 10, "sadness": 10}
+    assert {row["file"].partition("/")[0] for row in rows} == {"german", "english"}
+    assert "5 of them done before" in run(*args).stderr, "a finished run is not trained again"
+
+    run("report")
+    experiment = json.loads((tmp_path / "reports" / "german+english" / "results.json").read_text())["experiments"][0]
+    parts = {part["name"]: part for part in experiment["rows"][0]["result"]["parts"]["corpus"]}
+    for name in ("german", "english"):
+        own = [row for row in rows if row["id"].startswith(f"{name}:")]
+        target, prediction = (
+            np.array([("anger", "sadness").index(row[column]) for row in own]) for column in ("label", "prediction")
+        )
+        assert parts[name]["utterances"] == len(own)
+        assert parts[name]["ua"] == pytest.approx(Confusion.of(target, prediction, 2).ua, abs=1e-9)
+    page = (tmp_path / "reports" / "german+english" / "index.html").read_text()
+    assert "ser-pipeline train --corpus german+english --protocol speaker" in page
+
+
+def test_a_corpus_is_left_out_and_another_is_tested_by_several(
+    run: Callable[..., Result], cache: Path, tables: tuple[Path, ...], tmp_path: Path
+) -> None:
+    folder = tmp_path / run(*ARGS, "--corpus", "english+german", "--protocol", "corpus").stdout.strip()
+    assert json.loads((folder / "run.json").read_text())["folds"] == ["english", "german"]
+    third = write_table(tmp_path, "danish", {"1": 5}, {"sorrow": "sad", "anger": "ang", "sadness": "sad"})
+    run("features", "table", third, "--preset", "demo", "--jobs", "1")
+    folder = tmp_path / run(*ARGS, "--corpus", "german+english", "--test-corpus", "danish").stdout.strip()
+    assert {row["id"].partition(":")[0] for row in lines_of(folder)} == {"danish"}
+    run("report", "--corpus", "german+english+danish")
+    page = (tmp_path / "reports" / "german+english+danish" / "index.html").read_text()
+    assert "--corpus german+english " in page and "--test-corpus danish" in page
+
+
+def test_chosen_classes_make_another_run(run: Callable[..., Result], cache: Path) -> None:
+    args = [*ARGS, "--corpus", "german+english", "--dry-run"]
+    said = run(*args, "--classes", "anger,low=sad+boredom")
+    assert "class low = german:boredom (4) + german:sadness (4) + english:sad (6)" in said.stderr
+    names = {run(*args, *more).stdout.split("\t")[0] for more in ([], ["--classes", "anger,sad"])}
+    assert len({*names, said.stdout.split("\t")[0]}) == 3, "the key depends on them"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["--corpus", "german", "--corpus", "english"], 2, "join corpora: --corpus german+english"),
+        (["--corpus", "german+german"], 1, "--corpus names german twice"),
+        (["--corpus", "german+"], 1, "names no corpus beside a +"),
+        (["--corpus", "german+savee"], 1, "no features of 'savee'"),
+        (["--corpus", "german", "--protocol", "corpus"], 1, "needs several corpora: --corpus A+B"),
+        (["--corpus", "german", "--classes", "anger,sad"], 1, "is for several corpora"),
+        (["--corpus", "german", "--set", "train.corpus_weights=equal"], 1, "for several corpora that are trained"),
+        (
+            ["--corpus", "german", "--test-corpus", "english", "--set", "train.corpus_weights=equal"],
+            1,
+            "trained together",
+        ),
+        (["--corpus", "german+english", "--classes", "anger,joy"], 1, "no corpus has 'joy'"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    run: Callable[..., Result], cache: Path, words: list[str], status: int, said: str
+) -> None:
+    result = run(*ARGS, *words, status=status)
+    assert said in " ".join(result.stderr.split())
+
+
+def test_one_voice_under_two_names_is_found(run: Callable[..., Result], cache: Path, tmp_path: Path) -> None:
+    quieter = soxr.resample(say(0, 0, "ang"), RATE, 2 * RATE)[::2] * np.float32(0.5)
+    clips = {"planted/7_ang_0.wav": quieter}
+    table = write_table(tmp_path, "planted", {"7": 6, "8": 7}, {"ang": "ang", "sad": "sad"}, clips)
+    run("features", "table", table, "--preset", "demo", "--jobs", "1")
+    said = run(*ARGS, "--corpus", "german+planted", status=1).stderr
+    assert "near-copy-across-speakers" in said
+    (folder,) = tmp_path.glob("runs/german+planted-*")
+    found = {one["name"]: one for one in json.loads((folder / "audit.json").read_text())["findings"]}
+    told = found["near-copy-across-speakers"]
+    assert set(told["rows"]) == {"german:german/03_anger_0", "planted:planted/7_ang_0"}
+    beside = json.loads(run("audit", "german+planted", "--json", status=1).stdout)["findings"]
+    assert told["rows"] in [one["rows"] for one in beside]
+
+
+def test_folds_of_several_corpora_are_printed_and_taken_again(
+    run: Callable[..., Result], cache: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "folds.json").write_text(run("folds", "german+english", "--protocol", "corpus", "--json").stdout)
+    said = run(*ARGS, "--corpus", "german+english", "--folds", tmp_path / "folds.json", "--dry-run")
+    assert [line.split("\t")[1:] for line in said.stdout.splitlines()] == [["english", "to do"], ["german", "to do"]]
+    assert said.stdout.startswith("german+english-corpus-")
+
+
+@pytest.mark.slow("two processes are started")
+def test_several_processes_give_the_same_bytes(run: Callable[..., Result], cache: Path, tmp_path: Path) -> None:
+    folders = [
+        tmp_path / run(*ARGS, *more, "--corpus", "german+english", "--protocol", "group-3").stdout.strip()
+        for more in ([], ["--jobs", "2", "--data", "stream", "--one-by-one", "--runs-root", "other"])
+    ]
+    for file in sorted(folders[0].glob("*/predictions.csv")):
+        assert file.read_bytes() == (folders[1] / file.relative_to(folders[0])).read_bytes()
+
+
+def drawn(corpora: list[str], classes: list[int], *overrides: str) -> Counter[tuple[str, int]]:
+    """How often an epoch has utterances of which corpus and class, each of one segment."""
+    data = SimpleNamespace(
+        target=np.array(classes),
+        labels=("a", "b"),
+        utterances=[SimpleNamespace(corpus=name) for name in corpora],
+        rows=lambda utterances: utterances,
+    )
+    context = SimpleNamespace(
+        data=SimpleNamespace(manifest=data),
+        fold=SimpleNamespace(train=np.arange(len(corpora))),
+        config=load("paper", None, list(overrides)),
+        seed=3,
+    )
+    return Counter((corpora[row], classes[row]) for row in epoch_rows(context, 0).tolist())  # type: ignore[arg-type]
+
+
+def test_an_epoch_draws_as_many_of_every_corpus() -> None:
+    corpora, classes = ["x"] * 9 + ["y"] * 3, [0, 0, 0, 0, 0, 0, 1, 1, 1, 0, 1, 1]
+    sizes = drawn(corpora, classes)
+    assert sizes == {("x", 0): 6, ("x", 1): 3, ("y", 0): 1, ("y", 1): 2}
+    equal = drawn(corpora, classes, "train.corpus_weights=equal")
+    assert sum(count for (name, _), count in equal.items() if name == "y") == 9
+    assert {key: equal[key] for key in [("x", 0), ("x", 1)]} == {("x", 0): 6, ("x", 1): 3}, "of the largest all, once"
+    both = drawn(corpora, classes, "train.corpus_weights=equal", "train.balanced=true")
+    assert set(both.values()) == {6} and len(both) == 4
