@@ -16,6 +16,7 @@ import torch
 from ser_pipeline.config import Config
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.processes import cores
+from ser_pipeline.provenance import Fact, here
 
 HALF = ("avx512_bf16", "amx_bf16")
 """Instructions with which a processor multiplies in bf16 at twice the speed of float32, or more."""
@@ -132,6 +133,17 @@ def _devices(device: torch.device) -> tuple[str, ...]:
     if device.type == "cuda" and device.index is None:
         return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
     return (str(device),)
+
+
+def made_on(device: torch.device, config: Config) -> dict[str, Fact]:
+    """What a fold was made by: this process, its device with the libraries below torch, and the threads of a fold."""
+    about: dict[str, Fact] = {"device": _device_name(device), "threads": config.train.threads}
+    if device.type == "cuda":
+        about["cuda"] = str(torch.version.cuda)
+        about["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
+    else:
+        about["instructions"] = torch.backends.cpu.get_cpu_capability()
+    return {**here(), **about}
 
 
 def _device_name(device: torch.device) -> str:

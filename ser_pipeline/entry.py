@@ -11,37 +11,23 @@ import errno
 import hashlib
 import json
 import os
-import platform
 import threading
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, is_dataclass
-from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
 from xxhash import xxh3_128
 
-from ser_pipeline import __version__, locks
+from ser_pipeline import locks
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.provenance import here, versions
 from ser_pipeline.shape import ShapeError, shaped
 
 FORMAT = 1
 """Version of everything this package writes; part of every key."""
 
-LIBRARIES = (
-    "numpy",
-    "scipy",
-    "h5py",
-    "librosa",
-    "numba",
-    "soundfile",
-    "soxr",
-    "torch",
-    "torchvision",
-    "transformers",
-)
 PARTIAL = ".partial"
 KEPT = frozenset('/\\:*?"<>|')
 """Characters that separate folders, or that some file system keeps for itself."""
@@ -141,7 +127,7 @@ class Entry:
             digests: whether the index holds a digest of every file beside it.
             results: what else the index says.
         """
-        index = {"format": FORMAT, "inputs": self.inputs, "versions": versions(), **results}
+        index = {"format": FORMAT, "inputs": self.inputs, "versions": versions(), "made": here(), **results}
         if digests:
             index["files"] = dict(_digests(self.partial, {"index.json", *discard}))
         write_json(self.partial / "index.json", index)
@@ -290,16 +276,6 @@ def is_full(error: OSError) -> bool:
     """Whether `error` means that a disk, quota or file-size limit is reached (HDF5 says so in words only)."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return error.errno in full or any(os.strerror(code) in str(error) for code in full)
-
-
-@lru_cache
-def versions() -> dict[str, str]:
-    """Versions of the code and of the libraries that a result may depend on."""
-    found = {"ser-pipeline": __version__, "python": platform.python_version()}
-    for name in LIBRARIES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
 
 
 def _plain(value: Any) -> Any:

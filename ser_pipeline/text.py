@@ -1,8 +1,10 @@
 """Words that messages and pages share."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 
 def plural(number: int, noun: str) -> str:
@@ -73,3 +75,41 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     """
     parts = re.findall(r"[0-9]+|[^0-9]+", name)
     return [(0, int(part), part) if part[0] in "0123456789" else (1, 0, part) for part in parts]
+
+
+def portable(value: Any) -> Any:
+    """JSON values without paths of this machine: a folder's or file's own name takes their place.
+
+    >>> portable({"encoder": "/home/me/encoders/whisper-tiny.en", "name": "openai/whisper-tiny.en"})
+    {'encoder': 'whisper-tiny.en', 'name': 'openai/whisper-tiny.en'}
+    """
+    if isinstance(value, dict):
+        return {key: portable(one) for key, one in value.items() if key != "_name_or_path"}
+    if isinstance(value, list | tuple):
+        return [portable(one) for one in value]
+    if isinstance(value, str) and _is_path(value):
+        return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
+    return value
+
+
+def _is_path(text: str) -> bool:
+    """Whether a text names a place on this machine, and not one on the hub."""
+    return bool(re.match(r"[/~.\\]|[A-Za-z]:[/\\]", text)) or ("/" in text and Path(text).exists())
+
+
+def without_paths(text: str, roots: Iterable[str] = ()) -> str:
+    """The text with the last name of a path of this machine in its place.
+
+    Args:
+        text: a sentence, or a command.
+        roots: folders that are known: what is below them keeps its path from there, though it has spaces.
+
+    >>> without_paths("encoder = /home/me/encoders/tiny (preset: openai/tiny)")
+    'encoder = tiny (preset: openai/tiny)'
+    >>> without_paths("cannot read /my runs/a/run.json", ["/my runs"])
+    'cannot read a/run.json'
+    """
+    for root in sorted({root.rstrip("/\\") for root in roots} - {""}, key=len, reverse=True):
+        text = re.sub(rf"(?<![\w./\\-]){re.escape(root)}(?:[/\\]+(?=[^\s/\\]))", "", text)
+        text = re.sub(rf"(?<![\w./\\-]){re.escape(root)}(?![\w-])", portable(root).replace("\\", r"\\"), text)
+    return re.sub(r"(?<![^\s'\"=(,;\[])(?:~|[A-Za-z]:)?[/\\](?:[^\s'\",;()]*[/\\])?(?=[^\s/\\])", "", text)

@@ -37,6 +37,7 @@ FLOORS = (
         "audio",
         "containers",
         "processes",
+        "provenance",
         "cost",
         "findings",
         "text",

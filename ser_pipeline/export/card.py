@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from ser_pipeline.entry import read_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.export import names
 from ser_pipeline.report import Choice, Report, make_report, words
+from ser_pipeline.report.origins import published
 from ser_pipeline.report.scores import Result, Score
 from ser_pipeline.runs import layout
 from ser_pipeline.text import plural
@@ -58,7 +58,7 @@ MOST_FINDINGS = 12
 def run_report(run: Path) -> Report | None:
     """What the report says of a whole run alone; None where it has nothing to say yet."""
     try:
-        return make_report(run.parent, Choice(corpus=_corpus_of(run), patterns=(run.name,)))
+        return published(make_report(run.parent, Choice(corpus=_corpus_of(run), patterns=(run.name,))))
     except PipelineError:
         return None
 
@@ -195,21 +195,12 @@ def _score(name: str, score: Score) -> str:
     return f"| {name} | {100 * score.pooled:.1f} | {between} |"
 
 
-def without_paths(text: str) -> str:
-    """The text with the last name of a path of this machine in its place.
-
-    >>> without_paths("encoder = /home/me/encoders/tiny (preset: openai/tiny)")
-    'encoder = tiny (preset: openai/tiny)'
-    """
-    return re.sub(r"(?<![^\s'\"=(])(?:~|[A-Za-z]:)?[/\\](?:[^\s'\",;()]*[/\\])?(?=[^\s/\\])", "", text)
-
-
 def _findings(report: Report | None) -> str:
     """What the audit and the report found: leaks between folds among them."""
     if report is None:
         return "The run has no report.\n"
     lines = [
-        f"- {finding.severity}: {without_paths(finding.message)}" + (f" ({finding.cost})" if finding.cost else "")
+        f"- {finding.severity}: {finding.message}" + (f" ({finding.cost})" if finding.cost else "")
         for finding in report.findings[:MOST_FINDINGS]
     ]
     more = len(report.findings) - MOST_FINDINGS

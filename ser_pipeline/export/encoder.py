@@ -14,9 +14,10 @@ from ser_pipeline.entry import write_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.export import names
 from ser_pipeline.export.folder import Members
-from ser_pipeline.export.writing import new_folder, portable
+from ser_pipeline.export.writing import new_folder
 from ser_pipeline.model.speech import FrameEncoder
 from ser_pipeline.predict.runs import run_members
+from ser_pipeline.text import portable
 
 USUAL_FRONT = {
     "feature_extractor_type": "Wav2Vec2FeatureExtractor",

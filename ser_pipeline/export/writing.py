@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +20,7 @@ from ser_pipeline.export.checking import noise, tested_recordings
 from ser_pipeline.export.folder import Members, write_weights
 from ser_pipeline.predict.runs import run_members
 from ser_pipeline.runs import layout
+from ser_pipeline.text import portable
 
 REMOTE = '''"""What transformers imports with trust_remote_code=True; the model's code is that of ser-pipeline."""
 
@@ -181,30 +180,8 @@ def _front(about: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def portable(value: Any) -> Any:
-    """JSON values without paths of this machine: a folder's or file's own name takes their place.
-
-    >>> portable({"encoder": "/home/me/encoders/whisper-tiny.en", "name": "openai/whisper-tiny.en"})
-    {'encoder': 'whisper-tiny.en', 'name': 'openai/whisper-tiny.en'}
-    """
-    if isinstance(value, dict):
-        return {key: portable(one) for key, one in value.items() if key != "_name_or_path"}
-    if isinstance(value, list | tuple):
-        return [portable(one) for one in value]
-    if isinstance(value, str) and _is_path(value):
-        return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
-    return value
-
-
-def _is_path(text: str) -> bool:
-    """Whether a setting names a place on this machine, and not one on the hub."""
-    return bool(re.match(r"[/~.\\]|[A-Za-z]:[/\\]", text)) or ("/" in text and Path(text).exists())
-
-
 def _commit(run: Path) -> str:
-    """The commit of the code that trained a run; "" where the run does not say."""
-    with suppress(PipelineError):
-        text = json.dumps(read_json(run / "index.json"))
-        if match := re.search(r'"commit": "([0-9a-f]{7,40})"', text):
-            return match[1]
-    return ""
+    """The commit of the code that trained a run, and whether its source was modified; "" where the run does not say."""
+    made = read_json(run / "index.json").get("made", {}) if (run / "index.json").is_file() else {}
+    commits = ", ".join(map(str, made.get("commit", ())))
+    return f"{commits} (modified)" if commits and True in made.get("modified", ()) else commits

@@ -131,6 +131,16 @@ def made_for(stores: Iterable[Path]) -> dict[str, float]:
     return {name: round(sum(float(one[name]) for one in said), 3) for name in names}
 
 
+def encoders_of(stores: Iterable[Path]) -> dict[str, dict[str, str]]:
+    """Hash and, where it is known, revision of the frozen encoder of each of `stores` that one made, by its feature."""
+    said = [read_index(store)["inputs"] for store in stores]
+    return {
+        one["feature"]: {name: one[name] for name in ("content", "revision") if name in one}
+        for one in said
+        if "content" in one
+    }
+
+
 def _store(folder: Path, name: str, config: Config) -> Entry:
     return find(folder, config, name) if name in FROZEN else store_entry(folder, name, config)
 

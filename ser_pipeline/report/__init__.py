@@ -64,8 +64,10 @@ def write(report: Report, folder: Path) -> Path:
         return page_file
     from ser_pipeline.report import exports as files
     from ser_pipeline.report import gallery, page
+    from ser_pipeline.report.origins import published
 
     (folder / STAMP).unlink(missing_ok=True)
+    report = published(report)
     pictures = gallery.pictures(report, folder / "figures")
     write_text(folder / "results.json", files.to_json(report))
     write_text(folder / "results.csv", files.to_csv(report))

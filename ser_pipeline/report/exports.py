@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from ser_pipeline.entry import versions
 from ser_pipeline.evaluation.metrics import METRICS
+from ser_pipeline.provenance import versions
 from ser_pipeline.report import summary_tables as overview
 from ser_pipeline.report import words
 from ser_pipeline.report.compare import Comparison, Gap, Row
 from ser_pipeline.report.contents import WORST, Experiment, Report
 from ser_pipeline.report.groups import Group
+from ser_pipeline.report.origins import origins
 from ser_pipeline.report.tables import MINUS, Table
 from ser_pipeline.text import guarded
 
@@ -40,6 +41,7 @@ def to_json(report: Report) -> str:
         "worst": report.worst[:WORST],
         "findings": report.findings,
         "left_out": report.left_out,
+        "origins": origins(report),
         "versions": versions(),
     }
     return json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -14,7 +14,7 @@ from ser_pipeline.report.groups import FULL, Group, Panel, flatten
 from ser_pipeline.report.scores import Result
 from ser_pipeline.runs.audited import audited
 from ser_pipeline.runs.records import RunHeader
-from ser_pipeline.text import few, plural
+from ser_pipeline.text import few, plural, portable
 
 LEVEL = 0.05
 """A p-value below it tells two models apart."""
@@ -105,7 +105,7 @@ def _changed(headers: Sequence[RunHeader]) -> Iterator[Finding]:
         )
         ablated = any(header.ablation != FULL for header in headers if header.preset == preset)
         found = [
-            f"{name} = {value} (preset: {usual[name]})"
+            f"{name} = {portable(value)} (preset: {usual[name]})"
             for name, value in sorted(shared - set(usual.items()))
             if name in usual and name not in SAID_ELSEWHERE and not (ablated and name.startswith("model."))
         ]

@@ -18,6 +18,7 @@ from ser_pipeline.evaluation.significance import cluster_counts
 from ser_pipeline.inputs import INPUTS
 from ser_pipeline.runs.records import LeftOut, Run, RunHeader, UtteranceTable
 from ser_pipeline.settings import SELECTIONS, Model
+from ser_pipeline.text import portable
 
 FULL = "full"
 """The ablation that others are compared with."""
@@ -308,7 +309,19 @@ def _named(group: Group, groups: Sequence[Group]) -> Group:
     tables = [flatten(other.header.settings) | {"features": other.header.features} for other in rivals]
     own = tables[rivals.index(group)]
     differ = sorted(name for name in own if any(table.get(name) != own[name] for table in tables))
-    return replace(group, variant=", ".join(f"{name} = {own[name]}" for name in differ[:3]) + " …" * (len(differ) > 3))
+    told = [f"{name} = {_shown(own[name], [table.get(name, '') for table in tables])}" for name in differ[:3]]
+    return replace(group, variant=", ".join(told) + " …" * (len(differ) > 3))
+
+
+def _shown(value: str, values: Iterable[str]) -> str:
+    """A setting's value; of a path its last name, with a number where another of `values` has the same.
+
+    >>> _shown("/a/x.pth", ["/a/x.pth", "/b/x.pth", "/c/y.pth"]), _shown("/c/y.pth", ["/a/x.pth", "/c/y.pth"])
+    ('x.pth [1]', 'y.pth')
+    """
+    shown = portable(value)
+    twins = sorted({other for other in values if portable(other) == shown})
+    return f"{shown} [{twins.index(value) + 1}]" if len(twins) > 1 else str(shown)
 
 
 def _in_order(run: Run, name: str) -> NDArray[Any]:

@@ -23,11 +23,12 @@ from ser_pipeline.report import summary_tables as overview
 from ser_pipeline.report.contents import WORST, Experiment, Report
 from ser_pipeline.report.drawing import PAGE_COLOURS, Key, Picture
 from ser_pipeline.report.groups import Group
+from ser_pipeline.report.origins import facts
 from ser_pipeline.report.scores import Result
 from ser_pipeline.report.tables import MINUS, Cell, Column, Table, between, percent, tests
 from ser_pipeline.runs.records import RunHeader
 from ser_pipeline.splits.protocols import OWN
-from ser_pipeline.text import plural
+from ser_pipeline.text import plural, portable
 
 SPAN = (130, 18)
 """Width and height of an interval that is drawn in a table, in pixels."""
@@ -286,9 +287,10 @@ def _setup(report: Report) -> dict[str, Any]:
             versions.setdefault(name, set()).add(version)
     return {
         "name": (first.main or first.groups[0]).name,
-        "toml": tomli_w.dumps(dict(header.settings)),
+        "toml": tomli_w.dumps(portable(dict(header.settings))),
         "versions": [(name, ", ".join(sorted(found))) for name, found in sorted(versions.items())],
         "devices": ", ".join(sorted({one.device for one in report.headers} - {""})),
+        "facts": facts(report.headers),
         "commands": list(_commands(report)),
     }
 

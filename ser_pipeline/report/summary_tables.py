@@ -144,6 +144,8 @@ def runs(report: Report) -> Table:
         Column("WA, %", hint=POOLED),
         Column("UA, %", hint=POOLED),
         Column("Device", number=False),
+        Column("Started, UTC", number=False),
+        Column("Minutes", hint="From the start of its first command to the end of its last, pauses included."),
     )
     rows: list[tuple[Cell, ...]] = []
     tones: list[str] = []
@@ -162,10 +164,17 @@ def runs(report: Report) -> Table:
                         percent(total.wa if total else None),
                         percent(total.ua if total else None),
                         text(header.device),
+                        text(header.origin.started[:16].replace("T", " ")),
+                        minutes(header.origin.seconds),
                     )
                 )
                 tones.append("incomplete" if not run.whole else "test" if header.on_test else "")
     return Table("runs", "Runs", columns, tuple(rows), tuple(tones))
+
+
+def minutes(seconds: float) -> Cell:
+    """A length of time in minutes; nothing where it is not known."""
+    return Cell(f"{seconds / 60:.1f}", seconds) if seconds else Cell()
 
 
 def where(header: RunHeader, report: Report) -> Cell:

@@ -19,6 +19,7 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.runs import layout
 from ser_pipeline.runs.audited import audited
 from ser_pipeline.runs.integrity import cheap_fault
+from ser_pipeline.runs.origin import origin
 from ser_pipeline.runs.records import (
     FACTS,
     SPEAKER_FACTS,
@@ -106,6 +107,7 @@ def read_header(folder: Path) -> RunHeader:
         features_cost=said.features_cost,
         utterances=said.utterances,
         accepted=audited(folder)[1],
+        origin=origin(said, index),
         **{name: getattr(said, name) for name in (*_WORDS, *_NOTES)},
     )
 

@@ -16,6 +16,7 @@ from ser_pipeline.config import Audio, Spectrogram
 from ser_pipeline.entry import PARTIAL, require_digest
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.evaluation.metrics import Confusion
+from ser_pipeline.provenance import Fact
 from ser_pipeline.runs import layout
 from ser_pipeline.settings import ON_TEST
 from ser_pipeline.shape import shaped
@@ -41,6 +42,19 @@ class LeftOut:
 
     name: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a run comes from; what an earlier version did not write is empty."""
+
+    made: dict[str, list[Fact]] = field(default_factory=dict)  # the distinct values of each fact over its folds
+    started: str = ""  # UTC; by the command that began it
+    ended: str = ""  # UTC; "" while unfinished
+    seconds: float = 0.0  # from its start to its end, pauses included
+    manifest: str = ""  # SHA-256 of the corpus's manifest
+    contents: str = ""  # SHA-256 of `contents.csv`, which has the hash of every utterance's audio
+    encoders: dict[str, dict[str, str]] = field(default_factory=dict)  # `content` and `revision` of pre-trained weights
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,7 @@ class RunHeader:
     features_cost: Mapping[str, float] = field(default_factory=dict)  # seconds as of a fold; {} where not known
     utterances: int = 0  # that folds could test; 0 where the run does not say
     accepted: tuple[str, ...] = ()  # errors of the audit that were taken as they are
+    origin: Origin = field(default_factory=Origin)
 
     @property
     def on_test(self) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.provenance import Fact
 from ser_pipeline.runs import layout
 from ser_pipeline.runs.records import read_text
 from ser_pipeline.shape import FoldName, PathText, Spelled, shaped
@@ -41,6 +42,9 @@ class RunFile:
     features_cost: dict[str, float] = field(default_factory=dict)  # seconds that the features took
     pretrained: dict[str, Any] = field(default_factory=dict)  # hashes of pre-trained weights
     utterances: int = 0  # of the corpus; 0: of an earlier version
+    started: str = ""  # UTC; earlier versions did not say it, nor what follows
+    manifest: str = ""  # SHA-256
+    encoders: dict[str, dict[str, str]] = field(default_factory=dict)  # `content` and `revision` of each
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,9 @@ class IndexFile:
     """`index.json` of a whole run or fold."""
 
     versions: dict[str, str] = field(default_factory=dict)
+    made: dict[str, Fact | list[Fact]] = field(default_factory=dict)  # of a run: the distinct values of its folds
+    ended: str = ""  # UTC; of a run
+    seconds: float = 0.0
     files: dict[str, str] = field(default_factory=dict)  # name -> digest of each file beside it; earlier versions: none
 
 

@@ -20,7 +20,7 @@ from ser_pipeline.cost import Meter
 from ser_pipeline.data.augment import drawings
 from ser_pipeline.data.neighbours import BatchSource
 from ser_pipeline.data.stream import Data, order
-from ser_pipeline.device import autocasting, fixed_threads, precision, set_arithmetic
+from ser_pipeline.device import autocasting, fixed_threads, made_on, precision, set_arithmetic
 from ser_pipeline.entry import Entry, read_json, write_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.inputs import INPUTS
@@ -81,7 +81,7 @@ def _fit(entry: Entry, context: FoldContext) -> Path:
     config, device, folder = context.config, context.device, entry.partial
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "index.json").exists():  # killed between the last file and the final name
-        return entry.publish(discard=[layout.STATE], digests=True)
+        return entry.publish(discard=[layout.STATE], digests=True, made=made_on(device, config))
     set_arithmetic(config, device)
     if device.type == "cuda":
         gc.collect()  # a step and its graph know each other: the last fold's memory is free only now
@@ -118,7 +118,7 @@ def complete(
     model.load_state_dict(load_file(kept.best(progress), device=str(context.device)))
     finish_fold(entry.partial, model, progress, context, seconds)
     kept.best(progress).replace(entry.partial / layout.WEIGHTS)
-    entry.publish(discard=[layout.STATE], digests=True)
+    entry.publish(discard=[layout.STATE], digests=True, made=made_on(context.device, context.config))
 
 
 def _train(model: SpeechEmotionModel, kept: Checkpoints, context: FoldContext) -> FoldProgress:

@@ -19,7 +19,7 @@ from ser_pipeline.corpora.corpus import Corpus
 from ser_pipeline.device import precision
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.features.stores import FROZEN, find_stores, made_for, on_disk, read_manifest, resolved
+from ser_pipeline.features.stores import FROZEN, encoders_of, find_stores, made_for, on_disk, read_manifest, resolved
 from ser_pipeline.findings import ordered, refuse
 from ser_pipeline.inputs import INPUTS
 from ser_pipeline.model.needs import require_needs
@@ -92,6 +92,7 @@ def plan_runs(
     protocol, split, config = _split(data, "cross" if sources.tested else protocol, file, config, accepted)
     refuse([*audit_labels(data.utterances, _published(data)), *leaks(data, split)], accepted)
     planned, known = [], Known()
+    about = {**about, "manifest": data.inputs["utterances"]}
     rows = ablated(config, ablations, own)
     for ablation, changed in rows.items():
         require_valid(changed)
@@ -107,6 +108,7 @@ def plan_runs(
                 raise
             log.warning("ablation '%s' is left out: %s", ablation, error)
             continue
+        told["encoders"] = weights | encoders_of(path for _, paths in found for path in paths)
         inputs = {"stores": stores, "ablation": ablation, **({"pretrained": weights} if weights else {})}
         planned += [
             _run(sources, data, runs, replace(changed, seed=seed), protocol, inputs, split, told) for seed in seeds

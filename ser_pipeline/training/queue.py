@@ -25,9 +25,11 @@ from ser_pipeline.device import _device_name, _devices
 from ser_pipeline.entry import Entry, write_json
 from ser_pipeline.findings import refuse
 from ser_pipeline.processes import cores
+from ser_pipeline.provenance import now
 from ser_pipeline.runs import layout
 from ser_pipeline.runs.audited import accept, audited
 from ser_pipeline.runs.integrity import hashes
+from ser_pipeline.runs.origin import gathered
 from ser_pipeline.runs.writing import begin_run
 from ser_pipeline.splits.folds import Fold
 from ser_pipeline.text import lines
@@ -87,7 +89,7 @@ def run_queue(
             for run in planned:
                 held.enter_context(run.entry.lock())
             for run in (run for run in planned if not run.entry.done):
-                begin_run(run.entry.partial, run.config, run.about, run.members, run.manifest)
+                begin_run(run.entry.partial, run.config, {**run.about, "started": now()}, run.members, run.manifest)
         world.barrier()
         waiting = [run for run in planned if not run.entry.done]
         todo = queue_jobs(waiting, sources, device, options)
@@ -175,7 +177,8 @@ def _publish_whole(runs: Sequence[PlannedRun], device: torch.device) -> None:
     for run in runs:
         if (run.entry.partial / layout.AUDIT).exists() and all(_fold_entry(run, fold).done for fold in run.folds):
             names = [fold.name for fold in run.folds]
-            run.entry.publish(device=_device_name(device), folds=names, files=hashes(run.entry.partial))
+            made = gathered(run.entry.partial, names)
+            run.entry.publish(device=_device_name(device), folds=names, files=hashes(run.entry.partial), **made)
 
 
 def _fold_entry(run: PlannedRun, fold: Fold) -> Entry:

@@ -23,7 +23,7 @@ from ser_pipeline.arrays import Rows
 from ser_pipeline.config import Config
 from ser_pipeline.cost import Meter
 from ser_pipeline.data.stream import Data, Resident
-from ser_pipeline.device import autocasting, fixed_threads, set_arithmetic
+from ser_pipeline.device import autocasting, fixed_threads, made_on, set_arithmetic
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.inputs import FRAMES, INPUTS, VECTOR
 from ser_pipeline.model import SpeechEmotionModel
@@ -135,7 +135,7 @@ def _begun(job: FoldJob, data: Data, source: Resident, failed: dict[Path, str]) 
     folder, started, meter = job.entry.partial, time.monotonic(), Meter(source.device.type != "cpu")
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "index.json").exists():
-        job.entry.publish(discard=[layout.STATE], digests=True)
+        job.entry.publish(discard=[layout.STATE], digests=True, made=made_on(source.device, job.config))
         return
     device = source.device
     context = FoldContext(job.fold, data, source, job.config, device, World(), autocasting(job.config, device))

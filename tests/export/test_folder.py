@@ -20,9 +20,10 @@ from ser_pipeline import SpeechEmotion, load
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.export.encoder import export_encoder
 from ser_pipeline.export.folder import read_members
-from ser_pipeline.export.writing import export, portable
+from ser_pipeline.export.writing import export
 from ser_pipeline.predict.runs import run_members
 from ser_pipeline.report import Choice, make_report
+from ser_pipeline.text import portable
 from support.speech_models import write_encoder
 
 RUNS = ("small_run", "frozen_run")

@@ -58,6 +58,7 @@ def test_other_weights_at_the_same_path_are_another_run(run: Callable[..., Resul
     assert plan(encoder) == {made.name: "done"}
     about = json.loads((made / "run.json").read_text())
     assert about["pretrained"]["speech"] == hub.identity(str(tmp_path / "encoder"))
+    assert about["encoders"] == about["pretrained"]
     assert json.loads((made / "index.json").read_text())["inputs"]["pretrained"] == about["pretrained"]
     louder(tmp_path / "encoder")
     (name,) = plan(encoder)

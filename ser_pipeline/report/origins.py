@@ -1,0 +1,106 @@
+"""Where the runs of a report come from; and a report without paths of the machine, which is what is published."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from ser_pipeline.report.contents import Report, Worst
+from ser_pipeline.runs.records import RunHeader
+from ser_pipeline.text import portable, without_paths
+
+WORDS = {
+    "commit": "commit",
+    "modified": "source modified since",
+    "source": "source, SHA-256",
+    "command": "command line",
+    "system": "system",
+    "processor": "processor",
+    "cores": "cores",
+    "device": "device",
+    "instructions": "vector instructions",
+    "cuda": "CUDA",
+    "cudnn": "cuDNN",
+    "threads": "threads a fold",
+}
+"""What the page calls the facts of a run's making, in its order."""
+
+
+def published(report: Report) -> Report:
+    """`report` without paths of this machine, as far as its own words go."""
+    roots = [str(path) for path in (Path.cwd(), Path.home())]
+    for header in report.headers:
+        places = [header.path.parent, header.path.parent.absolute(), header.path.parent.resolve()]
+        roots += [str(place) for place in places if place.is_absolute()] + [header.audio_root]
+
+    def plain(text: str) -> str:
+        return without_paths(text, roots)
+
+    return replace(
+        report,
+        findings=tuple(
+            replace(one, message=plain(one.message), cost=plain(one.cost), rows=tuple(map(plain, one.rows)))
+            for one in report.findings
+        ),
+        left_out=tuple(replace(one, reason=plain(one.reason)) for one in report.left_out),
+        worst=tuple(map(_below, report.worst)),
+    )
+
+
+def _below(one: Worst) -> Worst:
+    """An utterance whose file, if its path does not begin in the corpus's folder, has its name alone."""
+    file = one.file
+    outside = PurePosixPath(file).is_absolute() or PureWindowsPath(file).is_absolute() or ".." in Path(file).parts
+    return replace(one, file=portable(file)) if outside else one
+
+
+def command(line: str) -> str:
+    """A command line without paths of the machine.
+
+    >>> command("ser-pipeline train --cache '/my data/cache' --set model.speech_encoder=/e/tiny")
+    'ser-pipeline train --cache cache --set model.speech_encoder=tiny'
+    """
+    try:
+        words = shlex.split(line)
+    except ValueError:
+        return without_paths(line)
+    return shlex.join("=".join(map(portable, word.split("=", 1))) for word in words)
+
+
+def origins(report: Report) -> list[dict[str, Any]]:
+    """Each run for results.json: what trained it, from which data and weights, with which versions."""
+    return [{"run": header.name, **_origin(header), "versions": header.versions} for header in report.headers]
+
+
+def _origin(header: RunHeader) -> dict[str, Any]:
+    said = asdict(header.origin)
+    made = said["made"]
+    if "command" in made:
+        made["command"] = sorted(command(str(line)) for line in made["command"])
+    said["encoders"] = [{"name": name, **about} for name, about in sorted(said["encoders"].items())]
+    return said
+
+
+def facts(headers: Sequence[RunHeader]) -> list[tuple[str, str]]:
+    """What the page says of where its runs come from: a name and its distinct values over all runs."""
+    made = [_origin(header)["made"] for header in headers]
+    of_all = {name: [value for one in made for value in one.get(name, ())] for name in WORDS}
+    found = [(words, dict.fromkeys(map(_said, of_all[name]))) for name, words in WORDS.items()]
+    found += [("manifest, SHA-256", dict.fromkeys(one.origin.manifest for one in headers))]
+    found += [("files’ hashes, SHA-256", dict.fromkeys(one.origin.contents for one in headers))]
+    found += [("pre-trained", dict.fromkeys(words for one in headers for words in _encoders(one)))]
+    return [(name, "; ".join(filter(None, values))) for name, values in found if any(values)]
+
+
+def _said(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _encoders(header: RunHeader) -> Iterator[str]:
+    """Each pre-trained encoder of a run with the hash of its weights."""
+    for name, about in sorted(header.origin.encoders.items()):
+        revision = f", revision {about['revision']}" if about.get("revision") else ""
+        yield f"{name}: hash {about.get('content', 'not known')}{revision}"

@@ -1,0 +1,118 @@
+"""A run says where it comes from, and what is published of it says nothing of where it lay."""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import soundfile
+from click.testing import Result
+
+from ser_pipeline import provenance
+from ser_pipeline.cache import manifest
+from support.places import ROOT
+from support.reducing import TINY
+from support.stores import registered
+
+SECRET = "somewhere private"
+"""A folder's name, with a space, that nothing published may hold."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the features of a small corpus."""
+    folder = tmp_path_factory.mktemp("origin") / SECRET
+    registered(folder, speakers=3, takes=1)
+    return folder
+
+
+def train(run: Callable[..., Result], place: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> Path:
+    """A run in `place` of a small model, by a command that names it by its whole path."""
+    words = ["train", "--preset", "demo", "--jobs", "1", "-q"]
+    words += ["--cache", str(place / "cache"), "--runs-root", str(place / "runs")]
+    words += [word for setting in (*TINY, *more) for word in ("--set", setting)]
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/ser-pipeline", *words])
+    provenance.here.cache_clear()
+    return Path(run(*words).stdout.strip())
+
+
+def edit(folder: Path, name: str, change: Callable[[str], str]) -> None:
+    """Change a file of a run with its hash."""
+    (folder / name).write_text(change((folder / name).read_text()))
+    index = json.loads((folder / "index.json").read_text())
+    index["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    (folder / "index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.slow(reason="trains three folds")
+def test_a_run_says_where_it_comes_from(
+    run: Callable[..., Result], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = train(run, place, monkeypatch)
+    index, about = (json.loads((folder / name).read_text()) for name in ("index.json", "run.json"))
+    made = index["made"]
+    assert made["command"] == [provenance.command()] and str(place) in made["command"][0]
+    assert made["source"] == [provenance.source_hash(ROOT / "ser_pipeline")]
+    assert made["processor"][0] and made["threads"] == [1] and made["device"] == ["cpu"]
+    assert about["started"] <= index["ended"] and index["seconds"] >= 0
+    assert (
+        about["manifest"]
+        == manifest.read(next((place / "cache" / "features").glob("emodb-*[!l]"))).inputs["utterances"]
+    )
+    assert index["files"]["contents.csv"] == hashlib.sha256((folder / "contents.csv").read_bytes()).hexdigest()
+    assert index["versions"]["libsndfile"] == soundfile.__libsndfile_version__
+    for fold in about["folds"]:
+        assert json.loads((folder / fold / "index.json").read_text())["made"]["command"] == made["command"][0]
+
+
+@pytest.mark.slow(reason="trains three folds, reports on them and exports them")
+def test_what_is_published_names_no_folder_of_the_machine(
+    run: Callable[..., Result], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = train(run, place, monkeypatch, "train.epochs=3")
+    damaged = folder.with_name(f"{folder.name[:-12]}0123456789ab")
+    damaged.mkdir()
+    (damaged / "run.json").write_text("{")
+    edit(folder, "config.toml", lambda text: re.sub('(spectrogram_weights =) ".*"', rf'\1 "{place}/a.pth"', text))
+    encoders = {"speech": {"content": "c" * 32, "revision": "d" * 40}}
+    edit(folder, "run.json", lambda text: json.dumps(json.loads(text) | {"encoders": encoders}))
+    audit = json.loads((folder / "audit.json").read_text())
+    told = {"severity": "warning", "name": "file", "message": f"{place}/corpus/a b.wav and '/data/x y/z.wav' are odd"}
+    (folder / "audit.json").write_text(json.dumps(audit | {"findings": [told]}))
+    run("report", "--runs-root", place / "runs", "--reports", place / "reports")
+    run("export", folder, place / "model")
+    files = [*(place / "reports").rglob("*.*"), *(place / "model").rglob("*.*")]
+    texts = {file.relative_to(place): file.read_bytes() for file in files if file.is_file()}
+    assert {file.suffix for file in texts} >= {".html", ".json", ".csv", ".tex", ".md", ".safetensors"}
+    for file, content in texts.items():
+        assert SECRET.encode() not in content, file
+        assert str(place.parent).encode() not in content, file
+        assert b"/data/x" not in content, file
+    said = json.loads(next((place / "reports").rglob("results.json")).read_text())["origins"][0]
+    assert said["run"] == folder.name and said["made"]["source"] and "--cache cache" in said["made"]["command"][0]
+    page = next((place / "reports").rglob("index.html")).read_text()
+    for fact in (*said["made"]["source"], said["manifest"], said["contents"], "a b.wav", "c" * 32, "d" * 40):
+        assert fact in page
+
+
+def test_a_checkout_says_its_commit_and_whether_the_source_differs(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "a.py").write_text("a = 1\n")
+    (tmp_path / "notes.txt").write_text("")
+    assert provenance.checkout(package) == {}
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "a"]):
+        subprocess.run([*git, *words], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    before = provenance.source_hash(package)
+    (tmp_path / "notes.txt").write_text("not of the package")
+    assert provenance.checkout(package) == {"commit": head, "modified": False}
+    (package / "b.py").write_text("")
+    assert provenance.checkout(package) == {"commit": head, "modified": True}
+    assert provenance.source_hash(package) != before
+    assert provenance.checkout(tmp_path / "elsewhere" / "package") == {}
