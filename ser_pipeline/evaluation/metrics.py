@@ -1,4 +1,4 @@
-"""What a model got right: confusion matrices, scores of whole utterances, and calibration.
+"""What a model got right: confusion matrices and scores of whole utterances.
 
 Shapes: U utterances, S segments, C classes. Rows of a confusion matrix are the true classes, columns the predicted.
 """
@@ -12,9 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ser_pipeline.arrays import Floats, Ints
-
-BINS = 15
-"""Equal bins of confidence. Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017."""
 
 TINY = np.finfo(np.float64).tiny  # the logarithm of a probability stays finite
 
@@ -131,41 +128,6 @@ def probabilities(scores: NDArray[np.floating]) -> Floats:
     exact = np.asarray(scores, dtype=np.float64)
     shifted = np.exp(exact - exact.max(-1, keepdims=True))
     return np.asarray(shifted / shifted.sum(-1, keepdims=True))
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """How often predictions of a confidence are right, in equal bins of confidence from 0 to 1."""
-
-    count: Ints  # (bins,)
-    confidence: Floats  # (bins,) mean confidence; NaN where a bin is empty
-    accuracy: Floats  # (bins,) share that is right; NaN where a bin is empty
-
-    @property
-    def ece(self) -> float:
-        """Expected calibration error: the mean distance of confidence and accuracy, weighted by `count`; 0 to 1."""
-        gaps = np.abs(self.confidence - self.accuracy)
-        return float(np.nansum(gaps * self.count) / self.count.sum()) if self.count.any() else float("nan")
-
-
-def reliability(confidence: Floats, right: NDArray[np.bool_], bins: int = BINS) -> Reliability:
-    """The reliability of predictions with `confidence` (U,) in 0 to 1, of which `right` (U,) are right.
-
-    Args:
-        confidence: probability of the predicted class (U,), 0 to 1.
-        right: whether it is the true one (U,).
-        bins: of equal width.
-
-    >>> round(reliability(np.array([0.9, 0.9]), np.array([True, False])).ece, 3)
-    0.4
-    """
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    count = np.bincount(place, minlength=bins)
-    return Reliability(
-        count=count,
-        confidence=_ratio(np.bincount(place, weights=confidence, minlength=bins), count),
-        accuracy=_ratio(np.bincount(place, weights=right.astype(np.float64), minlength=bins), count),
-    )
 
 
 def _log_probability(log_prob: Floats, utterance: NDArray[np.integer], count: int, weight: Floats) -> Floats:

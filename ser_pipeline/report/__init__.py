@@ -62,15 +62,17 @@ def write(report: Report, folder: Path) -> Path:
     if page_file.is_file() and _written(folder) == inputs:
         log.info("%s is up to date", page_file)
         return page_file
+    from ser_pipeline.report import comma_files, gallery, page
     from ser_pipeline.report import exports as files
-    from ser_pipeline.report import gallery, page
     from ser_pipeline.report.origins import published
 
     (folder / STAMP).unlink(missing_ok=True)
     report = published(report)
     pictures = gallery.pictures(report, folder / "figures")
     write_text(folder / "results.json", files.to_json(report))
-    write_text(folder / "results.csv", files.to_csv(report))
+    write_text(folder / "results.csv", comma_files.to_csv(report))
+    write_text(folder / "classes.csv", comma_files.classes_csv(report))
+    write_text(folder / "speakers.csv", comma_files.speakers_csv(report))
     write_text(folder / "results.md", files.to_markdown(report))
     write_text(folder / "results.tex", files.to_latex(report))
     write_text(page_file, page.to_html(report, pictures, folder))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ser_pipeline.report import quality_tables as quality
 from ser_pipeline.report import words
 from ser_pipeline.report.compare import Row, Versus
 from ser_pipeline.report.contents import Experiment
@@ -123,22 +124,16 @@ def classes(experiment: Experiment) -> Table | None:
     if experiment.main is None:
         return None
     group, result = experiment.main
-    counts, labels = result.counts, group.header.labels
-    support, said, right = counts.sum(1), counts.sum(0), counts.diagonal()
-    share = [
-        (int(hit) / max(1, int(guessed)), 2 * int(hit) / max(1, int(there + guessed)))
-        for hit, guessed, there in zip(right, said, support, strict=True)
-    ]
     rows = [
         (
-            text(label, "strong"),
-            count(int(support[place]) // len(group.runs)),
-            percent(float(result.recalls[place]), bar=True),
-            between(result.recall_intervals[place]),
-            percent(share[place][0]) if said[place] else ABSENT,
-            percent(share[place][1]),
+            text(one.name, "strong"),
+            count(one.support),
+            percent(one.recall, bar=True),
+            between(one.interval),
+            percent(one.precision),
+            percent(one.f1),
         )
-        for place, label in enumerate(labels)
+        for one in result.classes
     ]
     columns = (
         Column("Class", number=False),
@@ -148,9 +143,9 @@ def classes(experiment: Experiment) -> Table | None:
         Column("Precision, %", hint="Share of what was taken for the class that is of it; seeds pooled."),
         Column("F1, %"),
     )
-    most = int(support.argmax())
+    most = result.largest
     note = (
-        f"Always saying {labels[most]}, the largest class, gives {100 * support[most] / support.sum():.1f} % WA and "
+        f"Always saying {most.name}, the largest class, gives {100 * most.support / result.utterances:.1f} % WA and "
         f"{100 * result.chance:.1f} % UA."
     )
     return Table(f"classes-{experiment.id}", f"Each class by {group.name}", columns, tuple(rows), note=note)
@@ -305,6 +300,7 @@ def _gap(gap: GroupGap) -> str:
 def tables(experiment: Experiment) -> Iterator[Table]:
     """Every table of an experiment that has something to say, in the order in which they are read."""
     found = [grid(experiment), ablations(experiment), classes(experiment), recalls(experiment)]
-    found += [by_speaker(experiment), ways(experiment), probes(experiment)]
+    found += [by_speaker(experiment), quality.sources(experiment), quality.calibrations(experiment)]
+    found += [ways(experiment), probes(experiment)]
     found += parts(experiment)
     yield from (table for table in found if table and table.rows)

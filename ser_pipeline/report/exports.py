@@ -1,18 +1,15 @@
-"""The forms of a report that other programs read: results.json, .csv, .md and .tex."""
+"""The forms of a report that other programs read: results.json, .md and .tex."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from math import isfinite
 from typing import Any
 
 import numpy as np
 
-from ser_pipeline.evaluation.metrics import METRICS
 from ser_pipeline.provenance import versions
 from ser_pipeline.report import summary_tables as overview
 from ser_pipeline.report import words
@@ -21,9 +18,8 @@ from ser_pipeline.report.contents import WORST, Experiment, Report
 from ser_pipeline.report.groups import Group
 from ser_pipeline.report.origins import origins
 from ser_pipeline.report.tables import MINUS, Table
-from ser_pipeline.text import guarded
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of results.json; docs/results.md tells its fields."""
 
 
@@ -44,62 +40,7 @@ def to_json(report: Report) -> str:
         "origins": origins(report),
         "versions": versions(),
     }
-    return json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def to_csv(report: Report) -> str:
-    """results.csv: a line a model, shares of 0 to 1, absent ones empty."""
-    about = (
-        "corpus",
-        "test_corpus",
-        "protocol",
-        "selection",
-        "preset",
-        "ablation",
-        "variant",
-        "inputs",
-        "co_attention",
-    )
-    spread = ("fold_mean", "fold_deviation", "pooled", "seed_deviation", "low", "high")
-    spent = ("cpu_seconds", "gpu_seconds")
-    state = (
-        "seeds",
-        "folds_done",
-        "folds_wanted",
-        *spent,
-        "speakers",
-        "clusters",
-        "utterances",
-        "corpus_utterances",
-        "accepted",
-    )
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    labels = list(dict.fromkeys(label for header in report.headers for label in header.labels))
-    writer.writerow(
-        [*about, *state, *(f"{m}_{part}" for m in METRICS for part in spread), *(f"recall_{x}" for x in labels)]
-    )
-    for experiment in report.experiments:
-        for row in experiment.rows:
-            header, group = row.group.header, row.group
-            said = [
-                header.corpus,
-                header.test_corpus,
-                header.protocol,
-                header.selection,
-                header.preset,
-                header.ablation,
-            ]
-            said += [
-                group.variant,
-                "+".join(group.inputs),
-                str(group.co_attention).lower(),
-                " ".join(map(str, group.seeds)),
-            ]
-            cost = [group.cost.total(name) if group.cost else "" for name in spent]
-            line = [*said, row.done, row.wanted, *cost, *_numbers(experiment, group, labels)]
-            writer.writerow(map(guarded, line))
-    return text.getvalue()
+    return json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def to_markdown(report: Report) -> str:
@@ -210,32 +151,16 @@ def _comparison(found: Comparison) -> dict[str, Any]:
     }
 
 
-def _numbers(experiment: Experiment, group: Group, labels: Iterable[str]) -> list[Any]:
-    """The scores of a line of results.csv."""
-    result = experiment.results.get(group.name)
-    if result is None:
-        return []
-    header = group.header
-    found: list[Any] = [result.speakers, result.clusters, result.utterances, header.utterances or None]
-    found.append(" ".join(header.accepted))
-    for score in result.scores.values():
-        spread = (score.fold_mean, score.fold_deviation, score.pooled, score.seed_deviation)
-        found += [*spread, score.interval.low, score.interval.high]
-    recall = dict(zip(group.header.labels, result.recalls.tolist(), strict=True))
-    found += [recall.get(label) for label in labels]
-    return [f"{value:.6f}" if isinstance(value, float) and isfinite(value) else _plain(value) for value in found]
-
-
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """`value` as JSON has it; numbers that are not finite become null."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
+        return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not isfinite(value):
         return None
     return value

@@ -88,7 +88,7 @@ def _reliability(experiment: Experiment) -> Plan | None:
     if experiment.main is None:
         return None
     group, result = experiment.main
-    ece = 100 * result.calibration.ece
+    ece = 100 * result.calibration.errors["ece"].value
     alt = f"Accuracy by confidence of {group.name}; expected calibration error {ece:.1f} percentage points."
     caption = (
         f"Expected calibration error {ece:.1f} points ({len(result.calibration.count)} bins). "

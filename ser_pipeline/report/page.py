@@ -19,6 +19,7 @@ from ser_pipeline.corpora import CORPORA
 from ser_pipeline.corpora.layout import AUDIO
 from ser_pipeline.report import compared, published, words
 from ser_pipeline.report import experiment_tables as detail
+from ser_pipeline.report import quality_tables as quality
 from ser_pipeline.report import summary_tables as overview
 from ser_pipeline.report.contents import WORST, Experiment, Report
 from ser_pipeline.report.drawing import PAGE_COLOURS, Key, Picture
@@ -244,6 +245,8 @@ def _chapter(experiment: Experiment, pictures: Sequence[Picture]) -> Chapter:
         "classes": detail.classes(experiment),
         "recalls": detail.recalls(experiment),
         "speakers": detail.by_speaker(experiment),
+        "sources": quality.sources(experiment),
+        "calibrations": quality.calibrations(experiment),
         "ways": detail.ways(experiment),
         "probes": detail.probes(experiment),
     }

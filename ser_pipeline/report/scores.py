@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from ser_pipeline.arrays import Floats, Ints
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.evaluation.calibration import Error, errors, reliability
+from ser_pipeline.evaluation.components import Components, components
 from ser_pipeline.evaluation.intervals import Interval, difference, recall_intervals, share_interval, unpaired
 from ser_pipeline.evaluation.metrics import (
     METRICS,
@@ -17,7 +19,6 @@ from ser_pipeline.evaluation.metrics import (
     WEIGHTED,
     Confusion,
     probabilities,
-    reliability,
     utterance_scores,
 )
 from ser_pipeline.evaluation.significance import holm
@@ -64,11 +65,23 @@ class GroupGap:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """How far confidence can be believed; seeds pooled."""
+class ClassScore:
+    """What is right of one class."""
 
-    ece: float
-    count: Ints  # (bins,)
+    name: str
+    support: int  # test utterances of the class
+    recall: float  # 0 to 1, the mean over seeds; NaN without utterances
+    interval: Interval  # of the recall
+    precision: float | None  # share of what was taken for the class, 0 to 1, seeds pooled; None where nothing was
+    f1: float | None  # seeds pooled; None where the class neither is there nor was said
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far confidence can be believed."""
+
+    errors: dict[str, Error]  # by LOSSES
+    count: Ints  # (bins,), seeds pooled, as the next two
     confidence: Floats  # (bins,)
     accuracy: Floats  # (bins,)
 
@@ -94,7 +107,7 @@ class Result:
     scores: dict[str, Score]  # by METRICS
     counts: Ints  # (C, C), summed over seeds
     recalls: Floats  # (C,), the mean over seeds
-    recall_intervals: tuple[Interval, ...]  # (C,)
+    classes: tuple[ClassScore, ...]  # (C,)
     speakers: int
     clusters: int  # observations that the intervals are made of
     crossed: bool  # one model of each seed tests every cluster
@@ -103,6 +116,7 @@ class Result:
     parts: dict[str, tuple[Part, ...]]  # a way to divide the utterances -> its parts
     gaps: tuple[GroupGap, ...]  # between groups of speakers, where there are several
     calibration: Calibration
+    sources: Components  # of what differs in the UA of speakers and seeds
     ways: tuple[Part, ...]  # to score an utterance by its segments; the first is the model's own
     probes: tuple[Probe, ...]
     faults: tuple[str, ...]  # files that could not be read
@@ -111,6 +125,11 @@ class Result:
     def chance(self) -> float:
         """UA of guessing: one over the classes that are there."""
         return 1 / max(1, int((self.counts.sum(1) > 0).sum()))
+
+    @property
+    def largest(self) -> ClassScore:
+        """The class with the most test utterances."""
+        return max(self.classes, key=lambda one: one.support)
 
 
 def evaluate(group: Group, roll: UtteranceTable, speaker: Ints) -> Result:
@@ -130,7 +149,7 @@ def evaluate(group: Group, roll: UtteranceTable, speaker: Ints) -> Result:
         scores={name: _score(group, counts, name, found.crossed) for name in METRICS},
         counts=pooled.sum(0),
         recalls=np.mean([Confusion(seed).recalls for seed in pooled], axis=0),
-        recall_intervals=tuple(recall_intervals(counts, crossed=found.crossed)),
+        classes=tuple(_classes(group, counts, found.crossed)),
         speakers=len(np.unique(speaker[group.rows])),
         clusters=counts.shape[1],
         crossed=found.crossed,
@@ -138,7 +157,8 @@ def evaluate(group: Group, roll: UtteranceTable, speaker: Ints) -> Result:
         folds=tuple(_fold_parts(group)),
         parts={title: tuple(_parts(group, names, found, speaker, title in GROUPS)) for title, names in divided.items()},
         gaps=tuple(gap for title in GROUPS if (gap := _gap(group, title, divided[title], found, speaker)) is not None),
-        calibration=_calibration(group),
+        calibration=_calibration(group, found),
+        sources=components(METRICS["ua"](group.counts(speaker))),
         ways=tuple(ways),
         probes=tuple(probes),
         faults=tuple(faults),
@@ -206,10 +226,25 @@ def _means(matrices: list[Confusion]) -> tuple[float, float]:
     return float(np.mean([one.wa for one in matrices])), float(np.mean([one.ua for one in matrices]))
 
 
-def _calibration(group: Group) -> Calibration:
+def _classes(group: Group, counts: Ints, crossed: bool) -> Iterator[ClassScore]:
+    """Every class of a group with confusion matrices `counts` (R, K, C, C)."""
+    pooled = counts.sum(1)
+    recalls = np.mean([Confusion(seed).recalls for seed in pooled], axis=0)
+    matrix = pooled.sum(0)
+    intervals = recall_intervals(counts, crossed=crossed)
+    for place, name in enumerate(group.header.labels):
+        right, there, said = int(matrix[place, place]), int(matrix[place].sum()), int(matrix[:, place].sum())
+        precision = right / said if said else None
+        f1 = 2 * right / (there + said) if there + said else None
+        yield ClassScore(name, there // len(pooled), float(recalls[place]), intervals[place], precision, f1)
+
+
+def _calibration(group: Group, found: Clusters) -> Calibration:
     chances = probabilities(group.log_prob)
-    found = reliability(chances.max(-1).ravel(), (group.predictions == group.target).ravel())
-    return Calibration(found.ece, found.count, found.confidence, found.accuracy)
+    bins = reliability(chances.max(-1).ravel(), (group.predictions == group.target).ravel())
+    cluster = np.unique(found.of[group.rows], return_inverse=True)[1]
+    losses = errors(group.log_prob, group.target, cluster, crossed=found.crossed)
+    return Calibration(losses, bins.count, bins.confidence, bins.accuracy)
 
 
 def _from_segments(group: Group, found: Clusters) -> tuple[list[Part], list[Probe], list[str]]:

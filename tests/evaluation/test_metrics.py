@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, recall_score
 
-from ser_pipeline.evaluation.metrics import SCORES, WEIGHTED, Confusion, probabilities, reliability, utterance_scores
+from ser_pipeline.evaluation.metrics import SCORES, WEIGHTED, Confusion, probabilities, utterance_scores
 from ser_pipeline.settings import UTTERANCE_SCORES
 
 labels = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60)
@@ -38,7 +37,6 @@ def test_a_class_without_utterances_has_no_recall_and_does_not_lower_ua():
 def test_no_utterances_have_no_score_and_no_warning():
     empty = Confusion.of([], [], classes=3)
     assert np.isnan([empty.wa, empty.ua, empty.macro_f1]).all()
-    assert np.isnan(reliability(np.empty(0), np.empty(0, bool)).ece)
 
 
 @given(labels, labels)
@@ -110,21 +108,3 @@ def test_a_tie_of_votes_goes_to_the_surer_segment_and_a_majority_is_never_overru
 
 def test_probabilities_sum_to_one_even_of_very_small_scores():
     assert probabilities(np.array([[-1000.0, -1001.0]])).sum() == pytest.approx(1.0)
-
-
-def test_reliability_is_scikit_learns_calibration_curve():
-    rng = np.random.default_rng(0)
-    confidence = rng.uniform(0.01, 1.0, size=2000)
-    right = rng.random(2000) < confidence**2
-    ours = reliability(confidence, right, bins=10)
-    accuracy, mean_confidence = calibration_curve(right, confidence, n_bins=10)
-    assert ours.accuracy == pytest.approx(accuracy)
-    assert ours.confidence == pytest.approx(mean_confidence)
-
-
-def test_a_calibrated_model_has_a_smaller_error_than_an_overconfident_one():
-    rng = np.random.default_rng(0)
-    confidence = rng.uniform(0.25, 1.0, size=20_000)
-    right = rng.random(20_000) < confidence
-    assert reliability(confidence, right).ece < 0.02
-    assert reliability(np.sqrt(confidence), right).ece > 0.08

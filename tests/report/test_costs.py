@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ser_pipeline.report import exports
+from ser_pipeline.report import comma_files, exports
 from ser_pipeline.report import summary_tables as overview
 from ser_pipeline.report.contents import Choice, Report, make_report
 from support.run_folders import SPEAKERS, Planted, people, write_run
@@ -49,6 +49,6 @@ def test_json_and_csv_have_it_too(report: Report) -> None:
     assert rows["full"]["cost"] == {"cpu_seconds": 804.0, "gpu_seconds": 16.0, "features": features}
     assert rows["mfcc"]["cost"] == {"cpu_seconds": 12.0, "gpu_seconds": 0.0, "features": {}}
     assert rows["full-mean"]["cost"] is None
-    lines = {line["ablation"]: line for line in csv.DictReader(io.StringIO(exports.to_csv(report)))}
+    lines = {line["ablation"]: line for line in csv.DictReader(io.StringIO(comma_files.to_csv(report)))}
     found = {name: (line["cpu_seconds"], line["gpu_seconds"]) for name, line in lines.items()}
     assert found == {"full": ("1804.0", "23.0"), "mfcc": ("12.0", "0.0"), "full-mean": ("", "")}

@@ -429,8 +429,8 @@ def test_probes_are_corrected_for_all_probes_of_the_model(tmp_path):
 
 def test_the_recall_of_a_class_has_an_interval_over_the_speakers_that_have_it(tmp_path):
     result = main(planted(tmp_path, Planted()))[1]
-    for recall, interval in zip(result.recalls, result.recall_intervals, strict=True):
-        assert interval.low < recall < interval.high
+    for one in result.classes:
+        assert one.interval.low < one.recall < one.interval.high
 
 
 def test_a_model_that_guesses_is_a_finding(tmp_path):
@@ -441,7 +441,7 @@ def test_a_model_that_guesses_is_a_finding(tmp_path):
 def test_calibration_counts_every_utterance_of_every_seed(tmp_path):
     _, result = main(planted(tmp_path, Planted(seed=0), Planted(seed=1)))
     assert result.calibration.count.sum() == 2 * len(WHO.ids)
-    assert 0 < result.calibration.ece < 0.5
+    assert 0 < result.calibration.errors["ece"].value < 0.5
 
 
 @pytest.mark.parametrize("speakers", [SPEAKERS[:2], (*SPEAKERS[:1], "9M")])

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ser_pipeline.report import build
+from ser_pipeline.report import build, comma_files
 from ser_pipeline.report import exports as files
 from ser_pipeline.report import summary_tables as overview
 from ser_pipeline.report.contents import Choice, make_report
@@ -81,13 +81,32 @@ def test_every_field_of_the_json_is_documented(report):
 
 
 def test_csv_has_a_line_a_model_with_the_numbers_of_the_json(report):
-    lines = list(csv.DictReader(io.StringIO(files.to_csv(report))))
+    lines = list(csv.DictReader(io.StringIO(comma_files.to_csv(report))))
     rows = [row for one in json.loads(files.to_json(report))["experiments"] for row in one["rows"]]
     assert len(lines) == len(rows)
     for line, row in zip(lines, rows, strict=True):
         assert float(line["ua_pooled"]) == pytest.approx(row["result"]["scores"]["ua"]["pooled"], abs=1e-6)
         assert line["selection"] == row["selection"]
     assert (lines[2]["folds_done"], lines[2]["folds_wanted"]) == ("14", "20")
+
+
+def test_csv_of_classes_and_of_speakers_have_the_numbers_of_the_json(report):
+    rows = [row for one in json.loads(files.to_json(report))["experiments"] for row in one["rows"] if row["result"]]
+    classes = [one for row in rows for one in row["result"]["classes"]]
+    for line, one in zip(csv.DictReader(io.StringIO(comma_files.classes_csv(report))), classes, strict=True):
+        assert (line["class"], line["support"]) == (one["name"], str(one["support"]))
+        numbers = (one["recall"], one["interval"]["low"], one["interval"]["high"], one["precision"], one["f1"])
+        names = ("recall", "recall_low", "recall_high", "precision", "f1")
+        assert [float(line[name]) for name in names] == pytest.approx(numbers, abs=1e-6)
+    speakers = [part for row in rows for part in row["result"]["parts"]["speaker"]]
+    for line, part in zip(csv.DictReader(io.StringIO(comma_files.speakers_csv(report))), speakers, strict=True):
+        assert (line["speaker"], line["utterances"]) == (part["name"], str(part["utterances"]))
+        assert [float(line[name]) for name in ("wa", "ua")] == pytest.approx([part["wa"], part["ua"]], abs=1e-6)
+    for line, row in zip(csv.DictReader(io.StringIO(comma_files.to_csv(report))), rows, strict=True):
+        for name, error in row["result"]["calibration"]["errors"].items():
+            assert float(line[f"{name}_low"]) == pytest.approx(error["interval"]["low"], abs=1e-6)
+        seed = row["result"]["sources"]["seed"]
+        assert line["ua_deviation_seed"] == ("" if seed is None else f"{seed:.6f}")
 
 
 def test_markdown_tables_have_as_many_cells_in_every_line(report):

@@ -1,0 +1,73 @@
+"""The tables of how far probabilities can be believed, and of where scores differ."""
+
+from __future__ import annotations
+
+from math import log
+
+from ser_pipeline.evaluation.calibration import Error
+from ser_pipeline.report.contents import Experiment
+from ser_pipeline.report.tables import Cell, Column, Table, between, luck, percent, text
+
+
+def calibrations(experiment: Experiment) -> Table | None:
+    """How far the probabilities of every model can be believed; None where there is no whole run."""
+    heads = (("Brier", "brier"), ("Log loss, nats", "log_loss"), ("ECE, %", "ece"))
+    columns = [Column("Model", number=False)]
+    for title, name in heads:
+        columns += [Column(title, hint=LOSS_HINTS[name]), Column("95 % interval", hint=LOSS_INTERVAL)]
+    rows = []
+    for group in experiment.panel.whole:
+        cells = [text(group.name)]
+        for _, name in heads:
+            error = experiment.results[group.name].calibration.errors[name]
+            cells += [_loss(error.value, name), _loss_interval(error, name)]
+        rows.append(tuple(cells))
+    note = (
+        "Smaller is better. A model that says the same for every class has a Brier score of "
+        f"{1 - experiment.chance:.2f} and a log loss of {log(1 / experiment.chance):.2f}. The calibration error reads "
+        "higher than it is where utterances are few."
+    )
+    found = [experiment.results[group.name].calibration.errors["brier"] for group in experiment.panel.whole]
+    note += luck([error.interval for error in found])
+    return Table(f"calibration-{experiment.id}", "Calibration", tuple(columns), tuple(rows), note=note)
+
+
+def sources(experiment: Experiment) -> Table | None:
+    """How far UA differs by speaker and by seed; None where no model has several speakers."""
+    columns = (
+        Column("Model", number=False),
+        Column("Speakers", hint="Deviation of UA between speakers."),
+        Column("Seeds", hint="Deviation of UA between trainings; none of one seed."),
+        Column("Rest", hint="Deviation of UA that neither tells: both together, and few utterances."),
+    )
+    rows = []
+    for group in experiment.panel.whole:
+        found = experiment.results[group.name].sources
+        if found.speaker is not None:
+            rows.append((text(group.name), *(percent(one) for one in (found.speaker, found.seed, found.rest))))
+    note = (
+        "Standard deviations in points, of one speaker tested by one training, by analysis of variance. With one seed "
+        "the first holds the rest as well."
+    )
+    title = "Where UA differs: by speaker, by seed"
+    return Table(f"sources-{experiment.id}", title, columns, tuple(rows), note=note) if rows else None
+
+
+LOSS_HINTS = {
+    "brier": "Squared distance of the probabilities to what was true, summed over classes: 0 to 2.",
+    "log_loss": "Negative natural logarithm of the true class's probability.",
+    "ece": "Expected calibration error: mean distance of confidence and accuracy over 15 bins.",
+}
+LOSS_INTERVAL = "Leave-one-out jackknife over what one model tests, Student's t, on the logarithm."
+
+
+def _loss(value: float, name: str) -> Cell:
+    return percent(value) if name == "ece" else Cell(f"{value:.3f}", value)
+
+
+def _loss_interval(error: Error, name: str) -> Cell:
+    interval = error.interval
+    if interval.why:
+        return between(interval)
+    ends = (_loss(end, name).text for end in (interval.low, interval.high))
+    return Cell(" to ".join(ends), interval.low)

@@ -1,0 +1,141 @@
+"""Losses of probabilities and their intervals, and where scores differ."""
+
+import numpy as np
+import pytest
+from pandas import DataFrame
+from scipy import stats
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import log_loss
+from statsmodels.formula.api import ols
+from statsmodels.stats.anova import anova_lm
+
+from ser_pipeline.evaluation.calibration import BINS, LOSSES, errors, reliability
+from ser_pipeline.evaluation.components import components
+
+CLASSES = 4
+REPEATS = 600
+
+
+def test_reliability_of_nothing_is_not_a_number():
+    assert np.isnan(reliability(np.empty(0), np.empty(0, bool)).ece)
+
+
+def test_reliability_is_scikit_learns_calibration_curve():
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.01, 1.0, size=2000)
+    right = rng.random(2000) < confidence**2
+    ours = reliability(confidence, right, bins=10)
+    accuracy, mean_confidence = calibration_curve(right, confidence, n_bins=10)
+    assert ours.accuracy == pytest.approx(accuracy)
+    assert ours.confidence == pytest.approx(mean_confidence)
+
+
+def test_a_calibrated_model_has_a_smaller_error_than_an_overconfident_one():
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.25, 1.0, size=20_000)
+    right = rng.random(20_000) < confidence
+    assert reliability(confidence, right).ece < 0.02
+    assert reliability(np.sqrt(confidence), right).ece > 0.08
+
+
+def world(rng, clusters, seeds=1, each=40):
+    """Log-probabilities (R, U, C), truth and cluster (U,) of speakers who are understood more or less well."""
+    cluster = np.repeat(np.arange(clusters), each)
+    target = rng.integers(CLASSES, size=len(cluster))
+    clear = 1.5 + rng.normal(0, 0.5, clusters)[cluster]
+    logits = rng.normal(0, 1, (seeds, len(cluster), CLASSES))
+    logits[:, np.arange(len(cluster)), target] += clear
+    return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True), target, cluster
+
+
+def losses(log_prob, target):
+    """The three losses of one seed, by scikit-learn and by hand."""
+    chances = np.exp(log_prob)
+    confidence, right = chances.max(1), chances.argmax(1) == target
+    gap = 0.0
+    for low in np.arange(BINS) / BINS:
+        inside = (confidence > low) & (confidence <= low + 1 / BINS)
+        gap += abs(confidence[inside].sum() - right[inside].sum()) / len(target)
+    brier = np.mean([np.sum((row - (np.arange(CLASSES) == truth)) ** 2) for row, truth in zip(chances, target, strict=True)])
+    return {"brier": brier, "log_loss": log_loss(target, chances, labels=range(CLASSES)), "ece": gap}
+
+
+def test_losses_are_scikit_learns_and_those_written_out_the_mean_over_seeds():
+    log_prob, target, cluster = world(np.random.default_rng(0), clusters=6, seeds=3)
+    found = errors(log_prob, target, cluster)
+    each = [losses(seed, target) for seed in log_prob]
+    assert list(found) == [name for name, _ in LOSSES]
+    for name, error in found.items():
+        values = [one[name] for one in each]
+        assert error.value == pytest.approx(np.mean(values))
+        assert error.seed_deviation == pytest.approx(np.std(values, ddof=1))
+
+
+def test_the_interval_of_a_loss_is_a_jackknife_written_out():
+    log_prob, target, cluster = world(np.random.default_rng(1), clusters=8)
+    found = errors(log_prob, target, cluster)
+    left = [losses(log_prob[0][cluster != out], target[cluster != out]) for out in range(8)]
+    for name, error in found.items():
+        logs = np.log([one[name] for one in left])
+        half = stats.t.ppf(0.975, 7) * np.sqrt(7 / 8 * np.sum((logs - logs.mean()) ** 2))
+        ends = np.exp(np.log(error.value) + half * np.array([-1, 1]))
+        assert (error.interval.low, error.interval.high) == pytest.approx(tuple(ends))
+
+
+@pytest.mark.parametrize("clusters", [4, 10, 24])
+def test_an_interval_of_a_loss_holds_the_truth_as_often_as_it_says(clusters):
+    rng = np.random.default_rng(clusters)
+    big = errors(*world(np.random.default_rng(0), clusters=4000))
+    found = [errors(*world(rng, clusters)) for _ in range(REPEATS)]
+    truth = {name: big[name].value for name in ("brier", "log_loss")}
+    truth["ece"] = np.mean([one["ece"].value for one in found])  # what so many utterances read in the mean
+    for name, true in truth.items():
+        inside = [one[name].interval.low <= true <= one[name].interval.high for one in found]
+        least = 0.90 if name == "ece" else 0.925  # a sum of absolute values is not smooth, as a jackknife would have it
+        assert least <= np.mean(inside) <= 0.98, name
+
+
+def test_where_one_model_tests_everybody_its_luck_is_in_the_interval_with_seeds_alone():
+    log_prob, target, cluster = world(np.random.default_rng(2), clusters=10, seeds=3)
+    log_prob = log_prob * np.array([0.3, 1.0, 2.0])[:, None, None]
+    wide, narrow = errors(log_prob, target, cluster, crossed=True), errors(log_prob, target, cluster)
+    for name in wide:
+        assert wide[name].interval.high > narrow[name].interval.high
+    assert not errors(log_prob[:1], target, cluster, crossed=True)["brier"].interval.training
+
+
+def test_two_speakers_and_a_model_that_is_always_right_have_no_interval_of_a_loss():
+    log_prob, target, cluster = world(np.random.default_rng(3), clusters=2)
+    assert errors(log_prob, target, cluster)["ece"].interval.why == "2 clusters; an interval takes 3"
+    target, cluster = np.arange(12) % CLASSES, np.arange(12) // CLASSES
+    sure = np.where(np.eye(CLASSES)[target] > 0, 0.0, -np.inf)[None]
+    for error in errors(sure, target, cluster).values():
+        assert (error.value, error.interval.why) == (0.0, "the loss is 0 without one of the clusters")
+
+
+def test_sources_are_statsmodels_analysis_of_variance():
+    rng = np.random.default_rng(4)
+    seeds, speakers = 5, 12
+    scores = rng.normal(0, 0.05, (seeds, speakers)) + rng.normal(0, 0.1, speakers) + rng.normal(0, 0.04, (seeds, 1))
+    cells = [(seed, speaker, scores[seed, speaker]) for seed in range(seeds) for speaker in range(speakers)]
+    table = anova_lm(ols("ua ~ C(seed) + C(speaker)", DataFrame(cells, columns=["seed", "speaker", "ua"])).fit())
+    mean = table["mean_sq"]
+    found = components(scores)
+    assert found.rest == pytest.approx(mean["Residual"] ** 0.5)
+    assert found.speaker == pytest.approx(((mean["C(speaker)"] - mean["Residual"]) / seeds) ** 0.5)
+    assert found.seed == pytest.approx(((mean["C(seed)"] - mean["Residual"]) / speakers) ** 0.5)
+
+
+def test_sources_that_were_planted_are_found_in_the_mean():
+    rng = np.random.default_rng(5)
+    found = []
+    for _ in range(2000):
+        scores = rng.normal(0, 0.05, (4, 10)) + rng.normal(0, 0.1, 10) + rng.normal(0, 0.04, (4, 1))
+        found.append([value**2 for value in vars(components(scores)).values()])
+    assert np.mean(found, axis=0) == pytest.approx([0.01, 0.0016, 0.0025], rel=0.05)
+
+
+def test_one_seed_tells_speakers_from_nothing_and_one_speaker_tells_nothing():
+    one = components(np.array([[0.5, 0.7, 0.9]]))
+    assert (one.speaker, one.seed, one.rest) == (pytest.approx(0.2), None, None)
+    assert components(np.array([[0.5], [0.7]])).speaker is None
