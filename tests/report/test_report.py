@@ -469,7 +469,7 @@ def test_hundreds_of_folds_are_reported_in_one_pass_whose_work_grows_as_the_runs
             found = report(tmp_path)
         assert [row.done for row in found.experiments[0].rows] == [10 * seeds] * 10
         folds = {file: count for file, count in touched.opened.items() if len(file.relative_to(tmp_path).parts) == 3}
-        assert {file.name for file in folds} == {"result.json", "predictions.csv", "segments.npz"}
+        assert {file.name for file in folds} == {"index.json", "result.json", "predictions.csv", "segments.npz"}
         assert set(folds.values()) == {1}
         work.append(calls(lambda: report(tmp_path)))
     assert work[1] < 3.3 * work[0]
