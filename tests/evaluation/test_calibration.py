@@ -56,7 +56,7 @@ def losses(log_prob, target):
     for low in np.arange(BINS) / BINS:
         inside = (confidence > low) & (confidence <= low + 1 / BINS)
         gap += abs(confidence[inside].sum() - right[inside].sum()) / len(target)
-    brier = np.mean([np.sum((row - (np.arange(CLASSES) == truth)) ** 2) for row, truth in zip(chances, target, strict=True)])
+    brier = np.mean(np.square(chances - np.eye(CLASSES)[target]).sum(1))
     return {"brier": brier, "log_loss": log_loss(target, chances, labels=range(CLASSES)), "ece": gap}
 
 
