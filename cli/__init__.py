@@ -56,7 +56,14 @@ class Commands(click.Group):
             raise click.exceptions.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             raise
-        except OSError as error:
+        except Exception as error:
+            from ser_pipeline.entry import is_full, no_space
+
+            if is_full(error):
+                place = getattr(error, "filename", None) or "what this writes or prints to"
+                raise click.ClickException(no_space(place)) from None
+            if not isinstance(error, OSError):
+                raise
             raise click.ClickException(f"{error.strerror or error}: {error.filename or 'no file named'}") from None
 
 

@@ -265,17 +265,25 @@ def writing(file: Path, *, make_folder: bool = True, flush: bool = True) -> Iter
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError) and is_full(error):
-            raise PipelineError(
-                f"no space left on the disk of {file.parent}; what is finished is kept: free some space and run again"
-            ) from None
+        if is_full(error):
+            raise PipelineError(no_space(file.parent)) from None
         raise
 
 
-def is_full(error: OSError) -> bool:
-    """Whether `error` means that a disk, quota or file-size limit is reached (HDF5 says so in words only)."""
+def is_full(error: BaseException) -> bool:
+    """Whether `error` comes of a disk, quota or file-size limit that is reached.
+
+    HDF5 and safetensors say so in words only, torch by the error that it met first.
+    """
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return error.errno in full or any(os.strerror(code) in str(error) for code in full)
+    if getattr(error, "errno", None) in full or any(os.strerror(code) in str(error) for code in full):
+        return True
+    return error.__context__ is not None and is_full(error.__context__)
+
+
+def no_space(place: Path | str) -> str:
+    """What is said where the disk of `place` is full."""
+    return f"no space left on the disk of {place}; what is finished is kept: free some space and run again"
 
 
 def _plain(value: Any) -> Any:

@@ -2,8 +2,10 @@ import errno
 import json
 import multiprocessing
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ser_pipeline.entry import Entry, key, path_name, read_json, write_text, writing
@@ -47,6 +49,33 @@ def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_line_that_says_so(tmp_path: Path, code: int) -> None:
     with pytest.raises(PipelineError, match="no space left"), writing(tmp_path / "file.txt"):
         raise OSError(code, "as the system says it")
+
+
+def save_file(file: Path) -> None:
+    from safetensors.numpy import save_file
+
+    save_file({"weights": np.zeros(9_000)}, file)
+
+
+def save_state(file: Path) -> None:
+    import torch
+
+    with file.open("wb") as stream:
+        torch.save({"weights": torch.zeros(9_000)}, stream)
+
+
+@pytest.mark.parametrize("write", [save_file, save_state])
+def test_a_library_that_meets_a_full_disk_is_one_line(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, hard[1]))
+    try:
+        with pytest.raises(PipelineError, match="no space left"), writing(tmp_path / "weights") as temporary:
+            write(temporary)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, hard)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_damaged_json_names_the_file(tmp_path: Path) -> None:

@@ -83,12 +83,16 @@ def unused(cache: Path) -> list[Item]:
 
 
 def remove(items: list[Item], cache: Path) -> None:
-    """Delete `items`, of which a link goes and not what it leads to, and the locks and memories of what is gone."""
+    """Delete `items`, of which a link goes and not what it leads to, and the locks and memories of what is gone.
+
+    Raises:
+        PipelineError: one is another user's.
+    """
     for item in items:
-        if item.path.is_symlink():
-            item.path.unlink()
-        else:
-            shutil.rmtree(item.path)
+        try:
+            item.path.unlink() if item.path.is_symlink() else shutil.rmtree(item.path)
+        except OSError as error:
+            raise PipelineError(f"cannot remove {item.path}: {error.strerror}") from None
     root = catalogue.features_root(cache)
     for folder in [root, *(path for path in _corpora(cache) if not path.is_symlink())]:
         for lock in sorted((folder / locks.FOLDER).glob("*")):

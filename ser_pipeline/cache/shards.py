@@ -7,6 +7,7 @@ knows nothing of names or labels, so that moved or relabelled audio costs nothin
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -213,11 +214,12 @@ def open_shard(file: Path, inputs: Mapping[str, Any] | None = None) -> Shard:
 
     Raises:
         DamagedError: the file is missing, truncated, not a shard, or another store's.
+        PipelineError: the system refuses to open it, which says nothing of what it holds.
     """
     if not file.is_file():
         raise DamagedError(file, "it is not there" if not file.exists() else "it is no file")
     try:
-        with h5py.File(file, "r") as shard:
+        with h5py.File(file, "r", locking=False) as shard:  # a whole shard never changes, and NFS may have no locks
             if shard.attrs["format"] != FORMAT:
                 raise DamagedError(file, f"format {shard.attrs['format']}, this version reads {FORMAT}")
             feature, settings = str(shard.attrs["feature"]), dict(json.loads(shard.attrs["settings"]))
@@ -226,6 +228,8 @@ def open_shard(file: Path, inputs: Mapping[str, Any] | None = None) -> Shard:
             intact = _checksum(tables) == shard.attrs["tables_checksum"] and _fits(tables, rows)
             keys = tuple(key.decode() for key in tables["key"])
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EIO, errno.EINVAL):
+            raise PipelineError(f"cannot read {file}: {os.strerror(error.errno)}") from None
         raise DamagedError(file, f"{error}") from None
     if not intact:
         raise DamagedError(file, "the checksum of its tables differs")
@@ -276,4 +280,4 @@ def _rows(file: Path, shard: h5py.File) -> tuple[Any, int | None]:
         # A plain array over the map: every row taken from a `memmap` would cost microseconds in Python.
         return np.asarray(np.memmap(file, data.dtype, "r", offset, data.shape)).view(np.ndarray), offset
     compression(file)
-    return h5py.File(file, "r")["rows"], None
+    return h5py.File(file, "r", locking=False)["rows"], None

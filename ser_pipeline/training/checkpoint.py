@@ -205,8 +205,8 @@ class Checkpoints:
                 save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary)
         log_epochs(self.folder, history)
         kept = {**state, WEIGHTS_DIGEST: file_digest(self.folder / _weights(state["best_epoch"]))}
-        with writing(self.folder / layout.STATE) as temporary:
-            torch.save({**kept, CHECKSUM: _checksum(kept)}, temporary)
+        with writing(self.folder / layout.STATE) as temporary, temporary.open("wb") as stream:
+            torch.save({**kept, CHECKSUM: _checksum(kept)}, stream)  # by its own file, it would not say why it failed
         self._write_history(history)
         for old in self.folder.glob("epoch-*.safetensors"):
             if old.name != _weights(state["best_epoch"]):

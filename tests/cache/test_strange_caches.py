@@ -317,3 +317,19 @@ def test_a_file_system_without_locks_is_said_once_and_worked_on(
     assert not list(Path("cache").rglob(f"*{locks.MARK}"))
     run("cache", "verify")
     assert run("cache", "prune", "--yes").stdout == "nothing to remove\n"
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EACCES, errno.EMFILE])
+def test_a_shard_that_the_system_will_not_open_is_named_and_not_taken_for_damaged(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    before = contents(folder)
+
+    def refuse(*args: object, **options: object) -> None:
+        raise OSError(code, "Unable to open file")
+
+    monkeypatch.setattr(shards.h5py, "File", refuse)
+    said = run("cache", "verify", status=1).stderr
+    assert said == f"Error: cannot read {store_of(Path('cache/features') / folder.name)}/000.h5: {os.strerror(code)}\n"
+    monkeypatch.undo()
+    assert contents(folder) == before

@@ -1,6 +1,6 @@
 """Stages are killed at random moments, as power cuts and impatient users do, and must lose nothing."""
 
-import multiprocessing
+import multiprocessing.process
 import os
 import random
 import shutil
@@ -11,18 +11,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from support.killed import run_command
+from support.killed import SERVER, TINY, run_command
+from support.results import predictions, shards
 from support.sounds import write_emodb
-
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(
-    ["ser_pipeline.features.extract", "ser_pipeline.training.queue", "ser_pipeline.cli.train"]
-)
-
-TINY = ["model.small_width=8", "model.small_layers=1", "train.epochs=3", "train.batch=8", "train.lr=1e-3"]
 
 
 def start(folder: Path, args: list[str]) -> multiprocessing.process.BaseProcess:
@@ -53,18 +46,6 @@ def kill_at_random(folder: Path, args: list[str], times: int, seconds: float, re
         process.join()
         if process.exitcode == 0:
             reset()
-
-
-def shards(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.glob("cache/features/*/*/*.h5"))}
-
-
-def predictions(folder: Path) -> dict[str, object]:
-    found: dict[str, object] = {}
-    for file in sorted(folder.glob("runs/*/*/predictions.csv")):
-        with np.load(file.with_name("segments.npz")) as arrays:
-            found[file.parent.name] = (file.read_text(), {name: arrays[name].tobytes() for name in arrays.files})
-    return found
 
 
 @pytest.fixture(scope="module")
