@@ -31,7 +31,10 @@ LINE_SECONDS = 30.0  # seconds between two lines of progress without a terminal
 
 @click.command()
 @options.corpus("Which corpus, or several to train on together: A+B.  [default: the one that has features]")
-@click.option("--protocol", default="speaker", show_default=True, help="What is left out: speaker, session, corpus, …")
+@click.option("--protocol", help="What is left out: speaker, session, corpus, …  [default: speaker]")
+@click.option(
+    "--final", is_flag=True, help="One model of everything, to be used: nothing is left out, nothing is tested."
+)
 @click.option("--test-corpus", metavar="NAME", help="Test on another corpus, in the classes that all have.")
 @click.option(
     "--classes",
@@ -80,7 +83,8 @@ LINE_SECONDS = 30.0  # seconds between two lines of progress without a terminal
 @options.quiet
 def train(
     corpus: str | None,
-    protocol: str,
+    protocol: str | None,
+    final: bool,
     test_corpus: str | None,
     classes: str | None,
     folds: Path | None,
@@ -115,7 +119,10 @@ def train(
       ser-pipeline train --corpus emodb --protocol speaker --preset scratch --seeds 3
       ser-pipeline train --corpus iemocap --protocol session --set train.lr=2e-5
       ser-pipeline train --corpus emodb+savee+ravdess --protocol corpus
+      ser-pipeline train --final
     """
+    if final and protocol:
+        raise click.UsageError("--final leaves nothing out: give it without --protocol")
     start_log(quiet)
     if jobs != 1 and not dry_run and "WORLD_SIZE" not in os.environ:
         warm_up("ser_pipeline.training.workers")
@@ -123,7 +130,7 @@ def train(
 
     prepared = prepare(
         corpus,
-        protocol=protocol,
+        protocol="final" if final else protocol or "speaker",
         test_corpus=test_corpus,
         classes=classes,
         folds=folds,

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.corpora.corpus import Corpus
-from ser_pipeline.entry import read_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.export import names
 from ser_pipeline.report import Choice, Report, make_report, words
+from ser_pipeline.report.groups import Group
 from ser_pipeline.report.origins import published
 from ser_pipeline.report.scores import Result, Score
-from ser_pipeline.runs import layout
+from ser_pipeline.runs.reading import read_header, scan
+from ser_pipeline.runs.records import RunHeader
+from ser_pipeline.splits.protocols import FINAL
 from ser_pipeline.text import plural
 
 if TYPE_CHECKING:
@@ -51,20 +53,41 @@ Or on the command line: `ser-pipeline predict FOLDER speech.wav`.
 WITHOUT_TORCH = "\nWithout torch: `ser-pipeline predict model.onnx speech.wav`, or onnxruntime alone.\n"
 """How one with an ONNX graph is used, too."""
 
+UNTESTED = (
+    "This model learned from the corpus and was tested on nothing: it has no scores. Those of its settings are "
+    "measured by `ser-pipeline train` without --final; a card that is written after that has them.\n"
+)
+"""What stands for the scores of a final model whose settings were not tested."""
+
+UNREAD = "The run is not finished, or its scores cannot be read: there are none to report.\n"
+"""What stands for the scores of another."""
+
 MOST_FINDINGS = 12
 """Findings that are written out."""
 
 
 def run_report(run: Path) -> Report | None:
-    """What the report says of a whole run alone; None where it has nothing to say yet."""
+    """What the report says of a whole run alone; None where it has nothing to say yet.
+
+    Of a final model, which tests nothing: of the runs beside it that left out what they tested, in the same settings.
+    """
     try:
-        return published(make_report(run.parent, Choice(corpus=_corpus_of(run), patterns=(run.name,))))
+        header = read_header(run)
+        names = _tested_alike(header) if header.protocol == FINAL else (run.name,)
+        return published(make_report(run.parent, Choice(corpus=header.corpus, patterns=names))) if names else None
     except PipelineError:
         return None
 
 
-def _corpus_of(run: Path) -> str:
-    return str(read_json(run / layout.RUN)["corpus"])
+def _tested_alike(final: RunHeader) -> tuple[str, ...]:
+    """Names of the whole runs beside a final model that have its features, settings and ablation, whatever the seed."""
+    return tuple(
+        other.path.name
+        for other in scan(final.path.parent)[0]
+        if other.whole
+        and not other.test_corpus
+        and (other.features, other.settings, other.ablation) == (final.features, final.settings, final.ablation)
+    )
 
 
 def card(about: Mapping[str, Any], report: Report | None, files: Sequence[str], agreed: Sequence[str] = ()) -> str:
@@ -76,17 +99,16 @@ def card(about: Mapping[str, Any], report: Report | None, files: Sequence[str], 
         files: names of the folder's files.
         agreed: what the checks of the ONNX graphs say.
     """
-    found = report.experiments[0].main if report and report.experiments else None
-    result = found[1] if found else None
-    title = about["run"]["title"]
+    group, result = (report.experiments[0].main if report and report.experiments else None) or (None, None)
+    title, final = about["run"]["title"], about["run"]["protocol"] == FINAL
     parts = [
-        _metadata(about, result),
+        _metadata(about, None if final else result),
         f"# Emotions of speech, learned from {title}\n",
         "".join(f"{line}\n" for line in _what(about)),
         f"## Use\n\n{_use(files)}",
         f"## Data\n\n{_data(about, result)}",
         f"## How it was trained\n\n{_protocol(about)}",
-        f"## Scores\n\n{_scores(about, result)}",
+        f"## Scores\n\n{_scores(about, group, result)}",
         f"## Findings\n\n{_findings(report)}",
         f"## Limits\n\n{LIMITS}\n",
         *(["## ONNX\n\n" + "".join(f"- {line}\n" for line in agreed)] if agreed else []),
@@ -126,7 +148,13 @@ def _measured(run: Mapping[str, Any], result: Result) -> Iterator[EvalResult]:
 def _what(about: Mapping[str, Any]) -> Iterator[str]:
     run, folds = about["run"], about["folds"]
     labels = ", ".join(about["id2label"].values())
-    members = "the model of one fold" if len(folds) == 1 else f"the models of {plural(len(folds), 'fold')}, averaged"
+    members = (
+        "one model"
+        if run["protocol"] == FINAL
+        else "the model of one fold"
+        if len(folds) == 1
+        else f"the models of {plural(len(folds), 'fold')}, averaged"
+    )
     yield f"It hears speech of {about['sampling_rate'] / 1000:g} kHz and gives a probability to each of {labels}. It is"
     yield f"{members} ({', '.join(folds)}), with {words.inputs(about['settings']['model']['inputs'])} for inputs."
     yield f"Made with ser-pipeline {about['ser_pipeline_version']}, preset `{run['preset']}`, run `{run['name']}`."
@@ -168,18 +196,32 @@ def _protocol(about: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _scores(about: Mapping[str, Any], result: Result | None) -> str:
-    if result is None:
-        return "The run is not finished, or its scores cannot be read: there are none to report.\n"
+def _scores(about: Mapping[str, Any], group: Group | None, result: Result | None) -> str:
+    """The table of scores, of what, and what they do not say.
+
+    Args:
+        about: what `config.json` says.
+        group: the runs that have the scores; None without any.
+        result: their scores; None without any.
+    """
+    final = about["run"]["protocol"] == FINAL
+    if group is None or result is None:
+        return UNTESTED if final else UNREAD
     lines = ["| score | pooled, % | 95 % interval |", "|---|---|---|"]
     lines += [_score(name.upper() if len(name) == 2 else "macro F1", score) for name, score in result.scores.items()]
-    unit = words.clusters(about["run"]["protocol"], result.clusters, result.crossed)
+    unit = words.clusters(group.header.protocol, result.clusters, result.crossed)
     lines += [
         "",
         f"Chance is {100 * result.chance:.1f} % UA. The intervals are those of a jackknife over {unit}. They are of "
         "the run's folds, each tested on what it had not learned from.",
     ]
-    if len(about["folds"]) > 1:
+    if final:
+        named = ", ".join(f"`{run.header.name}`" for run in group.runs)
+        lines.append(
+            f"They are not of this model, which was tested on nothing, but of {named}: models of the same settings, "
+            "which learned from less of the corpus."
+        )
+    elif len(about["folds"]) > 1:
         lines.append(
             "The average of the folds' models has no score of its own: each recording of the corpus trained most of "
             "them. Other speakers' speech is where it is to be tested."

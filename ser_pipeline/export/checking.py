@@ -45,7 +45,8 @@ def noise(rate: int) -> list[NDArray[np.float32]]:
 
 
 def _files(run: Path) -> Iterator[str]:
-    """Names of the files that the folds were tested on."""
-    for table in sorted(run.glob(f"*/{layout.PREDICTIONS}")):
+    """Names of the files that the folds were tested on; of a final model, that its epoch was chosen on."""
+    tables = sorted(run.glob(f"*/{layout.PREDICTIONS}")) or sorted(run.glob(f"*/{layout.VALIDATION}"))
+    for table in tables:
         with table.open(encoding="utf-8", newline="") as lines:
             yield from (row["file"] for row in csv.DictReader(lines))

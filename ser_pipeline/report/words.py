@@ -17,6 +17,7 @@ PROTOCOLS = {
     "cross": "across corpora",
     "corpus": "leave one corpus out",
     "own": "own folds",
+    "final": "one model of everything, tested on nothing",
 }
 
 EPOCHS = {

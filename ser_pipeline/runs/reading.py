@@ -31,6 +31,7 @@ from ser_pipeline.runs.records import (
     read_text,
 )
 from ser_pipeline.runs.shapes import IndexFile, ResultFile, read_run_file, read_shape
+from ser_pipeline.splits.protocols import FINAL
 from ser_pipeline.text import few, unguarded
 
 LONGEST = 4_096
@@ -72,7 +73,9 @@ def newest(root: Path) -> tuple[Path, int]:
 
 
 def _reason_against(header: RunHeader, finished: AbstractSet[str]) -> str:
-    """Why an unfinished run is left out where some are `finished`; "" for any that has something to tell."""
+    """Why a run is left out where some are `finished`; "" for any that has something to tell."""
+    if header.protocol == FINAL:
+        return "it is a final model, which tests nothing and has no scores; predict, export and profile take it"
     if header.whole:
         return ""
     if header.name in finished:

@@ -20,7 +20,7 @@ from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.entry import path_name
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.settings import ON_TEST, SELECTIONS
-from ser_pipeline.splits.protocols import OWN, PROTOCOLS, SHARED, Columns, Split, find_protocol
+from ser_pipeline.splits.protocols import FINAL, OWN, PROTOCOLS, SHARED, Columns, Split, find_protocol
 from ser_pipeline.text import few
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Fold:
         *,
         shared: bool = False,
         sharing: bool = False,
+        tested: bool = True,
     ) -> Fold:
         """The fold of `parts`, once it is shown not to leak.
 
@@ -60,6 +61,7 @@ class Fold:
             selection: one of `ON_TEST` has the test rows for its validation rows, by request.
             shared: whether its protocol asks for speakers and dialogues in several parts.
             sharing: whether these are taken all the same, as leaks that `leaks` tells of.
+            tested: whether there must be test rows.
 
         Raises:
             PipelineError: an empty part, a row in two parts, a test speaker elsewhere, or a dialogue on both sides
@@ -67,7 +69,7 @@ class Fold:
         """
         fold = cls(name, *_rows_of(parts), shared)
         for part in PARTS:
-            if not len(getattr(fold, part)):
+            if not len(getattr(fold, part)) and (tested or part != "test"):
                 raise PipelineError(f"fold {name} has no {part} utterances; choose another --protocol")
         apart = ("id",) if shared or sharing else ("id", "speaker")
         _require_apart(fold, columns, "train", "test", apart)
@@ -102,8 +104,8 @@ def make_folds(manifest: Manifest, protocol: str, selection: str = "validation")
 
     Args:
         manifest: the utterances.
-        protocol: `speaker`, `session`, `official`, `group-K` such as `group-5`, or, of joined corpora, `corpus` or
-            `cross`.
+        protocol: `speaker`, `session`, `official`, `group-K` such as `group-5`, `final`, whose one fold tests nothing,
+            or, of joined corpora, `corpus` or `cross`.
         selection: one of `SELECTIONS`; under `test` and `reference` the test rows choose the epoch.
 
     Raises:
@@ -128,11 +130,13 @@ def folds_of(utterances: Sequence[Utterance], protocol: str, selection: str = "v
 
 
 def _fold(columns: Columns, split: Split, selection: str) -> Fold:
+    if split.name == FINAL and selection in ON_TEST:
+        raise PipelineError("a final model tests nothing that could choose its epoch; add --selection validation")
     held = split.test if selection == "reference" else split.validation(columns)
     validation = split.test if selection in ON_TEST else held
     masks = {"train": split.pool & ~held, "validation": validation, "test": split.test}
     parts = {part: np.flatnonzero(mask) for part, mask in masks.items()}
-    return Fold.checked(split.name, columns, parts, selection, shared=split.shared)
+    return Fold.checked(split.name, columns, parts, selection, shared=split.shared, tested=split.name != FINAL)
 
 
 def folds_json(

@@ -29,6 +29,9 @@ SHARED = "official-shared"
 ORDERS = 64
 """Orders in which speakers are put into groups, until every fold trains all classes."""
 
+FINAL = "final"
+"""The protocol, and the name of its fold, that tests nothing: one model of the whole corpus."""
+
 OWN = "own"
 """What stands for the protocol of folds from a file that no protocol makes of the corpus."""
 
@@ -182,6 +185,12 @@ def cross(columns: Columns, count: int = 0) -> list[Split]:
     return [replace(split, name=name)]
 
 
+def final(columns: Columns, count: int = 0) -> list[Split]:
+    """Nothing is left out to test on; about a tenth validates, in whole speakers or else sessions where that goes."""
+    every = np.ones(len(columns.utterances), np.bool_)
+    return [Split(FINAL, ~every, every, _tenths(columns, every, "speaker", "session", "dialogue", "script", "id"))]
+
+
 def _groups(columns: Columns, count: int) -> Codes:
     """Which group each utterance is in: whole sessions together where there are enough, else whole speakers."""
     names, unit = columns.codes("session")
@@ -297,6 +306,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "official": official,
     SHARED: official_shared,
     "cross": cross,
+    FINAL: final,
 }
 """Protocol -> the splits of a corpus; the number is K of `group-K`."""
 
@@ -315,6 +325,7 @@ def find_protocol(text: str) -> tuple[str, int]:
         return match[1], int(match[2])
     if text == "group" or text not in PROTOCOLS:
         raise PipelineError(
-            f"unknown protocol '{text}'; there are speaker, session, official, {SHARED}, corpus and group-K (group-5)"
+            f"unknown protocol '{text}'; there are speaker, session, official, {SHARED}, corpus, group-K (group-5) "
+            f"and {FINAL}"
         )
     return text, 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -18,7 +19,7 @@ from ser_pipeline.training.scoring import Forward
 
 
 def finish_fold(folder: Path, model: nn.Module, progress: FoldProgress, context: FoldContext, seconds: float) -> None:
-    """Write the test predictions, what becomes of them when an input is shuffled or silenced, and the result.
+    """Write predictions of the validation and test rows, and the result; a final model has no test rows.
 
     Args:
         folder: of the fold.
@@ -27,21 +28,10 @@ def finish_fold(folder: Path, model: nn.Module, progress: FoldProgress, context:
         context: the fold, its data and settings.
         seconds: that training took.
     """
-    end, manifest, test = Meter(context.on_gpu), context.data.manifest, context.fold.test
-    forward = Forward(model, context.autocast)
-    scores = context.score(forward, test)
-    probes = {}
-    for name in context.config.model.inputs:
-        for kind, change in (("shuffled", context.swapped(name)), ("zeroed", scoring.zeroed(name))):
-            probes[f"{kind}:{name}"] = context.score(forward, test, change).log_prob
-    write_segments(folder / layout.SEGMENTS, scores, manifest, test, probes)
-    images = [name for name in context.data.stores if INPUTS[name].form == IMAGE]
-    if scores.attention is not None and images:
-        _write_examples(folder, scores, context, images[0])
+    end, forward = Meter(context.on_gpu), Forward(model, context.autocast)
+    tested = _test(folder, forward, context) if len(context.fold.test) else {}
     held = context.fold.validation
-    write_predictions(folder / layout.VALIDATION, context.score(forward, held), manifest, held)
-    write_predictions(folder / layout.PREDICTIONS, scores, manifest, test)
-    confusion = scoring.confusion(scores, manifest, test)
+    write_predictions(folder / layout.VALIDATION, context.score(forward, held), context.data.manifest, held)
     best = progress.history[progress.best_epoch - 1]
     result = {
         "fold": context.fold.name,
@@ -51,12 +41,36 @@ def finish_fold(folder: Path, model: nn.Module, progress: FoldProgress, context:
         **_spent(progress, context, end),
         "train": len(context.fold.train),
         "validation": {"wa": best["wa"], "ua": best["ua"], "loss": best["validation_loss"]},
-        "wa": confusion.wa,
-        "ua": confusion.ua,
-        "silent": round(scores.silent, 4),
-        "counts": confusion.counts.tolist(),
+        **tested,
     }
     write_json(folder / layout.RESULT, result)
+
+
+def _test(folder: Path, forward: Forward, context: FoldContext) -> dict[str, Any]:
+    """Write the test predictions, and what becomes of them when an input is shuffled or silenced.
+
+    Args:
+        folder: of the fold.
+        forward: the model with the weights of the best epoch.
+        context: the fold, its data and settings.
+
+    Returns:
+        The scores, for the result.
+    """
+    manifest, test = context.data.manifest, context.fold.test
+    scores = context.score(forward, test)
+    probes = {}
+    for name in context.config.model.inputs:
+        for kind, change in (("shuffled", context.swapped(name)), ("zeroed", scoring.zeroed(name))):
+            probes[f"{kind}:{name}"] = context.score(forward, test, change).log_prob
+    write_segments(folder / layout.SEGMENTS, scores, manifest, test, probes)
+    images = [name for name in context.data.stores if INPUTS[name].form == IMAGE]
+    if scores.attention is not None and images:
+        _write_examples(folder, scores, context, images[0])
+    write_predictions(folder / layout.PREDICTIONS, scores, manifest, test)
+    confusion = scoring.confusion(scores, manifest, test)
+    silent = round(scores.silent, 4)
+    return {"wa": confusion.wa, "ua": confusion.ua, "silent": silent, "counts": confusion.counts.tolist()}
 
 
 def _spent(progress: FoldProgress, context: FoldContext, end: Meter) -> dict[str, float]:

@@ -26,6 +26,7 @@ from ser_pipeline.model.needs import require_needs
 from ser_pipeline.splits import folds
 from ser_pipeline.splits.folds import Fold
 from ser_pipeline.splits.leaks import leaks
+from ser_pipeline.splits.protocols import FINAL
 from ser_pipeline.training.ablations import ablated
 from ser_pipeline.training.pretrained import Known, pretrained
 
@@ -82,11 +83,14 @@ def plan_runs(
 
     Raises:
         PipelineError: features are missing or would have to change, pre-trained weights cannot be had, a protocol that
-            the corpus cannot give, or an error in labels or folds that was not accepted.
+            the corpus cannot give or that contradicts the file or the other corpus, or an error in labels or folds
+            that was not accepted.
     """
     for name in FROZEN:
         config = resolved(config, sources.folders[0], name)
     require_followed(config)
+    if protocol == FINAL and (file or sources.tested):
+        raise PipelineError("a final model tests nothing: leave out --test-corpus and --folds, or --final")
     require_together(config, sources)
     data = read_manifest(sources)
     protocol, split, config = _split(data, "cross" if sources.tested else protocol, file, config, accepted)

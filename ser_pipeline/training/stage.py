@@ -101,7 +101,8 @@ def prepare(
     Args:
         corpus: which one, or several that are trained together, "emodb+savee"; by default the only one that has
             features.
-        protocol: what is left out: "speaker", "session", "official", "corpus", "group-5", …
+        protocol: what is left out: "speaker", "session", "official", "corpus", "group-5", …; "final" for
+            one model of everything.
         test_corpus: another corpus to test on, in the classes that all have.
         classes: of several corpora, as "neutral,happy=happy+excited"; by default those that all have.
         folds: a published folds.json to take instead.

@@ -30,10 +30,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Features and `train` with the words given; the folder of the run, trained once for each."""
-    folder, known = tmp_path_factory.mktemp("export"), dict[tuple[str, ...], Path]()
+    folder, known = tmp_path_factory.mktemp("export"), dict[tuple[object, ...], Path]()
 
-    def train(*words: str) -> Path:
-        if words not in known:
+    def train(*words: str, final: bool = False) -> Path:
+        if (final, *words) not in known:
             places = ["--cache", str(folder / "cache")]
             command("features", "emodb", corpus, "--jobs", "1", "--quiet", "--device", "cpu", *places, *words)
             run = command(
@@ -48,10 +48,11 @@ def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[
                 *places,
                 "--runs-root",
                 folder / "runs",
+                *(["--final"] if final else []),
                 *words,
             )
-            known[words] = Path(run)
-        return known[words]
+            known[final, *words] = Path(run)
+        return known[final, *words]
 
     return train
 

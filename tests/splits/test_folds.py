@@ -302,7 +302,36 @@ def test_a_file_of_folds_that_does_not_fit_is_one_line(tmp_path: Path, change: o
 
 
 def test_every_protocol_of_the_table_is_reached_by_its_name() -> None:
-    assert set(PROTOCOLS) == {"speaker", "session", "group", "official", "official-shared", "corpus", "cross"}
+    assert set(PROTOCOLS) == {"speaker", "session", "group", "official", "official-shared", "corpus", "cross", "final"}
+
+
+def test_a_final_model_learns_from_all_but_a_tenth_in_whole_speakers_and_tests_nothing() -> None:
+    utterances = trees.people(10)
+    (fold,) = folds_of(utterances, "final")
+    assert fold.name == "final"
+    assert not len(fold.test)
+    assert sorted([*fold.train, *fold.validation]) == list(range(len(utterances)))
+    held = {utterances[row].speaker for row in fold.validation}
+    assert len(held) == 1
+    assert held.isdisjoint(utterances[row].speaker for row in fold.train)
+
+
+def test_one_speaker_alone_is_no_reason_against_a_final_model() -> None:
+    (fold,) = folds_of(trees.people(1), "final")
+    assert len(fold.train) > len(fold.validation) > 0
+
+
+@pytest.mark.parametrize("selection", ["test", "reference"])
+def test_the_epoch_of_a_final_model_is_not_chosen_on_test_rows_which_it_has_not(selection: str) -> None:
+    with pytest.raises(PipelineError, match="add --selection validation"):
+        folds_of(trees.people(3), "final", selection)
+
+
+def test_a_file_without_test_rows_is_refused_whatever_it_says_of_itself(tmp_path: Path) -> None:
+    utterances = trees.people(3)
+    made = folds_json(folds_of(utterances, "final"), utterances, "final")
+    with pytest.raises(PipelineError, match="no test utterances"):
+        read_folds(written(tmp_path, made), utterances)
 
 
 def written(tmp_path: Path, value: dict[str, object]) -> Path:
