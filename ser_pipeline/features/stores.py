@@ -96,11 +96,13 @@ def on_disk(utterances: Iterable[Utterance], sources: Sources) -> tuple[Utteranc
     """Utterances of joined corpora with the whole paths of their files.
 
     Args:
-        utterances: as `joining.join` names them, with files below a folder of their corpus's name.
+        utterances: as `joining.join` names them: with files below a folder of their corpus's name, but where one corpus
+            is tested.
         sources: their corpora.
     """
     roots = {one.corpus: one.root.resolve() for one in sources.sets}
-    return tuple(replace(one, file=str(roots[one.corpus] / one.file.partition("/")[2])) for one in utterances)
+    names = (one.file if sources.tested else one.file.partition("/")[2] for one in utterances)
+    return tuple(replace(one, file=str(roots[one.corpus] / name)) for one, name in zip(utterances, names, strict=True))
 
 
 def find_stores(features: Sequence[Path], config: Config) -> tuple[tuple[str, tuple[Path, ...]], ...]:

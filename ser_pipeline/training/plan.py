@@ -178,11 +178,11 @@ def findings_of(
         accepted: names of errors that are taken as they are.
     """
     data = read_manifest(sources)
-    if sources.tested or not all(one.root.is_dir() for one in sources.sets):
+    if not all(one.root.is_dir() for one in sources.sets):
         found = ordered([*audit_labels(data.utterances, _published(data)), *leaks(data, split)])
         return to_json(found, data.utterances, accepted)
     corpus = _published(data)
-    root, heard = sources.sets[0].root, on_disk(data.utterances, sources) if sources.together else data.utterances
+    root, heard = sources.sets[0].root, on_disk(data.utterances, sources) if len(sources.sets) > 1 else data.utterances
     found = audit(heard, root, corpus=corpus, folds=split, segment=config.audio.seconds)
     return to_json(found, data.utterances, accepted)
 

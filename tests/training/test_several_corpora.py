@@ -177,6 +177,8 @@ def test_one_voice_under_two_names_is_found(run: Callable[..., Result], cache: P
     assert set(told["rows"]) == {"german:german/03_anger_0", "planted:planted/7_ang_0"}
     beside = json.loads(run("audit", "german+planted", "--json", status=1).stdout)["findings"]
     assert told["rows"] in [one["rows"] for one in beside]
+    said = run(*ARGS, "--corpus", "german", "--test-corpus", "planted", status=1).stderr
+    assert "near-copy-across-speakers" in said, "what is tested was trained"
 
 
 def test_folds_of_several_corpora_are_printed_and_taken_again(
