@@ -16,6 +16,7 @@ from ser_pipeline.report import words
 from ser_pipeline.report.compare import Comparison, Gap, Row
 from ser_pipeline.report.contents import WORST, Experiment, Report
 from ser_pipeline.report.groups import Group
+from ser_pipeline.report.matrix import matrices
 from ser_pipeline.report.origins import origins
 from ser_pipeline.report.tables import MINUS, Table
 
@@ -32,6 +33,7 @@ def to_json(report: Report) -> str:
         "synthetic": report.synthetic,
         "selection": {"protocol": report.choice.protocol, "runs": report.choice.patterns},
         "experiments": [_experiment(experiment) for experiment in report.experiments],
+        "matrices": matrices(report),
         "leakage_gaps": [_gap(gap) for gap in report.gaps],
         "comparison": _comparison(report.comparison) if report.comparison else None,
         "worst": report.worst[:WORST],

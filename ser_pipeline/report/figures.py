@@ -60,6 +60,37 @@ def confusion(title: str, counts: Ints, labels: Sequence[str]) -> Drawn:
     return Drawn(draw, hints)
 
 
+def heat(title: str, values: Floats, rows: Sequence[str], columns: Sequence[str]) -> Drawn:
+    """Scores of each row on each column, the darker the higher; hovering tells both names.
+
+    Args:
+        title: of the figure.
+        values: (R, C), 0 to 1; NaN: not there.
+        rows: R names of what trains.
+        columns: C names of what is tested.
+    """
+    cells = [(i, j) for i in range(len(rows)) for j in range(len(columns)) if not np.isnan(values[i, j])]
+    hints = {f"heat-{i}-{j}": f"{rows[i]} on {columns[j]}: {100 * values[i, j]:.1f} %" for i, j in cells}
+
+    def draw(ax: Axes) -> None:
+        for i, j in cells:
+            share = float(values[i, j])
+            colour = PAPER if share >= DARK else INK
+            place = (j - 0.48, i - 0.48)
+            ax.add_patch(Rectangle(place, 0.96, 0.96, facecolor=ACCENT, alpha=max(share, 0.03), gid=f"heat-{i}-{j}"))
+            ax.text(j, i, f"{100 * share:.0f}", ha="center", va="center", fontsize=9, color=colour)
+        ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5), aspect="equal")
+        ax.set_xticks(range(len(columns)), columns, rotation=35, ha="right", rotation_mode="anchor")
+        ax.set_yticks(range(len(rows)), rows)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        ax.set_title(title)
+        ax.set_xlabel("tested")
+        ax.set_ylabel("trained")
+
+    return Drawn(draw, hints)
+
+
 def class_keys(labels: Sequence[str]) -> tuple[Key, ...]:
     """A colour and a marker for each class."""
     return tuple(Key(label, *class_look(place)) for place, label in enumerate(labels))

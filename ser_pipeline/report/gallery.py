@@ -10,10 +10,11 @@ import numpy as np
 
 from ser_pipeline.arrays import Ints
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.report import figures
+from ser_pipeline.report import figures, matrix
 from ser_pipeline.report.contents import Experiment, Report
 from ser_pipeline.report.drawing import Picture, Plan, render
 from ser_pipeline.report.groups import FULL, Group
+from ser_pipeline.report.matrix import Matrix
 from ser_pipeline.report.tsne import planes, utterance_means
 from ser_pipeline.runs import layout
 from ser_pipeline.runs.records import FoldResult, UtteranceTable
@@ -46,7 +47,22 @@ def pictures(report: Report, folder: Path) -> dict[str, list[Picture]]:
                 _attention(experiment, report.roll),
             ]
         found[experiment.id] = [render(plan, folder) for plan in plans if plan]
-    return found
+    crossed = [render(_heat(one), folder) for one in matrix.matrices(report)]
+    return found | ({matrix.PICTURES: crossed} if crossed else {})
+
+
+def _heat(found: Matrix) -> Plan:
+    names = [row.corpus or "all others" for row in found.rows]
+    values = np.array(
+        [[row.places[name].ua if name in row.places else np.nan for name in found.corpora] for row in found.rows]
+    )
+    alt = "; ".join(
+        f"trained on {name}: " + ", ".join(f"{place.corpus} {100 * place.ua:.0f} %" for place in row.places.values())
+        for name, row in zip(names, found.rows, strict=True)
+    )
+    caption = f"Pooled UA in % of what trains (rows) on what is tested (columns); {found.about}."
+    panels = [figures.heat("UA across corpora", values, names, found.corpora)]
+    return Plan(f"heat-{found.id}", "What carries over to another corpus", caption, alt, panels, (4.2, 3.6))
 
 
 def _pair(experiment: Experiment) -> Iterator[tuple[str, Group]]:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.corpora.layout import AUDIO
-from ser_pipeline.report import compared, published, words
+from ser_pipeline.report import compared, matrix, published, words
 from ser_pipeline.report import experiment_tables as detail
 from ser_pipeline.report import quality_tables as quality
 from ser_pipeline.report import summary_tables as overview
@@ -79,6 +79,8 @@ def to_html(report: Report, pictures: Mapping[str, Sequence[Picture]], folder: P
         js=Markup(_asset("page.js")),
         summary=_summary(report),
         results=overview.results(report),
+        crossed=[matrix.table(one) for one in matrix.matrices(report)],
+        heat=pictures.get(matrix.PICTURES, ()),
         comparison=compared.comparison(report),
         chapters=[_chapter(experiment, pictures.get(experiment.id, ())) for experiment in report.experiments],
         literature=overview.literature(report),

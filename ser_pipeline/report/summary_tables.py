@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ser_pipeline.report import compared, published, words
+from ser_pipeline.report import compared, matrix, published, words
 from ser_pipeline.report import experiment_tables as detail
 from ser_pipeline.report.compare import Gap
 from ser_pipeline.report.contents import WORST, Experiment, Report
@@ -317,6 +317,9 @@ def _printed(row: published.Published, protocol: str) -> tuple[Cell, ...]:
 def sections(report: Report) -> Iterator[tuple[str, list[Table]]]:
     """Every table of a report under its heading, for the forms that only list them."""
     yield "Results", [results(report)]
+    crossed = [matrix.table(one) for one in matrix.matrices(report)]
+    if crossed:
+        yield "Across corpora", crossed
     if report.comparison:
         yield "Comparison", compared.comparison(report)
     for experiment in report.experiments:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ser_pipeline.inputs import INPUTS, PAPER
 from ser_pipeline.runs.records import RunHeader
+from ser_pipeline.splits.protocols import ONLY
 from ser_pipeline.text import plural
 
 PROTOCOLS = {
@@ -60,9 +61,11 @@ def epoch(selection: str) -> str:
 def protocol(name: str) -> str:
     """The name of a protocol in words.
 
-    >>> protocol("speaker"), protocol("group-5")
-    ('leave one speaker out', '5 groups of speakers')
+    >>> protocol("speaker"), protocol("group-5"), protocol("only-emodb")
+    ('leave one speaker out', '5 groups of speakers', 'emodb alone trains')
     """
+    if name.startswith(ONLY):
+        return f"{name.removeprefix(ONLY)} alone trains"
     group = re.fullmatch(r"group-(\d+)", name)
     return f"{group[1]} groups of speakers" if group else PROTOCOLS.get(name, name)
 

@@ -20,7 +20,8 @@ from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.entry import path_name
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.settings import ON_TEST, SELECTIONS
-from ser_pipeline.splits.protocols import FINAL, OWN, PROTOCOLS, SHARED, Columns, Split, find_protocol
+from ser_pipeline.splits.matrix import splits_of
+from ser_pipeline.splits.protocols import FINAL, OWN, SHARED, Columns, Split
 from ser_pipeline.text import few
 
 if TYPE_CHECKING:
@@ -124,9 +125,8 @@ def folds_of(utterances: Sequence[Utterance], protocol: str, selection: str = "v
     """
     if selection not in SELECTIONS:
         raise PipelineError(f"unknown selection '{selection}'; choose {few(SELECTIONS)}")
-    name, count = find_protocol(protocol)
     columns = Columns(tuple(utterances))
-    return tuple(_fold(columns, split, selection) for split in PROTOCOLS[name](columns, count))
+    return tuple(_fold(columns, split, selection) for split in splits_of(columns, protocol))
 
 
 def _fold(columns: Columns, split: Split, selection: str) -> Fold:
@@ -203,8 +203,7 @@ def read_folds(
 def _makes(protocol: str, columns: Columns, selection: str, read: Mapping[str, Mapping[str, list[int]]]) -> bool:
     """Whether `protocol` makes the folds that were read, whatever their names, and no others."""
     try:
-        name, count = find_protocol(protocol)
-        made = [_fold(columns, split, selection) for split in PROTOCOLS[name](columns, count)]
+        made = [_fold(columns, split, selection) for split in splits_of(columns, protocol)]
     except (PipelineError, IndexError):
         return False
     theirs = sorted([rows[part] for part in PARTS] for rows in read.values())

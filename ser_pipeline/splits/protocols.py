@@ -32,6 +32,9 @@ ORDERS = 64
 FINAL = "final"
 """The protocol, and the name of its fold, that tests nothing: one model of the whole corpus."""
 
+ONLY = "only-"
+"""What the protocol of one corpus that trains alone begins with; the corpus follows."""
+
 OWN = "own"
 """What stands for the protocol of folds from a file that no protocol makes of the corpus."""
 
@@ -114,7 +117,7 @@ def by_speaker(columns: Columns, count: int = 0) -> list[Split]:
         test = speaker == code
         partners = np.setdiff1d(speaker[np.isin(session, session[test & (session >= 0)])], [code])
         near = [partial(np.isin, speaker, codes) for codes in (partners, [(code + 1) % len(names)])]
-        splits.append(Split(name, test, ~test, (*near, *_tenths(columns, ~test, "dialogue", "script", "id"))))
+        splits.append(Split(name, test, ~test, (*near, *tenths(columns, ~test, "dialogue", "script", "id"))))
     return splits
 
 
@@ -125,7 +128,7 @@ def by_session(columns: Columns, count: int = 0) -> list[Split]:
     splits = []
     for code, name in enumerate(_folder_names(names)):
         test = session == code
-        held = _tenths(columns, ~test, "dialogue", "speaker", "script", "id")
+        held = tenths(columns, ~test, "dialogue", "speaker", "script", "id")
         splits.append(Split(name, test, ~test, held))
     return splits
 
@@ -136,7 +139,7 @@ def by_group(columns: Columns, count: int) -> list[Split]:
     splits = []
     for code in range(count):
         test = group == code
-        held = _tenths(columns, ~test, "dialogue", "speaker", "script", "id")
+        held = tenths(columns, ~test, "dialogue", "speaker", "script", "id")
         splits.append(Split(f"group-{code + 1}", test, ~test, (partial(np.equal, group, (code + 1) % count), *held)))
     return splits
 
@@ -150,7 +153,7 @@ def by_corpus(columns: Columns, count: int = 0) -> list[Split]:
     splits = []
     for code, name in enumerate(_folder_names(names)):
         test = corpus == code
-        held = _tenths(columns, ~test, "dialogue|speaker", "speaker", "script", "id")
+        held = tenths(columns, ~test, "dialogue|speaker", "speaker", "script", "id")
         splits.append(Split(name, test, ~test, held))
     return splits
 
@@ -165,7 +168,7 @@ def official(columns: Columns, count: int = 0) -> list[Split]:
     if without:
         raise PipelineError(f"{without[0]} has no official split; choose --protocol speaker, group-5 or corpus")
     train, validation = split == "train", split == "validation"
-    choices = _tenths(columns, train, "dialogue", "speaker", "script", "id")
+    choices = tenths(columns, train, "dialogue", "speaker", "script", "id")
     if validation.any():
         choices = (lambda: validation,)
     return [Split("official", split == "test", train, choices, identity=bool(validation.any()))]
@@ -188,7 +191,7 @@ def cross(columns: Columns, count: int = 0) -> list[Split]:
 def final(columns: Columns, count: int = 0) -> list[Split]:
     """Nothing is left out to test on; about a tenth validates, in whole speakers or else sessions where that goes."""
     every = np.ones(len(columns.utterances), np.bool_)
-    return [Split(FINAL, ~every, every, _tenths(columns, every, "speaker", "session", "dialogue", "script", "id"))]
+    return [Split(FINAL, ~every, every, tenths(columns, every, "speaker", "session", "dialogue", "script", "id"))]
 
 
 def _groups(columns: Columns, count: int) -> Codes:
@@ -250,7 +253,8 @@ def _require_several(columns: Columns, column: str, names: Sequence[str]) -> Non
         raise PipelineError(f"--protocol {column} needs several {column}s, there is one: {names[0]}; choose another")
 
 
-def _tenths(columns: Columns, pool: Mask, *units: str) -> tuple[Callable[[], Mask], ...]:
+def tenths(columns: Columns, pool: Mask, *units: str) -> tuple[Callable[[], Mask], ...]:
+    """Ways to draw a tenth of `pool` (U,): whole values of each column of `units`."""
     return tuple(partial(_tenth, columns, pool, unit) for unit in units)
 
 
@@ -312,7 +316,7 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def find_protocol(text: str) -> tuple[str, int]:
-    """The row of `PROTOCOLS` that `text` names, and its number (0 without one).
+    """The row of `PROTOCOLS` that `text` names, and its number (0 without one); `ONLY` for a corpus that trains alone.
 
     >>> find_protocol("group-5")
     ('group', 5)
@@ -323,6 +327,8 @@ def find_protocol(text: str) -> tuple[str, int]:
     match = re.fullmatch(r"(group)-([0-9]{1,6})", text)
     if match and int(match[2]) > 1:
         return match[1], int(match[2])
+    if text.startswith(ONLY):
+        return ONLY, 0
     if text == "group" or text not in PROTOCOLS:
         raise PipelineError(
             f"unknown protocol '{text}'; there are speaker, session, official, {SHARED}, corpus, group-K (group-5) "

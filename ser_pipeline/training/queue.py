@@ -144,10 +144,13 @@ def _train_together(job: FoldJob, world: World) -> None:
 
 def _audit(runs: Sequence[PlannedRun], sources: Sources, accepted: Collection[str]) -> None:
     """Audit the corpus for the runs that were not yet."""
-    new = [run for run in runs if not (run.entry.partial / layout.AUDIT).exists()]
-    findings = findings_of(sources, new[0].folds, new[0].config, accepted) if new else {}
-    for run in new:
-        write_json(run.entry.partial / layout.AUDIT, findings)
+    found: dict[str, Any] = {}
+    for run in runs:
+        if not (run.entry.partial / layout.AUDIT).exists():
+            protocol = run.about["protocol"]
+            if protocol not in found:
+                found[protocol] = findings_of(sources, run.folds, run.config, accepted)
+            write_json(run.entry.partial / layout.AUDIT, found[protocol])
 
 
 @contextmanager

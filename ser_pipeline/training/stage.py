@@ -17,8 +17,10 @@ from ser_pipeline.corpora import CORPORA
 from ser_pipeline.corpora.classes import parse_classes
 from ser_pipeline.corpora.corpus import Corpus
 from ser_pipeline.device import gpu_jobs, pick_device
+from ser_pipeline.errors import PipelineError
 from ser_pipeline.limits import require_counts
 from ser_pipeline.splits.joining import told
+from ser_pipeline.splits.matrix import MATRIX, matrix_protocols
 from ser_pipeline.text import few
 from ser_pipeline.training.ablations import ablation_names, own_ablations
 from ser_pipeline.training.distributed import World, join_world
@@ -102,7 +104,8 @@ def prepare(
         corpus: which one, or several that are trained together, "emodb+savee"; by default the only one that has
             features.
         protocol: what is left out: "speaker", "session", "official", "corpus", "group-5", …; "final" for
-            one model of everything.
+            one model of everything; "matrix": each of several corpora trains alone, a run
+            each, and all others together.
         test_corpus: another corpus to test on, in the classes that all have.
         classes: of several corpora, as "neutral,happy=happy+excited"; by default those that all have.
         folds: a published folds.json to take instead.
@@ -134,19 +137,23 @@ def prepare(
     own = own_ablations(file)
     world = join_world(device)
     place = pick_device(world.device(device))
-    planned = plan_runs(
-        sources,
-        Path(runs),
-        chosen,
-        protocol=protocol,
-        file=Path(folds) if folds else None,
-        ablations=ablation_names(ablation, own),
-        own=own,
-        seeds=range(chosen.seed, chosen.seed + seeds),
-        device=place,
-        about={**_about(sources.trained), "preset": name, "device": str(place)},
-        accepted=accept,
-    )
+    planned = [
+        run
+        for one in _protocols(protocol, sources, given=bool(folds))
+        for run in plan_runs(
+            sources,
+            Path(runs),
+            chosen,
+            protocol=one,
+            file=Path(folds) if folds else None,
+            ablations=ablation_names(ablation, own),
+            own=own,
+            seeds=range(chosen.seed, chosen.seed + seeds),
+            device=place,
+            about={**_about(sources.trained), "preset": name, "device": str(place)},
+            accepted=accept,
+        )
+    ]
     if not fresh:
         require_repeated(planned)
     options = QueueOptions(jobs or gpu_jobs(place, jobs_per_gpu), data, micro_batch, stack)
@@ -171,6 +178,21 @@ def _sources(cache: Path, corpus: str | None, test_corpus: str | None, classes: 
         for line in told([manifest.read(one.folder) for one in found], chosen):
             log.info("%s", line)
     return Sources(found, bool(test_corpus), tuple(chosen.items()))
+
+
+def _protocols(protocol: str, sources: Sources, given: bool) -> list[str]:
+    """The protocol, or those of the cross-corpus matrix.
+
+    Args:
+        protocol: its name, or `MATRIX`.
+        sources: the corpora.
+        given: whether a file has the folds.
+    """
+    if protocol != MATRIX:
+        return [protocol]
+    if given or sources.tested:
+        raise PipelineError(f"--protocol {MATRIX} makes folds of its own; leave out --folds and --test-corpus")
+    return matrix_protocols([one.corpus for one in sources.sets])
 
 
 def _about(trained: Sequence[FeatureSet]) -> dict[str, str | bool]:

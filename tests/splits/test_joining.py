@@ -118,6 +118,25 @@ def test_corpora_with_and_without_dialogues_both_validate() -> None:
     assert {joined.utterances[row].corpus for row in fold.validation} == {"talk", "acted"}
 
 
+def test_one_corpus_trains_and_every_utterance_is_tested_once() -> None:
+    joined = join([GERMAN, ENGLISH, DANISH])
+    folds = make_folds(joined, "only-german")
+    assert [fold.name for fold in folds] == ["others", "group-1", "group-2", "group-3"]
+    for fold in folds:
+        assert {joined.utterances[row].corpus for row in (*fold.train, *fold.validation)} == {"german"}
+    assert {joined.utterances[row].corpus for row in folds[0].test} == {"english", "danish"}
+    assert sorted(row for fold in folds for row in fold.test) == list(range(len(joined.utterances)))
+
+
+def test_a_corpus_of_one_speaker_is_tested_on_others_alone() -> None:
+    single = corpus("single", ("1",), ("anger", "joy"))
+    assert [fold.name for fold in make_folds(join([single, ENGLISH]), "only-single")] == ["others"]
+    with pytest.raises(PipelineError, match="needs dutch and others"):
+        make_folds(join([single, ENGLISH]), "only-dutch")
+    with pytest.raises(PipelineError, match="no joined corpora"):
+        make_folds(GERMAN, "only-german")
+
+
 def test_one_corpus_alone_cannot_be_left_out() -> None:
     with pytest.raises(PipelineError, match=r"needs several corpora: --corpus A\+B"):
         folds_of(GERMAN.utterances, "corpus")

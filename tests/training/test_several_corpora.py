@@ -154,6 +154,9 @@ def test_chosen_classes_make_another_run(run: Callable[..., Result], cache: Path
             1,
             "trained together",
         ),
+        (["--corpus", "german", "--protocol", "matrix"], 1, "--protocol matrix needs several corpora"),
+        (["--corpus", "german+english", "--protocol", "only-dutch"], 1, "needs dutch and others (there are english"),
+        (["--corpus", "german", "--test-corpus", "english", "--protocol", "matrix"], 1, "leave out --folds and"),
         (["--corpus", "german+english", "--classes", "anger,joy"], 1, "no corpus has 'joy'"),
     ],
 )
@@ -190,14 +193,51 @@ def test_folds_of_several_corpora_are_printed_and_taken_again(
     assert said.stdout.startswith("german+english-corpus-")
 
 
-@pytest.mark.slow("two processes are started")
+@pytest.mark.slow(reason="two processes are started")
 def test_several_processes_give_the_same_bytes(run: Callable[..., Result], cache: Path, tmp_path: Path) -> None:
-    folders = [
-        tmp_path / run(*ARGS, *more, "--corpus", "german+english", "--protocol", "group-3").stdout.strip()
-        for more in ([], ["--jobs", "2", "--data", "stream", "--one-by-one", "--runs-root", "other"])
+    args = [*ARGS, "--corpus", "german+english", "--protocol", "matrix"]
+    first = run(*args).stdout.splitlines()
+    run(*args, "--jobs", "2", "--data", "stream", "--one-by-one", "--runs-root", "other")
+    files = [file for folder in first for file in sorted((tmp_path / folder).glob("*/predictions.csv"))]
+    assert len(files) == (1 + 2) + (1 + 3), "others, and groups of the speakers of the corpus itself"
+    for file in files:
+        assert file.read_bytes() == (tmp_path / "other" / file.relative_to(tmp_path / "runs")).read_bytes()
+
+
+@pytest.mark.slow(reason="trains four runs")
+def test_the_matrix_of_three_corpora_from_one_command(run: Callable[..., Result], cache: Path, tmp_path: Path) -> None:
+    third = write_table(tmp_path, "danish", {"1": 5, "2": 6}, {"sadness": "sad", "anger": "ang"})
+    run("features", "table", third, "--preset", "demo", "--jobs", "1")
+    names = ("german", "english", "danish")
+    args = [*ARGS, "--corpus", "+".join(names)]
+    run(*args, "--protocol", "only-english")
+    said = run(*args, "--protocol", "matrix")
+    assert "4 of them done before" in said.stderr, "what another command trained is not trained again"
+    folders = [tmp_path / line for line in said.stdout.split()]
+    assert [json.loads((folder / "run.json").read_text())["protocol"] for folder in folders] == [
+        *(f"only-{name}" for name in names),
+        "corpus",
     ]
-    for file in sorted(folders[0].glob("*/predictions.csv")):
-        assert file.read_bytes() == (folders[1] / file.relative_to(folders[0])).read_bytes()
+    stdout = run("report").stdout
+    told = json.loads((tmp_path / "reports" / "+".join(names) / "results.json").read_text())
+    (matrix,) = told["matrices"]
+    assert [row["corpus"] for row in matrix["rows"]] == [*names, ""] and matrix["corpora"] == list(names)
+    for folder, row in zip(folders, matrix["rows"], strict=True):
+        lines = lines_of(folder)
+        assert len({line["id"] for line in lines}) == len(lines) == 8 + 12 + 8, "every utterance is tested once"
+        for name in names:
+            own = [line for line in lines if line["id"].startswith(f"{name}:")]
+            recalls = [
+                np.mean([line["prediction"] == label for line in own if line["label"] == label])
+                for label in ("anger", "sadness")
+            ]
+            assert row["places"][name]["ua"] == pytest.approx(np.mean(recalls), abs=1e-9)
+            assert row["places"][name]["utterances"] == len(own)
+    page = (tmp_path / "reports" / "+".join(names) / "index.html").read_text()
+    assert "What carries over to another corpus" in page and "all others" in page
+    assert (tmp_path / "reports" / "+".join(names) / "figures" / "heat-matrix-1.svg").is_file()
+    (head,) = [line.split() for line in stdout.splitlines() if line.startswith("Trained on")]
+    assert [head.count(name) for name in names] == [2, 2, 2], "UA and its interval, of each"
 
 
 def drawn(corpora: list[str], classes: list[int], *overrides: str) -> Counter[tuple[str, int]]:
