@@ -2,27 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from . import options
+from .terminal import start_log
+
+if TYPE_CHECKING:
+    from ser_pipeline.runs.verifying import RunCheck
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path, file_okay=False))
-def verify(run: Path) -> None:
-    """Check RUN, the folder of a finished run: its key, the hash of every file, its scores.
+@click.option("--predictions", is_flag=True, help="Compute every prediction again, from the weights and the features.")
+@click.option("--device", default="auto", show_default=True, help="Where: cuda, cuda:1, mps, cpu.")
+@options.cache
+@options.quiet
+def verify(run: Path, predictions: bool, device: str, cache: Path, quiet: bool) -> None:
+    """RunCheck RUN, the folder of a finished run: its key, its settings, the hash of every file, its scores.
 
-    A line a check; exit status 1 where one fails.
+    A line a check; exit status 1 where one fails. Hashes stand in the run's own index.json: who writes that anew with
+    everything else is not found out, unless the index is kept elsewhere too.
 
     \b
-    Example:
+    Examples:
       ser-pipeline verify runs/demo-speaker-full-s0-0123456789ab
+      ser-pipeline verify runs/demo-speaker-full-s0-0123456789ab --predictions
     """
-    from ser_pipeline.runs.verifying import checks
-
+    start_log(quiet)
     failed = False
-    for name, fault in checks(run.resolve()):
-        failed = failed or bool(fault)
-        click.echo(f"failed  {name}: {fault}" if fault else f"ok      {name}")
+    for check in _checks(run.resolve(), predictions, device, cache):
+        failed = failed or bool(check.fault)
+        state = "failed" if check.fault else "ok" if check.made else "-"
+        click.echo(f"{state:8}{check.name}" + (f": {said}" if (said := check.fault or check.note) else ""))
     if failed:
         raise click.exceptions.Exit(1)
+
+
+def _checks(run: Path, predictions: bool, device: str, cache: Path) -> Iterator[RunCheck]:
+    from ser_pipeline.runs.verifying import RunCheck, checks, tests_nothing
+
+    yield from checks(run)
+    if tests_nothing(run):
+        return
+    if predictions:
+        from ser_pipeline.predict.again import predicted_again
+
+        yield predicted_again(run, cache, device)
+    else:
+        yield RunCheck("predictions from the weights", note="--predictions asks for it", made=False)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
+from ser_pipeline.config import keyed, loads
+from ser_pipeline.corpora import CORPORA
 from ser_pipeline.entry import key, read_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.runs import layout
-from ser_pipeline.runs.shapes import IndexFile, read_shape
+from ser_pipeline.runs.records import read_text
+from ser_pipeline.runs.shapes import IndexFile, read_run_file, read_shape
 
 CHEAP = (layout.RUN, layout.CONFIG, layout.FOLDS)
 """Files whose hashes a report compares; `verify` compares all."""
 
-CHANGING = ("index.json", layout.AUDIT, layout.STATE, layout.ERROR)
-"""Files without a hash: indexes, what `train --accept` may add to, and what only an unfinished fold has."""
+CHANGING = (layout.STATE, layout.ERROR)
+"""Files without a hash: what only an unfinished fold has. The index of the run, which holds the hashes, has none."""
 
 
 def hashes(run: Path) -> dict[str, str]:
@@ -24,7 +28,8 @@ def hashes(run: Path) -> dict[str, str]:
     return {
         file.relative_to(run).as_posix(): _hash(file)
         for file in sorted(files)
-        if file.is_file() and file.name not in CHANGING and not file.name.endswith(".tmp")
+        if file.is_file()
+        if file.name not in CHANGING and file != run / "index.json" and not file.name.endswith(".tmp")
     }
 
 
@@ -33,7 +38,8 @@ def cheap_fault(run: Path) -> str:
     known = read_shape(run / "index.json", IndexFile).files
     if not known:
         return ""  # of an earlier version, which kept no hashes
-    return key_fault(run, read_json(run / "index.json")) or file_fault(run, known, CHEAP)
+    index = read_json(run / "index.json")
+    return key_fault(run, index) or file_fault(run, known, CHEAP) or settings_fault(run, index)
 
 
 def key_fault(run: Path, index: dict[str, Any]) -> str:
@@ -45,6 +51,31 @@ def key_fault(run: Path, index: dict[str, Any]) -> str:
     return (
         "" if run.name.endswith(f"-{found}") else f"its settings and folds make the key {found}, not that of its name"
     )
+
+
+def settings_fault(run: Path, index: dict[str, Any]) -> str:
+    """What `config.toml` and `run.json` say otherwise than what the key was made from; "" where nothing is."""
+    try:
+        config = loads(read_text(run / layout.CONFIG), f"{run.name}/{layout.CONFIG}")
+        said, made = read_run_file(run), index["inputs"]
+        if json.loads(json.dumps(keyed(config))) != made["config"]:
+            return f"its {layout.CONFIG} has other settings than its index.json"
+        wanted = {
+            "features": "+".join(made["features"]),
+            "protocol": made["protocol"],
+            "ablation": made["ablation"],
+            "pretrained": made.get("pretrained", {}),
+            "seed": config.seed,
+            "precision": config.train.precision,
+            "folds": tuple(index["folds"]),
+            "synthetic": any(CORPORA[name].synthetic for name in said.corpus.split("+") if name in CORPORA),
+        }
+    except (PipelineError, KeyError, TypeError) as error:
+        return f"its {layout.CONFIG}, {layout.RUN} or index.json cannot be read ({error})"
+    other = [name for name, value in wanted.items() if getattr(said, name) != value]
+    if not run.name.startswith(f"{said.corpus}-{said.protocol}-{said.ablation}-s{said.seed}-"):
+        other.append("name")
+    return f"its {layout.RUN} has another {', '.join(other)} than its index.json" if other else ""
 
 
 def file_fault(run: Path, known: dict[str, str], names: tuple[str, ...]) -> str:
@@ -65,5 +96,18 @@ def _is(file: Path, wanted: str) -> bool:
 
 
 def _hash(file: Path) -> str:
+    """SHA-256 of a file; of an audit without the errors that were accepted, to which `train --accept` may add."""
+    if file.name == layout.AUDIT:
+        found = _without_accepted(file)
+        return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _without_accepted(file: Path) -> dict[str, Any]:
+    try:
+        found = read_json(file)
+    except PipelineError as error:
+        return {"damaged": str(error)}
+    found.pop("accepted", None)
+    return found

@@ -12,8 +12,9 @@ import pytest
 import soundfile
 from click.testing import Result
 
-from ser_pipeline import provenance
+from ser_pipeline import config, provenance
 from ser_pipeline.cache import manifest
+from ser_pipeline.entry import key
 from support.places import ROOT
 from support.reducing import TINY
 from support.stores import registered
@@ -69,6 +70,16 @@ def test_a_run_says_where_it_comes_from(
         assert json.loads((folder / fold / "index.json").read_text())["made"]["command"] == made["command"][0]
 
 
+def keyed_anew(folder: Path) -> Path:
+    """Give a run whose settings were changed the key that these make; returns its folder."""
+    index = json.loads((folder / "index.json").read_text())
+    text = (folder / "config.toml").read_text()
+    index["inputs"]["config"] = config.keyed(config.loads(text, "config.toml"))
+    (folder / "index.json").write_text(json.dumps(index))
+    made = key(index["inputs"] | {"folds": json.loads((folder / "folds.json").read_text())})
+    return folder.rename(folder.with_name(f"{folder.name[:-12]}{made}"))
+
+
 @pytest.mark.slow(reason="trains three folds, reports on them and exports them")
 def test_what_is_published_names_no_folder_of_the_machine(
     run: Callable[..., Result], place: Path, monkeypatch: pytest.MonkeyPatch
@@ -78,6 +89,7 @@ def test_what_is_published_names_no_folder_of_the_machine(
     damaged.mkdir()
     (damaged / "run.json").write_text("{")
     edit(folder, "config.toml", lambda text: re.sub('(spectrogram_weights =) ".*"', rf'\1 "{place}/a.pth"', text))
+    folder = keyed_anew(folder)
     encoders = {"speech": {"content": "c" * 32, "revision": "d" * 40}}
     edit(folder, "run.json", lambda text: json.dumps(json.loads(text) | {"encoders": encoders}))
     audit = json.loads((folder / "audit.json").read_text())

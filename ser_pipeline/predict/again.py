@@ -1,0 +1,103 @@
+"""A run's predictions once more, from its weights and the features that it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ser_pipeline.arrays import Rows
+from ser_pipeline.cache.catalogue import FeatureSet, Sources, features_root
+from ser_pipeline.config import Config, loads
+from ser_pipeline.device import autocasting, fixed_threads, pick_device
+from ser_pipeline.entry import Entry, read_json
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.predict.models import all_models
+from ser_pipeline.runs import layout
+from ser_pipeline.runs.reading import read_predictions
+from ser_pipeline.runs.records import read_text
+from ser_pipeline.runs.shapes import RunFile, read_run_file
+from ser_pipeline.runs.verifying import RunCheck
+from ser_pipeline.splits.folds import Fold
+from ser_pipeline.training.context import FoldContext
+from ser_pipeline.training.distributed import World
+from ser_pipeline.training.scoring import Forward
+from ser_pipeline.training.workers import FoldJob, QueueOptions, data_of
+
+LIMITS = {"fp32": 1e-5, "bf16": 0.05}
+"""Arithmetic -> largest difference of a logarithm of a score, against 1 or its size where that is more.
+
+Six digits are written, and float32 on another device or processor adds up in another order. bf16 has 8 bits of
+precision, which a model of many layers spends several times over.
+"""
+
+
+def predicted_again(run: Path, cache: Path, device: str = "auto") -> RunCheck:
+    """Whether the weights of a run give its predictions of the test utterances, of all folds.
+
+    Args:
+        run: folder of a finished run.
+        cache: folder of the features.
+        device: where to compute.
+    """
+    name = "predictions from the weights"
+    try:
+        said = read_run_file(run)
+        config = loads(read_text(run / layout.CONFIG), f"{run.name}/{layout.CONFIG}")
+        sources = _sources(run, said, cache)
+        worst = {fold: _difference(run / fold, said, config, sources, device) for fold in said.folds}
+    except PipelineError as error:
+        return RunCheck(name, str(error))
+    fold = max(worst, key=lambda fold: worst[fold])
+    found = f"largest difference of a log-score {worst[fold]:.1e}, in fold {fold}"
+    wrong = not worst[fold] <= LIMITS.get(config.train.precision, LIMITS["bf16"])
+    return RunCheck(name, found if wrong else "", found)
+
+
+def _sources(run: Path, said: RunFile, cache: Path) -> Sources:
+    """The features of a run, by what its index says.
+
+    Raises:
+        PipelineError: they are not in the cache.
+    """
+    made = read_json(run / "index.json").get("inputs", {})
+    folders = [features_root(cache) / name for name in said.features.split("+")]
+    missing = [folder for folder in folders if not (folder / "index.json").is_file()]
+    if missing:
+        raise PipelineError(f"its features {missing[0].name} are not in {cache}; --cache names another folder")
+    sets = tuple(FeatureSet(folder.name.rpartition("-")[0], folder, folder) for folder in folders)
+    classes = tuple((name, tuple(labels)) for name, labels in made.get("classes", {}).items())
+    return Sources(sets, bool(said.test_corpus), classes)
+
+
+def _difference(folder: Path, said: RunFile, config: Config, sources: Sources, device: str) -> float:
+    """The largest difference between a fold's predictions and what its weights give."""
+    place = pick_device(device)
+    _, _, written, ids = read_predictions(folder / layout.PREDICTIONS, said.labels)
+    nobody = np.empty(0, np.int64)
+    fold = Fold(folder.name, nobody, nobody, nobody)
+    options = QueueOptions(jobs=1, stack=False)
+    with fixed_threads(config.train.threads):
+        data, source = data_of(FoldJob(Entry(folder, {}), fold, config, sources, (str(place),), options), str(place))
+        rows = _rows(ids, [one.id for one in data.manifest.utterances])
+        (model,) = all_models([folder], config, len(said.labels), place)
+        autocast = autocasting(config, place)
+        context = FoldContext(fold, data, source, config, place, World(), autocast)
+        scores = context.score(Forward(model, autocast), rows)
+    position = np.repeat(np.arange(len(rows)), data.manifest.counts[rows])
+    again = scores.utterances(position, len(rows))
+    return float((np.abs(again - written) / np.maximum(1, np.abs(written))).max())
+
+
+def _rows(ids: Sequence[str], there: Sequence[str]) -> Rows:
+    """Rows of the manifest.
+
+    Raises:
+        PipelineError: it has not all of `ids`.
+    """
+    row = {name: number for number, name in enumerate(there)}
+    missing = [name for name in ids if name not in row]
+    if missing:
+        raise PipelineError(f"its features have no utterance {missing[0]}")
+    return np.array([row[name] for name in ids], np.int64)
