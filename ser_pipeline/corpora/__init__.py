@@ -189,7 +189,9 @@ def _missing(missing: Sequence[Utterance], root: Path) -> PipelineError:
     place = f"{root}, line {table.line_of(root, missing[0])}" if root.is_file() else root
     files = few([utterance.file for utterance in missing], 1)
     video = (audio_folder(root) / missing[0].file).with_suffix(".mp4")
-    if video.is_file():
-        extract = 'find . -name "*.mp4" -exec sh -c \'ffmpeg -i "$1" -vn -ac 1 -ar 16000 "${1%.mp4}.wav"\' _ {} ";"'
-        return PipelineError(f"{place}: {files} is there as video alone; extract its sound in that folder: {extract}")
+    with suppress(OSError):  # of a name that is too long
+        if video.is_file():
+            extract = 'find . -name "*.mp4" -exec sh -c \'ffmpeg -i "$1" -vn -ac 1 -ar 16000 "${1%.mp4}.wav"\' _ {} ";"'
+            what = f"{files} is there as video alone; extract its sound in that folder"
+            return PipelineError(f"{place}: {what}: {extract}")
     return PipelineError(f"{place}: the audio file {files} is missing; restore it or its path")

@@ -173,3 +173,17 @@ def test_writing_a_table_and_reading_it_gives_the_same_utterances(root: Path) ->
     utterances = read_corpus("table", write_rows(root, ".jsonl", ROWS))
     (root / "again.csv").write_text(table.write(utterances), encoding="utf-8")
     assert read_corpus("table", root / "again.csv") == utterances
+
+
+def test_a_line_break_in_the_name_of_a_column_is_escaped_in_the_message(root: Path) -> None:
+    trees.write(root, "my.csv", '"fi\nle",emotion', "1.wav,sad")
+    with pytest.raises(PipelineError) as told:
+        read_corpus("table", root / "my.csv")
+    assert r"fi\nle" in str(told.value)
+    assert str(told.value).isprintable()
+
+
+def test_a_name_that_is_too_long_for_a_file_is_a_missing_file(root: Path) -> None:
+    trees.write(root, "my.csv", "file,emotion,speaker", f"{'9' * 5_000}.wav,sad,A")
+    with pytest.raises(PipelineError, match=r"the audio file 9+\.wav is missing"):
+        read_corpus("table", root / "my.csv")

@@ -1,0 +1,17 @@
+"""Every target of the fuzzers, by name."""
+
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from support.fuzz_caches import of_caches
+from support.fuzz_corpora import of_labels, of_names
+from support.fuzz_targets import TARGETS
+
+ALL: Mapping[str, Callable[[Path], Callable[[random.Random], None]]] = {
+    **TARGETS,
+    "labels": of_labels,
+    "names": of_names,
+    "caches": of_caches,
+}
+"""Name -> what makes, in an empty folder, a function that feeds one strange input."""
