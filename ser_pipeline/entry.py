@@ -8,9 +8,12 @@ leaves a `.partial` folder to go on from, and nothing needs a database.
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
+import re
+import shutil
 import threading
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -78,6 +81,7 @@ class Entry:
 
     path: Path
     inputs: Mapping[str, Any]
+    claim: Path | None = None  # the file of the claim under which this process works on it
 
     @classmethod
     def keyed(cls, root: Path, name: str, inputs: Mapping[str, Any]) -> Entry:
@@ -96,8 +100,38 @@ class Entry:
 
     @property
     def partial(self) -> Path:
-        """Where the work happens until the entry is whole."""
-        return self.path.with_name(self.path.name + PARTIAL)
+        """Where the work happens until the entry is whole; under a later claim than the first, a folder of its own."""
+        later = f".~{self.claim.name}" if self.claim and self.claim.name != "1" else ""
+        return self.path.with_name(self.path.name + later + PARTIAL)
+
+    @property
+    def latest(self) -> Path:
+        """Where the work was last, under whatever claim."""
+        found = self.path.parent.glob(f"{glob.escape(self.path.name)}.~[0-9]*{PARTIAL}")
+        later = max(found, key=lambda one: int(re.findall(r"~(\d+)", one.name)[-1]), default=None)
+        return later or self.path.with_name(self.path.name + PARTIAL)
+
+    @property
+    def lost(self) -> bool:
+        """Whether another process has taken the work over, with its folder."""
+        return self.claim is not None and not self.partial.is_dir()
+
+    def begin(self) -> None:
+        """Make the folder of the work; one that an earlier holder of it left is taken, who finds it gone if it wakes.
+
+        Raises:
+            FileNotFoundError: another process has taken the work over, or published what it is a part of.
+        """
+        if self.claim is None:
+            self.partial.mkdir(parents=True, exist_ok=True)
+            if self.done:  # another process was faster
+                shutil.rmtree(self.partial, ignore_errors=True)
+        elif self.claim.with_name(str(int(self.claim.name) + 1)).exists():
+            raise FileNotFoundError(errno.ENOENT, "taken over", str(self.partial))
+        elif self.latest.is_dir():
+            self.latest.rename(self.partial)
+        else:
+            self.partial.mkdir(exist_ok=True)
 
     @property
     def done(self) -> bool:
@@ -120,7 +154,7 @@ class Entry:
     def publish(self, discard: Iterable[str] = (), *, digests: bool = False, **results: Any) -> Path:
         """Write `index.json` with `results`, drop the files `discard`, give the folder its final name; returns it.
 
-        Safe to repeat after a kill in between.
+        Safe to repeat after a kill in between, and where another process does it.
 
         Args:
             discard: names of files that are of no use any more.
@@ -128,12 +162,17 @@ class Entry:
             results: what else the index says.
         """
         index = {"format": FORMAT, "inputs": self.inputs, "versions": versions(), "made": here(), **results}
-        if digests:
-            index["files"] = dict(_digests(self.partial, {"index.json", *discard}))
-        write_json(self.partial / "index.json", index)
-        for name in (*discard, *(file.name for file in self.partial.glob("*.tmp"))):  # the latter of a killed process
-            (self.partial / name).unlink(missing_ok=True)
-        self.partial.rename(self.path)
+        try:
+            if digests:
+                index["files"] = dict(_digests(self.partial, {"index.json", *discard}))
+            write_json(self.partial / "index.json", index)
+            for name in (*discard, *(file.name for file in self.partial.glob("*.tmp"))):  # of a killed process
+                (self.partial / name).unlink(missing_ok=True)
+            self.partial.rename(self.path)
+        except OSError:
+            if not self.done:
+                raise
+            shutil.rmtree(self.partial, ignore_errors=True)  # another process was faster
         _flush_folder(self.path.parent)
         return self.path
 
@@ -236,25 +275,22 @@ def write_text(file: Path, text: str, *, flush: bool = True) -> None:
 
 
 @contextmanager
-def writing(file: Path, *, make_folder: bool = True, flush: bool = True) -> Iterator[Path]:
+def writing(file: Path, *, flush: bool = True) -> Iterator[Path]:
     """A temporary path that becomes `file`, flushed to disk, when the block ends well.
 
-    A worker that may outlive its command passes `make_folder=False`, lest it bring back a folder that was renamed.
+    Its folder is made, but not one of unfinished work: that may have been renamed, and was taken over or is whole.
     What another file holds too, and is written often, passes `flush=False`: a power cut may take it.
 
     Args:
         file: to write.
-        make_folder: whether to make its folder where there is none.
         flush: whether to wait until the disk has it.
 
     Raises:
         PipelineError: the disk is full or refuses; nothing is left behind.
     """
-    if make_folder:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(
-        f"{file.name}.{os.getpid()}-{threading.get_ident()}.tmp"
-    )  # two threads may write one file
+    _make_folder(file.parent)
+    writer = f"{os.getpid()}-{threading.get_ident()}"  # two threads may write one file
+    temporary = file.with_name(f"{file.name}.{writer}.tmp")
     try:
         yield temporary
         if flush:
@@ -268,6 +304,13 @@ def writing(file: Path, *, make_folder: bool = True, flush: bool = True) -> Iter
         if is_full(error):
             raise PipelineError(no_space(file.parent)) from None
         raise
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, but for one of unfinished work, in which nothing is made either."""
+    if not folder.is_dir() and not folder.name.endswith(PARTIAL):
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
 
 
 def is_full(error: BaseException) -> bool:

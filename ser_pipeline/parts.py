@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from ser_pipeline.claims import FAILED, LEFT, Claim, Claims
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.processes import handed_here
 
 Item = TypeVar("Item")
 
@@ -30,7 +31,7 @@ class Parts(Generic[Item]):
         self._claims, self._name, self._whole = claims, name, whole
         self._new = deque(items)
         self._elsewhere = deque[Item]()
-        self._mine: dict[str, Claim] = {}
+        self._mine: dict[str, tuple[Item, Claim]] = {}
 
     def __iter__(self) -> Iterator[Item | None]:
         """The parts as they are claimed; None where those that are left are held, elsewhere or here: ask again later.
@@ -39,11 +40,12 @@ class Parts(Generic[Item]):
         here with what stopped it.
         """
         while self._new or self._elsewhere or self._mine:
-            yield self._taken(self._new) or self._taken(self._elsewhere)
+            item = self._taken(self._new)
+            yield self._taken(self._elsewhere) if item is None else item
 
-    def number(self, item: Item) -> int:
-        """The number of this process's claim on `item`."""
-        return self._mine[self._name(item)].number
+    def claim(self, item: Item) -> Claim:
+        """This process's claim on `item`."""
+        return self._mine[self._name(item)][1]
 
     def take(self, item: Item) -> bool:
         """Claim one part, whatever its turn; whether this process has it now, and it is not whole."""
@@ -56,7 +58,7 @@ class Parts(Generic[Item]):
         if claim and self._whole(item):  # it was finished while it was asked for
             self._claims.let_go(claim)
         elif claim:
-            self._mine[name] = claim
+            self._mine[name] = item, claim
             return True
         return False
 
@@ -67,7 +69,8 @@ class Parts(Generic[Item]):
             item: that this process has.
             why: what stopped it for good.
         """
-        self._claims.let_go(self._mine.pop(self._name(item)), FAILED if why else LEFT, why)
+        _, claim = self._mine.pop(self._name(item))
+        self._claims.let_go(claim, FAILED if why else LEFT, why)
         if not why and not self._whole(item):
             self._elsewhere.append(item)
 
@@ -77,10 +80,17 @@ class Parts(Generic[Item]):
         with self._claims.renewing():
             try:
                 yield
+            except PipelineError as error:
+                self._let_go(str(error))
+                raise
             finally:
-                for claim in self._mine.values():
-                    self._claims.let_go(claim)
-                self._mine.clear()
+                self._let_go()
+
+    def _let_go(self, why: str = "") -> None:
+        for item, claim in self._mine.values():
+            failed = why and not self._whole(item)
+            self._claims.let_go(claim, FAILED if failed else LEFT, why if failed else "")
+        self._mine.clear()
 
     def _taken(self, waiting: deque[Item]) -> Item | None:
         """The first of those waiting that can be had; of those looked at, what is not whole waits among the others."""
@@ -91,6 +101,23 @@ class Parts(Generic[Item]):
             if not self._whole(item):
                 self._elsewhere.append(item)
         return None
+
+
+def once(claims: Claims, name: str, whole: Callable[[], bool], work: Callable[[], object]) -> None:
+    """Do `work` where it is not done; of several processes one does it, and the others wait.
+
+    Args:
+        claims: of this process.
+        name: of the claim on it.
+        whole: whether it is done.
+        work: does it.
+    """
+    if whole():
+        return
+    parts = Parts(claims, [name], str, lambda _: whole())
+    with parts.sharing():
+        for _ in handed_here(lambda _: work(), parts):
+            parts.end(name)
 
 
 def own_first(items: Sequence[Item], part: tuple[int, int] | None) -> list[Item]:

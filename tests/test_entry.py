@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ser_pipeline.claims import Claims
 from ser_pipeline.entry import Entry, key, path_name, read_json, write_text, writing
 from ser_pipeline.errors import PipelineError
 from support.workers import until
@@ -20,6 +21,7 @@ def test_a_key_depends_on_every_input_and_not_on_their_order() -> None:
 
 def test_an_entry_is_absent_until_it_is_published(tmp_path: Path) -> None:
     entry = Entry.keyed(tmp_path, "store", {"a": 1})
+    entry.begin()
     write_text(entry.partial / "one.txt", "1")
     assert not entry.done
     folder = entry.publish(rows=3)
@@ -33,9 +35,45 @@ def test_an_entry_is_absent_until_it_is_published(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_was_writing_is_no_part_of_a_whole_entry(tmp_path: Path) -> None:
     entry = Entry.keyed(tmp_path, "store", {"a": 1})
+    entry.begin()
     write_text(entry.partial / "one.txt", "1")
     (entry.partial / "one.txt.4711.tmp").write_text("half")
     assert sorted(file.name for file in entry.publish().iterdir()) == ["index.json", "one.txt"]
+
+
+def test_two_that_publish_one_entry_find_it_whole(tmp_path: Path) -> None:
+    entry = Entry.keyed(tmp_path, "store", {"a": 1})
+    entry.begin()
+    entry.publish()
+    entry.begin()  # by a process that did not know
+    assert not entry.partial.exists()
+    entry.partial.mkdir()
+    assert entry.publish() == entry.path
+    assert not entry.partial.exists()
+
+
+def test_who_takes_work_over_takes_its_folder_and_the_other_writes_nothing_more(tmp_path: Path) -> None:
+    held = Claims(tmp_path / ".claims").take("run/01")
+    assert held
+    frozen = Entry(tmp_path / "01", {}, held.file)
+    frozen.begin()
+    write_text(frozen.partial / "epoch", "1")
+    held.file.with_name("2").write_text("")
+    second = Entry(tmp_path / "01", {}, held.file.with_name("2"))
+    second.begin()
+    assert frozen.lost
+    assert not second.lost
+    assert (second.partial / "epoch").read_text() == "1"
+    assert second.latest == frozen.latest == second.partial
+    for write in (lambda: write_text(frozen.partial / "epoch", "2"), frozen.begin, frozen.publish):
+        with pytest.raises(FileNotFoundError):
+            write()
+    with pytest.raises(FileNotFoundError):
+        write_text(frozen.partial / "logs" / "epoch", "2")
+    second.publish()
+    assert frozen.publish() == second.path
+    assert (second.path / "epoch").read_text() == "1"
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".claims", "01"]
 
 
 def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:

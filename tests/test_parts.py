@@ -28,7 +28,7 @@ def test_what_another_holds_comes_when_it_is_left(tmp_path: Path) -> None:
     assert [next(turns), next(turns)] == ["c", None]
     others.end("a")
     assert next(turns) == "a"
-    assert mine.number("a") == 2
+    assert mine.claim("a").number == 2
     whole |= {"a", "c"}
     mine.end("a")
     mine.end("c")
@@ -51,7 +51,7 @@ def test_what_ends_neither_whole_nor_failed_comes_back(tmp_path: Path) -> None:
     assert next(turns) == "a"
     mine.end("a")
     assert next(turns) == "a"
-    assert mine.number("a") == 2
+    assert mine.claim("a").number == 2
 
 
 def test_what_stops_the_block_leaves_all_to_others(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from ser_pipeline import locks
 from ser_pipeline.cache import catalogue, manifest, shards
 from ser_pipeline.cache.file_index import FOLDER as SEEN
 from ser_pipeline.cache.store import read_store
+from ser_pipeline.claims import at_work
 from ser_pipeline.config import Audio, Features
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.entry import PARTIAL, Entry, key, read_index
@@ -73,7 +74,8 @@ def unused(cache: Path) -> list[Item]:
     kept = {pointer.corpus for pointer in broken}
     found = []
     for folder in _corpora(cache):
-        if locks.is_held(_final(folder)) or folder.name.rpartition("-")[0] in kept:
+        busy = locks.is_held(_final(folder)) or at_work(_final(folder))
+        if busy or folder.name.rpartition("-")[0] in kept:
             continue
         if folder not in pointed:
             found.append(_item(folder, "unfinished" if folder.name.endswith(PARTIAL) else "corpus", "nothing"))

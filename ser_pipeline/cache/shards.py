@@ -163,7 +163,7 @@ def write_shard(
             shard.create_dataset("rows", data=rows, chunks=(1, *rows.shape[1:]), **compression())
         else:
             offset = _reserve(shard, parts)
-    with writing(file, make_folder=False) as temporary, temporary.open("wb") as out:
+    with writing(file) as temporary, temporary.open("wb") as out:
         out.write(image.getvalue())
         if not compress:
             out.seek(offset)

@@ -8,10 +8,11 @@ from there, so that a changed file costs its own extraction alone.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import as_completed
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,16 +24,18 @@ from threadpoolctl import threadpool_limits
 from ser_pipeline import audio
 from ser_pipeline.cache import shards
 from ser_pipeline.cache.manifest import Manifest
+from ser_pipeline.claims import Claims, at_work
 from ser_pipeline.config import Audio, Config, require_valid
 from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.cost import Meter
-from ser_pipeline.entry import Entry
+from ser_pipeline.entry import PARTIAL, Entry
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features import measure, streamed
 from ser_pipeline.features.acoustic import FEATURES
 from ser_pipeline.features.stores import Place, copied, known_rows, plain_settings, store_entry
 from ser_pipeline.inputs import PAPER
-from ser_pipeline.processes import cores, pool
+from ser_pipeline.parts import Parts, once
+from ser_pipeline.processes import cores, handed, handed_here, pool
 
 DEFAULT_FEATURES = PAPER
 SECONDS_A_PROCESS = 60
@@ -60,6 +63,15 @@ class ShardJob:
     settings: Mapping[str, Any]  # feature -> its settings
     known: Mapping[str, Mapping[str, Place]]  # feature -> key -> where its rows already are
     compress: bool
+
+    @property
+    def missing(self) -> dict[str, Path]:
+        """The stores that still miss it; each is whole, or its folder has the shard."""
+        return {name: folder for name, folder in self.stores.items() if not self._there(folder)}
+
+    def _there(self, folder: Path) -> bool:
+        whole = folder.with_name(folder.name.removesuffix(PARTIAL)) / "index.json"
+        return (folder / shards.name(self.number)).exists() or whole.exists()
 
 
 def wanted_features(config: Config) -> tuple[str, ...]:
@@ -98,53 +110,75 @@ def extract(
     if compress:
         shards.compression()
     stores = {name: store_entry(entry.path, name, config) for name in names}
-    whole = entry.done and all(store.done for store in stores.values())
-    with entry.lock(reading=whole):
-        if not entry.done:
-            data.write(entry.partial)
-            entry.publish(labels=list(data.labels), rows=int(data.stored.sum()), seconds=_seconds(data))
-        with suppress(OSError, PipelineError):  # a cache that may only be read keeps what it knows of the speakers
-            data.update(entry.path)
-        missing = {name: store for name, store in stores.items() if not store.done}
-        if not missing:
-            log.info("nothing to do: every feature is there")
-            return entry.path
-        for store in missing.values():
-            store.partial.mkdir(parents=True, exist_ok=True)
-        for whole in (False, True):
-            kind = {name: store for name, store in missing.items() if (FEATURES[name].kind == "utterance") == whole}
-            if kind:
-                _make(data.whole if whole else data, root, config, kind, cache, jobs, compress, progress)
+    claims = Claims.beside(entry.path)
+    once(claims, f"{entry.path.name}/manifest", lambda: entry.done, partial(_begin, data, entry))
+    with suppress(OSError, PipelineError):  # a cache that may only be read keeps what it knows of the speakers
+        data.update(entry.path)
+    missing = {name: store for name, store in stores.items() if not store.done}
+    if not missing:
+        log.info("nothing to do: every feature is there")
+        return entry.path
+    for store in missing.values():
+        store.begin()
+    for whole in (False, True):
+        kind = {name: store for name, store in missing.items() if (FEATURES[name].kind == "utterance") == whole}
+        if kind:
+            rows = data.whole if whole else data
+            work = _jobs(rows, root, config, kind, cache, compress)
+            _make(rows, kind, work, claims, jobs or _processes(data), progress)
+    if not at_work(entry.path):
+        claims.remove(entry.path.name)
     return entry.path
+
+
+def _begin(data: Manifest, entry: Entry) -> None:
+    """Make the folder of the features of a corpus, with its manifest."""
+    entry.begin()
+    data.write(entry.partial)
+    entry.publish(labels=list(data.labels), rows=int(data.stored.sum()), seconds=_seconds(data))
 
 
 def _make(
     data: Manifest,
-    root: Path,
-    config: Config,
     stores: Mapping[str, Entry],
-    cache: Path,
-    jobs: int | None,
-    compress: bool,
+    work: list[ShardJob],
+    claims: Claims,
+    processes: int,
     progress: Progress,
 ) -> None:
-    """Write the shards that `stores` miss, whose rows are the segments of `data`, and give them their names."""
-    work, meter = _jobs(data, root, config, stores, cache, compress), Meter()
-    _run(work, jobs or _processes(data), progress, len(data.utterances))
+    """Write the shards that `stores` miss and nobody else writes, and give the stores their names once all are there.
+
+    Args:
+        data: whose rows are the segments.
+        stores: feature -> its unfinished store, all of one kind of rows.
+        work: the shards that are missing.
+        claims: on them.
+        processes: how many at a time.
+        progress: called with the utterances done and wanted.
+    """
+    meter, place = Meter(), next(iter(stores.values())).path.parent.name
+    kind = FEATURES[next(iter(stores))].kind
+    parts = Parts(claims, work, lambda job: f"{place}/{kind}-{job.number:03}", lambda job: not job.missing)
+    made = _run(parts, work, processes, progress, len(data.utterances))
     written = [shards.name(number) for number, _ in enumerate(shards.shard_bounds(data.stored))]
-    begun = len(work) < len(written)  # by a call that was killed, whose cost is not known
-    cost: dict[str, Any] = {} if begun else meter.read(len(stores))
+    # where a call that was killed or another process had a share, the cost of all is not known
+    cost: dict[str, Any] = meter.read(len(stores)) if made == len(written) else {}
     for store in stores.values():
-        store.publish(shards=written, rows=int(data.stored.sum()), **cost)
+        publish = partial(store.publish, shards=written, rows=int(data.stored.sum()), **cost)
+        once(claims, f"{place}/{store.path.name}", lambda store=store: store.done, publish)  # type: ignore[misc]
 
 
 def write_job(job: ShardJob) -> int:
     """Write the shard of `job` in every store that misses it; returns its number of utterances."""
-    several = [job]
+    several = [job.missing]
     if max(job.samples) > _long(job.audio):  # a feature at a time, which is all that fits into memory
-        several = [replace(job, stores={name: folder}) for name, folder in job.stores.items()]
-    for part in several:
-        _write(part)
+        several = [{name: folder} for name, folder in job.missing.items()]
+    for stores in several:
+        try:
+            _write(replace(job, stores=stores))
+        except FileNotFoundError:
+            if any(folder.is_dir() for folder in stores.values()):
+                raise
     return len(job.utterances)
 
 
@@ -258,23 +292,38 @@ def _jobs(
     return found
 
 
-def _run(jobs: list[ShardJob], processes: int, progress: Progress, total: int) -> None:
-    done = total - sum(len(job.utterances) for job in jobs)
+def _run(parts: Parts[ShardJob], jobs: Sequence[ShardJob], processes: int, progress: Progress, total: int) -> int:
+    """Write the shards of `jobs` that nobody else writes, until all are there; how many were written here.
+
+    Args:
+        parts: hands out `jobs`.
+        jobs: the shards that are missing.
+        processes: how many at a time.
+        progress: called with the utterances done and wanted.
+        total: utterances of all shards.
+    """
+    done, made = total - sum(len(job.utterances) for job in jobs), 0
     progress(done, total)
     processes = max(1, min(processes, len(jobs)))  # a killed call may have left nothing but the index to write
-    for count in map(write_job, jobs) if processes == 1 else _in_processes(jobs, processes):
-        done += count
-        progress(done, total)
+    with _workers(jobs[0], processes) if processes > 1 else nullcontext() as workers, parts.sharing():
+        results = handed(workers, write_job, parts, processes) if workers else handed_here(write_job, parts)
+        for job, count in results:
+            parts.end(job)
+            done, made = done + count, made + 1
+            progress(done, total)
+    progress(total, total)
+    return made
 
 
-def _in_processes(jobs: list[ShardJob], processes: int) -> Iterator[int]:
-    """What `write_job` returns for each of `jobs`, as they are done."""
-    for name, settings in jobs[0].settings.items():  # so that what is compiled on first use is not compiled by each
-        FEATURES[name].rows(np.zeros(1, np.float32), jobs[0].audio, settings)
+@contextmanager
+def _workers(job: ShardJob, processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes for jobs like `job`, all of them begun."""
+    for name, settings in job.settings.items():  # so that what is compiled on first use is not compiled by each
+        FEATURES[name].rows(np.zeros(1, np.float32), job.audio, settings)
     workers = pool(processes)
     try:
-        for done in as_completed([workers.submit(write_job, job) for job in jobs]):
-            yield done.result()
+        workers.submit(os.getpid).result()  # they are forked here, before this process has threads
+        yield workers
     except BrokenProcessPool:
         raise PipelineError(
             "a worker process was killed, perhaps for want of memory; what is finished is kept: "

@@ -8,6 +8,7 @@ of the encoder's weights; `train` finds them by the encoder's name, so that the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from ser_pipeline.arrays import Rows
 from ser_pipeline.cache import manifest, shards
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.cache.store import Store
+from ser_pipeline.claims import Claims, at_work
 from ser_pipeline.config import Config
 from ser_pipeline.cost import Meter
 from ser_pipeline.device import fixed_threads
@@ -29,6 +31,8 @@ from ser_pipeline.features.statistics import open_statistics
 from ser_pipeline.features.stores import Place, copied, find, frozen_settings, known_rows, store_entry
 from ser_pipeline.inputs import INPUTS
 from ser_pipeline.model.speech import FrameEncoder, KeptEncoder
+from ser_pipeline.parts import Parts, once
+from ser_pipeline.processes import handed_here
 
 
 class Maker(Protocol):
@@ -109,16 +113,19 @@ def embed(
     data, maker = manifest.read(folder), MAKERS[name](config, device)
     wanted = {**frozen_settings(config, name), "waveform": waveform.path.name, **maker.found()}
     store = Entry.keyed(folder, name, wanted)
-    with Entry(folder, {}).lock(reading=store.done):
-        if store.done:
-            if find(folder, config, name).path != store.path:
-                (store.path / "index.json").touch()  # of several with this encoder's name, `find` takes the latest
-        else:
-            begun = any(store.partial.glob("*.h5"))  # by a call that was killed, whose cost is not known
-            with fixed_threads(1):
-                names = _write(store, data, Store(waveform.path), maker, compress, progress)
-            cost: dict[str, Any] = {} if begun else meter.read()
-            store.publish(shards=names, rows=int(_rows_of(data, name).stored.sum()), **cost)
+    if store.done:
+        if find(folder, config, name).path != store.path:
+            (store.path / "index.json").touch()  # of several with this encoder's name, `find` takes the latest
+        return store.path
+    claims = Claims.beside(folder)
+    with fixed_threads(1):
+        names, made = _write(store, data, Store(waveform.path), maker, claims, compress, progress)
+    # where a call that was killed or another process had a share, the cost of all is not known
+    cost: dict[str, Any] = meter.read() if made == len(names) else {}
+    publish = partial(store.publish, shards=names, rows=int(_rows_of(data, name).stored.sum()), **cost)
+    once(claims, f"{folder.name}/{store.path.name}", lambda: store.done, publish)
+    if not at_work(folder):
+        claims.remove(folder.name)
     return store.path
 
 
@@ -132,23 +139,40 @@ def _write(
     data: Manifest,
     waveforms: Store,
     maker: Maker,
+    claims: Claims,
     compress: bool,
     progress: Callable[[int, int], None],
-) -> list[str]:
-    """Write the shards that `store` misses; returns the names of all."""
-    store.partial.mkdir(parents=True, exist_ok=True)
-    known, names, feature = known_rows(store.path.parent.parent, store), [], str(store.inputs["feature"])
-    kept = shards.shard_settings(store.inputs)
-    for number, (first, last) in enumerate(shards.shard_bounds(_rows_of(data, feature).stored)):
-        names.append(shards.name(number))
+) -> tuple[list[str], int]:
+    """Write the shards that `store` misses and nobody else writes; the names of all, and how many were written here."""
+    store.begin()
+    known, feature = known_rows(store.path.parent.parent, store), str(store.inputs["feature"])
+    kept, made = shards.shard_settings(store.inputs), 0
+    bounds = list(shards.shard_bounds(_rows_of(data, feature).stored))
+    names = [shards.name(number) for number, _ in enumerate(bounds)]
+
+    def write(number: int) -> None:
+        first, last = bounds[number]
         progress(first, len(data.utterances))
-        if not (store.partial / names[-1]).exists():
-            parts = _parts(np.arange(first, last), data, waveforms, maker, known)
-            keys = list(data.keys[first:last])
-            file = store.partial / names[-1]
-            shards.write_shard(file, feature, kept, keys, parts, extremes=False, compress=compress)
+        rows = _parts(np.arange(first, last), data, waveforms, maker, known)
+        keys, file = list(data.keys[first:last]), store.partial / names[number]
+        try:
+            shards.write_shard(file, feature, kept, keys, rows, extremes=False, compress=compress)
+        except FileNotFoundError:
+            if not store.done:
+                raise
+
+    parts = Parts(
+        claims,
+        range(len(names)),
+        lambda number: f"{store.path.parent.name}/{store.path.name}-{number:03}",
+        lambda number: store.done or (store.partial / names[number]).exists(),
+    )
+    with parts.sharing():
+        for number, _ in handed_here(write, parts):
+            parts.end(number)
+            made += 1
     progress(len(data.utterances), len(data.utterances))
-    return names
+    return names, made
 
 
 def _parts(

@@ -37,6 +37,7 @@ def begin_run(
         members: what `folds.json` says: ids of every part.
         manifest: of the corpus.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     if not (folder / layout.FOLDS).exists():
         write_text(folder / layout.CONFIG, dumps(config))
         write_json(folder / layout.RUN, about)

@@ -48,6 +48,18 @@ def kill_at_random(folder: Path, args: list[str], times: int, seconds: float, re
             reset()
 
 
+def together(folder: Path, args: list[str], seconds: float) -> None:
+    """Run the command eight times at once, in one folder, and kill five of them at random moments."""
+    rng = random.Random(0)
+    processes = [start(folder, args) for _ in range(8)]
+    for process in processes[:5]:
+        process.join(rng.uniform(0, seconds))
+        process.kill()
+    for process in processes[5:]:
+        process.join()
+        assert process.exitcode == 0
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     warm = SERVER.Process(target=os.getpid)  # the server's own imports are no part of a command's seconds
@@ -70,6 +82,18 @@ def test_features_killed_at_random_moments_end_in_the_same_bytes(
     finish(killed, args)
     assert shards(killed) == shards(tmp_path / "calm")
     assert not list(killed.rglob("*.partial"))
+
+
+@pytest.mark.slow(reason="runs the command many times at once")
+def test_eight_features_at_once_some_killed_end_in_the_bytes_of_one(corpus: Path, tmp_path: Path) -> None:
+    args = ["features", "emodb", str(corpus), "--jobs", "1", "--quiet"]
+    for name in ("calm", "shared"):
+        (tmp_path / name).mkdir()
+    seconds = finish(tmp_path / "calm", args)
+    together(tmp_path / "shared", args, seconds)
+    assert shards(tmp_path / "shared") == shards(tmp_path / "calm")
+    assert not list((tmp_path / "shared").rglob("*.partial"))
+    assert not list((tmp_path / "shared").glob("*/features/.claims/*"))
 
 
 @pytest.mark.slow(reason="kills the command ten times")

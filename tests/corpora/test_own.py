@@ -183,6 +183,7 @@ def test_characters_that_end_lines_elsewhere_are_kept_by_the_manifest(tmp_path: 
     utterance = Utterance("1", "1.wav", "sad", "A", script=f"wait{mark} no")
     data = manifest.Manifest("my", {"sad": ("sad",)}, Audio(), (utterance,), ("0" * 32,), np.array([16_000]))
     entry = data.entry(tmp_path)
+    entry.begin()
     data.write(entry.partial)
     entry.publish()
     assert manifest.read(entry.path).utterances == (utterance,)

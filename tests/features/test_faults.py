@@ -136,6 +136,7 @@ def manifest_of(count: int) -> Manifest:
 
 
 def written_and_read(made: Manifest, cache: Path) -> Manifest:
+    made.entry(cache).begin()
     made.write(made.entry(cache).partial)
     return manifest.read(made.entry(cache).publish())
 
