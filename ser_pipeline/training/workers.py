@@ -176,6 +176,7 @@ def unforeseen(job: FoldJob, error: Exception) -> str:
     """
     error_file = _error_file(job)
     with suppress(OSError, PipelineError):
+        job.entry.begin()
         write_text(error_file, traceback.format_exc())
     what = f"fold {job.fold.name}: {type(error).__name__}: {str(error).partition(chr(10))[0]} (see {error_file})"
     if _lost(job):

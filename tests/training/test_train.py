@@ -351,6 +351,7 @@ def test_a_fold_that_kills_its_process_does_not_keep_the_others_from_their_turn(
         for job in todo:
             if job is bad:
                 if tells:
+                    job.entry.begin()
                     jobs.write_text(job.entry.partial / layout.ERROR, "an illegal access")
                 raise BrokenProcessPool
             job.entry.partial.mkdir(parents=True)

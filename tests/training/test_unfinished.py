@@ -27,6 +27,7 @@ def stopped(run: Callable[..., Result], features: Path, monkeypatch: pytest.Monk
     """A run that was stopped in its first fold, after an epoch; every other one in this test is stopped there too."""
 
     def stop(entry: Entry, *_: object, **__: object) -> None:
+        entry.begin()
         write_text(
             entry.partial / "history.jsonl",
             json.dumps({"epoch": 1, "loss": 1.0, "ua": 0.5, "segments_per_second": 1.0}),
