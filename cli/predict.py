@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ser_pipeline.runs.layout import CONTENTS
+
 from . import options
 from .terminal import bar, start_log
 
@@ -121,6 +123,10 @@ def predict(
     said = read_turns(turns) if turns else ()
     sources = listed(named)
     predictor = _opened(run, device, folds)
+    if not predictor.learned.kept:
+        _say(
+            f"{run} keeps no {CONTENTS}: an earlier version trained it, and files of its training are not known", quiet
+        )
     least = 0.0
     if unsure is not None:
         threshold = predictor.threshold(unsure)

@@ -90,13 +90,20 @@ def _tested_alike(final: RunHeader) -> tuple[str, ...]:
     )
 
 
-def card(about: Mapping[str, Any], report: Report | None, files: Sequence[str], agreed: Sequence[str] = ()) -> str:
+def card(
+    about: Mapping[str, Any],
+    report: Report | None,
+    files: Sequence[str],
+    cost: Sequence[str],
+    agreed: Sequence[str] = (),
+) -> str:
     """The text of README.md, with the metadata that the Hugging Face hub reads.
 
     Args:
         about: what `config.json` says.
         report: of the run; None where it has no scores.
         files: names of the folder's files.
+        cost: what the model costs, a line each.
         agreed: what the checks of the ONNX graphs say.
     """
     group, result = (report.experiments[0].main if report and report.experiments else None) or (None, None)
@@ -110,6 +117,7 @@ def card(about: Mapping[str, Any], report: Report | None, files: Sequence[str], 
         f"## How it was trained\n\n{_protocol(about)}",
         f"## Scores\n\n{_scores(about, group, result)}",
         f"## Findings\n\n{_findings(report)}",
+        "## Cost\n\n" + "".join(f"- {line}\n" for line in cost),
         f"## Limits\n\n{LIMITS}\n",
         *(["## ONNX\n\n" + "".join(f"- {line}\n" for line in agreed)] if agreed else []),
     ]

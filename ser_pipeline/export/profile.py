@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,26 @@ def profile(
         found["onnx"] = _timed(_onnx(graph), members.config.audio.rate, torch.device("cpu"))
         found["start_seconds"]["onnx"] = _start(graph, members.config.audio.rate)
     return found | {"memory_megabytes": _memory(device)}
+
+
+def figures(members: Members, weights: Path) -> list[str]:
+    """What a model card says of the cost: what does not depend on the machine, and takes no timing.
+
+    Args:
+        members: the models, on the processor.
+        weights: the file of their weights.
+    """
+    counts = _parameters(members)
+    lines = [f"Parameters of a model: {counts['model']:,}, of which {counts['trained']:,} were trained"]
+    if counts["encoders of its features"]:
+        lines.append(f"Parameters of the encoders that make its features: {counts['encoders of its features']:,}")
+    with suppress(PipelineError):  # its features have no form as a module: what they take cannot be counted
+        counted = _operations(Listener(members).eval(), members, torch.device("cpu"))
+        lines.append(
+            f"Operations for {SECONDS:g} s of audio: {counted['whole']:.3g} GFLOPs "
+            f"by {plural(counts['models'], 'model')}, of which {counted['front end']:.3g} are the front end's"
+        )
+    return [*lines, f"Weights: {weights.stat().st_size / 1e6:.1f} MB"]
 
 
 def _name(device: torch.device) -> str:

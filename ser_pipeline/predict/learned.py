@@ -27,6 +27,7 @@ class Learned:
     spans: tuple[tuple[str, str], ...] = ()  # start and end of utterances that are parts of a file, as text
     seen: Mapping[str, frozenset[str]] = field(default_factory=dict)  # id -> folds whose model learned from it
     tested: Mapping[str, str] = field(default_factory=dict)  # id -> fold that tested on it
+    kept: bool = True  # False: of a run of an earlier version, which kept no list of its utterances
 
     def folds(self, digest: str, asked: Iterable[str]) -> tuple[frozenset[str], str]:
         """Those of the folds asked that learned from a file with that SHA-256; and one that tested on it, or ""."""
@@ -43,6 +44,8 @@ class Learned:
 
 def read_learned(run: Path) -> Learned:
     """What the folder of a run says of its corpus; nothing is known of runs that were begun before this was kept."""
+    if not (run / layout.CONTENTS).exists():
+        return Learned({}, kept=False)
     keys: dict[str, tuple[str, ...]] = {}
     spans: dict[tuple[str, str], None] = {}
     for row in _contents(run / layout.CONTENTS):
@@ -51,7 +54,7 @@ def read_learned(run: Path) -> Learned:
             spans[row["start"] or "None", row["end"] or "None"] = None
     seen: dict[str, set[str]] = {}
     tested: dict[str, str] = {}
-    for fold in read_shape(run / layout.FOLDS, FoldsFile).folds if keys else ():
+    for fold in read_shape(run / layout.FOLDS, FoldsFile).folds:
         for name in (name for part in PARTS for name in getattr(fold, part)):
             seen.setdefault(name, set()).add(fold.name)
         tested |= dict.fromkeys(fold.test, fold.name)
@@ -59,13 +62,11 @@ def read_learned(run: Path) -> Learned:
 
 
 def _contents(file: Path) -> list[dict[str, str]]:
-    """The lines of a run's list of utterances; none where it has no such list.
+    """The lines of a run's list of utterances.
 
     Raises:
         PipelineError: it is damaged.
     """
-    if not file.exists():
-        return []
     try:
         rows = list(csv.DictReader(io.StringIO(read_text(file), newline="")))
         return [{name: row[name] + "" for name in ("key", "id", "start", "end")} for row in rows]

@@ -145,6 +145,16 @@ def test_the_card_says_what_the_report_says(trained_run: Path, tmp_path: Path) -
     assert data.eval_results and data.eval_results[1].metric_value == round(result.scores["ua"].pooled, 4)
 
 
+def test_the_card_says_what_the_model_costs(trained_run: Path, tmp_path: Path) -> None:
+    folder = export(trained_run, tmp_path / "emotions", ["03"])
+    (member,) = run_members(trained_run, torch.device("cpu"), ["03"]).models
+    count = sum(one.numel() for one in member.parameters())
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"Parameters of a model: {count:,}, of which " in text
+    assert "GFLOPs by 1 model, of which" in text
+    assert f"Weights: {(folder / 'model.safetensors').stat().st_size / 1e6:.1f} MB" in text
+
+
 def test_the_configuration_names_classes_and_audio(small_run: Path, tmp_path: Path) -> None:
     about = json.loads((export(small_run, tmp_path / "emotions") / "config.json").read_text())
     labels = json.loads((small_run / "run.json").read_text())["labels"]

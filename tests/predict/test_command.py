@@ -188,7 +188,23 @@ def test_a_run_without_validation_predictions_says_what_mends_it(
         file.unlink()
     said = run("predict", older, call, "--device", "cpu", "--unsure", "0.9", status=1).stderr
     assert "keeps no predictions of validation rows" in said and "train it again" in said
-    assert run("predict", older, call, "--device", "cpu").exit_code == 0
+
+
+def test_a_run_of_an_earlier_version_says_that_training_files_are_not_known_again(
+    run: Command, segments_run: Path, corpus: Path, tmp_path: Path
+) -> None:
+    older = shutil.copytree(segments_run, tmp_path / "older" / segments_run.name)
+    (older / "contents.csv").unlink()
+    file = next(iter(corpus.rglob("*.wav")))
+    said = run("predict", older, file, "--device", "cpu", "--json")
+    assert said.stderr == (
+        f"{older} keeps no contents.csv: an earlier version trained it, and files of its training are not known\n"
+    )
+    assert json.loads(said.stdout)[0]["note"] is None
+    assert run("predict", older, file, "--device", "cpu", "--quiet").stderr == ""
+    assert (
+        "learned from" in json.loads(run("predict", segments_run, file, "--device", "cpu", "--json").stdout)[0]["note"]
+    )
 
 
 def test_every_channel_is_drawn(run: Command, segments_run: Path, call: Path) -> None:
