@@ -83,6 +83,11 @@ class ChannelsType(click.ParamType[str | int]):
 @click.option(
     "--plot", type=options.FOLDER, help="Draw the probabilities over the waveform of each recording into this folder."
 )
+@click.option(
+    "--near-copies",
+    is_flag=True,
+    help="Compare the files by their sound with the run's corpus, which is decoded for it.",
+)
 @options.quiet
 def predict(
     names: tuple[str, ...],
@@ -97,14 +102,16 @@ def predict(
     turns: Path | None,
     unsure: float | None,
     plot: Path | None,
+    near_copies: bool,
     quiet: bool,
 ) -> None:
     """Predict the emotion of AUDIO with the models of RUN, or of the newest run where none is named.
 
     AUDIO are files of any format, rate, length and number of channels, folders of them, or - for standard input. The
     models of all folds are averaged, and `spread` says how far they differ; for a speaker who is in the corpus, name
-    the fold that left the speaker out with --fold. Says where models had learned from a file, known by its content. A
-    recording that cannot be read has its line, and the others are answered. docs/predict.md has the formats.
+    the fold that left the speaker out with --fold. Says where models had learned from a file, known by its content,
+    and with --near-copies from the same sound in other samples. A recording that cannot be read has its line, and the
+    others are answered. docs/predict.md has the formats.
 
     \b
     Examples:
@@ -135,9 +142,32 @@ def predict(
     size = (window or predictor.window) if timeline else None
     question = Question(size, stride, channels, said, least)  # type: ignore[arg-type]
     failed = _print(predictor, sources, question, _writer(form, predictor, sources, question), plot, quiet)
+    if near_copies:
+        _compare(run, predictor, sources, quiet)
     if failed:
         click.echo(f"error: {failed} of {len(sources)} could not be answered for", err=True)
         raise click.exceptions.Exit(1)
+
+
+def _compare(run: Path, predictor: Predictor, sources: Sequence[str], quiet: bool) -> None:
+    """Say which files hold the sound of what the models asked learned from."""
+    from ser_pipeline.predict.heard import heard_before
+    from ser_pipeline.predict.recordings import STDIN
+    from ser_pipeline.runs import layout
+
+    if not (run / layout.RUN).is_file():
+        raise click.UsageError(f"--near-copies is for runs; {run.name} does not say what it learned from")
+    files = [name for name in sources if name != STDIN]
+    with bar("compare", "recordings", quiet) as progress:
+        found = heard_before(run, files, predictor.folds, progress=progress)
+    for one in found:
+        held_out = f"; --fold {one.left_out_by} asks one that did not" if one.left_out_by else ""
+        click.echo(
+            f"warning: {one.file} holds the sound of {one.utterance} (correlation {one.correlation:.3f}), which models "
+            f"of this run learned from{held_out}",
+            err=True,
+        )
+    _say(f"{len(found)} of {len(files)} files are near-copies of what models asked learned from", quiet)
 
 
 def _opened(run: Path, device: str, folds: tuple[str, ...]) -> Predictor:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from click.testing import CliRunner, Result
 from ser_pipeline.cli import main
 
@@ -226,3 +227,23 @@ def test_the_page_tells_every_option_and_every_column(run: Command, segments_run
     rows = table(run("predict", segments_run, call, "--device", "cpu", "--csv"))
     for name in rows[0]:
         assert f"`{name}`" in page or name.startswith("p:"), name
+
+
+def test_near_copies_of_what_a_run_learned_from_are_found_and_other_recordings_are_not(
+    run: Command, segments_run: Path, corpus: Path, tmp_path: Path
+) -> None:
+    source = max((corpus / "wav").glob("03*.wav"), key=lambda file: file.stat().st_size)
+    samples, rate = soundfile.read(source, dtype="float32")
+    louder = soxr.resample(np.concatenate([np.zeros(2_000, np.float32), 0.4 * samples[900:]]), rate, 22_050)
+    soundfile.write(tmp_path / "copy.flac", louder, 22_050)
+    soundfile.write(tmp_path / "own.wav", tone(9, 3.0, 210), RATE)
+    (tmp_path / "words.wav").write_text("no sound")
+    asked = ("predict", segments_run, "copy.flac", "own.wav", "words.wav", "--device", "cpu", "--near-copies")
+    said = run(*asked, status=1).stderr
+    assert f"warning: copy.flac holds the sound of {source.stem} (correlation 0.9" in said
+    assert "--fold 03 asks one that did not" in said
+    assert "1 of 3 files are near-copies" in said
+    held_out = run(*asked, "--fold", "03", status=1).stderr
+    assert "warning:" not in held_out and "0 of 3 files are near-copies" in held_out
+    run("export", segments_run, "folder", "--quiet")
+    assert "--near-copies is for runs" in run("predict", "folder", "own.wav", "--near-copies", status=2).stderr
