@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--feature", "names", multiple=True, help="A feature to make; may be repeated.  [default: all inputs]")
 @click.option("--device", default="auto", show_default=True, help="Where a frozen speech encoder makes embeddings.")
 @click.option("--jobs", type=options.WORKERS, help="Processes.  [default: as many as the audio keeps busy]")
+@options.part
 @click.option("--compress", is_flag=True, help="Half the disk space, slower to read; needs hdf5plugin.")
 @click.option("--skip-bad", is_flag=True, help="Leave out audio that cannot be read, and list it.")
 @options.settings
@@ -38,6 +39,7 @@ def features(
     names: tuple[str, ...],
     device: str,
     jobs: int | None,
+    part: tuple[int, int] | None,
     compress: bool,
     skip_bad: bool,
     preset: str | None,
@@ -72,6 +74,7 @@ def features(
         features=names,
         device=device,
         jobs=jobs,
+        part=part,
         compress=compress,
         skip_bad=skip_bad,
         cache=cache,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from ser_pipeline.limits import MOST
+from ser_pipeline.parts import array_part
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -42,6 +44,26 @@ def _once(context: click.Context, option: click.Parameter, values: tuple[str, ..
     if len(values) > 1:
         raise click.UsageError(f"--corpus is given {len(values)} times; join corpora: --corpus {'+'.join(values)}")
     return values[0] if values else None
+
+
+def part(command: Command) -> Command:
+    """`--part`: which share of the work is done first."""
+    return click.option(
+        "--part",
+        metavar="K/N",
+        callback=_part,
+        help="Begin with share K of N, then help with the others.  [default: the task of a Slurm array]",
+    )(command)
+
+
+def _part(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return array_part()
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", value)
+    number, count = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= number <= count:
+        raise click.BadParameter(f"'{value}' is no share K/N, such as 1/8 to 8/8")
+    return number, count
 
 
 def runs(command: Command) -> Command:

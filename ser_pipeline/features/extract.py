@@ -34,7 +34,7 @@ from ser_pipeline.features import measure, streamed
 from ser_pipeline.features.acoustic import FEATURES
 from ser_pipeline.features.stores import Place, copied, known_rows, plain_settings, store_entry
 from ser_pipeline.inputs import PAPER
-from ser_pipeline.parts import Parts, once
+from ser_pipeline.parts import Parts, once, own_first
 from ser_pipeline.processes import cores, handed, handed_here, pool
 
 DEFAULT_FEATURES = PAPER
@@ -87,6 +87,7 @@ def extract(
     *,
     names: Sequence[str] = DEFAULT_FEATURES,
     jobs: int | None = None,
+    part: tuple[int, int] | None = None,
     compress: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Path:
@@ -99,6 +100,7 @@ def extract(
         cache: folder of all features.
         names: keys of `FEATURES`.
         jobs: processes; by default as many as there are cores and audio to keep them busy.
+        part: K and N: begin with share K of N, where several processes share the work.
         compress: whether new shards are packed: half the bytes, slower to read.
         progress: called with the utterances done and wanted.
 
@@ -124,7 +126,7 @@ def extract(
         kind = {name: store for name, store in missing.items() if (FEATURES[name].kind == "utterance") == whole}
         if kind:
             rows = data.whole if whole else data
-            work = _jobs(rows, root, config, kind, cache, compress)
+            work = own_first(_jobs(rows, root, config, kind, cache, compress), part)
             _make(rows, kind, work, claims, jobs or _processes(data), progress)
     if not at_work(entry.path):
         claims.remove(entry.path.name)

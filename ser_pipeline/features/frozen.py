@@ -31,7 +31,7 @@ from ser_pipeline.features.statistics import open_statistics
 from ser_pipeline.features.stores import Place, copied, find, frozen_settings, known_rows, store_entry
 from ser_pipeline.inputs import INPUTS
 from ser_pipeline.model.speech import FrameEncoder, KeptEncoder
-from ser_pipeline.parts import Parts, once
+from ser_pipeline.parts import Parts, once, own_first
 from ser_pipeline.processes import handed_here
 
 
@@ -88,6 +88,7 @@ def embed(
     name: str,
     *,
     device: torch.device,
+    part: tuple[int, int] | None = None,
     compress: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
@@ -98,6 +99,7 @@ def embed(
         config: `audio` and the feature's own settings are used.
         name: one of MAKERS.
         device: where the encoder runs.
+        part: K and N: begin with share K of N, where several processes share the work.
         compress: whether new shards are packed.
         progress: called with the utterances done and wanted.
 
@@ -119,7 +121,7 @@ def embed(
         return store.path
     claims = Claims.beside(folder)
     with fixed_threads(1):
-        names, made = _write(store, data, Store(waveform.path), maker, claims, compress, progress)
+        names, made = _write(store, data, Store(waveform.path), maker, claims, part, compress, progress)
     # where a call that was killed or another process had a share, the cost of all is not known
     cost: dict[str, Any] = meter.read() if made == len(names) else {}
     publish = partial(store.publish, shards=names, rows=int(_rows_of(data, name).stored.sum()), **cost)
@@ -140,6 +142,7 @@ def _write(
     waveforms: Store,
     maker: Maker,
     claims: Claims,
+    part: tuple[int, int] | None,
     compress: bool,
     progress: Callable[[int, int], None],
 ) -> tuple[list[str], int]:
@@ -163,7 +166,7 @@ def _write(
 
     parts = Parts(
         claims,
-        range(len(names)),
+        own_first(range(len(names)), part),
         lambda number: f"{store.path.parent.name}/{store.path.name}-{number:03}",
         lambda number: store.done or (store.partial / names[number]).exists(),
     )

@@ -64,6 +64,7 @@ def extract(
     features: Sequence[str] = (),
     device: str = "auto",
     jobs: int | None = None,
+    part: tuple[int, int] | None = None,
     compress: bool = False,
     skip_bad: bool = False,
     cache: Path | str = "cache",
@@ -82,6 +83,7 @@ def extract(
         features: which to make; by default all that the model of the settings reads.
         device: where a frozen speech encoder runs.
         jobs: processes; by default as many as the audio keeps busy.
+        part: K and N: begin with share K of N, where several processes share the work.
         compress: whether new shards are packed.
         skip_bad: whether audio that cannot be read is left out, and told of.
         cache: folder of the features.
@@ -115,7 +117,7 @@ def extract(
         skip_bad=skip_bad,
         bad=left_out.append,
     )
-    folder = _stores(data, audio_root, chosen, cache, made, device, jobs, compress, bars)
+    folder = _stores(data, audio_root, chosen, cache, made, device, jobs, part, compress, bars)
     made_with = ("", ()) if features and not preset else (named, _changes(named, chosen))
     replaced = catalogue.register(cache, FeatureSet(data.corpus, folder, audio_root, *made_with))
     return Extracted(folder, data, tuple(left_out), replaced)
@@ -146,6 +148,7 @@ def _stores(
     made: Sequence[str],
     device: str,
     jobs: int | None,
+    part: tuple[int, int] | None,
     compress: bool,
     bars: Bars,
 ) -> Path:
@@ -161,6 +164,7 @@ def _stores(
             catalogue.features_root(cache),
             names=plain,
             jobs=jobs,
+            part=part,
             compress=compress,
             progress=bar,
         )
@@ -170,7 +174,7 @@ def _stores(
 
         for name in frozen:
             with bars(name, "utterances") as bar:
-                embed(folder, chosen, name, device=pick_device(device), compress=compress, progress=bar)
+                embed(folder, chosen, name, device=pick_device(device), part=part, compress=compress, progress=bar)
     return folder
 
 
