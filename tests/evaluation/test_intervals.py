@@ -227,6 +227,10 @@ def test_emodbs_table_reads_as_the_jackknife_says(tmp_path):
     assert (round(100 * found.low, 1), round(100 * found.high, 1)) == (72.2, 85.9)
     assert found.clusters == 10
     assert found.training
+    mean = next(group for group in panel.whole if group.name == "full-mean")
+    gain = difference(counts, mean.counts(speakers(roll)[1]))
+    numbers = (gain.value, gain.interval.low, gain.interval.high, gain.detectable)
+    assert [round(100 * number, 1) for number in numbers] == [0.5, -1.3, 2.3, 2.5], "as the README says"
 
 
 def test_under_three_clusters_there_is_no_interval_and_no_test():
