@@ -20,6 +20,7 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.predict.excerpts import Excerpt
 from ser_pipeline.predict.front import Piece
 from ser_pipeline.predict.predictor import Predictor
+from ser_pipeline.shape import shaped
 
 INPUTS = ("waveform", "samples")
 """What a graph takes: float32 (batch, length) in -1 to 1, and int64 (batch,), how many samples of each are real."""
@@ -32,6 +33,17 @@ LONGEST = 60.0
 
 TINY = 1e-30
 """Added to a probability before its logarithm."""
+
+
+@dataclass(frozen=True)
+class GraphFacts:
+    """What the metadata of a graph say."""
+
+    labels: tuple[str, ...]
+    rate: int  # Hz
+    window: float  # seconds that a model hears at a time
+    longest: float | None  # seconds that its encoder takes; None: any
+    folds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,7 +81,7 @@ class OnnxScorer:
         return np.asarray(np.log(probabilities + TINY), np.float32)[None]
 
 
-def open_session(file: Path, threads: int = 0) -> tuple[Any, dict[str, Any]]:
+def open_session(file: Path, threads: int = 0) -> tuple[Any, GraphFacts]:
     """The session of a graph, and what its metadata say.
 
     Args:
@@ -95,7 +107,13 @@ def open_session(file: Path, threads: int = 0) -> tuple[Any, dict[str, Any]]:
     facts = session.get_modelmeta().custom_metadata_map.get("ser-pipeline")
     if facts is None:
         raise PipelineError(f"{file} is not of ser-pipeline: its metadata say neither labels nor rate")
-    return session, json.loads(facts)
+    try:
+        found = shaped(json.loads(facts), GraphFacts)
+    except (ValueError, RecursionError) as error:
+        raise PipelineError(f"{file} is damaged (of its metadata, {error}); export it again") from None
+    if not (found.labels and found.rate > 0 and found.window > 0 and (found.longest or 1) > 0):
+        raise PipelineError(f"{file} is damaged (its metadata name no labels, rate or seconds); export it again")
+    return session, found
 
 
 def open_graph(file: Path | str) -> Predictor:
@@ -105,6 +123,5 @@ def open_graph(file: Path | str) -> Predictor:
         PipelineError: onnxruntime is not installed, or this is no graph of `export --onnx`.
     """
     session, facts = open_session(Path(file))
-    longest = min(LONGEST, facts["longest"] or LONGEST)
-    front = WholeWaveforms(facts["rate"], longest)
-    return Predictor(tuple(facts["labels"]), facts["rate"], facts["window"], front, OnnxScorer(session), ("onnx",))
+    front = WholeWaveforms(facts.rate, min(LONGEST, facts.longest or LONGEST))
+    return Predictor(facts.labels, facts.rate, facts.window, front, OnnxScorer(session), ("onnx",))

@@ -6,7 +6,6 @@ back.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 
 from ser_pipeline.arrays import Rows
 from ser_pipeline.corpora.corpus import Utterance
-from ser_pipeline.entry import path_name
+from ser_pipeline.entry import path_name, read_as
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.settings import ON_TEST, SELECTIONS
 from ser_pipeline.splits.matrix import splits_of
@@ -210,23 +209,36 @@ def _makes(protocol: str, columns: Columns, selection: str, read: Mapping[str, M
     return theirs == sorted([getattr(fold, part).tolist() for part in PARTS] for fold in made)
 
 
+@dataclass(frozen=True)
+class _Members:
+    """The ids of a fold."""
+
+    name: str
+    train: list[str]
+    validation: list[str]
+    test: list[str]
+
+
+@dataclass(frozen=True)
+class _File:
+    """What a file of folds holds."""
+
+    protocol: str
+    selection: str
+    folds: list[_Members]
+
+
 def _parse(file: Path) -> tuple[dict[str, dict[str, list[str]]], str, str]:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-        folds = [(str(fold["name"]), {part: list(map(str, fold[part])) for part in PARTS}) for fold in value["folds"]]
-        protocol, selection = str(value["protocol"]), str(value["selection"])
-    except OSError as error:
-        raise PipelineError(f"cannot read {file}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        raise PipelineError(f"{file} is no file of folds; `ser-pipeline folds --json` shows the form") from None
+    said = read_as(file, _File, "`ser-pipeline folds --json` shows the form of a file of folds")
+    folds = [(fold.name, {part: getattr(fold, part) for part in PARTS}) for fold in said.folds]
     names = [name for name, _ in folds]
     if not folds or len({name.lower() for name in names}) < len(names):
         raise PipelineError(f"{file} must name its folds, each once; it has {names}")
     for name in names:
         path_name(name, f"{file}: a fold")
-    if selection not in SELECTIONS:
-        raise PipelineError(f"{file}: unknown selection '{selection}'; choose {few(SELECTIONS)}")
-    return dict(folds), protocol, selection
+    if said.selection not in SELECTIONS:
+        raise PipelineError(f"{file}: unknown selection '{said.selection}'; choose {few(SELECTIONS)}")
+    return dict(folds), said.protocol, said.selection
 
 
 def _require_known(file: Path, name: str, parts: Mapping[str, list[str]], known: Mapping[str, int]) -> None:

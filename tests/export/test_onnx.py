@@ -96,8 +96,22 @@ def test_metadata_say_labels_rate_and_opset(small_graph: Path, small_run: Path) 
     axes = [axis.dim_param for axis in model.graph.input[0].type.tensor_type.shape.dim]
     assert axes == ["batch", "length"]
     _, facts = open_session(small_graph)
-    assert facts["labels"] == json.loads((small_run / "run.json").read_text())["labels"]
-    assert (facts["rate"], facts["window"], facts["folds"]) == (16_000, 3.0, ["03"])
+    assert list(facts.labels) == json.loads((small_run / "run.json").read_text())["labels"]
+    assert (facts.rate, facts.window, facts.folds) == (16_000, 3.0, ("03",))
+
+
+@pytest.mark.parametrize(
+    "said", ["[]", "{}", '{"labels": 3}', "[" * 9_000, '{"labels": [], "rate": 0, "window": 1, "longest": null}']
+)
+def test_metadata_of_another_shape_are_one_line(small_graph: Path, tmp_path: Path, said: str) -> None:
+    import onnx
+
+    model = onnx.load(small_graph)
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {"ser-pipeline": said})
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(PipelineError, match=r"other\.onnx is damaged \(.*export it again"):
+        open_session(tmp_path / "other.onnx")
 
 
 def test_products_of_8_bits_are_smaller_and_convolutions_stay(frozen_graph: Path, tmp_path: Path) -> None:

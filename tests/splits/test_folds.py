@@ -284,7 +284,12 @@ def test_folds_are_the_same_when_written_and_read_back(tmp_path: Path, protocol:
             lambda value: value["folds"][0]["train"].append(value["folds"][0]["test"][0]),
             "id p1_0 is in train and in test",
         ),
-        (lambda value: value["folds"][0].pop("validation"), "is no file of folds"),
+        (
+            lambda value: value["folds"][0].pop("validation"),
+            r"damaged \(folds\[0\] has no validation\); `ser-",
+        ),
+        (lambda value: value.update(folds={"train": []}), "folds is an object, not a list"),
+        (lambda value: value["folds"][0]["train"].append(["p1_0"]), r"folds\[0\]\.train\[\d+\] is a list, not text"),
         (lambda value: value["folds"][1].update(name="p1"), "each once"),
         (lambda value: value["folds"][1].update(name="../p1"), "no folder can be"),
         (lambda value: value.update(folds=[]), "must name its folds"),
