@@ -28,11 +28,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ser_pipeline.errors import PipelineError
+
 FOLDER = ".claims"
 """Where claims are kept: beside the folders that they are on the parts of."""
 
-LEASE = float(os.environ.get("SER_PIPELINE_LEASE", "60"))
-"""Seconds that a claim holds without being renewed; `SER_PIPELINE_LEASE` sets another number for all processes."""
+LEASE = 60.0
+"""Seconds that a claim holds without being renewed, where `SER_PIPELINE_LEASE` does not set another number."""
 
 DAY = 24 * 60 * 60
 """Seconds after which a claim of another machine says nothing, whatever the two clocks show."""
@@ -120,7 +122,7 @@ class Claims:
     """
 
     folder: Path
-    lease: float = LEASE
+    lease: float = field(default_factory=lambda: asked_lease())
     clock: Callable[[], float] = time.monotonic
     holder: Holder = field(default_factory=lambda: this_process())
     _held: dict[str, tuple[Claim, Record]] = field(default_factory=dict)
@@ -216,6 +218,19 @@ class Claims:
             seen.waited += min(now - seen.looked, self.lease / BEATS)
         seen.looked = now
         return seen.waited >= self.lease
+
+
+def asked_lease() -> float:
+    """Seconds that a claim holds without being renewed.
+
+    Raises:
+        PipelineError: `SER_PIPELINE_LEASE` is no number of seconds from 1 to a day.
+    """
+    text = os.environ.get("SER_PIPELINE_LEASE") or str(LEASE)
+    with suppress(ValueError):
+        if 1 <= float(text) <= DAY:
+            return float(text)
+    raise PipelineError(f"SER_PIPELINE_LEASE is '{text}'; it is seconds, from 1 to {DAY}")
 
 
 def at_work(path: Path) -> bool:

@@ -10,6 +10,7 @@ import pytest
 
 from ser_pipeline import claims as claims_module
 from ser_pipeline.claims import BEATS, FAILED, HELD, LEFT, Claims, Holder, at_work, read_record
+from ser_pipeline.errors import PipelineError
 from support.sharing import hold
 from support.workers import until
 
@@ -175,3 +176,17 @@ def test_who_seems_to_be_at_work(tmp_path: Path) -> None:
     assert at_work(tmp_path / "run")
     os.utime(claim.file, (0, 0))
     assert not at_work(tmp_path / "run")
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "nan", "1e9"])
+def test_a_lease_that_is_no_time_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("SER_PIPELINE_LEASE", text)
+    with pytest.raises(PipelineError, match=f"SER_PIPELINE_LEASE is '{text}'; it is seconds, from 1 to 86400"):
+        Claims(tmp_path)
+
+
+def test_a_lease_is_as_asked_or_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SER_PIPELINE_LEASE", raising=False)
+    assert Claims(tmp_path).lease == 60
+    monkeypatch.setenv("SER_PIPELINE_LEASE", "90")
+    assert Claims(tmp_path).lease == 90

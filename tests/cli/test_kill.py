@@ -96,6 +96,31 @@ def test_eight_features_at_once_some_killed_end_in_the_bytes_of_one(corpus: Path
     assert not list((tmp_path / "shared").glob("*/features/.claims/*"))
 
 
+@pytest.mark.slow(reason="starts the command three times")
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs signals")
+def test_features_that_were_frozen_and_wake_change_nothing(corpus: Path, tmp_path: Path) -> None:
+    args = ["features", "emodb", str(corpus), "--feature", "mfcc", "--jobs", "1", "--quiet"]
+    command, environment = [sys.executable, "-m", "ser_pipeline.cli", *args], {**os.environ, "SER_PIPELINE_LEASE": "1"}
+    for name in ("calm", "shared"):
+        (tmp_path / name).mkdir()
+    subprocess.run(command, cwd=tmp_path / "calm", check=True)
+    shared = tmp_path / "shared"
+    with subprocess.Popen(command, cwd=shared, env=environment) as frozen:
+        while not list(shared.glob("cache/features/.claims/*/*-000/1")):
+            assert frozen.poll() is None
+            time.sleep(0.001)
+        frozen.send_signal(signal.SIGSTOP)
+        try:
+            subprocess.run(command, cwd=shared, env=environment, check=True)
+            made = shards(shared)
+        finally:
+            frozen.send_signal(signal.SIGCONT)
+        assert frozen.wait() == 0
+    assert len(made) == 1
+    assert made == shards(shared) == shards(tmp_path / "calm")
+    assert not list(shared.rglob("*.partial"))
+
+
 @pytest.mark.slow(reason="kills the command ten times")
 def test_train_killed_at_random_moments_ends_in_the_same_predictions(corpus: Path, tmp_path: Path) -> None:
     finish(tmp_path, ["features", "emodb", str(corpus), "--jobs", "1", "--quiet"])
