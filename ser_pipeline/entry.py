@@ -25,18 +25,13 @@ from xxhash import xxh3_128
 
 from ser_pipeline import locks
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.file_names import PARTIAL as PARTIAL
+from ser_pipeline.file_names import path_name
 from ser_pipeline.provenance import here, versions
 from ser_pipeline.shape import ShapeError, shaped
 
 FORMAT = 1
 """Version of everything this package writes; part of every key."""
-
-PARTIAL = ".partial"
-KEPT = frozenset('/\\:*?"<>|')
-"""Characters that separate folders, or that some file system keeps for itself."""
-
-LONGEST = 150
-"""Bytes of a name that leave room for a key and what is added while a file is written."""
 
 REMAKE = "delete the folder that it is in and run again"
 """What mends a damaged file of a run or report."""
@@ -55,24 +50,6 @@ def key(inputs: Mapping[str, Any]) -> str:
     """
     text = json.dumps({"format": FORMAT, **inputs}, sort_keys=True, default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def path_name(name: str, what: str) -> str:
-    """`name`, which comes from a file or a user, once it is shown to be the name of one file or folder.
-
-    Every name that becomes part of a path passes here: `../x` or `a/b` would lead elsewhere.
-
-    Args:
-        name: a corpus, protocol, ablation, fold or folder.
-        what: says in the message what it names.
-
-    Raises:
-        PipelineError: it has a separator, a character that file systems keep for themselves, or begins with a dot.
-    """
-    wrong = not name or name[0] in ". " or name[-1] in ". " or name.endswith(PARTIAL) or len(name.encode()) > LONGEST
-    if wrong or any(character in KEPT or not character.isprintable() for character in name):
-        raise PipelineError(f"{what} is named {name!r}, which no folder can be; use letters, digits, '-' and '_'")
-    return name
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
@@ -24,19 +24,13 @@ class ShapeError(ValueError):
 
 @dataclass(frozen=True)
 class Spelled:
-    """How a text is spelled, as a mark of its type: `Annotated[str, Spelled(pattern, "a date")]`."""
+    """How a text is spelled, as a mark of its type: `Annotated[str, Spelled(pattern.fullmatch, "a date")]`."""
 
-    pattern: re.Pattern[str]
+    allows: Callable[[str], object]  # whether a text is such a one
     words: str  # what such a text is
 
 
-FileName = Annotated[str, Spelled(re.compile(r"(?!\.{1,2}$)[^/\x00]+(?<!\n)"), "the name of a file, without a folder")]
-"""One name, which cannot lead out of its folder."""
-
-FoldName = Annotated[str, Spelled(re.compile(r"[\w-][\w.-]*"), "a name in letters and digits")]
-"""What a fold may be called, as it becomes a folder."""
-
-PathText = Annotated[str, Spelled(re.compile(r"[^\x00]*"), "a path")]
+PathText = Annotated[str, Spelled(re.compile(r"[^\x00]*").fullmatch, "a path")]
 """What a path may be made of."""
 
 LARGEST = (1 << 63) - 1
@@ -162,7 +156,7 @@ def _whole(text: str) -> bool:
 
 def _spelled(value: str, marks: tuple[Spelled, ...], at: str) -> str:
     for mark in marks:
-        if not mark.pattern.fullmatch(value):
+        if not mark.allows(value):
             raise ShapeError(f"{at or 'it'} is {_short(value)}, not {mark.words}")
     return value
 

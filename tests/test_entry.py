@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from ser_pipeline.claims import Claims
-from ser_pipeline.entry import Entry, key, path_name, read_json, write_text, writing
+from ser_pipeline.entry import Entry, key, read_json, write_text, writing
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.file_names import LONGEST, FileName, path_name
+from ser_pipeline.shape import ShapeError, shaped
 from support.workers import until
 
 
@@ -153,11 +155,15 @@ def test_what_leads_elsewhere_is_no_name_of_a_folder(tmp_path: Path, name: str) 
         path_name(name, "a fold")
     with pytest.raises(PipelineError, match="no folder can be"):
         Entry.keyed(tmp_path, name, {})
+    if len(name) < LONGEST:
+        with pytest.raises(ShapeError, match="not the name of a file or folder"):
+            shaped([name], list[FileName])
 
 
 @pytest.mark.parametrize("name", ["03", "Ses01F", "emodb+nemo-cross-full-s0", "März 2024", "my table (1)"])
 def test_what_names_one_folder_is_taken_as_it_is(name: str) -> None:
     assert path_name(name, "a fold") == name
+    assert shaped([name], list[FileName]) == [name]
 
 
 def test_two_threads_may_write_one_file_at_once(tmp_path: Path) -> None:

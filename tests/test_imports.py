@@ -30,6 +30,7 @@ FLOORS = (
         "inputs",
         "presets",
         "entry",
+        "file_names",
         "locks",
         "claims",
         "parts",

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ser_pipeline.shape import FileName, FoldName, ShapeError, shaped
+from ser_pipeline.file_names import FileName
+from ser_pipeline.shape import ShapeError, shaped
 
 
 @dataclass(frozen=True)
 class Part:
-    name: FoldName
+    name: FileName
     sizes: tuple[float, ...] = ()
 
 
@@ -37,10 +38,22 @@ WRONG: dict[str, tuple[object, str]] = {
     "nothing": ({}, "it has no file"),
     "a list": ([], "it is a list, not an object"),
     "no name": (GOOD | {"parts": {"one": [{}]}}, "parts.one[0] has no name"),
-    "a path for a file": (GOOD | {"file": "../x"}, "file is '../x', not the name of a file, without a folder"),
-    "the folder itself": (GOOD | {"file": ".."}, "file is '..', not the name of a file, without a folder"),
-    "a line break in a file": (GOOD | {"file": "x\n"}, "file is 'x\\n', not the name of a file, without a folder"),
-    "a path for a fold": (GOOD | {"parts": {"p": [{"name": "../F"}]}}, "parts.p[0].name is '../F', not a name in"),
+    "a path for a file": (
+        GOOD | {"file": "../x"},
+        "file is '../x', not the name of a file or folder",
+    ),
+    "the folder itself": (
+        GOOD | {"file": ".."},
+        "file is '..', not the name of a file or folder",
+    ),
+    "a line break in a file": (
+        GOOD | {"file": "x\n"},
+        "file is 'x\\n', not the name of a file or folder",
+    ),
+    "a path for a fold": (
+        GOOD | {"parts": {"p": [{"name": "../F"}]}},
+        "parts.p[0].name is '../F', not the name of a file",
+    ),
     "an unknown kind": (GOOD | {"kind": "c"}, "kind is 'c', not one of a, b"),
     "a note that is a number": (GOOD | {"note": 3}, "note is a whole number, not text or null"),
     "a number for a truth": (GOOD | {"ready": 1}, "ready is a whole number, not true or false"),

@@ -11,7 +11,8 @@ from pathlib import Path
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.entry import read_as, write_json
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.shape import FileName, PathText
+from ser_pipeline.file_names import FileName
+from ser_pipeline.shape import PathText
 
 log = logging.getLogger(__name__)
 

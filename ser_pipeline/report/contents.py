@@ -51,7 +51,7 @@ class Choice:
     def slug(self) -> str:
         """The report's name: the corpus, and what else was chosen."""
         parts = [self.corpus or "", self.protocol or "", *self.patterns, "-vs-".join(self.compare or ())]
-        return re.sub(r"[^A-Za-z0-9.+_]+", "-", "-".join(part for part in parts if part)).strip("-.") or "all"
+        return re.sub(r"[^\w.+]+", "-", "-".join(part for part in parts if part)).strip("-.") or "all"
 
 
 @dataclass(frozen=True)

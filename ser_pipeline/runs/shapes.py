@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.file_names import FileName
 from ser_pipeline.provenance import Fact
 from ser_pipeline.runs import layout
 from ser_pipeline.runs.records import read_text
-from ser_pipeline.shape import FoldName, PathText, Spelled, shaped
+from ser_pipeline.shape import PathText, Spelled, shaped
 from ser_pipeline.text import few
 
 T = TypeVar("T")
 
-Label = Annotated[str, Spelled(re.compile(r"[^\x00-\x1f]+"), "the name of a class")]
+Label = Annotated[str, Spelled(re.compile(r"[^\x00-\x1f]+").fullmatch, "the name of a class")]
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class RunFile:
     seed: int
     preset: str
     features: str
-    folds: tuple[FoldName, ...]
+    folds: tuple[FileName, ...]
     synthetic: bool
     title: str = ""
     device: str = ""
@@ -51,7 +52,7 @@ class RunFile:
 class FoldMembers:
     """The ids of the parts of a fold."""
 
-    name: FoldName
+    name: FileName
     train: list[str]
     validation: list[str]
     test: list[str]

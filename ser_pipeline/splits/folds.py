@@ -16,8 +16,9 @@ import numpy as np
 
 from ser_pipeline.arrays import Rows
 from ser_pipeline.corpora.corpus import Utterance
-from ser_pipeline.entry import path_name, read_as
+from ser_pipeline.entry import read_as
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.file_names import path_name
 from ser_pipeline.settings import ON_TEST, SELECTIONS
 from ser_pipeline.splits.matrix import splits_of
 from ser_pipeline.splits.protocols import FINAL, OWN, SHARED, Columns, Split

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.file_names import is_name
 from ser_pipeline.report import build
 from ser_pipeline.report.contents import Choice, corpora, make_report
 from ser_pipeline.report.groups import panels
@@ -314,3 +315,8 @@ def test_settings_that_all_runs_changed_are_told_and_those_of_an_ablation_are_no
     )
     assert told == ["Preset paper was changed for all finished runs: train.epochs = 3 (preset: 100)."]
     assert untold == []
+
+
+def test_pages_of_corpora_in_any_script_have_folders_of_their_own():
+    slugs = [Choice(name).slug for name in ("März", "Mörz", "情感", "语音", "../x", "a/b")]
+    assert len(set(slugs)) == len(slugs) and all(map(is_name, slugs))
