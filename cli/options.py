@@ -40,9 +40,16 @@ def corpus(text: str) -> Callable[[Command], Command]:
     return click.option("--corpus", metavar="NAME", multiple=True, callback=_once, help=text)
 
 
+def test_corpus(command: Command) -> Command:
+    """`--test-corpus`, once at most."""
+    text = "Test on another corpus, in the classes that all have."
+    return click.option("--test-corpus", metavar="NAME", multiple=True, callback=_once, help=text)(command)
+
+
 def _once(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
     if len(values) > 1:
-        raise click.UsageError(f"--corpus is given {len(values)} times; join corpora: --corpus {'+'.join(values)}")
+        mend = f"join corpora: --corpus {'+'.join(values)}" if option.name == "corpus" else "name one"
+        raise click.UsageError(f"{option.opts[0]} is given {len(values)} times; {mend}")
     return values[0] if values else None
 
 

@@ -35,7 +35,7 @@ LINE_SECONDS = 30.0  # seconds between two lines of progress without a terminal
 @click.option(
     "--final", is_flag=True, help="One model of everything, to be used: nothing is left out, nothing is tested."
 )
-@click.option("--test-corpus", metavar="NAME", help="Test on another corpus, in the classes that all have.")
+@options.test_corpus
 @click.option(
     "--classes",
     metavar="LIST",
