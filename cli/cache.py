@@ -29,6 +29,7 @@ def cache() -> None:
     \b
     Examples:
       ser-pipeline cache ls
+      ser-pipeline cache status
       ser-pipeline cache verify
       ser-pipeline cache prune --yes
     """
@@ -47,6 +48,25 @@ def ls(cache: Path) -> None:
         return
     for line in _table(items):
         click.echo(line)
+
+
+@cache.command()
+@options.cache
+def status(cache: Path) -> None:
+    """List who is at work on unfinished features, since when, and why a part failed.
+
+    A line a part, with tabs between: features, part, "held", "left" or "failed", who, since when, why. What is whole is
+    not in it: `cache ls` lists that.
+    """
+    start_log(quiet=False)
+    from ser_pipeline.cache.sharing import shared_parts
+
+    parts = shared_parts(cache)
+    if not parts:
+        click.echo(f"nobody is at work in {cache}", err=True)
+    for part in parts:
+        why = " ".join(part.why.split())
+        click.echo("\t".join([part.corpus, part.part, part.state, part.who, part.since, why]).rstrip())
 
 
 @cache.command()
