@@ -98,9 +98,14 @@ class Entry:
 
         Raises:
             FileNotFoundError: another process has taken the work over, or published what it is a part of.
+            PipelineError: the folder may not be written in.
         """
         if self.claim is None:
-            self.partial.mkdir(parents=True, exist_ok=True)
+            try:
+                self.partial.mkdir(parents=True, exist_ok=True)
+            except PermissionError as error:
+                place = self.path.parent
+                raise PipelineError(f"cannot write in {place}: {error.strerror}; choose another folder") from None
             if self.done:  # another process was faster
                 shutil.rmtree(self.partial, ignore_errors=True)
         elif self.claim.with_name(str(int(self.claim.name) + 1)).exists():

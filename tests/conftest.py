@@ -30,14 +30,18 @@ def emodb() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(autouse=True)
+def plain_log() -> None:
+    """The package's log as it is before a command sends it to stderr."""
+    log = logging.getLogger("ser_pipeline")
+    log.handlers, log.propagate, log.level = [], True, logging.NOTSET
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
     """The `ser-pipeline` command in an empty folder: `run("features", "emodb", root)`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SER_PIPELINE_CACHE", raising=False)
-    log = logging.getLogger("ser_pipeline")
-    for name in ("handlers", "level", "propagate"):  # put back after the command has set them
-        monkeypatch.setattr(log, name, getattr(log, name))
     (command,) = entry_points(group="console_scripts", name="ser-pipeline")
 
     def invoke(*args: object, status: int = 0) -> Result:

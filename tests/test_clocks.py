@@ -10,6 +10,8 @@ WHY = {
     "support/workers.py": "ends waiting for what never happens",
     "cli/test_kill.py": "picks moments to kill a command while it runs",
     "cache/test_housekeeping.py": "dates files",
+    "kill.py": "picks moments to kill commands, by hand",
+    "fuzz/__main__.py": "ends after the seconds that were asked for, by hand",
 }
 """Files that read a clock, and what for: none compares a duration with a bar."""
 

@@ -118,7 +118,7 @@ def test_a_run_trains_on_and_scores_what_holds_speech(run: Callable[..., Result]
                 voice = tone(speaker * 100 + emotion * 10 + take, 4.0, 100 * (1 + 0.6 * emotion) + 3 * speaker)
                 write_wav(tmp_path / "c" / "wav" / f"{speaker + 3:02d}a{take + 1:02d}{code}a.wav", voice[:samples])
     run("features", "emodb", tmp_path / "c")
-    train = ("train", "--preset", "demo", "--jobs", "1", "--device", "cpu")
+    train = ("train", "--accept", "counts", "--preset", "demo", "--jobs", "1", "--device", "cpu")
     folder = Path(run(*train, *SETTINGS).stdout.strip().splitlines()[-1])
     real = []
     for file in sorted(folder.glob("*/segments.npz")):

@@ -75,9 +75,10 @@ def test_another_preset_is_named_before_its_settings(run: Callable[..., Result],
 
 def test_other_folds_and_features_are_named(run: Callable[..., Result], stopped: Path, tmp_path: Path) -> None:
     folds = json.loads((stopped / "folds.json").read_text())
-    folds["folds"] = folds["folds"][:2]
-    (tmp_path / "folds.json").write_text(json.dumps(folds))
-    said = run(*ARGS, *BEFORE, "--folds", tmp_path / "folds.json", status=1).stderr
+    for count in (2, 1):
+        (tmp_path / f"{count}.json").write_text(json.dumps({**folds, "folds": folds["folds"][:count]}))
+    assert "stopped here" in run(*ARGS, *BEFORE, "--folds", tmp_path / "2.json", status=1).stderr
+    said = run(*ARGS, *BEFORE, "--folds", tmp_path / "1.json", status=1).stderr
     assert "was started differently (folds); repeat that to go on with it, or" in said
     run("features", "emodb", write_emodb(tmp_path / "more", speakers=4, takes=1), "--cache", tmp_path / "other")
     said = run(*ARGS, *BEFORE, "--cache", tmp_path / "other", status=1).stderr
