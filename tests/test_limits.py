@@ -230,7 +230,11 @@ def test_features_and_a_dry_run_with_any_number_are_a_result_or_one_line(
     def both(*pairs: str) -> list[int]:
         sets = [word for one in pairs for word in ("--set", one)]
         made = command("features", "emodb", str(corpus), "-q", "--jobs", "1", *layers, *sets)
-        dry = command("train", "--dry-run", "--accept", "counts", "-q", "--device", "cpu", *layers, *sets) if not made.exit_code else made
+        dry = (
+            command("train", "--dry-run", "--accept", "counts", "-q", "--device", "cpu", *layers, *sets)
+            if not made.exit_code
+            else made
+        )
         return [made.exit_code, dry.exit_code]
 
     assert both() == [0, 0]
@@ -240,7 +244,9 @@ def test_features_and_a_dry_run_with_any_number_are_a_result_or_one_line(
     assert both() == [0, 0]
     for name, value in CASES:
         if not name.startswith(("audio", "features")):
-            command("train", "--dry-run", "--accept", "counts", "-q", "--device", "cpu", *layers, "--set", pair(name, value))
+            command(
+                "train", "--dry-run", "--accept", "counts", "-q", "--device", "cpu", *layers, "--set", pair(name, value)
+            )
 
 
 @pytest.mark.parametrize(
