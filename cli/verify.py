@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @options.cache
 @options.quiet
 def verify(run: Path, predictions: bool, device: str, cache: Path, quiet: bool) -> None:
-    """RunCheck RUN, the folder of a finished run: its key, its settings, the hash of every file, its scores.
+    """Check RUN, the folder of a finished run: its key, its settings, the hash of every file, its scores.
 
     A line a check; exit status 1 where one fails. Hashes stand in the run's own index.json: who writes that anew with
     everything else is not found out, unless the index is kept elsewhere too.

@@ -123,14 +123,7 @@ def by_speaker(columns: Columns, count: int = 0) -> list[Split]:
 
 def by_session(columns: Columns, count: int = 0) -> list[Split]:
     """Leave one session out; a tenth of the other sessions' dialogues validates, else whole speakers."""
-    names, session = columns.codes("session")
-    _require_several(columns, "session", names)
-    splits = []
-    for code, name in enumerate(_folder_names(names)):
-        test = session == code
-        held = tenths(columns, ~test, "dialogue", "speaker", "script", "id")
-        splits.append(Split(name, test, ~test, held))
-    return splits
+    return _each_out(columns, "session", "dialogue")
 
 
 def by_group(columns: Columns, count: int) -> list[Split]:
@@ -146,15 +139,19 @@ def by_group(columns: Columns, count: int) -> list[Split]:
 
 def by_corpus(columns: Columns, count: int = 0) -> list[Split]:
     """Leave one of several joined corpora out; a tenth of the others' dialogues, or speakers without, validates."""
-    names, corpus = columns.codes("corpus")
-    if not names:
+    if not columns.codes("corpus")[0]:
         raise PipelineError("--protocol corpus needs several corpora: --corpus A+B")
-    _require_several(columns, "corpus", names)
+    return _each_out(columns, "corpus", "dialogue|speaker")
+
+
+def _each_out(columns: Columns, column: str, held: str) -> list[Split]:
+    """Leave each value of a column out; a tenth of the others, whole by `held` where that can be had, validates."""
+    names, codes = columns.codes(column)
+    _require_several(columns, column, names)
     splits = []
     for code, name in enumerate(_folder_names(names)):
-        test = corpus == code
-        held = tenths(columns, ~test, "dialogue|speaker", "speaker", "script", "id")
-        splits.append(Split(name, test, ~test, held))
+        test = codes == code
+        splits.append(Split(name, test, ~test, tenths(columns, ~test, held, "speaker", "script", "id")))
     return splits
 
 

@@ -114,6 +114,8 @@ def assert_same_fold(fold: Path, other: Path) -> None:
 
 
 FRAMES = ['model.inputs=["embedding"]', "model.layer_mix=true", "model.normalise_frames=true", "model.width=12"]
+TRAIN = ("train", "--accept", "counts", "--preset", "frozen", "--device", "cpu", "--jobs", "1")
+
 SETTINGS = {
     "frames": [*FRAMES, "model.pooling=attention", "model.head=mlp", "train.mix_lr=4e-3"],
     "moments": [*FRAMES, "model.pooling=mean+deviation", "model.head=linear", "augment.mixup=0.5"],
@@ -172,20 +174,7 @@ def test_folds_together_that_are_killed_go_on(
 ) -> None:
     calm = trained(made, tmp_path / "calm", *SETTINGS["mixup"], "train.epochs=60")
     overrides = of(made / "encoder", *SETTINGS["mixup"], "train.epochs=60")
-    words = [
-        "train",
-        "--accept",
-        "counts",
-        "--preset",
-        "frozen",
-        "--device",
-        "cpu",
-        "--jobs",
-        "1",
-        "--quiet",
-        "--cache",
-        str(made / "cache"),
-    ]
+    words = [*TRAIN, "--quiet", "--cache", str(made / "cache")]
     words += [word for pair in overrides for word in ("--set", pair)]
     process = SERVER.Process(target=run_command, args=(tmp_path, words))
     process.start()
@@ -285,19 +274,7 @@ def test_as_many_folds_are_stacked_as_fit(
 def test_the_command_trains_one_by_one_where_it_is_told_to(
     made: Path, run: Callable[..., Result], stacks: list[int]
 ) -> None:
-    words = [
-        "train",
-        "--accept",
-        "counts",
-        "--preset",
-        "frozen",
-        "--device",
-        "cpu",
-        "--jobs",
-        "1",
-        "--cache",
-        str(made / "cache"),
-    ]
+    words = [*TRAIN, "--cache", str(made / "cache")]
     words += [word for pair in of(made / "encoder") for word in ("--set", pair)]
     said = run(*words, "--one-by-one").stderr
     assert not stacks and "emodb-speaker-full-s0 03: training loss" in said
