@@ -98,7 +98,7 @@ def _lines(made: Report) -> Iterator[str]:
     from ser_pipeline.report import compared, matrix
     from ser_pipeline.report import summary_tables as overview
 
-    yield made.title + (" (synthetic speech)" if made.synthetic else "")
+    yield made.title
     for table in (overview.results(made), *map(matrix.table, matrix.matrices(made)), *compared.comparison(made)):
         shown = [place for place in table.printed if table.columns[place].title not in ("F1", "± seeds", "CPU", "GPU")]
         heads = [f"{table.columns[place].group.split(',')[0]} {table.columns[place].title}".strip() for place in shown]
