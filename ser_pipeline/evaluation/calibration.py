@@ -62,16 +62,18 @@ class Error:
 
     value: float  # over all utterances, the mean over seeds
     seed_deviation: float | None  # over seeds; None of one seed
-    interval: Interval  # by the jackknife over clusters, on the logarithm
+    interval: Interval  # by the jackknife over clusters
+    corrected: float | None = None  # less what few utterances add to it; None of a mean, to which they add nothing
 
 
 def errors(
     scores: NDArray[np.floating], target: Ints, cluster: Ints, *, crossed: bool = False, level: float = LEVEL
 ) -> dict[str, Error]:
-    """Every loss of `LOSSES`, with its interval.
+    """Brier score, logarithmic loss and expected calibration error, each with its interval.
 
-    The calibration error is that of the utterances at hand, which reads higher than the model's own the fewer they are;
-    its interval is about the mean of such readings.
+    The intervals of the first two are on the logarithm. The calibration error reads higher the fewer utterances there
+    are, as a distance takes the luck of every bin for a fault. So its interval is about the error less that, on the
+    square root upwards, and begins at 0 where it reads no higher than that of a calibrated model might.
 
     Args:
         scores: log-probabilities of every seed, (R, U, C); they need not be normalised.
@@ -81,24 +83,55 @@ def errors(
         level: of the intervals.
     """
     chances = probabilities(scores)
-    return {name: _error(parts(chances, target, cluster), finish, crossed, level) for name, (parts, finish) in LOSSES}
+    means = {name: _mean_loss(parts(chances, target, cluster), crossed, level) for name, parts in MEANS.items()}
+    return means | {"ece": _calibration_error(_binned(chances, target, cluster), crossed, level)}
 
 
-def _error(parts: Floats, finish: Callable[[Floats], Floats], crossed: bool, level: float) -> Error:
-    """The loss that `finish` makes of sums over clusters, from the parts (R, K, P) of every cluster."""
-    seeds, clusters = parts.shape[:2]
-    each = finish(parts.sum(1))  # (R,)
-    value = float(each.mean())
-    deviation = float(each.std(ddof=1)) if seeds > 1 else None
-    training = not crossed or seeds >= LEAST_SEEDS
-    why = f"{clusters} cluster{'s' if clusters != 1 else ''}; an interval takes {LEAST_CLUSTERS}"
-    if clusters >= LEAST_CLUSTERS:
-        left = finish(parts.sum(1, keepdims=True) - parts)  # (R, K)
-        why = "" if value > 0 and (left > 0).all() else "the loss is 0 without one of the clusters"
+def _mean_loss(parts: Floats, crossed: bool, level: float) -> Error:
+    """The mean of a loss, from its sum and count in every cluster, (R, K, 2)."""
+    value, deviation, why = _read(_mean, parts)
+    left = _mean(parts.sum(1, keepdims=True) - parts)  # (R, K)
+    if not why and (value <= 0 or (left <= 0).any()):
+        why = "the loss is 0 without one of the clusters"
     if why:
-        return Error(value, deviation, Interval(float("nan"), float("nan"), level, clusters, training, why))
+        return Error(value, deviation, _interval(parts, crossed, level, why=why))
     half = float(variation(left, crossed=crossed, transform=np.log).reach((1 - level) / 2))
-    return Error(value, deviation, Interval(value * np.exp(-half), value * np.exp(half), level, clusters, training))
+    return Error(value, deviation, _interval(parts, crossed, level, value * np.exp(-half), value * np.exp(half)))
+
+
+def _calibration_error(parts: Floats, crossed: bool, level: float) -> Error:
+    """The expected calibration error, from what `_binned` makes of every cluster."""
+    value, deviation, why = _read(_distance, parts)
+    if why:
+        return Error(value, deviation, _interval(parts, crossed, level, why=why))
+    spread = variation(_corrected(parts.sum(1, keepdims=True) - parts), crossed=crossed)
+    corrected, beyond = (float(reading(parts.sum(1)).mean()) for reading in (_corrected, _beyond_luck))
+    if not spread.known:
+        why = "no cluster differs from another, which tells nothing of how clusters vary"
+        return Error(value, deviation, _interval(parts, crossed, level, why=why), max(0.0, corrected))
+    half = float(spread.reach((1 - level) / 2))
+    low = max(0.0, corrected - half) if beyond > half else 0.0
+    high = min(1.0, corrected + half + half**2 / (4 * max(corrected, half / 2)))
+    return Error(value, deviation, _interval(parts, crossed, level, low, high), max(0.0, corrected))
+
+
+def _read(reading: Callable[[Floats], Floats], parts: Floats) -> tuple[float, float | None, str]:
+    """Mean over seeds of what `reading` makes of all clusters, its deviation, and why there is no interval, or ""."""
+    seeds, clusters = parts.shape[:2]
+    each = reading(parts.sum(1))  # (R,)
+    why = f"{clusters} cluster{'s' if clusters != 1 else ''}; an interval takes {LEAST_CLUSTERS}"
+    return (
+        float(each.mean()),
+        float(each.std(ddof=1)) if seeds > 1 else None,
+        why if clusters < LEAST_CLUSTERS else "",
+    )
+
+
+def _interval(
+    parts: Floats, crossed: bool, level: float, low: float = np.nan, high: float = np.nan, why: str = ""
+) -> Interval:
+    seeds, clusters = parts.shape[:2]
+    return Interval(float(low), float(high), level, clusters, not crossed or seeds >= LEAST_SEEDS, why)
 
 
 def _mean(parts: Floats) -> Floats:
@@ -127,28 +160,61 @@ def _sums(losses: Floats, cluster: Ints) -> Floats:
 
 
 def _binned(chances: Floats, target: Ints, cluster: Ints) -> Floats:
-    """Sum of confidence less right ones, by cluster and bin, and counts: (R, K, `BINS` + 1)."""
+    """What the error and its spread are made of, to be summed over clusters: (R, K, 3 `BINS` + 3).
+
+    Confidence less right ones by bin, its square, its product with the utterances; these, their square, and 1.
+    """
     clusters = int(cluster.max()) + 1
     confidence, right = chances.max(-1), chances.argmax(-1) == target
     place = cluster * BINS + _bin(confidence, BINS)
-    gaps = [
+    sums = [
         np.bincount(p, weights=g, minlength=clusters * BINS) for p, g in zip(place, confidence - right, strict=True)
     ]
-    counts = np.broadcast_to(np.bincount(cluster)[None, :, None], (len(chances), clusters, 1))
-    return np.concatenate([np.reshape(gaps, (len(chances), clusters, BINS)), counts], axis=-1)
+    gaps = np.reshape(sums, (len(chances), clusters, BINS))
+    count = np.broadcast_to(np.bincount(cluster)[None, :, None].astype(np.float64), (len(chances), clusters, 1))
+    return np.concatenate([gaps, gaps**2, gaps * count, count, count**2, np.ones_like(count)], axis=-1)
 
 
-def _calibration_error(parts: Floats) -> Floats:
-    return np.asarray(np.abs(parts[..., :-1]).sum(-1) / parts[..., -1])
+def _gaps(sums: Floats) -> tuple[Floats, Floats]:
+    """Mean gap of each bin (..., `BINS`) and its standard error over clusters, as a ratio of sums has it."""
+    gap, squares, products = np.split(sums[..., :-3], 3, axis=-1)
+    count, count_squares, clusters = np.moveaxis(sums[..., -3:, None], -2, 0)
+    mean = gap / count
+    apart = np.maximum(squares - 2 * mean * products + mean**2 * count_squares, 0)
+    return mean, np.sqrt(apart * clusters / (clusters - 1)) / count
+
+
+def _distance(sums: Floats) -> Floats:
+    """The expected calibration error as it is read, (...)."""
+    return np.asarray(np.abs(sums[..., :BINS]).sum(-1) / sums[..., -3])
+
+
+def _corrected(sums: Floats) -> Floats:
+    """The error less what the luck of few utterances adds to the mean of a distance, were it the true one.
+
+    Source: Leone, Nelson and Nottingham, Technometrics 3, 1961 (mean of a folded normal variable).
+    """
+    from scipy.special import ndtr
+
+    mean, error = _gaps(sums)
+    distance = np.abs(mean)
+    ratio = np.divide(distance, error, out=np.full_like(distance, np.inf), where=error > 0)
+    luck = 2 * (error * np.exp(-(ratio**2) / 2) / np.sqrt(2 * np.pi) - distance * ndtr(-ratio))
+    return np.asarray((distance - luck).sum(-1))
+
+
+def _beyond_luck(sums: Floats) -> Floats:
+    """The error less what would be read of a calibrated model in the mean, (...)."""
+    mean, error = _gaps(sums)
+    return np.asarray((np.abs(mean) - error * np.sqrt(2 / np.pi)).sum(-1))
 
 
 def _bin(confidence: Floats, bins: int) -> Ints:
     return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
-LOSSES: tuple[tuple[str, tuple[Callable[[Floats, Ints, Ints], Floats], Callable[[Floats], Floats]]], ...] = (
-    ("brier", (_brier, _mean)),
-    ("log_loss", (_log_loss, _mean)),
-    ("ece", (_binned, _calibration_error)),
-)
-"""Name of each loss, what it sums over the utterances of a cluster, and what becomes of the sum."""
+MEANS: dict[str, Callable[[Floats, Ints, Ints], Floats]] = {"brier": _brier, "log_loss": _log_loss}
+"""Losses that are means over utterances: their sum and count in every cluster, (R, K, 2)."""
+
+LOSSES = (*MEANS, "ece")
+"""Names of all losses."""

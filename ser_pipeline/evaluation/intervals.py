@@ -142,43 +142,44 @@ def difference(
     if value != 0 and not spread.known:
         why = "every cluster differs by the same amount, which tells nothing of how clusters vary"
         return Difference(value, _none(clusters, level, why, training), None, None)
-    half = float(spread.reach((1 - level) / 2))
-    interval = Interval(value - half, value + half, level, clusters, training)
-    if not training:
-        return Difference(value, interval, None, None)
-    p = float(spread.p_value(np.asarray(value))) if spread.known else 1.0
-    return Difference(value, interval, p, float(spread.detectable(level)) if spread.known else None)
+    return _tested(value, spread, clusters, training, level)
 
 
-def unpaired(one: Ints, other: Ints, metric: str = "ua", *, crossed: bool = False, level: float = LEVEL) -> Difference:
-    """`one` minus `other`, two groups of clusters that were not chosen together, such as women and men.
+def group_difference(
+    one: Ints, other: Ints, metric: str = "ua", *, crossed: bool = False, level: float = LEVEL
+) -> Difference:
+    """`one` minus `other`, the same model's scores of two groups of utterances, such as women's and men's.
 
-    The variances of both add up, each with the degrees of freedom of its own clusters. Where a cluster is in both, as
-    where a fold tests women and men, this takes them for independent, and the interval is too wide if they agree.
+    Where no cluster holds both groups, the variances of both add up, each with the degrees of freedom of its own
+    clusters. Where some do, or the seeds test both, what they share is in the difference: it is left out whole.
 
     Args:
-        one: confusion matrices, (R, K, C, C).
-        other: those of the other group, (R, L, C, C), of the same seeds.
+        one: confusion matrices, (R, K, C, C), of the first group; all 0 for a cluster that it is not in.
+        other: those of the other group, by the same clusters and seeds.
         metric: a key of `METRICS`.
         crossed: one model of each seed tests every cluster.
-        level: of the interval.
+        level: of the interval, and of the test whose detectable size is told.
     """
     score = METRICS[metric]
     value = float((score(one.sum(1)) - score(other.sum(1))).mean())
     training = _has_luck(one, crossed)
-    clusters = min(one.shape[1], other.shape[1])
-    if why := _impossible(one, metric) or _impossible(other, metric):
+    held = [counts.sum((0, 2, 3)) > 0 for counts in (one, other)]
+    own = [counts[:, there] for counts, there in zip((one, other), held, strict=True)]
+    clusters = min(counts.shape[1] for counts in own)
+    why = _impossible(own[0], metric) or _impossible(own[1], metric)
+    if not why and metric != "wa" and not np.array_equal(*(counts.sum((0, 1, 3)) > 0 for counts in own)):
+        why = "one of the two lacks a class that the other holds"
+    if why:
         return Difference(value, _none(clusters, level, why, training), None, None)
-    both = [variation(_left_out(counts, score), crossed=crossed) for counts in (one, other)]
-    spread = Spread(np.concatenate([x.parts for x in both]), np.concatenate([x.degrees for x in both]))
+    if (held[0] & held[1]).any() or (crossed and training):
+        spread = variation(_left_out(one, score) - _left_out(other, score), crossed=crossed)
+    else:
+        both = [variation(_left_out(counts, score), crossed=crossed) for counts in own]
+        spread = Spread(np.concatenate([x.parts for x in both]), np.concatenate([x.degrees for x in both]))
     if not spread.known:
         why = "no cluster differs from another, which tells nothing of how clusters vary"
         return Difference(value, _none(clusters, level, why, training), None, None)
-    half = float(spread.reach((1 - level) / 2))
-    interval = Interval(value - half, value + half, level, clusters, training)
-    if not training:
-        return Difference(value, interval, None, None)
-    return Difference(value, interval, float(spread.p_value(np.asarray(value))), float(spread.detectable(level)))
+    return _tested(value, spread, clusters, training, level)
 
 
 def share_limits(
@@ -249,6 +250,17 @@ def _impossible(counts: Ints, metric: str) -> str:
     if metric != "wa" and alone:
         return f"{alone} class{'es are' if alone > 1 else ' is'} in one cluster alone, whose spread cannot be known"
     return ""
+
+
+def _tested(value: float, spread: Spread, clusters: int, training: bool, level: float) -> Difference:
+    """A difference with its interval and, where the luck of training shows in the spread, its test."""
+    half = float(spread.reach((1 - level) / 2))
+    interval = Interval(value - half, value + half, level, clusters, training)
+    if not training:
+        return Difference(value, interval, None, None)
+    if not spread.known:
+        return Difference(value, interval, 1.0, None)
+    return Difference(value, interval, float(spread.p_value(np.asarray(value))), float(spread.detectable(level)))
 
 
 def _none(clusters: int, level: float, why: str, training: bool) -> Interval:

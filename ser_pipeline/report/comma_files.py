@@ -51,7 +51,7 @@ def to_csv(report: Report) -> str:
     labels = list(dict.fromkeys(label for header in report.headers for label in header.labels))
     columns = [*ABOUT, *STATE, *SIZE, *(f"{metric}_{part}" for metric in METRICS for part in SPREAD)]
     columns += [f"recall_{label}" for label in labels]
-    columns += [*(f"{name}_{part}" for name, _ in LOSSES for part in LOSS), *SOURCES]
+    columns += [*(f"{name}_{part}" for name in LOSSES for part in LOSS), "ece_corrected", *SOURCES]
     lines = []
     for experiment in report.experiments:
         for row in experiment.rows:
@@ -113,6 +113,7 @@ def _numbers(experiment: Experiment, group: Group, labels: Iterable[str]) -> lis
     found += [recall.get(label) for label in labels]
     for error in result.calibration.errors.values():
         found += [error.value, error.seed_deviation, error.interval.low, error.interval.high]
+    found.append(result.calibration.errors["ece"].corrected)
     return [*found, result.sources.speaker, result.sources.seed, result.sources.rest]
 
 

@@ -290,11 +290,15 @@ def _gap(gap: GroupGap) -> str:
     said = f"Worst-group gap: {gap.worst} are {100 * gap.value:.1f} points of UA below {gap.best}"
     if gap.interval.why:
         return f"{said}; no interval: {gap.interval.why}."
-    said += f" (95 % interval {between(gap.interval, sign=True).text}"
+    said += f" (interval {between(gap.interval, sign=True).text}"
     if gap.p is None or gap.detectable is None:
-        return f"{said}; no test)."
+        return f"{said}; no test). {PICKED}"
     detectable = f"{100 * gap.detectable:.1f}"
-    return f"{said}; p {chance(gap.p).text}, for all pairs of groups; a gap of {detectable} points could be shown)."
+    return f"{said}; p {chance(gap.p).text}; a gap of {detectable} points could be shown). {PICKED}"
+
+
+PICKED = "Best and worst are picked by their scores, so the gap reads high; interval, p and size allow for all pairs."
+"""What a reader of a gap between groups must know."""
 
 
 def tables(experiment: Experiment) -> Iterator[Table]:

@@ -104,10 +104,12 @@ def _reliability(experiment: Experiment) -> Plan | None:
     if experiment.main is None:
         return None
     group, result = experiment.main
-    ece = 100 * result.calibration.errors["ece"].value
+    error = result.calibration.errors["ece"]
+    ece = 100 * error.value
     alt = f"Accuracy by confidence of {group.name}; expected calibration error {ece:.1f} percentage points."
+    corrected = "" if error.corrected is None else f", {100 * error.corrected:.1f} without the luck of few utterances"
     caption = (
-        f"Expected calibration error {ece:.1f} points ({len(result.calibration.count)} bins). "
+        f"Expected calibration error {ece:.1f} points ({len(result.calibration.count)} bins){corrected}. "
         "Below the dashed line the model is surer than it should be. A dot's area is its share of the utterances."
     )
     return Plan(

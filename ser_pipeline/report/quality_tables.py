@@ -14,18 +14,24 @@ def calibrations(experiment: Experiment) -> Table | None:
     heads = (("Brier", "brier"), ("Log loss, nats", "log_loss"), ("ECE, %", "ece"))
     columns = [Column("Model", number=False)]
     for title, name in heads:
-        columns += [Column(title, hint=LOSS_HINTS[name]), Column("95 % interval", hint=LOSS_INTERVAL)]
+        columns.append(Column(title, hint=LOSS_HINTS[name]))
+        if name == "ece":
+            columns.append(Column("corrected", hint=LOSS_HINTS["corrected"]))
+        columns.append(Column("95 % interval", hint=LOSS_INTERVALS.get(name, LOSS_INTERVAL)))
     rows = []
     for group in experiment.panel.whole:
         cells = [text(group.name)]
         for _, name in heads:
             error = experiment.results[group.name].calibration.errors[name]
-            cells += [_loss(error.value, name), _loss_interval(error, name)]
+            cells.append(_loss(error.value, name))
+            cells += [percent(error.corrected)] if name == "ece" else []
+            cells.append(_loss_interval(error, name))
         rows.append(tuple(cells))
     note = (
         "Smaller is better. A model that says the same for every class has a Brier score of "
-        f"{1 - experiment.chance:.2f} and a log loss of {log(1 / experiment.chance):.2f}. The calibration error reads "
-        "higher than it is where utterances are few."
+        f"{1 - experiment.chance:.2f} and a log loss of {log(1 / experiment.chance):.2f}. ECE reads higher than the "
+        "model's own error where utterances are few; corrected, it is less what luck adds to it, and the interval is "
+        "about that. One that begins at 0 leaves open whether there is any error."
     )
     found = [experiment.results[group.name].calibration.errors["brier"] for group in experiment.panel.whole]
     note += luck([error.interval for error in found])
@@ -57,8 +63,13 @@ LOSS_HINTS = {
     "brier": "Squared distance of the probabilities to what was true, summed over classes: 0 to 2.",
     "log_loss": "Negative natural logarithm of the true class's probability.",
     "ece": "Expected calibration error: mean distance of confidence and accuracy over 15 bins.",
+    "corrected": "Less what the luck of few utterances adds to a distance in the mean.",
 }
 LOSS_INTERVAL = "Leave-one-out jackknife over what one model tests, Student's t, on the logarithm."
+LOSS_INTERVALS = {
+    "ece": "Of the corrected error: leave-one-out jackknife over what one model tests, Student's t, upwards on the "
+    "square root; from 0 on where a calibrated model might read as much.",
+}
 
 
 def _loss(value: float, name: str) -> Cell:

@@ -12,7 +12,8 @@ from ser_pipeline.arrays import Floats, Ints
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.evaluation.calibration import Error, errors, reliability
 from ser_pipeline.evaluation.components import Components, components
-from ser_pipeline.evaluation.intervals import Interval, difference, recall_intervals, share_interval, unpaired
+from ser_pipeline.evaluation.intervals import Interval, difference, group_difference, recall_intervals, share_interval
+from ser_pipeline.evaluation.jackknife import LEVEL
 from ser_pipeline.evaluation.metrics import (
     METRICS,
     SCORES,
@@ -21,7 +22,7 @@ from ser_pipeline.evaluation.metrics import (
     probabilities,
     utterance_scores,
 )
-from ser_pipeline.evaluation.significance import holm
+from ser_pipeline.evaluation.significance import cluster_counts, holm
 from ser_pipeline.report import words
 from ser_pipeline.report.divisions import DIVISIONS, GROUPS
 from ser_pipeline.report.groups import Clusters, Group, clusters
@@ -59,7 +60,7 @@ class GroupGap:
     best: str
     worst: str
     value: float  # UA of the best minus that of the worst
-    interval: Interval
+    interval: Interval  # of a level at which those of all pairs of groups hold in 95 % of cases
     p: float | None  # two-sided, for all pairs of groups that could have been the two; None where there is no test
     detectable: float | None  # smallest true gap of two groups that such a test finds in four of five cases
 
@@ -208,16 +209,24 @@ def _counts(group: Group, chosen: NDArray[np.bool_], found: Clusters) -> Ints:
 
 
 def _gap(group: Group, title: str, names: NDArray[np.str_], found: Clusters, speaker: Ints) -> GroupGap | None:
-    """The gap between the best and the worst of the groups `names` (U,); None where there is one group alone."""
+    """The gap between the best and the worst of the groups `names` (U,); None where there is one group alone.
+
+    Which two these are is seen from the scores, so that interval, p and detectable size allow for all pairs.
+    """
     parts = list(_parts(group, names, found, speaker, with_intervals=False))
     several = sorted(set(names.tolist()) - {""})
     if len(several) < 2:
         return None
     order = np.argsort([part.ua for part in parts], kind="stable")
     best, worst = int(order[-1]), int(order[0])
-    both = [_counts(group, names == several[place], found) for place in (best, worst)]
-    gap = unpaired(both[0], both[1], crossed=found.crossed)
+    cluster = np.unique(found.of[group.rows], return_inverse=True)[1]
+    both = []
+    for place in (best, worst):
+        rows = names == several[place]
+        target, said = group.target[rows], group.predictions[:, rows]
+        both.append(cluster_counts(target, said, cluster[rows], int(cluster.max()) + 1, len(group.header.labels)))
     pairs = len(several) * (len(several) - 1) // 2
+    gap = group_difference(both[0], both[1], crossed=found.crossed, level=1 - (1 - LEVEL) / pairs)
     p = None if gap.p is None else min(1.0, pairs * gap.p)
     return GroupGap(title, parts[best].name, parts[worst].name, gap.value, gap.interval, p, gap.detectable)
 

@@ -1,5 +1,5 @@
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,7 +11,15 @@ from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.proportion import proportion_confint
 
-from ser_pipeline.evaluation.intervals import difference, link, recall_intervals, share_interval, share_limits, sizes
+from ser_pipeline.evaluation.intervals import (
+    difference,
+    group_difference,
+    link,
+    recall_intervals,
+    share_interval,
+    share_limits,
+    sizes,
+)
 from ser_pipeline.evaluation.jackknife import variation
 from ser_pipeline.evaluation.metrics import METRICS, macro_f1, recalls, ua, wa
 from ser_pipeline.report.groups import panels, speakers
@@ -34,12 +42,15 @@ class World:
     speaker: float = 0.5
     training: float = 0.0  # of a seed, for all speakers
     fold: float = 0.2  # of a speaker and seed
+    gain: float = 0.0  # of the second model over the first
+    ease: float = 0.0  # of all
+    size: float = 1.0  # of `SIZES`
 
     @property
     def recalls(self):
         """The true recall of each class: the mean over speakers and trainings, by quadrature."""
         nodes, weights = np.polynomial.hermite_e.hermegauss(60)
-        logits = BASE[:, None] + np.sqrt(self.speaker**2 + self.training**2 + self.fold**2) * nodes
+        logits = BASE[:, None] + self.ease + np.sqrt(self.speaker**2 + self.training**2 + self.fold**2) * nodes
         return (1 / (1 + np.exp(-logits))) @ weights / weights.sum()
 
     @property
@@ -49,12 +60,13 @@ class World:
 
     def counts(self, rng, seeds, clusters, repeats=REPEATS, models=1):
         """Confusion matrices (models, repeats, seeds, clusters, C, C); models share speakers and utterances."""
-        size = rng.poisson(SIZES * rng.uniform(0.5, 1.5, (repeats, 1, clusters, 1)))
+        size = rng.poisson(self.size * SIZES * rng.uniform(0.5, 1.5, (repeats, 1, clusters, 1)))
         size = np.maximum(size, 1)
         person = rng.normal(0, self.speaker, (repeats, 1, clusters, 1))
         training = rng.normal(0, self.training, (models, repeats, seeds, 1, 1))
         fold = rng.normal(0, self.fold, (models, repeats, seeds, clusters, 1))
-        right = rng.binomial(size, 1 / (1 + np.exp(-(BASE + person + training + fold))))
+        gain = self.gain * np.arange(models).reshape(-1, 1, 1, 1, 1)
+        right = rng.binomial(size, 1 / (1 + np.exp(-(BASE + self.ease + gain + person + training + fold))))
         return confused(right, np.broadcast_to(size, right.shape))
 
 
@@ -79,7 +91,7 @@ def several(counts, metric, **how):
 
 
 def each(one, other, **how):
-    """Differences of UA, repetition by repetition."""
+    """Differences, of UA if nothing else is asked for, repetition by repetition."""
     return [difference(first, second, **how) for first, second in zip(one, other, strict=True)]
 
 
@@ -91,6 +103,17 @@ def test_an_interval_holds_the_truth_as_often_as_it_says_and_misses_on_both_side
     held, above, below = coverage(several(counts, metric), world.truth[metric])
     assert 0.93 <= held <= 0.97
     assert abs(above - below) < 0.025
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(
+    ("ease", "size", "speaker"), [(2.5, 1.0, 0.5), (1.5, 0.25, 0.5), (0.0, 0.25, 0.5), (1.5, 1.0, 1.0)]
+)
+@pytest.mark.parametrize("clusters", [5, 10, 24])
+def test_of_few_utterances_high_scores_and_unlike_speakers_too(clusters, ease, size, speaker, metric):
+    world = World(speaker=speaker, ease=ease, size=size)
+    counts = world.counts(np.random.default_rng(clusters), 1, clusters, REPEATS)[0]
+    assert 0.925 <= coverage(several(counts, metric), world.truth[metric])[0] <= 0.985
 
 
 @pytest.mark.parametrize("clusters", CLUSTERS)
@@ -125,6 +148,68 @@ def test_equal_models_are_told_apart_in_a_twentieth_of_cases_and_the_interval_ag
     rejected = np.array([one.p <= 0.05 for one in found])
     assert 0.03 <= rejected.mean() < 0.07
     assert np.array_equal(rejected, [one.interval.low > 0 or one.interval.high < 0 for one in found])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("clusters", CLUSTERS)
+def test_the_interval_of_a_difference_holds_the_true_one_as_often_as_it_says(clusters, metric):
+    world, better = World(), World(gain=0.4, ease=0.4)
+    other, one = replace(world, gain=0.4).counts(np.random.default_rng(clusters), 1, clusters, models=2)
+    found = each(one, other, metric=metric)
+    true = better.truth[metric] - world.truth[metric]
+    assert 0.03 < true < 0.12
+    assert 0.93 <= np.mean([one.interval.low <= true <= one.interval.high for one in found]) <= 0.97
+
+
+def halves(counts, how):
+    """The utterances of two groups of speakers: every second cluster's, or some of every cluster's."""
+    first = np.arange(counts.shape[-3]) % 2 == 0
+    if how == "clusters of their own":
+        return counts * first[:, None, None], counts * ~first[:, None, None]
+    pairs = counts.reshape(*counts.shape[:-3], -1, 2, *counts.shape[-2:])
+    return pairs[..., 0, :, :], pairs[..., 1, :, :]
+
+
+@pytest.mark.parametrize("how", ["clusters of their own", "clusters of both"])
+@pytest.mark.parametrize("speakers", [8, 10, 24, 60])
+def test_the_gap_between_groups_holds_the_true_one_as_often_as_it_says(speakers, how):
+    world = World()
+    counts = world.counts(np.random.default_rng(speakers), 2, speakers)[0]
+    found = [group_difference(*halves(one, how)) for one in counts]
+    held = np.mean([one.interval.low <= 0 <= one.interval.high for one in found])
+    assert 0.93 <= held <= 0.985, "of four speakers each somewhat more, as their degrees of freedom are counted apart"
+    assert np.mean([one.p <= 0.05 for one in found]) == pytest.approx(1 - held, abs=1e-9)
+
+
+def test_what_moves_two_groups_apart_within_a_cluster_is_in_their_gap():
+    """A training that serves women better serves men worse: taken for independent, the gap would be told too surely."""
+    rng = np.random.default_rng(0)
+    apart = rng.normal(0, 0.5, (REPEATS, 1, 10, 1))
+    size = np.full((REPEATS, 1, 10, len(BASE)), 20)
+    one, other = (confused(rng.binomial(size, 1 / (1 + np.exp(-(BASE + side * apart)))), size) for side in (1, -1))
+    found = [group_difference(*pair) for pair in zip(one, other, strict=True)]
+    assert 0.93 <= np.mean([one.interval.low <= 0 <= one.interval.high for one in found]) <= 0.97
+    free = [np.concatenate([counts, np.zeros_like(counts)], axis=2) for counts in (one, other[:, :, ::-1])]
+    free[1] = np.roll(free[1], 10, axis=2)
+    alone = [group_difference(*pair) for pair in zip(*free, strict=True)]
+    assert np.mean([one.interval.low <= 0 <= one.interval.high for one in alone]) < 0.9
+
+
+def test_the_luck_of_a_training_that_serves_one_group_is_in_their_gap_where_one_model_tests_everybody():
+    rng = np.random.default_rng(0)
+    training = rng.normal(0, 0.3, (400, 3, 1, 1)) * np.where(np.arange(24) % 2, 1, -1)[:, None]
+    size = np.full((400, 3, 24, len(BASE)), 10)
+    person = rng.normal(0, 0.3, (400, 1, 24, 1))
+    counts = confused(rng.binomial(size, 1 / (1 + np.exp(-(BASE + training + person)))), size)
+    found = [group_difference(*halves(one, "clusters of their own"), crossed=True) for one in counts]
+    assert np.mean([one.p <= 0.05 for one in found]) < 0.07
+
+
+def test_groups_that_lack_a_class_of_the_other_have_no_gap():
+    one, other = equal_clusters(np.random.default_rng(0))
+    other[:, :, 2] = 0
+    assert "lacks a class" in group_difference(one, other).interval.why
+    assert not group_difference(one, other, "wa").interval.why
 
 
 @pytest.mark.parametrize("seeds", [2, 3])

@@ -203,6 +203,8 @@ def test_groups_of_speakers_have_intervals_and_the_gap_of_the_worst_is_told(tmp_
     assert gap.value == pytest.approx(women.ua - men.ua)
     assert gap.interval.low > 0
     assert gap.p < 0.05
+    assert gap.interval.level == pytest.approx(0.95)
+    assert gaps["age"].interval.level == pytest.approx(1 - 0.05 / 3), "one of three pairs, picked by its scores"
     fair = main(planted(tmp_path / "fair", Planted(known=True)))[1]
     assert {gap.division: gap.interval.low <= 0 for gap in fair.gaps}["gender"]
 
@@ -211,6 +213,7 @@ def test_groups_stand_on_the_page_and_are_absent_where_nobody_knows_them(tmp_pat
     tables = {one.caption: one for one in detail.parts(planted(tmp_path, Planted(known=True)).experiments[0])}
     assert "Worst-group gap: " in tables["Gender"].note
     assert "could be shown" in tables["Gender"].note
+    assert "picked by their scores" in tables["Gender"].note
     assert [column.title for column in tables["Age"].columns][-2:] == ["95 % interval", "Speakers"]
     unknown = {one.caption for one in detail.parts(planted(tmp_path / "unknown", Planted()).experiments[0])}
     assert not unknown & {"Gender", "Age", "Language"}
