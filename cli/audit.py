@@ -59,21 +59,23 @@ def audit(
     """
     start_log(quiet)
     from ser_pipeline.audit import corpus as auditing
+    from ser_pipeline.audit.raters import audit_raters
 
     from .reading import labels
 
-    opened = labels(corpus, root, classes, subset, cache)
-    folds, unmade = _folds(opened.utterances, protocol, file)
+    opened = labels(corpus, root, classes, subset, cache, rated=True)
+    classed = [utterance for utterance in opened.utterances if utterance.emotion]
+    folds, unmade = _folds(classed, protocol, file)
     with bar("listening", "utterances", quiet) as progress:
         findings = auditing.audit(
-            opened.utterances, opened.folder, corpus=opened.published, folds=folds, jobs=jobs, progress=progress
+            classed, opened.folder, corpus=opened.published, folds=folds, jobs=jobs, progress=progress
         )
-    findings = auditing.ordered([*findings, *unmade])
+    findings = auditing.ordered([*findings, *unmade, *audit_raters(opened.utterances)])
     if as_json:
-        click.echo(json.dumps(auditing.to_json(findings, opened.utterances), indent=1, ensure_ascii=False))
+        click.echo(json.dumps(auditing.to_json(findings, classed), indent=1, ensure_ascii=False))
     else:
         click.echo(f"{opened.title} in {opened.folder}\n")
-        for line in (*_table(findings), "", *_speakers(opened.utterances), _total(findings)):
+        for line in (*_table(findings), "", *_speakers(classed), _total(findings)):
             click.echo(line)
     if any(finding.severity == "error" for finding in findings):
         raise click.exceptions.Exit(1)

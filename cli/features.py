@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @options.part
 @click.option("--compress", is_flag=True, help="Half the disk space, slower to read; needs hdf5plugin.")
 @click.option("--skip-bad", is_flag=True, help="Leave out audio that cannot be read, and list it.")
+@click.option("--rated", is_flag=True, help="Keep turns of no class that raters voted on, for `train --target`.")
 @options.settings
 @options.cache
 @options.quiet
@@ -42,6 +43,7 @@ def features(
     part: tuple[int, int] | None,
     compress: bool,
     skip_bad: bool,
+    rated: bool,
     preset: str | None,
     config: Path | None,
     overrides: tuple[str, ...],
@@ -77,6 +79,7 @@ def features(
         part=part,
         compress=compress,
         skip_bad=skip_bad,
+        rated=rated,
         cache=cache,
         bars=partial(bar, quiet=quiet),
     )
@@ -95,4 +98,6 @@ def _told(data: Manifest) -> str:
     speakers = {utterance.speaker for utterance in data.utterances} - {""}
     numbers = {"utterance": data.utterances, "speaker": speakers, "class": data.labels, "segment": data.segments}
     parts = [plural(len(those), noun) for noun, those in numbers.items()]
+    if unclassed := sum(not utterance.emotion for utterance in data.utterances):
+        parts[0] += f" ({unclassed} of no class)"
     return f"{data.corpus}: {', '.join(parts)} of {data.audio.segment / data.audio.rate:g} s"

@@ -23,12 +23,23 @@ class Labels:
     published: Corpus | None  # whose counts they should have; None with other classes
 
 
-def labels(corpus: str | None, root: Path | None, classes: str | None, subset: str, cache: Path) -> Labels:
-    """The utterances of `corpus` in `root`, or, where None, those that have features in `cache`."""
+def labels(
+    corpus: str | None, root: Path | None, classes: str | None, subset: str, cache: Path, rated: bool = False
+) -> Labels:
+    """The utterances of `corpus` in `root`, or, where None, those that have features in `cache`.
+
+    Args:
+        corpus: its name, or None.
+        root: its folder, or None.
+        classes: which to take, as `--classes` has them.
+        subset: part of the corpus.
+        cache: where features are.
+        rated: whether those of no class are kept that raters voted on.
+    """
     if root is not None and corpus is not None:
         row = find_corpus(corpus)
         chosen = parse_classes(classes) if classes else None
-        found = read_corpus(corpus, root, chosen, subset, check_audio=False)
+        found = read_corpus(corpus, root, chosen, subset, check_audio=False, rated=rated)
         return Labels(row.title, found, audio_folder(root), None if chosen else row)
     if classes or subset:
         raise PipelineError("--classes and --subset need the corpus's folder: name CORPUS and ROOT")

@@ -64,6 +64,7 @@ def audit(
 
 def audit_labels(utterances: Sequence[Utterance], corpus: Corpus | None = None) -> Iterator[Finding]:
     """What can be found in the labels alone, without folds or audio; `corpus` has the published counts."""
+    utterances = [utterance for utterance in utterances if utterance.emotion]
     yield from _contents(utterances)
     if corpus:
         yield from _counts(utterances, corpus)
@@ -318,5 +319,6 @@ def count_classes(utterances: Sequence[Utterance]) -> dict[str, Counter[str]]:
     """Speaker -> utterances of each class."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for utterance in utterances:
-        counts[utterance.speaker][utterance.emotion] += 1
+        if utterance.emotion:
+            counts[utterance.speaker][utterance.emotion] += 1
     return dict(counts)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from ser_pipeline.arrays import Rows
 from ser_pipeline.config import Audio, merge
-from ser_pipeline.corpora.corpus import PERSONAL, Classes, Utterance
+from ser_pipeline.corpora.corpus import PERSONAL, RATED, Classes, Utterance
+from ser_pipeline.corpora.ratings import Vad
 from ser_pipeline.entry import VERIFY, Entry, read_index, write_text
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.shape import ShapeError, shaped
@@ -26,6 +27,9 @@ from ser_pipeline.text import few, lines
 FILE = "manifest.jsonl"
 DEFAULTS = {field.name: field.default for field in fields(Utterance)}
 VALUES = attrgetter(*DEFAULTS)
+PLAIN: dict[str, Callable[[Any], Any]] = {"votes": dict, "vad": asdict}
+"""Field that JSON has in another form -> what makes it."""
+
 LONGEST = 1 << 40
 """Most samples of an utterance, two years of sound, so that sums stay within 64 bits."""
 
@@ -37,7 +41,7 @@ class Manifest:
     corpus: str
     classes: Classes
     audio: Audio
-    utterances: tuple[Utterance, ...]  # `emotion` is a class
+    utterances: tuple[Utterance, ...]  # `emotion` is a class, or "" of one that was rated
     keys: tuple[str, ...]  # 32 hex digits of the audio's bytes (and of the stretch)
     samples: Rows  # (U,) samples at `audio.rate`
     least: int = 0  # real samples without which a last segment is stored, but not heard
@@ -49,8 +53,8 @@ class Manifest:
 
     @cached_property
     def target(self) -> Rows:
-        """(U,) class of each utterance as an index into `labels`."""
-        index = {label: number for number, label in enumerate(self.labels)}
+        """(U,) class of each utterance as an index into `labels`; -1 of one that was rated, but has no class."""
+        index = {"": -1} | {label: number for number, label in enumerate(self.labels)}
         return np.array([index[utterance.emotion] for utterance in self.utterances], np.int64)
 
     @cached_property
@@ -97,7 +101,7 @@ class Manifest:
             "corpus": self.corpus,
             "classes": dict(self.classes),
             "audio": self.audio,
-            "utterances": _digest(self._text(without=PERSONAL)),
+            "utterances": _digest(self._text(without=(*PERSONAL, *RATED))),
         }
 
     def write(self, folder: Path) -> None:
@@ -117,7 +121,11 @@ class Manifest:
         plain = json.JSONEncoder(ensure_ascii=False).encode
         for utterance, key, samples in zip(self.utterances, self.keys, self.samples.tolist(), strict=True):
             values = zip(DEFAULTS, VALUES(utterance), strict=True)
-            known = {name: value for name, value in values if value != DEFAULTS[name] and name not in without}
+            known = {
+                name: PLAIN[name](value) if name in PLAIN else value
+                for name, value in values
+                if value != DEFAULTS[name] and name not in without
+            }
             yield plain({**known, "key": key, "samples": samples})
 
 
@@ -149,7 +157,7 @@ def read(folder: Path) -> Manifest:
         records = [json.loads(line) for line in lines(text)]
         keys = tuple(record.pop("key") for record in records)
         samples = [record.pop("samples") for record in records]
-        utterances = [Utterance(**record) for record in records]
+        utterances = [Utterance(**_rated(record)) for record in records]
         _require_records(keys, samples, utterances, said.classes)
         audio = merge(Audio(), said.audio, "audio.")
         found = Manifest(said.corpus, said.classes, audio, tuple(utterances), keys, np.array(samples, np.int64))
@@ -168,6 +176,8 @@ def _require_records(
     Columns are looked at as a whole, since a manifest may have 100,000s of lines.
     """
     for name, hint in get_type_hints(Utterance).items():
+        if name in PLAIN:
+            continue  # which `_rated` made
         column = list(map(attrgetter(name), utterances))
         if not set(map(type, column)) <= {hint, *get_args(hint)}:
             shaped(column, list[hint], name)  # type: ignore[valid-type]
@@ -177,10 +187,30 @@ def _require_records(
         raise ShapeError("a key is not 32 hex digits")
     if set(map(type, samples)) != {int} or min(samples) < 1 or max(samples) > LONGEST:
         raise ShapeError("samples are not whole numbers above 0")
-    if unknown := {utterance.emotion for utterance in utterances} - set(classes):
+    if unknown := {utterance.emotion for utterance in utterances} - {"", *classes}:
         raise ShapeError(f"{few(sorted(unknown))} is none of its classes")
     if len({utterance.id for utterance in utterances}) < len(utterances):
         raise ShapeError("an id stands twice")
+
+
+def _rated(record: dict[str, Any]) -> dict[str, Any]:
+    """A line's record with votes and attributes as an utterance has them.
+
+    Raises:
+        ShapeError: they are none.
+    """
+    if "votes" in record:
+        votes = shaped(record["votes"], dict[str, float], "votes")
+        if min(votes.values(), default=1) < 0:
+            raise ShapeError("votes are numbers of 0 or more")
+        record["votes"] = tuple(votes.items())
+    if "vad" in record:
+        record["vad"] = vad = shaped(record["vad"], Vad, "vad")
+        if len(vad.values) != 3 or len(vad.scale) != 2 or any(len(one) != 3 for one in vad.raters):
+            raise ShapeError("vad is not three values on a scale of two ends")
+        if vad.scale[0] >= vad.scale[1]:
+            raise ShapeError("the scale of vad does not rise")
+    return record
 
 
 def _digest(text: str) -> str:

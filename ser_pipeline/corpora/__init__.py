@@ -78,7 +78,12 @@ def _letters(name: str) -> str:
 
 
 def read_corpus(
-    name: str, root: Path, classes: Classes | None = None, subset: str = "", check_audio: bool = True
+    name: str,
+    root: Path,
+    classes: Classes | None = None,
+    subset: str = "",
+    check_audio: bool = True,
+    rated: bool = False,
 ) -> list[Utterance]:
     """The utterances of corpus `name` in `root` with a class as their emotion, sorted by speaker and id.
 
@@ -88,6 +93,7 @@ def read_corpus(
         classes: which labels to take; the corpus's own classes where None.
         subset: a name of the corpus's `subsets`, or `all`; its default where empty.
         check_audio: whether a missing audio file is an error.
+        rated: whether those of no class are kept, with "" as their emotion, that have votes for a class or attributes.
 
     Raises:
         PipelineError: the corpus cannot be read as such; says what was expected and, where it is known, what
@@ -97,7 +103,7 @@ def read_corpus(
     utterances = _subset(corpus, _read(corpus, root), subset)
     _require_labels(classes or {}, utterances)
     chosen = sorted(
-        choose(utterances, class_table(corpus, utterances, classes)), key=lambda item: (item.speaker, item.id)
+        choose(utterances, class_table(corpus, utterances, classes), rated), key=lambda item: (item.speaker, item.id)
     )
     if not chosen:
         raise PipelineError(f"{root} holds no utterance of the classes {', '.join(classes or corpus.classes)}")

@@ -36,7 +36,7 @@ def parse_classes(text: str) -> Classes:
 
 def found_classes(utterances: Iterable[Utterance]) -> Classes:
     """A class for each label that occurs, sorted by name."""
-    return {label: (label,) for label in sorted({utterance.emotion for utterance in utterances})}
+    return {label: (label,) for label in sorted({utterance.emotion for utterance in utterances} - {""})}
 
 
 Merged = Mapping[str, Mapping[str, str]]

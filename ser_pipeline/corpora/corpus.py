@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ser_pipeline.corpora.ratings import ELSEWHERE, Vad, Votes, merged, votes_for_classes
+
 Classes = Mapping[str, tuple[str, ...]]
 """Class name -> the corpus's own labels that it merges; its order is the class order everywhere."""
 
@@ -16,7 +18,7 @@ class Utterance:
 
     id: str  # unique in the corpus
     file: str  # path below the corpus folder, with forward slashes
-    emotion: str  # the corpus's own label, or a class after `choose`
+    emotion: str  # the corpus's own label, or a class after `choose`; "" of one that was rated, but has no class
     speaker: str
     session: str = ""  # a recording session; "" where the corpus has none
     dialogue: str = ""  # one recording of a conversation; "" where the corpus has none
@@ -28,10 +30,15 @@ class Utterance:
     gender: str = ""  # of the speaker: "female", "male" or another word; "" where it is not known
     age: int | None = None  # years of the speaker; None where it is not known
     corpus: str = ""  # which one it is of where several are joined; "" in a corpus by itself
+    votes: Votes = ()  # of raters for labels, or for classes after `choose`; () where it is not known
+    vad: Vad | None = None  # arousal, valence and dominance; None where it is not known
 
 
 PERSONAL = ("gender", "age")
 """Fields of an utterance that scores are told apart by, and on which no feature and no training depends."""
+
+RATED = ("votes", "vad")
+"""Fields of an utterance that a target may be made of, and on which no feature depends."""
 
 
 def gender_of(text: str) -> str:
@@ -89,8 +96,13 @@ class Corpus:
         return tuple(self.classes)
 
 
-def choose(utterances: Iterable[Utterance], classes: Classes) -> Iterator[Utterance]:
-    """The utterances whose label belongs to a class, with the class as their emotion.
+def choose(utterances: Iterable[Utterance], classes: Classes, rated: bool = False) -> Iterator[Utterance]:
+    """The utterances whose label belongs to a class, with the class as their emotion and in the place of their votes.
+
+    Args:
+        utterances: with the corpus's labels.
+        classes: class -> labels.
+        rated: whether those of no class are kept, with "" for it, that have votes for a class, or attributes.
 
     >>> one = Utterance("a", "a.wav", "exc", "1F")
     >>> [u.emotion for u in choose([one], {"happy": ("hap", "exc")})]
@@ -98,5 +110,7 @@ def choose(utterances: Iterable[Utterance], classes: Classes) -> Iterator[Uttera
     """
     to_class = {label: name for name, merged in classes.items() for label in merged}
     for utterance in utterances:
-        if utterance.emotion in to_class:
-            yield replace(utterance, emotion=to_class[utterance.emotion])
+        votes = merged(utterance.votes, to_class)
+        name = to_class.get(utterance.emotion, ELSEWHERE)
+        if name or (rated and (votes_for_classes(votes) or utterance.vad)):
+            yield replace(utterance, emotion=name, votes=votes)

@@ -2,9 +2,10 @@
 
 Layout: `AudioWAV/1001_DFA_ANG_XX.wav` (16 kHz, mono): actor, sentence, emotion that was asked for, intensity (LO, MD,
 HI, or XX where none was asked for). `processedResults/summaryTable.csv` holds the votes of those who heard the voice
-alone; `A:D` is a tie. `VideoDemographics.csv`, where it is there, has the actors' sex and age. Two corpora come of it:
-`cremad` has the listeners' majority (a tie has no class), `cremad-intended` what the actor was asked for, which is what
-most publications use.
+alone; `A:D` is a tie. `processedResults/tabulatedVotes.csv`, where it is there, has how many chose each emotion, in
+rows whose number begins with 1 for the voice alone (2: the face, 3: both). `VideoDemographics.csv`, where it is there,
+has the actors' sex and age. Two corpora come of it: `cremad` has the listeners' majority (a tie has no class),
+`cremad-intended` what the actor was asked for, which is what most publications use.
 
 Source: Cao et al., "CREMA-D: crowd-sourced emotional multimodal actors dataset", IEEE Transactions on Affective
 Computing 5(4), 2014; free from https://github.com/CheyneyComputerScience/CREMA-D. The expected counts are those of
@@ -19,12 +20,16 @@ from pathlib import Path
 
 from ser_pipeline.corpora.corpus import Classes, Corpus, Subsets, Utterance, gender_of
 from ser_pipeline.corpora.layout import age_in, broken, listed, named, table
+from ser_pipeline.corpora.ratings import Votes, merged
 from ser_pipeline.errors import PipelineError
 
 NAMES = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
 ACTORS = tuple(str(number) for number in range(1001, 1092))
 DEMOGRAPHICS = "VideoDemographics.csv"
 VOTES = "processedResults/summaryTable.csv"
+TABULATED = "processedResults/tabulatedVotes.csv"
+VOICE = "1"
+"""What the number of a row begins with whose listeners saw no face."""
 
 
 def read_intended(root: Path) -> Iterator[Utterance]:
@@ -34,10 +39,21 @@ def read_intended(root: Path) -> Iterator[Utterance]:
         for found in listed(root, DEMOGRAPHICS)[:1]
         for line, row in table(found, ("ActorID", "Age", "Sex"))
     }
+    tabulated = _tabulated(root)
     for file, match in named(root, r"(1\d{3})_([A-Z]{3})_(ANG|DIS|FEA|HAP|NEU|SAD)_(LO|MD|HI|XX|X)"):
         if "AudioMP3/" not in file:  # the same recordings again
             gender, age = actors.get(match[1], ("", None))
-            yield Utterance(match[0], file, match[3], match[1], script=match[2], language="en", gender=gender, age=age)
+            yield Utterance(
+                match[0],
+                file,
+                match[3],
+                match[1],
+                script=match[2],
+                language="en",
+                gender=gender,
+                age=age,
+                votes=tabulated.get(match[0], ()),
+            )
 
 
 def read(root: Path) -> Iterator[Utterance]:
@@ -45,10 +61,23 @@ def read(root: Path) -> Iterator[Utterance]:
     recordings = list(read_intended(root))
     if not recordings:
         return
-    votes = _votes(root)
+    votes, letters = _votes(root), {code: code[0] for code in NAMES}
     for recording in recordings:
         if recording.id in votes:
-            yield replace(recording, emotion=votes[recording.id])
+            yield replace(recording, emotion=votes[recording.id], votes=merged(recording.votes, letters))
+
+
+def _tabulated(root: Path) -> dict[str, Votes]:
+    """Recording -> how many listeners of the voice alone chose each emotion; empty without the table."""
+    found: dict[str, Votes] = {}
+    for file in listed(root, TABULATED, f"data/InfoAndStats/{TABULATED}", "tabulatedVotes.csv")[:1]:
+        for line, row in table(file, ("", "fileName", *(code[0] for code in NAMES))):
+            counts = [(code, row[code[0]]) for code in NAMES]
+            if not all(count.isdecimal() for _, count in counts):
+                raise broken(file, line, f"not counts of votes: {', '.join(count for _, count in counts)}")
+            if row[""].startswith(VOICE):
+                found[row["fileName"]] = tuple((code, float(count)) for code, count in counts if count != "0")
+    return found
 
 
 def _votes(root: Path) -> dict[str, str]:

@@ -68,7 +68,13 @@ AFFECT = {
 """Mean valence, activation and dominance, 1 to 5."""
 
 RATERS = 2
-"""How many annotators rate these three, and choose a label."""
+"""How many annotators rate these three; three choose a label."""
+
+RATER_SPREAD = 0.6
+"""Standard deviation of an annotator around a turn's own value."""
+
+FAINT = 0.4
+"""Strength up to which the third annotator never agrees with the two others."""
 
 NAMES = {
     "neu": "Neutral state",
@@ -202,10 +208,12 @@ def record(root: Path, turns: list[Turn], seed: int) -> Iterator[Turn]:
     text, clock = HEADER, 2.0
     for turn in turns:
         rng = generator(seed, turn.session, turn.speaker, turn.index + 2)
-        samples = perform(turn, cast(seed, turn.session, turn.speaker), rng)
+        voice = cast(seed, turn.session, turn.speaker)
+        strength = voice.liveliness * float(rng.uniform(*STRENGTH))
+        samples = perform(turn, voice, strength, rng)
         write_wav(audio / f"{turn.name}.wav", samples)
         end = clock + len(samples) / SAMPLE_RATE
-        text += evaluation(turn, clock, end, rng)
+        text += evaluation(turn, strength, (clock, end), rng)
         clock = end + rng.uniform(0.2, 1.0)
         yield turn
     labels.write_text(text, encoding="utf-8")
@@ -236,16 +244,16 @@ def cast(seed: int, session: int, speaker: str) -> Voice:
     )
 
 
-def perform(turn: Turn, voice: Voice, rng: np.random.Generator) -> NDArray[np.int16]:
+def perform(turn: Turn, voice: Voice, strength: float, rng: np.random.Generator) -> NDArray[np.int16]:
     """The samples of a turn, its emotion more or less strong; its length does not depend on the emotion.
 
     Args:
         turn: what is said, and how.
         voice: who says it.
+        strength: of the emotion, 1 for `EMOTIONS`.
         rng: random numbers of this turn.
     """
     neutral, full, spread = (np.array(astuple(style)) for style in (EMOTIONS["neu"], EMOTIONS[turn.emotion], SPREAD))
-    strength = voice.liveliness * rng.uniform(*STRENGTH)
     style = Style(*(neutral + strength * (full - neutral) + spread * rng.standard_normal(len(spread))).tolist())
     seconds = float(np.clip(rng.normal(3.0, 0.95), 0.7, 6.5))
     return speak(voice, style, seconds, rng)
@@ -260,25 +268,35 @@ def write_wav(file: Path, samples: NDArray[np.int16]) -> None:
         out.writeframes(samples.astype("<i2").tobytes())
 
 
-def evaluation(turn: Turn, start: float, end: float, rng: np.random.Generator) -> str:
+def evaluation(turn: Turn, strength: float, times: tuple[float, float], rng: np.random.Generator) -> str:
     """The lines of a label file for one turn: times, label and mean ratings, then what each annotator said.
 
     Args:
         turn: that was rated.
-        start: seconds into the dialogue.
-        end: seconds into the dialogue.
+        strength: of its emotion: the ratings lie as far from a neutral turn's as its voice does.
+        times: start and end, in seconds into the dialogue.
         rng: random numbers of this turn.
     """
-    ratings = np.clip(np.rint(AFFECT[turn.emotion] + rng.normal(0, 0.6, (RATERS, 3))), 1, 5).astype(int)
+    neutral, full = (np.array(AFFECT[emotion]) for emotion in ("neu", turn.emotion))
+    said = neutral + strength * (full - neutral) + rng.normal(0, RATER_SPREAD, (RATERS, 3))
+    ratings = np.clip(np.rint(said), 1, 5).astype(int)
     mean = ", ".join(f"{value:.4f}" for value in ratings.mean(axis=0))
-    lines = [f"[{start:.4f} - {end:.4f}]\t{turn.name}\t{turn.emotion}\t[{mean}]"]
-    lines += [f"C-E{rater}:\t{vote};\t()" for rater, vote in enumerate(votes(turn.emotion, rng), 1)]
+    lines = [f"[{times[0]:.4f} - {times[1]:.4f}]\t{turn.name}\t{turn.emotion}\t[{mean}]"]
+    lines += [f"C-E{rater}:\t{vote};\t()" for rater, vote in enumerate(votes(turn.emotion, strength, rng), 1)]
     lines += [f"A-E{rater}:\tval {v}; act {a}; dom  {d};\t()" for rater, (v, a, d) in enumerate(ratings.tolist(), 1)]
     return "\n".join(lines) + "\n\n"
 
 
-def votes(emotion: str, rng: np.random.Generator) -> list[str]:
-    """What three annotators say: two of them the label, or all something else where they do not agree."""
+def votes(emotion: str, strength: float, rng: np.random.Generator) -> list[str]:
+    """What three annotators say: two of them the label and the third too where it is strong, or all something else.
+
+    Args:
+        emotion: the label; "xxx": they do not agree.
+        strength: of the emotion; the share of turns whose third annotator says the label grows with it.
+        rng: random numbers of this turn.
+    """
     others = [name for label, name in NAMES.items() if label != emotion]
-    said = ([] if emotion == "xxx" else 2 * [NAMES[emotion]]) + [others[row] for row in rng.permutation(len(others))]
+    said = [others[row] for row in rng.permutation(len(others))]
+    if emotion != "xxx":
+        said = 2 * [NAMES[emotion]] + ([NAMES[emotion]] if rng.random() < strength - FAINT else []) + said
     return [said[row] for row in rng.permutation(3)]

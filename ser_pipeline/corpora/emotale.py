@@ -2,7 +2,8 @@
 
 Layout: `DK_004_A_5.wav` (48 kHz): language (DK or EN), speaker, emotion, sentence. A speaker has one number in both
 languages; the English sentences translate the Danish ones. `--subset danish|english` reads one language.
-`speaker_info.csv`, where it is there, has the speakers' gender and age.
+`speaker_info.csv`, where it is there, has the speakers' gender and age; `annotations.csv` what three raters said of
+each recording: arousal, valence and dominance (`a1_A`, `a1_V`, `a1_D`, 1 to 5) and an emotion (`a1_cat`).
 
 Source: Hjuler et al., "EmoTale: an enacted speech-emotion dataset in Danish", ASRU 2025; see
 https://github.com/snehadas/EmoTale. The expected counts are those of its annotations.
@@ -11,23 +12,27 @@ https://github.com/snehadas/EmoTale. The expected counts are those of its annota
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ser_pipeline.corpora.corpus import Corpus, Utterance, gender_of
-from ser_pipeline.corpora.layout import age_in, listed, named, table
+from ser_pipeline.corpora.layout import age_in, broken, listed, named, table
+from ser_pipeline.corpora.ratings import Ratings, Vad, Votes, counted, mean_of
 
 CODES = {"A": "anger", "B": "boredom", "H": "happiness", "N": "neutral", "S": "sadness"}
 LANGUAGES = {"DK": "da", "EN": "en"}
+RATERS = ("a1", "a2", "a3")
+SCALE = (1.0, 5.0)
 
 
 def read(root: Path) -> Iterator[Utterance]:
     """Every recording; `root` is the corpus or its parent."""
-    known = _speakers(root)
+    known, rated = _speakers(root), dict(_annotations(root))
     for file, match in named(root, r"(DK|EN)_(\d{3})_([ABHNS])_([1-5])"):
         language, speaker, emotion, sentence = match.groups()
         script = f"{language}_{sentence}"
         gender, age = known.get(int(speaker), ("", None))
+        votes, vad = rated.get(match[0], ((), None))
         yield Utterance(
             match[0],
             file,
@@ -37,7 +42,38 @@ def read(root: Path) -> Iterator[Utterance]:
             language=LANGUAGES[language],
             gender=gender,
             age=age,
+            votes=votes,
+            vad=vad,
         )
+
+
+def _annotations(root: Path) -> Iterator[tuple[str, tuple[Votes, Vad | None]]]:
+    """Recording and what raters said of it, by `annotations.csv`; nothing without the file."""
+    for file in listed(root, "annotations.csv")[:1]:
+        for line, row in table(file, ("file", *(f"{one}_{what}" for one in RATERS for what in ("A", "V", "D", "cat")))):
+            chosen = [row[f"{one}_cat"] for one in RATERS]
+            if unknown := set(chosen) - {"", *CODES}:
+                raise broken(file, line, f"'{min(unknown)}' is none of {', '.join(CODES)}")
+            raters = [_ratings(file, line, row, one) for one in RATERS if row[f"{one}_A"]]
+            votes = counted([CODES[code]] for code in chosen if code)
+            yield row["file"].removesuffix(".wav"), (votes, mean_of(raters, SCALE))
+
+
+def _ratings(file: Path, line: int, row: Mapping[str, str], rater: str) -> Ratings:
+    """Arousal, valence and dominance of a recording as a rater gave them.
+
+    Args:
+        file: the annotations.
+        line: of the recording.
+        row: its columns.
+        rater: one of `RATERS`.
+    """
+    texts = [row[f"{rater}_{what}"] for what in "AVD"]
+    try:
+        arousal, valence, dominance = map(float, texts)
+    except ValueError:
+        raise broken(file, line, f"not arousal, valence and dominance of {rater}: {', '.join(texts)}") from None
+    return arousal, valence, dominance
 
 
 def _speakers(root: Path) -> dict[int, tuple[str, int | None]]:

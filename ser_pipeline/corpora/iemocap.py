@@ -2,8 +2,11 @@
 
 Layout: `Session1` .. `Session5`, each with `dialog/EmoEvaluation/DIALOGUE.txt` (labels) and
 `sentences/wav/DIALOGUE/TURN.wav` (16 kHz, mono). In a turn `Ses01F_impro01_M003` the letter before the final number
-is the speaker; the `F` or `M` after the session's number is who wore the motion-capture markers. A copy that has the
-table `iemocap_full_dataset.csv` in the place of the label files is read as well.
+is the speaker; the `F` or `M` after the session's number is who wore the motion-capture markers. Below a turn stand the
+categories that each of three or four listeners chose (`C-E1: Anger; Frustration;`, of which several share one vote),
+and the valence, activation and dominance that listeners gave it (`A-E1: val 2; act 4; dom  4;`), 1 to 5; the turn's own
+line has their mean. What actors said of themselves (`C-F1`, `A-M1`) is left out, as it is of the turn's own label. A
+copy that has the table `iemocap_full_dataset.csv` in the place of the label files is read as well, without ratings.
 
 Source: Busso et al., "IEMOCAP: interactive emotional dyadic motion capture database", Language Resources and
 Evaluation 42, 2008; on request from the SAIL laboratory, University of Southern California. The expected counts are
@@ -13,11 +16,14 @@ those of the four-class task that the literature shares: happy and excited are o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from ser_pipeline.corpora.corpus import Classes, Corpus, Subsets, Utterance
 from ser_pipeline.corpora.layout import below, broken, lines, listed, table
+from ser_pipeline.corpora.ratings import Ratings, Vad, Votes, counted
 from ser_pipeline.errors import PipelineError
 
 LABELS = ("neu", "hap", "exc", "ang", "sad", "fru", "sur", "fea", "dis", "oth", "xxx")
@@ -28,7 +34,28 @@ CLASSES: Classes = {"neutral": ("neu",), "happy": ("hap", "exc"), "angry": ("ang
 LABEL_FILES = ("Session*/dialog/EmoEvaluation/*.txt", "dialog/EmoEvaluation/*.txt")
 TABLE = "iemocap_full_dataset.csv"
 
-_LINE = re.compile(r"\[\d+\.\d+ - \d+\.\d+\]\t(\w+)\t(\w+)\t\[[^\]]+\]")
+CATEGORIES = {
+    "neutral": "neu",
+    "neutral state": "neu",
+    "happiness": "hap",
+    "excited": "exc",
+    "anger": "ang",
+    "sadness": "sad",
+    "frustration": "fru",
+    "surprise": "sur",
+    "surprised": "sur",
+    "fear": "fea",
+    "disgust": "dis",
+    "other": "oth",
+}
+"""What listeners choose among, in small letters, and its label."""
+
+SCALE = (1.0, 5.0)
+"""Ends of valence, activation and dominance."""
+
+_LINE = re.compile(r"\[\d+\.\d+ - \d+\.\d+\]\t(\w+)\t(\w+)\t\[([^\]]+)\]")
+_CATEGORIES = re.compile(r"C-E\d+:\s*([^()]*)")
+_ATTRIBUTES = re.compile(r"A-E\d+:\s*val\s+([\d.]+)\s*;\s*act\s+([\d.]+)\s*;\s*dom\s+([\d.]+)\s*;")
 _TURN = re.compile(r"(Ses(\d\d)[FM]_(impro|script)\w*)_([FM])\w*\d+")
 _SCENE = re.compile(r"script\d+(_\d+)?")
 
@@ -58,14 +85,45 @@ def _kaggle(root: Path) -> Iterator[Utterance]:
 def _dialogue(file: Path, root: Path) -> Iterator[Utterance]:
     folder = below(file.parents[2], root)
     prefix = "" if folder == "." else f"{folder}/"
-    for number, line in enumerate(lines(file), 1):
-        if not (line.startswith("[") or "\tSes" in line):
-            continue  # the annotators' single judgements
-        match = _LINE.fullmatch(line.rstrip())
+    text = lines(file)
+    places = [place for place, line in enumerate(text) if line.startswith("[") or "\tSes" in line]
+    for place, end in pairwise([*places, len(text)]):
+        match = _LINE.fullmatch(text[place].rstrip())
         turn = match and _TURN.fullmatch(match[1])
         if not match or not turn or match[2] not in LABELS:
-            raise broken(file, number, f"not a turn and its label: {line.strip()[:60]!r}")
-        yield _utterance(prefix, turn, match[2])
+            raise broken(file, place + 1, f"not a turn and its label: {text[place].strip()[:60]!r}")
+        votes, raters = _judged(file, place + 1, text[place + 1 : end])
+        vad = Vad(_ratings(file, place + 1, match[3].split(",")), SCALE, raters)
+        yield replace(_utterance(prefix, turn, match[2]), votes=votes, vad=vad)
+
+
+def _judged(file: Path, first: int, judgements: Sequence[str]) -> tuple[Votes, tuple[Ratings, ...]]:
+    """The listeners' votes, and the attributes that each gave; one who left an attribute out is left out.
+
+    Args:
+        file: the label file.
+        first: lines before the judgements.
+        judgements: the lines below a turn.
+    """
+    ballots, raters = list[list[str]](), list[Ratings]()
+    for number, line in enumerate(judgements, first + 1):
+        if chosen := _CATEGORIES.match(line):
+            names = [name.strip().lower() for name in chosen[1].split(";") if name.strip()]
+            if unknown := [name for name in names if name not in CATEGORIES]:
+                raise broken(file, number, f"'{unknown[0]}' is no category of IEMOCAP")
+            ballots += [[CATEGORIES[name] for name in names]] if names else []
+        elif given := _ATTRIBUTES.match(line):
+            raters.append(_ratings(file, number, given.groups()))
+    return counted(ballots), tuple(raters)
+
+
+def _ratings(file: Path, number: int, texts: Sequence[str]) -> Ratings:
+    """Arousal, valence and dominance of the texts of valence, activation and dominance."""
+    try:
+        valence, arousal, dominance = map(float, texts)
+    except ValueError:
+        raise broken(file, number, f"not valence, activation and dominance: {', '.join(texts)[:40]}") from None
+    return arousal, valence, dominance
 
 
 def _utterance(prefix: str, turn: re.Match[str], label: str) -> Utterance:

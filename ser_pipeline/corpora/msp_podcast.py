@@ -1,9 +1,11 @@
 """MSP-Podcast: stretches of English podcasts, rated by the crowd, with official speaker-independent partitions.
 
 Layout: `Labels/labels_consensus.csv` and `Audios/MSP-PODCAST_0001_0008.wav` (16 kHz, mono): podcast, stretch, and
-in later releases a part of it. Its
-`Split_Set` is Train, Development (Validation in early releases), Test1, Test2 or Test3: `official` tests on Test1 and
-leaves Test2 and Test3 out. `O` (other) and `X` (no agreement) belong to no class. Stretches without a known speaker are
+in later releases a part of it. Its `Split_Set` is Train, Development (Validation in early releases), Test1, Test2 or
+Test3: `official` tests on Test1 and leaves Test2 and Test3 out. `O` (other) and `X` (no agreement) belong to no class;
+`EmoAct`, `EmoVal` and `EmoDom` are means, 1 to 7. What each worker said stands in `Labels/labels_detailed.csv`, where
+it is there: a line a worker, with `EmoClass_Major` (Happy, Other-amused) and the three attributes as columns, or in
+`EmoDetail` of early releases ("WORKER1; Happy; Happy,Amused; A:5; V:4; D:4;"). Stretches without a known speaker are
 said to be spoken by `Unknown`. Counts differ from release to release, so none are expected.
 
 Source: Lotfian and Busso, "Building naturalistic emotionally balanced speech corpus by retrieving emotional speech from
@@ -14,11 +16,13 @@ University of Texas at Dallas.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ser_pipeline.corpora.corpus import Classes, Corpus, Utterance
+from ser_pipeline.corpora.corpus import Classes, Corpus, Utterance, gender_of
 from ser_pipeline.corpora.layout import below, broken, listed, table
+from ser_pipeline.corpora.ratings import Ratings, Vad, counted, mean_of
 
 CLASSES: Classes = {
     "neutral": ("N",),
@@ -45,6 +49,26 @@ LABEL_FILES = tuple(
 """Where the labels are; releases up to 1.8 spell the name with a c."""
 
 COLUMNS = ("FileName", "EmoClass", "SpkrID", "Split_Set")
+ATTRIBUTES = ("EmoAct", "EmoVal", "EmoDom")
+SCALE = (1.0, 7.0)
+
+CATEGORIES = {
+    "neutral": "N",
+    "happy": "H",
+    "sad": "S",
+    "angry": "A",
+    "surprise": "U",
+    "fear": "F",
+    "disgust": "D",
+    "contempt": "C",
+    "other": "O",
+}
+"""What workers choose among, in small letters, and its label; other words of theirs follow `Other-`."""
+
+_DETAIL = re.compile(r"[^;]*;\s*([^;]*);.*A:\s*([\d.]+);\s*V:\s*([\d.]+);\s*D:\s*([\d.]+)")
+
+Judged = tuple[list[list[str]], list[Ratings]]
+"""The choices of workers, and the attributes that they gave."""
 
 
 def read(root: Path) -> Iterator[Utterance]:
@@ -52,11 +76,13 @@ def read(root: Path) -> Iterator[Utterance]:
     for file in listed(root, *LABEL_FILES)[:1]:
         release = file.parents[1] if file.parent.name == "Labels" else file.parent
         audio = below(release / "Audios", root)
+        judged = _judged(file.parent)
         for line, row in table(file, COLUMNS):
             if row["EmoClass"] not in LABELS or row["Split_Set"] not in SPLITS or not row["FileName"]:
                 found = ", ".join(row[name] for name in COLUMNS)
                 raise broken(file, line, f"not a file, its label, its speaker and its part: {found}")
             name = row["FileName"].rpartition(".")[0]
+            ballots, raters = judged.get(row["FileName"], ([], []))
             yield Utterance(
                 id=name,
                 file=f"{audio}/{row['FileName']}",
@@ -65,7 +91,50 @@ def read(root: Path) -> Iterator[Utterance]:
                 dialogue=_podcast(name),
                 split=SPLITS[row["Split_Set"]],
                 language="en",
+                gender=gender_of(row.get("Gender", "").replace("Unknown", "")),
+                votes=counted(ballots),
+                vad=_mean(file, line, row, raters),
             )
+
+
+def _mean(file: Path, line: int, row: Mapping[str, str], raters: list[Ratings]) -> Vad | None:
+    """The attributes of a stretch as its line has them, or the mean of the workers where it has none.
+
+    Args:
+        file: the table of consensus labels.
+        line: of the stretch.
+        row: its columns.
+        raters: what each worker said.
+    """
+    if not all(row.get(name) for name in ATTRIBUTES):
+        return mean_of(raters, SCALE)
+    return Vad(_ratings(file, line, [row[name] for name in ATTRIBUTES]), SCALE, tuple(raters))
+
+
+def _judged(folder: Path) -> Mapping[str, Judged]:
+    """File -> what each worker said of it; empty without the detailed table."""
+    found: dict[str, Judged] = defaultdict(lambda: ([], []))
+    for file in listed(folder, "labels_detailed.csv")[:1]:
+        for line, row in table(file, ("FileName",)):
+            ballots, raters = found[row["FileName"]]
+            if detail := _DETAIL.match(row.get("EmoDetail", "")):
+                choice, *texts = detail.groups()
+            else:
+                choice, texts = row.get("EmoClass_Major", ""), [row.get(name, "") for name in ATTRIBUTES]
+            word = re.split(r"[-\s(]", choice.strip().lower())[0]
+            if word:
+                ballots.append([CATEGORIES.get(word, "O")])
+            if all(texts):
+                raters.append(_ratings(file, line, texts))
+    return found
+
+
+def _ratings(file: Path, line: int, texts: list[str]) -> Ratings:
+    try:
+        arousal, valence, dominance = map(float, texts)
+    except ValueError:
+        raise broken(file, line, f"not activation, valence and dominance: {', '.join(texts)[:40]}") from None
+    return arousal, valence, dominance
 
 
 def _podcast(name: str) -> str:

@@ -3,6 +3,9 @@
 Layout: a `.csv`, `.tsv` or `.jsonl` file with the columns `file`, `emotion` and `speaker`, and, where they are known,
 `id`, `session`, `dialogue`, `script`, `split` (train, validation, test), `start` and `end` (seconds), `language`, and
 of the speaker `gender` and `age` (years).
+What raters said is in `votes:LABEL` (how many chose the label; `votes:` alone: how many chose none), and in `arousal`,
+`valence` and `dominance` with the ends of their scale, `scale_low` and `scale_high`; a rated row may have no `emotion`,
+which then belongs to no class.
 What a column is called elsewhere will do (`path`, `label`, `speaker_id`), and it is said what was taken for what.
 Paths are relative to the table. Every label is a class, in alphabetical order, unless `--classes` says otherwise.
 Other columns are ignored.
@@ -21,16 +24,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from ser_pipeline.corpora.corpus import Corpus, Utterance, gender_of
+from ser_pipeline.corpora.corpus import RATED, Corpus, Utterance, gender_of
 from ser_pipeline.corpora.folder import part
 from ser_pipeline.corpora.layout import age_in, broken, lines
 from ser_pipeline.corpora.layout import table as rows_of
 from ser_pipeline.corpora.matching import tell_near
+from ser_pipeline.corpora.ratings import DIMENSIONS, Vad, Votes
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.text import guarded, unguarded
 
 REQUIRED = ("file", "emotion", "speaker")
-COLUMNS = tuple(field.name for field in fields(Utterance) if field.name != "corpus")
+VOTES = "votes:"
+"""What the name of a column of votes begins with; the label follows."""
+
+SCALE = ("scale_low", "scale_high")
+KEPT = tuple(field.name for field in fields(Utterance) if field.name not in ("corpus", *RATED))
+COLUMNS = (*KEPT, *DIMENSIONS, *SCALE)
 SPLITS = {
     "": "",
     "train": "train",
@@ -97,16 +106,28 @@ def line_of(root: Path, utterance: Utterance) -> int:
 
 def write(utterances: Iterable[Utterance], prefix: str = "") -> str:
     """The CSV table of `utterances`, `prefix` before their files, without columns that are empty in all of them."""
+    utterances = list(utterances)
+    labels = sorted({label for one in utterances for label, _ in one.votes})
     rows = [
-        {name: guarded(_text(getattr(one, name))) for name in COLUMNS} | {"file": guarded(prefix + one.file)}
+        {name: guarded(_text(getattr(one, name))) for name in KEPT} | {"file": guarded(prefix + one.file)} | _rated(one)
         for one in utterances
     ]
-    used = [name for name in ("file", *COLUMNS) if name in REQUIRED or any(row[name] for row in rows)]
+    columns = ("file", *COLUMNS, *(VOTES + label for label in labels))
+    used = [name for name in columns if name in REQUIRED or any(row.get(name) for row in rows)]
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(dict.fromkeys(used)), extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(out, list(dict.fromkeys(used)), "", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
+
+
+def _rated(one: Utterance) -> dict[str, str]:
+    """What raters said of an utterance, by column."""
+    found = {VOTES + label: f"{weight:.12g}" for label, weight in one.votes}
+    if one.vad:
+        values = zip((*DIMENSIONS, *SCALE), (*one.vad.values, *one.vad.scale), strict=True)
+        found |= {name: f"{value:.12g}" for name, value in values}
+    return found
 
 
 def _numbered(root: Path) -> Iterator[tuple[int, Utterance]]:
@@ -181,6 +202,8 @@ class _Names:
     def tell_others(self, line: int, row: Mapping[str, str]) -> None:
         """Refuse a column that is nearly one of ours, and say once that another is ignored."""
         for name in row.keys() - self._told - set(COLUMNS):
+            if name.startswith(VOTES):
+                continue
             near = difflib.get_close_matches(name.lower(), COLUMNS, n=1, cutoff=0.75)
             if near and near[0] not in row:
                 raise PipelineError(f"{self._root}, line {line}: unknown column '{name}'; did you mean {near[0]}?")
@@ -209,7 +232,8 @@ def _common(files: Iterable[str]) -> str:
 
 
 def _utterance(root: Path, line: int, row: Mapping[str, str], common: str) -> Utterance:
-    empty = [name for name in REQUIRED if not row[name]]
+    votes, vad = _votes(root, line, row), _vad(root, line, row)
+    empty = [name for name in REQUIRED if not row[name] and not (name == "emotion" and (votes or vad))]
     if empty:
         raise broken(root, line, f"no {', '.join(empty)}")
     if row.get("split", "").lower() not in SPLITS:
@@ -232,7 +256,42 @@ def _utterance(root: Path, line: int, row: Mapping[str, str], common: str) -> Ut
         end=end,
         gender=gender_of(row.get("gender", "")),
         age=age_in(root, line, row.get("age", "")),
+        votes=votes,
+        vad=vad,
     )
+
+
+def _votes(root: Path, line: int, row: Mapping[str, str]) -> Votes:
+    """The votes of a row, without labels that nobody chose."""
+    given = [(name.removeprefix(VOTES), text) for name, text in row.items() if name.startswith(VOTES) and text]
+    votes = [(label, _rating(root, line, VOTES + label, text)) for label, text in given]
+    if negative := [label for label, weight in votes if weight < 0]:
+        raise broken(root, line, f"{VOTES}{negative[0]} is under 0")
+    return tuple((label, weight) for label, weight in votes if weight)
+
+
+def _vad(root: Path, line: int, row: Mapping[str, str]) -> Vad | None:
+    """Arousal, valence and dominance of a row with the ends of their scale; None where it has none of the three."""
+    if not any(row.get(name) for name in DIMENSIONS):
+        return None
+    names = (*DIMENSIONS, *SCALE)
+    if missing := [name for name in names if not row.get(name)]:
+        raise broken(root, line, f"no {', '.join(missing)}, which go with {', '.join(DIMENSIONS)}")
+    arousal, valence, dominance, low, high = (_rating(root, line, name, row[name]) for name in names)
+    if low >= high or not all(low <= value <= high for value in (arousal, valence, dominance)):
+        raise broken(root, line, f"{', '.join(DIMENSIONS)} are not on the scale of {low:g} to {high:g}")
+    return Vad((arousal, valence, dominance), (low, high))
+
+
+def _rating(root: Path, line: int, name: str, text: str) -> float:
+    """A finite number of a column `name`."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise broken(root, line, f"{name} '{text}' is not a number")
+    return value
 
 
 def _stem(file: str) -> str:

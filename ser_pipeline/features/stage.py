@@ -67,6 +67,7 @@ def extract(
     part: tuple[int, int] | None = None,
     compress: bool = False,
     skip_bad: bool = False,
+    rated: bool = False,
     cache: Path | str = "cache",
     bars: Bars = no_bar,
 ) -> Extracted:
@@ -86,6 +87,7 @@ def extract(
         part: K and N: begin with share K of N, where several processes share the work.
         compress: whether new shards are packed.
         skip_bad: whether audio that cannot be read is left out, and told of.
+        rated: whether utterances of no class are kept that have votes for one, or attributes.
         cache: folder of the features.
         bars: shows progress.
 
@@ -101,7 +103,7 @@ def extract(
             raise PipelineError(f"unknown feature '{name}'; there are {', '.join(settings.INPUTS)}")
     place = Path(root) if root is not None else _demo(corpus, cache, bars)
     wanted = parse_classes(classes) if classes else None
-    utterances = read_corpus(corpus, place, wanted, subset, check_audio=not skip_bad)
+    utterances = read_corpus(corpus, place, wanted, subset, check_audio=not skip_bad, rated=rated)
     labels = class_table(row, utterances, wanted)
     named = _preset(row, preset, file, overrides, features, device)
     chosen = settings.load(named, file, overrides)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ser_pipeline.corpora.classes import Merged, chosen_classes, shared_classes
 from ser_pipeline.corpora.corpus import Classes, Utterance
+from ser_pipeline.corpora.ratings import merged
 from ser_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -44,16 +45,17 @@ def join(manifests: Sequence[Manifest], classes: Classes | None = None, tested: 
                 f"the features of {one.corpus} and {first.corpus} were made with other settings of audio; make both "
                 "with the same --preset, --config and --set"
             )
-    merged = merged_classes(manifests, classes)
-    kept = [(one, merged[one.corpus], _rows(one, merged[one.corpus])) for one in manifests]
-    labels = classes or dict.fromkeys(name for names in merged.values() for name in names.values())
+    names = merged_classes(manifests, classes)
+    kept = [(one, names[one.corpus], _rows(one, names[one.corpus])) for one in manifests]
+    scale = _scale(manifests)
+    labels = classes or dict.fromkeys(name for own in names.values() for name in own.values())
     return replace(
         first,
         corpus="+".join(one.corpus for one in manifests),
         classes={label: (label,) for label in labels},
         utterances=tuple(
-            _carried(one, names, row, ("test" if one is last else "train") if tested else "")
-            for one, names, rows in kept
+            _carried(one, own, row, ("test" if one is last else "train") if tested else "", scale)
+            for one, own, rows in kept
             for row in rows
         ),
         keys=tuple(one.keys[row] for one, _, rows in kept for row in rows),
@@ -79,22 +81,39 @@ def told(manifests: Sequence[Manifest], classes: Classes | None = None) -> list[
         manifests: of the corpora.
         classes: a class -> labels; None: the classes that all have.
     """
-    merged, parts, left = merged_classes(manifests, classes), dict[str, list[str]](), list[str]()
+    names, parts, left = merged_classes(manifests, classes), dict[str, list[str]](), list[str]()
     for one in manifests:
         counts = Counter(utterance.emotion for utterance in one.utterances)
         for label in one.labels:
             said = f"{one.corpus}:{label} ({counts[label]})"
-            name = merged[one.corpus].get(label)
+            name = names[one.corpus].get(label)
             (parts.setdefault(name, []) if name else left).append(said)
     lines = [f"class {name} = {' + '.join(parts[name])}" for name in classes or parts]
+    scales = {one.corpus: scale for one in manifests for scale in _scales(one)}
+    if len(set(scales.values())) > 1:
+        said = ", ".join(f"{corpus} {low:g} to {high:g}" for corpus, (low, high) in scales.items())
+        lines.append(f"attributes: {said}; together on 0 to 1, end to end")
     return [*lines, f"left out: {', '.join(left)}; --classes chooses others"] if left else lines
 
 
+def _scale(manifests: Sequence[Manifest]) -> tuple[float, float]:
+    """The scale of the attributes of several corpora: their own, or 0 to 1 where they differ."""
+    scales = {scale for one in manifests for scale in _scales(one)}
+    return scales.pop() if len(scales) == 1 else (0.0, 1.0)
+
+
+def _scales(manifest: Manifest) -> set[tuple[float, float]]:
+    return {utterance.vad.scale for utterance in manifest.utterances if utterance.vad}
+
+
 def _rows(manifest: Manifest, names: Mapping[str, str]) -> list[int]:
-    return [row for row, utterance in enumerate(manifest.utterances) if utterance.emotion in names]
+    """Utterances of a class, and those that were rated and had none before."""
+    return [row for row, one in enumerate(manifest.utterances) if one.emotion in names or not one.emotion]
 
 
-def _carried(manifest: Manifest, classes: Mapping[str, str], row: int, part: str) -> Utterance:
+def _carried(
+    manifest: Manifest, classes: Mapping[str, str], row: int, part: str, scale: tuple[float, float]
+) -> Utterance:
     """An utterance with its corpus in its names.
 
     Args:
@@ -102,8 +121,17 @@ def _carried(manifest: Manifest, classes: Mapping[str, str], row: int, part: str
         classes: its corpus's label -> the class.
         row: of the manifest.
         part: "train" or "test", where one corpus tests and its files are told by their own paths; "": as they are.
+        scale: of the attributes.
     """
     one, corpus = manifest.utterances[row], manifest.corpus
     names: dict[str, Any] = {name: f"{corpus}:{value}" for name in CARRIED if (value := getattr(one, name))}
     own: dict[str, Any] = {"split": part} if part else {"file": f"{corpus}/{one.file}"}
-    return replace(one, **names, **own, emotion=classes[one.emotion], corpus=corpus)
+    return replace(
+        one,
+        **names,
+        **own,
+        emotion=classes.get(one.emotion, ""),
+        corpus=corpus,
+        votes=merged(one.votes, classes),
+        vad=one.vad and one.vad.on(scale),
+    )

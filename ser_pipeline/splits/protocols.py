@@ -201,7 +201,7 @@ def _groups(columns: Columns, count: int) -> Codes:
         raise PipelineError(f"group-{count} needs {count} speakers, there are {len(names)}; choose a smaller number")
     labels, emotion = columns.codes("emotion")
     sizes, held = np.bincount(unit, minlength=len(names)), np.zeros((len(names), len(labels)), bool)
-    held[unit, emotion] = True
+    held[unit[emotion >= 0], emotion[emotion >= 0]] = True
     group = _arranged(sizes, held, count)
     if group is None:
         others = [k for k in range(3, min(len(names), 20) + 1) if _arranged(sizes, held, k) is not None]

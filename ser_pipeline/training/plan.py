@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ser_pipeline.audit.corpus import audit, audit_labels, to_json
+from ser_pipeline.audit.raters import audit_raters
 from ser_pipeline.cache.catalogue import Sources
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.config import Config, keyed, require_valid
@@ -179,12 +180,13 @@ def findings_of(
     """
     data = read_manifest(sources)
     if not all(one.root.is_dir() for one in sources.sets):
-        found = ordered([*audit_labels(data.utterances, _published(data)), *leaks(data, split)])
+        labels = [*audit_labels(data.utterances, _published(data)), *audit_raters(data.utterances)]
+        found = ordered([*labels, *leaks(data, split)])
         return to_json(found, data.utterances, accepted)
     corpus = _published(data)
     root, heard = sources.sets[0].root, on_disk(data.utterances, sources) if len(sources.sets) > 1 else data.utterances
     found = audit(heard, root, corpus=corpus, folds=split, segment=config.audio.seconds)
-    return to_json(found, data.utterances, accepted)
+    return to_json(ordered([*found, *audit_raters(data.utterances)]), data.utterances, accepted)
 
 
 def _published(data: Manifest) -> Corpus | None:

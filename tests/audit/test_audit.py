@@ -19,7 +19,7 @@ from ser_pipeline.audit.corpus import Finding, audit, leaks, to_json
 from ser_pipeline.audit.sound import listen, listen_to
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.config import Audio
-from ser_pipeline.corpora import CORPORA, read_corpus, table
+from ser_pipeline.corpora import CORPORA, demo, read_corpus, table
 from ser_pipeline.corpora.corpus import Corpus, Utterance
 from ser_pipeline.splits.folds import Fold, folds_json, folds_of
 from support import trees
@@ -86,7 +86,7 @@ def test_a_tree_with_iemocaps_counts_passes_and_each_of_its_label_files_is_read_
     result = run("audit", "iemocap", str(full), "--protocol", "session", "--json", "--quiet")
     value = json.loads(result.stdout)
     assert result.exit_code == 0, result.output
-    assert value["counts"] == {"error": 0, "warning": 0, "note": 6}
+    assert value["counts"] == {"error": 0, "warning": 0, "note": 8}
     assert "5531 utterances, as published" in [finding["message"] for finding in value["findings"]]
 
 
@@ -423,7 +423,7 @@ def test_the_terminal_shows_each_finding_its_cost_and_its_rows_in_short_lines(
     assert lines[place + 1].strip() == "cost: a label without speech teaches nothing"
     assert lines[place + 2].strip() == "rows: Ses02F_impro01_F000"
     assert "speaker  angry  happy  neutral  sad  all" in lines
-    assert lines[-1] == "2 errors, 0 warnings, 5 notes"
+    assert lines[-1] == "2 errors, 0 warnings, 7 notes"
 
 
 def test_a_protocol_that_cannot_be_used_is_an_error_only_if_it_was_asked_for(tmp_path: Path) -> None:
@@ -465,3 +465,16 @@ def test_the_audit_of_the_real_emodb_knows_it() -> None:
     assert "warning class-missing speaker 08 has no disgust" in flat
     assert "note text-dependent the same 10 sentences or scripts are in train and in test of 10 of 10 folds" in flat
     assert "0 errors, 1 warning" in flat
+
+
+def test_the_audit_says_what_raters_leave_to_a_model(tmp_path: Path) -> None:
+    demo.write(tmp_path / "demo", utterances_per_speaker=6)
+    said = json.loads(run("audit", "demo", str(tmp_path / "demo"), "--json").stdout)
+    found = {one["name"]: one for one in said["findings"]}
+    turns = 10 * 7
+    assert found["votes"]["message"].startswith(f"{turns} of {turns} utterances have 3 to 3 votes")
+    assert "have no class that most raters chose" in found["votes"]["message"]
+    assert "Krippendorff's alpha of the votes is 0." in found["agreement"]["message"]
+    assert f"{turns} utterances, scale 1 to 5: arousal" in found["attributes"]["message"]
+    assert "correlation with the raters' means to be expected of a model is arousal 0." in found["reliability"]["cost"]
+    assert found["contents"]["message"].startswith("60 files")

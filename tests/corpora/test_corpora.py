@@ -508,7 +508,7 @@ def test_adding_a_corpus_is_the_file_and_the_row_of_the_page(tmp_path: Path, mon
 def test_the_files_of_the_package_follow_the_page() -> None:
     folder = Path(corpora.__file__).parent
     readers = {sys.modules[corpus.read.__module__].__file__ for corpus in CORPORA.values()}
-    apart = {"__init__", "classes", "corpus", "copies", "demo", "layout", "matching", "sheets", "voice"}
+    apart = {"__init__", "classes", "corpus", "copies", "demo", "layout", "matching", "ratings", "sheets", "voice"}
     assert {Path(str(file)).stem for file in readers} == {file.stem for file in folder.glob("*.py")} - apart
 
 

@@ -62,7 +62,8 @@ def sound(root: Path, turn: str) -> Path:
 
 def speech(turn: demo.Turn, stream: int = 2) -> NDArray[np.int16]:
     voice = demo.cast(0, turn.session, turn.speaker)
-    return demo.perform(turn, voice, demo.generator(0, turn.session, turn.speaker, stream))
+    rng = demo.generator(0, turn.session, turn.speaker, stream)
+    return demo.perform(turn, voice, voice.liveliness * rng.uniform(*demo.STRENGTH), rng)
 
 
 def level(wave: NDArray[np.int16]) -> float:
@@ -120,8 +121,19 @@ def test_ratings_are_the_mean_of_those_of_the_annotators(corpus: Path) -> None:
 def test_most_annotators_name_the_label_and_no_two_agree_without_one() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
-        assert demo.votes("ang", rng).count("Anger") == 2
-        assert len(set(demo.votes("xxx", rng))) == 3
+        assert demo.votes("ang", 0.0, rng).count("Anger") == 2
+        assert demo.votes("ang", 2.0, rng).count("Anger") == 3
+        assert len(set(demo.votes("xxx", 1.0, rng))) == 3
+
+
+def test_a_stronger_emotion_is_rated_further_from_neutral() -> None:
+    turn = demo.Turn(1, "F_impro01", "F", 0, 0, "ang")
+
+    def arousal(strength: float) -> float:
+        texts = [demo.evaluation(turn, strength, (0.0, 1.0), np.random.default_rng(seed)) for seed in range(40)]
+        return float(np.mean([float(found) for text in texts for found in re.findall(r"act (\d)", text)]))
+
+    assert arousal(0.0) < arousal(0.7) < arousal(1.4)
 
 
 def test_the_reader_of_iemocap_finds_ten_speakers_in_five_sessions(corpus: Path) -> None:

@@ -161,7 +161,10 @@ def test_a_table_made_from_a_corpus_gives_the_same_folds_as_the_corpus(
     result = CliRunner().invoke(command.load(), ["corpora", "--init", "iemocap", str(corpus)])
     assert result.exit_code == 0, result.output
     Path("my.csv").write_text(result.stdout, encoding="utf-8")
-    assert result.stdout.splitlines()[0] == "file,id,emotion,speaker,session,dialogue,script,language,gender"
+    wanted = (
+        "file,id,emotion,speaker,session,dialogue,script,language,gender,arousal,valence,dominance,scale_low,scale_high"
+    )
+    assert result.stdout.splitlines()[0] == f"{wanted},votes:neutral"
     ours, theirs = read_corpus("table", Path("my.csv")), read_corpus("iemocap", corpus)
     assert [one.id for one in ours] == [one.id for one in theirs]
     for protocol in ("speaker", "session", "group-2"):

@@ -1,0 +1,86 @@
+"""What the raters of a corpus leave to a model: their agreement, turns without a majority, scales, ceilings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ser_pipeline.arrays import Floats
+from ser_pipeline.corpora.corpus import Utterance
+from ser_pipeline.corpora.ratings import DIMENSIONS, ELSEWHERE
+from ser_pipeline.evaluation.raters import alpha_of_values, alpha_of_votes, one_against_others, reliability_of_means
+from ser_pipeline.findings import Finding
+
+
+def audit_raters(utterances: Sequence[Utterance]) -> list[Finding]:
+    """Notes on votes and attributes; none of a corpus that has neither.
+
+    Args:
+        utterances: with classes as their emotions and in their votes, those of no class too where they were kept.
+    """
+    return [*_votes(utterances), *_attributes(utterances)]
+
+
+def votes_table(utterances: Sequence[Utterance], labels: Sequence[str]) -> Floats:
+    """Weights of votes (U, C) for each of `labels`."""
+    place = {label: number for number, label in enumerate(labels)}
+    found = np.zeros((len(utterances), len(labels)))
+    for row, utterance in enumerate(utterances):
+        for label, weight in utterance.votes:
+            if label in place:
+                found[row, place[label]] = weight
+    return found
+
+
+def _votes(utterances: Sequence[Utterance]) -> Iterator[Finding]:
+    rated = [utterance for utterance in utterances if utterance.votes]
+    if not rated:
+        return
+    labels = sorted({label for utterance in rated for label, _ in utterance.votes})
+    counts = votes_table(rated, labels)
+    totals = counts.sum(1)
+    elsewhere = counts[:, labels.index(ELSEWHERE)].sum() if ELSEWHERE in labels else 0.0
+    ties = int(((counts == counts.max(1, keepdims=True)).sum(1) > 1).sum())
+    yield Finding(
+        "note",
+        "votes",
+        f"{len(rated)} of {len(utterances)} utterances have {totals.min():g} to {totals.max():g} votes, "
+        f"{elsewhere / counts.sum():.0%} of them for no class; {ties} have no class that most raters chose",
+        "--target votes learns from all of them; under --target class those without a class are left out",
+    )
+    whole = counts[(counts % 1 == 0).all(1)]
+    alpha, agreed = alpha_of_votes(whole), one_against_others(whole)
+    if not np.isnan(alpha):
+        yield Finding(
+            "note",
+            "agreement",
+            f"Krippendorff's alpha of the votes is {alpha:.2f}; a rater says what most of the others say in "
+            f"{agreed:.0%} of cases",
+            "about as much can be expected of a listener who is scored against the majority",
+        )
+
+
+def _attributes(utterances: Sequence[Utterance]) -> Iterator[Finding]:
+    rated = [utterance.vad for utterance in utterances if utterance.vad]
+    if not rated:
+        return
+    values = np.array([one.values for one in rated])
+    scales = ", ".join(sorted({f"{one.scale[0]:g} to {one.scale[1]:g}" for one in rated}))
+    spans = ", ".join(
+        f"{name} {low:g} to {high:g}" for name, low, high in zip(DIMENSIONS, values.min(0), values.max(0), strict=True)
+    )
+    yield Finding("note", "attributes", f"{len(rated)} utterances, scale {scales}: {spans}")
+    raters = [[[one[place] for one in vad.raters] for vad in rated] for place in range(len(DIMENSIONS))]
+    alphas = [alpha_of_values(ratings) for ratings in raters]
+    if np.isnan(alphas).any():
+        return
+    ceilings = [reliability_of_means(ratings) ** 0.5 for ratings in raters]
+    told = [f"{name} {alpha:.2f}" for name, alpha in zip(DIMENSIONS, alphas, strict=True)]
+    most = [f"{name} {ceiling:.2f}" for name, ceiling in zip(DIMENSIONS, ceilings, strict=True)]
+    yield Finding(
+        "note",
+        "reliability",
+        f"Krippendorff's alpha of the raters is {', '.join(told)}",
+        f"the largest correlation with the raters' means to be expected of a model is {', '.join(most)}",
+    )

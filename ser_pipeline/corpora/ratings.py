@@ -1,0 +1,91 @@
+"""What raters said of an utterance: votes for classes, and arousal, valence and dominance on a scale."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+Votes = tuple[tuple[str, float], ...]
+"""Label -> weight of the raters who chose it, as pairs; `ELSEWHERE` has those who chose no class."""
+
+ELSEWHERE = ""
+"""The place of votes for what is no class: another label, "other", or no answer."""
+
+DIMENSIONS = ("arousal", "valence", "dominance")
+"""The attributes, in the order of all their arrays and columns."""
+
+Ratings = tuple[float, float, float]
+"""One value of each of `DIMENSIONS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vad:
+    """Arousal, valence and dominance of an utterance on its corpus's own scale."""
+
+    values: Ratings  # the corpus's: as a rule the mean of the raters
+    scale: tuple[float, float]  # the ends of the scale
+    raters: tuple[Ratings, ...] = ()  # what each of them said, where the corpus publishes it
+
+    def on(self, scale: tuple[float, float]) -> Vad:
+        """The same on another scale, end to end.
+
+        >>> Vad((1.0, 2.0, 3.0), (1.0, 3.0)).on((0.0, 1.0)).values
+        (0.0, 0.5, 1.0)
+        """
+        if scale == self.scale:
+            return self
+        (low, high), (least, most) = self.scale, scale
+
+        def moved(ratings: Ratings) -> Ratings:
+            one, two, three = (least + (value - low) / (high - low) * (most - least) for value in ratings)
+            return one, two, three
+
+        return Vad(moved(self.values), scale, tuple(map(moved, self.raters)))
+
+
+def mean_of(raters: Sequence[Ratings], scale: tuple[float, float]) -> Vad | None:
+    """The mean of raters, with what each of them said; None without one.
+
+    Args:
+        raters: the values of each.
+        scale: its ends.
+    """
+    if not raters:
+        return None
+    arousal, valence, dominance = (sum(values) / len(raters) for values in zip(*raters, strict=True))
+    return Vad((arousal, valence, dominance), scale, tuple(raters))
+
+
+def counted(ballots: Iterable[Sequence[str]]) -> Votes:
+    """The votes of raters, each of whom chose one label or shares a vote among several, sorted by label.
+
+    >>> counted([["ang"], ["ang", "fru"]])
+    (('ang', 1.5), ('fru', 0.5))
+    """
+    weights: dict[str, float] = defaultdict(float)
+    for labels in ballots:
+        for label in labels:
+            weights[label] += 1 / len(labels)
+    return tuple(sorted(weights.items()))
+
+
+def merged(votes: Votes, classes: Mapping[str, str]) -> Votes:
+    """Votes for labels as votes for classes, sorted by class; those for other labels are `ELSEWHERE`.
+
+    Args:
+        votes: for labels.
+        classes: label -> its class.
+
+    >>> merged((("exc", 1.0), ("fru", 1.0), ("hap", 1.0)), {"exc": "happy", "hap": "happy"})
+    (('', 1.0), ('happy', 2.0))
+    """
+    weights: dict[str, float] = defaultdict(float)
+    for label, weight in votes:
+        weights[classes.get(label, ELSEWHERE)] += weight
+    return tuple(sorted(weights.items()))
+
+
+def votes_for_classes(votes: Votes) -> float:
+    """The weight of the votes that are for a class."""
+    return sum(weight for label, weight in votes if label != ELSEWHERE)
