@@ -18,6 +18,7 @@ from ser_pipeline.export.folder import Members
 from ser_pipeline.export.front import FULL_SCALE, ImageFront, MfccFront, rounded, waveform_front
 from ser_pipeline.export.pooled import PooledStatistics
 from ser_pipeline.features.statistics import StatisticsMaker
+from ser_pipeline.model.ensemble import Ensemble
 
 
 class Segmented(nn.Module):
@@ -83,7 +84,7 @@ class Listener(nn.Module):
             PipelineError: an input has no ONNX form.
         """
         super().__init__()
-        self.members = nn.ModuleList(members.models)
+        self.members = Ensemble(members.models)
         maker = members.makers.get("statistics")
         self.whole = isinstance(maker, StatisticsMaker)
         self.front: nn.Module
@@ -104,13 +105,11 @@ class Listener(nn.Module):
         if self.whole:
             vectors = self.front(rounded(waveform) / FULL_SCALE, samples)
             batch = Batch({"statistics": vectors[:, None]}, samples, samples, samples)
-            return self._mean([self._scores(member, batch) for member in self.members]).softmax(1)
+            return self._scores(batch).softmax(1)
         batch, weights = self.front(waveform, samples)
-        scores = self._mean([self._scores(member, batch) for member in self.members])
+        scores = self._scores(batch)
         return (scores.reshape(waveform.shape[0], -1, scores.shape[1]) * weights[..., None]).sum(1).softmax(1)  # type: ignore[no-any-return]
 
-    def _scores(self, member: nn.Module, batch: Batch) -> Tensor:
-        return F.log_softmax(member(batch).logits, dim=-1)
-
-    def _mean(self, scores: list[Tensor]) -> Tensor:
-        return torch.stack(scores).mean(0)
+    def _scores(self, batch: Batch) -> Tensor:
+        """The members' mean log-probabilities (B, C)."""
+        return F.log_softmax(self.members(batch), dim=-1).mean(0)

@@ -6,7 +6,7 @@ width, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
@@ -30,6 +30,17 @@ class Output(NamedTuple):
     w2e: Tensor | None  # (B, W): the feature of waveform or embedding; None without either
     fused: Tensor  # (B, W): the last hidden layer
     attention: Tensor | None  # (B, T): weights over speech frames; None without co-attention
+
+
+class Known(NamedTuple):
+    """What was computed of a batch beforehand, as the models of several folds have it in common."""
+
+    finished: Mapping[str, Tensor] = {}  # name of an input -> what its encoder reads
+    statistics: Mapping[str, Tensor] = {}  # name of an input -> those of its encoder (B, S), not yet standardised
+    speech: SpeechFrames | None = None
+
+
+NOTHING_KNOWN = Known()
 
 
 class Projection(nn.Sequential):
@@ -144,19 +155,33 @@ class SpeechEmotionModel(nn.Module):
         encoder = self.encoders[self.speech] if self.speech else None
         return encoder.description() if isinstance(encoder, FrameEncoder) else None
 
-    def finished(self, batch: Batch) -> dict[str, Tensor]:
-        """What each encoder reads, in float32 whatever the precision of the rest."""
-        with torch.autocast(batch.samples.device.type, enabled=False):
-            return {name: self.finish[name](batch[name], batch.samples) for name in self.encoders}
+    def finished(self, batch: Batch, names: Collection[str] | None = None) -> dict[str, Tensor]:
+        """What each encoder reads, in float32 whatever the precision of the rest.
 
-    def forward(self, batch: Batch, mix: Mix | None = None) -> Output:
-        """Logits and features of a batch; with `mix`, of mixtures of what its inputs are encoded as."""
-        read = self.finished(batch)
+        Args:
+            batch: compact rows.
+            names: of the inputs; None: all.
+        """
+        wanted = [name for name in self.encoders if names is None or name in names]
+        with torch.autocast(batch.samples.device.type, enabled=False):
+            return {name: self.finish[name](batch[name], batch.samples) for name in wanted}
+
+    def forward(self, batch: Batch, mix: Mix | None = None, known: Known = NOTHING_KNOWN) -> Output:
+        """Logits and features of a batch.
+
+        Args:
+            batch: compact rows.
+            mix: mixtures of what the inputs are encoded as; None: nothing is mixed.
+            known: what need not be computed again.
+        """
+        missing = [name for name in self.encoders if name not in known.finished]
+        read = {**known.finished, **self.finished(batch, missing)}
         projected = {}
         for name in self.flat:
+            given = {"statistics": known.statistics[name]} if name in known.statistics else {}
             with self.streams.aside(name):
-                projected[name] = self._project(name, self.encoders[name](read[name]), mix)
-        speech = self._hear(read[self.speech], batch.samples) if self.speech else None
+                projected[name] = self._project(name, self.encoders[name](read[name], **given), mix)
+        speech = self.hear(read, batch.samples, known) if self.speech else None
         self.streams.join()
         attention = None
         if speech is not None:
@@ -175,15 +200,25 @@ class SpeechEmotionModel(nn.Module):
         """The feature (B, W) of one input from what it is encoded as (B, size)."""
         return self.projections[name](mix(encoded) if mix else encoded)  # type: ignore[no-any-return]
 
-    def _hear(self, speech: Tensor, samples: Tensor) -> SpeechFrames:
-        """What the speech encoder makes of waveforms (B, N), or has made; the paper's takes padding for speech."""
-        encoder = self.encoders[self.speech]
+    def hear(self, read: Mapping[str, Tensor], samples: Tensor, known: Known = NOTHING_KNOWN) -> SpeechFrames:
+        """What the speech encoder makes of waveforms (B, N), or has made; the paper's takes padding for speech.
+
+        Args:
+            read: what the encoders read, from `finished`.
+            samples: real samples (B,).
+            known: what need not be computed again.
+        """
+        if known.speech is not None:
+            return known.speech
+        encoder, speech = self.encoders[self.speech], read[self.speech]
         if isinstance(encoder, FrameEncoder) and encoder.reads_raw:
             frames, real = encoder.hear(speech, samples)
             return SpeechFrames(frames, real.to(frames.dtype))
         if isinstance(encoder, Stored):
             return SpeechFrames(encoder(speech), encoder.real(speech))
-        return encoder(speech, samples) if isinstance(encoder, SmallSpeech) else SpeechFrames(encoder(speech))
+        if isinstance(encoder, SmallSpeech):
+            return encoder(speech, samples, known.statistics.get(self.speech))  # type: ignore[no-any-return]
+        return SpeechFrames(encoder(speech))
 
     @torch.no_grad()
     def fit_statistics(self, batches: Iterable[Batch]) -> None:

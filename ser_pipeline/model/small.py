@@ -64,8 +64,14 @@ class SmallSpeech(nn.Module):
             count = (count - 1) // 2 + 1
         return count
 
-    def forward(self, waveform: Tensor, samples: Tensor) -> SpeechFrames:
-        """Frames of the last layer, or the learned mix of all layers, for waveforms (B, N) of `samples` (B,)."""
+    def forward(self, waveform: Tensor, samples: Tensor, statistics: Tensor | None = None) -> SpeechFrames:
+        """Frames of the last layer, or the learned mix of all layers.
+
+        Args:
+            waveform: (B, N).
+            samples: real samples (B,).
+            statistics: (B, S), where they are known.
+        """
         level, real = self.energies(waveform, samples)
         hidden, real = level.transpose(1, 2), real.transpose(1, 2)
         for convolution in self.convolutions:
@@ -76,7 +82,8 @@ class SmallSpeech(nn.Module):
         frames = states[-1]
         if self.mix is not None:
             frames = torch.einsum("l,lbtd->btd", self.mix.softmax(0), torch.stack(states))
-        return SpeechFrames(frames, real[..., 0], self.standard(self.statistics(waveform, samples)))
+        whole = self.statistics(waveform, samples) if statistics is None else statistics
+        return SpeechFrames(frames, real[..., 0], self.standard(whole))
 
     @torch.no_grad()
     def statistics(self, waveform: Tensor, samples: Tensor) -> Tensor:
@@ -191,10 +198,11 @@ class Summarised(nn.Module, ABC):
         self.contours = Contours(contours, settings)
         self.size = self.standard.size + self.contours.size
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """What is given, zero where there is no speech, as (B, size)."""
+    def forward(self, rows: Tensor, statistics: Tensor | None = None) -> Tensor:
+        """What is given, zero where there is no speech, as (B, size); `statistics` (B, S) where they are known."""
         read = self._read(rows)
-        return torch.cat([self.standard(self._summed_up(*read)), self.contours(*read)], 1)
+        summed_up = self._summed_up(*read) if statistics is None else statistics
+        return torch.cat([self.standard(summed_up), self.contours(*read)], 1)
 
     def statistics(self, rows: Tensor, samples: Tensor | None = None) -> Tensor:
         """Statistics (B, S) of the rows, not yet standardised; the rows themselves tell which frames are real."""

@@ -9,6 +9,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -17,7 +18,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from torch import nn
 from torch.nn import functional as F
 
 from ser_pipeline.config import Config
@@ -26,6 +26,7 @@ from ser_pipeline.device import free_memory, precision
 from ser_pipeline.entry import require_digest
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.model import SpeechEmotionModel, build_model
+from ser_pipeline.model.ensemble import Ensemble
 from ser_pipeline.runs import layout
 from ser_pipeline.runs.shapes import IndexFile, read_shape
 
@@ -35,7 +36,7 @@ RESIDENT = 1 << 29
 LARGE = 20_000_000
 """Weights of a model from which on it is given few segments at a time on a processor."""
 
-FEW, MANY = 1, 64
+FEW, MANY = 1, 16
 """Segments that a large and a small model compute at a time on a processor."""
 
 ON_GPU = 64, 256
@@ -69,19 +70,25 @@ class FoldModels:
         few, many = (FEW, MANY) if self.device.type == "cpu" else ON_GPU
         return few if large else many
 
+    @cached_property
+    def _ensemble(self) -> Ensemble:
+        return Ensemble(self.models)
+
     @torch.inference_mode()
     def __call__(self, rows: Mapping[str, NDArray[Any]], samples: NDArray[np.int64]) -> NDArray[np.float32]:
         """Log-probabilities (F, S, C); as `predictor.Scorer`."""
         with _TURN if self.folders else nullcontext():
-            return np.stack([self._log_prob(model, rows, samples) for model in self._each()])
+            return np.concatenate([self._log_prob(some, rows, samples) for some in self._each()])
 
-    def _each(self) -> Iterator[SpeechEmotionModel]:
-        yield from () if self.folders else self.models
+    def _each(self) -> Iterator[Ensemble]:
+        """All models together, or one after the other."""
+        if not self.folders:
+            yield self._ensemble
         for folder in self.folders:
-            yield _with_weights(self.models[0], folder)
+            yield Ensemble([_with_weights(self.models[0], folder)])
 
     def _log_prob(
-        self, model: nn.Module, rows: Mapping[str, NDArray[Any]], samples: NDArray[np.int64]
+        self, ensemble: Ensemble, rows: Mapping[str, NDArray[Any]], samples: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         parts, batch = [], self._batch
         for first in range(0, len(samples), batch):
@@ -90,9 +97,9 @@ class FoldModels:
             real = torch.from_numpy(samples[part]).to(self.device)
             nothing = torch.zeros_like(real)
             with self._arithmetic():
-                logits = model(Batch(given, real, nothing, nothing)).logits.float()
+                logits = ensemble(Batch(given, real, nothing, nothing)).float()
             parts.append(F.log_softmax(logits, dim=-1))
-        return np.asarray(torch.cat(parts).cpu().numpy())
+        return np.asarray(torch.cat(parts, 1).cpu().numpy())
 
     def _arithmetic(self) -> AbstractContextManager[Any]:
         if self.half:

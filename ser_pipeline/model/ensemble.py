@@ -1,0 +1,62 @@
+"""Models of several folds as one: what they have in common is computed once for all of them.
+
+Rows are finished alike wherever the folds' scales are alike, prosody and other statistics have no weights, and a frozen
+speech encoder is the same in every fold. Shapes: F folds, B batch, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ser_pipeline.data.batch import Batch
+from ser_pipeline.model.coattention import Known, SpeechEmotionModel
+from ser_pipeline.model.small import SmallSpeech, Summarised
+
+
+class Ensemble(nn.Module):
+    """Logits of several models of the same settings, all in evaluation."""
+
+    def __init__(self, models: Sequence[SpeechEmotionModel]) -> None:
+        """Find what the models have in common.
+
+        Args:
+            models: at least one.
+        """
+        super().__init__()
+        self.models = nn.ModuleList(models)
+        first = models[0]
+        several = len(models) > 1
+        self.finished = tuple(
+            name for name in first.encoders if several and _alike([model.finish[name] for model in models])
+        )
+        kinds = {name: first.encoders[name] for name in self.finished}
+        self.summed_up = tuple(name for name, kind in kinds.items() if isinstance(kind, SmallSpeech | Summarised))
+        self.hears_once = first.speech in kinds and _alike([model.encoders[model.speech] for model in models])
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (F, B, C) of a batch."""
+        known = self._known(batch)
+        return torch.stack([model(batch, known=known).logits for model in self.models])
+
+    def _known(self, batch: Batch) -> Known:
+        """What all models would compute alike."""
+        first: SpeechEmotionModel = self.models[0]  # type: ignore[assignment]
+        finished = first.finished(batch, self.finished)
+        statistics = {
+            name: first.encoders[name].statistics(finished[name], batch.samples)  # type: ignore[operator]
+            for name in self.summed_up
+        }
+        return Known(finished, statistics, first.hear(finished, batch.samples) if self.hears_once else None)
+
+
+def _alike(modules: Sequence[nn.Module]) -> bool:
+    """Whether modules of the same settings hold the same numbers."""
+    first, *others = (module.state_dict() for module in modules)
+    return all(
+        one.data_ptr() == first[name].data_ptr() or torch.equal(one, first[name])
+        for other in others
+        for name, one in other.items()
+    )

@@ -1,0 +1,83 @@
+"""Models of several folds asked together say what each says alone, and what they have in common is computed once."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from ser_pipeline.data.batch import Batch
+from ser_pipeline.model import SpeechEmotionModel
+from ser_pipeline.model.ensemble import Ensemble
+from ser_pipeline.model.prosody import Prosody
+from ser_pipeline.model.speech.wav2vec2 import SpeechEncoder
+from support.models import make_batch, small_model
+
+
+def differing(model: SpeechEmotionModel, count: int, *, but: str = "") -> list[SpeechEmotionModel]:
+    """Copies whose weights differ, but for those of parameters whose names begin with `but`."""
+    found = []
+    for number in range(count):
+        copied = copy.deepcopy(model).eval().requires_grad_(False)
+        for name, parameter in copied.named_parameters():
+            if not (but and name.startswith(but)):
+                parameter.add_(0.02 * (number + 1) * torch.randn_like(parameter))
+        found.append(copied)
+    return found
+
+
+def counted_calls(kind: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A number that goes up with every call of any module of a kind."""
+    calls, original = [0], kind.forward
+
+    def counted(*args: object, **named: object) -> object:
+        calls[0] += 1
+        return original(*args, **named)
+
+    monkeypatch.setattr(kind, "forward", counted)
+    return calls
+
+
+def batch_of_lengths() -> Batch:
+    """A short segment, one of a frame, and a full one."""
+    batch = make_batch(3)
+    return batch.changed({}, torch.tensor([20_000, 100, 48_000], dtype=torch.int32))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("scales", [False, True])
+def test_small_models_together_answer_as_each_alone(scales: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    models, batch = differing(small_model(), 3), batch_of_lengths()
+    if scales:
+        for number, model in enumerate(models):
+            model.fit_scaler("spectrogram", *(torch.full((200,), edge, dtype=torch.uint8) for edge in (number, 200)))
+    ensemble = Ensemble(models)
+    assert set(ensemble.summed_up) == {"waveform", "mfcc"} | (set() if scales else {"spectrogram"})
+    alone = torch.stack([model(batch).logits for model in models])
+    calls = counted_calls(Prosody, monkeypatch)
+    torch.testing.assert_close(ensemble(batch), alone, atol=1e-6, rtol=1e-6)
+    assert calls == [1]
+    assert (alone[0] - alone[1]).abs().max() > 1e-3
+    torch.testing.assert_close(Ensemble(models[:1])(batch)[0], alone[0], atol=0, rtol=0)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_frozen_speech_encoder_hears_a_batch_once_for_all_folds(
+    tmp_path: Path, frozen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = transformers.Wav2Vec2Config(**sizes, conv_dim=(8,) * 7, num_conv_pos_embeddings=8)
+    config.num_conv_pos_embedding_groups = 2
+    transformers.AutoModel.from_config(config).save_pretrained(tmp_path)
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
+    model = small_model(speech_encoder=str(tmp_path), freeze_speech_encoder=frozen)
+    models = differing(model, 3, but="encoders.waveform" if frozen else "")
+    batch, ensemble = batch_of_lengths(), Ensemble(models)
+    alone = torch.stack([model(batch).logits for model in models])
+    assert ensemble.hears_once == frozen
+    calls = counted_calls(SpeechEncoder, monkeypatch)
+    torch.testing.assert_close(ensemble(batch), alone, atol=1e-6, rtol=1e-6)
+    assert calls == [1 if frozen else 3]
