@@ -37,7 +37,7 @@ ADVICE = "; restore it, or leave it out with --skip-bad"
 """How an error ends that is about an audio file of a corpus."""
 
 BLOCK = 1 << 18
-"""Samples a channel that are decoded at a time: 16 s at 16 kHz."""
+"""Samples a channel that are decoded at a time: 16 s at 16 kHz; fewer where there are more than 8 channels."""
 
 WHOLE = 1 << 26
 """Bytes up to which a file is read into memory at once; a longer one is read as it is decoded."""
@@ -179,11 +179,11 @@ class Recording:
     def _of_one(self, sound: Any, first: int, last: int) -> Iterator[Samples]:
         # libsndfile scales 16-bit samples one buffer at a time: reading them as they are and scaling here is quicker.
         kind = "int16" if sound.subtype == "PCM_16" else "float32"
-        done, wanted = 0, last - first
+        done, wanted, most = 0, last - first, max(1, 8 * BLOCK // max(8, sound.channels))
         try:
             sound = _at(sound, first, kind)
             while done < wanted:
-                part = sound.read(min(BLOCK, wanted - done), dtype=kind, always_2d=True)
+                part = sound.read(min(most, wanted - done), dtype=kind, always_2d=True)
                 if not len(part):
                     raise _truncated(self.name, f"{done} of {wanted} samples are there")
                 done += len(part)

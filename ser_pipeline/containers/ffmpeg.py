@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 FORMATS = (
-    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,eac3,flac,flv,loas,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,"
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,eac3,flac,flv,loas,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,"
     "mp3,mpc,mpc8,mpeg,mpegts,ogg,shn,spx,tak,tta,voc,w64,wav,wv"
 )
-"""Formats that are tried. Play lists are none of them: they would have ffmpeg read other files."""
+"""Formats that are tried. None is a play list, which would have ffmpeg read other files, and none is told by so little
+that noise is taken for it."""
 
 
 def there() -> bool:

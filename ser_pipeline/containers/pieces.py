@@ -23,6 +23,14 @@ class BrokenOffError(ValueError):
     """Audio of which less is there than its container announces; says how much."""
 
 
+class Memory(io.BytesIO):
+    """Bytes as a file in which a place before its beginning is its beginning, as libsndfile asks of damaged files."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place: see `io.IOBase.seek`."""
+        return super().seek(max(0, offset) if whence == io.SEEK_SET else offset, whence)
+
+
 class Joined(io.RawIOBase):
     """Pieces of a file, and bytes between them, as one file."""
 
@@ -44,7 +52,7 @@ class Joined(io.RawIOBase):
         if self._file is not None:
             return cast(BinaryIO, self)
         parts = [piece if isinstance(piece, bytes) else self._content[slice(*piece)] for piece in self._pieces]
-        return io.BytesIO(parts[0] if len(parts) == 1 else b"".join(parts))
+        return Memory(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def readable(self) -> bool:
         """It can be read."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ser_pipeline.containers.flac import flac
 from ser_pipeline.containers.mpeg import FOREWORD, first_frame, mp3
 from ser_pipeline.containers.ogg import ogg
-from ser_pipeline.containers.pieces import Content, Section
+from ser_pipeline.containers.pieces import BrokenOffError, Content, Section
 from ser_pipeline.containers.wav import wav
 
 READERS = {b"RIFF": wav, b"OggS": ogg, b"fLaC": flac}
@@ -28,6 +28,8 @@ def sections(content: Content) -> tuple[list[Section], list[str]]:
         found = list(READERS[magic](content, start))
     elif (start or magic[:1] == b"\xff") and first_frame(content, start) < min(len(content), start + FOREWORD):
         found = list(mp3(content, start))
+        if not found:
+            raise BrokenOffError("not one of its frames is whole")
     else:
         found = [(((0, len(content)),), "")]
     several = [f"holds {len(found)} recordings one after the other, which are read as one"] if len(found) > 1 else []

@@ -12,6 +12,7 @@ import soundfile
 
 from ser_pipeline import audio
 from ser_pipeline.containers import ffmpeg, flac, mpeg
+from ser_pipeline.containers.pieces import Memory
 from ser_pipeline.errors import PipelineError
 
 RATE = 16_000
@@ -179,6 +180,14 @@ def test_an_mp3_that_breaks_off_is_truncated() -> None:
         read(vbr()[:-5_000])
 
 
+def test_an_mp3_of_a_xing_frame_alone_is_truncated() -> None:
+    data = vbr()
+    first = mpeg.frame_at(data, 0)
+    assert first is not None
+    with pytest.raises(PipelineError, match=r"^a is truncated \(not one of its frames is whole\)"):
+        read(data[: first.length])
+
+
 def test_tags_before_and_behind_an_mp3_are_no_sound() -> None:
     tag = b"ID3\x04\x00\x00\x00\x00\x02\x00" + bytes(256)
     for data in (tag + vbr(), vbr() + b"TAG" + bytes(125), tag + tag + vbr(xing=False) + b"TAG" + bytes(125)):
@@ -209,6 +218,36 @@ def test_samples_beyond_full_scale_are_said() -> None:
     samples, notes = read(encoded("WAV", "FLOAT", SPEECH * 65_536))
     assert len(samples) == len(SPEECH)
     assert notes == [f"has samples up to {np.abs(SPEECH).max() * 65_536:.6g} times full scale, which are clipped"]
+
+
+def test_a_place_before_the_beginning_of_a_file_is_its_beginning() -> None:
+    file = Memory(b"abc")
+    assert (file.seek(-5), file.read()) == (0, b"abc")
+    assert (file.seek(-2, io.SEEK_END), file.read()) == (1, b"bc")
+
+
+def test_blocks_of_many_channels_are_as_large_as_those_of_eight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio, "BLOCK", 1_000)
+    samples = np.tile(SPEECH[:3_000, None], (1, 80))
+    with audio.Recording(encoded("WAV", "FLOAT", samples), "a") as recording:
+        blocks = [*recording.blocks()]
+    assert {len(block) for block in blocks} == {100}
+    np.testing.assert_array_equal(np.concatenate(blocks), samples)
+
+
+@pytest.mark.parametrize("kind", sorted(set(soundfile.available_formats()) - {"RAW", "SD2", "MP3"}))
+def test_every_format_of_libsndfile_is_read(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ffmpeg, "there", lambda: False)
+    samples = SPEECH[RATE : 3 * RATE]
+    data = encoded(kind, samples=samples)
+    heard = audio.decode(data, "a", audio.header(data, "a").rate)[: len(samples)]
+    assert np.corrcoef(heard, samples[: len(heard)])[0, 1] > (0.8 if kind == "OGG" else 0.99)
+
+
+@pytest.mark.parametrize("subtype", soundfile.available_subtypes("RAW"))
+def test_samples_without_a_header_are_refused(subtype: str) -> None:
+    with pytest.raises(PipelineError, match="no readable audio"):
+        audio.decode(encoded("RAW", subtype, rate=8_000), "a.raw", RATE)
 
 
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3", "AIFF", "AU", "W64", "RF64", "CAF"])

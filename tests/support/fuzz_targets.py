@@ -5,19 +5,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 import random
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import soundfile
-
-from ser_pipeline import audio, config
+from ser_pipeline import config
 from ser_pipeline.cache import catalogue
 from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.errors import PipelineError
@@ -27,7 +22,6 @@ from ser_pipeline.splits.folds import read_folds
 from support.run_folders import Planted, people, write_run
 
 STRANGE: tuple[Any, ...] = (None, True, -1, 0, 10**30, 1.5, float("nan"), "", "../x", "a\x00b", "\u2028", [], {}, [[]])
-FORMATS = (("WAV", "PCM_16"), ("WAV", "FLOAT"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("AIFF", "PCM_16"), ("MP3", ""))
 
 
 def other_json(value: Any, rng: random.Random) -> Any:
@@ -58,22 +52,6 @@ def other_bytes(data: bytes, rng: random.Random) -> bytes:
         elif rng.random() < 0.2:
             found = found[:place]
     return bytes(found)
-
-
-def of_audio(folder: Path) -> Callable[[random.Random], None]:
-    """Audio of six formats with changed bytes."""
-    samples = np.random.default_rng(0).normal(0, 0.1, 8_000).astype(np.float32)
-    known = []
-    for name, subtype in FORMATS:
-        file = io.BytesIO()
-        with suppress(soundfile.LibsndfileError, ValueError):
-            soundfile.write(file, samples, 16_000, format=name, subtype=subtype or None)
-            known.append(file.getvalue())
-
-    def feed(rng: random.Random) -> None:
-        audio.decode(other_bytes(rng.choice(known), rng), "strange.wav", 16_000)
-
-    return feed
 
 
 def of_settings(folder: Path) -> Callable[[random.Random], None]:
@@ -138,7 +116,6 @@ def of_runs(folder: Path) -> Callable[[random.Random], None]:
 
 
 TARGETS: Mapping[str, Callable[[Path], Callable[[random.Random], None]]] = {
-    "audio": of_audio,
     "settings": of_settings,
     "folds": of_folds,
     "pointers": of_pointers,
