@@ -1,8 +1,8 @@
-"""Kills by hand: `python -m tests.kill --seconds 600 --folder DIR`.
+"""Kills by hand: `python -m tests.kill --kills 100 --folder DIR`.
 
 Every command is started and killed at a random moment, in turn; after each kill shards and predictions must be the
-bytes of an undisturbed run, or become them when the command is run again. Counts stay in `DIR/kills.json`, from where
-the same command goes on.
+bytes of an undisturbed run, or become them when the command is run again, and what `export` writes is whole or absent.
+Counts stay in `DIR/kills.json`, from where the same command goes on.
 """
 
 from __future__ import annotations
@@ -20,43 +20,57 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from support.killed import SERVER, TINY, held, run_command
-from support.results import predictions, shards
+from support.results import exported, predictions, shards
 from support.sounds import write_emodb
 
 TRAIN = ["train", "--accept", "counts", "--preset", "demo", "--protocol", "group-2", "--jobs", "1", "--quiet"]
-TRAIN += [word for setting in TINY for word in ("--set", setting)]
+TRAIN += [word for setting in (*TINY, "train.epochs=2") for word in ("--set", setting)]
+MODEL = "model"
+"""Folder that `export` writes."""
+
 OFTEN = 4
 """Kills of a command after which it is run to its end."""
 
 
 def main() -> None:
-    """Kill until the time is over; prints the counts."""
+    """Kill until there were as many kills; prints the counts."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--kills", type=int, default=50, help="in all, those of earlier calls included")
     parser.add_argument("--folder", type=Path, required=True)
     options = parser.parse_args()
     calm, work = options.folder.resolve() / "calm", options.folder.resolve() / "work"
     commands = _commands(calm)
-    took = {name: _finish(calm, args) for name, args in commands.items()}
+    took = {}
+    for name, args in commands.items():
+        _take_back(calm, name)
+        took[name] = _finish(calm, args)
     if not work.exists():
         shutil.copytree(calm, work)
-    wanted, file = (shards(calm), predictions(calm)), options.folder / "kills.json"
+    wanted, model = (shards(calm), predictions(calm)), exported(calm / MODEL)
+    assert all((*wanted, model)), "nothing was made that a kill could harm"
+    file = options.folder / "kills.json"
     counts = json.loads(file.read_text(encoding="utf-8")) if file.exists() else dict.fromkeys(commands, 0)
-    rng, over = random.Random(sum(counts.values())), time.monotonic() + options.seconds
-    while time.monotonic() < over:
+    rng = random.Random(sum(counts.values()))
+    while sum(counts.values()) < options.kills:
         for name, args in commands.items():
-            if name == "features" and rng.random() < 0.5:
-                shutil.rmtree(work / "cache", ignore_errors=True)
-            if name == "train" and rng.random() < 0.5:
-                shutil.rmtree(work / "runs", ignore_errors=True)
+            if name == "export" or rng.random() < 0.5:
+                _take_back(work, name)
             counts[name] += _killed(work, args, rng.uniform(0, took[name]))
             file.write_text(json.dumps(counts), encoding="utf-8")
+            assert exported(work / MODEL) in ({}, model), f"half of a model is there; see {work}"
             if name in ("features", "train") or counts[name] % OFTEN == 0:
+                shutil.rmtree(work / MODEL, ignore_errors=True)
                 _finish(work, args)
-            found = shards(work), predictions(work)
-            assert found == wanted, f"{name} lost something; see {work}"
-            assert not list(work.rglob("*.partial")), f"{name} left something unfinished; see {work}"
+            assert (shards(work), predictions(work)) == wanted, f"{name} lost something; see {work}"
+            left = [place.name.startswith(f"{MODEL}.") for place in work.rglob("*.partial")]
+            assert left in ([], [True]), f"{name} left something unfinished; see {work}"
     print(json.dumps({"kills": sum(counts.values()), **counts}))
+
+
+def _take_back(work: Path, name: str) -> None:
+    """Delete what a command made, without which it would have nothing to do."""
+    if made := {"features": "cache", "train": "runs", "export": MODEL}.get(name):
+        shutil.rmtree(work / made, ignore_errors=True)
 
 
 def _commands(calm: Path) -> dict[str, list[str]]:
@@ -64,7 +78,7 @@ def _commands(calm: Path) -> dict[str, list[str]]:
     calm.mkdir(parents=True, exist_ok=True)
     corpus = calm.parent / "corpus"
     if not corpus.exists():
-        write_emodb(corpus, speakers=3, takes=5)
+        write_emodb(corpus, speakers=2, takes=5)
     features = ["features", "emodb", str(corpus), "--jobs", "1", "--quiet"]
     for args in (features, TRAIN):
         _finish(calm, args)
@@ -76,6 +90,7 @@ def _commands(calm: Path) -> dict[str, list[str]]:
         "cache verify": ["cache", "verify", "--quiet"],
         "cache prune": ["cache", "prune", "--yes"],
         "predict": ["predict", str(run), str(min(corpus.rglob("*.wav"))), "--device", "cpu", "--quiet"],
+        "export": ["export", str(run), MODEL, "--quiet"],
     }
 
 

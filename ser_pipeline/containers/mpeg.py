@@ -155,10 +155,10 @@ def _after_damage(content: Content, place: int) -> int:
 
 def _announced(content: Content, place: int, frame: Frame) -> int | None:
     """Frames by the Xing header that stands in `frame`; None where there is none or it does not say."""
-    at = place + frame.xing
-    if content[at : at + 4] not in (b"Xing", b"Info"):
+    head = content[place + frame.xing : place + frame.xing + 12]
+    if len(head) < 12 or head[:4] not in (b"Xing", b"Info"):
         return None
-    return int.from_bytes(content[at + 8 : at + 12], "big") if content[at + 7] & 1 else 0
+    return int.from_bytes(head[8:], "big") if head[7] & 1 else 0
 
 
 def xing_frame(content: Content, start: int, frames: int) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import shutil
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +21,7 @@ from ser_pipeline.export.card import card, run_report
 from ser_pipeline.export.checking import noise, tested_recordings
 from ser_pipeline.export.folder import Members, write_weights
 from ser_pipeline.export.profile import figures
+from ser_pipeline.locks import hold, is_held
 from ser_pipeline.predict.runs import run_members
 from ser_pipeline.runs import layout
 from ser_pipeline.text import portable
@@ -97,7 +100,7 @@ def _graphs(
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes `folder` when the block ends well.
+    """A folder to write into, which becomes `folder` when the block ends well; what a killed process left is removed.
 
     Raises:
         PipelineError: there is such a folder, which is not empty, or such a file.
@@ -105,10 +108,14 @@ def new_folder(folder: Path) -> Iterator[Path]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PipelineError(f"{folder} is there already; give the name of a new folder, or delete it")
     folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f"{glob.escape(folder.name)}.*{PARTIAL}"):
+        if not is_held(left / folder.name):  # it was killed
+            shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", suffix=PARTIAL, dir=folder.parent) as room:
         partial = Path(room) / folder.name
         partial.mkdir()
-        yield partial
+        with hold(partial):
+            yield partial
         with suppress(FileNotFoundError):
             folder.rmdir()
         partial.rename(folder)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from ser_pipeline.export.writing import new_folder
+from ser_pipeline.locks import hold
 from support.killed import SERVER, TINY, run_command
 from support.results import predictions, shards
 from support.sounds import write_emodb
@@ -157,6 +159,12 @@ def test_a_queue_goes_on_when_one_of_its_processes_is_killed(corpus: Path, tmp_p
     assert not list(tmp_path.rglob("*.partial"))
 
 
+def made_anew(folder: Path) -> None:
+    """Delete what `report` and `export` made."""
+    for made in ("reports", "model"):
+        shutil.rmtree(folder / made, ignore_errors=True)
+
+
 def workers(parent: int) -> list[int]:
     """The processes of `parent` that train: forked from one that has loaded what they need."""
     servers = [child for child in children(parent) if b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes()]
@@ -167,8 +175,19 @@ def children(parent: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
 
 
-@pytest.mark.slow(reason="kills four commands five times each")
-def test_report_verify_prune_and_predict_killed_at_random_moments_lose_nothing(corpus: Path, tmp_path: Path) -> None:
+def test_what_a_killed_export_left_goes_with_the_next_and_what_another_is_writing_stays(tmp_path: Path) -> None:
+    killed, writing = (tmp_path / f"a[b].{name}.partial" / "a[b]" for name in ("killed", "writing"))
+    for folder in (killed, writing):
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"0" * 100)
+    with hold(writing), new_folder(tmp_path / "a[b]") as partial:
+        (partial / "model.safetensors").write_bytes(b"1")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a[b]", "a[b].writing.partial"]
+    assert [path.name for path in (tmp_path / "a[b]").iterdir()] == ["model.safetensors"]
+
+
+@pytest.mark.slow(reason="kills five commands five times each")
+def test_report_verify_prune_predict_and_export_killed_at_random_moments_lose_nothing(corpus: Path, tmp_path: Path) -> None:
     finish(tmp_path, ["features", "emodb", str(corpus), "--jobs", "1", "--quiet"])
     args = ["train", "--accept", "counts", "--preset", "demo", "--protocol", "group-2", "--jobs", "1", "--quiet"]
     finish(tmp_path, [*args, *(word for setting in TINY for word in ("--set", setting))])
@@ -179,12 +198,13 @@ def test_report_verify_prune_and_predict_killed_at_random_moments_lose_nothing(c
         ["cache", "verify", "--quiet"],
         ["cache", "prune", "--yes"],
         ["predict", str(run), str(min(corpus.rglob("*.wav"))), "--device", "cpu", "--quiet"],
+        ["export", str(run), "model", "--quiet"],
     )
     for command in commands:
-        kill_at_random(
-            tmp_path, command, 5, finish(tmp_path, command), lambda: shutil.rmtree(tmp_path / "reports", True)
-        )
+        kill_at_random(tmp_path, command, 5, finish(tmp_path, command), lambda: made_anew(tmp_path))
+        made_anew(tmp_path)
         finish(tmp_path, command)
         assert (shards(tmp_path), predictions(tmp_path)) == before
     finish(tmp_path, ["report", "--quiet"])
     assert len(list(tmp_path.glob("reports/*/index.html"))) == 1
+    assert [path.name for path in tmp_path.glob("model*")] == ["model"]

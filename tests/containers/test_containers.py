@@ -188,6 +188,14 @@ def test_an_mp3_of_a_xing_frame_alone_is_truncated() -> None:
         read(data[: first.length])
 
 
+@pytest.mark.parametrize("left", range(3, 13))
+def test_an_mp3_that_breaks_off_in_a_second_xing_header_is_read(left: int) -> None:
+    data = vbr(xing=False)
+    first = mpeg.frame_at(vbr(), 0)
+    assert first is not None
+    assert len(read(data + vbr()[: first.xing + left])[0]) >= len(SPEECH)
+
+
 def test_tags_before_and_behind_an_mp3_are_no_sound() -> None:
     tag = b"ID3\x04\x00\x00\x00\x00\x02\x00" + bytes(256)
     for data in (tag + vbr(), vbr() + b"TAG" + bytes(125), tag + tag + vbr(xing=False) + b"TAG" + bytes(125)):

@@ -13,7 +13,14 @@ from ser_pipeline.training import checkpoint
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
-    ["ser_pipeline.features.extract", "ser_pipeline.training.queue", "ser_pipeline.cli.train"]
+    [
+        "ser_pipeline.features.extract",
+        "ser_pipeline.training.queue",
+        "ser_pipeline.cli.train",
+        "ser_pipeline.report.page",
+        "ser_pipeline.predict.predictor",
+        "ser_pipeline.export.writing",
+    ]
 )
 
 TINY = ["model.small_width=8", "model.small_layers=1", "train.epochs=3", "train.batch=8", "train.lr=1e-3"]

@@ -17,3 +17,9 @@ def predictions(folder: Path) -> dict[str, object]:
         with np.load(file.with_name("segments.npz")) as arrays:
             found[file.parent.name] = (file.read_text(), {name: arrays[name].tobytes() for name in arrays.files})
     return found
+
+
+def exported(model: Path) -> dict[str, bytes]:
+    """File -> bytes of a model folder but for its card, which tells how long things took; empty where it is not there."""
+    files = sorted(model.glob("*")) if model.is_dir() else []
+    return {file.name: file.read_bytes() for file in files if file.name != "README.md"}
