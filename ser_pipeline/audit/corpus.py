@@ -103,7 +103,7 @@ def _contents(utterances: Sequence[Utterance]) -> Iterator[Finding]:
 
 
 def _counts(utterances: Sequence[Utterance], corpus: Corpus) -> Iterator[Finding]:
-    """Against the published counts, of classes and of sessions and speakers; not where a subset was read."""
+    """Against the published counts, of classes and of sessions, speakers and splits; not where a subset was read."""
     if any(name != corpus.subset and all(map(keeps, utterances)) for name, keeps in corpus.subsets.items()):
         return
     if corpus.subset and not all(map(corpus.subsets[corpus.subset], utterances)):
@@ -117,9 +117,13 @@ def _counts(utterances: Sequence[Utterance], corpus: Corpus) -> Iterator[Finding
             f"{len(absent)} of {len(corpus.speakers)} speakers are missing: {few(absent, 8)}",
             "results are not comparable with published ones",
         )
+    without = sorted(set(corpus.splits) - {utterance.split for utterance in utterances})
+    if without:
+        what = f"no utterance of the official split's {' and '.join(without)}"
+        yield Finding("warning", "split", what, "the protocol `official` cannot be followed")
     found: Counter[str] = Counter()
     for utterance in utterances:
-        found.update({utterance.emotion, utterance.session, utterance.speaker})
+        found.update({utterance.emotion, utterance.session, utterance.speaker, utterance.split})
     expected = {**corpus.expected, **corpus.parts}
     off = {name: found[name] - count for name, count in expected.items() if found[name] != count}
     if not expected:
@@ -136,9 +140,7 @@ def _counts(utterances: Sequence[Utterance], corpus: Corpus) -> Iterator[Finding
         "counts",
         f"{len(utterances)} utterances, published are {total}: {shown}",
         "results are not comparable with published ones" if large else "",
-        tuple(
-            utterance.id for utterance in utterances if utterance.session == parts[0] or utterance.speaker == parts[0]
-        ),
+        tuple(one.id for one in utterances if parts[0] in (one.session, one.speaker, one.split)),
     )
 
 

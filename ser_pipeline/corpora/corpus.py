@@ -83,8 +83,9 @@ class Corpus:
     source: str  # where it can be had, and what to cite
     licence: str
     expected: Mapping[str, int] = field(default_factory=dict)  # class -> utterances, as published
-    parts: Mapping[str, int] = field(default_factory=dict)  # session or speaker -> utterances, as published
+    parts: Mapping[str, int] = field(default_factory=dict)  # session, speaker or split -> utterances, as published
     speakers: tuple[str, ...] = ()  # who speaks, where it is published and `parts` does not say it
+    splits: tuple[str, ...] = ()  # of the official split, where `parts` does not say it
     subsets: Subsets = field(default_factory=dict)  # name -> which utterances `--subset` keeps
     subset: str = ""  # the one that is read unless another is asked for; "": everything
     preset: str = "paper"  # settings that suit it

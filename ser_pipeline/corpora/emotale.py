@@ -89,6 +89,12 @@ def _speakers(root: Path) -> dict[int, tuple[str, int | None]]:
     return found
 
 
+BOTH = (1, *range(3, 14), 16, 17)
+"""Numbers of the speakers of both languages."""
+
+DANISH = (14, 15, 18, 19)
+"""Numbers of those of Danish alone."""
+
 EMOTALE = Corpus(
     name="emotale",
     title="EmoTale",
@@ -98,6 +104,7 @@ EMOTALE = Corpus(
     source="Hjuler et al. 2025; https://github.com/snehadas/EmoTale",
     licence="on request, see its datasheet",
     expected=dict.fromkeys(CODES.values(), 160),
+    parts={f"{number:03}": 50 if number in BOTH else 25 for number in sorted((*BOTH, *DANISH))},
     subsets={
         "danish": lambda utterance: utterance.language == "da",
         "english": lambda utterance: utterance.language == "en",

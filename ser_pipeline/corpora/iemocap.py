@@ -22,7 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ser_pipeline.corpora.corpus import Classes, Corpus, Subsets, Utterance
-from ser_pipeline.corpora.layout import below, broken, lines, listed, table
+from ser_pipeline.corpora.layout import below, broken, inside, lines, listed, table
 from ser_pipeline.corpora.ratings import Ratings, Vad, Votes, counted
 from ser_pipeline.errors import PipelineError
 
@@ -79,7 +79,7 @@ def _kaggle(root: Path) -> Iterator[Utterance]:
             turn = _TURN.fullmatch(name.rpartition("/")[2].removesuffix(".wav"))
             if not turn or row["emotion"] not in LABELS:
                 raise broken(file, number, f"not a turn and its label: {row['path']} {row['emotion']}")
-            yield _utterance(below(file.parent / folder, root) + "/", turn, row["emotion"])
+            yield _utterance(below(file.parent / inside(file, number, folder), root) + "/", turn, row["emotion"])
 
 
 def _dialogue(file: Path, root: Path) -> Iterator[Utterance]:

@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from ser_pipeline.corpora.corpus import Utterance, age_of
-from ser_pipeline.corpora.sheets import broken, lines, table
+from ser_pipeline.corpora.sheets import broken, inside, lines, table
 
-__all__ = ["age_in", "below", "broken", "lines", "listed", "missing_audio", "named", "table"]
+__all__ = ["age_in", "below", "broken", "inside", "lines", "listed", "missing_audio", "named", "table"]
 
 AUDIO = (".wav", ".flac", ".ogg", ".opus", ".aiff", ".aif", ".mp3", ".m4a")
 """Suffixes of audio files in lower case, the first ones first where a recording is there in several formats."""
@@ -20,10 +20,16 @@ DEPTH = 4
 """How many folders below the given one are searched: a parent of the corpus, or a child, will do."""
 
 
-def named(root: Path, pattern: str) -> Iterator[tuple[str, re.Match[str]]]:
-    """Audio files below `root` whose stem fully matches `pattern`: (path below `root`, match), sorted by path."""
+def named(root: Path, pattern: str, endings: tuple[str, ...] = AUDIO) -> Iterator[tuple[str, re.Match[str]]]:
+    """Audio files below `root` whose stem fully matches `pattern`: (path below `root`, match), sorted by path.
+
+    Args:
+        root: the folder.
+        pattern: a regular expression.
+        endings: of the files' names, in small letters.
+    """
     expression = re.compile(pattern)
-    for file in audio_below(root):
+    for file in sorted(_audio(root, endings)):
         match = expression.fullmatch(file.rpartition("/")[2].rpartition(".")[0])
         if match:
             yield file, match
@@ -31,10 +37,10 @@ def named(root: Path, pattern: str) -> Iterator[tuple[str, re.Match[str]]]:
 
 def audio_below(root: Path) -> list[str]:
     """Paths below `root` of all audio files, sorted."""
-    return sorted(_audio(root))
+    return sorted(_audio(root, AUDIO))
 
 
-def _audio(root: Path) -> Iterator[str]:
+def _audio(root: Path, endings: tuple[str, ...]) -> Iterator[str]:
     seen: set[tuple[int, int]] = set()  # folders, so that a link to one of them is entered once
     for folder, folders, files in os.walk(root, followlinks=True):
         below, status = Path(folder).relative_to(root), Path(folder).stat()
@@ -44,7 +50,7 @@ def _audio(root: Path) -> Iterator[str]:
         seen.add((status.st_dev, status.st_ino))
         folders[:] = [name for name in folders if name[0] != "."] if len(below.parts) < DEPTH else []
         prefix = "" if below == Path() else below.as_posix() + "/"
-        yield from (prefix + name for name in files if name[0] != "." and name.lower().endswith(AUDIO))
+        yield from (prefix + name for name in files if name[0] != "." and name.lower().endswith(endings))
 
 
 def listed(root: Path, *patterns: str) -> list[Path]:

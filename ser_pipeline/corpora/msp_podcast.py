@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ser_pipeline.corpora.corpus import Classes, Corpus, Utterance, gender_of
-from ser_pipeline.corpora.layout import below, broken, listed, table
+from ser_pipeline.corpora.layout import below, broken, inside, listed, table
 from ser_pipeline.corpora.ratings import Ratings, Vad, counted, mean_of
 
 CLASSES: Classes = {
@@ -85,7 +85,7 @@ def read(root: Path) -> Iterator[Utterance]:
             ballots, raters = judged.get(row["FileName"], ([], []))
             yield Utterance(
                 id=name,
-                file=f"{audio}/{row['FileName']}",
+                file=f"{audio}/{inside(file, line, row['FileName'])}",
                 emotion=row["EmoClass"],
                 speaker=row["SpkrID"] or "Unknown",
                 dialogue=_podcast(name),
@@ -155,4 +155,5 @@ MSP_PODCAST = Corpus(
     layout="Labels/labels_consensus.csv and Audios/MSP-PODCAST_0001_0008.wav",
     source="Lotfian and Busso 2019; on request: https://www.lab-msp.com/MSP/MSP-Podcast.html",
     licence="academic licence, signed agreement",
+    splits=("train", "validation", "test"),
 )

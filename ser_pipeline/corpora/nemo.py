@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ser_pipeline.corpora.corpus import Classes, Corpus, Utterance, gender_of
-from ser_pipeline.corpora.layout import age_in, below, broken, listed, table
+from ser_pipeline.corpora.layout import age_in, below, broken, inside, listed, table
 
 CLASSES: Classes = {
     "anger": ("anger",),
@@ -33,7 +33,7 @@ def read(root: Path) -> Iterator[Utterance]:
                 raise broken(file, line, f"not a recording and its label: {row['file_id']} {row['emotion']}")
             yield Utterance(
                 id=row["file_id"].removesuffix(".wav"),
-                file=below(file.parent / "samples" / row["file_id"], root),
+                file=below(file.parent / "samples" / inside(file, line, row["file_id"]), root),
                 emotion=row["emotion"],
                 speaker=row["speaker_id"],
                 script=row["normalized_text"],

@@ -6,7 +6,7 @@ import codecs
 import csv
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ser_pipeline.errors import PipelineError
@@ -91,7 +91,9 @@ def table(
                 continue
             if len(cells) < len(names) or any(cell.strip() for cell in cells[len(names) :]):
                 raise broken(file, line, f"not {len(names)} columns")
-            yield line, {name: cell.strip() for name, cell in zip(names, cells, strict=False)}
+            row = {name: cell.strip() for name, cell in zip(names, cells, strict=False)}
+            require_text(file, line, row, columns)
+            yield line, row
     except csv.Error as error:
         raise broken(file, skipped + reader.line_num, str(error)) from None
 
@@ -128,6 +130,41 @@ def _separator(file: Path, header: str) -> str:
         return usual
     log.info("%s: its cells stand between %s", file, SEPARATORS[found])
     return found
+
+
+def require_text(file: Path, line: int, row: Mapping[str, str], columns: Iterable[str]) -> None:
+    """See to it that cells hold text: no NUL, which no file has in its name, and no half of a character.
+
+    Args:
+        file: the label file.
+        line: its number, from 1 on.
+        row: column -> text.
+        columns: whose cells are looked at.
+
+    Raises:
+        PipelineError: one of them holds something else.
+    """
+    for name in columns:
+        text = row.get(name, "")
+        if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text):
+            raise broken(file, line, f"{name} holds a character that is no text: {text[:60]!a}")
+
+
+def inside(file: Path, line: int, path: str) -> str:
+    """`path` in a label file's line, once it is shown to stay below the folder that it is relative to.
+
+    Args:
+        file: the label file.
+        line: its number, from 1 on.
+        path: of an audio file or its folder.
+
+    Raises:
+        PipelineError: it is an absolute path, or goes up.
+    """
+    parts = path.replace("\\", "/").split("/")
+    if ".." in parts or (len(parts) > 1 and (not parts[0] or parts[0].endswith(":"))):
+        raise broken(file, line, f"{path!r} leads out of the corpus")
+    return path
 
 
 def broken(file: Path, line: int, what: str) -> PipelineError:

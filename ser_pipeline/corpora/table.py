@@ -30,6 +30,7 @@ from ser_pipeline.corpora.layout import age_in, broken, lines
 from ser_pipeline.corpora.layout import table as rows_of
 from ser_pipeline.corpora.matching import tell_near
 from ser_pipeline.corpora.ratings import DIMENSIONS, Vad, Votes
+from ser_pipeline.corpora.sheets import require_text
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.text import guarded, unguarded
 
@@ -158,9 +159,7 @@ def rows_in(root: Path, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[s
     for line, row in rows:
         row = {name: unguarded(text) for name, text in row.items()}
         names.tell_others(line, row)
-        for name, text in row.items():
-            if name in COLUMNS and any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text):
-                raise broken(root, line, f"{name} holds a character that is no text: {text[:60]!a}")
+        require_text(root, line, row, COLUMNS)
         yield line, row
 
 

@@ -1,10 +1,11 @@
-"""URDU: 400 stretches of Urdu talk shows, spoken by 27 men and 11 women, in four emotions.
+"""URDU: 400 stretches of Urdu talk shows, spoken by 18 men and 11 women, in four emotions.
 
 Layout: `Angry/SM1_F10_A010.wav`: speaker, the speaker's file number, emotion and number. No scripts: it is
 spontaneous speech, and which show a stretch comes from is not published.
 
 Source: Latif et al., "Cross lingual speech emotion recognition: Urdu vs. western languages", FIT 2018; free from
-https://github.com/siddiquelatif/URDU-Dataset, which states the expected counts.
+https://github.com/siddiquelatif/URDU-Dataset, which states the expected counts. Its description
+counts 27 men; stretches of 18 of them are in the release.
 """
 
 from __future__ import annotations
@@ -25,6 +26,15 @@ def read(root: Path) -> Iterator[Utterance]:
         yield Utterance(match[0], file, CODES[match[2]], speaker=match[1], language="ur", gender=gender)
 
 
+# fmt: off
+SPEAKERS = {
+    "SF1": 12, "SF2": 2, "SF3": 2, "SF4": 4, "SF5": 4, "SF6": 14, "SF7": 6, "SF8": 2, "SF9": 4, "SF10": 2,
+    "SF11": 4, "SM1": 22, "SM2": 28, "SM3": 12, "SM4": 48, "SM5": 80, "SM6": 14, "SM7": 28, "SM17": 2, "SM18": 2,
+    "SM19": 2, "SM20": 10, "SM21": 4, "SM22": 2, "SM23": 6, "SM24": 38, "SM25": 40, "SM26": 2, "SM27": 4,
+}
+# fmt: on
+"""Speaker -> stretches, as the release has them."""
+
 URDU = Corpus(
     name="urdu",
     title="URDU",
@@ -34,4 +44,5 @@ URDU = Corpus(
     source="Latif et al. 2018; https://github.com/siddiquelatif/URDU-Dataset",
     licence="research only",
     expected=dict.fromkeys(CODES.values(), 100),
+    parts=SPEAKERS,
 )

@@ -187,7 +187,9 @@ def test_what_a_killed_export_left_goes_with_the_next_and_what_another_is_writin
 
 
 @pytest.mark.slow(reason="kills five commands five times each")
-def test_report_verify_prune_predict_and_export_killed_at_random_moments_lose_nothing(corpus: Path, tmp_path: Path) -> None:
+def test_report_verify_prune_predict_and_export_killed_at_random_moments_lose_nothing(
+    corpus: Path, tmp_path: Path
+) -> None:
     finish(tmp_path, ["features", "emodb", str(corpus), "--jobs", "1", "--quiet"])
     args = ["train", "--accept", "counts", "--preset", "demo", "--protocol", "group-2", "--jobs", "1", "--quiet"]
     finish(tmp_path, [*args, *(word for setting in TINY for word in ("--set", setting))])

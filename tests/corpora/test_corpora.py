@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ser_pipeline import corpora
+from ser_pipeline.containers import ffmpeg
 from ser_pipeline.corpora import CORPORA, class_table, find_corpus, read_corpus
 from ser_pipeline.corpora.classes import chosen_classes, parse_classes, shared_classes
 from ser_pipeline.corpora.corpus import Utterance
@@ -339,7 +340,8 @@ def test_meld_has_its_official_split_and_lacks_the_turn_that_the_release_lacks(m
     assert [len(fold.train), len(fold.validation), len(fold.test)] == [1, 1, 1]
 
 
-def test_meld_without_sound_says_which_file_is_missing(meld: Path) -> None:
+def test_meld_without_sound_says_which_file_is_missing(meld: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ffmpeg, "there", lambda: False)
     (meld / "dev_splits_complete" / "dia0_utt0.wav").unlink()
     with pytest.raises(PipelineError, match=r"dev_splits_complete/dia0_utt0.wav is there as video alone; extract"):
         read_corpus("meld", meld)

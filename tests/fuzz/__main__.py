@@ -1,8 +1,8 @@
 """Fuzzing by hand: `python -m tests.fuzz --inputs 10000 labels caches`; all targets where none is named.
 
 No input may end in anything but the one line, take more than 5 seconds, need more than 1 GB beyond what was there
-before it, or end the process. Each target is fed in a process of its own; one that dies or hangs is a fault, after which
-the next input is fed. Prints the counts; goes on where it stopped with `--first SEED`.
+before it, or end the process. Each target is fed in a process of its own; one that dies or hangs is a fault, after
+which the next input is fed. Prints the counts; goes on where it stopped with `--first SEED`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def feed(name: str, first: int, last: int) -> int:
             told[FAULTS] += 1
             told[SEED] += 1
     counts = f"{told[TAKEN]:,} taken, {told[REFUSED]:,} refused, {told[FAULTS]:,} faults"
-    print(f"{name}: {last - first:,} inputs from seed {first} on: {counts}; {time.monotonic() - began:.0f} s", flush=True)
+    print(
+        f"{name}: {last - first:,} inputs from seed {first} on: {counts}; {time.monotonic() - began:.0f} s", flush=True
+    )
     return told[FAULTS]
 
 

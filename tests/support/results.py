@@ -20,6 +20,6 @@ def predictions(folder: Path) -> dict[str, object]:
 
 
 def exported(model: Path) -> dict[str, bytes]:
-    """File -> bytes of a model folder but for its card, which tells how long things took; empty where it is not there."""
+    """File -> bytes of a model folder but for its card, which tells times; empty where there is none."""
     files = sorted(model.glob("*")) if model.is_dir() else []
     return {file.name: file.read_bytes() for file in files if file.name != "README.md"}
