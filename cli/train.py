@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from tqdm import tqdm
@@ -23,8 +23,8 @@ from . import options
 from .terminal import start_log
 
 if TYPE_CHECKING:
-    from ser_pipeline.training.queue import Status
     from ser_pipeline.training.stage import Prepared
+    from ser_pipeline.training.statuses import Status
 
 LINE_SECONDS = 30.0  # seconds between two lines of progress without a terminal
 
@@ -58,6 +58,8 @@ LINE_SECONDS = 30.0  # seconds between two lines of progress without a terminal
 )
 @click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, mps, cpu; auto takes what is there.")
 @click.option("--jobs", type=options.WORKERS, help="Folds at a time.  [default: one a core, or one a GPU]")
+@options.part
+@click.option("--no-wait", is_flag=True, help="End when other processes hold all that is left of the other shares.")
 @click.option("--jobs-per-gpu", type=options.WORKERS, help="Folds at a time on every GPU.")
 @click.option(
     "--data", type=click.Choice(["auto", "resident", "stream"]), default="auto", help="Where the rows are kept."
@@ -82,31 +84,17 @@ LINE_SECONDS = 30.0  # seconds between two lines of progress without a terminal
 @options.runs
 @options.quiet
 def train(
-    corpus: str | None,
     protocol: str | None,
     final: bool,
-    test_corpus: str | None,
-    classes: str | None,
-    folds: Path | None,
-    selection: str | None,
     ablation: str,
     baseline: tuple[str, ...],
-    seeds: int,
-    device: str,
-    jobs: int | None,
-    jobs_per_gpu: int | None,
-    data: str,
     micro_batch: int | None,
     one_by_one: bool,
-    accept: tuple[str, ...],
-    fresh: bool,
+    no_wait: bool,
     dry_run: bool,
-    preset: str | None,
-    config: Path | None,
-    overrides: tuple[str, ...],
-    cache: Path,
     runs_root: Path,
     quiet: bool,
+    **chosen: Any,
 ) -> None:
     """Train the co-attention model, a fold for everything that is left out once.
 
@@ -119,37 +107,24 @@ def train(
       ser-pipeline train --corpus emodb --protocol speaker --preset scratch --seeds 3
       ser-pipeline train --corpus iemocap --protocol session --set train.lr=2e-5
       ser-pipeline train --corpus emodb+savee+ravdess --protocol corpus
+      ser-pipeline train --part 3/64 --no-wait
       ser-pipeline train --final
     """
     if final and protocol:
         raise click.UsageError("--final leaves nothing out: give it without --protocol")
     start_log(quiet)
-    if jobs != 1 and not dry_run and "WORLD_SIZE" not in os.environ:
+    if chosen["jobs"] != 1 and not dry_run and "WORLD_SIZE" not in os.environ:
         warm_up("ser_pipeline.training.workers")
     from ser_pipeline.training.stage import prepare
 
     prepared = prepare(
-        corpus,
         protocol="final" if final else protocol or "speaker",
-        test_corpus=test_corpus,
-        classes=classes,
-        folds=folds,
-        selection=selection,
         ablation=",".join([ablation, *baseline]),
-        seeds=seeds,
-        preset=preset,
-        config=config,
-        overrides=overrides,
-        device=device,
-        jobs=jobs,
-        jobs_per_gpu=jobs_per_gpu,
-        data=data,
         micro_batch=micro_batch or 0,
         stack=not one_by_one,
-        fresh=fresh,
-        accept=accept,
-        cache=cache,
+        wait=not no_wait,
         runs=runs_root,
+        **chosen,
     )
     _train(prepared, quiet or not prepared.world.is_main, dry_run)
 

@@ -8,7 +8,6 @@ leaves a `.partial` folder to go on from, and nothing needs a database.
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import json
 import os
@@ -35,6 +34,9 @@ FORMAT = 1
 
 REMAKE = "delete the folder that it is in and run again"
 """What mends a damaged file of a run or report."""
+
+PARTIAL_NAME = re.compile(rf"(.+?)(?:\.~(\d+))?{re.escape(PARTIAL)}", re.DOTALL)
+"""The name of a folder of work: its entry's, and the number of the claim under which it is done."""
 
 VERIFY = "`ser-pipeline cache verify` takes it out, and says how it is made again"
 """What mends a damaged file of the cache."""
@@ -84,14 +86,18 @@ class Entry:
     @property
     def latest(self) -> Path:
         """Where the work was last, under whatever claim."""
-        found = self.path.parent.glob(f"{glob.escape(self.path.name)}.~[0-9]*{PARTIAL}")
-        later = max(found, key=lambda one: int(re.findall(r"~(\d+)", one.name)[-1]), default=None)
-        return later or self.path.with_name(self.path.name + PARTIAL)
+        return partials(self.path.parent).get(self.path.name) or self.path.with_name(self.path.name + PARTIAL)
 
     @property
     def lost(self) -> bool:
-        """Whether another process has taken the work over, with its folder."""
-        return self.claim is not None and not self.partial.is_dir()
+        """Whether another process has taken the work over, or published what it is a part of."""
+        return self.claim is not None and (self._next.exists() or not self.claim.exists())
+
+    @property
+    def _next(self) -> Path:
+        """The claim that takes this one over."""
+        assert self.claim
+        return self.claim.with_name(str(int(self.claim.name) + 1))
 
     def begin(self) -> None:
         """Make the folder of the work; one that an earlier holder of it left is taken, who finds it gone if it wakes.
@@ -108,7 +114,7 @@ class Entry:
                 raise PipelineError(f"cannot write in {place}: {error.strerror}; choose another folder") from None
             if self.done:  # another process was faster
                 shutil.rmtree(self.partial, ignore_errors=True)
-        elif self.claim.with_name(str(int(self.claim.name) + 1)).exists():
+        elif self._next.exists():
             raise FileNotFoundError(errno.ENOENT, "taken over", str(self.partial))
         elif self.latest.is_dir():
             self.latest.rename(self.partial)
@@ -162,6 +168,18 @@ class Entry:
         """Make a whole folder partial again, so that its stage mends what is missing."""
         (self.path / "index.json").unlink(missing_ok=True)
         self.path.rename(self.partial)
+
+
+def partials(folder: Path) -> dict[str, Path]:
+    """Where the work on each entry in `folder` was last, by the entry's name; none where there is no folder."""
+    found: dict[str, tuple[int, Path]] = {}
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if (match := PARTIAL_NAME.fullmatch(path.name)) and (number := int(match[2] or 1)) > found.get(
+                match[1], (0, path)
+            )[0]:
+                found[match[1]] = number, path
+    return {name: path for name, (_, path) in found.items()}
 
 
 def read_index(folder: Path) -> dict[str, Any]:

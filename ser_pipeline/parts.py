@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
@@ -23,25 +23,36 @@ class Parts(Generic[Item]):
         items: the parts, in the order in which they are looked at.
         name: the name of a part's claims.
         whole: whether a part is done, here or elsewhere.
+        waited: whether a part that another holds is waited for.
     """
 
     def __init__(
-        self, claims: Claims, items: Sequence[Item], name: Callable[[Item], str], whole: Callable[[Item], bool]
+        self,
+        claims: Claims,
+        items: Iterable[Item],
+        name: Callable[[Item], str],
+        whole: Callable[[Item], bool],
+        waited: Callable[[Item], bool] = lambda item: True,
     ) -> None:
-        self._claims, self._name, self._whole = claims, name, whole
-        self._new = deque(items)
-        self._elsewhere = deque[Item]()
+        self._claims, self._name, self._whole, self._waited = claims, name, whole, waited
+        self._new = OrderedDict((name(item), item) for item in items)
+        self._elsewhere = OrderedDict[str, Item]()
         self._mine: dict[str, tuple[Item, Claim]] = {}
 
     def __iter__(self) -> Iterator[Item | None]:
         """The parts as they are claimed; None where those that are left are held, elsewhere or here: ask again later.
 
-        What another process holds comes where it leaves it. The end is reached when each part is whole, or has ended
-        here with what stopped it.
+        What another process holds comes where it leaves it. The end is reached when each part is whole, has ended
+        here with what stopped it, or is held elsewhere and not waited for.
         """
-        while self._new or self._elsewhere or self._mine:
+        while self._new or self._mine or any(map(self._waited, self._elsewhere.values())):
             item = self._taken(self._new)
             yield self._taken(self._elsewhere) if item is None else item
+
+    @property
+    def mine(self) -> list[Item]:
+        """The parts that this process has."""
+        return [item for item, _ in self._mine.values()]
 
     def claim(self, item: Item) -> Claim:
         """This process's claim on `item`."""
@@ -59,6 +70,8 @@ class Parts(Generic[Item]):
             self._claims.let_go(claim)
         elif claim:
             self._mine[name] = item, claim
+            for waiting in (self._new, self._elsewhere):
+                waiting.pop(name, None)
             return True
         return False
 
@@ -69,10 +82,11 @@ class Parts(Generic[Item]):
             item: that this process has.
             why: what stopped it for good.
         """
-        _, claim = self._mine.pop(self._name(item))
+        name = self._name(item)
+        item, claim = self._mine.pop(name)
         self._claims.let_go(claim, FAILED if why else LEFT, why)
         if not why and not self._whole(item):
-            self._elsewhere.append(item)
+            self._elsewhere[name] = item
 
     @contextmanager
     def sharing(self) -> Iterator[None]:
@@ -92,14 +106,14 @@ class Parts(Generic[Item]):
             self._claims.let_go(claim, FAILED if failed else LEFT, why if failed else "")
         self._mine.clear()
 
-    def _taken(self, waiting: deque[Item]) -> Item | None:
+    def _taken(self, waiting: OrderedDict[str, Item]) -> Item | None:
         """The first of those waiting that can be had; of those looked at, what is not whole waits among the others."""
         for _ in range(len(waiting)):
-            item = waiting.popleft()
+            name, item = waiting.popitem(last=False)
             if self.take(item):
                 return item
             if not self._whole(item):
-                self._elsewhere.append(item)
+                self._elsewhere[name] = item
         return None
 
 

@@ -28,7 +28,7 @@ from ser_pipeline.text import guarded
 def begin_run(
     folder: Path, config: Config, about: Mapping[str, Any], members: Mapping[str, Any], manifest: Manifest
 ) -> None:
-    """Write what a run says of itself before its first fold; what is there already is left as it is.
+    """Write what a run says of itself before its first fold; `folds.json` comes last.
 
     Args:
         folder: of the unfinished run.
@@ -37,12 +37,10 @@ def begin_run(
         members: what `folds.json` says: ids of every part.
         manifest: of the corpus.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / layout.FOLDS).exists():
-        write_text(folder / layout.CONFIG, dumps(config))
-        write_json(folder / layout.RUN, about)
-        write_text(folder / layout.CONTENTS, _contents(manifest))
-        write_json(folder / layout.FOLDS, members)
+    write_text(folder / layout.CONFIG, dumps(config))
+    write_json(folder / layout.RUN, about)
+    write_text(folder / layout.CONTENTS, _contents(manifest))
+    write_json(folder / layout.FOLDS, members)
 
 
 def _contents(manifest: Manifest) -> str:

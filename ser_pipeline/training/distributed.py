@@ -6,9 +6,12 @@ import atexit
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class World:
             return f"cuda:{self.local}"
         return "cpu" if self.size > 1 and wanted == "auto" else wanted
 
-    def broadcast(self, value: float) -> float:
+    def broadcast(self, value: Value) -> Value:
         """The first process's `value`, in every process."""
         if self.size == 1:
             return value

@@ -79,9 +79,12 @@ def fit(
 def _fit(entry: Entry, context: FoldContext) -> Path:
     """Train, test and write the fold of `context`; returns its folder."""
     config, device, folder = context.config, context.device, entry.partial
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / "index.json").exists():  # killed between the last file and the final name
-        return entry.publish(discard=[layout.STATE], digests=True, made=made_on(device, config))
+    if context.world.is_main:
+        entry.begin()
+    if context.world.broadcast((folder / "index.json").exists()):  # killed between the last file and the final name
+        if context.world.is_main:
+            entry.publish(discard=[layout.STATE], digests=True, made=made_on(device, config))
+        return entry.path
     set_arithmetic(config, device)
     if device.type == "cuda":
         gc.collect()  # a step and its graph know each other: the last fold's memory is free only now

@@ -7,13 +7,14 @@ goes on with what is missing.
 
 from __future__ import annotations
 
-import json
 import logging
+import shutil
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,12 @@ from typing import Any
 import torch
 
 from ser_pipeline.cache.catalogue import Sources
+from ser_pipeline.claims import Claims, at_work
 from ser_pipeline.device import _device_name, _devices
-from ser_pipeline.entry import Entry, write_json
+from ser_pipeline.entry import partials, write_json
+from ser_pipeline.errors import PipelineError
 from ser_pipeline.findings import refuse
+from ser_pipeline.parts import Parts, once, own_first
 from ser_pipeline.processes import cores
 from ser_pipeline.provenance import now
 from ser_pipeline.runs import layout
@@ -31,31 +35,20 @@ from ser_pipeline.runs.audited import accept, audited
 from ser_pipeline.runs.integrity import hashes
 from ser_pipeline.runs.origin import gathered
 from ser_pipeline.runs.writing import begin_run
-from ser_pipeline.splits.folds import Fold
-from ser_pipeline.text import lines
 from ser_pipeline.training.distributed import World
 from ser_pipeline.training.fold import fit
 from ser_pipeline.training.plan import PlannedRun, findings_of
+from ser_pipeline.training.statuses import Progress, fold_entry, watching
 from ser_pipeline.training.together import train_together
-from ser_pipeline.training.workers import FoldJob, QueueOptions, data_of, work
+from ser_pipeline.training.workers import FoldJob, QueueOptions, claimed, data_of, work
 
-POLL = 0.5  # seconds between two looks at the folds' histories
+OVER = "over"
+"""What the processes of a world are told when no fold is left."""
+
+WAIT = 0.5
+"""Seconds between two looks of a world for folds that others may have left."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Status:
-    """How far one fold is."""
-
-    run: str
-    fold: str
-    epoch: int
-    done: bool
-    last: Mapping[str, Any]  # the latest line of its history; empty before the first
-
-
-Progress = Callable[[Sequence[Status]], None]
 
 
 def run_queue(
@@ -68,7 +61,10 @@ def run_queue(
     world: World | None = None,
     accepted: Collection[str] = (),
 ) -> list[Path]:
-    """Train every fold that is missing; returns the folders of the runs.
+    """Train every fold that is missing and that no other process has; returns the folders of the runs.
+
+    Any number of processes may do so at once; each ends when all runs are whole, or without `options.wait` when others
+    hold what is left.
 
     Args:
         planned: from `plan`.
@@ -83,40 +79,35 @@ def run_queue(
         PipelineError: what stopped a fold, the others being kept for the next call to go on; or, with all runs kept,
             an error of the audit that was not accepted.
     """
-    world = world or World()
-    with ExitStack() as held:
-        if world.is_main:
-            for run in planned:
-                held.enter_context(run.entry.lock())
-            for run in (run for run in planned if not run.entry.done):
-                begin_run(run.entry.partial, run.config, {**run.about, "started": now()}, run.members, run.manifest)
-        world.barrier()
-        waiting = [run for run in planned if not run.entry.done]
-        todo = queue_jobs(waiting, sources, device, options)
-        with _watching(waiting, progress):
-            try:
-                with _beside(partial(_audit, waiting if world.is_main else [], sources, accepted)):
-                    if world.size > 1:
-                        for job in todo:
-                            _train_together(job, world)
-                    else:
-                        work(*train_together(todo))
-            finally:
-                if world.is_main:
-                    _publish_whole(waiting, device)
-        world.barrier()
-        for run in planned if world.is_main else ():
-            accept(run.entry.path, accepted)
-    for run in planned:
-        found, before = audited(run.entry.path)
-        refuse(found, {*accepted, *before}, f"{run.entry.path} is trained and kept; ")
-    return [run.entry.path for run in planned]
+    world, claims = world or World(), Claims.beside(planned[0].entry.path)
+    for run in planned if world.is_main else ():
+        once(claims, f"{run.entry.path.name}/{layout.RUN}", partial(_is_begun, run), partial(_begin, run))
+    world.barrier()
+    waiting = [run for run in planned if not run.entry.done]
+    todo = queue_jobs(waiting, sources, device, options)
+    with watching(waiting, progress):
+        try:
+            with _beside(partial(_audit, waiting if world.is_main else [], sources, accepted, claims)):
+                _train(todo, claims, device, world)
+        finally:
+            if world.is_main:
+                _publish_whole(waiting, device, claims)
+    world.barrier()
+    done = [run.entry.path for run in planned if run.entry.done]
+    for path in done if world.is_main else ():
+        accept(path, accepted)
+        if not at_work(path):
+            claims.remove(path.name)
+    for path in done:
+        found, before = audited(path)
+        refuse(found, {*accepted, *before}, f"{path} is trained and kept; ")
+    return done
 
 
 def queue_jobs(
     waiting: Sequence[PlannedRun], sources: Sources, device: torch.device, options: QueueOptions
 ) -> list[FoldJob]:
-    """The folds that are missing.
+    """The folds that are missing, those of this process's share first.
 
     Args:
         waiting: runs, finished or not.
@@ -124,33 +115,96 @@ def queue_jobs(
         device: chosen by the command.
         options: how many at a time, and from where.
     """
-    missing = [(run, fold) for run in waiting for fold in run.folds if not _fold_entry(run, fold).done]
+    every = [(run, fold) for run in waiting for fold in run.folds]
+    number, count = options.part or (0, 1)
+    turns = [(*every[place], place % count == number - 1) for place in own_first(range(len(every)), options.part)]
+    missing = [turn for turn in turns if not fold_entry(*turn[:2]).done]
     devices = _devices(device)
     at_once = max(1, min(options.jobs or (cores() if device.type == "cpu" else len(devices)), len(missing)))
-    threads = max((run.config.train.threads for run, _ in missing), default=1)
+    threads = max((run.config.train.threads for run, *_ in missing), default=1)
     if device.type == "cpu" and 4 * at_once * threads <= cores():
         idle = cores() - at_once * threads
         log.info("%d of %d cores are idle: with --set train.threads=N a fold takes more, as another run", idle, cores())
     options = replace(options, jobs=at_once, apart=options.jobs != 1)
-    return [FoldJob(_fold_entry(run, fold), fold, run.config, sources, devices, options) for run, fold in missing]
+    return [
+        FoldJob(fold_entry(run, fold), fold, run.config, sources, devices, options, own) for run, fold, own in missing
+    ]
 
 
-def _train_together(job: FoldJob, world: World) -> None:
-    """Train one fold with all processes of `world`; its data are shared out among them."""
-    (device,) = job.devices
-    data, source = data_of(job, device)
-    fit(job.entry, job.fold, data, source, job.config, torch.device(device), micro=job.options.micro, world=world)
+def _is_begun(run: PlannedRun) -> bool:
+    return run.entry.done or (run.entry.partial / layout.FOLDS).exists()
 
 
-def _audit(runs: Sequence[PlannedRun], sources: Sources, accepted: Collection[str]) -> None:
-    """Audit the corpus for the runs that were not yet."""
-    found: dict[str, Any] = {}
-    for run in runs:
-        if not (run.entry.partial / layout.AUDIT).exists():
-            protocol = run.about["protocol"]
-            if protocol not in found:
-                found[protocol] = findings_of(sources, run.folds, run.config, accepted)
-            write_json(run.entry.partial / layout.AUDIT, found[protocol])
+def _begin(run: PlannedRun) -> None:
+    """Make the folder of a run, and write what it says of itself."""
+    with _unless_done([run]):
+        run.entry.begin()
+        begin_run(run.entry.partial, run.config, {**run.about, "started": now()}, run.members, run.manifest)
+
+
+@contextmanager
+def _unless_done(runs: Sequence[PlannedRun]) -> Iterator[None]:
+    """Let an error of the block pass only where a run is unfinished: others may have ended them meanwhile."""
+    try:
+        yield
+    except (OSError, PipelineError):
+        if not all(run.entry.done for run in runs):
+            raise
+
+
+def _train(todo: Sequence[FoldJob], claims: Claims, device: torch.device, world: World) -> None:
+    """Train the folds that nobody else has.
+
+    Args:
+        todo: the folds that are missing.
+        claims: on them.
+        device: where to train.
+        world: the processes that train every fold together.
+    """
+    parts = Parts(claims, todo, lambda job: job.part, lambda job: job.whole, lambda job: job.own or job.options.wait)
+    with parts.sharing():
+        if world.size > 1:
+            _train_in_world(parts, str(device), world)
+        else:
+            work(parts, todo, train_together(parts, todo))
+
+
+def _train_in_world(parts: Parts[FoldJob], device: str, world: World) -> None:
+    """Train the folds one after the other with all processes of `world`; a fold's data are shared out among them.
+
+    Args:
+        parts: the folds, of which the first process claims one at a time.
+        device: of this process.
+        world: the processes.
+    """
+    turns = claimed(parts) if world.is_main else iter(())
+    while not isinstance(job := world.broadcast(next(turns, OVER)), str):
+        if job is None:
+            time.sleep(WAIT)
+            continue
+        data, source = data_of(job, device)
+        fit(job.entry, job.fold, data, source, job.config, torch.device(device), micro=job.options.micro, world=world)
+        if world.is_main:
+            parts.end(job)
+
+
+def _audit(runs: Sequence[PlannedRun], sources: Sources, accepted: Collection[str], claims: Claims) -> None:
+    """Audit the corpus for the runs that were not yet; of several processes one does it."""
+
+    def left() -> list[PlannedRun]:
+        return [run for run in runs if not (run.entry.done or (run.entry.partial / layout.AUDIT).exists())]
+
+    def audit() -> None:
+        found: dict[str, Any] = {}
+        with _unless_done(runs):
+            for run in left():
+                protocol = run.about["protocol"]
+                if protocol not in found:
+                    found[protocol] = findings_of(sources, run.folds, run.config, accepted)
+                write_json(run.entry.partial / layout.AUDIT, found[protocol])
+
+    if runs:
+        once(claims, f"{runs[0].entry.path.name}/{layout.AUDIT}", lambda: not left(), audit)
 
 
 @contextmanager
@@ -175,59 +229,19 @@ def _beside(task: Callable[[], None]) -> Iterator[None]:
     outcome.result()
 
 
-def _publish_whole(runs: Sequence[PlannedRun], device: torch.device) -> None:
+def _publish_whole(runs: Sequence[PlannedRun], device: torch.device, claims: Claims) -> None:
     """Give the runs that are whole their final names, whatever became of the others."""
     for run in runs:
-        if (run.entry.partial / layout.AUDIT).exists() and all(_fold_entry(run, fold).done for fold in run.folds):
-            names = [fold.name for fold in run.folds]
-            made = gathered(run.entry.partial, names)
-            run.entry.publish(device=_device_name(device), folds=names, files=hashes(run.entry.partial), **made)
+        if (run.entry.partial / layout.AUDIT).exists() and all(fold_entry(run, fold).done for fold in run.folds):
+            name = f"{run.entry.path.name}/index.json"
+            once(claims, name, lambda run=run: run.entry.done, partial(_publish, run, device))  # type: ignore[misc]
 
 
-def _fold_entry(run: PlannedRun, fold: Fold) -> Entry:
-    folder = run.entry.path if run.entry.done else run.entry.partial
-    return Entry(folder / fold.name, {"run": run.entry.path.name, "fold": fold.name})
-
-
-@contextmanager
-def _watching(runs: Sequence[PlannedRun], progress: Progress) -> Iterator[None]:
-    """Tell `progress` where the folds stand until the block ends."""
-    stop = threading.Event()
-    ended: dict[Path, Status] = {}
-
-    def watch() -> None:
-        while not stop.wait(POLL):
-            progress(statuses(runs, ended))
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        watcher.join()
-        progress(statuses(runs, ended))
-
-
-def statuses(runs: Sequence[PlannedRun], ended: dict[Path, Status] | None = None) -> list[Status]:
-    """Where every fold of `runs` stands, read from their histories; `ended` keeps what need not be read again."""
-    ended = {} if ended is None else ended
-    found = []
-    for run in runs:
-        for fold in run.folds:
-            place = run.entry.path / fold.name
-            status = ended.get(place) or _status(run, fold)
-            if status.done and status.last:  # else it was given its final name in between
-                ended[place] = status
-            found.append(status)
-    return found
-
-
-def _status(run: PlannedRun, fold: Fold) -> Status:
-    entry = _fold_entry(run, fold)
-    done = entry.done
-    try:
-        history = lines(((entry.path if done else entry.partial) / layout.HISTORY).read_text(encoding="utf-8"))
-    except OSError:
-        history = []
-    return Status(run.entry.path.name, fold.name, len(history), done, json.loads(history[-1]) if history else {})
+def _publish(run: PlannedRun, device: torch.device) -> None:
+    """Give a run its final name, without what processes that were taken for dead have left in it."""
+    for left in partials(run.entry.partial).values():
+        shutil.rmtree(left, ignore_errors=True)
+    names = [fold.name for fold in run.folds]
+    with _unless_done([run]):
+        made = gathered(run.entry.partial, names)
+        run.entry.publish(device=_device_name(device), folds=names, files=hashes(run.entry.partial), **made)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,8 @@ from ser_pipeline.text import few
 from ser_pipeline.training.ablations import ablation_names, own_ablations
 from ser_pipeline.training.distributed import World, join_world
 from ser_pipeline.training.plan import PlannedRun, plan_runs
-from ser_pipeline.training.queue import Status, run_queue, statuses
+from ser_pipeline.training.queue import run_queue
+from ser_pipeline.training.statuses import Progress, Status, statuses
 from ser_pipeline.training.unfinished import require_repeated
 from ser_pipeline.training.workers import QueueOptions
 
@@ -33,9 +34,6 @@ MOST_PAIRS = 3
 """Settings that one line names before it says how many more there are."""
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[Sequence[Status]], None]
-"""Told about twice a second where every fold stands."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +91,8 @@ def prepare(
     data: str = "auto",
     micro_batch: int = 0,
     stack: bool = True,
+    part: tuple[int, int] | None = None,
+    wait: bool = True,
     fresh: bool = False,
     accept: Collection[str] = (),
     cache: Path | str = "cache",
@@ -121,6 +121,8 @@ def prepare(
         data: where the rows are kept: "resident", "stream", or what fits.
         micro_batch: segments computed at a time; 0: the whole batch.
         stack: whether all folds of a small head on stored features are trained at once.
+        part: K and N: begin with share K of N, where several processes share the work.
+        wait: for the folds of other shares that other processes hold, until all are whole.
         fresh: whether to start anew beside an unfinished run that had other settings.
         accept: names of the audit's errors that are taken as they are.
         cache: folder of the features.
@@ -156,7 +158,7 @@ def prepare(
     ]
     if not fresh:
         require_repeated(planned)
-    options = QueueOptions(jobs or gpu_jobs(place, jobs_per_gpu), data, micro_batch, stack)
+    options = QueueOptions(jobs or gpu_jobs(place, jobs_per_gpu), data, micro_batch, stack, part, wait)
     corpora = "+".join(one.corpus for one in sources.trained)
     return Prepared(corpora, name, chosen, tuple(planned), sources, place, options, world, frozenset(accept))
 

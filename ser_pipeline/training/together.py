@@ -9,7 +9,6 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from ser_pipeline.device import autocasting, fixed_threads, made_on, set_arithme
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.inputs import FRAMES, INPUTS, VECTOR
 from ser_pipeline.model import SpeechEmotionModel
+from ser_pipeline.parts import Parts
 from ser_pipeline.runs import layout
 from ser_pipeline.runs.writing import Scores
 from ser_pipeline.training import scoring
@@ -36,7 +36,7 @@ from ser_pipeline.training.distributed import World
 from ser_pipeline.training.fold import complete, epoch_rows, make_model, make_step, require_finite, shares
 from ser_pipeline.training.stack import RandomState, Stack
 from ser_pipeline.training.step import Step
-from ser_pipeline.training.workers import FoldJob, data_of, unforeseen
+from ser_pipeline.training.workers import FoldJob, data_of, fail, unforeseen
 
 MEMORY = {"cpu": 1 << 30, "cuda": 8 << 30}
 """Kind of device -> bytes that one step of all folds may take."""
@@ -80,26 +80,34 @@ def stackable(config: Config, device: str) -> bool:
     )
 
 
-def train_together(todo: Sequence[FoldJob]) -> tuple[list[FoldJob], dict[Path, str]]:
-    """Train the folds that can be at once; the jobs that are left to be trained one by one, and what stopped a fold.
+def train_together(parts: Parts[FoldJob], todo: Sequence[FoldJob]) -> dict[Path, str]:
+    """Train the folds that can be at once, and that nobody else has; what stopped a fold, by its folder.
+
+    The others are left to be trained one by one.
+
+    Args:
+        parts: hands out the jobs.
+        todo: all of them, those of this process's share first.
 
     Raises:
         PipelineError: the data cannot be read.
     """
     groups: dict[Config, list[FoldJob]] = defaultdict(list)
-    left, failed = list[FoldJob](), dict[Path, str]()
+    failed = dict[Path, str]()
     for job in todo:
-        alone = not (job.options.stack and stackable(job.config, job.devices[0])) or job.options.micro
-        (left if alone else groups[replace(job.config, seed=0)]).append(job)
+        if job.options.stack and stackable(job.config, job.devices[0]) and not job.options.micro:
+            groups[replace(job.config, seed=0)].append(job)
     for jobs in groups.values():
         data, source = data_of(jobs[0], jobs[0].devices[0])
-        size = _fitting(data, jobs[0].config, source)
-        if min(size, len(jobs)) < 2:
-            left += jobs
-            continue
-        for first in range(0, len(jobs), size):
-            left += _train_group(jobs[first : first + size], data, source, failed)
-    return left, failed
+        _, count = jobs[0].options.part or (1, 1)
+        size = min(_fitting(data, jobs[0].config, source), -(-len(jobs) // count))
+        for first in range(0, len(jobs), size) if min(size, len(jobs)) > 1 else ():
+            mine = [job.under(parts.claim(job)) for job in jobs[first : first + size] if parts.take(job)]
+            if mine:
+                _train_group(mine, data, source, failed)
+            for job in mine:
+                parts.end(job, failed.get(job.entry.path, ""))
+    return failed
 
 
 def _fitting(data: Data, config: Config, source: object) -> int:
@@ -110,30 +118,27 @@ def _fitting(data: Data, config: Config, source: object) -> int:
     return max(1, MEMORY[source.device.type] // each)
 
 
-def _train_group(jobs: Sequence[FoldJob], data: Data, source: Resident, failed: dict[Path, str]) -> list[FoldJob]:
-    """Train folds of one setting; adds what stopped one to `failed`, and returns those that want to be alone."""
+def _train_group(jobs: Sequence[FoldJob], data: Data, source: Resident, failed: dict[Path, str]) -> None:
+    """Train folds of one setting; adds what stopped one to `failed`. Those that want to be alone stay unfinished."""
     set_arithmetic(jobs[0].config, source.device)
-    with ExitStack() as held:
-        held.enter_context(fixed_threads(jobs[0].config.train.threads))
-        for job in jobs:
-            held.enter_context(job.entry.lock())
-        open_ = [job for job in jobs if not job.entry.done]
+    with fixed_threads(jobs[0].config.train.threads):
         try:
-            members = [member for job in open_ for member in _begun(job, data, source, failed)]
+            members = [member for job in jobs for member in _begun(job, data, source, failed)]
             _train_members(members, source, failed)
         except torch.OutOfMemoryError:
             log.warning("%d folds at once do not fit into the memory of %s; they go on one by one", len(jobs), source)
-        except PipelineError:
-            raise
         except Exception as error:
-            raise PipelineError(unforeseen(open_[0], error)) from None
-        return [job for job in open_ if not job.entry.done and job.entry.path not in failed]
+            if any(job.entry.lost and not job.whole for job in jobs):
+                return  # this process was asleep, and another has taken a fold over
+            if isinstance(error, PipelineError):
+                raise
+            raise PipelineError(unforeseen(jobs[0], error)) from None
 
 
 def _begun(job: FoldJob, data: Data, source: Resident, failed: dict[Path, str]) -> Iterator[Member]:
     """The fold of a job, new or where it was stopped; none where it cannot begin, or only lacks its name."""
     folder, started, meter = job.entry.partial, time.monotonic(), Meter(source.device.type != "cpu")
-    folder.mkdir(parents=True, exist_ok=True)
+    job.entry.begin()
     if (folder / "index.json").exists():
         job.entry.publish(discard=[layout.STATE], digests=True, made=made_on(source.device, job.config))
         return
@@ -145,18 +150,11 @@ def _begun(job: FoldJob, data: Data, source: Resident, failed: dict[Path, str]) 
         step = make_step(model, context)
         progress = kept.resume(step)
     except PipelineError as error:
-        _fail(job, str(error), failed)
+        fail(job, str(error), failed)
         return
     yield Member(
         job, context, model, kept, step, progress, RandomState(device), time.monotonic() - started, meter.read()
     )
-
-
-def _fail(job: FoldJob, said: str, failed: dict[Path, str]) -> None:
-    """Note what stopped a fold, and say it once."""
-    if said not in failed.values():
-        log.error("%s", said)
-    failed[job.entry.path] = said
 
 
 def _train_members(members: list[Member], source: Resident, failed: dict[Path, str]) -> None:
@@ -202,7 +200,7 @@ def _epoch(stack: Stack, members: Sequence[Member], failed: dict[Path, str]) -> 
         try:
             require_finite(loss[:steps], member.context, member.progress.epoch + 1)
         except PipelineError as error:
-            _fail(member.job, str(error), failed)
+            fail(member.job, str(error), failed)
             lost.append(member)
             continue
         record = {

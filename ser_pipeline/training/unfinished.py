@@ -8,9 +8,8 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from ser_pipeline import config as settings
+from ser_pipeline.claims import at_work
 from ser_pipeline.config import Config
 from ser_pipeline.entry import PARTIAL, read_json
 from ser_pipeline.errors import PipelineError
@@ -52,12 +51,8 @@ def _unfinished(path: Path) -> Iterator[Path]:
 
 def _stopped(folder: Path) -> bool:
     """Whether a run has said what it is and finished an epoch, which could be lost, and no process holds it."""
-    lock = folder.parent / ".locks" / folder.name.removesuffix(PARTIAL)
-    try:
-        with FileLock(lock, timeout=0):
-            return (folder / layout.FOLDS).exists() and any(folder.glob(f"*/{layout.HISTORY}"))
-    except Timeout:
-        return False
+    begun = (folder / layout.FOLDS).exists() and any(folder.glob(f"*/{layout.HISTORY}"))
+    return begun and not at_work(folder.with_name(folder.name.removesuffix(PARTIAL)))
 
 
 def _compare(folder: Path, run: PlannedRun) -> tuple[str, str]:

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,13 +18,15 @@ from typing import Any
 import torch
 
 from ser_pipeline.cache.catalogue import Sources
+from ser_pipeline.claims import Claim
 from ser_pipeline.config import Config
 from ser_pipeline.data.neighbours import Neighbours, longer
 from ser_pipeline.data.stream import open_data, open_source
-from ser_pipeline.entry import Entry, write_text
+from ser_pipeline.entry import PARTIAL, Entry, write_text
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features.stores import find_stores, read_manifest
-from ser_pipeline.processes import spread, worker
+from ser_pipeline.parts import Parts
+from ser_pipeline.processes import handed_here, spread, worker
 from ser_pipeline.runs import layout
 from ser_pipeline.splits.folds import Fold
 from ser_pipeline.training.fold import fit
@@ -43,6 +45,8 @@ class QueueOptions:
     data: str = "auto"  # "resident", "stream", or what fits
     micro: int = 0  # segments computed at a time; 0: the whole batch
     stack: bool = True  # whether all folds of a small head are trained at once
+    part: tuple[int, int] | None = None  # K and N: begin with share K of N, where several processes share the work
+    wait: bool = True  # for the folds of other shares that others hold, until all are whole
     apart: bool = False  # in processes of their own, so that one that is lost can be replaced; set by `train`
 
 
@@ -56,18 +60,37 @@ class FoldJob:
     sources: Sources
     devices: tuple[str, ...]  # that folds are trained on; each process keeps to one of them
     options: QueueOptions
+    own: bool = False  # whether it is of this process's share
+
+    @property
+    def part(self) -> str:
+        """The name of the claims on it."""
+        return f"{self._run.name}/{self.entry.path.name}"
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is trained, in a run that is unfinished or whole."""
+        return self.entry.done or Entry(self._run / self.entry.path.name, {}).done
+
+    @property
+    def _run(self) -> Path:
+        run = self.entry.path.parent
+        return run.with_name(run.name.removesuffix(PARTIAL))
+
+    def under(self, claim: Claim) -> FoldJob:
+        """The job, done under a claim."""
+        return replace(self, entry=replace(self.entry, claim=claim.file))
 
 
 def train_job(job: FoldJob) -> None:
-    """Train one fold, alone: a second process that has the same job waits and finds it done.
+    """Train one fold.
 
     A process keeps to one device: what it loads and compiles there serves all of its folds.
     """
     device = job.devices[worker() % len(job.devices)]
-    with job.entry.lock():
-        if not job.entry.done:
-            data, source = data_of(job, device)
-            fit(job.entry, job.fold, data, source, job.config, torch.device(device), micro=job.options.micro)
+    if not job.entry.done:
+        data, source = data_of(job, device)
+        fit(job.entry, job.fold, data, source, job.config, torch.device(device), micro=job.options.micro)
 
 
 def data_of(job: FoldJob, device: str) -> Any:
@@ -97,74 +120,100 @@ def _data(
     return data, open_source(data, torch.device(device), way, sharers)
 
 
-def work(todo: Sequence[FoldJob], failed: dict[Path, str] | None = None) -> None:
-    """Train the jobs. One that fails does not keep the others from their turn, nor does a process that is killed.
+def work(parts: Parts[FoldJob], todo: Sequence[FoldJob], failed: dict[Path, str] | None = None) -> None:
+    """Train the jobs that nobody else has. One that fails does not keep the others from their turn, nor does a kill.
 
     Args:
-        todo: the jobs.
-        failed: what stopped others, trained before: fold's folder -> why.
+        parts: hands out the jobs.
+        todo: all of them.
+        failed: what stopped those trained before: fold's folder -> why.
 
     Raises:
         PipelineError: what stopped a fold, once the others have been trained.
     """
     failed = {} if failed is None else failed
-    count = len(todo) + len(failed)
     suspects: set[Path] = set()
-    left, fruitless = list(todo), 0
-    while left:
-        began = time.time()
+    fruitless, over = 0, not todo
+    while not over:
+        began, before = time.time(), len(failed)
+        ended = 0
         try:
-            for job, error in _tried(left):
+            for job, error in _tried(claimed(parts), todo[0].options):
+                parts.end(job, error or "")
+                ended += 1
                 if error is not None:
-                    if error not in failed.values():  # what stops all of them alike is said once
-                        log.error("%s", error)
-                    failed[job.entry.path] = error
-            break
+                    fail(job, error, failed)
+            over = True
         except BrokenProcessPool:
-            before, left = len(left), _after_a_kill(left, began, suspects, failed)
-        fruitless = 0 if len(left) < before else fruitless + 1
-        if fruitless == MOST_KILLS:
+            _after_a_kill(parts, began, suspects, failed)
+        fruitless = 0 if ended or len(failed) > before else fruitless + 1
+        if fruitless == MOST_KILLS and not over:
             raise PipelineError(
                 "a training process was killed again and again, perhaps for want of memory; what is finished is "
                 "kept: go on with fewer at a time, such as --jobs 1"
             )
     if failed:
         first, *more = failed.values()
-        raise PipelineError(f"{len(failed)} of {count} folds failed; the first: {first}" if more else first)
+        raise PipelineError(f"{len(failed)} of {len(todo)} folds failed; the first: {first}" if more else first)
 
 
-def _after_a_kill(tried: list[FoldJob], began: float, suspects: set[Path], failed: dict[Path, str]) -> list[FoldJob]:
-    """What is left of the jobs `tried` since `began`, in the order for another try: who was first comes last.
+def claimed(parts: Parts[FoldJob]) -> Iterator[FoldJob | None]:
+    """The jobs as this process gets them, each under its claim; None where there is none for now."""
+    for job in parts:
+        yield job and job.under(parts.claim(job))
+
+
+def fail(job: FoldJob, why: str, failed: dict[Path, str]) -> None:
+    """Note what stopped a fold; what stops all of them alike is said once.
+
+    Args:
+        job: of the fold.
+        why: what stopped it.
+        failed: fold's folder -> what stopped it; gets this one.
+    """
+    if why not in failed.values():
+        log.error("%s", why)
+    failed[job.entry.path] = why
+
+
+def _after_a_kill(parts: Parts[FoldJob], began: float, suspects: set[Path], failed: dict[Path, str]) -> None:
+    """Let go the jobs that a kill stopped, to come again after those that are new.
 
     Who lost the device becomes one of the `suspects`, and if it was one before, of those that `failed`.
+
+    Args:
+        parts: of which this process has those in work.
+        began: seconds since the epoch, when they were tried.
+        suspects: folders of folds.
+        failed: fold's folder -> what stopped it.
     """
-    lost = [job for job in tried if _broke_since(job, began)]
-    for job in lost:
-        if job.entry.path in suspects:
-            failed[job.entry.path] = f"fold {job.fold.name} lost its device twice (see {_error_file(job)})"
-            log.error("%s", failed[job.entry.path])
+    running = [job.under(parts.claim(job)) for job in parts.mine]
+    lost = [job for job in running if _broke_since(job, began)]
+    for job in running:
+        why = ""
+        if job.entry.path in suspects and any(job is other for other in lost):
+            why = f"fold {job.fold.name} lost its device twice (see {_error_file(job)})"
+            fail(job, why, failed)
+        parts.end(job, why)
     suspects.update(job.entry.path for job in lost)
     log.warning(
         "a training process was killed%s; what is left goes on", f" (see {_error_file(lost[0])})" if lost else ""
     )
-    first = tried[0].options.jobs or 1
-    return [job for job in tried[first:] + tried[:first] if not job.entry.done and job.entry.path not in failed]
 
 
-def _tried(todo: Sequence[FoldJob]) -> Iterator[tuple[FoldJob, str | None]]:
+def _tried(todo: Iterable[FoldJob | None], options: QueueOptions) -> Iterator[tuple[FoldJob, str | None]]:
     """The jobs as they end, each with what stopped it."""
-    options = todo[0].options
-    return spread(_attempt, todo, options.jobs or 1) if options.apart else ((job, _attempt(job)) for job in todo)
+    return spread(_attempt, todo, options.jobs or 1) if options.apart else handed_here(_attempt, todo)
 
 
 def _attempt(job: FoldJob) -> str | None:
     """Train a fold; returns what stopped it. A process whose device is lost ends, for a new one to go on."""
     try:
         train_job(job)
-    except PipelineError as error:
-        return str(error)
     except Exception as error:
-        return unforeseen(job, error)
+        if job.entry.lost:
+            return None
+        return str(error) if isinstance(error, PipelineError) else unforeseen(job, error)
     return None
 
 

@@ -123,14 +123,58 @@ def test_features_that_were_frozen_and_wake_change_nothing(corpus: Path, tmp_pat
     assert not list(shared.rglob("*.partial"))
 
 
-@pytest.mark.slow(reason="kills the command ten times")
-def test_train_killed_at_random_moments_ends_in_the_same_predictions(corpus: Path, tmp_path: Path) -> None:
+def trained_by(corpus: Path, tmp_path: Path, *names: str) -> list[str]:
+    """Folders of `names` that share the features of the corpus; the words that train its folds."""
     finish(tmp_path, ["features", "emodb", str(corpus), "--jobs", "1", "--quiet"])
-    args = ["train", "--accept", "counts", "--preset", "demo", "--protocol", "speaker", "--jobs", "1", "--quiet"]
-    args += [word for setting in TINY for word in ("--set", setting)]
-    for name in ("calm", "killed"):
+    for name in names:
         (tmp_path / name).mkdir()
         (tmp_path / name / "cache").symlink_to(tmp_path / "cache")
+    args = ["train", "--accept", "counts", "--preset", "demo", "--protocol", "speaker", "--jobs", "1", "--quiet"]
+    return args + [word for setting in TINY for word in ("--set", setting)]
+
+
+@pytest.mark.slow(reason="runs the command many times at once")
+def test_eight_trains_at_once_some_killed_end_in_the_predictions_of_one(corpus: Path, tmp_path: Path) -> None:
+    args = [*trained_by(corpus, tmp_path, "calm", "shared"), "--seeds", "2"]
+    seconds = finish(tmp_path / "calm", args)
+    together(tmp_path / "shared", args, seconds)
+    assert folds(tmp_path / "shared") == folds(tmp_path / "calm")
+    assert len(folds(tmp_path / "calm")) == 6
+    assert not list((tmp_path / "shared").rglob("*.partial"))
+    assert not list((tmp_path / "shared").glob("runs/.claims/*"))
+
+
+def folds(folder: Path) -> dict[str, bytes]:
+    """Path -> what is predicted, by every fold of the runs below `folder`."""
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.glob("runs/*/*/predictions.csv")}
+
+
+@pytest.mark.slow(reason="starts the command three times")
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs signals")
+def test_a_train_that_was_frozen_and_wakes_changes_nothing(corpus: Path, tmp_path: Path) -> None:
+    args = trained_by(corpus, tmp_path, "calm", "shared")
+    finish(tmp_path / "calm", args)
+    shared, environment = tmp_path / "shared", {**os.environ, "SER_PIPELINE_LEASE": "1"}
+    command = [sys.executable, "-m", "ser_pipeline.cli", *args]
+    with subprocess.Popen(command, cwd=shared, env=environment, stderr=subprocess.PIPE, text=True) as frozen:
+        while not list(shared.glob("runs/*.partial/0*.partial/history.jsonl")):
+            assert frozen.poll() is None
+            time.sleep(0.001)
+        frozen.send_signal(signal.SIGSTOP)
+        try:
+            subprocess.run(command, cwd=shared, env=environment, check=True)
+            assert predictions(shared) == predictions(tmp_path / "calm")
+        finally:
+            frozen.send_signal(signal.SIGCONT)
+        said = frozen.communicate()[1]
+    assert (frozen.returncode, said) == (0, "")
+    assert predictions(shared) == predictions(tmp_path / "calm")
+    assert not list(shared.rglob("*.partial"))
+
+
+@pytest.mark.slow(reason="kills the command ten times")
+def test_train_killed_at_random_moments_ends_in_the_same_predictions(corpus: Path, tmp_path: Path) -> None:
+    args = trained_by(corpus, tmp_path, "calm", "killed")
     seconds = finish(tmp_path / "calm", args)
     killed = tmp_path / "killed"
     kill_at_random(killed, args, 10, seconds, lambda: shutil.rmtree(killed / "runs"))

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,10 +23,12 @@ from click.testing import Result
 from ser_pipeline import processes
 from ser_pipeline.cache import manifest
 from ser_pipeline.cache.catalogue import Sources
+from ser_pipeline.claims import Claims
 from ser_pipeline.config import Config, Train
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.parts import Parts
 from ser_pipeline.runs import layout
 from ser_pipeline.splits.folds import Fold
 from ser_pipeline.training import scoring as evaluate
@@ -259,7 +262,7 @@ def test_every_fold_that_ends_is_told_of_and_now_and_then_how_far_they_are(
     ]
     assert "training loss" not in run(*args).stderr  # as they were done before
     monkeypatch.setattr("ser_pipeline.cli.train.LINE_SECONDS", 0.0)
-    monkeypatch.setattr("ser_pipeline.training.queue.POLL", 0.01)
+    monkeypatch.setattr("ser_pipeline.training.statuses.POLL", 0.01)
     assert re.search(r"\d\.\d of 3 folds; .* epochs? of 30\n", run(*ARGS, "--set", "train.epochs=30").stderr)
 
 
@@ -279,6 +282,13 @@ def lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> jobs.FoldJob:
     )
 
 
+def work(todo: Sequence[jobs.FoldJob]) -> None:
+    """Train jobs as `train` does."""
+    run = todo[0].entry.path.parent
+    run.mkdir(exist_ok=True)
+    jobs.work(Parts(Claims.beside(run), todo, lambda job: job.part, lambda job: job.whole), todo)
+
+
 def test_a_process_whose_device_is_lost_ends(
     lost: jobs.FoldJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,7 +306,7 @@ def test_a_command_without_workers_whose_device_is_lost_stops(lost: jobs.FoldJob
     with pytest.raises(
         PipelineError, match=r"^fold 03: RuntimeError: an illegal access \(see .*\); the device is lost"
     ):
-        jobs.work([lost])
+        work([lost])
 
 
 @pytest.mark.parametrize(
@@ -315,7 +325,7 @@ def test_what_would_happen_again_comes_with_what_to_do_instead(
 
     monkeypatch.setattr(jobs, "train_job", broken)
     with pytest.raises(PipelineError, match=rf"^fold 03: {type(error).__name__}: {error} \(see .*\); .*{advice}$"):
-        jobs.work([replace(lost, devices=("cpu",))])
+        work([replace(lost, devices=("cpu",))])
 
 
 @pytest.fixture
@@ -329,15 +339,16 @@ def test_a_queue_whose_processes_are_killed_again_and_again_gives_up(
 ) -> None:
     tried: list[int] = []
 
-    def tried_in_vain(todo: Sequence[jobs.FoldJob]) -> Iterator[tuple[jobs.FoldJob, str | None]]:
-        tried.append(len(todo))
+    def tried_in_vain(todo: Iterator[jobs.FoldJob | None], _: object) -> Iterator[tuple[jobs.FoldJob, str | None]]:
+        first, *more = [job for job in islice(todo, 4) if job]
+        tried.append(1 + len(more))
         if len(tried) == 1:
-            yield todo[0], "a fold that fails"
+            yield first, "a fold that fails"
         raise BrokenProcessPool
 
     monkeypatch.setattr(jobs, "_tried", tried_in_vain)
     with pytest.raises(PipelineError, match="a training process was killed again and again"):
-        jobs.work(queue)
+        work(queue)
     assert tried == [4, 3, 3, 3]
 
 
@@ -345,22 +356,22 @@ def test_a_queue_whose_processes_are_killed_again_and_again_gives_up(
 def test_a_fold_that_kills_its_process_does_not_keep_the_others_from_their_turn(
     queue: list[jobs.FoldJob], monkeypatch: pytest.MonkeyPatch, tells: bool
 ) -> None:
-    bad = queue[0]
+    bad = queue[0].entry.path
 
-    def tried(todo: Sequence[jobs.FoldJob]) -> Iterator[tuple[jobs.FoldJob, str | None]]:
-        for job in todo:
-            if job is bad:
+    def tried(todo: Iterator[jobs.FoldJob | None], _: object) -> Iterator[tuple[jobs.FoldJob, str | None]]:
+        for job in filter(None, todo):
+            if job.entry.path == bad:
                 if tells:
                     job.entry.begin()
                     jobs.write_text(job.entry.partial / layout.ERROR, "an illegal access")
                 raise BrokenProcessPool
-            job.entry.partial.mkdir(parents=True)
+            job.entry.begin()
             job.entry.publish()
             yield job, None
 
     monkeypatch.setattr(jobs, "_tried", tried)
     with pytest.raises(PipelineError, match="fold 03 lost its device twice" if tells else "again and again"):
-        jobs.work(queue)
+        work(queue)
     assert [job.entry.done for job in queue] == [False, True, True, True]
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from filelock import FileLock
 
+from ser_pipeline.claims import Claims
 from ser_pipeline.entry import Entry, write_text
 from ser_pipeline.errors import PipelineError
 from support.sounds import write_emodb
@@ -93,8 +93,11 @@ def test_a_run_of_another_name_is_none_of_its_business(
 
 
 def test_a_finished_run_or_one_at_work_is_no_reason_to_stop(run: Callable[..., Result], stopped: Path) -> None:
-    with FileLock(Path("runs/.locks") / stopped.name.removesuffix(".partial")):
-        assert "to do" in run(*ARGS, "--dry-run").stdout
+    claims = Claims.beside(stopped)
+    claim = claims.take(f"{stopped.name.removesuffix('.partial')}/08")
+    assert claim
+    assert "to do" in run(*ARGS, "--dry-run").stdout
+    claims.let_go(claim)
     assert "is unfinished" in run(*ARGS, "--dry-run", status=1).stderr
     stopped.rename(stopped.with_name(stopped.name.removesuffix(".partial")))
     assert "to do" in run(*ARGS, "--dry-run").stdout
