@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,7 +49,7 @@ def test_corpus(command: Command) -> Command:
 
 def _once(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
     if len(values) > 1:
-        mend = f"join corpora: --corpus {'+'.join(values)}" if option.name == "corpus" else "name one"
+        mend = f"join corpora: --corpus {shlex.quote('+'.join(values))}" if option.name == "corpus" else "name one"
         raise click.UsageError(f"{option.opts[0]} is given {len(values)} times; {mend}")
     return values[0] if values else None
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from ser_pipeline.predict.answers import Answer, Unanswered
     from ser_pipeline.predict.drawing import Pictures
     from ser_pipeline.predict.excerpts import Question
+    from ser_pipeline.predict.heard import Heard
     from ser_pipeline.predict.predictor import Predictor
 
     from .answers import Writer
@@ -141,16 +144,16 @@ def predict(
         _say(str(threshold), quiet)
     size = (window or predictor.window) if timeline else None
     question = Question(size, stride, channels, said, least)  # type: ignore[arg-type]
-    failed = _print(predictor, sources, question, _writer(form, predictor, sources, question), plot, quiet)
-    if near_copies:
-        _compare(run, predictor, sources, quiet)
+    copies = _compare(run, predictor, sources, quiet) if near_copies else {}
+    writer = _writer(form, predictor, sources, question)
+    failed = _print(predictor, sources, question, writer, plot, copies, quiet)
     if failed:
         click.echo(f"error: {failed} of {len(sources)} could not be answered for", err=True)
         raise click.exceptions.Exit(1)
 
 
-def _compare(run: Path, predictor: Predictor, sources: Sequence[str], quiet: bool) -> None:
-    """Say which files hold the sound of what the models asked learned from."""
+def _compare(run: Path, predictor: Predictor, sources: Sequence[str], quiet: bool) -> dict[str, Heard]:
+    """Say which files hold the sound of what the models asked learned from; by file."""
     from ser_pipeline.predict.heard import heard_before
     from ser_pipeline.predict.recordings import STDIN
     from ser_pipeline.runs import layout
@@ -161,13 +164,14 @@ def _compare(run: Path, predictor: Predictor, sources: Sequence[str], quiet: boo
     with bar("compare", "recordings", quiet) as progress:
         found = heard_before(run, files, predictor.folds, progress=progress)
     for one in found:
-        held_out = f"; --fold {one.left_out_by} asks one that did not" if one.left_out_by else ""
+        held_out = f"; --fold {shlex.quote(one.left_out_by)} asks one that did not" if one.left_out_by else ""
         click.echo(
             f"warning: {one.file} holds the sound of {one.utterance} (correlation {one.correlation:.3f}), which models "
             f"of this run learned from{held_out}",
             err=True,
         )
     _say(f"{len(found)} of {len(files)} files are near-copies of what models asked learned from", quiet)
+    return {one.file: one for one in found}
 
 
 def _opened(run: Path, device: str, folds: tuple[str, ...]) -> Predictor:
@@ -221,9 +225,15 @@ def _writer(form: str | None, predictor: Predictor, sources: Sequence[str], ques
 
 
 def _print(
-    predictor: Predictor, sources: Sequence[str], question: Question, writer: Writer, plot: Path | None, quiet: bool
+    predictor: Predictor,
+    sources: Sequence[str],
+    question: Question,
+    writer: Writer,
+    plot: Path | None,
+    copies: Mapping[str, Heard],
+    quiet: bool,
 ) -> int:
-    """Print every answer; how many recordings or turns had none."""
+    """Print every answer, with a note where its file is one of `copies`; how many recordings or turns had none."""
     pictures = _pictures(plot, predictor)
     failed: set[str] = set()
     learned: dict[str, str] = {}
@@ -231,7 +241,7 @@ def _print(
         heard = pictures.hear if pictures else lambda recording: None
         for answer in predictor.ask(sources, question, progress=progress, heard=heard):
             _enter(answer, failed, learned)
-            writer.write(answer)
+            writer.write(_noted(answer, copies))
             if pictures:
                 pictures.add(answer)
     writer.close()
@@ -241,6 +251,15 @@ def _print(
     if learned and not quiet:
         click.echo(_warning(learned), err=True)
     return len(failed)
+
+
+def _noted(answer: Answer | Unanswered, copies: Mapping[str, Heard]) -> Answer | Unanswered:
+    """The answer with what its file holds the sound of in its note."""
+    from ser_pipeline.predict.answers import Unanswered
+
+    if isinstance(answer, Unanswered) or answer.file not in copies:
+        return answer
+    return replace(answer, note="; ".join(filter(None, [answer.note, copies[answer.file].note])))
 
 
 def _pictures(folder: Path | None, predictor: Predictor) -> Pictures | None:
@@ -272,4 +291,5 @@ def _warning(learned: dict[str, str]) -> str:
 
     name, fold = next(iter(learned.items()))
     files = few(list(learned), 1) + (" are files" if len(learned) > 1 else " is a file")
-    return f"warning: {files} that models of this run learned from; --fold {fold} asks the one that left {name} out"
+    held_out = f"--fold {shlex.quote(fold)} asks the one that left {name} out"
+    return f"warning: {files} that models of this run learned from; {held_out}"

@@ -71,7 +71,7 @@ def report(
             refused.append(error)
             continue
         if show:
-            webbrowser.open(page.resolve().as_uri())
+            webbrowser.open(page.absolute().as_uri())
     if len(refused) == len(names):
         raise refused[0]
     for reason in refused:

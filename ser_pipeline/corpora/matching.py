@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,7 +41,8 @@ def tell_near(place: Path, utterances: Sequence[Utterance]) -> None:
     """Warn where labels or speakers of a corpus differ in case, blanks or accents' form alone."""
     for group in near_names(one.emotion for one in utterances):
         listed = " and ".join(f"'{name}'" for name in group)
-        merge = f"--classes '{group[0]}={'+'.join(group)},...' merges them, or make them one in the table"
+        classes = shlex.quote(f"{group[0]}={'+'.join(group)},...")
+        merge = f"--classes {classes} merges them, or make them one in the table"
         log.warning(
             "%s: the labels %s are nearly one and count as %s; %s", place, listed, plural(len(group), "class"), merge
         )

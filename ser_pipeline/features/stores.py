@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -116,7 +117,11 @@ def find_stores(features: Sequence[Path], config: Config) -> tuple[tuple[str, tu
         missing = [name for name, entries in stores.items() if not entries[place].done]
         if missing:
             corpus = folder.name.rpartition("-")[0]
-            known = f"{corpus} {catalogue.find(folder.parents[1], corpus).root}" if corpus in CORPORA else "table FILE"
+            known = (
+                shlex.join([corpus, str(catalogue.find(folder.parents[1], corpus).root)])
+                if corpus in CORPORA
+                else "table FILE"
+            )
             raise PipelineError(
                 f"{folder} lacks {', '.join(missing)} with these settings; run `ser-pipeline features {known}` "
                 "with the same --preset, --config and --set first"

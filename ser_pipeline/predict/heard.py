@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from ser_pipeline.runs.records import read_text
 from ser_pipeline.runs.shapes import read_run_file
 from ser_pipeline.text import unguarded
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Heard:
@@ -27,6 +30,11 @@ class Heard:
     utterance: str  # its id
     correlation: float  # of both waveforms where they overlap, to 1
     left_out_by: str  # the fold that tested on the utterance; "" where none did
+
+    @property
+    def note(self) -> str:
+        """What it takes from the worth of an answer, in words."""
+        return f"holds the sound of {self.utterance} (correlation {self.correlation:.3f}), learned from in training"
 
 
 def heard_before(
@@ -52,6 +60,15 @@ def heard_before(
     """
     corpus, root = _trained(run)
     learned = read_learned(run)
+    known = {one.id for one in corpus}
+    unknown = sum(1 for name, where in learned.seen.items() if where & set(folds) and name not in known)
+    if unknown:
+        log.warning(
+            "%s is of an earlier version, which does not say where %d of the utterances lie that models learned from; "
+            "these are not compared",
+            run.name,
+            unknown,
+        )
     asked = [Utterance(file, str(Path(file).resolve()), "", "") for file in files]
     every = [*corpus, *asked]
     sounds = listen(every, root, jobs, progress)
@@ -73,13 +90,15 @@ def _trained(run: Path) -> tuple[list[Utterance], Path]:
         raise PipelineError(f"{run.name} is of several corpora; --near-copies compares with a run of one")
     if not root.is_dir():
         raise PipelineError(f"the audio of {run.name} is not in {root} any more; --near-copies compares with it")
-    files = {
-        unguarded(row["id"]): unguarded(row["file"])
+    contents = _rows(run / layout.CONTENTS)
+    tested = [
+        row
         for fold in about.folds
         if (run / fold / layout.PREDICTIONS).is_file()
         for row in _rows(run / fold / layout.PREDICTIONS)
-    }
-    spans = {unguarded(row["id"]): (row["start"], row["end"]) for row in _rows(run / layout.CONTENTS)}
+    ]
+    files = {unguarded(row["id"]): unguarded(row["file"]) for row in (*tested, *contents) if "file" in row}
+    spans = {unguarded(row["id"]): (row["start"], row["end"]) for row in contents}
     utterances = []
     for name, file in files.items():
         start, end = (float(text) if text else None for text in spans.get(name, ("", "")))

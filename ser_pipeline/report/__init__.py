@@ -55,10 +55,10 @@ def build(
 def write(report: Report, folder: Path) -> Path:
     """Write every form of `report` into `folder`; returns the path of the page.
 
-    Where the folder holds a report of the same runs by the same code, nothing is written.
+    Where the folder holds a report of the same runs by the same code, made for this place, nothing is written.
     """
     page_file = folder / "index.html"
-    inputs = {"key": key(_inputs(report))}
+    inputs = {"key": key(_inputs(report) | {"page": str(folder.absolute()), "audio": _audible(report)})}
     if page_file.is_file() and _written(folder) == inputs:
         log.info("%s is up to date", page_file)
         return page_file
@@ -87,6 +87,11 @@ def _inputs(report: Report) -> dict[str, Any]:
     code = [file for name in CODE for file in sorted((Path(__file__).parents[1] / name).glob("*.*"))]
     stamps = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in (*runs, *code)]
     return {"choice": report.choice, "left out": [vars(one) for one in report.left_out], "files": stamps}
+
+
+def _audible(report: Report) -> list[bool]:
+    """Whether the audio of each run lies where the page would lead to it."""
+    return [bool(header.audio_root) and Path(header.audio_root).is_dir() for header in report.headers]
 
 
 def _written(folder: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ser_pipeline.report.tables import (
     CORRECTED,
     DETECTABLE,
     DIFFERENCE,
+    FOLDS,
     INTERVAL,
     POOLED,
     TEST,
@@ -87,7 +88,7 @@ def grid(experiment: Experiment) -> Table | None:
         return None
     heads = ("Without co-attention, %", "With co-attention, %")
     columns = [Column("Inputs", number=False)]
-    columns += [Column(title, group=head) for head in heads for title in ("WA", "UA", "Published")]
+    columns += [Column(title, group=head, hint=HINTS[title]) for head in heads for title in ("WA", "UA", "Published")]
     rows = [
         (
             text(words.inputs(tuple(inputs))),
@@ -95,7 +96,8 @@ def grid(experiment: Experiment) -> Table | None:
         )
         for inputs in shown
     ]
-    table = Table(f"grid-{experiment.id}", "Inputs and co-attention", tuple(columns), tuple(rows))
+    note = "Means over folds, each the mean over seeds, as the paper has them; the ablation table has pooled scores."
+    table = Table(f"grid-{experiment.id}", "Inputs and co-attention", tuple(columns), tuple(rows), note=note)
     if any(row.published for row in experiment.rows):
         return table
     return select(table, lambda column: column.title != "Published")
@@ -139,7 +141,7 @@ def classes(experiment: Experiment) -> Table | None:
         Column("Class", number=False),
         Column("Support", hint="Test utterances of the class."),
         Column("Recall, %"),
-        Column("95 % interval", hint=DIFFERENCE),
+        Column("95 % interval", hint=RECALL),
         Column("Precision, %", hint="Share of what was taken for the class that is of it; seeds pooled."),
         Column("F1, %"),
     )
@@ -186,7 +188,8 @@ def ways(experiment: Experiment) -> Table | None:
         for way in found
     ]
     tones = ("main", *[""] * (len(rows) - 1))
-    return Table(f"ways-{experiment.id}", "From segments to utterances", columns, tuple(rows), tones)
+    note = "All on the test utterances: taking the best of these would be choosing on the test."
+    return Table(f"ways-{experiment.id}", "From segments to utterances", columns, tuple(rows), tones, note)
 
 
 def probes(experiment: Experiment) -> Table | None:
@@ -296,6 +299,12 @@ def _gap(gap: GroupGap) -> str:
     detectable = f"{100 * gap.detectable:.1f}"
     return f"{said}; p {chance(gap.p).text}; a gap of {detectable} points could be shown). {PICKED}"
 
+
+HINTS = {"WA": FOLDS, "UA": FOLDS, "Published": "WA / UA as printed; their epoch was chosen on the test fold."}
+"""Of the columns of the paper's table 2."""
+
+RECALL = "Leave-one-out jackknife over what one model tests and holds the class, Student's t, on the logit."
+"""What the interval of a class's recall is."""
 
 PICKED = "Best and worst are picked by their scores, so the gap reads high; interval, p and size allow for all pairs."
 """What a reader of a gap between groups must know."""

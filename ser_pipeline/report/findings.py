@@ -11,7 +11,8 @@ from ser_pipeline import config
 from ser_pipeline.findings import Finding, ordered
 from ser_pipeline.report import words
 from ser_pipeline.report.groups import FULL, Group, Panel, flatten
-from ser_pipeline.report.scores import Result
+from ser_pipeline.report.scores import Probe, Result
+from ser_pipeline.report.tables import MINUS
 from ser_pipeline.runs.audited import audited
 from ser_pipeline.runs.records import RunHeader
 from ser_pipeline.text import few, plural, portable
@@ -90,9 +91,35 @@ def _setup(headers: Sequence[RunHeader]) -> Iterator[Finding]:
         if len(values) > 1:
             yield Finding("note", title, f"The runs come from different {title}: {', '.join(values)}.")
     yield from _changed(headers)
+    bare = sum(1 for header in whole if not header.hashed)
+    if bare:
+        message = (
+            f"{plural(bare, 'run')} without hashes: an earlier version trained them, or the hashes were taken away."
+        )
+        yield Finding("note", "no hashes", message, "nothing shows that the files are as train wrote them")
     versions = sorted({header.versions["ser-pipeline"] for header in headers if "ser-pipeline" in header.versions})
     if len(versions) > 1:
         yield Finding("note", "versions", f"The runs come from different versions of the code: {', '.join(versions)}.")
+
+
+def _unused(probe: Probe) -> str:
+    """That an input is not shown to be used, and what could have been shown."""
+    said = (
+        f"is not shown to use {probe.input}: with that of other utterances it loses {points(probe.loss)} points of UA"
+    )
+    if probe.interval.why:
+        return f"{said}; no interval: {probe.interval.why}."
+    said += f" ({points(probe.interval.low)} to {points(probe.interval.high)}"
+    return f"{said})." if probe.detectable is None else f"{said}; {points(probe.detectable)} could be shown)."
+
+
+def points(share: float) -> str:
+    """A share in percentage points.
+
+    >>> points(-0.0123)
+    '−1.2'
+    """
+    return f"{100 * share:.1f}".replace("-", MINUS)
 
 
 def _changed(headers: Sequence[RunHeader]) -> Iterator[Finding]:
@@ -127,7 +154,7 @@ def _seeds(panel: Panel) -> Iterator[Finding]:
     single = [group.name for group in groups if len(group.runs) == 1]
     if len(groups) > 1 and single:
         message = f"One seed alone for {', '.join(single)} ({panel.header.protocol} protocol)."
-        cost = "differences under about 1.5 points say little; repeat with --seeds"
+        cost = "how far luck moves a training is not seen; repeat with --seeds"
         yield Finding("note", "seeds", message, cost)
 
 
@@ -170,5 +197,4 @@ def _scores(group: Group, result: Result) -> Iterator[Finding]:
         )
     for probe in result.probes:
         if probe.kind == "shuffled" and probe.loss < LITTLE and probe.interval.low <= 0:
-            message = f"{name} does about as well with {probe.input} of other utterances: it hardly uses that input."
-            yield Finding("note", "unused input", message)
+            yield Finding("note", "unused input", f"{name} {_unused(probe)}")

@@ -26,7 +26,7 @@ from ser_pipeline.report.drawing import PAGE_COLOURS, Key, Picture
 from ser_pipeline.report.groups import Group
 from ser_pipeline.report.origins import facts
 from ser_pipeline.report.scores import Result
-from ser_pipeline.report.tables import MINUS, Cell, Column, Table, between, percent, tests
+from ser_pipeline.report.tables import MINUS, Cell, Column, Table, between, percent, tests, told
 from ser_pipeline.runs.records import RunHeader
 from ser_pipeline.splits.protocols import OWN
 from ser_pipeline.text import plural, portable
@@ -213,18 +213,18 @@ def _sentences(report: Report, first: Experiment) -> Iterator[str]:
     if group is None or result is None:
         return
     rows = [row for row in first.rows if row.versus]
-    corrected = [row.versus.ua_corrected for row in rows if row.versus]
-    told = [p for p in corrected if p is not None and p <= 0.05]
+    found = [row.versus for row in rows if row.versus]
+    apart = [one for one in found if one.ua_corrected is not None and one.ua_corrected <= 0.05]
     if rows:
         yield (
-            f"{len(told)} of {plural(len(rows), 'other model')} in its table can be told apart from it "
-            f"(5 %, {tests([row.versus.ua.p for row in rows if row.versus])[:-1]})."
+            f"{len(apart)} of {plural(len(rows), 'other model')} in its table can be told apart from it "
+            f"(5 %, {tests([one.ua.p for one in found])[:-1]}{_power([one.ua.detectable for one in found])})."
         )
     for gap in report.gaps:
         if gap.honest is group:
             yield (
                 f"{'Choosing the epoch on the test fold' if gap.alone else WHOLE_PROTOCOL} adds "
-                f"{100 * gap.versus.ua.value:.1f} points of UA{': the leakage gap' if gap.alone else ''}."
+                f"{told(gap.versus.ua)}{': the leakage gap' if gap.alone else ''}."
             )
     printed = detail.printed(first)
     if printed and printed.ua is not None:
@@ -232,8 +232,16 @@ def _sentences(report: Report, first: Experiment) -> Iterator[str]:
         where = "above" if points > 0 else "below"
         yield (
             f"The mean over folds is {abs(points):.1f} points {where} the paper’s {printed.ua:.2f} %, "
-            "whose epoch was chosen on the test fold."
+            "whose epoch was chosen on the test fold and which has no interval: no test is possible."
         )
+
+
+def _power(sizes: Sequence[float | None]) -> str:
+    """What differences of UA a table's tests can show."""
+    known = sorted({percent(one).text for one in sizes if one is not None}, key=float)
+    if not known:
+        return ""
+    return f"; differences of {' to '.join(dict.fromkeys((known[0], known[-1])))} points could be shown"
 
 
 def _warnings(report: Report) -> list[str]:
@@ -267,13 +275,16 @@ def _chapter(experiment: Experiment, pictures: Sequence[Picture]) -> Chapter:
 
 
 def _players(report: Report, folder: Path) -> Iterator[str]:
-    """A link to the audio of each of the worst utterances, as seen from `folder`; "" where it cannot be reached."""
+    """A link to the audio of each of the worst utterances, as seen from `folder`; "" where it cannot be reached.
+
+    A browser takes `..` off the page's address as it is written, whatever links to folders are in it.
+    """
     main = report.experiments[0].panel.main
     root = main.header.audio_root if main else ""
     for one in report.worst[:WORST]:
         file = Path(root) / one.file
         there = bool(root) and _of_corpus(one.file) and file.is_file()
-        yield quote(os.path.relpath(file.resolve(), folder.resolve()).replace(os.sep, "/")) if there else ""
+        yield quote(os.path.relpath(file.absolute(), folder.absolute()).replace(os.sep, "/")) if there else ""
 
 
 def _of_corpus(file: str) -> bool:

@@ -30,6 +30,7 @@ from ser_pipeline.report.tables import (
     tests,
     text,
     theirs,
+    told,
 )
 from ser_pipeline.runs.records import RunHeader
 from ser_pipeline.settings import ON_TEST
@@ -262,18 +263,24 @@ def _gap_note(report: Report) -> str:
     if not all(gap.alone for gap in report.gaps):
         note += f" {WHOLE_GAP}"
     if report.gaps:
-        note += f" {tests([gap.versus.ua.p for gap in report.gaps])}"
+        note += f" {' '.join(map(_told, report.gaps))} {tests([gap.versus.ua.p for gap in report.gaps])}"
     last = {one.panel.header.preset for one in report.experiments if one.panel.header.selection == "last"}
     if last:
         note += f" With preset {' and '.join(sorted(last))} nothing chooses the epoch: there is no leakage gap."
     return note
 
 
+def _told(gap: Gap) -> str:
+    """What is known of a gap of UA, in words."""
+    found = gap.versus.ua
+    said = f"{words.capital(gap.name)}: {told(found)}"
+    if found.p is not None:
+        said += f", p {chance(found.p).text}, corrected {chance(gap.versus.ua_corrected).text}"
+    return f"{said}."
+
+
 def _gap(gap: Gap, report: Report) -> tuple[Cell, ...]:
     found = gap.versus
-    hint = f"p {chance(found.ua.p).text}, corrected {chance(found.ua_corrected).text}"
-    if found.ua.detectable is not None:
-        hint += f", detectable {percent(found.ua.detectable).text} points"
     return (
         text(gap.name, "strong"),
         where(gap.honest.header, report),
@@ -282,7 +289,7 @@ def _gap(gap: Gap, report: Report) -> tuple[Cell, ...]:
         ABSENT,
         ABSENT,
         signed(found.wa.value),
-        Cell(signed(found.ua.value).text, found.ua.value, "strong", hint),
+        signed(found.ua.value, "strong"),
         between(found.ua.interval, sign=True),
         ABSENT,
         ABSENT,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, floor, isnan
 
-from ser_pipeline.evaluation.intervals import Interval
+from ser_pipeline.evaluation.intervals import Difference, Interval
 from ser_pipeline.text import plural
 
 MINUS = "−"
@@ -159,6 +159,19 @@ def tests(p_values: Sequence[float | None]) -> str:
     """
     number = sum(p is not None for p in p_values)
     return f"{plural(number, 'test')}, corrected together." if number else "No test is possible."
+
+
+def told(found: Difference) -> str:
+    """A difference of UA in words: its size, its interval, and what could have been shown.
+
+    >>> told(Difference(0.004, Interval(-0.01, 0.018), p=0.5, detectable=0.021))
+    '0.4 points of UA (−1.0 to +1.8; 2.1 could be shown)'
+    """
+    said = f"{percent(found.value).text.replace('-', MINUS)} points of UA"
+    if found.interval.why:
+        return f"{said} (no interval: {found.interval.why})"
+    said += f" ({between(found.interval, sign=True).text}"
+    return f"{said})" if found.detectable is None else f"{said}; {percent(found.detectable).text} could be shown)"
 
 
 def luck(intervals: Sequence[Interval]) -> str:

@@ -36,9 +36,9 @@ def hashes(run: Path) -> dict[str, str]:
 def cheap_fault(run: Path) -> str:
     """What shows without reading more than a few files that a run is not as `train` left it; "" where nothing does."""
     known = read_shape(run / "index.json", IndexFile).files
-    if not known:
-        return ""  # of an earlier version, which kept no hashes
     index = read_json(run / "index.json")
+    if not known and not index.get("inputs"):
+        return ""  # it says nothing that could be compared
     return key_fault(run, index) or file_fault(run, known, CHEAP) or settings_fault(run, index)
 
 

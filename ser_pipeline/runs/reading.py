@@ -111,6 +111,7 @@ def read_header(folder: Path) -> RunHeader:
         utterances=said.utterances,
         accepted=audited(folder)[1],
         origin=origin(said, index),
+        hashed=bool(index.files),
         **{name: getattr(said, name) for name in (*_WORDS, *_NOTES)},
     )
 

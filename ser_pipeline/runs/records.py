@@ -87,6 +87,7 @@ class RunHeader:
     utterances: int = 0  # that folds could test; 0 where the run does not say
     accepted: tuple[str, ...] = ()  # errors of the audit that were taken as they are
     origin: Origin = field(default_factory=Origin)
+    hashed: bool = False  # whether its index has the hashes of its files
 
     @property
     def on_test(self) -> bool:

@@ -44,13 +44,12 @@ def begin_run(
 
 
 def _contents(manifest: Manifest) -> str:
-    """A line an utterance: id, the manifest's hash of its content, and start and end where it is part of a file."""
+    """A line an utterance: id, the manifest's hash of its content, start and end where it is part of a file, file."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "key", "start", "end"])
-    writer.writerows(
-        [guarded(one.id), key, one.start, one.end] for one, key in zip(manifest.utterances, manifest.keys, strict=True)
-    )
+    writer.writerow(["id", "key", "start", "end", "file"])
+    for one, key in zip(manifest.utterances, manifest.keys, strict=True):
+        writer.writerow([guarded(one.id), key, one.start, one.end, guarded(one.file)])
     return text.getvalue()
 
 

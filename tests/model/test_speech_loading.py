@@ -187,7 +187,7 @@ def test_the_commit_of_a_downloaded_folder_is_known(tmp_path: Path) -> None:
 
 
 def test_folders_that_are_not_whole_are_told_apart(tmp_path: Path) -> None:
-    assert "it needs config.json and model.safetensors, as 'hf download NAME --local-dir" in failing(tmp_path)
+    assert "it needs config.json and model.safetensors, as `hf download NAME --local-dir" in failing(tmp_path)
     model = write(tmp_path)
     weights = tmp_path / "model.safetensors"
     whole = weights.read_bytes()

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from ser_pipeline.cli import main
 
 import ser_pipeline
 from ser_pipeline.predict.confidence import least_confidence
+from ser_pipeline.predict.heard import heard_before
 from support.places import ROOT
 from support.sounds import tone
 
@@ -229,6 +231,13 @@ def test_the_page_tells_every_option_and_every_column(run: Command, segments_run
         assert f"`{name}`" in page or name.startswith("p:"), name
 
 
+def read(form: str, text: str) -> list[dict[str, Any]]:
+    """Answers in one of the formats."""
+    if form == "--json":
+        return list(json.loads(text))
+    return list(csv.DictReader(text.splitlines())) if form == "--csv" else [*map(json.loads, text.splitlines())]
+
+
 def test_near_copies_of_what_a_run_learned_from_are_found_and_other_recordings_are_not(
     run: Command, segments_run: Path, corpus: Path, tmp_path: Path
 ) -> None:
@@ -239,11 +248,24 @@ def test_near_copies_of_what_a_run_learned_from_are_found_and_other_recordings_a
     soundfile.write(tmp_path / "own.wav", tone(9, 3.0, 210), RATE)
     (tmp_path / "words.wav").write_text("no sound")
     asked = ("predict", segments_run, "copy.flac", "own.wav", "words.wav", "--device", "cpu", "--near-copies")
-    said = run(*asked, status=1).stderr
+    asking = run(*asked, status=1)
+    said = asking.stderr
+    noted = f"holds the sound of {source.stem} (correlation 0.9"
+    assert noted in asking.stdout.splitlines()[1] and asking.stdout.count(noted) == 1
+    for form in ("--json", "--jsonl", "--csv"):
+        answers = read(form, run(*asked, form, status=1).stdout)
+        notes = [one.get("note") or "" for one in answers]
+        assert [noted in note for note in notes] == [True, False, False], form
+        assert "learned from in training" in notes[0]
     assert f"warning: copy.flac holds the sound of {source.stem} (correlation 0.9" in said
     assert "--fold 03 asks one that did not" in said
     assert "1 of 3 files are near-copies" in said
     held_out = run(*asked, "--fold", "03", status=1).stderr
     assert "warning:" not in held_out and "0 of 3 files are near-copies" in held_out
+    folds = [folder.name for folder in segments_run.iterdir() if folder.is_dir()]
+    untested = Path(shutil.copytree(segments_run, tmp_path / segments_run.name))
+    shutil.rmtree(untested / "03")  # as under an official split, where what trains is never tested
+    found = heard_before(untested, ["copy.flac"], folds, jobs=1)
+    assert [one.utterance for one in found] == [source.stem]
     run("export", segments_run, "folder", "--quiet")
     assert "--near-copies is for runs" in run("predict", "folder", "own.wav", "--near-copies", status=2).stderr

@@ -122,9 +122,12 @@ def test_a_shuffled_input_that_the_model_ignores_shows_no_effect_and_one_that_it
 
 def test_an_input_that_is_hardly_used_is_a_finding(tmp_path):
     found = planted(tmp_path, Planted(probes={"mfcc": 1.2, "waveform": 0.2}))
-    assert [one.message.split(" with ")[1].split()[0] for one in found.findings if one.name == "unused input"] == [
-        "mfcc"
-    ]
+    (said,) = [one.message for one in found.findings if one.name == "unused input"]
+    assert "is not shown to use mfcc" in said
+    (probe,) = [one for one in main(found)[1].probes if (one.input, one.kind) == ("mfcc", "shuffled")]
+    numbers = (probe.loss, probe.interval.low, probe.interval.high, probe.detectable)
+    for number in numbers:  # what was not shown says what could have been
+        assert f"{100 * number:.1f}".replace("-", "−") in said
 
 
 def test_co_attention_that_has_fallen_silent_is_a_finding(tmp_path):
@@ -145,6 +148,8 @@ def test_a_leaked_validation_shows_its_gap(tmp_path):
     assert gap.alone
     table = overview.results(found)
     assert "a model trained on the same rows" in table.note
+    ua, told = gap.versus.ua, f"Leakage gap of full: {100 * gap.versus.ua.value:.1f} points of UA (+"
+    assert told in table.note and f"{100 * ua.detectable:.1f} could be shown" in table.note
     assert table.tones == ("main", "test", "gap")
     assert [row[2].tone for row in table.rows] == ["", "test", "test"]
 

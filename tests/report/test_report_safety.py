@@ -1,12 +1,17 @@
 """A report of a stranger's run: its files link to no file outside of the corpus, and its cells run nowhere."""
 
+import os
+import re
 import shlex
+from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import unquote
 
 import pytest
 
 from ser_pipeline.report import page
 from ser_pipeline.text import guarded, unguarded
+from support.run_folders import Planted, people, write_run
 
 
 @pytest.mark.parametrize(
@@ -61,3 +66,27 @@ def test_a_guarded_cell_is_read_back_and_begins_as_no_formula_does(cell):
     assert unguarded(made) == cell
     assert made[:1] not in ("=", "+", "@", "\t", "\r")
     assert made[:1] != "-" or float(made) < 0
+
+
+def test_links_to_audio_work_from_where_the_page_is_opened(tmp_path):
+    """A browser takes `..` off an address as it is written: through links to folders, and after a move of the page."""
+    from ser_pipeline.report import Choice, make_report, write
+
+    audio = tmp_path / "my corpus"
+    audio.mkdir()
+    who = people(3)
+    write_run(tmp_path / "runs", who, Planted(audio_root=str(audio)))
+    for name, speaker in zip(who.ids, who.speaker, strict=True):
+        (audio / f"Session{speaker[0]}").mkdir(exist_ok=True)
+        (audio / f"Session{speaker[0]}" / f"{name}.wav").touch()
+    (tmp_path / "disk" / "deep" / "reports").mkdir(parents=True)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "reports").symlink_to(tmp_path / "disk" / "deep" / "reports")
+    for place in (tmp_path / "home" / "reports" / "x", tmp_path / "disk" / "deep" / "reports" / "x", tmp_path / "y"):
+        if place == tmp_path / "y":
+            (tmp_path / "disk" / "deep" / "reports" / "x").rename(place)
+        text = write(make_report(tmp_path / "runs", Choice()), place).read_text(encoding="utf-8")
+        links = re.findall('data-audio="([^"]+)"', text)
+        assert links
+        for link in links:
+            assert Path(os.path.normpath(place / unquote(link))).is_file(), (place, link)

@@ -117,3 +117,17 @@ def test_what_is_changed_by_hand_is_found(
     run("report")
     renamed = folder.rename(folder.with_name(f"{folder.name[:-12]}0123456789ab"))
     assert "not that of its name" in run("verify", renamed, status=1).stdout
+
+
+@pytest.mark.parametrize("field", ["synthetic", "seed"])
+def test_without_its_hashes_a_run_is_still_held_against_its_key(
+    run: Callable[..., Result], folder: Path, field: str
+) -> None:
+    index = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps({name: index[name] for name in index if name != "files"}))
+    run("report", "--runs-root", folder.parent)
+    said = json.loads(next(Path("reports").glob("*/results.json")).read_text())
+    assert "no hashes" in [one["name"] for one in said["findings"]]
+    about = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(about | {field: {"synthetic": True, "seed": 7}[field]}))
+    assert f"another {field}" in run("report", "--runs-root", folder.parent, status=1).stderr

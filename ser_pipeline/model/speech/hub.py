@@ -9,6 +9,7 @@ import difflib
 import json
 import logging
 import re
+import shlex
 import socket
 import threading
 from collections.abc import Sequence
@@ -157,7 +158,7 @@ def _parts(index: Path) -> list[str]:
 
 def _whole(folder: Path, weights: bool) -> Path:
     """`folder`, which must have what is needed."""
-    again = f"'hf download NAME --local-dir {folder}'"
+    again = f"`hf download NAME --local-dir {shlex.quote(str(folder))}`"
     if not folder.is_dir():
         raise PipelineError(f"no speech encoder in {folder}: there is no such folder; {again} makes it")
     if not (folder / CONFIG).is_file():
