@@ -301,7 +301,7 @@ def _gap(gap: GroupGap) -> str:
 
 
 HINTS = {"WA": FOLDS, "UA": FOLDS, "Published": "WA / UA as printed; their epoch was chosen on the test fold."}
-"""Of the columns of the paper's table 2."""
+"""What hovering says over the columns of the paper's table 2."""
 
 RECALL = "Leave-one-out jackknife over what one model tests and holds the class, Student's t, on the logit."
 """What the interval of a class's recall is."""
