@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -21,14 +20,13 @@ from ser_pipeline.report import compared, matrix, published, words
 from ser_pipeline.report import experiment_tables as detail
 from ser_pipeline.report import quality_tables as quality
 from ser_pipeline.report import summary_tables as overview
+from ser_pipeline.report.commands import commands
 from ser_pipeline.report.contents import WORST, Experiment, Report
 from ser_pipeline.report.drawing import PAGE_COLOURS, Key, Picture
 from ser_pipeline.report.groups import Group
 from ser_pipeline.report.origins import facts
 from ser_pipeline.report.scores import Result
 from ser_pipeline.report.tables import MINUS, Cell, Column, Table, between, percent, tests, told
-from ser_pipeline.runs.records import RunHeader
-from ser_pipeline.splits.protocols import OWN
 from ser_pipeline.text import plural, portable
 
 SPAN = (130, 18)
@@ -307,33 +305,8 @@ def _setup(report: Report) -> dict[str, Any]:
         "versions": [(name, ", ".join(sorted(found))) for name, found in sorted(versions.items())],
         "devices": ", ".join(sorted({one.device for one in report.headers} - {""})),
         "facts": facts(report.headers),
-        "commands": list(_commands(report)),
+        "commands": list(commands(report)),
     }
-
-
-def _commands(report: Report) -> Iterator[str]:
-    """What makes the runs of this report again."""
-    headers = report.headers
-    corpus = headers[0].corpus
-    for name in corpus.split("+"):
-        yield "ser-pipeline features" + ("" if name == "demo" else f" {shlex.quote(name)} ROOT")
-    for experiment in report.experiments:
-        of_panel = [run.header for group in experiment.panel.groups for run in (*group.runs, *group.unfinished)]
-        yield _train(of_panel)
-    yield f"ser-pipeline report --corpus {shlex.quote(corpus)}"
-
-
-def _train(headers: Sequence[RunHeader]) -> str:
-    one = headers[0]
-    trained = one.corpus.removesuffix(f"+{one.test_corpus}") if one.test_corpus else one.corpus
-    words = ["ser-pipeline", "train", "--corpus", trained]
-    words += ["--folds", "folds.json"] if one.protocol == OWN else ["--protocol", one.protocol]
-    words += ["--preset", one.preset, "--ablation", ",".join(dict.fromkeys(header.ablation for header in headers))]
-    first, last = min(header.seed for header in headers), max(header.seed for header in headers)
-    words += ["--seeds", str(last - first + 1)] + ["--set", f"seed={first}"] * (first > 0)
-    words += ["--selection", one.selection] if one.on_test else []
-    words += ["--test-corpus", one.test_corpus] if one.test_corpus else []
-    return shlex.join(words)
 
 
 def _polygon(*points: tuple[float, float]) -> str:

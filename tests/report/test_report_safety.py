@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import pytest
 
 from ser_pipeline.report import page
+from ser_pipeline.report.commands import train_command
 from ser_pipeline.text import guarded, unguarded
 from support.run_folders import Planted, people, write_run
 
@@ -51,7 +52,7 @@ def test_the_command_that_runs_it_again_is_quoted_word_by_word():
         on_test=True,
         test_corpus="&",
     )
-    words = shlex.split(page._train([header]))
+    words = shlex.split(train_command([header]))
     assert words == [
         *("ser-pipeline", "train", "--corpus", "a b", "--protocol", "$(touch x)", "--preset", ";ls"),
         *("--ablation", "`id`", "--seeds", "1", "--selection", "x y", "--test-corpus", "&"),
