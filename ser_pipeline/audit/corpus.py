@@ -232,9 +232,11 @@ def _statistics(sounds: Sequence[Sound], segment: float) -> Iterator[Finding]:
     )
     silent = np.array([sound.silent for sound in sounds])
     low, high = np.quantile(silent, (0.05, 0.95))
-    yield Finding("note", "silence", f"{np.median(silent):.0%} of an utterance, {low:.0%} to {high:.0%} in nine of ten")
+    usual = f"{low:.0%} to {high:.0%} in nine of ten"
+    yield Finding("note", "silence", f"silence is {np.median(silent):.0%} of an utterance, {usual}")
     forms = Counter(f"{sound.rate} Hz {CHANNELS.get(sound.channels, f'{sound.channels} channels')}" for sound in sounds)
-    yield Finding("note", "formats", few([f"{name} {count}" for name, count in forms.most_common()], 4))
+    counted = [f"{plural(count, 'recording')} of {name}" for name, count in forms.most_common()]
+    yield Finding("note", "formats", few(counted, 4))
 
 
 CHANNELS = {1: "mono", 2: "stereo"}

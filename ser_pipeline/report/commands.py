@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
+from ser_pipeline import config
+from ser_pipeline.corpora import CORPORA
 from ser_pipeline.report.contents import Report
+from ser_pipeline.report.findings import SAID_ELSEWHERE
+from ser_pipeline.report.origins import command
 from ser_pipeline.runs.records import RunHeader
 from ser_pipeline.splits.protocols import OWN
+from ser_pipeline.text import portable
+
+STORED = ("audio.", "features.")
+"""What settings begin with that features are made by."""
 
 
 def commands(report: Report) -> Iterator[str]:
-    """What makes the runs of this report again."""
+    """What makes the runs of this report again: the lines that made them, where the runs say these."""
     headers = report.headers
     corpus = headers[0].corpus
     for name in corpus.split("+"):
-        yield "ser-pipeline features" + ("" if name == "demo" else f" {shlex.quote(name)} ROOT")
+        yield from dict.fromkeys(_features(name, header) for header in headers)
     for experiment in report.experiments:
         of_panel = [run.header for group in experiment.panel.groups for run in (*group.runs, *group.unfinished)]
-        yield train_command(of_panel)
+        lines = [str(line) for header in of_panel for line in header.origin.made.get("command", ())]
+        yield from dict.fromkeys(map(command, lines))
+        silent = [header for header in of_panel if not header.origin.made.get("command")]
+        if silent:
+            yield train_command(silent)
     yield f"ser-pipeline report --corpus {shlex.quote(corpus)}"
 
 
 def train_command(headers: Sequence[RunHeader]) -> str:
-    """What trains the runs of one experiment, quoted for a shell."""
+    """What trains runs of one experiment that do not say it, by preset and rows, quoted for a shell."""
     one = headers[0]
     trained = one.corpus.removesuffix(f"+{one.test_corpus}") if one.test_corpus else one.corpus
     words = ["ser-pipeline", "train", "--corpus", trained]
@@ -34,3 +49,25 @@ def train_command(headers: Sequence[RunHeader]) -> str:
     words += ["--selection", one.selection] if one.on_test else []
     words += ["--test-corpus", one.test_corpus] if one.test_corpus else []
     return shlex.join(words)
+
+
+def _features(corpus: str, header: RunHeader) -> str:
+    """What makes the features of a corpus that a run reads."""
+    place = [] if corpus == "demo" else ["ROOT"]
+    words = ["ser-pipeline", "features", *([corpus, *place] if corpus in CORPORA else ["table", "FILE"])]
+    words += ["--preset", header.preset]
+    if header.preset in config.presets():
+        usual = _leaves(json.loads(json.dumps(asdict(config.load(header.preset)))))
+        for name, value in _leaves(header.settings).items():
+            known = name in usual and usual[name] != value and name not in SAID_ELSEWHERE
+            if known and name.startswith(STORED):
+                words += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
+    return shlex.join("=".join(map(portable, word.split("=", 1))) for word in words)
+
+
+def _leaves(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as `a.b` -> value."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return found

@@ -274,7 +274,7 @@ def _pair(row: Row | None, experiment: Experiment) -> tuple[Cell, ...]:
 
 def _parts(experiment: Experiment, name: str, found: Sequence[Part]) -> Table:
     title = words.DIVISIONS.get(name, words.capital(name))
-    columns = [Column(title, number=False), Column("Utterances"), Column("WA, %"), Column("UA, %")]
+    columns = [Column(title, number=False), Column("Utterances"), Column("WA, %"), Column("UA, %", hint=OF_PART)]
     rows = [
         [Cell(part.name, place), count(part.utterances), percent(part.wa), percent(part.ua, bar=True)]
         for place, part in enumerate(found)
@@ -303,10 +303,16 @@ def _gap(gap: GroupGap) -> str:
 HINTS = {"WA": FOLDS, "UA": FOLDS, "Published": "WA / UA as printed; their epoch was chosen on the test fold."}
 """What hovering says over the columns of the paper's table 2."""
 
+OF_PART = "Mean recall of the classes that the part holds, which may be fewer than the corpus has."
+"""What UA is of some of the utterances."""
+
 RECALL = "Leave-one-out jackknife over what one model tests and holds the class, Student's t, on the logit."
 """What the interval of a class's recall is."""
 
-PICKED = "Best and worst are picked by their scores, so the gap reads high; interval, p and size allow for all pairs."
+PICKED = (
+    "Best and worst are picked by their scores, so the gap reads high; interval and size allow for all pairs, p for "
+    "all divisions too."
+)
 """What a reader of a gap between groups must know."""
 
 

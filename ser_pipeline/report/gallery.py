@@ -66,11 +66,16 @@ def _heat(found: Matrix) -> Plan:
 
 
 def _pair(experiment: Experiment) -> Iterator[tuple[str, Group]]:
-    """The full model without and with co-attention, as far as they have whole runs; else the main model."""
+    """The full model without and with co-attention, as far as they have whole runs; else the main model.
+
+    Each by what it does: where the full model itself has no co-attention, it is called by its name.
+    """
     whole = experiment.panel.whole
     named = {name: next((g for g in whole if g.header.ablation == name), None) for name in (WITHOUT, FULL)}
-    titles = {WITHOUT: "without co-attention", FULL: "with co-attention"}
-    pairs = [(titles[name], group) for name, group in named.items() if group]
+    there = [group for group in named.values() if group]
+    told = len(there) < 2 or there[0].co_attention == there[1].co_attention
+    titles = {True: "with co-attention", False: "without co-attention"}
+    pairs = [(group.name if told and not group.co_attention else titles[group.co_attention], group) for group in there]
     main = experiment.panel.main
     if main and all(group is not main for _, group in pairs):
         pairs = [(main.name, main)]
@@ -140,7 +145,7 @@ def _curves(experiment: Experiment) -> Plan | None:
         for name in ("loss", "validation_loss")
         if name in line
     ]
-    if not losses:
+    if not losses or all(len(lines) < 2 for folds in histories for lines in folds):
         return None
     limits = (0.0, float(np.nanpercentile(losses, 99)) * 1.08)
     for place, folds in enumerate(zip(*(run.folds[:FOLDS] for run in runs), strict=True)):

@@ -21,12 +21,13 @@ from ser_pipeline.report import experiment_tables as detail
 from ser_pipeline.report import quality_tables as quality
 from ser_pipeline.report import summary_tables as overview
 from ser_pipeline.report.commands import commands
+from ser_pipeline.report.compare import Versus
 from ser_pipeline.report.contents import WORST, Experiment, Report
 from ser_pipeline.report.drawing import PAGE_COLOURS, Key, Picture
 from ser_pipeline.report.groups import Group
 from ser_pipeline.report.origins import facts
 from ser_pipeline.report.scores import Result
-from ser_pipeline.report.tables import MINUS, Cell, Column, Table, between, percent, tests, told
+from ser_pipeline.report.tables import MINUS, Cell, Column, Table, between, percent, told
 from ser_pipeline.text import plural, portable
 
 SPAN = (130, 18)
@@ -146,6 +147,7 @@ def _summary(report: Report) -> dict[str, Any]:
         "wa": percent(wa.pooled).text,
         "f1": percent(result.scores["macro_f1"].pooled).text,
         "chance": percent(result.chance).text,
+        "largest": percent(result.largest.support / result.utterances).text,
         "facts": _facts(group, result),
         "sentences": list(_sentences(report, first)),
         "warnings": _warnings(report),
@@ -216,7 +218,7 @@ def _sentences(report: Report, first: Experiment) -> Iterator[str]:
     if rows:
         yield (
             f"{len(apart)} of {plural(len(rows), 'other model')} in its table can be told apart from it "
-            f"(5 %, {tests([one.ua.p for one in found])[:-1]}{_power([one.ua.detectable for one in found])})."
+            f"(5 %, {_power(found)})."
         )
     for gap in report.gaps:
         if gap.honest is group:
@@ -234,12 +236,17 @@ def _sentences(report: Report, first: Experiment) -> Iterator[str]:
         )
 
 
-def _power(sizes: Sequence[float | None]) -> str:
-    """What differences of UA a table's tests can show."""
-    known = sorted({percent(one).text for one in sizes if one is not None}, key=float)
+def _power(found: Sequence[Versus]) -> str:
+    """How many tests of UA there are, and what differences one alone could show."""
+    tested = [one.ua for one in found if one.ua.p is not None]
+    if not tested:
+        return "no test is possible"
+    said = f"{plural(len(tested), 'test')}, corrected together"
+    known = sorted(one.detectable for one in tested if one.detectable is not None)
     if not known:
-        return ""
-    return f"; differences of {' to '.join(dict.fromkeys((known[0], known[-1])))} points could be shown"
+        return said
+    sizes = " to ".join(dict.fromkeys(percent(size).text for size in (known[0], known[-1])))
+    return f"{said}; one alone could show a difference of {sizes} points"
 
 
 def _warnings(report: Report) -> list[str]:

@@ -61,7 +61,7 @@ class GroupGap:
     worst: str
     value: float  # UA of the best minus that of the worst
     interval: Interval  # of a level at which those of all pairs of groups hold in 95 % of cases
-    p: float | None  # two-sided, for all pairs of groups that could have been the two; None where there is no test
+    p: float | None  # two-sided, for all pairs of groups and all divisions; None where there is no test
     detectable: float | None  # smallest true gap of two groups that such a test finds in four of five cases
 
 
@@ -157,7 +157,7 @@ def evaluate(group: Group, roll: UtteranceTable, speaker: Ints) -> Result:
         utterances=len(group.rows),
         folds=tuple(_fold_parts(group)),
         parts={title: tuple(_parts(group, names, found, speaker, title in GROUPS)) for title, names in divided.items()},
-        gaps=tuple(gap for title in GROUPS if (gap := _gap(group, title, divided[title], found, speaker)) is not None),
+        gaps=tuple(_gaps(group, divided, found, speaker)),
         calibration=_calibration(group, found),
         sources=components(METRICS["ua"](group.counts(speaker))),
         ways=tuple(ways),
@@ -206,6 +206,13 @@ def _counts(group: Group, chosen: NDArray[np.bool_], found: Clusters) -> Ints:
     keep = np.zeros(len(found.of), dtype=bool)
     keep[group.rows[chosen]] = True
     return group.counts(found.of, keep)
+
+
+def _gaps(group: Group, divided: dict[str, NDArray[np.str_]], found: Clusters, speaker: Ints) -> Iterator[GroupGap]:
+    """The gap of every division into groups, each p after Holm over all of them."""
+    gaps = [gap for title in GROUPS if (gap := _gap(group, title, divided[title], found, speaker)) is not None]
+    for gap, p in zip(gaps, holm([gap.p for gap in gaps]), strict=True):
+        yield replace(gap, p=p)
 
 
 def _gap(group: Group, title: str, names: NDArray[np.str_], found: Clusters, speaker: Ints) -> GroupGap | None:

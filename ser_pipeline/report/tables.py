@@ -18,7 +18,10 @@ INTERVAL = "Of the pooled UA: leave-one-out jackknife over what one model tests,
 DIFFERENCE = "Leave-one-out jackknife over what one model tests, Student's t."
 TEST = "Two-sided, by the same jackknife."
 CORRECTED = "Corrected for all tests of this table, after Holm."
-DETECTABLE = "Points that a true difference needs, so that such a test at 5 % finds it in four of five cases."
+DETECTABLE = (
+    "Points that a true difference needs, so that one such test at 5 % finds it in four of five cases; corrected for "
+    "several, it needs more."
+)
 
 
 @dataclass(frozen=True)
@@ -155,10 +158,13 @@ def tests(p_values: Sequence[float | None]) -> str:
     """How many tests a table holds, for its note.
 
     >>> tests([0.1, None, 0.2])
-    '2 tests, corrected together.'
+    '2 tests, corrected together; what is detectable is told of one test alone.'
     """
     number = sum(p is not None for p in p_values)
-    return f"{plural(number, 'test')}, corrected together." if number else "No test is possible."
+    if not number:
+        return "No test is possible."
+    alone = "; what is detectable is told of one test alone" if number > 1 else ""
+    return f"{plural(number, 'test')}, corrected together{alone}."
 
 
 def told(found: Difference) -> str:

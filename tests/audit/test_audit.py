@@ -64,7 +64,7 @@ def test_a_sound_corpus_has_notes_alone(root: Path) -> None:
     assert found["contents"].message == "60 files, 6 speakers, 4 classes (happy 24, neutral 12, angry 12, sad 12)"
     assert found["counts"].message == "60 utterances, as published"
     assert found["durations"].message == "0.01 h; 0.40 to 0.40 s, mean 0.40 s; 100.0% under 3 s"
-    assert found["formats"].message == "16000 Hz mono 60"
+    assert found["formats"].message == "60 recordings of 16000 Hz mono"
     assert "the same sentence or script is in train and in test of 6 of 6 folds (s" in found["text-dependent"].message
 
 

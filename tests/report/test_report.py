@@ -208,6 +208,7 @@ def test_groups_of_speakers_have_intervals_and_the_gap_of_the_worst_is_told(tmp_
     assert gap.value == pytest.approx(women.ua - men.ua)
     assert gap.interval.low > 0
     assert gap.p < 0.05
+    assert gaps["age"].p is None, "of two speakers"
     assert gap.interval.level == pytest.approx(0.95)
     assert gaps["age"].interval.level == pytest.approx(1 - 0.05 / 3), "one of three pairs, picked by its scores"
     fair = main(planted(tmp_path / "fair", Planted(known=True)))[1]
@@ -421,10 +422,10 @@ def test_tables_count_their_tests_and_say_what_they_can_detect(tmp_path):
     plans = [Planted(ablation=a, selection=s, skill=k) for a, k in skills.items() for s in ("validation", "test")]
     found = planted(tmp_path, *plans)
     table = detail.ablations(found.experiments[0])
-    assert "2 tests, corrected together." in table.note
+    assert "2 tests, corrected together; what is detectable is told of one test alone." in table.note
     place = [column.title for column in table.columns].index("detectable")
     assert sum(float(row[place].text) > 0 for row in table.rows if row[place].text != "–") == 2
-    assert "3 tests, corrected together." in overview.results(found).note
+    assert "3 tests, corrected together;" in overview.results(found).note
     assert all(gap.versus.ua_corrected >= gap.versus.ua.p for gap in found.gaps)
 
 

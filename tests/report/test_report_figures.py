@@ -104,3 +104,21 @@ def test_many_classes_still_look_different():
 def test_the_alternative_text_of_a_confusion_matrix_names_recalls_and_the_worst_mistake(pictures):
     words = pictures[0]["confusion"].alt
     assert re.search(r"with co-attention: found angry \d+ %, .* most often \w+ is taken for \w+, \d+ %", words)
+
+
+def test_a_model_without_co_attention_is_never_called_one_with_it(tmp_path):
+    write_run(tmp_path / "plain", people(each=8), Planted(overrides=("model.co_attention=false",)))
+    write_run(tmp_path / "with", people(each=8), Planted())
+    for name, said in (("plain", "full"), ("with", "with co-attention")):
+        (experiment,) = make_report(tmp_path / name, Choice()).experiments
+        assert [title for title, _ in gallery._pair(experiment)] == [said]
+
+
+def test_folds_of_one_epoch_have_no_learning_curves(tmp_path):
+    folder = write_run(tmp_path, people(each=8), Planted())
+    (experiment,) = make_report(tmp_path, Choice()).experiments
+    assert gallery._curves(experiment) is not None
+    for file in folder.glob("*/history.jsonl"):
+        file.write_text(file.read_text().splitlines()[0] + "\n")
+    (experiment,) = make_report(tmp_path, Choice()).experiments
+    assert gallery._curves(experiment) is None
