@@ -44,6 +44,11 @@ class Commands(click.Group):
         command: click.Command = getattr(importlib.import_module(f".{cmd_name}", __name__), cmd_name)
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the words of the command line, for commands that other machines run."""
+        ctx.meta[f"{__name__}.elsewhere.words"] = tuple(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; what a user can mend ends in one line and exit status 1, Ctrl-C in 130."""
         write_anything()

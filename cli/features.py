@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ser_pipeline.text import plural
 
 from . import options
+from .elsewhere import Elsewhere, elsewhere
 from .terminal import bar, start_log
 
 if TYPE_CHECKING:
@@ -32,23 +33,9 @@ if TYPE_CHECKING:
 @options.settings
 @options.cache
 @options.quiet
+@elsewhere
 def features(
-    corpus: str,
-    root: Path | None,
-    classes: str | None,
-    subset: str,
-    names: tuple[str, ...],
-    device: str,
-    jobs: int | None,
-    part: tuple[int, int] | None,
-    compress: bool,
-    skip_bad: bool,
-    rated: bool,
-    preset: str | None,
-    config: Path | None,
-    overrides: tuple[str, ...],
-    cache: Path,
-    quiet: bool,
+    corpus: str, root: Path | None, names: tuple[str, ...], quiet: bool, elsewhere: Elsewhere, **chosen: Any
 ) -> None:
     """Extract features of CORPUS in ROOT into HDF5 shards, in parallel.
 
@@ -63,26 +50,14 @@ def features(
       ser-pipeline features iemocap ~/IEMOCAP_full_release --feature embedding
     """
     start_log(quiet)
-    from ser_pipeline.features.stage import extract
+    from ser_pipeline.features.stage import extract, shard_count
 
-    made = extract(
-        corpus,
-        root,
-        preset=preset,
-        config=config,
-        overrides=overrides,
-        classes=classes,
-        subset=subset,
-        features=names,
-        device=device,
-        jobs=jobs,
-        part=part,
-        compress=compress,
-        skip_bad=skip_bad,
-        rated=rated,
-        cache=cache,
-        bars=partial(bar, quiet=quiet),
-    )
+    shown = partial(bar, quiet=quiet)
+    if elsewhere:
+        count = shard_count(corpus, root, features=names, bars=shown, **chosen)
+        elsewhere.hand_out(count, "shard", chosen["cache"])
+        return
+    made = extract(corpus, root, features=names, bars=shown, **chosen)
     for message in made.left_out:
         click.echo(f"left out: {message}", err=True)
     if made.replaced and not quiet:

@@ -20,6 +20,7 @@ from ser_pipeline.text import plural
 from ser_pipeline.training.ablations import BASELINES
 
 from . import options
+from .elsewhere import Elsewhere, elsewhere
 from .terminal import start_log
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ LINE_SECONDS = 30.0  # seconds between two lines of progress without a terminal
 @options.cache
 @options.runs
 @options.quiet
+@elsewhere
 def train(
     protocol: str | None,
     final: bool,
@@ -94,6 +96,7 @@ def train(
     dry_run: bool,
     runs_root: Path,
     quiet: bool,
+    elsewhere: Elsewhere,
     **chosen: Any,
 ) -> None:
     """Train the co-attention model, a fold for everything that is left out once.
@@ -107,13 +110,13 @@ def train(
       ser-pipeline train --corpus emodb --protocol speaker --preset scratch --seeds 3
       ser-pipeline train --corpus iemocap --protocol session --set train.lr=2e-5
       ser-pipeline train --corpus emodb+savee+ravdess --protocol corpus
-      ser-pipeline train --part 3/64 --no-wait
+      ser-pipeline train --slurm --slurm-set "gpus=1 time=8:00:00" --submit
       ser-pipeline train --final
     """
     if final and protocol:
         raise click.UsageError("--final leaves nothing out: give it without --protocol")
     start_log(quiet)
-    if chosen["jobs"] != 1 and not dry_run and "WORLD_SIZE" not in os.environ:
+    if chosen["jobs"] != 1 and not (dry_run or elsewhere) and "WORLD_SIZE" not in os.environ:
         warm_up("ser_pipeline.training.workers")
     from ser_pipeline.training.stage import prepare
 
@@ -126,6 +129,10 @@ def train(
         runs=runs_root,
         **chosen,
     )
+    if elsewhere and not dry_run:
+        missing = sum(not status.done for status in prepared.statuses())
+        elsewhere.hand_out(missing, "fold", runs_root, "--no-wait")
+        return
     _train(prepared, quiet or not prepared.world.is_main, dry_run)
 
 

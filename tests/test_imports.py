@@ -34,6 +34,7 @@ FLOORS = (
         "locks",
         "claims",
         "parts",
+        "elsewhere",
         "shape",
         "audio",
         "containers",

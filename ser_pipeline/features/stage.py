@@ -14,6 +14,7 @@ from ser_pipeline import config as settings
 from ser_pipeline.cache import catalogue
 from ser_pipeline.cache.catalogue import FeatureSet
 from ser_pipeline.cache.manifest import Manifest
+from ser_pipeline.cache.shards import shard_bounds
 from ser_pipeline.config import Config
 from ser_pipeline.corpora import audio_folder, class_table, demo, find_corpus, read_corpus
 from ser_pipeline.corpora.classes import parse_classes
@@ -95,22 +96,109 @@ def extract(
         PipelineError: an unknown corpus, feature or setting, broken audio, a full disk, an encoder that cannot be had.
     """
     require_counts(jobs=jobs)
-    row, cache = find_corpus(corpus), Path(cache)
-    overrides, file = list(overrides), Path(config) if config else None
+    cache = Path(cache)
+    asked = _Asked(corpus, root, preset, config, tuple(overrides), classes, subset, tuple(features), device)
+    found = _measured(asked, cache, skip_bad, rated, bars)
+    data, chosen = found.data, found.chosen
+    made = list(dict.fromkeys(features or wanted_features(chosen)))
+    folder = _stores(data, found.audio_root, chosen, cache, made, device, jobs, part, compress, bars)
+    made_with = ("", ()) if features and not preset else (found.preset, _changes(found.preset, chosen))
+    replaced = catalogue.register(cache, FeatureSet(data.corpus, folder, found.audio_root, *made_with))
+    return Extracted(folder, data, found.left_out, replaced)
+
+
+def shard_count(
+    corpus: str = "demo",
+    root: Path | str | None = None,
+    *,
+    preset: str | None = None,
+    config: Path | str | None = None,
+    overrides: Iterable[str] = (),
+    classes: str | None = None,
+    subset: str = "",
+    features: Sequence[str] = (),
+    device: str = "auto",
+    skip_bad: bool = False,
+    rated: bool = False,
+    cache: Path | str = "cache",
+    bars: Bars = no_bar,
+    **_: object,
+) -> int:
+    """How many shards each feature of a corpus has, whose files are measured now for all processes that make them.
+
+    Args:
+        corpus: as `extract` takes it, and so are the others.
+        root: the corpus's folder.
+        preset: named settings.
+        config: TOML file of settings.
+        overrides: `KEY=VALUE` pairs.
+        classes: classes and merges.
+        subset: part of the corpus.
+        features: which to make.
+        device: where a frozen speech encoder runs.
+        skip_bad: whether audio that cannot be read is left out.
+        rated: whether utterances of no class are kept.
+        cache: folder of the features.
+        bars: shows progress.
+
+    Raises:
+        PipelineError: as `extract` does.
+    """
+    asked = _Asked(corpus, root, preset, config, tuple(overrides), classes, subset, tuple(features), device)
+    return len(list(shard_bounds(_measured(asked, Path(cache), skip_bad, rated, bars).data.stored)))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What decides which features of which utterances are made."""
+
+    corpus: str
+    root: Path | str | None
+    preset: str | None
+    config: Path | str | None
+    overrides: tuple[str, ...]
+    classes: str | None
+    subset: str
+    features: tuple[str, ...]
+    device: str
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A corpus whose files were measured, and the settings for it."""
+
+    data: Manifest
+    audio_root: Path
+    chosen: Config
+    preset: str
+    left_out: tuple[str, ...]
+
+
+def _measured(asked: _Asked, cache: Path, skip_bad: bool, rated: bool, bars: Bars) -> _Measured:
+    """Read the labels of a corpus, and measure its files.
+
+    Args:
+        asked: what the user named.
+        cache: folder of the features, which remembers what was measured.
+        skip_bad: whether audio that cannot be read is left out.
+        rated: whether utterances of no class are kept.
+        bars: shows progress.
+    """
+    row, preset, features = find_corpus(asked.corpus), asked.preset, asked.features
+    overrides, file = list(asked.overrides), Path(asked.config) if asked.config else None
     settings.load(preset or row.preset, file, overrides)  # so that a mistake is told before anything else is done
     for name in features:
         if name not in settings.INPUTS:
             raise PipelineError(f"unknown feature '{name}'; there are {', '.join(settings.INPUTS)}")
-    place = Path(root) if root is not None else _demo(corpus, cache, bars)
-    wanted = parse_classes(classes) if classes else None
-    utterances = read_corpus(corpus, place, wanted, subset, check_audio=not skip_bad, rated=rated)
+    place = Path(asked.root) if asked.root is not None else _demo(asked.corpus, cache, bars)
+    wanted = parse_classes(asked.classes) if asked.classes else None
+    utterances = read_corpus(asked.corpus, place, wanted, asked.subset, check_audio=not skip_bad, rated=rated)
     labels = class_table(row, utterances, wanted)
-    named = _preset(row, preset, file, overrides, features, device)
+    named = _preset(row, preset, file, overrides, features, asked.device)
     chosen = settings.load(named, file, overrides)
-    made = list(dict.fromkeys(features or wanted_features(chosen)))
     audio_root, left_out = audio_folder(place), list[str]()
     data = measure(
-        _name(corpus, place),
+        _name(asked.corpus, place),
         labels,
         utterances,
         audio_root,
@@ -119,10 +207,7 @@ def extract(
         skip_bad=skip_bad,
         bad=left_out.append,
     )
-    folder = _stores(data, audio_root, chosen, cache, made, device, jobs, part, compress, bars)
-    made_with = ("", ()) if features and not preset else (named, _changes(named, chosen))
-    replaced = catalogue.register(cache, FeatureSet(data.corpus, folder, audio_root, *made_with))
-    return Extracted(folder, data, tuple(left_out), replaced)
+    return _Measured(data, audio_root, chosen, named, tuple(left_out))
 
 
 def _preset(

@@ -1,0 +1,116 @@
+"""`--slurm` and `--dask`: a command that is run by other machines, in shares."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ser_pipeline.text import plural
+
+MOST = 100_000
+"""Tasks of an array, at most."""
+
+WORDS = f"{__name__}.words"
+"""Where the context keeps the words of the command line."""
+
+TAKEN = {"--slurm": 0, "--submit": 0, "--array": 1, "--slurm-set": 1, "--dask": 1, "--part": 1, "--no-wait": 0}
+"""Options that a task does not get, and how many values each has."""
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What a user asked for."""
+
+    slurm: bool
+    submit: bool
+    array: int
+    settings: tuple[str, ...]
+    dask: str | None
+
+    def __bool__(self) -> bool:
+        return self.slurm or self.dask is not None
+
+    def hand_out(self, parts: int, noun: str, root: Path, *more: str) -> None:
+        """Have the parts of this command made by other machines.
+
+        Args:
+            parts: how many there are to be made.
+            noun: what one is called.
+            root: where the logs go.
+            more: words that every task gets.
+        """
+        from ser_pipeline.elsewhere.tasks import Task
+
+        if not parts:
+            click.echo("nothing to do: everything is there", err=True)
+            return
+        words = click.get_current_context().find_root().meta[WORDS]
+        task = Task.here([*without(words), *more])
+        self._slurm(task, parts, noun, root)
+
+    def _slurm(self, task: Any, parts: int, noun: str, root: Path) -> None:
+        from ser_pipeline.elsewhere.slurm import TaskArray, sbatch_settings
+
+        array = TaskArray.of(task, parts, self.array, sbatch_settings(self.settings), root)
+        script = array.write()
+        told = f"{plural(parts, noun)} in {plural(array.count, 'task')}"
+        if self.submit:
+            jobs = array.submit()
+            click.echo(f"{told} submitted; logs in {array.folder}", err=True)
+            click.echo(str(jobs[0].job_id).partition("_")[0])
+        else:
+            click.echo(f"{told}; submit them by: sbatch {script}", err=True)
+            click.echo(script)
+
+
+def without(words: Sequence[str]) -> list[str]:
+    """The words of a command without the options that say who runs it.
+
+    >>> without(["train", "--slurm", "--array", "8", "--slurm-set=gpus=1", "--seeds", "2"])
+    ['train', '--seeds', '2']
+    """
+    found, skip = list[str](), 0
+    for word in words:
+        name, given, _ = word.partition("=")
+        if skip:
+            skip -= 1
+        elif name in TAKEN:
+            skip = 0 if given else TAKEN[name]
+        else:
+            found.append(word)
+    return found
+
+
+def elsewhere(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that have a command run elsewhere, which it gets as one value."""
+
+    @functools.wraps(command)
+    def gathered(*, slurm: bool, submit: bool, array: int, slurm_set: tuple[str, ...], **given: Any) -> Any:
+        if (submit or slurm_set) and not slurm:
+            raise click.UsageError("--submit and --slurm-set go with --slurm")
+        return command(elsewhere=Elsewhere(slurm, submit, array, slurm_set, None), **given)
+
+    for option in (
+        click.option(
+            "--slurm-set",
+            metavar="NAME=VALUE",
+            multiple=True,
+            help="Option of sbatch, such as gpus=1; may be repeated.",
+        ),
+        click.option(
+            "--array",
+            type=click.IntRange(1, MOST),
+            default=1000,
+            show_default=True,
+            help="Tasks, at most; each has several parts where there are more.",
+        ),
+        click.option("--submit", is_flag=True, help="Submit the array by submitit."),
+        click.option("--slurm", is_flag=True, help="Write a script that does this as an array of Slurm tasks."),
+    ):
+        gathered = option(gathered)
+    return gathered

@@ -1,0 +1,98 @@
+"""One command of this package with a share of the work, run by another machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import PIPE
+from typing import Any
+
+from ser_pipeline.errors import PipelineError
+
+POLL = 0.5
+"""Seconds between two looks whether a task is still wanted."""
+
+GRACE = 10.0
+"""Seconds that a process has to end before it is killed."""
+
+TIED = (
+    "import os, threading\n"
+    "def watch():\n"
+    "    os.read(0, 1)\n"  # ends with the process at its other end
+    "    os._exit(1)\n"
+    "threading.Thread(target=watch, daemon=True).start()\n"
+    "import runpy\n"
+    "runpy.run_module('ser_pipeline', run_name='__main__')\n"
+)
+"""A program that is the command, and ends with the process that started it, even where that is killed."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A command of this package, in the folder where it was given."""
+
+    words: tuple[str, ...]  # after `ser-pipeline`
+    folder: str
+    environment: tuple[tuple[str, str], ...] = ()  # beside that of the machine
+
+    @classmethod
+    def here(cls, words: Sequence[str]) -> Task:
+        """The command, to be run as if from this folder, with the variables of this package."""
+        own = tuple((name, value) for name, value in os.environ.items() if name.startswith("SER_PIPELINE_"))
+        return cls(tuple(words), str(Path.cwd()), own)
+
+    def share(self, number: int, count: int) -> Task:
+        """The command with share `number` of `count`."""
+        return Task((*self.words, "--part", f"{number}/{count}"), self.folder, self.environment)
+
+    def __call__(self, wanted: Callable[[], bool] = lambda: True) -> str:
+        """Run it until it ends, or is not wanted any more; returns what it prints.
+
+        Args:
+            wanted: asked twice a second.
+
+        Raises:
+            PipelineError: the last line of what it said, where it failed.
+        """
+        command, environment = [sys.executable, "-c", TIED, *self.words], {**os.environ, **dict(self.environment)}
+        theirs, ours = os.pipe()
+        try:
+            process = subprocess.Popen(
+                command, cwd=self.folder, env=environment, stdin=theirs, stdout=PIPE, stderr=PIPE, text=True
+            )
+            os.close(theirs)
+            printed, said = _ended(process, wanted)
+        finally:
+            os.close(ours)
+        sys.stderr.write(said)
+        sys.stdout.write(printed)
+        if process.returncode:
+            lines = said.strip().splitlines() or [f"exit status {process.returncode}"]
+            raise PipelineError(lines[-1].removeprefix("Error: "))
+        return printed
+
+    def checkpoint(self, *_: Any) -> Any:
+        """What submitit queues again where the task was stopped by a time limit or for another job."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def _ended(process: subprocess.Popen[str], wanted: Callable[[], bool]) -> tuple[str, str]:
+    """What a process prints and says, once it has ended."""
+    while True:
+        try:
+            return process.communicate(timeout=POLL)
+        except subprocess.TimeoutExpired:
+            if not wanted():
+                process.terminate()
+                break
+    try:
+        return process.communicate(timeout=GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.communicate()
