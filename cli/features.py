@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--compress", is_flag=True, help="Half the disk space, slower to read; needs hdf5plugin.")
 @click.option("--skip-bad", is_flag=True, help="Leave out audio that cannot be read, and list it.")
 @click.option("--rated", is_flag=True, help="Keep turns of no class that raters voted on, for `train --target`.")
+@options.store
 @options.settings
 @options.cache
 @options.quiet

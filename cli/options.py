@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
 from ser_pipeline.limits import MOST
 from ser_pipeline.parts import array_part
+from ser_pipeline.settings import STORES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -72,6 +74,21 @@ def _part(context: click.Context, option: click.Parameter, value: str | None) ->
     if not 1 <= number <= count:
         raise click.BadParameter(f"'{value}' is no share K/N, such as 1/8 to 8/8")
     return number, count
+
+
+def store(command: Command) -> Command:
+    """`--store`: what of the acoustic features is kept; the command has it among its `overrides`."""
+
+    @wraps(command)
+    def taking(*given: Any, store: str | None, overrides: tuple[str, ...], **chosen: Any) -> Any:
+        own = () if store is None else (f'store="{store}"',)
+        return command(*given, overrides=(*overrides, *own), **chosen)
+
+    return click.option(
+        "--store",
+        type=click.Choice(STORES),
+        help="Keep rows of features, or waveforms alone, of which a step makes them.  [default: by the corpus's size]",
+    )(cast("Command", taking))
 
 
 def runs(command: Command) -> Command:

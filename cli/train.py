@@ -80,6 +80,7 @@ LINE_SECONDS = 30.0  # seconds between two lines of progress without a terminal
 )
 @click.option("--fresh", is_flag=True, help="Start anew beside an unfinished run that had other settings.")
 @click.option("--dry-run", is_flag=True, help="List the folds and what is left to do, and do nothing.")
+@options.store
 @options.settings
 @options.cache
 @options.runs

@@ -12,9 +12,10 @@ L of its layers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from importlib import import_module
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ser_pipeline.limits import setting
@@ -34,8 +35,14 @@ SAMPLES = "samples"
 FRAMES = "frames"
 """Form of float16 (B, L, T, D): frames of several layers of a frozen speech encoder; zeros where there are none."""
 
+BYTES = {"uint8": 1, "int16": 2, "float16": 2, "float32": 4}
+"""Type of a store's numbers -> bytes of one."""
+
 VECTOR = "vector"
 """Form of float16 or float32 (B, V, S): statistics of a whole utterance, as it is and in V - 1 augmented drawings."""
+
+LEVEL = "level"
+"""Form of float32 (B, 1) or (B, 1 + 2 F): the logarithm of an utterance's largest power, and extremes a band."""
 
 FUNCTIONALS = {"ComParE_2016": 6_373, "eGeMAPSv02": 88}
 """Sets of functionals, as openSMILE names them, and how many numbers each has."""
@@ -46,7 +53,7 @@ class Input:
     """One input of the model and its stored feature, which share a name."""
 
     name: str  # also the table of its settings below "features", and the folder of its store
-    kind: str  # "acoustic": gives co-attention weights; "speech": its frames are weighed; "utterance": whole
+    kind: str  # "acoustic": gives co-attention weights; "speech": its frames are weighed; "utterance": whole; "level"
     words: str  # what the report calls it
     form: str  # CEPSTRA, IMAGE, SAMPLES, FRAMES or VECTOR
     shape: Callable[[Audio, Any], tuple[int, ...]]  # of one row, from the audio's settings and its own
@@ -61,6 +68,17 @@ class Input:
     follows: frozenset[str] = frozenset()  # changes of `augment` that it follows; others are refused
     settings: Mapping[str, Any] = field(default_factory=dict)  # its own, as `limits.setting` declares them
     joins: bool = True  # whether neighbouring segments can be heard as one
+    level: str = ""  # as `function`, -> float32 (S, 1 or more): with what it is made of stored waveforms; "": it is not
+    of: str = ""  # the input of whose settings it is made; "": its own
+
+    @property
+    def table(self) -> str:
+        """The table of its settings below "features"."""
+        return self.of or self.name
+
+    def bytes(self, audio: Audio, settings: Any) -> int:
+        """The size of a row."""
+        return prod(self.shape(audio, settings)) * BYTES[self.dtype]
 
     def rows(self, samples: Any, audio: Audio, settings: Any) -> Any:
         """The rows (S, *shape) of an utterance's float32 samples (N,).
@@ -103,6 +121,7 @@ _TABLE = (
         version=3,
         source="Zou et al. 2022, section 3.1; librosa.feature.mfcc",
         function=_ROWS + "mfcc_rows",
+        level=_ROWS + "mel_level",
         encoders={"bilstm": _BUILT + "bilstm", "small": _BUILT + "small_cepstra"},
         setting="mfcc_encoder",
         follows=frozenset({"speed", "gain", "noise", "frame_masks"}),
@@ -117,6 +136,7 @@ _TABLE = (
         version=3,
         source="Zou et al. 2022, section 3.1; librosa.amplitude_to_db",
         function=_ROWS + "spectrogram_rows",
+        level=_ROWS + "spectrogram_level",
         extremes=True,
         encoders={"alexnet": _BUILT + "alexnet", "small": _BUILT + "small_linear_image"},
         setting="spectrogram_encoder",
@@ -132,6 +152,7 @@ _TABLE = (
         version=2,
         source="librosa.feature.melspectrogram, librosa.power_to_db",
         function=_ROWS + "logmel_rows",
+        level=_ROWS + "mel_level",
         encoders={"alexnet": _BUILT + "alexnet", "small": _BUILT + "small_image"},
         setting="spectrogram_encoder",
         follows=frozenset({"gain", "noise", "frame_masks"}),  # pitch moves no band by a constant share
@@ -192,6 +213,31 @@ _TABLE = (
 
 INPUTS: dict[str, Input] = {row.name: row for row in _TABLE}
 """Name -> row, in the order in which the classifier has them."""
+
+
+def _level_shape(row: Input, audio: Audio, settings: Any) -> tuple[int, ...]:
+    return (1 + 2 * row.extremes * row.shape(audio, settings)[0],)
+
+
+LEVELS: dict[str, Input] = {
+    f"{row.name}_level": replace(
+        row,
+        name=f"{row.name}_level",
+        kind="level",
+        words=f"level of the {row.words}",
+        form=LEVEL,
+        shape=partial(_level_shape, row),
+        dtype="float32",
+        function=row.level,
+        extremes=False,
+        encoders={},
+        level="",
+        of=row.name,
+    )
+    for row in _TABLE
+    if row.level
+}
+"""What is stored of an input in place of its rows, where these are made of stored waveforms; no input of a model."""
 
 PAPER = ("mfcc", "spectrogram", "waveform")
 """The inputs of the paper's full model; the first two also weigh frames where no acoustic input is given."""

@@ -36,6 +36,9 @@ ON_TEST = SELECTIONS[1:]
 UTTERANCE_SCORES = ("log-probability", "probability", "vote", "duration")
 """Ways to make an utterance's score of its segments: `evaluation.metrics.SCORES` has them."""
 
+STORES = ("features", "waveform")
+"""What of the acoustic features is kept: their rows, or the waveforms alone."""
+
 EPOCHS = 100_000
 """The most that `train.epochs` and `train.patience` may be."""
 
@@ -281,6 +284,13 @@ class Config:
     train: Train = field(default_factory=Train)
     augment: Augment = field(default_factory=Augment)
     seed: int = setting(0, "of everything that is drawn", least=0, most=2**32 - 1)
+    store: str = setting(
+        "features",
+        "what of the acoustic features is kept: their rows, or the waveforms alone, of which a step makes them on its "
+        "device",
+        choices=STORES,
+        added=True,
+    )
 
     @property
     def least_samples(self) -> int:

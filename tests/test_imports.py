@@ -122,13 +122,13 @@ def test_rooms_without_torch_stay_without(name: str) -> None:
     assert torch == []
 
 
-def test_extraction_imports_torch_for_frozen_encoders_alone() -> None:
+def test_extraction_imports_torch_for_frozen_encoders_and_what_a_device_makes_alone() -> None:
     with_torch = {
         module
         for module, others in imports().items()
         if room(module) == "features" and any(other.split(".")[0] == "torch" for other, _ in others)
     }
-    expected = ("embeddings", "frozen", "statistics", "utterances")
+    expected = ("embeddings", "frozen", "on_device", "rendering", "statistics", "utterances")
     assert with_torch == {f"ser_pipeline.features.{name}" for name in expected}
 
 

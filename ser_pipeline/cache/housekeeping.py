@@ -21,7 +21,7 @@ from ser_pipeline.config import Audio, Features
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.entry import PARTIAL, Entry, key, read_index
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.inputs import INPUTS
+from ser_pipeline.inputs import INPUTS, LEVELS
 
 
 @dataclass(frozen=True)
@@ -231,6 +231,8 @@ def _command(corpus: str, source: catalogue.FeatureSet | None, store: Path) -> s
     """The command that makes the missing shards of `store` again."""
     words = _words(corpus, source)
     name = store.name.rsplit("-", 1)[0]
+    alone = name in LEVELS
+    name = LEVELS[name].table if alone else name
     with suppress(PipelineError, KeyError, TypeError):
         inputs = read_index(store)["inputs"]
         usual = asdict(Audio()), asdict(getattr(Features(), name)) if hasattr(Features(), name) else {}
@@ -241,7 +243,7 @@ def _command(corpus: str, source: catalogue.FeatureSet | None, store: Path) -> s
                 if value != before.get(setting):
                     told = value if isinstance(value, str) else json.dumps(value)
                     words += ["--set", f"{table}.{setting}={told}"]
-    return shlex.join([*words, "--feature", name])
+    return shlex.join([*words, *(["--store", "waveform"] if alone else []), "--feature", name])
 
 
 def _words(corpus: str, source: catalogue.FeatureSet | None) -> list[str]:

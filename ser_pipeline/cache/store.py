@@ -116,6 +116,23 @@ class Store:
         self._unseen[rows] = False
         return out
 
+    @property
+    def firsts(self) -> NDArray[np.int64]:
+        """(U,) first row of each utterance."""
+        counts = np.concatenate([shard.counts for shard in self.shards])
+        return np.asarray(np.cumsum(counts) - counts, np.int64)
+
+    def piece(self, row: int, start: int, stop: int) -> Array:
+        """The numbers `start` to `stop` of a row of vectors, without a look at its checksum.
+
+        Args:
+            row: which.
+            start: the first.
+            stop: the one after the last.
+        """
+        number = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return np.asarray(self._maps[number][row - int(self.starts[number]), start:stop])
+
     def prefetch(self, rows: NDArray[np.int64]) -> None:
         """Ask the system to read `rows` from the disk ahead of their use, where it can be asked."""
         if not hasattr(os, "posix_fadvise"):

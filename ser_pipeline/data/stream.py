@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ser_pipeline.arrays import Rows
+from ser_pipeline.arrays import Array, Rows
 from ser_pipeline.cache.joined import JoinedStore
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.cache.store import Store
@@ -37,7 +37,17 @@ class Data:
     """Stores of features and what is known of their rows."""
 
     manifest: Manifest
-    stores: Mapping[str, Store | JoinedStore]
+    stores: Mapping[str, Any]  # a `Store`, or what reads like one
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What batches hold."""
+        return tuple(self.stores)
+
+    def extremes(self, name: str, utterances: Rows) -> tuple[Array, Array]:
+        """Minimum and maximum a bin of an input over the utterance rows `utterances`."""
+        found: tuple[Array, Array] = self.stores[name].extremes(utterances)
+        return found
 
     @property
     def bytes(self) -> int:

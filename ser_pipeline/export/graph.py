@@ -5,8 +5,6 @@ Shapes: B utterances, N samples, S segments, L frames of a segment, C classes.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,9 +13,11 @@ from ser_pipeline.config import Config
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.export.folder import Members
-from ser_pipeline.export.front import FULL_SCALE, ImageFront, MfccFront, rounded, waveform_front
+from ser_pipeline.export.front import ProductPower, waveform_front
 from ser_pipeline.export.pooled import PooledStatistics
+from ser_pipeline.features.on_device import FRONTS, MfccFront, rounded
 from ser_pipeline.features.statistics import StatisticsMaker
+from ser_pipeline.features.tables import FULL_SCALE
 from ser_pipeline.model.ensemble import Ensemble
 
 
@@ -38,7 +38,7 @@ class Segmented(nn.Module):
         made: dict[str, nn.Module] = {}
         for name in self.reads:
             if name in FRONTS:
-                made[name] = FRONTS[name](self.audio, getattr(config.features, name))
+                made[name] = FRONTS[name](self.audio, getattr(config.features, name), ProductPower)
             elif name != "waveform":
                 raise PipelineError(f"the input '{name}' has no ONNX form yet; export without --onnx")
         self.fronts = nn.ModuleDict(made)
@@ -68,10 +68,6 @@ class Segmented(nn.Module):
         bands = rows.shape[1]
         parted = rows.reshape(signal.shape[0], bands, -1, self.audio.frames).transpose(1, 2)
         return parted.reshape(-1, bands, self.audio.frames)  # type: ignore[no-any-return]
-
-
-FRONTS: dict[str, Any] = {"mfcc": MfccFront, "spectrogram": ImageFront, "logmel": ImageFront}
-"""Feature -> its front end."""
 
 
 class Listener(nn.Module):

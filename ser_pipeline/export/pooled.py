@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.export.front import Power
+from ser_pipeline.export.front import ProductPower
 from ser_pipeline.features.statistics import StatisticsMaker
 from ser_pipeline.model.speech.logmel import HOP, LEAST, POINTS, RANGE, WhisperLogMel
 from ser_pipeline.model.speech.whisper import WhisperEncoder
@@ -25,15 +25,15 @@ class ProductLogMel(nn.Module):
 
     def __init__(self, source: WhisperLogMel) -> None:
         super().__init__()
-        self.power = Power(source.window.numpy(), POINTS, HOP, POINTS // 2 + 1)
+        self.power = ProductPower(source.window.numpy(), POINTS, HOP, POINTS // 2 + 1)
         self.register_buffer("filters", source.filters.T.contiguous(), persistent=False)
 
     def forward(self, samples: Tensor) -> Tensor:
         """Log-mel (B, K, M) of waveforms float32 (B, N), mirrored before their start and silent after their end."""
         count = (samples.shape[1] + HOP - 1) // HOP
-        padded = F.pad(samples, (0, count * HOP - samples.shape[1]))
+        silent = F.pad(samples, (0, count * HOP + self.power.after - samples.shape[1]))
         mirrored = F.pad(samples, (0, POINTS))[:, 1 : 1 + POINTS // 2].flip(1)
-        level = (self.power(padded, None, mirrored) @ self.filters).clamp(min=LEAST).log10()
+        level = (self.power(torch.cat([mirrored, silent], 1)) @ self.filters).clamp(min=LEAST).log10()
         most = level.amax((1, 2), keepdim=True)
         return ((torch.maximum(level, most - RANGE) + 4.0) / 4.0).transpose(1, 2)
 

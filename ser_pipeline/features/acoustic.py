@@ -9,21 +9,14 @@ Legend of shapes: N samples, T frames of an utterance, S segments, L frames of a
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ser_pipeline.arrays import Floats32
 from ser_pipeline.config import Audio, LogMel, Mfcc, Spectrogram
-from ser_pipeline.inputs import INPUTS, Input
+from ser_pipeline.features.tables import DECIBELS, FULL_SCALE, dct, hamming, hann, lowest_bins, mel_triangles
+from ser_pipeline.inputs import INPUTS, LEVELS, Input
 
-if TYPE_CHECKING:
-    from ser_pipeline.features.fourier import Sums
-
-
-DECIBELS = np.float32(10 / np.log(10))  # of a natural logarithm of power
 CHANGE = 9  # frames over which a delta is fitted (librosa's default)
 
 
@@ -119,7 +112,7 @@ def bins(samples: Floats32, audio: Audio, settings: Spectrogram) -> tuple[Floats
     from ser_pipeline.features.fourier import logarithms
 
     signal, window = pre_emphasise(samples, settings.pre_emphasis), hamming(settings.window)
-    lowest = _lowest_bins(settings.bins)
+    lowest = lowest_bins(settings.bins)
     return logarithms(signal, window, settings.n_fft, audio.hop, lowest, pad_mode=settings.pad_mode)
 
 
@@ -176,6 +169,43 @@ def logmel_rows(samples: Floats32, audio: Audio, settings: LogMel) -> NDArray[np
     return images(logs, logs.max(), audio.frames, settings.top_db)
 
 
+def mel_level(samples: Floats32, audio: Audio, settings: Mfcc | LogMel) -> Floats32:
+    """The largest logarithm of a mel band's power, of samples as stores round them; the same in all segments (S, 1).
+
+    Args:
+        samples: (N,) of an utterance, -1 to 1.
+        audio: their rate, hop and segment.
+        settings: of the bands.
+    """
+    loudest = mel_logarithms(rounded(samples), audio, settings).max()
+    return np.full((audio.segments(len(samples)), 1), loudest, np.float32)
+
+
+def spectrogram_level(samples: Floats32, audio: Audio, settings: Spectrogram) -> Floats32:
+    """The logarithm of the loudest bin, and minimum and maximum of the rows a bin; in all segments (S, 1 + 2 bins).
+
+    Args:
+        samples: (N,) of an utterance, -1 to 1; those of stores, which round them, count.
+        audio: their rate, hop and segment.
+        settings: of the spectrogram.
+    """
+    logs, power = bins(rounded(samples), audio, settings)
+    loudest = np.log(power.max())
+    rows = images(logs, loudest, audio.frames, settings.top_db)
+    return np.tile(level_of(loudest, rows.min(axis=(0, 2)), rows.max(axis=(0, 2))), (len(rows), 1))
+
+
+def level_of(loudest: np.float32, low: NDArray[np.uint8], high: NDArray[np.uint8]) -> Floats32:
+    """A row of `spectrogram_level`.
+
+    Args:
+        loudest: logarithm of the loudest bin.
+        low: smallest level of each bin (bins,).
+        high: largest.
+    """
+    return np.concatenate([[loudest], low, high]).astype(np.float32)
+
+
 def images(logs: Floats32, loudest: np.float32, frames: int, top_db: float) -> NDArray[np.uint8]:
     """Natural logarithms (K, T) of power as segments (S, K, L) in 255 steps from `top_db` under `loudest` to it.
 
@@ -195,6 +225,14 @@ def images(logs: Floats32, loudest: np.float32, frames: int, top_db: float) -> N
     return rows
 
 
+def rounded(samples: Floats32) -> Floats32:
+    """Samples (N,), -1 to 1, as int16 holds them."""
+    whole: Floats32 = np.rint(samples * np.float32(FULL_SCALE))
+    np.clip(whole, -FULL_SCALE, FULL_SCALE - 1, out=whole)
+    whole /= np.float32(FULL_SCALE)
+    return whole
+
+
 def waveform_rows(samples: Floats32, audio: Audio, settings: None = None) -> NDArray[np.int16]:
     """Raw samples (S, segment + 1), int16: the sample before the segment, then the segment; 0 after the end.
 
@@ -203,9 +241,7 @@ def waveform_rows(samples: Floats32, audio: Audio, settings: None = None) -> NDA
         audio: their segment.
         settings: has none.
     """
-    whole = np.zeros(1 + len(samples), np.float32)
-    np.rint(samples * np.float32(32768), out=whole[1:])
-    np.clip(whole, -32768, 32767, out=whole)
+    whole = np.concatenate([np.zeros(1, np.float32), rounded(samples) * np.float32(FULL_SCALE)])
     rows = np.zeros((audio.segments(len(samples)), audio.segment + 1), np.int16)
     for row, start in zip(rows, range(0, len(rows) * audio.segment, audio.segment), strict=True):
         part = whole[start : start + audio.segment + 1]
@@ -213,61 +249,5 @@ def waveform_rows(samples: Floats32, audio: Audio, settings: None = None) -> NDA
     return rows
 
 
-@lru_cache
-def mel_triangles(rate: int, n_fft: int, n_mels: int) -> Sums:
-    """HTK-scale triangular filters of unit area, as sums of bins.
-
-    Source: `librosa.filters.mel(htk=True, norm="slaney")`.
-
-    Args:
-        rate: Hz of the samples.
-        n_fft: points of the transform.
-        n_mels: filters, from 0 Hz to half the rate.
-    """
-    hertz = np.linspace(0, rate / 2, n_fft // 2 + 1)
-    top = 2595 * np.log10(1 + rate / 2 / 700)
-    edges = 700 * (10 ** (np.linspace(0, top, n_mels + 2) / 2595) - 1)
-    rising = (hertz - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
-    falling = (edges[2:, None] - hertz) / (edges[2:] - edges[1:-1])[:, None]
-    return _sums(np.maximum(0, np.minimum(rising, falling)) * (2 / (edges[2:] - edges[:-2]))[:, None])
-
-
-@lru_cache
-def _lowest_bins(count: int) -> Sums:
-    return _sums(np.eye(count))
-
-
-def _sums(weights: NDArray[np.float64]) -> Sums:
-    """The rows of a matrix, each from its first number that is not 0 to its last."""
-    from ser_pipeline.features.fourier import Sums
-
-    used = weights != 0
-    first, last = used.argmax(axis=1), weights.shape[1] - used[:, ::-1].argmax(axis=1)
-    count = np.where(used.any(axis=1), last - first, 0)
-    parts = [row[start : start + length] for row, start, length in zip(weights, first, count, strict=True)]
-    return Sums(first, count, np.concatenate(parts).astype(np.float32))
-
-
-@lru_cache
-def hann(length: int) -> Floats32:
-    """The periodic Hann window."""
-    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
-
-
-@lru_cache
-def hamming(length: int) -> Floats32:
-    """The periodic Hamming window."""
-    return (0.54 - 0.46 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
-
-
-@lru_cache
-def dct(n_mfcc: int, n_mels: int) -> Floats32:
-    """The first `n_mfcc` columns of the orthonormal DCT-II of bands, times `DECIBELS`; (n_mels, n_mfcc)."""
-    waves = np.cos(np.pi / n_mels * np.outer(np.arange(n_mels) + 0.5, np.arange(n_mfcc)))
-    waves *= np.sqrt(2 / n_mels)
-    waves[:, 0] *= np.sqrt(0.5)
-    return (DECIBELS * waves).astype(np.float32)
-
-
-FEATURES: dict[str, Input] = {name: row for name, row in INPUTS.items() if row.function}
-"""Features that are made of samples alone, by name."""
+FEATURES: dict[str, Input] = {name: row for name, row in {**INPUTS, **LEVELS}.items() if row.function}
+"""What is made of samples alone, by name: features, and what is stored of some in place of their rows."""

@@ -15,7 +15,7 @@ from ser_pipeline import config as settings
 from ser_pipeline.corpora.corpus import Corpus
 from ser_pipeline.errors import PipelineError
 
-FOLLOWED = ("audio.", "features.statistics.", "seed")
+FOLLOWED = ("audio.", "features.statistics.", "seed", "store")
 """Beginnings of the settings that `frozen` follows; others, where given, speak of another model."""
 
 COST = "it takes about an hour of processor time for 500 recordings, frozen a minute"

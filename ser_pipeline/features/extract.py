@@ -286,7 +286,7 @@ def _jobs(
                 keys,
                 tuple(data.samples[first:last].tolist()),
                 {name: store.partial for name, store in here.items()},
-                {name: getattr(config.features, name, None) for name in here},
+                {name: getattr(config.features, FEATURES[name].table, None) for name in here},
                 {name: {key: known[name][key] for key in keys if key in known[name]} for name in here},
                 compress,
             )

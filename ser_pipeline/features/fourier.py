@@ -25,10 +25,9 @@ from numpy.typing import NDArray
 
 from ser_pipeline.arrays import Floats32, Ints
 from ser_pipeline.features.lanes import WIDTH, conjugate, exponent, larger, load, mantissa, powers, quarter, same, store
+from ser_pipeline.features.tables import FLOOR, Sums
 
 Compiled = TypeVar("Compiled", bound=Callable[..., Any])
-
-FLOOR = np.float32(1e-10)  # power under which the logarithm stops (librosa's `amin`)
 
 _LINE = 64  # bytes of a line of the cache: lanes that lie in two cost twice
 _TOGETHER = 16  # columns that are transformed together
@@ -48,14 +47,6 @@ _SERIES = tuple(
 """log(1 + f) = f - f**2 / 2 + f**3 times this polynomial in f, its highest power first. Source: Cephes, `logf`."""
 
 log = logging.getLogger(__name__)
-
-
-class Sums(NamedTuple):
-    """K weighted sums of neighbouring bins."""
-
-    first: Ints  # (K,) bin
-    bins: Ints  # (K,) how many
-    weights: Floats32  # of one sum after another
 
 
 class _Plan(NamedTuple):

@@ -25,10 +25,14 @@ from ser_pipeline.features.default_preset import default_preset
 from ser_pipeline.features.extract import extract as extract_stores
 from ser_pipeline.features.extract import wanted_features
 from ser_pipeline.features.measure import measure
-from ser_pipeline.features.stores import FROZEN
+from ser_pipeline.features.stores import FROZEN, rendered, stored
+from ser_pipeline.inputs import INPUTS
 from ser_pipeline.limits import require_counts
 
 log = logging.getLogger(__name__)
+
+MOST_BYTES = 500e9
+"""Rows of features that are stored, where nothing else is asked for: those of some 5,000 hours."""
 
 Bar = Callable[[int, int], None]
 """Told what is done and what is wanted."""
@@ -101,6 +105,8 @@ def extract(
     found = _measured(asked, cache, skip_bad, rated, bars)
     data, chosen = found.data, found.chosen
     made = list(dict.fromkeys(features or wanted_features(chosen)))
+    if "store" not in settings.given(Path(config) if config else None, asked.overrides):
+        chosen = _store(data, chosen, made)
     folder = _stores(data, found.audio_root, chosen, cache, made, device, jobs, part, compress, bars)
     made_with = ("", ()) if features and not preset else (found.preset, _changes(found.preset, chosen))
     replaced = catalogue.register(cache, FeatureSet(data.corpus, folder, found.audio_root, *made_with))
@@ -224,7 +230,26 @@ def _preset(
 def _changes(preset: str, chosen: Config) -> tuple[str, ...]:
     """The pairs by which features differ from those of the preset, which `train` takes after them."""
     usual = settings.load(preset)
-    return tuple(settings.pairs(replace(usual, audio=chosen.audio, features=chosen.features), usual))
+    made = replace(usual, audio=chosen.audio, features=chosen.features, store=chosen.store)
+    return tuple(settings.pairs(made, usual))
+
+
+def _store(data: Manifest, chosen: Config, made: Sequence[str]) -> Config:
+    """The settings with the waveforms alone to be stored, where the rows of all features would be over `MOST_BYTES`.
+
+    Args:
+        data: the corpus.
+        chosen: the settings, which leave it open.
+        made: the features that are wanted.
+    """
+    alone = replace(chosen, store="waveform")
+    rows = [INPUTS[name] for name in rendered(made, alone)]
+    each = sum(row.bytes(chosen.audio, getattr(chosen.features, row.name)) for row in rows)
+    if each * int(data.stored.sum()) <= MOST_BYTES:
+        return chosen
+    names, size = ", ".join(row.name for row in rows), each * int(data.stored.sum()) / 1e9
+    log.info("%s would be %.0f GB: the waveforms alone are stored (--store features keeps the rows)", names, size)
+    return alone
 
 
 def _stores(
@@ -241,7 +266,7 @@ def _stores(
 ) -> Path:
     """The folder with a whole store of every feature in `made`; those of frozen encoders come from the waveforms."""
     frozen = [name for name in made if name in FROZEN]
-    plain = [name for name in made if name not in FROZEN]
+    plain = list(stored([name for name in made if name not in FROZEN], chosen))
     plain += ["waveform"] if frozen and "waveform" not in plain else []
     with bars("features", "utterances") as bar:
         folder = extract_stores(

@@ -46,9 +46,8 @@ def store_entry(folder: Path, name: str, config: Config) -> Entry:
     if name not in FEATURES:
         raise PipelineError(f"unknown feature '{name}'; there are {', '.join(FEATURES)}")
     made = {"feature": name, "version": FEATURES[name].version, "shards": shards.FORMAT}
-    return Entry.keyed(
-        folder, name, {**made, "audio": config.audio, "settings": plain_settings(getattr(config.features, name, None))}
-    )
+    settings = plain_settings(getattr(config.features, FEATURES[name].table, None))
+    return Entry.keyed(folder, name, {**made, "audio": config.audio, "settings": settings})
 
 
 def known_rows(cache: Path, store: Entry) -> dict[str, Place]:
@@ -106,13 +105,68 @@ def on_disk(utterances: Iterable[Utterance], sources: Sources) -> tuple[Utteranc
     return tuple(replace(one, file=str(roots[one.corpus] / name)) for one, name in zip(utterances, names, strict=True))
 
 
+def rendered(names: Iterable[str], config: Config) -> tuple[str, ...]:
+    """Those of the features `names` that are made of stored waveforms: none unless the settings store these alone.
+
+    Deltas reach over the ends of a segment, so that MFCC with some are stored whatever the settings say.
+
+    >>> rendered(["mfcc", "waveform"], Config()), rendered(["mfcc", "waveform"], Config(store="waveform"))
+    ((), ('mfcc',))
+    """
+    if config.store != "waveform":
+        return ()
+    return tuple(
+        name for name in names if INPUTS[name].level and not getattr(getattr(config.features, name), "deltas", 0)
+    )
+
+
+def stored(names: Sequence[str], config: Config) -> tuple[str, ...]:
+    """What is stored for the features `names`: their rows, or waveforms and levels.
+
+    >>> stored(["mfcc", "embedding"], Config(store="waveform"))
+    ('mfcc_level', 'waveform', 'embedding')
+    """
+    made = rendered(names, config)
+    found: dict[str, None] = {}
+    for name in names:
+        found |= dict.fromkeys([f"{name}_level", "waveform"] if name in made else [name])
+    return tuple(found)
+
+
+def with_store(features: Sequence[Path], config: Config) -> Config:
+    """`config` with what the stores of its features have: rows, where it asks for no more or nothing can be made.
+
+    Waveforms alone are taken, with a line, where the rows are not there and these are.
+
+    Args:
+        features: the features folder of each corpus.
+        config: the settings.
+    """
+    if config.store == "waveform":
+        return config if rendered(config.model.reads, config) else replace(config, store="features")
+    alone = replace(config, store="waveform")
+    if not rendered(config.model.reads, alone):
+        return config
+    there = [
+        all(_store(folder, name, one).done for folder in features for name in stored(config.model.reads, one))
+        for one in (config, alone)
+    ]
+    if there != [False, True]:
+        return config
+    log.info(
+        "the waveforms alone are stored: %s are made on the device", ", ".join(rendered(config.model.reads, alone))
+    )
+    return alone
+
+
 def find_stores(features: Sequence[Path], config: Config) -> tuple[tuple[str, tuple[Path, ...]], ...]:
     """Every feature that the model reads, with its store in each of the folders.
 
     Raises:
         PipelineError: a store is not there.
     """
-    stores = {name: [_store(folder, name, config) for folder in features] for name in config.model.reads}
+    wanted = stored(config.model.reads, config)
+    stores = {name: [_store(folder, name, config) for folder in features] for name in wanted}
     for place, folder in enumerate(features):
         missing = [name for name, entries in stores.items() if not entries[place].done]
         if missing:

@@ -124,10 +124,31 @@ def _waveform(stretches: _Stretches, audio: Audio, settings: None = None) -> Ite
         yield made
 
 
+def _mel_level(stretches: _Stretches, audio: Audio, settings: Any) -> Iterator[Floats32]:
+    logs = (acoustic.mel_logarithms(acoustic.rounded(part), audio, settings)[:, inner] for _, inner, part in stretches)
+    yield np.full((stretches.segments, 1), max(one.max() for one in logs), np.float32)
+
+
+def _spectrogram_level(stretches: _Stretches, audio: Audio, settings: Any) -> Iterator[Floats32]:
+    def heard() -> Iterator[tuple[Floats32, Floats32]]:
+        for _, inner, part in stretches:
+            logs, power = acoustic.bins(acoustic.rounded(part), audio, settings)
+            yield logs[:, inner], power[inner]
+
+    loudest = np.log(max(power.max() for _, power in heard()))
+    made = (acoustic.images(logs, loudest, audio.frames, settings.top_db) for logs, _ in heard())
+    low, high = zip(*((rows.min(axis=(0, 2)), rows.max(axis=(0, 2))) for rows in made), strict=True)
+    level = acoustic.level_of(loudest, np.min(low, axis=0), np.max(high, axis=0))
+    yield np.tile(level, (stretches.segments, 1))
+
+
 STREAMS: Mapping[str, Callable[[_Stretches, Audio, Any], Iterator[Array]]] = {
     "mfcc": _mfcc,
     "spectrogram": _spectrogram,
     "logmel": _logmel,
     "waveform": _waveform,
+    "mfcc_level": _mel_level,
+    "spectrogram_level": _spectrogram_level,
+    "logmel_level": _mel_level,
 }
 """Feature -> its rows, a stretch at a time."""

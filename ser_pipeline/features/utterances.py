@@ -18,10 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ser_pipeline.device import batches_beside
+from ser_pipeline.features.tables import FULL_SCALE
 from ser_pipeline.model import speech
-
-FULL_SCALE = 32_768.0
-"""Largest magnitude of int16 samples."""
 
 BATCH_SECONDS = 640.0
 """Seconds of audio, padding included, that go through the encoder at a time on a GPU."""

@@ -5,7 +5,7 @@ Legend of shapes: S segments, N samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import pairwise
@@ -71,12 +71,30 @@ class RowMaker(Protocol):
         """The rows of every utterance, of which `counts` (U,) segments stand in `waveforms`, one after the other."""
 
 
+class RowRenderer(Protocol):
+    """What makes features on a device: a `features.rendering.Rendering`."""
+
+    def rows(self, name: str, samples: NDArray[np.float32]) -> NDArray[Any]:
+        """The rows (S, ...) of a feature of a whole utterance (N,)."""
+
+    def parts(self, name: str, read: Callable[[int, int], NDArray[np.float32]], samples: int) -> Iterator[NDArray[Any]]:
+        """The same of a recording, a stretch of which is in memory at a time.
+
+        Args:
+            name: of the feature.
+            read: gives its samples, from the first to before the last.
+            samples: how many there are.
+        """
+
+
 @dataclass(frozen=True)
 class StoredRows:
     """Rows as the stores of `features` have them."""
 
     config: Config
     makers: Mapping[str, RowMaker] = field(default_factory=dict)  # of the inputs that a frozen encoder makes
+    rendering: RowRenderer | None = None  # of the features that training made on its device
+    rendered: tuple[str, ...] = ()  # their names
 
     def __call__(self, excerpts: Iterable[Excerpt]) -> Iterator[tuple[Excerpt, Piece]]:
         """The pieces of every excerpt, in order."""
@@ -136,6 +154,9 @@ class StoredRows:
         A frozen encoder hears no more of it at a time either.
         """
         audio, count = self.config.model_audio, streamed.SEGMENTS
+        if self.rendering and name in self.rendered:
+            yield from _in_parts(self.rendering.parts(name, excerpt.read, len(excerpt)), count)
+            return
         if name not in self.makers:
             heard = partial(_blocks, excerpt)
             yield from _alone(streamed.parts(name, heard, len(excerpt), audio, self._settings(name)))
@@ -148,6 +169,8 @@ class StoredRows:
         """Rows (S, ...) of an input; alone, as compiled transforms and the threads of numpy are the process's."""
         if name in self.makers:
             return self._joined(name, self._frozen(name, [samples])[0])
+        if self.rendering and name in self.rendered:
+            return self.rendering.rows(name, samples)
         with _ALONE, _threads().limit(limits=1, user_api="blas"):  # a product's last digit depends on its threads
             made: NDArray[Any] = FEATURES[name].rows(samples, self.config.model_audio, self._settings(name))
         return made
@@ -197,6 +220,13 @@ def _alone(parts: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         if part is None:
             return
         yield part
+
+
+def _in_parts(parts: Iterator[NDArray[Any]], count: int) -> Iterator[NDArray[Any]]:
+    """The same rows, `count` at a time."""
+    for part in parts:
+        for first in range(0, len(part), count):
+            yield part[first : first + count]
 
 
 def _blocks(excerpt: Excerpt) -> Iterator[NDArray[np.float32]]:

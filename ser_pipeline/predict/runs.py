@@ -16,7 +16,8 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.export.folder import Members, read_members
 from ser_pipeline.export.names import is_model_folder
 from ser_pipeline.features.frozen import MAKERS, Maker
-from ser_pipeline.features.stores import FROZEN
+from ser_pipeline.features.rendering import Renderer
+from ser_pipeline.features.stores import FROZEN, rendered
 from ser_pipeline.predict.front import StoredRows
 from ser_pipeline.predict.learned import read_learned
 from ser_pipeline.predict.models import FoldModels, all_models, open_models
@@ -95,12 +96,20 @@ def _predictor(
         labels,
         settings.audio.rate,
         window,
-        StoredRows(settings, makers),
+        _front(settings, makers, models.device),
         models,
         folds,
         how=settings.model.utterance_score,
         least=settings.least_samples,
     )
+
+
+def _front(settings: Config, makers: Mapping[str, Maker], device: torch.device) -> StoredRows:
+    """What makes the rows of recordings, as those of training were made."""
+    made = rendered(settings.model.reads, settings)
+    if not made:
+        return StoredRows(settings, makers)
+    return StoredRows(settings, makers, Renderer(made, settings.model_audio, settings.features).on(device), made)
 
 
 def _header(run: Path, folds: Sequence[str]) -> tuple[tuple[str, ...], Config, tuple[str, ...]]:

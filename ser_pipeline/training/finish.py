@@ -64,7 +64,7 @@ def _test(folder: Path, forward: Forward, context: FoldContext) -> dict[str, Any
         for kind, change in (("shuffled", context.swapped(name)), ("zeroed", scoring.zeroed(name))):
             probes[f"{kind}:{name}"] = context.score(forward, test, change).log_prob
     write_segments(folder / layout.SEGMENTS, scores, manifest, test, probes)
-    images = [name for name in context.data.stores if INPUTS[name].form == IMAGE]
+    images = [name for name in context.data.inputs if INPUTS[name].form == IMAGE]
     if scores.attention is not None and images:
         _write_examples(folder, scores, context, images[0])
     write_predictions(folder / layout.PREDICTIONS, scores, manifest, test)

@@ -13,8 +13,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ser_pipeline.arrays import Array, Rows
-from ser_pipeline.cache.joined import JoinedStore
-from ser_pipeline.cache.store import Store
 from ser_pipeline.config import Config
 from ser_pipeline.cost import Meter
 from ser_pipeline.data.augment import drawings
@@ -184,9 +182,9 @@ def make_model(kept: Checkpoints, context: FoldContext) -> SpeechEmotionModel:
     )
     if model.speech_settings and not resumed and context.world.is_main:
         write_json(folder / layout.SPEECH, model.speech_settings)
-    for name, store in data.stores.items():
+    for name in data.inputs:
         if INPUTS[name].extremes:
-            model.fit_scaler(name, *map(torch.from_numpy, _extremes(store, context)))
+            model.fit_scaler(name, *map(torch.from_numpy, _extremes(name, context)))
     freeze(model, config.model)
     model = model.to(context.device)
     if not resumed:
@@ -196,9 +194,9 @@ def make_model(kept: Checkpoints, context: FoldContext) -> SpeechEmotionModel:
     return accelerate(model, context.device, half=half)
 
 
-def _extremes(store: Store | JoinedStore, context: FoldContext) -> tuple[Array, Array]:
+def _extremes(name: str, context: FoldContext) -> tuple[Array, Array]:
     """Minimum and maximum a bin, uint8 (F,), over the training rows with what they are padded with."""
-    low, high = store.extremes(context.fold.train)
+    low, high = context.data.extremes(name, context.fold.train)
     manifest, hop = context.data.manifest, context.config.audio.hop
     real = manifest.segments[manifest.rows(context.fold.train), 2]
     if context.config.model.pad_loud and (1 + real // hop < manifest.audio.frames).any():

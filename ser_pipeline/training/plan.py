@@ -20,7 +20,16 @@ from ser_pipeline.corpora.corpus import Corpus
 from ser_pipeline.device import precision
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.features.stores import FROZEN, encoders_of, find_stores, made_for, on_disk, read_manifest, resolved
+from ser_pipeline.features.stores import (
+    FROZEN,
+    encoders_of,
+    find_stores,
+    made_for,
+    on_disk,
+    read_manifest,
+    resolved,
+    with_store,
+)
 from ser_pipeline.findings import ordered, refuse
 from ser_pipeline.inputs import INPUTS
 from ser_pipeline.model.needs import require_needs
@@ -102,6 +111,7 @@ def plan_runs(
     for ablation, changed in rows.items():
         require_valid(changed)
         require_needs(changed)
+        changed = with_store(sources.folders, changed)
         changed = replace(changed, train=replace(changed.train, precision=precision(config.train.precision, device)))
         found = find_stores(sources.folders, changed)
         stores = {name: paths[0].name for name, paths in found}

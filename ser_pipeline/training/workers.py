@@ -21,10 +21,12 @@ from ser_pipeline.cache.catalogue import Sources
 from ser_pipeline.claims import Claim
 from ser_pipeline.config import Config
 from ser_pipeline.data.neighbours import Neighbours, longer
+from ser_pipeline.data.rendered import Rendered, with_surroundings
 from ser_pipeline.data.stream import open_data, open_source
 from ser_pipeline.entry import PARTIAL, Entry, write_text
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.features.stores import find_stores, read_manifest
+from ser_pipeline.features.rendering import Renderer
+from ser_pipeline.features.stores import find_stores, read_manifest, rendered
 from ser_pipeline.parts import Parts
 from ser_pipeline.processes import handed_here, spread, worker
 from ser_pipeline.runs import layout
@@ -97,7 +99,10 @@ def data_of(job: FoldJob, device: str) -> Any:
     """What a job reads, in segments as long as its model hears them."""
     sharers = -(-(job.options.jobs or 1) // len(job.devices))
     stores = find_stores(job.sources.folders, job.config)
-    data, source = _data(job.sources, stores, device, job.options.data, sharers, job.config.model.whole)
+    made = rendered(job.config.model.reads, job.config)
+    front = Renderer(made, job.config.audio, job.config.features) if made else None
+    reads = job.config.model.reads
+    data, source = _data(job.sources, stores, device, job.options.data, sharers, job.config.model.whole, reads, front)
     manifest = data.manifest
     if job.config.model.segments > 1:
         manifest = longer(manifest, job.config.model.segments)
@@ -113,11 +118,16 @@ def _data(
     way: str,
     sharers: int,
     whole: bool,
+    reads: tuple[str, ...],
+    front: Renderer | None,
 ) -> Any:
     """Data and where its batches come from, shared by the folds that a process trains."""
     manifest = read_manifest(sources)
-    data = open_data(manifest.whole if whole else manifest, dict(stores))
-    return data, open_source(data, torch.device(device), way, sharers)
+    data, place = open_data(manifest.whole if whole else manifest, dict(stores)), torch.device(device)
+    if front is None:
+        return data, open_source(data, place, way, sharers)
+    data = with_surroundings(data, reads, front.before, front.after)
+    return data, Rendered(open_source(data, place, way, sharers), front.on(place, reads))
 
 
 def work(parts: Parts[FoldJob], todo: Sequence[FoldJob], failed: dict[Path, str] | None = None) -> None:

@@ -9,8 +9,9 @@ from torch import nn
 
 from ser_pipeline.config import Audio, LogMel, Mfcc, Spectrogram
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.export.front import ImageFront, MfccFront, Power, waveform_front
+from ser_pipeline.export.front import ProductPower, waveform_front
 from ser_pipeline.features.acoustic import logmel_rows, mfcc_rows, spectrogram_rows, waveform_rows
+from ser_pipeline.features.on_device import ImageFront, MfccFront, Power
 from support import front_numpy
 from support.sounds import tone
 
@@ -33,12 +34,13 @@ def together() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return batch, samples, real[..., None]
 
 
+@pytest.mark.parametrize("transform", [Power, ProductPower])
 @pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
 @pytest.mark.parametrize("pre_emphasis", [0.0, 0.97])
 @pytest.mark.parametrize("kind", [Mfcc, Spectrogram, LogMel])
-def test_rows_are_those_of_the_features(kind: type, pre_emphasis: float, pad_mode: str) -> None:
+def test_rows_are_those_of_the_features(kind: type, pre_emphasis: float, pad_mode: str, transform: type) -> None:
     settings = kind(pre_emphasis=pre_emphasis, pad_mode=pad_mode)
-    front: nn.Module = MfccFront(AUDIO, settings) if kind is Mfcc else ImageFront(AUDIO, settings)
+    front: nn.Module = (MfccFront if kind is Mfcc else ImageFront)(AUDIO, settings, transform)
     rows: Callable[..., np.ndarray] = {Mfcc: mfcc_rows, Spectrogram: spectrogram_rows, LogMel: logmel_rows}[kind]
     made = front(*together()).numpy()
     for signal, found in zip(signals(), made, strict=True):
@@ -57,7 +59,7 @@ def test_rows_are_those_of_the_features(kind: type, pre_emphasis: float, pad_mod
 @pytest.mark.parametrize("kind", [Mfcc, Spectrogram, LogMel])
 def test_rows_are_those_of_the_formulas(kind: type) -> None:
     settings = kind()
-    front: nn.Module = MfccFront(AUDIO, settings) if kind is Mfcc else ImageFront(AUDIO, settings)
+    front: nn.Module = (MfccFront if kind is Mfcc else ImageFront)(AUDIO, settings, ProductPower)
     formula: Callable[..., np.ndarray] = getattr(front_numpy, kind.__name__.lower())
     made = front(*together()).numpy()
     for signal, found in zip(signals(), made, strict=True):
@@ -68,11 +70,13 @@ def test_rows_are_those_of_the_formulas(kind: type) -> None:
             assert np.abs(found[:, : wanted.shape[1]] + 0.5 - wanted).max() < 0.75
 
 
+@pytest.mark.parametrize("transform", [Power, ProductPower])
 @pytest.mark.parametrize("n", [400, 2_048, 1_021, 600])
-def test_a_transform_in_one_product_or_two_is_the_transform(n: int) -> None:
+def test_a_transform_in_one_product_or_two_is_the_transform(n: int, transform: type[Power]) -> None:
     window = np.hanning(n - n // 5).astype(np.float32)
     signal = tone(1, 0.5, 200).astype(np.float32)[:4_800]
-    made = Power(window, n, 160, n // 2 + 1)(torch.from_numpy(signal)[None], None)[0].numpy()
+    power = transform(window, n, 160, n // 2 + 1)
+    made = power(nn.functional.pad(torch.from_numpy(signal)[None], (power.before, power.after)))[0].numpy()
     wanted = front_numpy.power(signal, window, n, 160).T[: len(made)]
     np.testing.assert_allclose(made, wanted, atol=1e-4 * wanted.max())
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from ser_pipeline.features import fourier
-from ser_pipeline.features.fourier import FLOOR, Sums, logarithms
+from ser_pipeline.features.fourier import logarithms
+from ser_pipeline.features.tables import FLOOR, Sums
 
 RNG = np.random.default_rng(0)
 

@@ -102,10 +102,11 @@ def ours(sounds: Sounds, train: list[str]) -> list[np.ndarray]:
     rows = np.array([names.index(name) for name in train])
 
     class Context:
-        fold, data, config = Fold("x", rows, rows, rows), Data(manifest, {}), REFERENCE
+        fold, config = Fold("x", rows, rows, rows), REFERENCE
+        data = Data(manifest, {"spectrogram": Rows(stored)})
 
     finish, encoder = FinishSpectrogram(REFERENCE.audio, 200, pad_loud=REFERENCE.model.pad_loud), AlexNet(200, 300)
-    finish.fit(*map(torch.from_numpy, _extremes(Rows(stored), Context)))  # type: ignore[arg-type]
+    finish.fit(*map(torch.from_numpy, _extremes("spectrogram", Context)))  # type: ignore[arg-type]
     scale, shift = torch.tensor(DEVIATION).view(3, 1, 1), torch.tensor(MEAN).view(3, 1, 1)
     found = []
     for place, part in enumerate(stored):

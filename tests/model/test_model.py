@@ -15,7 +15,7 @@ from ser_pipeline.data.neighbours import JOIN
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features.acoustic import FEATURES
 from ser_pipeline.features.stores import FROZEN
-from ser_pipeline.inputs import INPUTS, resolve
+from ser_pipeline.inputs import INPUTS, LEVELS, resolve
 from ser_pipeline.model import build_model
 from ser_pipeline.model.paper import BiLstm, build_alexnet
 from ser_pipeline.model.registry import FINISH
@@ -232,7 +232,7 @@ def test_golden_numbers_of_the_encoders(name: str) -> None:
 
 
 def test_every_input_is_a_feature_with_an_encoder() -> None:
-    assert set(settings.INPUTS) == {*FEATURES, *FROZEN}
+    assert {*settings.INPUTS, *LEVELS} == {*FEATURES, *FROZEN}
     for row in INPUTS.values():
         assert row.form in FINISH and (row.form in JOIN or not row.joins)
         assert all(callable(row.encoder(name)) for name in (*row.encoders, *([""] if row.otherwise else [])))

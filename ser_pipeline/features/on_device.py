@@ -1,0 +1,250 @@
+"""Features as torch modules, on whatever device the samples are: what is made of stored waveforms, and of recordings.
+
+The values are those of `ser_pipeline.features.acoustic`, which the tests hold them to, but for rounding: a grey level
+may differ by one where float32 falls on the other side of a step. The ONNX graph has the same modules, with a transform
+of plain products (`ser_pipeline.export.front`).
+
+Shapes: B utterances or segments, N samples (whole segments), T frames, K bins or bands, P samples with what stands
+around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ser_pipeline.config import Audio, LogMel, Mfcc, Spectrogram
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.features.tables import DECIBELS, FLOOR, FULL_SCALE, Sums, dct, hamming, hann, mel_triangles
+
+
+class Power(nn.Module):
+    """Power of the bins of a short-time Fourier transform."""
+
+    window: Tensor
+
+    def __init__(self, window: NDArray[np.float32], n: int, hop: int, bins: int) -> None:
+        """Make the tables of the transform.
+
+        Args:
+            window: at most `n` numbers, in the middle of a frame.
+            n: points of the transform.
+            hop: samples from a frame to the next.
+            bins: how many of the lowest are wanted.
+        """
+        super().__init__()
+        self.n, self.hop, self.bins, self.length = n, hop, bins, len(window)
+        self.before = n // 2 - (n - len(window)) // 2  # samples of the first frame before the one it is centred on
+        self.after = max(0, self.length - self.before - hop)  # of the last frame, after the last hop
+        self.keep("window", window)
+
+    def keep(self, name: str, table: NDArray[np.floating]) -> None:
+        """Have a table as a buffer that is no part of the state."""
+        self.register_buffer(name, torch.from_numpy(table.astype(np.float32)), persistent=False)
+
+    def forward(self, padded: Tensor) -> Tensor:
+        """Power (B, T, K) of signals (B, before + T hop + after)."""
+        count = (padded.shape[1] - self.before - self.after) // self.hop
+        frames = padded.unfold(1, self.length, self.hop)[:, :count]
+        bins = torch.fft.rfft(frames * self.window, self.n)[..., : self.bins]
+        power: Tensor = bins.real.square() + bins.imag.square()
+        return power
+
+
+class Bands(nn.Module):
+    """Natural logarithms of a signal's bands or bins, with what is done to the signal before."""
+
+    def __init__(self, power: Power, pre_emphasis: float, pad_mode: str) -> None:
+        """Keep the parts.
+
+        Args:
+            power: the transform.
+            pre_emphasis: a of y[t] = x[t] - a x[t-1].
+            pad_mode: what stands around the utterance: "constant", silence, or "reflect".
+        """
+        super().__init__()
+        self.power, self.pre_emphasis, self.pad_mode = power, pre_emphasis, pad_mode
+        self.before, self.after = power.before, power.after
+
+    def logarithms(self, padded: Tensor) -> tuple[Tensor, Tensor]:
+        """Logarithms (B, T, K), and the largest of each frame (B, T, 1), of padded signals."""
+        raise NotImplementedError
+
+    def forward(self, signal: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of whole utterances (B, N) of `samples` (B,), 0 after their end."""
+        if self.pre_emphasis:
+            emphasised = signal - self.pre_emphasis * F.pad(signal, (1, 0))[:, :-1]
+            signal = emphasised * (torch.arange(signal.shape[1], device=signal.device) < samples[:, None])
+        if self.pad_mode == "reflect":
+            return self.logarithms(_reflected(signal, samples, self.before, self.after))
+        return self.logarithms(F.pad(signal, (self.before, self.after)))
+
+
+class MelBands(Bands):
+    """Mel bands of `mel_logarithms`."""
+
+    filters: Tensor
+
+    def __init__(self, audio: Audio, settings: Mfcc | LogMel, transform: type[Power] = Power) -> None:
+        """Make the tables.
+
+        Args:
+            audio: rate and hop.
+            settings: of the bands.
+            transform: what makes the power.
+        """
+        bins = settings.n_fft // 2 + 1
+        power = transform(hann(settings.n_fft), settings.n_fft, audio.hop, bins)
+        super().__init__(power, settings.pre_emphasis, settings.pad_mode)
+        filters = matrix(mel_triangles(audio.rate, settings.n_fft, settings.n_mels), bins)
+        self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
+
+    def logarithms(self, padded: Tensor) -> tuple[Tensor, Tensor]:
+        """Logarithms (B, T, K), and the largest of each frame (B, T, 1), of padded signals."""
+        logs = (self.power(padded) @ self.filters).clamp(min=float(FLOOR)).log()
+        return logs, logs.amax(2, keepdim=True)
+
+
+class LowestBins(Bands):
+    """Bins of `acoustic.bins`, the lowest of which are kept, and all of which count for the largest."""
+
+    def __init__(self, audio: Audio, settings: Spectrogram, transform: type[Power] = Power) -> None:
+        """Make the tables.
+
+        Args:
+            audio: rate and hop.
+            settings: of the spectrogram.
+            transform: what makes the power.
+        """
+        power = transform(hamming(settings.window), settings.n_fft, audio.hop, settings.n_fft // 2 + 1)
+        super().__init__(power, settings.pre_emphasis, settings.pad_mode)
+        self.kept = settings.bins
+
+    def logarithms(self, padded: Tensor) -> tuple[Tensor, Tensor]:
+        """Logarithms (B, T, K), and the largest of each frame (B, T, 1), of padded signals."""
+        power = self.power(padded).clamp(min=float(FLOOR))
+        return power[..., : self.kept].log(), power.amax(2, keepdim=True).log()
+
+
+class MfccFront(nn.Module):
+    """What `mfcc_rows` makes: rows (B, T, n_mfcc), rounded to float16 as stores keep them."""
+
+    waves: Tensor
+
+    def __init__(self, audio: Audio, settings: Mfcc, transform: type[Power] = Power) -> None:
+        """Make the tables.
+
+        Args:
+            audio: rate and hop.
+            settings: of the MFCC.
+            transform: what makes the power.
+
+        Raises:
+            PipelineError: deltas, which are of frames beyond a segment.
+        """
+        super().__init__()
+        if settings.deltas:
+            raise PipelineError("features.mfcc.deltas have no ONNX form yet; export without --onnx")
+        self.bands = MelBands(audio, settings, transform)
+        self.range = settings.top_db / float(DECIBELS)
+        self.register_buffer("waves", torch.from_numpy(dct(settings.n_mfcc, settings.n_mels)), persistent=False)
+
+    def rows(self, logs: Tensor, loudest: Tensor, real: Tensor) -> Tensor:
+        """Rows of logarithms (B, T, K), 0 in frames that are not `real` (B, T, 1).
+
+        Args:
+            logs: of the bands.
+            loudest: the largest of each utterance (B, 1, 1).
+            real: True for real frames.
+        """
+        clipped = torch.maximum(logs, loudest - self.range)
+        return (clipped @ self.waves).half().float() * real
+
+    def forward(self, signal: Tensor, samples: Tensor, real: Tensor) -> Tensor:
+        """Rows of whole utterances (B, N) of `samples` (B,), 0 in frames that are not `real` (B, T, 1).
+
+        Args:
+            signal: float32, -1 to 1.
+            samples: real samples.
+            real: True for real frames.
+        """
+        logs, largest = self.bands(signal, samples)
+        return self.rows(logs, loudest_of(largest, real), real)
+
+
+class ImageFront(nn.Module):
+    """What `spectrogram_rows` and `logmel_rows` make: grey levels (B, K, T), whole numbers from 0 to 255."""
+
+    def __init__(self, audio: Audio, settings: Spectrogram | LogMel, transform: type[Power] = Power) -> None:
+        """Make the tables.
+
+        Args:
+            audio: rate and hop.
+            settings: of the image.
+            transform: what makes the power.
+        """
+        super().__init__()
+        self.steps = float(DECIBELS * np.float32(255 / settings.top_db))
+        if isinstance(settings, LogMel):
+            self.bands: Bands = MelBands(audio, settings, transform)
+        else:
+            self.bands = LowestBins(audio, settings, transform)
+
+    def rows(self, logs: Tensor, loudest: Tensor, real: Tensor) -> Tensor:
+        """Rows (B, K, T) of logarithms (B, T, K), 0 in frames that are not `real` (B, T, 1).
+
+        Args:
+            logs: of the bands or bins.
+            loudest: the largest of each utterance (B, 1, 1).
+            real: True for real frames.
+        """
+        levels = logs * self.steps + (255 - loudest * self.steps)
+        return (levels.clamp(0, 255).floor() * real).transpose(1, 2)
+
+    def forward(self, signal: Tensor, samples: Tensor, real: Tensor) -> Tensor:
+        """Rows of whole utterances (B, N) of `samples` (B,), 0 in frames that are not `real` (B, T, 1).
+
+        Args:
+            signal: float32, -1 to 1.
+            samples: real samples.
+            real: True for real frames.
+        """
+        logs, largest = self.bands(signal, samples)
+        return self.rows(logs, loudest_of(largest, real), real)
+
+
+FRONTS: Mapping[str, Any] = {"mfcc": MfccFront, "spectrogram": ImageFront, "logmel": ImageFront}
+"""Feature -> its module."""
+
+
+def loudest_of(largest: Tensor, real: Tensor) -> Tensor:
+    """The largest (B, 1, 1) of values (B, T, 1) in frames that are `real` (B, T, 1)."""
+    return largest.masked_fill(~real, -torch.inf).amax((1, 2), keepdim=True)
+
+
+def rounded(waveform: Tensor) -> Tensor:
+    """Samples as int16 holds them, in whole float32 numbers from -32768 to 32767."""
+    return (waveform * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1)
+
+
+def matrix(sums: Sums, bins: int) -> NDArray[np.float32]:
+    """Weighted sums of bins as a matrix (bins, K)."""
+    found, used = np.zeros((bins, len(sums.first)), np.float32), 0
+    for band, (first, count) in enumerate(zip(sums.first, sums.bins, strict=True)):
+        found[first : first + count, band] = sums.weights[used : used + count]
+        used += count
+    return found
+
+
+def _reflected(signal: Tensor, samples: Tensor, before: int, after: int) -> Tensor:
+    """Signals (B, N) with their real samples turned round at both ends; (B, before + N + after)."""
+    place = (torch.arange(before + signal.shape[1] + after, device=signal.device) - before).abs()[None]
+    last = samples.long()[:, None] - 1
+    place = torch.where(place > last, 2 * last - place, place).clamp(min=0)
+    return signal.gather(1, torch.minimum(place, last.clamp(min=0)))

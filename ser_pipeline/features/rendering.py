@@ -1,0 +1,205 @@
+"""Acoustic features made on the device: of stored waveforms in a training step, and of the samples of a recording.
+
+A segment's frames hear the samples around it, and its levels are relative to the whole utterance's loudest: the first
+are read from the neighbouring segments (`data.surroundings`), the second is stored with each (`inputs.LEVELS`).
+
+Shapes: B segments, N samples of a segment, T its frames, K bins or bands, P samples of a segment with those around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from ser_pipeline.config import Audio, Features
+from ser_pipeline.data.batch import Batch
+from ser_pipeline.data.surroundings import AROUND, PLACE
+from ser_pipeline.features.acoustic import rounded
+from ser_pipeline.features.on_device import FRONTS, Bands
+from ser_pipeline.features.tables import FULL_SCALE
+from ser_pipeline.inputs import CEPSTRA, INPUTS
+
+EMPHASIS = 2
+"""Samples before those of a frame that pre-emphasis and reflection want."""
+
+AT_A_TIME = {"cpu": 2}
+"""Segments that are transformed at a time, by the type of device: what stays in a processor's cache."""
+
+ON_OTHERS = 128
+"""The same on any other device: half a gigabyte of frames."""
+
+STRETCH = 96
+"""Segments of a recording whose logarithms are in memory at a time: a multiple of `streamed.SEGMENTS`."""
+
+Read = Callable[[int, int], NDArray[np.float32]]
+"""Samples of a recording from the first to before the last, -1 to 1."""
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """What makes features of samples: their names and settings, without a device."""
+
+    names: tuple[str, ...]
+    audio: Audio  # of the segments
+    features: Features
+
+    @cached_property
+    def fronts(self) -> dict[str, Any]:
+        """The module of each feature."""
+        return {name: FRONTS[name](self.audio, getattr(self.features, name)) for name in self.names}
+
+    @property
+    def before(self) -> int:
+        """Samples before a segment that are heard."""
+        return EMPHASIS + max(int(front.bands.before) for front in self.fronts.values())
+
+    @property
+    def after(self) -> int:
+        """Samples after a segment that are heard."""
+        return max(int(front.bands.after) for front in self.fronts.values())
+
+    def on(self, device: torch.device, reads: tuple[str, ...] = ()) -> Rendering:
+        """The same on a device.
+
+        Args:
+            device: where features are made.
+            reads: the inputs of a batch, in their order; those that are not made are taken as they are stored.
+        """
+        return Rendering(self, device, reads)
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """Features made on a device."""
+
+    made: Renderer
+    device: torch.device
+    reads: tuple[str, ...] = ()
+    fronts: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fronts", {name: one.to(self.device) for name, one in self.made.fronts.items()})
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Batch:
+        """A batch of waveforms, levels and surroundings with the features in place of the last two."""
+        wave, around, before = batch["waveform"], batch[AROUND], self.made.before
+        made: dict[str, list[Tensor]] = {name: [] for name in self.made.names}
+        for part in self._parts(len(batch)):
+            padded = torch.cat([around[part, :before], wave[part, 1:], around[part, before:]], 1).float() / FULL_SCALE
+            for name, rows in made.items():
+                logs, _, real = self._logarithms(name, padded, batch[PLACE][part])
+                rows.append(self._rows(name, logs, batch[f"{name}_level"][part, :1, None], real))
+        found = {name: rows[0] if len(rows) == 1 else torch.cat(rows) for name, rows in made.items()}
+        inputs = {name: found[name] if name in found else batch[name] for name in self.reads}
+        return Batch(inputs, batch.samples, batch.label, batch.utterance)
+
+    def rows(self, name: str, samples: NDArray[np.float32]) -> NDArray[Any]:
+        """The rows (S, ...) of a feature of a whole utterance (N,), -1 to 1, as stores have them."""
+        return np.concatenate(list(self.parts(name, lambda first, last: samples[first:last], len(samples))))
+
+    @torch.no_grad()
+    def parts(self, name: str, read: Read, samples: int) -> Iterator[NDArray[Any]]:
+        """The same of a recording, of which a stretch at a time is in memory: read once more where there are several.
+
+        Args:
+            name: of the feature.
+            read: gives its samples.
+            samples: how many there are.
+        """
+        total = self.made.audio.segments(samples)
+        spans = [(first, min(first + STRETCH, total)) for first in range(0, total, STRETCH)]
+        loudest = torch.tensor(-torch.inf, device=self.device)
+        for span in spans:
+            kept = self._heard(name, read, samples, span)
+            loudest = torch.maximum(loudest, kept[1].masked_fill(~kept[2], -torch.inf).amax())
+        for span in spans:
+            logs, _, real = kept if len(spans) == 1 else self._heard(name, read, samples, span)
+            yield self._rows(name, logs, loudest, real).cpu().numpy()
+
+    def _heard(self, name: str, read: Read, samples: int, span: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Logarithms, largest and real frames of the segments `span` of a recording."""
+        size, before, after = self.made.audio.segment, self.made.before, self.made.after
+        first, last = span[0] * size - before, span[1] * size + after
+        given = torch.from_numpy(rounded(read(max(0, first), min(samples, last)))).to(self.device)
+        padded = F.pad(given, (max(0, -first), max(0, last - samples)))
+        several = padded.unfold(0, before + size + after, size)
+        starts = torch.arange(*span, device=self.device) * size
+        places = torch.stack([starts, samples - starts], 1)
+        parts = [self._logarithms(name, several[part], places[part]) for part in self._parts(len(several))]
+        logs, largest, real = (torch.cat(each) for each in zip(*parts, strict=True))
+        return logs, largest, real
+
+    def _parts(self, count: int) -> list[slice]:
+        """`count` segments, as many at a time as are transformed together."""
+        most = AT_A_TIME.get(self.device.type, ON_OTHERS)
+        return [slice(first, first + most) for first in range(0, count, most)]
+
+    def _logarithms(self, name: str, padded: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logarithms (B, T, K), the largest of each frame (B, T, 1), and which frames are real.
+
+        Args:
+            name: of the feature.
+            padded: segments with the samples around them (B, P).
+            places: samples of the utterance before each segment and from its start on (B, 2).
+        """
+        bands, audio = self.fronts[name].bands, self.made.audio
+        first = self.made.before - bands.before
+        heard = _as_heard(padded, places, bands, self.made.before)[
+            :, first : self.made.before + audio.segment + bands.after
+        ]
+        with exact(self.device):
+            logs, largest = bands.logarithms(heard)
+        frame = torch.arange(audio.frames, device=padded.device)
+        return logs, largest, (frame <= places[:, 1:] // audio.hop)[..., None]
+
+    def _rows(self, name: str, logs: Tensor, loudest: Tensor, real: Tensor) -> Tensor:
+        with exact(self.device):
+            rows: Tensor = self.fronts[name].rows(logs, loudest, real)
+        return rows.half() if INPUTS[name].form == CEPSTRA else rows.to(torch.uint8)
+
+
+def _as_heard(padded: Tensor, places: Tensor, bands: Bands, before: int) -> Tensor:
+    """Segments with the samples around them (B, P), emphasised, and turned round where the utterance ends.
+
+    Args:
+        padded: 0 beyond the utterance.
+        places: as of `Rendering`.
+        bands: what hears them.
+        before: samples before the segment.
+    """
+    place = torch.arange(padded.shape[1], device=padded.device) - before
+    start, left = places[:, :1], places[:, 1:]
+    if bands.pre_emphasis:
+        emphasised = padded - bands.pre_emphasis * F.pad(padded, (1, 0))[:, :-1]
+        padded = emphasised * ((place >= -start) & (place < left))
+    if bands.pad_mode != "reflect":
+        return padded
+    last = start + left - 1
+    turned = (place + start) % (2 * last).clamp(min=1)
+    turned = torch.where(turned > last, 2 * last - turned, turned) - start + before
+    return padded.gather(1, turned.clamp(0, padded.shape[1] - 1))
+
+
+@contextmanager
+def exact(device: torch.device) -> Iterator[None]:
+    """Products in float32, whatever the arithmetic of training is: ten bits would be heard in the MFCC."""
+    with torch.autocast(device.type, enabled=False):
+        if device.type != "cuda":
+            yield
+            return
+        before = torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = False
+        try:
+            yield
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = before
