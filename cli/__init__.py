@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 from typing import Any
 
 import click
@@ -11,6 +12,8 @@ from ser_pipeline import __version__
 from ser_pipeline.errors import PipelineError
 
 from .encodings import write_anything
+from .groups import GuessingGroup
+from .stopping import Terminated, status, stoppable, told
 
 COMMANDS = (
     "features",
@@ -24,13 +27,12 @@ COMMANDS = (
     "audit",
     "folds",
     "cache",
+    "doctor",
 )
 """The commands in the order of `--help`; each is a module of this package that holds a command of its own name."""
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
-
-class Commands(click.Group):
+class Commands(GuessingGroup):
     """A group whose commands are imported when used, and whose errors are one line each."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -50,15 +52,17 @@ class Commands(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; what a user can mend ends in one line and exit status 1, Ctrl-C in 130."""
+        """Run a command; what a user can mend ends in one line and exit status 1, Ctrl-C in 130, SIGTERM in 143."""
         write_anything()
         try:
-            return super().invoke(ctx)
+            with stoppable():
+                return super().invoke(ctx)
         except PipelineError as error:
             raise click.ClickException(str(error)) from None
-        except KeyboardInterrupt:
-            click.echo("\nStopped; what is finished is kept. The same command goes on from there.", err=True)
-            raise click.exceptions.Exit(INTERRUPTED) from None
+        except KeyboardInterrupt as stop:
+            number = stop.args[0] if isinstance(stop, Terminated) else signal.SIGINT
+            click.echo(f"\n{told(number)}", err=True)
+            raise click.exceptions.Exit(status(number)) from None
         except BrokenPipeError:
             raise
         except Exception as error:

@@ -11,7 +11,7 @@ import click
 
 from ser_pipeline.errors import PipelineError
 
-from . import options
+from . import completion, options
 from .columns import aligned, wrapped
 from .terminal import bar, start_log
 
@@ -25,9 +25,13 @@ MOST_SPEAKERS = 40
 
 
 @click.command()
-@click.argument("corpus", required=False)
+@click.argument("corpus", required=False, shell_complete=completion.CORPORA)
 @click.argument("root", required=False, type=click.Path(path_type=Path))
-@click.option("--protocol", help="Whose folds are looked at.  [default: official where there is one, else speaker]")
+@click.option(
+    "--protocol",
+    shell_complete=completion.PROTOCOLS,
+    help="Whose folds are looked at.  [default: official where there is one, else speaker]",
+)
 @click.option("--folds", "file", type=click.Path(path_type=Path), help="Look at the folds of this file instead.")
 @click.option("--classes", metavar="LIST", help="Classes and merges, such as neutral=neu,happy=hap+exc.")
 @click.option("--subset", default="", help="Part of the corpus, such as improvised.")

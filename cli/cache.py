@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from . import options
 from .columns import aligned
+from .groups import GuessingGroup
 from .terminal import start_log
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ UNITS = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
 AGES = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
-@click.group()
+@click.group(cls=GuessingGroup)
 def cache() -> None:
     """List, check, mend and clear the cache of features.
 

@@ -15,8 +15,8 @@ from ser_pipeline.corpora.corpus import Corpus, Utterance
 from ser_pipeline.corpora.folder import PATTERNS, sorted_by_paths
 from ser_pipeline.errors import PipelineError
 
-from . import options
-from .columns import aligned, wrapped
+from . import completion, options
+from .columns import aligned, reflowed, wrapped
 from .terminal import start_log
 
 HEADER = ("corpus", "title", "utterances", "classes", "licence")
@@ -26,7 +26,7 @@ LABEL = 11
 
 
 @click.command()
-@click.argument("name", metavar="[CORPUS]", required=False)
+@click.argument("name", metavar="[CORPUS]", required=False, shell_complete=completion.CORPORA)
 @click.argument("root", required=False, type=click.Path(path_type=Path))
 @click.option("--init", is_flag=True, help="Print a table of CORPUS in ROOT, to be read as the corpus `table`.")
 @click.option("--classes", metavar="LIST", help="Classes and merges, such as neutral=neu,happy=hap+exc.")
@@ -96,7 +96,7 @@ def _describe(corpus: Corpus) -> Iterator[str]:
         if text:
             yield f"{label:{LABEL}}{wrapped(text, LABEL)}"
     yield ""
-    yield (sys.modules[corpus.read.__module__].__doc__ or "").strip()
+    yield reflowed((sys.modules[corpus.read.__module__].__doc__ or "").strip())
 
 
 def _subsets(corpus: Corpus) -> Iterator[str]:

@@ -10,7 +10,7 @@ import click
 
 from ser_pipeline.text import plural
 
-from . import options
+from . import completion, options
 from .elsewhere import Elsewhere, elsewhere
 from .terminal import bar, start_log
 
@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("corpus", default="demo")
+@click.argument("corpus", default="demo", shell_complete=completion.CORPORA)
 @click.argument("root", required=False, type=click.Path(path_type=Path))
 @click.option("--classes", metavar="LIST", help="Classes and merges, such as neutral=neu,happy=hap+exc.")
 @click.option("--subset", default="", help="Part of the corpus, such as improvised (see `ser-pipeline corpora`).")
-@click.option("--feature", "names", multiple=True, help="A feature to make; may be repeated.  [default: all inputs]")
+@click.option(
+    "--feature",
+    "names",
+    multiple=True,
+    shell_complete=completion.FEATURES,
+    help="A feature to make; may be repeated.  [default: all inputs]",
+)
 @click.option("--device", default="auto", show_default=True, help="Where a frozen speech encoder makes embeddings.")
 @click.option("--jobs", type=options.WORKERS, help="Processes.  [default: as many as the audio keeps busy]")
 @options.part

@@ -7,14 +7,20 @@ from pathlib import Path
 
 import click
 
-from . import options
+from . import completion, options
 from .columns import aligned
 
 
 @click.command()
-@click.argument("corpus", required=False)
+@click.argument("corpus", required=False, shell_complete=completion.CORPORA)
 @click.argument("root", required=False, type=click.Path(path_type=Path))
-@click.option("--protocol", default="speaker", show_default=True, help="speaker, session, official, group-5, …")
+@click.option(
+    "--protocol",
+    shell_complete=completion.PROTOCOLS,
+    default="speaker",
+    show_default=True,
+    help="speaker, session, official, group-5, …",
+)
 @click.option(
     "--selection", default="validation", show_default=True, help="Rows that choose the epoch, or test, or reference."
 )

@@ -11,9 +11,13 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from ser_pipeline.errors import PipelineError
 from ser_pipeline.limits import MOST
+from ser_pipeline.names import unknown
 from ser_pipeline.parts import array_part
 from ser_pipeline.settings import STORES
+
+from . import completion
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -34,19 +38,22 @@ def cache(command: Command) -> Command:
     )(command)
 
 
-def corpus(text: str) -> Callable[[Command], Command]:
+def corpus(text: str, known: completion.Completer = completion.FEATURED) -> Callable[[Command], Command]:
     """`--corpus`, once at most, since the last of several would be taken without a word.
 
     Args:
         text: its help.
+        known: what the shell offers.
     """
-    return click.option("--corpus", metavar="NAME", multiple=True, callback=_once, help=text)
+    return click.option("--corpus", metavar="NAME", multiple=True, callback=_once, shell_complete=known, help=text)
 
 
 def test_corpus(command: Command) -> Command:
     """`--test-corpus`, once at most."""
     text = "Test on another corpus, in the classes that all have."
-    return click.option("--test-corpus", metavar="NAME", multiple=True, callback=_once, help=text)(command)
+    return click.option(
+        "--test-corpus", metavar="NAME", multiple=True, callback=_once, shell_complete=completion.FEATURED, help=text
+    )(command)
 
 
 def _once(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
@@ -106,6 +113,7 @@ def settings(command: Command) -> Command:
             "overrides",
             metavar="KEY=VALUE",
             multiple=True,
+            shell_complete=completion.SETTINGS,
             help="One setting, such as train.lr=1e-4; may be repeated.",
         ),
         click.option(
@@ -113,12 +121,24 @@ def settings(command: Command) -> Command:
         ),
         click.option(
             "--preset",
+            callback=_preset,
+            shell_complete=completion.PRESETS,
             help="Named settings: paper, reference, frozen, finetune, scratch, demo.  "
             "[default: what suits corpus and machine; for train, as the features were made]",
         ),
     ):
         command = option(command)
     return command
+
+
+def _preset(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """A preset that there is, so that a mistake is told before anything else is looked for."""
+    if value is not None and not context.resilient_parsing:
+        from ser_pipeline.config import presets
+
+        if value not in presets():
+            raise PipelineError(unknown("preset", value, presets()))
+    return value
 
 
 def quiet(command: Command) -> Command:

@@ -13,7 +13,7 @@ import click
 
 from ser_pipeline.runs.layout import CONTENTS
 
-from . import options
+from . import completion, options
 from .terminal import bar, start_log
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class ChannelsType(click.ParamType[str | int]):
 
 
 @click.command()
-@click.argument("names", metavar="[RUN] AUDIO…", nargs=-1, required=True)
+@click.argument("names", metavar="[RUN] AUDIO…", nargs=-1, required=True, shell_complete=completion.RUNS_OR_FILES)
 @click.option("--fold", "folds", multiple=True, help="Ask this fold alone; may be repeated.  [default: all, averaged]")
 @options.runs
 @click.option("--device", default="auto", show_default=True, help="cuda, mps, cpu; auto takes what is there.")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from . import options
+from . import completion, options
 from .terminal import start_log
 
 
 @click.command()
-@click.argument("run", type=options.FOLDER)
+@click.argument("run", type=options.FOLDER, shell_complete=completion.RUNS)
 @click.option("--fold", "folds", multiple=True, help="Take this fold's model alone; may be repeated.  [default: all]")
 @click.option("--device", default="auto", show_default=True, help="cuda, mps, cpu; auto takes what is there.")
 @click.option(

@@ -11,7 +11,7 @@ import click
 
 from ser_pipeline.errors import PipelineError
 
-from . import options
+from . import completion, options
 from .columns import aligned
 from .terminal import bar, start_log
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@options.corpus("Which corpus.  [default: each that has runs, a page each]")
-@click.option("--protocol", help="Which protocol.  [default: all]")
+@options.corpus("Which corpus.  [default: each that has runs, a page each]", completion.REPORTED)
+@click.option("--protocol", shell_complete=completion.PROTOCOLS, help="Which protocol.  [default: all]")
 @click.option(
     "--runs",
     "patterns",

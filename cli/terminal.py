@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +21,14 @@ class _Lines(logging.Handler):
         tqdm.write(prefix + record.getMessage(), file=sys.stderr)
 
 
+def say(text: str) -> None:
+    """A line on stderr, which does not tear a progress bar; on a terminal it is broken between words."""
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+    tqdm.write(text, file=sys.stderr)
+
+
 def start_log(quiet: bool) -> None:
     """Send the package's log lines to stderr: all of them, or with `quiet` errors alone."""
     log = logging.getLogger("ser_pipeline")
@@ -31,7 +41,14 @@ def start_log(quiet: bool) -> None:
 @contextmanager
 def bar(title: str, unit: str, quiet: bool) -> Iterator[Callable[[float, int], None]]:
     """A progress bar as a function of (done, total); on a terminal alone, and not with `quiet`."""
-    shown = tqdm(desc=title, unit=f" {unit}", file=sys.stderr, disable=quiet or not sys.stderr.isatty(), leave=False)
+    shown = tqdm(
+        desc=title,
+        unit=f" {unit}",
+        file=sys.stderr,
+        disable=quiet or not sys.stderr.isatty(),
+        dynamic_ncols=True,
+        leave=False,
+    )
 
     def update(done: float, total: int) -> None:
         if shown.total is None:

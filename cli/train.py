@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from tqdm import tqdm
 
 from ser_pipeline.limits import MOST
 from ser_pipeline.processes import prepare as warm_up
@@ -19,20 +15,23 @@ from ser_pipeline.settings import SELECTIONS
 from ser_pipeline.text import plural
 from ser_pipeline.training.ablations import BASELINES
 
-from . import options
+from . import completion, options
 from .elsewhere import Elsewhere, elsewhere
-from .terminal import start_log
+from .progress import shown
+from .terminal import say, start_log
 
 if TYPE_CHECKING:
     from ser_pipeline.training.stage import Prepared
     from ser_pipeline.training.statuses import Status
 
-LINE_SECONDS = 30.0  # seconds between two lines of progress without a terminal
-
 
 @click.command()
 @options.corpus("Which corpus, or several to train on together: A+B.  [default: the one that has features]")
-@click.option("--protocol", help="What is left out: speaker, session, corpus, …  [default: speaker]")
+@click.option(
+    "--protocol",
+    shell_complete=completion.PROTOCOLS,
+    help="What is left out: speaker, session, corpus, …  [default: speaker]",
+)
 @click.option(
     "--final", is_flag=True, help="One model of everything, to be used: nothing is left out, nothing is tested."
 )
@@ -45,7 +44,11 @@ LINE_SECONDS = 30.0  # seconds between two lines of progress without a terminal
 @click.option("--folds", type=click.Path(path_type=Path, dir_okay=False), help="Published folds.json to take instead.")
 @click.option("--selection", type=click.Choice(SELECTIONS), help="Rows that choose the epoch.")
 @click.option(
-    "--ablation", default="full", show_default=True, help="Row of the ablation table, a list of them, or all."
+    "--ablation",
+    shell_complete=completion.ABLATIONS,
+    default="full",
+    show_default=True,
+    help="Row of the ablation table, a list of them, or all.",
 )
 @click.option(
     "--baseline",
@@ -146,13 +149,17 @@ def _train(prepared: Prepared, quiet: bool, dry_run: bool) -> None:
         dry_run: whether to train nothing.
     """
     statuses = prepared.statuses()
+    from ser_pipeline.training.estimate import advice, estimated
+
+    estimate = estimated(prepared.planned, statuses, prepared.device, prepared.options)
     if not quiet:
-        click.echo(_headline(prepared, statuses), err=True)
+        for line in (_headline(prepared, statuses), *advice(prepared, estimate)):
+            say(line)
     if dry_run:
         click.echo("\n".join(map(_state, statuses)))
         return
     try:
-        with _shown(statuses, prepared.config.train.epochs, quiet) as progress:
+        with shown(statuses, prepared.config.train.epochs, quiet, estimate.seconds if estimate else None) as progress:
             prepared.train(progress)
     finally:
         whole = [str(run.entry.path) for run in prepared.planned if run.entry.done]
@@ -174,44 +181,3 @@ def _state(status: Status) -> str:
     """A fold as `--dry-run` lists it: its run, its name, and how far it is."""
     state = "done" if status.done else f"at epoch {status.epoch}" if status.epoch else "to do"
     return f"{status.run}\t{status.fold}\t{state}"
-
-
-@contextmanager
-def _shown(before: Sequence[Status], epochs: int, quiet: bool) -> Iterator[Callable[[Sequence[Status]], None]]:
-    """One bar over all folds, with the latest epoch beside it, and a line for every fold that ends.
-
-    Without a terminal a line now and then takes the place of the bar.
-    """
-    ended = {(status.run, status.fold) for status in before if status.done}
-    bar = tqdm(desc="folds", unit=" fold", file=sys.stderr, disable=quiet or not sys.stderr.isatty(), leave=False)
-    said = time.monotonic()
-
-    def update(statuses: Sequence[Status]) -> None:
-        nonlocal said
-        folds = sum(1.0 if status.done else status.epoch / epochs for status in statuses)
-        running = [status for status in statuses if status.epoch and not status.done]
-        bar.total, bar.n = len(statuses), round(folds, 2)
-        bar.set_postfix_str("; ".join(map(_line, running)), refresh=False)
-        bar.refresh()
-        if quiet:
-            return
-        for status in statuses:
-            name = (status.run, status.fold)
-            if status.done and status.last and name not in ended:
-                ended.add(name)
-                tqdm.write(f"{_line(status)}, {plural(status.epoch, 'epoch')}", file=sys.stderr)
-                said = time.monotonic()
-        if bar.disable and running and time.monotonic() - said > LINE_SECONDS:
-            latest = f"{_line(running[0])}, {plural(running[0].epoch, 'epoch')} of {epochs}"
-            click.echo(f"{folds:.1f} of {len(statuses)} folds; {latest}", err=True)
-            said = time.monotonic()
-
-    with bar:
-        yield update
-
-
-def _line(status: Status) -> str:
-    """Where a fold stands: its run without the key, its name, and the latest epoch."""
-    last = status.last
-    scores = f"training loss {last['loss']:.3f}, validation UA {last['ua']:.1%}"
-    return f"{status.run.rpartition('-')[0]} {status.fold}: {scores}, {last['segments_per_second']:.0f} segments/s"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import options
+from . import completion, options
 from .terminal import start_log
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("run", type=click.Path(path_type=Path, file_okay=False), shell_complete=completion.RUNS)
 @click.option("--predictions", is_flag=True, help="Compute every prediction again, from the weights and the features.")
 @click.option("--device", default="auto", show_default=True, help="Where: cuda, cuda:1, mps, cpu.")
 @options.cache

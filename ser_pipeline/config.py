@@ -6,7 +6,6 @@ key, a value of the wrong type, beyond its limits, or at odds with another setti
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import tomllib
@@ -23,6 +22,7 @@ from ser_pipeline.agreement import require_agreement
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.feature_settings import Audio, Embedding, Features, LogMel, Mfcc, Spectrogram, Statistics
 from ser_pipeline.limits import number, require_allowed
+from ser_pipeline.names import unknown
 from ser_pipeline.settings import ACOUSTIC, INPUTS, SPEECH, Augment, Config, Model, Train
 
 __all__ = [
@@ -80,7 +80,7 @@ def load(preset: str = "paper", file: Path | None = None, overrides: Iterable[st
             go together, or TOML that cannot be read.
     """
     if preset not in presets():
-        raise PipelineError(f"unknown preset '{preset}'; there are {', '.join(presets())}")
+        raise PipelineError(unknown("preset", preset, presets()))
     text = (resources.files("ser_pipeline.presets") / f"{preset}.toml").read_text(encoding="utf-8")
     config = merge(Config(), parse(text, f"preset {preset}"))
     config = merge(config, {name: table for name, table in tables(file).items() if name != "ablations"})
@@ -164,7 +164,8 @@ def merge(config: T, changes: Mapping[str, Any], prefix: str = "") -> T:
     for key, value in changes.items():
         name = f"{prefix}{key}"
         if key not in items:
-            raise PipelineError(_unknown(name, [f"{prefix}{one}" for one in items]))
+            listed = ", ".join(sorted(f"{prefix}{one}" for one in items))
+            raise PipelineError(unknown("setting", name, names(Config()), listed))
         current = getattr(config, key)
         if is_dataclass(current) and not isinstance(current, type):
             if not isinstance(value, Mapping):
@@ -279,21 +280,12 @@ def _short(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:80]}…"
 
 
-def _unknown(name: str, valid: list[str]) -> str:
-    """What is said of the setting `name`, where its table has those that are `valid`."""
-    key = name.rpartition(".")[2]
-    alike = [one for one in _names(Config()) if one.rpartition(".")[2] == key]
-    close = alike or difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
-    guess = f"did you mean '{close[0]}'? " if close else ""
-    return f"unknown setting '{name}'; {guess}valid: {', '.join(sorted(valid))}"
-
-
-def _names(config: Any, prefix: str = "") -> Iterator[str]:
+def names(config: Any, prefix: str = "") -> Iterator[str]:
     """The names of all settings, each with its table."""
     for item in fields(config):
         value = getattr(config, item.name)
         if is_dataclass(value):
-            yield from _names(value, f"{prefix}{item.name}.")
+            yield from names(value, f"{prefix}{item.name}.")
         else:
             yield f"{prefix}{item.name}"
 

@@ -13,8 +13,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
+from multiprocessing.util import get_temp_dir
 from types import ModuleType
 from typing import Any, TypeVar
+
+from ser_pipeline.sockets import SOCKETS
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -133,15 +136,17 @@ def prepare(module: str) -> bool:
     """
     if not LINUX:
         return False
-    forkserver.set_forkserver_preload([module])
+    forkserver.set_forkserver_preload(["ser_pipeline.sockets", module])
     resource_tracker.ensure_running()  # which would start in between, and let Ctrl-C through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # it inherits that: Ctrl-C is not for it
     try:
         with _start_method_kept():
+            os.environ[SOCKETS] = get_temp_dir()
             forkserver.ensure_running()
     except OSError:
         return False
     finally:
+        os.environ.pop(SOCKETS, None)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return True
 
@@ -159,6 +164,8 @@ def _begin(numbers: Any = None, environment: Mapping[str, str] | None = None) ->
     """
     global _number
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if callable(signal.getsignal(signal.SIGTERM)):  # a forked one has the handler of the command
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _number = numbers.get() if numbers else 0
     os.environ.update(environment or {})  # as it is now, not as it was when the process it was forked from began
     parent = multiprocessing.parent_process()

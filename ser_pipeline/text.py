@@ -16,6 +16,21 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "es" if noun.endswith("s") else "s")
 
 
+def duration(seconds: float) -> str:
+    """Seconds as people say them.
+
+    >>> duration(41.2), duration(600), duration(3 * 3600 + 59), duration(400_000)
+    ('41 s', '10 min', '3 h 0 min', '5 days')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 172_800:
+        return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
+    return f"{seconds / 86_400:.0f} days"
+
+
 def few(names: Sequence[str], most: int = 3, between: str = ", ") -> str:
     """The first names of many, and how many more there are.
 

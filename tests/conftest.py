@@ -6,11 +6,11 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from ser_pipeline.cli import main
 
 from support.sounds import write_emodb
 
@@ -42,10 +42,9 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result
     """The `ser-pipeline` command in an empty folder: `run("features", "emodb", root)`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SER_PIPELINE_CACHE", raising=False)
-    (command,) = entry_points(group="console_scripts", name="ser-pipeline")
 
     def invoke(*args: object, status: int = 0) -> Result:
-        result = CliRunner().invoke(command.load(), [str(arg) for arg in args])
+        result = CliRunner().invoke(main, [str(arg) for arg in args])
         if result.exit_code != status:
             raise AssertionError(f"exit status {result.exit_code}: {result.stderr}{result.exception!r}")
         return result

@@ -44,7 +44,7 @@ def test_pairs_turn_one_config_into_another(one: str, other: str) -> None:
     ("pair", "said"),
     [
         ("train.rl=1", "did you mean 'train.lr'"),
-        ("nonsense.x=1", "valid: audio"),
+        ("nonsense.x=1", "there are audio"),
         ("train.lr=fast", "'train.lr' must be a number"),
         ("train.batch=1.5", "'train.batch' must be a whole number"),
         ("features.embedding.layers=[true]", "'features.embedding.layers' must be a list"),

@@ -13,7 +13,7 @@ from support.places import ROOT
 
 FLOORS = (
     {"cli", "__main__"},
-    {"predict", "export"},
+    {"predict", "export", "doctor"},
     {"training"},
     {"features", "report"},
     {"model", "audit"},
@@ -32,6 +32,8 @@ FLOORS = (
         "entry",
         "file_names",
         "locks",
+        "names",
+        "sockets",
         "claims",
         "parts",
         "elsewhere",

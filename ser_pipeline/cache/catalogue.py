@@ -12,6 +12,7 @@ from ser_pipeline.corpora import CORPORA
 from ser_pipeline.entry import read_as, write_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.file_names import FileName
+from ser_pipeline.names import closest
 from ser_pipeline.shape import PathText
 
 log = logging.getLogger(__name__)
@@ -139,8 +140,9 @@ def find(cache: Path, corpus: str | None) -> FeatureSet:
             return source
     if corpus == "table":
         raise PipelineError(f"features of a table are named after its file; choose one with --corpus: {names}")
-    command = f"ser-pipeline features {shlex.quote(str(corpus))} ROOT"
-    raise PipelineError(f"no features of '{corpus}' in {cache} (there are {names}): {command}")
+    meant = closest(str(corpus), [source.corpus for source in there])
+    mend = f"did you mean '{meant}'?" if meant else f"ser-pipeline features {shlex.quote(str(corpus))} ROOT"
+    raise PipelineError(f"no features of '{corpus}' in {cache} (there are {names}): {mend}")
 
 
 def find_together(cache: Path, corpus: str | None) -> tuple[FeatureSet, ...]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -33,6 +32,7 @@ from ser_pipeline.corpora.table import TABLE
 from ser_pipeline.corpora.tess import TESS
 from ser_pipeline.corpora.urdu import URDU
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.names import unknown
 from ser_pipeline.text import few
 
 CORPORA: dict[str, Corpus] = {
@@ -65,16 +65,8 @@ def find_corpus(name: str) -> Corpus:
         PipelineError: there is none; lists those there are.
     """
     if name not in CORPORA:
-        letters = {_letters(known): known for known in CORPORA}
-        near = difflib.get_close_matches(_letters(name), letters, n=1, cutoff=0.75)
-        meant = f"; did you mean {letters[near[0]]}?" if near else ";"
-        raise PipelineError(f"unknown corpus '{name}'{meant} there are {', '.join(sorted(CORPORA))}")
+        raise PipelineError(unknown("corpus", name, sorted(CORPORA)))
     return CORPORA[name]
-
-
-def _letters(name: str) -> str:
-    """A name in small letters and digits alone."""
-    return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def read_corpus(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ser_pipeline.corpora.corpus import Classes, Utterance
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.names import guess
 from ser_pipeline.text import few
 
 
@@ -87,7 +88,7 @@ def chosen_classes(labels: Mapping[str, Sequence[str]], classes: Classes) -> Mer
     exact = {label: name for name, merged in classes.items() for label in merged}
     for label in exact:
         if not any(label == other or _meaning(label) == _meaning(other) for other in known):
-            raise PipelineError(f"--classes: no corpus has '{label}'; there are {listed}")
+            raise PipelineError(f"--classes: no corpus has '{label}'; {guess(label, known)}there are {listed}")
     merged = {
         corpus: {label: name for label in own if (name := _class_of(label, exact))} for corpus, own in labels.items()
     }

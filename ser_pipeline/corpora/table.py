@@ -14,7 +14,6 @@ Other columns are ignored.
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import json
 import logging
@@ -32,6 +31,7 @@ from ser_pipeline.corpora.matching import tell_near
 from ser_pipeline.corpora.ratings import DIMENSIONS, Vad, Votes
 from ser_pipeline.corpora.sheets import require_text
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.names import closest
 from ser_pipeline.text import guarded, unguarded
 
 REQUIRED = ("file", "emotion", "speaker")
@@ -203,9 +203,9 @@ class _Names:
         for name in row.keys() - self._told - set(COLUMNS):
             if name.startswith(VOTES):
                 continue
-            near = difflib.get_close_matches(name.lower(), COLUMNS, n=1, cutoff=0.75)
-            if near and near[0] not in row:
-                raise PipelineError(f"{self._root}, line {line}: unknown column '{name}'; did you mean {near[0]}?")
+            near = closest(name, COLUMNS)
+            if near and near not in row:
+                raise PipelineError(f"{self._root}, line {line}: unknown column '{name}'; did you mean '{near}'?")
             self._tell(f"the column '{name}' is ignored")
             self._told.add(name)
 

@@ -13,14 +13,14 @@ n1 rows, so that both stay in the nearest cache (Bailey, FFTs in external or hie
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
-from threading import Timer
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numba import njit
+from numba.core import event
 from numpy.typing import NDArray
 
 from ser_pipeline.arrays import Floats32, Ints
@@ -148,23 +148,25 @@ def _compiled() -> Callable[..., None]:
     sums = Sums(np.zeros(1, np.int64), np.ones(1, np.int64), np.ones(1, np.float32))
     made: Callable[..., None]
     for keep in (True, False):
-        with suppress(RuntimeError, OSError), _saying("compiling the transforms, once an installation"):
+        with suppress(RuntimeError, OSError), event.install_listener("numba:compile", _Compiling()):
             made = njit(cache=keep, error_model="numpy")(_logarithms)
             made(nothing, nothing[0, :2], _plan(2), sums, _scratch(2), nothing[1:], nothing[0])
             break
     return made
 
 
-@contextmanager
-def _saying(what: str) -> Iterator[None]:
-    """Log `what` if it takes longer than a second."""
-    timer = Timer(1.0, log.info, [what])
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()  # no thread may be left when processes are forked
+class _Compiling(event.Listener):  # type: ignore[misc]
+    """Logs once that something is compiled; what the disk has kept is not."""
+
+    said = False
+
+    def on_start(self, event: event.Event) -> None:
+        if not self.said:
+            log.info("compiling the transforms, once an installation")
+        self.said = True
+
+    def on_end(self, event: event.Event) -> None:
+        pass
 
 
 def _part(function: Compiled) -> Compiled:

@@ -28,6 +28,7 @@ from ser_pipeline.features.measure import measure
 from ser_pipeline.features.stores import FROZEN, rendered, stored
 from ser_pipeline.inputs import INPUTS
 from ser_pipeline.limits import require_counts
+from ser_pipeline.names import unknown
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +196,7 @@ def _measured(asked: _Asked, cache: Path, skip_bad: bool, rated: bool, bars: Bar
     settings.load(preset or row.preset, file, overrides)  # so that a mistake is told before anything else is done
     for name in features:
         if name not in settings.INPUTS:
-            raise PipelineError(f"unknown feature '{name}'; there are {', '.join(settings.INPUTS)}")
+            raise PipelineError(unknown("feature", name, settings.INPUTS))
     place = Path(asked.root) if asked.root is not None else _demo(asked.corpus, cache, bars)
     wanted = parse_classes(asked.classes) if asked.classes else None
     utterances = read_corpus(asked.corpus, place, wanted, asked.subset, check_audio=not skip_bad, rated=rated)

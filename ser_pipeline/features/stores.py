@@ -21,6 +21,7 @@ from ser_pipeline.entry import PARTIAL, Entry, read_index
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features.acoustic import FEATURES
 from ser_pipeline.inputs import INPUTS
+from ser_pipeline.names import unknown
 from ser_pipeline.splits import joining
 
 FROZEN = tuple(name for name, row in INPUTS.items() if not row.function)
@@ -44,7 +45,7 @@ def store_entry(folder: Path, name: str, config: Config) -> Entry:
         config: on which its values depend.
     """
     if name not in FEATURES:
-        raise PipelineError(f"unknown feature '{name}'; there are {', '.join(FEATURES)}")
+        raise PipelineError(unknown("feature", name, FEATURES))
     made = {"feature": name, "version": FEATURES[name].version, "shards": shards.FORMAT}
     settings = plain_settings(getattr(config.features, FEATURES[name].table, None))
     return Entry.keyed(folder, name, {**made, "audio": config.audio, "settings": settings})

@@ -133,12 +133,18 @@ def build_alexnet(bins: int, frames: int, weights: str) -> AlexNet:
     return model
 
 
+def imagenet_file() -> Path:
+    """Where torch keeps AlexNet's ImageNet weights, there or not."""
+    from torchvision.models import AlexNet_Weights
+
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(AlexNet_Weights.IMAGENET1K_V1.url).name
+
+
 def _imagenet() -> dict[str, Tensor]:
     """Torchvision's ImageNet weights, from torch's local cache or the network."""
     from torchvision.models import AlexNet_Weights
 
-    url = AlexNet_Weights.IMAGENET1K_V1.url
-    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    url, file = AlexNet_Weights.IMAGENET1K_V1.url, imagenet_file()
     if file.is_file():
         return _from_file(file)
     log.info("fetching %s", url)

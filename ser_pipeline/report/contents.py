@@ -14,6 +14,7 @@ import numpy as np
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.evaluation.metrics import probabilities
 from ser_pipeline.findings import Finding
+from ser_pipeline.names import guess
 from ser_pipeline.report.compare import Comparison, Gap, Row, ablation, compare, gaps
 from ser_pipeline.report.findings import findings
 from ser_pipeline.report.fold_check import LeakCheck
@@ -155,7 +156,7 @@ def make_report(root: Path, choice: Choice, progress: Progress | None = None) ->
     if choice.corpus is None and len(there) > 1:
         raise PipelineError(f"there are runs of several corpora: {', '.join(there)}; choose one with --corpus")
     if corpus not in there:
-        raise PipelineError(f"no runs of {corpus} in {root} (there are {', '.join(there)})")
+        raise PipelineError(f"no runs of {corpus} in {root}; {guess(corpus, there)}there are {', '.join(there)}")
     choice = replace(choice, corpus=corpus)
     headers, left_out = _chosen(root, choice)
     roll = UtteranceTable()
@@ -283,8 +284,9 @@ def _comparison(found: Sequence[Panel], names: tuple[str, str], speaker: np.ndar
     sides = [[part for group in groups if (part := _named(pattern, group))] for pattern in names]
     for pattern, side in zip(names, sides, strict=True):
         if not side:
-            there = ", ".join(dict.fromkeys(group.name for group in groups)) or "none"
-            raise PipelineError(f"no finished run of {found[0].header.corpus} matches '{pattern}'; there are {there}")
+            known = list(dict.fromkeys(group.name for group in groups))
+            which = f"no finished run of {found[0].header.corpus} matches '{pattern}'"
+            raise PipelineError(f"{which}; {guess(pattern, known)}there are {', '.join(known) or 'none'}")
     pairs = [(one, other) for one in sides[0] for other in sides[1] if one.runs != other.runs]
     alike = [(one, other) for one, other in pairs if one.header.labels == other.header.labels]
     if pairs and not alike:

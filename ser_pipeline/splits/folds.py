@@ -19,6 +19,7 @@ from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.entry import read_as
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.file_names import path_name
+from ser_pipeline.names import unknown
 from ser_pipeline.settings import ON_TEST, SELECTIONS
 from ser_pipeline.splits.matrix import splits_of
 from ser_pipeline.splits.protocols import FINAL, OWN, SHARED, Columns, Split
@@ -124,7 +125,7 @@ def folds_of(utterances: Sequence[Utterance], protocol: str, selection: str = "v
         selection: one of `SELECTIONS`: rows that choose the epoch.
     """
     if selection not in SELECTIONS:
-        raise PipelineError(f"unknown selection '{selection}'; choose {few(SELECTIONS)}")
+        raise PipelineError(unknown("selection", selection, SELECTIONS))
     columns = Columns(tuple(utterances))
     return tuple(_fold(columns, split, selection) for split in splits_of(columns, protocol))
 
@@ -238,7 +239,7 @@ def _parse(file: Path) -> tuple[dict[str, dict[str, list[str]]], str, str]:
     for name in names:
         path_name(name, f"{file}: a fold")
     if said.selection not in SELECTIONS:
-        raise PipelineError(f"{file}: unknown selection '{said.selection}'; choose {few(SELECTIONS)}")
+        raise PipelineError(f"{file}: {unknown('selection', said.selection, SELECTIONS)}")
     return dict(folds), said.protocol, said.selection
 
 

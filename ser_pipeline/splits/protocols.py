@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.names import unknown
 from ser_pipeline.text import few, natural
 
 Codes = NDArray[np.int64]
@@ -327,8 +328,7 @@ def find_protocol(text: str) -> tuple[str, int]:
     if text.startswith(ONLY):
         return ONLY, 0
     if text == "group" or text not in PROTOCOLS:
-        raise PipelineError(
-            f"unknown protocol '{text}'; there are speaker, session, official, {SHARED}, corpus, group-K (group-5) "
-            f"and {FINAL}"
-        )
+        listed = f"speaker, session, official, {SHARED}, corpus, group-K (group-5) and {FINAL}"
+        known = [name for name in PROTOCOLS if name != "group"]
+        raise PipelineError(unknown("protocol", text, known, listed))
     return text, 0

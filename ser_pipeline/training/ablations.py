@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from ser_pipeline import config as settings
 from ser_pipeline.config import Config, Model
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.names import unknown
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 """Names of rows, which become part of a run's folder."""
@@ -70,9 +70,7 @@ def ablation_names(text: str, own: Mapping[str, Mapping[str, Any]] | None = None
     names = every if text == "all" else [name.strip() for name in text.split(",")]
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            guess = f"did you mean '{close[0]}'? " if close else ""
-            raise PipelineError(f"unknown ablation '{name}'; {guess}there are {', '.join(known)}")
+            raise PipelineError(unknown("ablation", name, known))
     return names
 
 

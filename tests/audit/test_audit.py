@@ -5,13 +5,13 @@ import os
 import shutil
 from collections import Counter
 from dataclasses import replace
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner, Result
+from ser_pipeline.cli import main
 
 from ser_pipeline import audio
 from ser_pipeline.audit import copies
@@ -34,8 +34,7 @@ SMALL = replace(
 
 
 def run(*args: str) -> Result:
-    (command,) = entry_points(group="console_scripts", name="ser-pipeline")
-    return CliRunner().invoke(command.load(), list(args))
+    return CliRunner().invoke(main, list(args))
 
 
 @pytest.fixture(scope="module")

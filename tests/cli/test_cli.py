@@ -1,18 +1,17 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import Result
+from ser_pipeline.cli import main
 
 from support.places import ROOT
 from support.sounds import write_emodb
 
-(ENTRY,) = entry_points(group="console_scripts", name="ser-pipeline")
-GROUP = ENTRY.load()
+GROUP = main
 NAMES = GROUP.list_commands(click.Context(GROUP))
 
 

@@ -7,11 +7,11 @@ import shlex
 import subprocess
 import sys
 from collections import Counter
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from ser_pipeline.cli import main
 
 from ser_pipeline import corpora
 from ser_pipeline.containers import ffmpeg
@@ -27,8 +27,7 @@ PAGE = ROOT / "docs" / "corpora.md"
 
 
 def run(*args: str) -> Result:
-    (command,) = entry_points(group="console_scripts", name="ser-pipeline")
-    return CliRunner().invoke(command.load(), list(args))
+    return CliRunner().invoke(main, list(args))
 
 
 def facts(utterances: list[Utterance]) -> dict[str, tuple[str, ...]]:
@@ -434,7 +433,7 @@ def test_a_folder_of_no_corpus_an_empty_one_and_none_say_what_was_expected(tmp_p
         read_corpus("emodb", tmp_path / "nowhere")
     with pytest.raises(
         PipelineError,
-        match=r"unknown corpus 'emo-db'; did you mean emodb\? there are cremad, cremad-intended, demo, emodb",
+        match=r"unknown corpus 'emo-db'; did you mean 'emodb'\? there are cremad, cremad-intended, demo, emodb",
     ):
         read_corpus("emo-db", tmp_path)
 

@@ -8,12 +8,12 @@ import logging
 import os
 import shlex
 import unicodedata
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from ser_pipeline.cli import main
 
 from ser_pipeline.cache import manifest
 from ser_pipeline.config import Audio
@@ -26,8 +26,7 @@ HEAD = "file,emotion,speaker"
 
 
 def run(*args: str | Path) -> Result:
-    (command,) = entry_points(group="console_scripts", name="ser-pipeline")
-    return CliRunner().invoke(command.load(), list(map(str, args)))
+    return CliRunner().invoke(main, list(map(str, args)))
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import csv
 import io
 import json
 import logging
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from ser_pipeline.cli import main
 
 from ser_pipeline.corpora import CORPORA, class_table, read_corpus, table
 from ser_pipeline.errors import PipelineError
@@ -82,7 +82,10 @@ def test_other_columns_are_ignored_and_said_once(root: Path, caplog: pytest.LogC
     ("lines", "message"),
     [
         (["file,emotion", "a/1.wav,sad"], r"my.csv, line 1: no column speaker; the columns are file, emotion"),
-        (["file,emotion,speaker,sesion", "a/1.wav,sad,A,s"], r"line 2: unknown column 'sesion'; did you mean session"),
+        (
+            ["file,emotion,speaker,sesion", "a/1.wav,sad,A,s"],
+            r"line 2: unknown column 'sesion'; did you mean 'session'",
+        ),
         (["file,emotion,speaker", "a/1.wav,sad"], r"line 2: not 3 columns"),
         (["file,emotion,speaker", "a/1.wav,sad,A,B"], r"line 2: not 3 columns"),
         (["file,emotion,speaker", "a/1.wav,sad,A", "a/1.wav,,A"], r"line 3: no emotion"),
@@ -157,8 +160,7 @@ def test_a_table_made_from_a_corpus_gives_the_same_folds_as_the_corpus(
     corpus = trees.small_iemocap(tmp_path / "corpus")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    (command,) = entry_points(group="console_scripts", name="ser-pipeline")
-    result = CliRunner().invoke(command.load(), ["corpora", "--init", "iemocap", str(corpus)])
+    result = CliRunner().invoke(main, ["corpora", "--init", "iemocap", str(corpus)])
     assert result.exit_code == 0, result.output
     Path("my.csv").write_text(result.stdout, encoding="utf-8")
     wanted = (

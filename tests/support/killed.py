@@ -5,8 +5,9 @@ import multiprocessing
 import os
 import resource
 import struct
-from importlib.metadata import entry_points
 from pathlib import Path
+
+from ser_pipeline.cli import main
 
 from ser_pipeline.cache import shards as shard_store
 from ser_pipeline.training import checkpoint
@@ -34,8 +35,7 @@ def run_command(folder: Path, args: list[str]) -> None:
     checkpoint.WRITE_SECONDS = 0.0
     if "1" in args and hasattr(os, "sched_setaffinity"):  # one job: one core, so that threads do not wait in turn
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    (command,) = entry_points(group="console_scripts", name="ser-pipeline")
-    command.load()(args)
+    main(args)
 
 
 def run_held(folder: Path, args: list[str], said: Path, limit: int, user: int, mask: int) -> None:

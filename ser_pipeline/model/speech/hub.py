@@ -5,7 +5,6 @@ Every way in which that fails has a line of its own that says what to do.
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import re
@@ -21,6 +20,7 @@ from urllib.request import getproxies
 from xxhash import xxh3_128
 
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.names import guess
 
 CONFIG = "config.json"
 FRONT = ("preprocessor_config.json", "processor_config.json")
@@ -94,6 +94,14 @@ def locate(name: str, *, weights: bool = True, setting: str = "model.speech_enco
     if cached is not None:
         return cached
     return _download(name, weights, setting)
+
+
+def is_here(name: str) -> bool:
+    """Whether the speech encoder `name` can be had without the network, with its weights."""
+    if is_folder(name):
+        folder = Path(name).expanduser()
+        return (folder / CONFIG).is_file() and bool(weight_files(folder))
+    return _cached(name, weights=True) is not None
 
 
 def is_folder(name: str) -> bool:
@@ -283,10 +291,7 @@ def _meant(name: str) -> str:
     name, _ = _at(name)
     if name in KNOWN:
         return ""
-    bare = {known.partition("/")[2]: known for known in KNOWN}
-    close = difflib.get_close_matches(name, KNOWN, 1, 0.8)
-    close = close or [bare[key] for key in difflib.get_close_matches(name.rpartition("/")[2], bare, 1, 0.8)]
-    return f"; did you mean '{close[0]}'?" if close else ""
+    return f"; {guess(name, KNOWN)}".rstrip(" ;")
 
 
 def _reachable() -> bool:

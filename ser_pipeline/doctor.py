@@ -1,0 +1,220 @@
+"""What commands stand on: versions, devices, weights, the cache, the disk, locks; each with what to do where it is amiss."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from ser_pipeline import config
+from ser_pipeline.cache import housekeeping
+from ser_pipeline.cache.sharing import shared_parts
+from ser_pipeline.claims import FAILED, HELD
+from ser_pipeline.entry import PARTIAL
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.locks import FOLDER, is_held
+from ser_pipeline.processes import cores
+from ser_pipeline.provenance import versions
+from ser_pipeline.text import few, plural
+
+PACKAGE = "ser-pipeline"
+OK, WARNING, ERROR = "ok", "warning", "error"
+
+LITTLE, FULL = 5e9, 1e9
+"""Free bytes of a disk under which there is a warning, and an error."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    state: str  # OK, WARNING (something will not be possible) or ERROR (commands fail)
+    found: str
+    advice: str = ""
+
+
+def examine(cache: Path, runs: Path) -> Iterator[Check]:
+    """Every check, one after the other; one that fails itself is an error.
+
+    Args:
+        cache: folder of the features.
+        runs: folder of the runs.
+    """
+    parts: tuple[tuple[str, Callable[[], Iterator[Check]]], ...] = (
+        ("versions", _versions),
+        ("devices", _devices),
+        ("weights", _weights),
+        ("ffmpeg", _ffmpeg),
+        ("cache", lambda: _cache(cache)),
+        ("disk", lambda: _disks(cache, runs)),
+        ("locks", lambda: _locks(cache, runs)),
+    )
+    for name, part in parts:
+        try:
+            yield from part()
+        except (OSError, RuntimeError, PipelineError) as error:
+            yield Check(name, ERROR, str(error))
+
+
+def _versions() -> Iterator[Check]:
+    told = ", ".join(f"{name} {number}" for name, number in versions().items())
+    wrong, extras = unmet()
+    if wrong:
+        yield Check("versions", ERROR, f"{told}; not met: {', '.join(wrong)}", f"pip install {_quoted(wrong)}")
+    else:
+        yield Check("versions", OK, told)
+    missing = [name for name, names in extras.items() if names]
+    there = ", ".join(name for name in extras if name not in missing) or "none"
+    advice = f"where they are wanted: pip install '{PACKAGE}[{','.join(missing)}]'" if missing else ""
+    yield Check("extras", OK, f"installed: {there}; not: {', '.join(missing) or 'none'}", advice)
+
+
+def unmet(listed: list[str] | None = None) -> tuple[list[str], dict[str, list[str]]]:
+    """Requirements that the installed packages do not meet, and those of each extra.
+
+    Args:
+        listed: requirements as the metadata of a package list them; None: those of this one.
+    """
+    from packaging.requirements import Requirement
+
+    wrong, extras = list[str](), defaultdict[str, list[str]](list)
+    for text in (requires(PACKAGE) or []) if listed is None else listed:
+        requirement = Requirement(text)
+        extra = text.rpartition("extra == ")[2].strip("\"' ") if "extra ==" in text else ""
+        if extra == "dev":
+            continue
+        try:
+            met = requirement.specifier.contains(version(requirement.name), prereleases=True)
+        except PackageNotFoundError:
+            met = False
+        plain = f"{requirement.name}{requirement.specifier}"
+        if extra:
+            extras[extra] += [] if met else [plain]
+        elif not met:
+            wrong.append(plain)
+    return wrong, dict(extras)
+
+
+def _quoted(names: list[str]) -> str:
+    return " ".join(f"'{name}'" for name in names)
+
+
+def _devices() -> Iterator[Check]:
+    import torch
+
+    yield Check("processor", OK, f"{plural(cores(), 'core')}, {torch.backends.cpu.get_cpu_capability()}")
+    for number in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(number)
+        yield Check("GPU", OK, f"cuda:{number}, {about.name}, {about.total_memory / 2**30:.0f} GiB")
+    if torch.backends.mps.is_available():
+        yield Check("GPU", OK, "mps")
+    elif not torch.cuda.is_available():
+        if shutil.which("nvidia-smi"):
+            built = (
+                f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
+            )
+            advice = "install torch for the CUDA of your driver: https://pytorch.org/get-started/locally"
+            yield Check("GPU", WARNING, f"there is one that torch cannot use; {built}", advice)
+        else:
+            yield Check("GPU", OK, "none", "presets frozen, scratch and demo want none; paper and finetune do")
+
+
+def _weights() -> Iterator[Check]:
+    """The pre-trained weights that the presets name."""
+    from ser_pipeline.model.paper import imagenet_file
+    from ser_pipeline.model.speech.hub import is_here
+
+    users, images = defaultdict[str, list[str]](list), list[str]()
+    for preset in config.presets():
+        made = config.load(preset)
+        if "statistics" in made.model.reads:
+            users[made.features.statistics.encoder].append(preset)
+        elif made.model.speech_encoder != "small":
+            users[made.model.speech_encoder].append(preset)
+        if made.model.spectrogram_weights == "imagenet" and "spectrogram" in made.model.reads:
+            images.append(preset)
+    for encoder, presets in users.items():
+        said = f"{encoder} (presets {', '.join(presets)})"
+        advice = f"fetched on first use; or where there is a network: hf download {encoder}"
+        there = is_here(encoder)
+        yield Check(
+            "weights", OK if there else WARNING, f"{said}: {'there' if there else 'missing'}", "" if there else advice
+        )
+    file = imagenet_file()
+    there = file.is_file()
+    said = f"AlexNet (presets {', '.join(images)}): {'there' if there else 'missing'}"
+    advice = f"fetched on first use; or bring {file.name} into {file.parent}"
+    yield Check("weights", OK if there else WARNING, said, "" if there else advice)
+
+
+def _ffmpeg() -> Iterator[Check]:
+    there = shutil.which("ffmpeg")
+    yield Check("ffmpeg", OK, there or "none", "" if there else "wanted for M4A and video alone: install it for these")
+
+
+def _cache(cache: Path) -> Iterator[Check]:
+    place = _nearest(cache)
+    if not os.access(place, os.W_OK):
+        yield Check(
+            "cache", ERROR, f"{cache}: {place} cannot be written", "choose another: --cache, SER_PIPELINE_CACHE"
+        )
+        return
+    items = housekeeping.contents(cache)
+    corpora = [item.path.name for item in items if item.kind == "corpus"]
+    unfinished = [item.path.name for item in items if item.kind == "unfinished"]
+    total = sum(item.bytes for item in items if item.path.parent.name == "features")
+    found = f"{cache.resolve()}: {plural(len(corpora), 'set')} of features, {total / 1e9:.2f} GB"
+    if unfinished:
+        yield Check(
+            "cache",
+            WARNING,
+            f"{found}; not finished: {few(unfinished)}",
+            "the `features` command that made it goes on; `ser-pipeline cache prune` removes it",
+        )
+    else:
+        yield Check("cache", OK, found, "" if corpora else "`ser-pipeline features` fills it")
+
+
+def _disks(cache: Path, runs: Path) -> Iterator[Check]:
+    for what, place in {"cache": cache, "runs": runs}.items():
+        free = shutil.disk_usage(_nearest(place)).free
+        state = ERROR if free < FULL else WARNING if free < LITTLE else OK
+        advice = "" if state == OK else "make room: ser-pipeline cache prune"
+        yield Check("disk", state, f"{free / 1e9:.0f} GB free for {what} in {_nearest(place).resolve()}", advice)
+
+
+def _locks(cache: Path, runs: Path) -> Iterator[Check]:
+    """Who is at work, and what was left unfinished by who is not."""
+    held = list[str]()
+    for place in (cache / "features", runs):
+        for file in sorted((place / FOLDER).glob("*")):
+            if is_held(place / file.name):
+                held.append(f"{place / file.name} ({file.read_text(encoding='utf-8', errors='replace').strip()})")
+    parts = shared_parts(cache)
+    held += [f"{part.corpus} {part.part} ({part.who})" for part in parts if part.state == HELD]
+    failed = [f"{part.corpus} {part.part}: {part.why}" for part in parts if part.state == FAILED]
+    left = [
+        path.name
+        for path in sorted(runs.glob(f"*{PARTIAL}"))
+        if not is_held(path.with_name(path.name[: -len(PARTIAL)]))
+    ]
+    yield Check("locks", OK, f"at work: {few(held)}" if held else "nobody is at work")
+    if failed:
+        yield Check(
+            "locks", WARNING, f"failed: {few(failed)}", "ser-pipeline cache status says more; run `features` again"
+        )
+    if left:
+        yield Check("runs", WARNING, f"stopped: {few(left)}", "the `train` command that made them goes on")
+
+
+def _nearest(path: Path) -> Path:
+    """The folder, or the nearest above it that there is."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path

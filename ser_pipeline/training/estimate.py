@@ -1,0 +1,143 @@
+"""How long training will take, before it has begun: as earlier folds took, or by rates that were measured elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ser_pipeline import config as settings
+from ser_pipeline.config import Config
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.processes import cores
+from ser_pipeline.runs import layout
+from ser_pipeline.text import duration
+from ser_pipeline.training.plan import PlannedRun
+from ser_pipeline.training.workers import QueueOptions
+
+if TYPE_CHECKING:
+    from ser_pipeline.training.stage import Prepared
+    from ser_pipeline.training.statuses import Status
+
+PRETRAINED, SMALL, LINEAR = "pretrained", "small", "linear"
+
+RATES = {
+    PRETRAINED: {"cpu": 0.5, "cuda": 1600.0},
+    SMALL: {"cpu": 90.0, "cuda": 12_000.0},
+    LINEAR: {"cpu": 5_000.0, "cuda": 20_000.0},
+}
+"""Kind of model -> device -> training segments a second of one core, or of one GPU.
+
+Source: docs/measured.md, docs/scratch.md. `SMALL` is of width 64, and others are taken to go by its square.
+"""
+
+START_SECONDS = 8.0
+"""Seconds until the first step, most of which are imports of libraries."""
+
+MOST_RUNS = 20
+"""Earlier runs that are looked through at most."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds that training will take, and where that is known from."""
+
+    seconds: float
+    source: str
+
+
+def kind_of(config: Config) -> str:
+    """Which row of `RATES` a model belongs to."""
+    model = config.model
+    if model.head == "linear" or config.train.solver != "adamw":
+        return LINEAR
+    waveform = "waveform" in model.reads and model.speech_encoder != "small"
+    image = "spectrogram" in model.reads and model.spectrogram_encoder != "small"
+    return PRETRAINED if waveform or image else SMALL
+
+
+def estimated(
+    planned: Sequence[PlannedRun], statuses: Sequence[Status], device: torch.device, options: QueueOptions
+) -> Estimate | None:
+    """How long the folds that are missing will take; None where none is, or nothing is known of the device.
+
+    Args:
+        planned: the runs.
+        statuses: where their folds stand.
+        device: where they will train.
+        options: how many at a time.
+    """
+    parts = {(status.run, status.fold): status for status in statuses}
+    left = list[float]()
+    known = list[bool]()
+    for run in planned:
+        missing = [fold for fold in run.folds if not parts[run.entry.path.name, fold.name].done]
+        before = list(_earlier(run, device)) if missing else []
+        rate = _rate(run.config, device)
+        for fold in missing:
+            epochs = run.config.train.epochs
+            share = 1 - min(parts[run.entry.path.name, fold.name].epoch / epochs, 1.0)
+            segments = int(run.manifest.counts[fold.train].sum()) / run.config.model.segments
+            if not before and rate is None:
+                return None
+            left.append(share * (sum(before) / len(before) if before else segments * epochs / (rate or 1.0)))
+            known.append(bool(before))
+    if not left:
+        return None
+    seconds = START_SECONDS + sum(left) / _at_once(len(left), device, options)
+    return Estimate(seconds, "as folds before took" if all(known) else "by rates measured elsewhere")
+
+
+def advice(prepared: Prepared, estimate: Estimate | None) -> Iterator[str]:
+    """What is said before training starts: how long it will take, and where that is far too long, what to do."""
+    about = f"about {duration(estimate.seconds)}" if estimate else ""
+    if estimate:
+        yield f"{about} of training, {estimate.source}"
+    if estimate and prepared.device.type == "cpu" and kind_of(prepared.config) == PRETRAINED:
+        yield (
+            f"warning: preset {prepared.preset} trains large pre-trained networks, which wants a GPU; "
+            f"on this CPU it takes {about}. "
+            "--preset frozen takes minutes, --preset scratch about an hour of a core for 500 recordings"
+        )
+
+
+def _earlier(run: PlannedRun, device: torch.device) -> Iterator[float]:
+    """Seconds of the folds that were trained before on such a device with these settings, of any seed."""
+    wanted, prefix = replace(run.config, seed=0), run.entry.path.name.rsplit("-", 2)[0]
+    folders = sorted(run.entry.path.parent.glob(f"{prefix}-s*"))[:MOST_RUNS]
+    for folder in folders:
+        try:
+            said = json.loads((folder / layout.RUN).read_text(encoding="utf-8"))
+            same = replace(settings.loads((folder / layout.CONFIG).read_text(encoding="utf-8"), ""), seed=0) == wanted
+            if same and str(said.get("device")) == str(device):
+                yield from _seconds(folder, run)
+        except (OSError, ValueError, AttributeError, PipelineError):
+            continue
+
+
+def _seconds(folder: Path, run: PlannedRun) -> Iterator[float]:
+    for fold in run.folds:
+        file = folder / fold.name / layout.RESULT
+        if file.is_file():
+            yield float(json.loads(file.read_text(encoding="utf-8")).get("seconds", 0.0))
+
+
+def _rate(config: Config, device: torch.device) -> float | None:
+    """Segments a second of one core or GPU; None of a device that was not measured."""
+    kind = kind_of(config)
+    found = RATES[kind].get(device.type)
+    if found is None:
+        return None
+    threads = config.train.threads if device.type == "cpu" else 1
+    return found * threads * ((64 / config.model.small_width) ** 2 if kind == SMALL else 1.0)
+
+
+def _at_once(folds: int, device: torch.device, options: QueueOptions) -> int:
+    """Folds that get on at the same time, as the queue has it."""
+    if device.type == "cpu":
+        return max(1, min(options.jobs or cores(), cores(), folds))
+    return max(1, min(torch.cuda.device_count() if device.index is None else 1, folds))

@@ -1,0 +1,325 @@
+"""What people see of a command on a terminal of 80 columns, and how it is stopped."""
+
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from click.shell_completion import ShellComplete
+from click.testing import Result
+from numba import njit
+from numba.core import event
+from ser_pipeline.cli import main
+from ser_pipeline.cli.columns import aligned
+from ser_pipeline.cli.progress import Left, bar_line, shown
+from ser_pipeline.cli.terminal import say
+
+from ser_pipeline import config
+from ser_pipeline.features.fourier import _Compiling
+from ser_pipeline.training.estimate import LINEAR, PRETRAINED, SMALL, Estimate, advice, kind_of
+from ser_pipeline.training.statuses import Status
+from support.killed import TINY
+from support.sounds import write_emodb
+from support.terminal import COLUMNS, COMMAND, on_terminal
+
+TRAIN = ["train", "--accept", "counts", "--preset", "demo", "--protocol", "group-2"]
+TRAIN += [word for setting in TINY for word in ("--set", setting)]
+RUN = "emodb-speaker-full-s0-0123456789ab"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the features of a small corpus."""
+    folder = tmp_path_factory.mktemp("terminal")
+    root = write_emodb(folder / "corpus", speakers=3, takes=5)
+    subprocess.run([*COMMAND, "features", "emodb", root, "--jobs", "1", "-q"], cwd=folder, check=True)
+    return folder
+
+
+def statuses(epoch: int, done: int = 3, run: str = RUN) -> list[Status]:
+    last = {"loss": 0.9341, "ua": 0.6124, "segments_per_second": 90.0}
+    folds = [Status(run, f"{number:02d}", 60, True, last) for number in range(done)]
+    begun = [Status(run, f"{number:02d}", epoch, False, last) for number in (7, 8)]
+    return [*folds, *begun, *(Status(run, f"{number:02d}", 0, False, {}) for number in range(9, 420))]
+
+
+def test_the_bar_shows_fold_epoch_loss_ua_and_the_time_left_in_80_columns() -> None:
+    line = bar_line(statuses(12), 60, 100.0, 28_800.0, COLUMNS)
+    assert len(line) < COLUMNS
+    for part in ("3/416 folds", "07 +1", "epoch 12/60", "loss 0.934", "UA 61.2%", "8 h 0 min left"):
+        assert part in line
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 132, 300])
+def test_the_bar_fits_every_width(width: int) -> None:
+    long = statuses(59, run="a-corpus+another-corpus-speaker-spectrogram-w2e-mean-s12-0123456789ab")
+    for some in (long, statuses(0, done=0), statuses(12), [*long, *statuses(3)]):
+        for left in (None, 5.0, 1e6):
+            assert 0 < len(bar_line(some, 60, 9.0, left, width)) < width
+
+
+def test_something_is_shown_before_the_first_epoch_ends() -> None:
+    begun = statuses(0, done=0)
+    assert re.search(r"0/413 folds .* first epoch  12 s so far", bar_line(begun, 60, 12.0, None, COLUMNS))
+    assert re.search(r"first epoch  2 min left", bar_line(begun, 60, 12.0, 130.0, COLUMNS))
+
+
+def test_the_bar_marks_its_length_in_ascii_where_nothing_else_can_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert "---" in bar_line(statuses(12), 60, 9.0, None, 120)
+
+
+def test_the_time_left_goes_by_what_was_done_since_the_start_and_before_that_by_the_estimate() -> None:
+    now = 0.0
+    left = Left(2.0, 50.0, lambda: now)
+    assert left.seconds(2.0, 10) == 50
+    now = 10.0
+    assert left.seconds(2.0, 10) == 40
+    now = 20.0
+    assert left.seconds(4.0, 10) == 60  # two folds in 20 seconds, six to go
+    now = 25.0
+    assert left.seconds(4.0, 10) == 55
+    now = 500.0
+    assert left.seconds(4.0, 10) == 0
+    assert Left(0.0, None, lambda: now).seconds(0.0, 10) is None
+
+
+class Screen(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_width_of_the_bar_is_taken_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("COLUMNS", "120")
+    with shown(statuses(1), 60, False, None) as update:
+        update(statuses(2))
+        wide = screen.getvalue().split("\r")[-1]
+        monkeypatch.setenv("COLUMNS", "70")
+        update(statuses(3))
+        narrow = screen.getvalue().split("\r")[-1].rstrip()
+    assert 100 < len(wide.rstrip()) < 120
+    assert 50 < len(narrow) < 70
+
+
+def test_a_line_on_a_terminal_is_broken_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("COLUMNS", "30")
+    text = "about an hour of training, by rates that were measured elsewhere"
+    say(text)
+    lines = screen.getvalue().strip().split("\n")
+    assert max(map(len, lines)) < 30
+    assert " ".join(lines) == text
+
+
+ROWS = [
+    ("corpus", "title", "utterances"),
+    ("emodb", "Berlin Database of Emotional Speech", "535"),
+    ("x", "a self-made one", "7"),
+]
+
+
+@pytest.mark.parametrize("room", [36, 40, 60, 200])
+def test_tables_fold_between_words_and_lose_none(room: int) -> None:
+    lines = list(aligned(ROWS, right=[2], room=room))
+    assert max(map(len, lines)) <= room
+    words = [word for row in ROWS for cell in row for word in cell.split()]
+    assert sorted(" ".join(lines).split()) == sorted(words)
+    assert (len(lines) == 3) == (room >= 60)
+
+
+def test_a_table_that_cannot_fold_enough_is_a_block_a_row() -> None:
+    lines = list(aligned(ROWS, right=[2], room=24))
+    assert lines[:5] == [
+        "corpus      emodb",
+        "title       Berlin",
+        "            Database of",
+        "            Emotional",
+        "            Speech",
+    ]
+    assert "utterances  535" in lines
+    assert max(map(len, lines)) <= 24
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["tain"], "unknown command 'tain'; did you mean 'train'?"),
+        (["cache", "lss"], "unknown command 'lss'; did you mean 'ls'?"),
+        (["train", "--preset", "papr"], "unknown preset 'papr'; did you mean 'paper'?"),
+        (["features", "emo_db"], "unknown corpus 'emo_db'; did you mean 'emodb'?"),
+        (["features", "--feature", "mffc"], "unknown feature 'mffc'; did you mean 'mfcc'?"),
+        (["features", "--set", "train.btach=1"], "unknown setting 'train.btach'; did you mean 'train.batch'?"),
+        (["audit", "demo", ".", "--protocol", "speeker"], "'speeker'; did you mean 'speaker'?"),
+    ],
+)
+def test_a_name_that_is_nearly_right_is_asked_back(run: Callable[..., Result], args: list[str], said: str) -> None:
+    if args[0] == "audit":
+        write_emodb(Path("corpus"))
+        args = ["audit", "emodb", "corpus", *args[3:]]
+    assert said in run(*args, status=2 if "command" in said else 1).stderr
+
+
+def test_an_ablation_or_a_corpus_without_features_is_asked_back(run: Callable[..., Result], made: Path) -> None:
+    cache = ["--cache", made / "cache"]
+    assert "unknown ablation 'ful'; did you mean 'full'?" in run("train", "--ablation", "ful", *cache, status=1).stderr
+    assert "(there are emodb): did you mean 'emodb'?" in run("train", "--corpus", "emdb", *cache, status=1).stderr
+
+
+def completions(*args: str, begun: str = "") -> set[str]:
+    return {item.value for item in ShellComplete(main, {}, "ser-pipeline", "").get_completions([*args], begun)}
+
+
+def test_the_shell_completes_corpora_runs_presets_and_settings(
+    tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "runs" / RUN
+    run.mkdir(parents=True)
+    (run / "run.json").touch()
+    assert completions("features", begun="em") == {"emodb", "emotale"}
+    assert completions("verify", begun="ru") == completions("predict", begun="ru") == {f"runs/{RUN}"}
+    assert completions("train", "--preset", begun="f") == {"finetune", "frozen"}
+    assert completions("train", "--set", begun="train.lr") == {"train.lr="}
+    assert completions("train", "--ablation", begun="full") == {"full", "full-mean"}
+    assert completions("train", "--protocol", begun="off") == {"official", "official-shared"}
+    assert completions("train", "--corpus") == set()  # nothing has features here, and that is no traceback
+    monkeypatch.setenv("SER_PIPELINE_CACHE", str(made / "cache"))
+    assert completions("train", "--corpus") == {"emodb"}
+
+
+def test_what_kind_of_model_presets_train() -> None:
+    kinds = {name: kind_of(config.load(name)) for name in config.presets()}
+    assert kinds == {
+        "demo": SMALL,
+        "finetune": PRETRAINED,
+        "frozen": LINEAR,
+        "paper": PRETRAINED,
+        "reference": PRETRAINED,
+        "scratch": SMALL,
+    }
+
+
+def test_the_paper_on_a_processor_is_warned_of_with_the_time_that_it_takes() -> None:
+    def said(preset: str, device: str) -> str:
+        prepared = SimpleNamespace(preset=preset, config=config.load(preset), device=torch.device(device))
+        return "\n".join(advice(prepared, Estimate(500_000.0, "by rates measured elsewhere")))  # type: ignore[arg-type]
+
+    assert "warning: preset paper trains large pre-trained networks, which wants a GPU" in said("paper", "cpu")
+    assert "about 6 days" in said("paper", "cpu")
+    assert "warning" not in said("scratch", "cpu") + said("paper", "cuda")
+
+
+@pytest.mark.slow(reason="trains two folds twice on a terminal")
+def test_training_on_a_terminal_fits_it_and_is_estimated_before_it_starts(made: Path) -> None:
+    status, states = on_terminal(made, *TRAIN, "--jobs", "1", "--runs-root", "shown")
+    assert status == 0
+    assert all(len(state) <= COLUMNS for state in states)
+    assert any("of training, by rates measured elsewhere" in state for state in states)
+    bars = [state for state in states if re.match(r"\d/2 folds ", state)]
+    assert "first epoch" in bars[0]
+    assert any(re.search(r"group-\d  epoch \d/3  loss \d\.\d+  UA [\d.]+%  \d+ s left", state) for state in bars)
+    _, states = on_terminal(made, *TRAIN, "--set", "seed=1", "--jobs", "1", "--runs-root", "shown", "--dry-run")
+    assert any("of training, as folds before took" in state for state in states)
+
+
+@pytest.mark.parametrize(
+    "args", [["corpora"], ["corpora", "iemocap"], ["audit", "emodb", "corpus", "-q"], ["cache", "ls"]]
+)
+def test_what_is_listed_fits_a_terminal(made: Path, args: list[str]) -> None:
+    status, states = on_terminal(made, *args)
+    assert status in (0, 1)
+    assert max(map(len, states)) <= COLUMNS
+    words = " ".join(subprocess.run([*COMMAND, *args], cwd=made, capture_output=True, text=True).stdout.split())
+    seen = {word for state in states for word in state.split() if not word.isdecimal()}  # but for ages
+    assert seen <= {*words.split()}  # none was cut
+
+
+INTERRUPTED = """
+import os, runpy, signal, sys
+
+class Finder:
+    @staticmethod
+    def find_spec(name, *rest):
+        if name == {module!r}:
+            sys.meta_path.remove(Finder)
+            os.kill(os.getpid(), signal.{signal})
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Finder)
+sys.argv = ["ser-pipeline", *{args!r}]
+runpy.run_module("ser_pipeline", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "status"),
+    [
+        ("click", "SIGINT", 130),
+        ("ser_pipeline.cli.train", "SIGINT", 130),
+        ("numpy", "SIGINT", 130),
+        ("torch", "SIGINT", 130),
+        ("torch", "SIGTERM", 143),
+        ("ser_pipeline.training.queue", "SIGINT", 130),
+    ],
+)
+def test_a_signal_while_the_command_is_still_starting_leaves_no_traceback(
+    made: Path, module: str, name: str, status: int
+) -> None:
+    code = INTERRUPTED.format(module=module, signal=name, args=[*TRAIN, "--dry-run"])
+    said = subprocess.run([sys.executable, "-c", code], cwd=made, capture_output=True, text=True)
+    assert said.returncode == status
+    assert said.stderr.strip().startswith("Stopped" if name == "SIGINT" else name)
+    assert "Traceback" not in said.stderr
+
+
+@pytest.mark.slow(reason="stops training three times and lets it end once")
+def test_a_stopped_command_says_what_is_kept_and_leaves_no_temporary_files(made: Path, tmp_path: Path) -> None:
+    rooms = tmp_path / "tmp"
+    rooms.mkdir()
+    environment = {**os.environ, "TMPDIR": str(rooms)}
+    command = [*COMMAND, *TRAIN, "--jobs", "2", "--runs-root", str(tmp_path / "runs"), "--set", "train.epochs=3000"]
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
+        with subprocess.Popen(command, cwd=made, env=environment, stderr=subprocess.PIPE, text=True) as process:
+            before = len(list(tmp_path.rglob("history.jsonl")))
+            while process.poll() is None and not (
+                len(list(tmp_path.rglob("history.jsonl"))) > before or (before and list(rooms.glob("pymp-*")))
+            ):
+                time.sleep(0.05)
+            process.send_signal(number)
+            said = process.communicate()[1]
+        if number != signal.SIGKILL:
+            assert process.returncode == 128 + number
+            assert said.strip().endswith("what is finished is kept. The same command goes on from there.")
+        assert "Traceback" not in said
+        while list(rooms.glob("pymp-*")):  # the process that workers are forked from ends after the command
+            time.sleep(0.05)
+
+
+def test_only_what_is_compiled_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "made.py"
+    file.write_text("def double(x):\n    return x * 2\n")
+    source: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
+    exec(compile(file.read_text(), str(file), "exec"), source)
+
+    def said() -> list[str]:
+        caplog.clear()
+        with caplog.at_level("INFO"), event.install_listener("numba:compile", _Compiling()):
+            njit(cache=True)(source["double"])(np.ones(2))
+        return [record.message for record in caplog.records]
+
+    assert said() == ["compiling the transforms, once an installation"]
+    assert said() == []  # the disk has it
