@@ -9,8 +9,11 @@ from pathlib import Path
 import click
 
 from . import options
-from .columns import aligned
+from .columns import wrapped
 from .terminal import start_log
+
+INDENT = 20
+"""Width of the two columns before what was found."""
 
 
 @click.command()
@@ -34,9 +37,10 @@ def doctor(cache: Path, runs_root: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(check) for check in checks], indent=1, ensure_ascii=False))
     else:
-        rows = [(check.state, check.name, check.found, check.advice or "-") for check in checks]
-        for line in aligned([("state", "check", "found", "what to do"), *rows]):
-            click.echo(line)
+        for check in checks:
+            click.echo(f"{check.state:9}{check.name:11}{wrapped(check.found, INDENT)}")
+            if check.advice:
+                click.echo(" " * INDENT + wrapped(f"to do: {check.advice}", INDENT))
         amiss = sum(check.state != OK for check in checks)
         click.echo(f"\n{amiss} of {len(checks)} want attention" if amiss else "\nall is well")
     if any(check.state == ERROR for check in checks):

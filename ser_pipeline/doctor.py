@@ -1,4 +1,4 @@
-"""What commands stand on: versions, devices, weights, the cache, the disk, locks; each with what to do where it is amiss."""
+"""What commands stand on: versions, devices, weights, cache, disk, locks; each with what to do."""
 
 from __future__ import annotations
 

@@ -237,7 +237,7 @@ def test_training_on_a_terminal_fits_it_and_is_estimated_before_it_starts(made: 
 
 
 @pytest.mark.parametrize(
-    "args", [["corpora"], ["corpora", "iemocap"], ["audit", "emodb", "corpus", "-q"], ["cache", "ls"]]
+    "args", [["corpora"], ["corpora", "iemocap"], ["audit", "emodb", "corpus", "-q"], ["cache", "ls"], ["doctor"]]
 )
 def test_what_is_listed_fits_a_terminal(made: Path, args: list[str]) -> None:
     status, states = on_terminal(made, *args)
