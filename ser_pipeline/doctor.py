@@ -29,7 +29,7 @@ LITTLE, FULL = 5e9, 1e9
 
 
 @dataclass(frozen=True)
-class Check:
+class Diagnosis:
     """One thing that was looked at."""
 
     name: str
@@ -38,14 +38,14 @@ class Check:
     advice: str = ""
 
 
-def examine(cache: Path, runs: Path) -> Iterator[Check]:
+def examine(cache: Path, runs: Path) -> Iterator[Diagnosis]:
     """Every check, one after the other; one that fails itself is an error.
 
     Args:
         cache: folder of the features.
         runs: folder of the runs.
     """
-    parts: tuple[tuple[str, Callable[[], Iterator[Check]]], ...] = (
+    parts: tuple[tuple[str, Callable[[], Iterator[Diagnosis]]], ...] = (
         ("versions", _versions),
         ("devices", _devices),
         ("weights", _weights),
@@ -58,20 +58,20 @@ def examine(cache: Path, runs: Path) -> Iterator[Check]:
         try:
             yield from part()
         except (OSError, RuntimeError, PipelineError) as error:
-            yield Check(name, ERROR, str(error))
+            yield Diagnosis(name, ERROR, str(error))
 
 
-def _versions() -> Iterator[Check]:
+def _versions() -> Iterator[Diagnosis]:
     told = ", ".join(f"{name} {number}" for name, number in versions().items())
     wrong, extras = unmet()
     if wrong:
-        yield Check("versions", ERROR, f"{told}; not met: {', '.join(wrong)}", f"pip install {_quoted(wrong)}")
+        yield Diagnosis("versions", ERROR, f"{told}; not met: {', '.join(wrong)}", f"pip install {_quoted(wrong)}")
     else:
-        yield Check("versions", OK, told)
+        yield Diagnosis("versions", OK, told)
     missing = [name for name, names in extras.items() if names]
     there = ", ".join(name for name in extras if name not in missing) or "none"
     advice = f"where they are wanted: pip install '{PACKAGE}[{','.join(missing)}]'" if missing else ""
-    yield Check("extras", OK, f"installed: {there}; not: {', '.join(missing) or 'none'}", advice)
+    yield Diagnosis("extras", OK, f"installed: {there}; not: {', '.join(missing) or 'none'}", advice)
 
 
 def unmet(listed: list[str] | None = None) -> tuple[list[str], dict[str, list[str]]]:
@@ -104,27 +104,27 @@ def _quoted(names: list[str]) -> str:
     return " ".join(f"'{name}'" for name in names)
 
 
-def _devices() -> Iterator[Check]:
+def _devices() -> Iterator[Diagnosis]:
     import torch
 
-    yield Check("processor", OK, f"{plural(cores(), 'core')}, {torch.backends.cpu.get_cpu_capability()}")
+    yield Diagnosis("processor", OK, f"{plural(cores(), 'core')}, {torch.backends.cpu.get_cpu_capability()}")
     for number in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(number)
-        yield Check("GPU", OK, f"cuda:{number}, {about.name}, {about.total_memory / 2**30:.0f} GiB")
+        yield Diagnosis("GPU", OK, f"cuda:{number}, {about.name}, {about.total_memory / 2**30:.0f} GiB")
     if torch.backends.mps.is_available():
-        yield Check("GPU", OK, "mps")
+        yield Diagnosis("GPU", OK, "mps")
     elif not torch.cuda.is_available():
         if shutil.which("nvidia-smi"):
             built = (
                 f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
             )
             advice = "install torch for the CUDA of your driver: https://pytorch.org/get-started/locally"
-            yield Check("GPU", WARNING, f"there is one that torch cannot use; {built}", advice)
+            yield Diagnosis("GPU", WARNING, f"there is one that torch cannot use; {built}", advice)
         else:
-            yield Check("GPU", OK, "none", "presets frozen, scratch and demo want none; paper and finetune do")
+            yield Diagnosis("GPU", OK, "none", "presets frozen, scratch and demo want none; paper and finetune do")
 
 
-def _weights() -> Iterator[Check]:
+def _weights() -> Iterator[Diagnosis]:
     """The pre-trained weights that the presets name."""
     from ser_pipeline.model.paper import imagenet_file
     from ser_pipeline.model.speech.hub import is_here
@@ -142,25 +142,27 @@ def _weights() -> Iterator[Check]:
         said = f"{encoder} (presets {', '.join(presets)})"
         advice = f"fetched on first use; or where there is a network: hf download {encoder}"
         there = is_here(encoder)
-        yield Check(
+        yield Diagnosis(
             "weights", OK if there else WARNING, f"{said}: {'there' if there else 'missing'}", "" if there else advice
         )
     file = imagenet_file()
     there = file.is_file()
     said = f"AlexNet (presets {', '.join(images)}): {'there' if there else 'missing'}"
     advice = f"fetched on first use; or bring {file.name} into {file.parent}"
-    yield Check("weights", OK if there else WARNING, said, "" if there else advice)
+    yield Diagnosis("weights", OK if there else WARNING, said, "" if there else advice)
 
 
-def _ffmpeg() -> Iterator[Check]:
+def _ffmpeg() -> Iterator[Diagnosis]:
     there = shutil.which("ffmpeg")
-    yield Check("ffmpeg", OK, there or "none", "" if there else "wanted for M4A and video alone: install it for these")
+    yield Diagnosis(
+        "ffmpeg", OK, there or "none", "" if there else "wanted for M4A and video alone: install it for these"
+    )
 
 
-def _cache(cache: Path) -> Iterator[Check]:
+def _cache(cache: Path) -> Iterator[Diagnosis]:
     place = _nearest(cache)
     if not os.access(place, os.W_OK):
-        yield Check(
+        yield Diagnosis(
             "cache", ERROR, f"{cache}: {place} cannot be written", "choose another: --cache, SER_PIPELINE_CACHE"
         )
         return
@@ -170,25 +172,25 @@ def _cache(cache: Path) -> Iterator[Check]:
     total = sum(item.bytes for item in items if item.path.parent.name == "features")
     found = f"{cache.resolve()}: {plural(len(corpora), 'set')} of features, {total / 1e9:.2f} GB"
     if unfinished:
-        yield Check(
+        yield Diagnosis(
             "cache",
             WARNING,
             f"{found}; not finished: {few(unfinished)}",
             "the `features` command that made it goes on; `ser-pipeline cache prune` removes it",
         )
     else:
-        yield Check("cache", OK, found, "" if corpora else "`ser-pipeline features` fills it")
+        yield Diagnosis("cache", OK, found, "" if corpora else "`ser-pipeline features` fills it")
 
 
-def _disks(cache: Path, runs: Path) -> Iterator[Check]:
+def _disks(cache: Path, runs: Path) -> Iterator[Diagnosis]:
     for what, place in {"cache": cache, "runs": runs}.items():
         free = shutil.disk_usage(_nearest(place)).free
         state = ERROR if free < FULL else WARNING if free < LITTLE else OK
         advice = "" if state == OK else "make room: ser-pipeline cache prune"
-        yield Check("disk", state, f"{free / 1e9:.0f} GB free for {what} in {_nearest(place).resolve()}", advice)
+        yield Diagnosis("disk", state, f"{free / 1e9:.0f} GB free for {what} in {_nearest(place).resolve()}", advice)
 
 
-def _locks(cache: Path, runs: Path) -> Iterator[Check]:
+def _locks(cache: Path, runs: Path) -> Iterator[Diagnosis]:
     """Who is at work, and what was left unfinished by who is not."""
     held = list[str]()
     for place in (cache / "features", runs):
@@ -203,13 +205,13 @@ def _locks(cache: Path, runs: Path) -> Iterator[Check]:
         for path in sorted(runs.glob(f"*{PARTIAL}"))
         if not is_held(path.with_name(path.name[: -len(PARTIAL)]))
     ]
-    yield Check("locks", OK, f"at work: {few(held)}" if held else "nobody is at work")
+    yield Diagnosis("locks", OK, f"at work: {few(held)}" if held else "nobody is at work")
     if failed:
-        yield Check(
+        yield Diagnosis(
             "locks", WARNING, f"failed: {few(failed)}", "ser-pipeline cache status says more; run `features` again"
         )
     if left:
-        yield Check("runs", WARNING, f"stopped: {few(left)}", "the `train` command that made them goes on")
+        yield Diagnosis("runs", WARNING, f"stopped: {few(left)}", "the `train` command that made them goes on")
 
 
 def _nearest(path: Path) -> Path:
