@@ -69,7 +69,9 @@ def main() -> None:
         begun, before = time.perf_counter(), time.process_time()
         sounds = listen(utterances, folder, options.jobs)
         heard = time.perf_counter()
-        found = near_copies([sound.marks for sound in sounds], lambda row: read_mono(folder, utterances[row]))
+        found = near_copies(
+            [sound.marks for sound in sounds], lambda row, part: read_mono(folder, utterances[row], part)
+        )
         done, busy = time.perf_counter(), time.process_time() - before
     wanted = {(row, options.utterances + row) for row in range(options.planted)}
     pairs = {(one.one, one.other) for one in found}

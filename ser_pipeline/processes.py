@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.util import get_temp_dir
 from types import ModuleType
@@ -42,6 +42,18 @@ def pool(processes: int) -> ProcessPoolExecutor:
     On Linux they are forked, which takes milliseconds where a fresh interpreter needs most of a second for its imports.
     """
     return ProcessPoolExecutor(processes, multiprocessing.get_context("fork" if LINUX else None), _begin)
+
+
+def apart(work: Callable[..., Result], *args: Any) -> Result:
+    """What `work` returns, from a process that takes what it loaded with it, torch above all.
+
+    Here, where processes are not forked, or torch is loaded anyway.
+    """
+    if not LINUX or "torch" in sys.modules:
+        return work(*args)
+    with suppress(BrokenProcessPool), ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as one:
+        return one.submit(work, *args).result()
+    return work(*args)
 
 
 def spread(

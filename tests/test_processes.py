@@ -56,6 +56,33 @@ def pids(folder: Path) -> list[int]:
     return [int((folder / name).read_text()) for name in "ab"]
 
 
+APART = """
+import sys
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.processes import apart
+
+def loads(name):
+    import torch
+    if name == "wrong":
+        raise PipelineError("a mistake")
+    return name + torch.__name__
+
+print(apart(loads, "a "), "torch" in sys.modules)
+try:
+    apart(loads, "wrong")
+except PipelineError as error:
+    print(error)
+import torch
+print(apart(loads, "a "))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
+def test_what_is_done_apart_leaves_nothing_loaded_and_fails_as_it_would_here() -> None:
+    said = subprocess.run([sys.executable, "-c", APART], capture_output=True, text=True, check=True).stdout
+    assert said == "a torch False\na mistake\na torch\n"
+
+
 def test_every_item_has_its_result_and_every_worker_a_number(tmp_path: Path) -> None:
     items = [tmp_path / name for name in "abcd"]
     found = list(spread(number, items, 2))

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import combinations
 
 import numpy as np
@@ -74,8 +74,18 @@ recordings 0.28."""
 OVERLAP = 0.5
 """Share of the shorter recording that must lie over the other; two turns of a dialogue may overlap by less."""
 
+TOGETHER = 1 << 21
+"""Samples of two recordings that are laid over each other whole, 4 minutes; of longer ones the middle of both is."""
+
 FINE = 4
 """Parts of a sample to which the distance is found, since half a sample at 3 kHz is a fifth of a period."""
+
+
+KEPT = 32
+"""Recordings, or stretches of them, that stay in memory for the next comparison."""
+
+Stretch = tuple[float, float]
+"""Seconds of a recording, first and last."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +94,7 @@ class Landmarks:
 
     hashes: Ints  # (N,) three frequencies and two distances in time
     starts: NDArray[np.int32]  # (N,) where each begins, in hops over `GRIDS`
+    samples: int = 0  # of the recording at `RATE`
 
 
 UNMARKED = Landmarks(np.empty(0, np.int64), np.empty(0, np.int32))
@@ -131,7 +142,7 @@ class Marks:
             for hashed, frames in _constellations(*_peaks(narrow[grid * HOP // GRIDS :])):
                 hashes.append(hashed)
                 starts.append(GRIDS * frames + grid)
-        return Landmarks(np.concatenate(hashes), np.concatenate(starts).astype(np.int32))
+        return Landmarks(np.concatenate(hashes), np.concatenate(starts).astype(np.int32), len(narrow))
 
 
 def _constellations(frames: Ints, bins: Ints) -> Iterator[tuple[Ints, Ints]]:
@@ -147,26 +158,54 @@ def _constellations(frames: Ints, bins: Ints) -> Iterator[tuple[Ints, Ints]]:
 
 def near_copies(
     marks: Sequence[Landmarks],
-    read: Callable[[int], tuple[Samples, int]],
+    read: Callable[[int, Stretch | None], tuple[Samples, int]],
     progress: Callable[[int, int], None] | None = None,
 ) -> list[NearCopy]:
     """Recordings that hold the same sound, the surest first.
 
     Args:
         marks: of each recording.
-        read: mono samples and rate in Hz of the recording at a place of `marks`; called for the few worth a look.
+        read: mono samples and rate in Hz of the recording at a place of `marks`, all of it or a stretch in seconds;
+            called for the few worth a look.
         progress: called with how many pairs are compared, and of how many.
     """
     pairs = candidates(marks)
-    kept = lru_cache(maxsize=64)(lambda place: _narrow(*read(place)))
+    kept = lru_cache(maxsize=KEPT)(lambda place, stretch: _narrow(*read(place, stretch)))
     found = []
     for done, (one, other, offset) in enumerate(pairs, 1):
-        copy = _compare(kept(one), kept(other), offset * HOP // GRIDS)
+        shift, first, second = offset * HOP // GRIDS, marks[one].samples, marks[other].samples
+        if first + second <= TOGETHER:
+            copy = _compare(kept(one, None), kept(other, None), shift)
+        else:
+            copy = _compare_long(partial(kept, one), partial(kept, other), (first, second), shift)
         if copy and copy[0] >= CORRELATION:
             found.append(NearCopy(one, other, *copy))
         if progress:
             progress(done, len(pairs))
     return sorted(found, key=lambda copy: (-round(copy.correlation, 3), copy.one, copy.other))
+
+
+def _compare_long(
+    one: Callable[[Stretch], Samples], other: Callable[[Stretch], Samples], lengths: tuple[int, int], shift: int
+) -> tuple[float, float, float] | None:
+    """`_compare` of recordings too long for it, by what lies around the middle of their overlap.
+
+    Args:
+        one: a stretch of it in seconds, at `RATE`.
+        other: the same of the other.
+        lengths: samples of both.
+        shift: about how many samples after the start of `one` the other starts.
+    """
+    near = 4 * HOP
+    first, last = max(0, shift), min(lengths[0], shift + lengths[1])
+    if last - first < OVERLAP * min(lengths) - near:
+        return None
+    middle, half = (first + last) // 2, min(last - first, TOGETHER // 2) // 2
+    begins = (max(0, middle - half - near), max(0, middle - half - shift))
+    ends = (min(lengths[0], middle + half + near), min(lengths[1], middle + half - shift))
+    parts = [read((begin / RATE, end / RATE)) for read, begin, end in zip((one, other), begins, ends, strict=True)]
+    found = _compare(parts[0], parts[1], shift - begins[0] + begins[1])
+    return found and (found[0], found[1] + (begins[0] - begins[1]) / RATE, (last - first) / RATE)
 
 
 def candidates(marks: Sequence[Landmarks]) -> list[tuple[int, int, int]]:

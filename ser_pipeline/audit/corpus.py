@@ -204,7 +204,7 @@ def _near_copies(
     utterances: Sequence[Utterance], folder: Path, sounds: Sequence[Sound], folds: Sequence[Fold]
 ) -> Iterator[Finding]:
     """Pairs that hold the same sound in other samples."""
-    copies = near_copies([sound.marks for sound in sounds], lambda row: read_mono(folder, utterances[row]))
+    copies = near_copies([sound.marks for sound in sounds], lambda row, part: read_mono(folder, utterances[row], part))
     differ = [copy for copy in copies if sounds[copy.one].digest != sounds[copy.other].digest]
     told = {(copy.one, copy.other): copy for copy in differ}
     for name, severity, cost, pairs in by_kind(utterances, [list(pair) for pair in told], folds):

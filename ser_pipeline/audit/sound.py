@@ -80,10 +80,20 @@ def listen_to(folder: Path, utterance: Utterance) -> Sound:
         return Sound(fault=kinds.get(type(error), "unreadable"), detail=str(error).removesuffix(audio.ADVICE))
 
 
-def read_mono(folder: Path, utterance: Utterance) -> tuple[NDArray[np.float32], int]:
-    """Samples (samples,), the mean of the channels, and their rate in Hz, of an utterance that was found whole."""
-    samples = audio.decode(folder / utterance.file, utterance.file, COMPARED, utterance.start, utterance.end)
-    return samples, COMPARED
+def read_mono(
+    folder: Path, utterance: Utterance, stretch: tuple[float, float] | None = None
+) -> tuple[NDArray[np.float32], int]:
+    """Samples (samples,), the mean of the channels, and their rate in Hz, of an utterance that was found whole.
+
+    Args:
+        folder: of the corpus.
+        utterance: which.
+        stretch: seconds into it, first and last; None: all of it.
+    """
+    start, end = utterance.start, utterance.end
+    if stretch:
+        start, end = (start or 0.0) + stretch[0], (start or 0.0) + stretch[1]
+    return audio.decode(folder / utterance.file, utterance.file, COMPARED, start, end), COMPARED
 
 
 def _describe(recording: audio.Recording, utterance: Utterance) -> Sound:

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from ser_pipeline import config
 from ser_pipeline.config import Config
-from ser_pipeline.entry import read_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.export import names
 from ser_pipeline.features.frozen import MAKERS, Maker
@@ -67,29 +66,30 @@ def read_members(folder: Path, device: torch.device) -> Members:
     Raises:
         PipelineError: a file is missing or damaged.
     """
-    about = read_json(folder / names.ABOUT)
+    about = names.read_about(folder)
     try:
         state = load_file(folder / names.WEIGHTS)
-        settings = config.merge(Config(), about["settings"])
-        labels = tuple(about["id2label"][str(number)] for number in range(len(about["id2label"])))
+        settings = config.merge(Config(), about.settings)
         models = tuple(
             _member(
                 settings,
-                len(labels),
-                about["encoders"].get("model"),
+                len(about.labels),
+                about.encoders.get("model"),
                 _of(state, names.SHARED, f"{names.MEMBERS}{number}."),
             )
-            for number in range(len(about["folds"]))
+            for number in range(len(about.folds))
         )
         makers = {
             name: MAKERS[name](settings, device, KeptEncoder(kept, _of(state, f"{names.MADE}{name}.")))
-            for name, kept in about["encoders"].items()
+            for name, kept in about.encoders.items()
             if name in MAKERS
         }
-    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-        said = str(error).splitlines()[0]
-        raise PipelineError(f"{folder} is not a whole model folder ({said}); export it again") from error
-    return Members(labels, settings, tuple(about["folds"]), tuple(one.to(device).eval() for one in models), makers)
+    except PipelineError as error:
+        raise PipelineError(f"{folder / names.ABOUT}: {error}") from error
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise PipelineError(f"{folder} is not a whole model folder ({said}); {names.AGAIN}") from error
+    return Members(about.labels, settings, about.folds, tuple(one.to(device).eval() for one in models), makers)
 
 
 def _of(state: Mapping[str, Tensor], *starts: str) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from ser_pipeline import config as settings
 from ser_pipeline.corpora.corpus import Corpus
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.processes import apart
 
 FOLLOWED = ("audio.", "features.statistics.", "seed", "store")
 """Beginnings of the settings that `frozen` follows; others, where given, speak of another model."""
@@ -55,9 +56,15 @@ def default_preset(row: Corpus, file: Path | None, overrides: Sequence[str], dev
     given = settings.given(file, overrides)
     if any(not name.startswith(FOLLOWED) for name in given):
         return ChosenPreset(row.preset, "settings of a model are given, and are changes of this one")
-    from ser_pipeline.device import pick_device  # which needs torch
+    return apart(_by_machine, row, file, overrides, device)
+
+
+def _by_machine(row: Corpus, file: Path | None, overrides: Sequence[str], device: str) -> ChosenPreset:
+    """The preset for this machine, which takes torch to see: half a gigabyte that extraction has no use for."""
+    from ser_pipeline.device import pick_device
     from ser_pipeline.model.speech import hub
 
+    given = settings.given(file, overrides)
     place = pick_device(device).type
     if place == "cuda":
         return ChosenPreset(row.preset, "there is a GPU")

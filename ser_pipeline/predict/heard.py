@@ -73,7 +73,7 @@ def heard_before(
     every = [*corpus, *asked]
     sounds = listen(every, root, jobs, progress)
     found: dict[str, Heard] = {}
-    for copy in near_copies([sound.marks for sound in sounds], lambda row: read_mono(root, every[row])):
+    for copy in near_copies([sound.marks for sound in sounds], lambda row, part: read_mono(root, every[row], part)):
         if copy.one >= len(corpus) or copy.other < len(corpus):
             continue
         name, file = corpus[copy.one].id, files[copy.other - len(corpus)]

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import soxr
 
+from ser_pipeline.audit import copies
 from ser_pipeline.audit.copies import Landmarks, candidates, landmarks, near_copies
 from ser_pipeline.audit.corpus import audit
 from ser_pipeline.corpora import read_corpus
@@ -99,7 +100,7 @@ def test_every_recording_is_found_again_whoever_speaks(clips, kind):
     rng = np.random.default_rng(0)
     changed = [KINDS[kind](clip, clips[row - 1], rng) for row, clip in enumerate(clips)]
     sound = [(clip, RATE) for clip in clips] + changed
-    found = near_copies([landmarks(*one) for one in sound], lambda place: sound[place])
+    found = near_copies([landmarks(*one) for one in sound], lambda place, _: sound[place])
     pairs = {(one.one, one.other) for one in found}
     wanted = {(row, 20 + row) for row in range(20)}
     if kind == "joined":  # neighbours share a clip
@@ -111,12 +112,42 @@ def test_every_recording_is_found_again_whoever_speaks(clips, kind):
 def test_a_copy_is_told_with_its_correlation_and_where_it_begins(clips):
     sound = [(clips[0], RATE), (np.concatenate([clips[5], clips[0]]), RATE), (0.5 * clips[0][4_000:], RATE)]
     found = {
-        (one.one, one.other): one for one in near_copies([landmarks(*one) for one in sound], lambda row: sound[row])
+        (one.one, one.other): one for one in near_copies([landmarks(*one) for one in sound], lambda row, _: sound[row])
     }
     assert found[0, 1].offset == pytest.approx(-len(clips[5]) / RATE, abs=1e-4)
     assert found[0, 1].overlap == pytest.approx(len(clips[0]) / RATE, abs=1e-3)
     assert found[0, 2].offset == pytest.approx(0.25, abs=1e-4)
     assert all(one.correlation > 0.999 for one in found.values())
+
+
+def test_of_long_recordings_a_bounded_part_is_read_and_the_answer_is_that_of_the_whole(clips, monkeypatch):
+    rng = np.random.default_rng(0)
+    noise, more = rng.normal(0, 1e-3, (2, 20 * RATE)).astype(np.float32)
+    sound = [
+        np.concatenate([*clips[:12], noise]),
+        0.5 * np.concatenate([noise[: 3 * RATE + 77], *clips[:12]]),
+        clips[4],
+        np.concatenate([clips[4], more, *clips[12:]]),
+    ]
+    marks = [landmarks(one, RATE) for one in sound]
+    whole = near_copies(marks, lambda row, _: (sound[row], RATE))
+    longest = []
+
+    def read(row, stretch):
+        first, last = (round(second * RATE) for second in stretch)
+        longest.append(last - first)
+        return sound[row][first:last], RATE
+
+    monkeypatch.setattr(copies, "TOGETHER", 8 * RATE)
+    parts = near_copies(marks, lambda row, part: read(row, part) if part else (sound[row], RATE))
+    by_pair = {(one.one, one.other): one for one in whole}
+    assert {(one.one, one.other) for one in parts} == set(by_pair) >= {(0, 1), (0, 2), (1, 2), (2, 3)}
+    for one in parts:
+        other = by_pair[one.one, one.other]
+        assert one.offset == pytest.approx(other.offset, abs=1e-3)
+        assert one.overlap == pytest.approx(other.overlap, abs=0.1)
+        assert one.correlation > 0.99
+    assert 0 < max(longest) / RATE <= (copies.TOGETHER / 2 + 8 * copies.HOP) / copies.RATE
 
 
 def test_copies_within_a_speaker_and_across_folds_have_names_of_their_own(clips, tmp_path):
@@ -128,26 +159,26 @@ def test_copies_within_a_speaker_and_across_folds_have_names_of_their_own(clips,
 
 def test_the_same_sentence_by_ten_speakers_is_no_copy():
     sound = [(say(person, 5), RATE) for person in range(10)]
-    assert near_copies([landmarks(*one) for one in sound], lambda place: sound[place]) == []
+    assert near_copies([landmarks(*one) for one in sound], lambda place, _: sound[place]) == []
 
 
 def test_a_sentence_said_twice_by_one_speaker_is_no_copy():
     sound = [(say(3, 5, rate=0.02 * turn, pitch=0.2 * turn), RATE) for turn in range(6)]
-    assert near_copies([landmarks(*one) for one in sound], lambda place: sound[place]) == []
+    assert near_copies([landmarks(*one) for one in sound], lambda place, _: sound[place]) == []
 
 
 def test_hum_and_room_that_recordings_share_make_no_copy(clips):
     times = np.arange(2 * RATE) / RATE
     hum = sum(np.sin(2 * np.pi * 50 * overtone * times) / overtone for overtone in range(1, 8)).astype(np.float32)
     sound = [(0.3 * clip[: 2 * RATE] + 0.003 * hum[: len(clip)], RATE) for clip in clips]
-    assert near_copies([landmarks(*one) for one in sound], lambda place: sound[place]) == []
+    assert near_copies([landmarks(*one) for one in sound], lambda place, _: sound[place]) == []
 
 
 def test_turns_of_a_dialogue_that_overlap_by_less_than_half_are_no_copies(clips):
     speech = np.concatenate([clips[0], clips[1]])
     half = len(speech) // 2
     sound = [(speech[: half + 4_000], RATE), (speech[half - 4_000 :], RATE)]
-    assert near_copies([landmarks(*one) for one in sound], lambda place: sound[place]) == []
+    assert near_copies([landmarks(*one) for one in sound], lambda place, _: sound[place]) == []
 
 
 @pytest.mark.parametrize("samples", [0, 1, 100, 3_000])
@@ -155,12 +186,12 @@ def test_silence_and_the_shortest_recordings_are_heard_without_complaint(samples
     rng = np.random.default_rng(0)
     marks = [landmarks(np.zeros(samples, np.float32), RATE), landmarks(rng.random(samples, np.float32), RATE)]
     assert len(marks[0].hashes) == 0
-    assert near_copies(marks, lambda place: (np.zeros(samples, np.float32), RATE)) == []
+    assert near_copies(marks, lambda place, _: (np.zeros(samples, np.float32), RATE)) == []
 
 
 def test_nothing_is_no_copy_of_nothing():
     assert candidates([]) == []
-    assert near_copies([], lambda place: pytest.fail("nothing to read")) == []
+    assert near_copies([], lambda place, _: pytest.fail("nothing to read")) == []
 
 
 def test_a_landmark_that_all_recordings_hold_costs_no_more_than_its_neighbours():

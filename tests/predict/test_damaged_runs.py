@@ -13,6 +13,7 @@ import pytest
 from click.testing import Result
 from safetensors.numpy import load_file, save_file
 
+from ser_pipeline.export.writing import export
 from support.strange import SHAPES, changed
 
 Run = Callable[..., Result]
@@ -111,3 +112,48 @@ def test_a_strange_list_of_utterances_is_one_line(run: Run, copied: Path, corpus
 
     (copied / layout.CONTENTS).write_text(text)
     assert f"{layout.CONTENTS} is damaged" in refused(run, copied, corpus)
+
+
+@pytest.fixture
+def model(segments_run: Path, tmp_path: Path) -> Path:
+    """What a run was exported to, to be damaged."""
+    return export(segments_run, tmp_path / "model")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_model_folder_of_another_shape_is_one_line_that_names_it(
+    run: Run, model: Path, corpus: Path, shape: str
+) -> None:
+    (model / "config.json").write_text(SHAPES[shape], encoding="utf-8")
+    assert str(model) in refused(run, model, corpus)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("settings", []),
+        ("settings", {"model": {"width": "x"}}),
+        ("id2label", ["a", "b"]),
+        ("id2label", {"0": "a", "7": "b"}),
+        ("id2label", {}),
+        ("id2label", {"0": 3}),
+        ("folds", []),
+        ("folds", "abc"),
+        ("folds", ["a", "b", "c", "d", "e"]),
+        ("encoders", None),
+        ("encoders", {"model": []}),
+        ("encoders", {"statistics": {}}),
+    ],
+)
+def test_a_strange_value_in_a_model_folder_is_one_line(
+    run: Run, model: Path, corpus: Path, name: str, value: object
+) -> None:
+    changed(model / "config.json", **{name: value})
+    assert str(model) in refused(run, model, corpus)
+
+
+def test_a_model_folder_without_one_of_its_keys_is_one_line(run: Run, model: Path, corpus: Path) -> None:
+    about = json.loads((model / "config.json").read_text())
+    for name in ("settings", "id2label", "folds", "encoders"):
+        (model / "config.json").write_text(json.dumps({key: one for key, one in about.items() if key != name}))
+        assert f"config.json is damaged (it has no {name}); export it again" in refused(run, model, corpus)
