@@ -12,13 +12,24 @@ import click
 
 from ser_pipeline.text import plural
 
+from .terminal import bar
+
 MOST = 100_000
 """Tasks of an array, at most."""
 
 WORDS = f"{__name__}.words"
 """Where the context keeps the words of the command line."""
 
-TAKEN = {"--slurm": 0, "--submit": 0, "--array": 1, "--slurm-set": 1, "--dask": 1, "--part": 1, "--no-wait": 0}
+TAKEN = {
+    "--slurm": 0,
+    "--submit": 0,
+    "--array": 1,
+    "--slurm-set": 1,
+    "--dask": 1,
+    "--part": 1,
+    "--no-wait": 0,
+    "--share-only": 0,
+}
 """Options that a task does not get, and how many values each has."""
 
 
@@ -35,14 +46,14 @@ class Elsewhere:
     def __bool__(self) -> bool:
         return self.slurm or self.dask is not None
 
-    def hand_out(self, parts: int, noun: str, root: Path, *more: str) -> None:
+    def hand_out(self, parts: int, noun: str, root: Path, quiet: bool) -> None:
         """Have the parts of this command made by other machines.
 
         Args:
             parts: how many there are to be made.
             noun: what one is called.
             root: where the logs go.
-            more: words that every task gets.
+            quiet: whether to show no progress.
         """
         from ser_pipeline.elsewhere.tasks import Task
 
@@ -50,8 +61,22 @@ class Elsewhere:
             click.echo("nothing to do: everything is there", err=True)
             return
         words = click.get_current_context().find_root().meta[WORDS]
-        task = Task.here([*without(words), *more])
-        self._slurm(task, parts, noun, root)
+        folds = noun == "fold"
+        if self.dask is not None:
+            task = Task.here([*without(words), *(["--share-only"] if folds else [])])
+            self._dask(self.dask, task, min(parts, self.array), folds, root, quiet)
+        else:
+            self._slurm(Task.here([*without(words), *(["--no-wait"] if folds else [])]), parts, noun, root)
+
+    def _dask(self, address: str, task: Any, count: int, folds: bool, root: Path, quiet: bool) -> None:
+        from ser_pipeline.elsewhere.dask import Cluster
+
+        cluster = Cluster(address)
+        count = count if folds else min(count, cluster.places)  # one that makes features keeps a machine busy
+        tasks = [task.share(number, count) for number in range(1, count + 1)]
+        with bar("parts", "parts", quiet) as progress:
+            printed = cluster.run(tasks, root, progress)
+        click.echo("\n".join(printed))
 
     def _slurm(self, task: Any, parts: int, noun: str, root: Path) -> None:
         from ser_pipeline.elsewhere.slurm import TaskArray, sbatch_settings
@@ -90,12 +115,17 @@ def elsewhere(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that have a command run elsewhere, which it gets as one value."""
 
     @functools.wraps(command)
-    def gathered(*, slurm: bool, submit: bool, array: int, slurm_set: tuple[str, ...], **given: Any) -> Any:
+    def gathered(
+        *, slurm: bool, submit: bool, array: int, slurm_set: tuple[str, ...], dask: str | None, **given: Any
+    ) -> Any:
+        if slurm and dask is not None:
+            raise click.UsageError("--slurm and --dask are two ways: give one")
         if (submit or slurm_set) and not slurm:
             raise click.UsageError("--submit and --slurm-set go with --slurm")
-        return command(elsewhere=Elsewhere(slurm, submit, array, slurm_set, None), **given)
+        return command(elsewhere=Elsewhere(slurm, submit, array, slurm_set, dask), **given)
 
     for option in (
+        click.option("--dask", metavar="URL", help="Scheduler of a Dask cluster that does this, tcp://HOST:PORT."),
         click.option(
             "--slurm-set",
             metavar="NAME=VALUE",

@@ -62,7 +62,7 @@ def features(
     shown = partial(bar, quiet=quiet)
     if elsewhere:
         count = shard_count(corpus, root, features=names, bars=shown, **chosen)
-        elsewhere.hand_out(count, "shard", chosen["cache"])
+        elsewhere.hand_out(count, "shard", chosen["cache"], quiet)
         return
     made = extract(corpus, root, features=names, bars=shown, **chosen)
     for message in made.left_out:

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 @click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, mps, cpu; auto takes what is there.")
 @click.option("--jobs", type=options.WORKERS, help="Folds at a time.  [default: one a core, or one a GPU]")
 @options.part
+@click.option("--share-only", is_flag=True, help="Train the share of --part alone, and help with no other.")
 @click.option("--no-wait", is_flag=True, help="End when other processes hold all that is left of the other shares.")
 @click.option("--jobs-per-gpu", type=options.WORKERS, help="Folds at a time on every GPU.")
 @click.option(
@@ -114,6 +115,7 @@ def train(
       ser-pipeline train --corpus emodb --protocol speaker --preset scratch --seeds 3
       ser-pipeline train --corpus iemocap --protocol session --set train.lr=2e-5
       ser-pipeline train --corpus emodb+savee+ravdess --protocol corpus
+      ser-pipeline train --dask tcp://10.0.0.1:8786
       ser-pipeline train --slurm --slurm-set "gpus=1 time=8:00:00" --submit
       ser-pipeline train --final
     """
@@ -135,7 +137,7 @@ def train(
     )
     if elsewhere and not dry_run:
         missing = sum(not status.done for status in prepared.statuses())
-        elsewhere.hand_out(missing, "fold", runs_root, "--no-wait")
+        elsewhere.hand_out(missing, "fold", runs_root, quiet)
         return
     _train(prepared, quiet or not prepared.world.is_main, dry_run)
 

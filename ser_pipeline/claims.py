@@ -140,7 +140,7 @@ class Claims:
         while True:
             place.mkdir(parents=True, exist_ok=True)
             last = _last(place)
-            if last and not self._is_left(place / str(last)):
+            if last and not self.is_left(place / str(last)):
                 return None
             claim = Claim(part, last + 1, place / str(last + 1))
             record = Record(self.holder, datetime.now(UTC).isoformat(timespec="seconds"))
@@ -202,7 +202,7 @@ class Claims:
             (self.folder / name).rename(gone)
             shutil.rmtree(gone, ignore_errors=True)
 
-    def _is_left(self, file: Path) -> bool:
+    def is_left(self, file: Path) -> bool:
         """Whether the holder of a claim has ended it, is dead, or has not renewed it for a lease.
 
         A watcher that was stopped itself counts no more than a beat of that time: the holder may have been, too.

@@ -58,6 +58,8 @@ class Task:
         Raises:
             PipelineError: the last line of what it said, where it failed.
         """
+        if not wanted():
+            return ""
         command, environment = [sys.executable, "-c", TIED, *self.words], {**os.environ, **dict(self.environment)}
         theirs, ours = os.pipe()
         try:

@@ -118,7 +118,11 @@ def queue_jobs(
     every = [(run, fold) for run in waiting for fold in run.folds]
     number, count = options.part or (0, 1)
     turns = [(*every[place], place % count == number - 1) for place in own_first(range(len(every)), options.part)]
-    missing = [turn for turn in turns if not fold_entry(*turn[:2]).done]
+    missing = [
+        (run, fold, own)
+        for run, fold, own in turns
+        if (own or not options.share_only) and not fold_entry(run, fold).done
+    ]
     devices = _devices(device)
     at_once = max(1, min(options.jobs or (cores() if device.type == "cpu" else len(devices)), len(missing)))
     threads = max((run.config.train.threads for run, *_ in missing), default=1)

@@ -93,6 +93,7 @@ def prepare(
     stack: bool = True,
     part: tuple[int, int] | None = None,
     wait: bool = True,
+    share_only: bool = False,
     fresh: bool = False,
     accept: Collection[str] = (),
     cache: Path | str = "cache",
@@ -123,6 +124,7 @@ def prepare(
         stack: whether all folds of a small head on stored features are trained at once.
         part: K and N: begin with share K of N, where several processes share the work.
         wait: for the folds of other shares that other processes hold, until all are whole.
+        share_only: whether the folds of other shares are left to others.
         fresh: whether to start anew beside an unfinished run that had other settings.
         accept: names of the audit's errors that are taken as they are.
         cache: folder of the features.
@@ -158,7 +160,7 @@ def prepare(
     ]
     if not fresh:
         require_repeated(planned)
-    options = QueueOptions(jobs or gpu_jobs(place, jobs_per_gpu), data, micro_batch, stack, part, wait)
+    options = QueueOptions(jobs or gpu_jobs(place, jobs_per_gpu), data, micro_batch, stack, part, wait, share_only)
     corpora = "+".join(one.corpus for one in sources.trained)
     return Prepared(corpora, name, chosen, tuple(planned), sources, place, options, world, frozenset(accept))
 

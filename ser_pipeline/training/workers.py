@@ -49,6 +49,7 @@ class QueueOptions:
     stack: bool = True  # whether all folds of a small head are trained at once
     part: tuple[int, int] | None = None  # K and N: begin with share K of N, where several processes share the work
     wait: bool = True  # for the folds of other shares that others hold, until all are whole
+    share_only: bool = False  # whether the folds of other shares are left to others
     apart: bool = False  # in processes of their own, so that one that is lost can be replaced; set by `train`
 
 
