@@ -12,9 +12,15 @@ from ser_pipeline.arrays import Ints
 from ser_pipeline.evaluation.intervals import Difference, difference
 from ser_pipeline.evaluation.significance import holm, mcnemar
 from ser_pipeline.report.fold_check import trained_alike
-from ser_pipeline.report.groups import Group, Panel, clusters, distance, shared
+from ser_pipeline.report.groups import Group, Panel, clusters, distance, flatten, shared
 from ser_pipeline.report.published import CORPUS, LABELS, TABLE_2, TABLE_2_NAMES, TABLE_2_PROTOCOL, Published
 from ser_pipeline.runs.records import Run, RunHeader
+
+TEST = "test"
+"""The selection whose gap to an honest run is the choice of the epoch alone."""
+
+SELECTION = "train.selection"
+"""The setting in which the two differ."""
 
 
 @dataclass(frozen=True)
@@ -189,9 +195,17 @@ def _base(group: Group, panel: Panel) -> Group | None:
 
 def _gap(group: Group, leaked: Panel, speaker: Ints) -> Gap | None:
     same = [other for other in leaked.whole if other.header.ablation == group.header.ablation]
+    if leaked.header.selection == TEST:
+        same = [other for other in same if _chosen_alike(group.header, other.header)]
     other = min(same, key=lambda other: distance(group.header, other.header), default=None)
     found = versus(other, group, speaker) if other else None
     return Gap(group, other, found, trained_alike(group.runs[0], other.runs[0])) if other and found else None
+
+
+def _chosen_alike(one: RunHeader, other: RunHeader) -> bool:
+    """Whether two runs have the same features and settings but for the rows that choose the epoch."""
+    first, second = (flatten(header.settings) | {SELECTION: ""} for header in (one, other))
+    return first == second and one.features == other.features
 
 
 def _right(one: Run, other: Run) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -176,6 +176,15 @@ def test_runs_that_trained_on_other_rows_are_no_leakage_gap_whatever_they_are_ca
     assert gap.name == "published protocol of full"
 
 
+@pytest.mark.parametrize("other", ["train.lr=1e-4", "train.monitor=loss"])
+def test_a_run_of_other_settings_makes_no_leakage_gap(tmp_path, other):
+    assert planted(tmp_path, Planted(), Planted(selection="test", overrides=(other,))).gaps == ()
+    (gap,) = planted(tmp_path, Planted(selection="test")).gaps
+    first, second = (dict(one.header.settings["train"], selection="") for one in (gap.honest, gap.leaked))
+    assert gap.alone
+    assert first == second
+
+
 def test_where_nothing_chooses_the_epoch_the_absence_of_a_gap_is_said(tmp_path):
     note = overview.results(planted(tmp_path, Planted(selection="last", preset="scratch"))).note
     assert "With preset scratch nothing chooses the epoch: there is no leakage gap." in note
