@@ -131,6 +131,49 @@ def prune(cache: Path, yes: bool) -> None:
 
 
 @cache.command()
+@click.argument("url")
+@click.option("--corpus", "corpora", metavar="NAME", multiple=True, help="Of which corpus; may be repeated.")
+@options.cache
+@options.quiet
+def push(url: str, corpora: tuple[str, ...], cache: Path, quiet: bool) -> None:
+    """Copy whole features to URL, such as s3://bucket/cache: any folder that fsspec writes.
+
+    What is there is not copied again; the index of a folder comes last. Prints the folders that were copied.
+
+    \b
+    Examples:
+      ser-pipeline cache push s3://bucket/cache
+      ser-pipeline cache push s3://bucket/cache --corpus emodb
+    """
+    start_log(quiet)
+    from ser_pipeline.cache import transfer
+
+    transfer.push(cache, url, corpora, click.echo)
+
+
+@cache.command()
+@click.argument("url")
+@click.option("--corpus", "corpora", metavar="NAME", multiple=True, help="Of which corpus; may be repeated.")
+@options.cache
+@options.quiet
+def pull(url: str, corpora: tuple[str, ...], cache: Path, quiet: bool) -> None:
+    """Copy whole features from URL into the cache, where `train` finds them.
+
+    Every checksum is compared before a folder gets its name; what was stopped goes on with the same command. Prints the
+    folders that were copied.
+
+    \b
+    Examples:
+      ser-pipeline cache pull s3://bucket/cache
+      ser-pipeline cache pull s3://bucket/cache --corpus emodb
+    """
+    start_log(quiet)
+    from ser_pipeline.cache import transfer
+
+    transfer.pull(cache, url, corpora, click.echo)
+
+
+@cache.command()
 @options.cache
 def path(cache: Path) -> None:
     """Print where the cache is."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("corpus", default="demo", shell_complete=completion.CORPORA)
-@click.argument("root", required=False, type=click.Path(path_type=Path))
+@click.argument("root", required=False, type=options.ROOT)
 @click.option("--classes", metavar="LIST", help="Classes and merges, such as neutral=neu,happy=hap+exc.")
 @click.option("--subset", default="", help="Part of the corpus, such as improvised (see `ser-pipeline corpora`).")
 @click.option(
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @options.quiet
 @elsewhere
 def features(
-    corpus: str, root: Path | None, names: tuple[str, ...], quiet: bool, elsewhere: Elsewhere, **chosen: Any
+    corpus: str, root: Path | str | None, names: tuple[str, ...], quiet: bool, elsewhere: Elsewhere, **chosen: Any
 ) -> None:
     """Extract features of CORPUS in ROOT into HDF5 shards, in parallel.
 
@@ -54,6 +54,7 @@ def features(
       ser-pipeline features
       ser-pipeline features emodb ~/corpora/emodb
       ser-pipeline features iemocap ~/IEMOCAP_full_release --jobs 8
+      ser-pipeline features iemocap s3://bucket/IEMOCAP_full_release
       ser-pipeline features iemocap ~/IEMOCAP_full_release --feature embedding
     """
     start_log(quiet)

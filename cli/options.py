@@ -15,6 +15,7 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.limits import MOST
 from ser_pipeline.names import unknown
 from ser_pipeline.parts import array_part
+from ser_pipeline.remote import is_url
 from ser_pipeline.settings import STORES
 
 from . import completion
@@ -22,6 +23,25 @@ from . import completion
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+class CorpusRoot(click.ParamType):  # type: ignore[type-arg]  # older versions of click have no argument
+    """A folder or file, or the URL of one."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        """A path, or the URL as it is.
+
+        Args:
+            value: what the user wrote.
+            param: of which it is the value.
+            ctx: of the command.
+        """
+        return value if is_url(value) else Path(value)
+
+
+ROOT = CorpusRoot()
 WORKERS = click.IntRange(1, MOST["jobs"])  # processes or threads
 
 

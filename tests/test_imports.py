@@ -42,6 +42,7 @@ FLOORS = (
         "containers",
         "processes",
         "provenance",
+        "remote",
         "cost",
         "findings",
         "text",

@@ -108,7 +108,7 @@ def pointers(cache: Path) -> tuple[list[FeatureSet], list[BrokenPointer]]:
     sources, broken = list[FeatureSet](), list[BrokenPointer]()
     for file in sorted(features_root(cache).glob("[!.]*.json")):
         try:
-            sources.append(_read(file))
+            sources.append(read_pointer(file))
         except PipelineError as error:
             broken.append(BrokenPointer(file, str(error)))
     return sources, broken
@@ -161,7 +161,12 @@ def find_together(cache: Path, corpus: str | None) -> tuple[FeatureSet, ...]:
     return tuple(find(cache, name) for name in names)
 
 
-def _read(file: Path) -> FeatureSet:
+def read_pointer(file: Path) -> FeatureSet:
+    """What the pointer of a corpus says.
+
+    Raises:
+        PipelineError: it is damaged, or names a folder that is not the corpus's.
+    """
     said = read_as(file, _Pointer, advice="")
     if not re.fullmatch(re.escape(file.stem) + "-[0-9a-f]{12}", said.folder):
         raise PipelineError(f"{file} names {said.folder}, which is no folder of features of {file.stem}")

@@ -29,6 +29,7 @@ from ser_pipeline.features.stores import FROZEN, rendered, stored
 from ser_pipeline.inputs import INPUTS
 from ser_pipeline.limits import require_counts
 from ser_pipeline.names import unknown
+from ser_pipeline.remote import copied, is_url
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def extract(
 
     Args:
         corpus: a name that `ser-pipeline corpora` lists; "demo" is made on the spot.
-        root: the corpus's folder, or the file of a table.
+        root: the corpus's folder, or the file of a table; a URL that fsspec reads is copied into the cache.
         preset: named settings; by default those that suit the corpus and the machine (`default_preset`).
         config: TOML file of settings over the preset.
         overrides: `KEY=VALUE` pairs over both.
@@ -197,7 +198,7 @@ def _measured(asked: _Asked, cache: Path, skip_bad: bool, rated: bool, bars: Bar
     for name in features:
         if name not in settings.INPUTS:
             raise PipelineError(unknown("feature", name, settings.INPUTS))
-    place = Path(asked.root) if asked.root is not None else _demo(asked.corpus, cache, bars)
+    place = _place(asked, cache, bars)
     wanted = parse_classes(asked.classes) if asked.classes else None
     utterances = read_corpus(asked.corpus, place, wanted, asked.subset, check_audio=not skip_bad, rated=rated)
     labels = class_table(row, utterances, wanted)
@@ -295,6 +296,16 @@ def _name(corpus: str, place: Path) -> str:
     """What the features are called: a table and a folder of one's own have names of their own."""
     own = {"table": place.stem, "folder": place.resolve().name}.get(corpus, corpus)
     return re.sub(r"[^\w.-]+", "_", own).strip(".") or corpus if corpus == "folder" else own
+
+
+def _place(asked: _Asked, cache: Path, bars: Bars) -> Path:
+    """The folder of a corpus or the file of a table: what is behind a URL is copied into the cache."""
+    if asked.root is None:
+        return _demo(asked.corpus, cache, bars)
+    if not is_url(asked.root):
+        return Path(asked.root)
+    with bars("copy", "files") as bar:
+        return copied(str(asked.root), cache / "corpora" / "copied", bar)
 
 
 def _demo(corpus: str, cache: Path, bars: Bars) -> Path:

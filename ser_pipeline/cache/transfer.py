@@ -1,0 +1,187 @@
+"""A cache of features copied to an object store and back: each folder whole or absent on either side, its index last.
+
+A store that was copied here has its name only once every checksum agrees. Work that was stopped goes on with the same
+command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ser_pipeline.cache import catalogue, manifest, shards
+from ser_pipeline.cache.catalogue import FeatureSet
+from ser_pipeline.cache.store import read_store
+from ser_pipeline.entry import Entry
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.file_names import path_name
+from ser_pipeline.remote import RemoteFolder, copy_all, open_folder, require_room
+
+INDEX = "index.json"
+
+Told = Callable[[str], None]
+"""Given the name of every folder that was copied."""
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A whole folder of a cache on an object store."""
+
+    name: str  # "emodb-KEY", or "emodb-KEY/mfcc-KEY"
+    files: Mapping[str, int]  # name -> bytes, of the files that lie in it
+
+
+def push(cache: Path, url: str, corpora: tuple[str, ...] = (), told: Told = lambda name: None) -> None:
+    """Copy the whole features of `corpora`, or of all, to a URL; what is there is not copied again.
+
+    Args:
+        cache: folder of the features.
+        url: of a folder, which need not be there.
+        corpora: their names.
+        told: given the name of every folder that was copied.
+
+    Raises:
+        PipelineError: no such features, or a store that cannot be written.
+    """
+    remote = open_folder(url)
+    sources = [catalogue.find(cache, name) for name in corpora] or catalogue.sources(cache)
+    if not sources:
+        raise PipelineError(f"no features in {cache}; make some first: ser-pipeline features")
+    there = {name: int(about["size"]) for name, about in _files(remote).items()}
+    for source in sources:
+        for folder in (source.folder, *sorted(path for path in source.folder.glob("*-*") if (path / INDEX).is_file())):
+            name = folder.relative_to(source.folder.parent).as_posix()
+            if _send(remote, folder, name, there):
+                told(name)
+        pointer = catalogue.features_root(cache) / f"{source.corpus}.json"
+        remote.send(pointer, pointer.name)
+
+
+def pull(cache: Path, url: str, corpora: tuple[str, ...] = (), told: Told = lambda name: None) -> list[FeatureSet]:
+    """Copy the whole features of `corpora`, or of all, from a URL into a cache; what is there is not copied again.
+
+    Args:
+        cache: folder of the features.
+        url: of a folder that `push` filled.
+        corpora: their names.
+        told: given the name of every folder that was copied.
+
+    Returns:
+        The features, which `train` takes from now on.
+
+    Raises:
+        PipelineError: nothing there, a damaged file, too little room, or a store that cannot be read.
+    """
+    remote, root = open_folder(url), catalogue.features_root(cache)
+    files = _files(remote)
+    names = list(corpora) or sorted(name.removesuffix(".json") for name in files if "/" not in name)
+    folders, found = _whole(files), list[FeatureSet]()
+    for corpus in names:
+        if f"{corpus}.json" not in files:
+            known = ", ".join(sorted(name.removesuffix(".json") for name in files if "/" not in name))
+            raise PipelineError(f"no features of '{corpus}' at {url} (there are {known or 'none'})")
+        source = _pointer(remote, corpus, root)
+        wanted = [one for one in folders if one.name.partition("/")[0] == source.folder.name]
+        missing = [one for one in wanted if not (root / one.name / INDEX).is_file()]
+        require_room(sum(sum(one.files.values()) for one in missing), root, url)
+        for one in missing:
+            _receive(remote, one, root)
+            told(one.name)
+        catalogue.register(cache, source)
+        found.append(source)
+    if not found:
+        raise PipelineError(f"there are no features at {url}; `ser-pipeline cache push` takes them there")
+    return found
+
+
+def _files(remote: RemoteFolder) -> dict[str, Mapping[str, Any]]:
+    """What is there; nothing where there is no such folder yet."""
+    try:
+        return remote.files()
+    except PipelineError as error:
+        if isinstance(error.__context__, FileNotFoundError):
+            return {}
+        raise
+
+
+def _whole(files: Mapping[str, Mapping[str, Any]]) -> list[_Folder]:
+    """The folders that have their index, each corpus before its stores."""
+    found = []
+    for name in sorted(files, key=lambda one: one.count("/")):
+        place = PurePosixPath(name)
+        if place.name == INDEX and 2 <= len(place.parts) <= 3:
+            for part in place.parts[:-1]:
+                path_name(part, "a folder of the cache")
+            inside = {
+                PurePosixPath(other).name: int(about["size"])
+                for other, about in files.items()
+                if PurePosixPath(other).parent == place.parent
+            }
+            found.append(_Folder(place.parent.as_posix(), inside))
+    return found
+
+
+def _send(remote: RemoteFolder, folder: Path, name: str, there: Mapping[str, int]) -> bool:
+    """Copy a whole folder, its index last; whether there was anything to copy."""
+    if f"{name}/{INDEX}" in there:
+        return False
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.name != INDEX]
+    missing = [file.name for file in files if there.get(f"{name}/{file.name}") != file.stat().st_size]
+    copy_all(missing, lambda one: remote.send(folder / one, f"{name}/{one}"))
+    remote.send(folder / INDEX, f"{name}/{INDEX}")
+    return True
+
+
+def _receive(remote: RemoteFolder, folder: _Folder, root: Path) -> None:
+    """Copy a folder here; it has its name once it is whole and its checksums agree."""
+    entry = Entry(root / folder.name, {})
+    with entry.lock():
+        if entry.done:
+            return
+        entry.begin()
+        files = {name: size for name, size in folder.files.items() if name != INDEX}
+        missing = [name for name, size in files.items() if not _there(entry.partial / name, size)]
+        copy_all(missing, lambda name: remote.fetch(f"{folder.name}/{name}", entry.partial / name))
+        remote.fetch(f"{folder.name}/{INDEX}", entry.partial / INDEX)
+        try:
+            _check(entry.partial)
+        except PipelineError as error:
+            (entry.partial / INDEX).unlink(missing_ok=True)
+            if isinstance(error, shards.DamagedError):
+                error.file.unlink(missing_ok=True)
+            what = str(error).partition(";")[0]
+            raise PipelineError(f"what {remote.url} has of {folder.name} is damaged: {what}; push it again") from None
+        entry.partial.rename(entry.path)
+
+
+def _check(folder: Path) -> None:
+    """Compare all checksums of a folder that is about to get its name.
+
+    Raises:
+        PipelineError: one differs, or a file is missing.
+    """
+    if (folder / manifest.FILE).is_file():
+        manifest.read(folder)
+        return
+    index = read_store(folder)
+    for name in index["shards"]:
+        shard = shards.open_shard(folder / name, index["inputs"])
+        shard.check(range(len(shard.rows)))
+
+
+def _there(file: Path, size: int) -> bool:
+    return file.is_file() and file.stat().st_size == size
+
+
+def _pointer(remote: RemoteFolder, corpus: str, root: Path) -> FeatureSet:
+    """What a pointer on the object store says, read as one of the cache is."""
+    path_name(corpus, "a corpus")
+    staging = root / ".pulled"
+    file = staging / f"{corpus}.json"
+    remote.fetch(file.name, file)
+    said = catalogue.read_pointer(file)
+    file.unlink()
+    staging.rmdir()
+    return FeatureSet(said.corpus, root / said.folder.name, said.root, said.preset, said.settings)
