@@ -29,7 +29,9 @@ from benchmarks.paper_step import CLASSES, CONFIG, make_batch, make_model, measu
 from ser_pipeline.config import Config
 from ser_pipeline.device import autocasting, set_arithmetic
 from ser_pipeline.model.fast import accelerate
+from ser_pipeline.targets import TARGETS
 from ser_pipeline.training.distributed import World, join_world
+from ser_pipeline.training.objective import Objective
 from ser_pipeline.training.step import Step
 
 LARGEST = 256  # segments that one GPU computes at a time
@@ -46,7 +48,9 @@ def make_step(world: World, device: torch.device, precision: str, *, random: boo
     model = make_model(device, config.model, **({} if random else QUIET))
     model = accelerate(model, device, half=precision == "bf16")
     autocast = autocasting(config, device)
-    return Step(model, config, classes=CLASSES, steps=1, weights=None, autocast=autocast, micro=micro, world=world)
+    wanted = torch.eye(CLASSES, device=device).repeat(LARGEST, 1)  # by utterance
+    objective = Objective(TARGETS["class"], CLASSES, wanted)
+    return Step(model, config, objective=objective, steps=1, weights=None, autocast=autocast, micro=micro, world=world)
 
 
 def losses(world: World, device: torch.device, steps: int, micro: int = 0) -> list[float]:

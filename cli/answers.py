@@ -47,9 +47,10 @@ def record(answer: Answer | Unanswered) -> dict[str, Any]:
         "start": round(answer.start, SECONDS),
         "end": round(answer.end, SECONDS),
         "emotion": answer.emotion,
-        "probability": round(answer.confidence, DIGITS),
+        "probability": round(answer.confidence, DIGITS) if answer.probabilities else None,
         "spread": None if answer.spread is None else round(answer.spread, DIGITS),
         "probabilities": {name: round(value, DIGITS) for name, value in answer.probabilities.items()},
+        **{name: round(value, DIGITS) for name, value in answer.attributes.items()},
         "note": answer.note or None,
     }
 
@@ -89,20 +90,22 @@ class JsonLinesWriter:
 class CsvWriter:
     """A header, and a line an answer."""
 
-    def __init__(self, out: TextIO, labels: Sequence[str]) -> None:
-        self._labels = labels
+    def __init__(self, out: TextIO, labels: Sequence[str], attributes: Sequence[str] = ()) -> None:
+        self._labels, self._attributes = labels, attributes
         self._lines = csv.writer(out, lineterminator="\n")
-        scores = ["emotion", "probability", "spread", *(f"p:{label}" for label in labels)]
+        scores = ["emotion", "probability", "spread", *(f"p:{label}" for label in labels), *attributes]
         self._lines.writerow(["file", "channel", "speaker", "start", "end", *scores, "note", "error"])
 
     def write(self, answer: Answer | Unanswered) -> None:
         """Print one line."""
         if isinstance(answer, Unanswered):
-            self._lines.writerow(map(guarded, [answer.file, *[""] * (8 + len(self._labels)), answer.error]))
+            empty = [""] * (8 + len(self._labels) + len(self._attributes))
+            self._lines.writerow(map(guarded, [answer.file, *empty, answer.error]))
             return
         place = [answer.file, answer.channel, answer.speaker, *map(_time, (answer.start, answer.end))]
-        said = [answer.emotion, _share(answer.confidence), _share(answer.spread)]
+        said = [answer.emotion, _share(answer.confidence if self._labels else None), _share(answer.spread)]
         shares = [_share(answer.probabilities[label]) for label in self._labels]
+        shares += [_share(answer.attributes[name]) for name in self._attributes]
         self._lines.writerow(map(guarded, [*place, *said, *shares, answer.note, ""]))
 
     def close(self) -> None:
@@ -112,21 +115,31 @@ class CsvWriter:
 class TableWriter:
     """Aligned columns, printed as they come; where the terminal is too narrow, the two likeliest classes alone."""
 
-    def __init__(self, out: TextIO, labels: Sequence[str], names: Sequence[str], shown: Mapping[str, bool]) -> None:
+    def __init__(
+        self,
+        out: TextIO,
+        labels: Sequence[str],
+        names: Sequence[str],
+        shown: Mapping[str, bool],
+        attributes: Sequence[str] = (),
+    ) -> None:
         """Prints the header.
 
         Args:
             out: where to.
             labels: the classes.
             names: of the files, for the width of their column.
-            shown: which of channel, speaker, time and spread there are.
+            shown: which of channel, speaker, time, emotion and spread there are.
+            attributes: arousal and so on, where they are told.
         """
         self._out, self._labels = out, labels
         file = min(max([4, *map(len, names)]), WIDEST)
         columns = [("file", file), ("channel", 7), ("speaker", 8), ("start", 9), ("end", 9)]
         columns += [("emotion", max(7, len(UNSURE), *map(len, labels))), ("probability", 11), ("spread", 6)]
         hidden = {"channel": "channel", "speaker": "speaker", "start": "time", "end": "time", "spread": "spread"}
+        hidden |= {"emotion": "emotion", "probability": "emotion"}
         columns = [(name, width) for name, width in columns if shown.get(hidden.get(name, ""), True)]
+        columns += [(name, max(len(name), 2 + DIGITS)) for name in attributes]
         every = [(label, max(len(label), 2 + DIGITS)) for label in labels]
         room = shutil.get_terminal_size().columns if out.isatty() else sys.maxsize
         self._wide = sum(2 + width for _, width in [*columns, *every]) <= room
@@ -140,7 +153,7 @@ class TableWriter:
             return
         ranked = sorted(answer.probabilities, key=lambda label: -answer.probabilities[label])
         second = ranked[1] if len(ranked) > 1 else ""
-        cells = {
+        cells = {name: _share(value) for name, value in answer.attributes.items()} | {
             "file": answer.file,
             "channel": "" if answer.channel is None else str(answer.channel),
             "speaker": answer.speaker,

@@ -207,21 +207,25 @@ def _run(names: Sequence[str], root: Path, quiet: bool) -> tuple[Path, Sequence[
 
 
 def _writer(form: str | None, predictor: Predictor, sources: Sequence[str], question: Question) -> Writer:
+    from ser_pipeline.corpora.ratings import DIMENSIONS
+
     from .answers import CsvWriter, JsonLinesWriter, JsonWriter, TableWriter
 
+    attributes = DIMENSIONS if predictor.scale else ()
     if form == "json":
         return JsonWriter(sys.stdout)
     if form == "jsonl":
         return JsonLinesWriter(sys.stdout)
     if form == "csv":
-        return CsvWriter(sys.stdout, predictor.labels)
+        return CsvWriter(sys.stdout, predictor.labels, attributes)
     shown = {
         "channel": question.channels != "mix",
         "speaker": bool(question.turns),
         "time": bool(question.turns or question.window),
-        "spread": len(predictor.folds) > 1,
+        "spread": len(predictor.folds) > 1 and bool(predictor.labels),
+        "emotion": bool(predictor.labels),
     }
-    return TableWriter(sys.stdout, predictor.labels, sources, shown)
+    return TableWriter(sys.stdout, predictor.labels, sources, shown, attributes)
 
 
 def _print(
@@ -267,6 +271,8 @@ def _pictures(folder: Path | None, predictor: Predictor) -> Pictures | None:
         return None
     from ser_pipeline.predict.drawing import Pictures
 
+    if not predictor.labels:
+        raise click.UsageError("--plot draws probabilities of classes, and these models tell attributes alone")
     return Pictures(folder, predictor.labels, predictor.rate)
 
 

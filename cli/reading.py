@@ -43,14 +43,16 @@ def labels(
         return Labels(row.title, found, audio_folder(root), None if chosen else row)
     if classes or subset:
         raise PipelineError("--classes and --subset need the corpus's folder: name CORPUS and ROOT")
-    return _kept(corpus, cache)
+    return _kept(corpus, cache, rated)
 
 
-def _kept(corpus: str | None, cache: Path) -> Labels:
+def _kept(corpus: str | None, cache: Path, rated: bool) -> Labels:
+    from ser_pipeline.data.targeted import targeted
     from ser_pipeline.features.stores import on_disk, read_manifest
 
     sources = catalogue.Sources(catalogue.find_together(cache, corpus))
     source, data = sources.sets[0], read_manifest(sources)
+    data = data if rated else targeted(data, "class")
     if sources.together:
         return Labels(data.corpus, on_disk(data.utterances, sources), source.root, None)
     row = CORPORA.get(data.corpus)

@@ -12,6 +12,7 @@ import click
 from ser_pipeline.limits import MOST
 from ser_pipeline.processes import prepare as warm_up
 from ser_pipeline.settings import SELECTIONS
+from ser_pipeline.targets import TARGETS
 from ser_pipeline.text import plural
 from ser_pipeline.training.ablations import BASELINES
 
@@ -36,6 +37,11 @@ if TYPE_CHECKING:
     "--final", is_flag=True, help="One model of everything, to be used: nothing is left out, nothing is tested."
 )
 @options.test_corpus
+@click.option(
+    "--target",
+    type=click.Choice([*TARGETS]),
+    help="What is learned: the label, the raters' votes, or arousal, valence and dominance.  [default: class]",
+)
 @click.option(
     "--classes",
     metavar="LIST",
@@ -117,6 +123,7 @@ def train(
       ser-pipeline train --corpus emodb+savee+ravdess --protocol corpus
       ser-pipeline train --dask tcp://10.0.0.1:8786
       ser-pipeline train --slurm --slurm-set "gpus=1 time=8:00:00" --submit
+      ser-pipeline train --corpus iemocap --target vad --set train.monitor=ccc
       ser-pipeline train --final
     """
     if final and protocol:

@@ -14,6 +14,7 @@ from ser_pipeline.feature_settings import Audio
 from ser_pipeline.inputs import IMAGE, INPUTS
 from ser_pipeline.limits import number
 from ser_pipeline.settings import Config, Model
+from ser_pipeline.targets import CHANGES, TARGETS
 
 SECONDS = 60
 """The most that a model hears at a time."""
@@ -34,7 +35,7 @@ def require_agreement(config: Config) -> None:
     Raises:
         PipelineError: names the settings, and the nearest value of one of them that would do.
     """
-    for part in (_audio, _features, _model_audio, _masks, _head, _choice, _rates, _heard):
+    for part in (_audio, _features, _model_audio, _masks, _head, _choice, _rates, _heard, _target):
         for said in part(config):
             raise PipelineError(said)
 
@@ -147,6 +148,22 @@ def _rates(config: Config) -> Iterator[str]:
     for name in ("speech_lr", "mix_lr"):
         if config.train.lr == 0 and getattr(config.train, name):
             yield f"train.{name} is for training beside the rest, and train.lr=0; the nearest is train.lr=1e-9"
+
+
+def _target(config: Config) -> Iterator[str]:
+    train, row = config.train, TARGETS[config.train.target]
+    for name, values in (("monitor", row.monitors), ("solver", row.solvers)):
+        if getattr(train, name) not in values:
+            yield (
+                f"train.{name}='{getattr(train, name)}' is not for train.target='{row.name}', which has "
+                f"{', '.join(values)}; the nearest is train.{name}='{values[0]}'"
+            )
+    for name, idle in CHANGES.items():
+        if getattr(train, name) != idle and name not in row.follows:
+            yield (
+                f"train.{name} has no meaning for train.target='{row.name}', whose loss is {row.loss}; "
+                f"the nearest is train.{name}={str(idle).lower()}"
+            )
 
 
 def _heard(config: Config) -> Iterator[str]:

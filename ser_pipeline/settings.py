@@ -13,6 +13,7 @@ from ser_pipeline.feature_settings import CODE, WINDOW, WINDOWS, Audio, Features
 from ser_pipeline.inputs import INPUTS as TABLE
 from ser_pipeline.inputs import PAPER
 from ser_pipeline.limits import setting
+from ser_pipeline.targets import TARGETS
 
 ACOUSTIC = tuple(row.name for row in TABLE.values() if row.kind == "acoustic")
 """Inputs whose features give the co-attention weights; the first two are the paper's."""
@@ -197,8 +198,8 @@ class Train:
     )
     monitor: str = setting(
         "ua",
-        "what chooses the epoch: a score of those rows, or always the last",
-        choices=("ua", "wa", "wa+ua", "loss", "last"),
+        "what chooses the epoch: a score of those rows (ccc: of attributes, their mean), or always the last",
+        choices=("ua", "wa", "wa+ua", "loss", "last", "ccc"),
     )
     precision: str = setting(
         "auto", "bf16 is autocast; auto: bf16 on a device that is faster in it", choices=("auto", "fp32", "bf16")
@@ -252,6 +253,15 @@ class Train:
         least=1,
         most=1_024,
         added=True,
+    )
+    target: str = setting(
+        "class",
+        "what a model learns to tell: the label, the raters' distribution, or arousal, valence and dominance",
+        choices=tuple(TARGETS),
+        added=True,
+    )
+    vad_weight: float = setting(
+        1.0, "of 1 - CCC beside the cross-entropy under vad+class", least=0.001, most=1_000, added=True
     )
     ridge: float = setting(1.0, "strength of ridge, in utterances' mean variance", least=1e-6, most=1e6, added=True)
 

@@ -28,6 +28,7 @@ FLOORS = (
         "feature_settings",
         "limits",
         "inputs",
+        "targets",
         "presets",
         "entry",
         "file_names",

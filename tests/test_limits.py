@@ -35,6 +35,8 @@ from ser_pipeline.inputs import FRAMES, INPUTS, VECTOR
 from ser_pipeline.limits import declaration
 from ser_pipeline.model import build_model
 from ser_pipeline.model.needs import require_needs
+from ser_pipeline.targets import TARGETS
+from ser_pipeline.training.objective import Objective
 from ser_pipeline.training.plan import require_followed
 from ser_pipeline.training.step import Step
 from support.sounds import tone, write_emodb
@@ -166,7 +168,7 @@ def step(chosen: Config | None) -> bool:
     trained = Step(
         model,
         chosen,
-        classes=CLASSES,
+        objective=Objective(TARGETS["class"], CLASSES, torch.eye(CLASSES)[batch.label], chosen.train.label_smoothing),
         steps=2 * chosen.train.epochs,
         weights=None,
         autocast=autocasting(chosen, device),

@@ -76,8 +76,8 @@ def open_data(manifest: Manifest, folders: Mapping[str, Sequence[Path]]) -> Data
 
 
 def _of(stores: Sequence[Store], manifest: Manifest) -> Store | JoinedStore:
-    """The rows of `manifest` in one store, or in several."""
-    if len(stores) > 1:
+    """The rows of `manifest` in one store, or in several, or some of those of one."""
+    if len(stores) > 1 or len(manifest.keys) < len(stores[0].keys):
         return JoinedStore(stores, manifest.keys)
     (store,) = stores
     store.require(manifest.keys, manifest.counts)

@@ -114,13 +114,38 @@ def utterance_scores(
     >>> {how: int(utterance_scores(segments, np.zeros(3, int), 1, how, real).argmax()) for how in SCORES}
     {'log-probability': 1, 'probability': 1, 'vote': 0, 'duration': 0}
     """
-    weight = np.ones(len(log_prob))
-    if how in WEIGHTED:
-        if samples is None:
-            raise ValueError(f"the score by {how} takes the real samples of every segment")
-        total = np.bincount(utterance, weights=samples, minlength=count)
-        weight = np.where(total[utterance] > 0, samples, 1.0)
+    weight = _weights(utterance, count, how, samples)
     return SCORES[how](np.asarray(log_prob, dtype=np.float64), np.asarray(utterance), count, weight)
+
+
+def utterance_means(
+    values: NDArray[np.floating],
+    utterance: NDArray[np.integer],
+    count: int,
+    how: str = "log-probability",
+    samples: NDArray[np.integer] | None = None,
+) -> Floats:
+    """Means (U, A) of numbers of segments (S, A), each as heavy as `utterance_scores` takes it.
+
+    Args:
+        values: of segments, (S, A).
+        utterance: each segment's utterance, (S,).
+        count: utterances.
+        how: a key of `SCORES`; of account is whether it is of `WEIGHTED`.
+        samples: real samples of each segment, (S,).
+    """
+    weight = _weights(utterance, count, how, samples)
+    return _means(np.asarray(values, dtype=np.float64), np.asarray(utterance), count, weight)
+
+
+def _weights(utterance: NDArray[np.integer], count: int, how: str, samples: NDArray[np.integer] | None) -> Floats:
+    """How much each segment weighs, (S,)."""
+    if how not in WEIGHTED:
+        return np.ones(len(utterance))
+    if samples is None:
+        raise ValueError(f"the score by {how} takes the real samples of every segment")
+    total = np.bincount(utterance, weights=samples, minlength=count)
+    return np.where(total[utterance] > 0, samples, 1.0)
 
 
 def probabilities(scores: NDArray[np.floating]) -> Floats:

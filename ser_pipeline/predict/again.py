@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ser_pipeline.arrays import Rows
+from ser_pipeline.arrays import Array, Rows
 from ser_pipeline.cache.catalogue import FeatureSet, Sources, features_root
 from ser_pipeline.config import Config, loads
+from ser_pipeline.data.targeted import scale_of
 from ser_pipeline.device import autocasting, fixed_threads, pick_device
 from ser_pipeline.entry import Entry, read_json
 from ser_pipeline.errors import PipelineError
@@ -20,6 +21,7 @@ from ser_pipeline.runs.records import read_text
 from ser_pipeline.runs.shapes import RunFile, read_run_file
 from ser_pipeline.runs.verifying import RunCheck
 from ser_pipeline.splits.folds import Fold
+from ser_pipeline.targets import TARGETS
 from ser_pipeline.training.context import FoldContext
 from ser_pipeline.training.distributed import World
 from ser_pipeline.training.scoring import Forward
@@ -50,7 +52,7 @@ def predicted_again(run: Path, cache: Path, device: str = "auto") -> RunCheck:
     except PipelineError as error:
         return RunCheck(name, str(error))
     fold = max(worst, key=lambda fold: worst[fold])
-    found = f"largest difference of a log-score {worst[fold]:.1e}, in fold {fold}"
+    found = f"largest difference of a score {worst[fold]:.1e}, in fold {fold}"
     wrong = not worst[fold] <= LIMITS.get(config.train.precision, LIMITS["bf16"])
     return RunCheck(name, found if wrong else "", found)
 
@@ -74,19 +76,30 @@ def _sources(run: Path, said: RunFile, cache: Path) -> Sources:
 def _difference(folder: Path, said: RunFile, config: Config, sources: Sources, device: str) -> float:
     """The largest difference between a fold's predictions and what its weights give."""
     place = pick_device(device)
-    _, _, written, ids = read_predictions(folder / layout.PREDICTIONS, said.labels)
+    row = TARGETS[config.train.target]
+    written = read_predictions(folder / layout.PREDICTIONS, said.labels, row)
     nobody = np.empty(0, np.int64)
     fold = Fold(folder.name, nobody, nobody, nobody)
     options = QueueOptions(jobs=1, stack=False)
     with fixed_threads(config.train.threads):
         data, source = data_of(FoldJob(Entry(folder, {}), fold, config, sources, (str(place),), options), str(place))
-        rows = _rows(ids, [one.id for one in data.manifest.utterances])
+        rows = _rows(written.ids, [one.id for one in data.manifest.utterances])
         (model,) = all_models([folder], config, len(said.labels), place)
         autocast = autocasting(config, place)
         context = FoldContext(fold, data, source, config, place, World(), autocast)
         scores = context.score(Forward(model, autocast), rows)
-    position = np.repeat(np.arange(len(rows)), data.manifest.counts[rows])
-    again = scores.utterances(position, len(rows))
+    position, worst = np.repeat(np.arange(len(rows)), data.manifest.counts[rows]), [0.0]
+    if row.classes:
+        worst.append(_apart(scores.utterances(position, len(rows)), written.log_prob))
+    if written.attributes is not None:
+        low, high = scale_of(data.manifest)
+        said_again = low + (scores.attributes(position, len(rows)) + 1) / 2 * (high - low)
+        worst.append(_apart(said_again, written.attributes[1]))
+    return max(worst)
+
+
+def _apart(again: Array, written: Array) -> float:
+    """The largest difference, against 1 or its size where that is more."""
     return float((np.abs(again - written) / np.maximum(1, np.abs(written))).max())
 
 

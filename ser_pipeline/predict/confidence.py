@@ -13,6 +13,7 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.evaluation.metrics import probabilities
 from ser_pipeline.runs import layout
 from ser_pipeline.runs.reading import read_predictions
+from ser_pipeline.targets import TARGETS
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,14 @@ def least_confidence(wanted: float, confidence: NDArray[np.floating], right: NDA
     return Threshold(float(confidence[order][last]), float(share[last]), float((last + 1) / len(order)), len(order))
 
 
-def chosen(wanted: float, folders: Sequence[Path], labels: Sequence[str]) -> Threshold:
+def chosen(wanted: float, folders: Sequence[Path], labels: Sequence[str], target: str) -> Threshold:
     """The threshold for a share of right answers, over the validation rows of folds by their own models.
 
     Args:
         wanted: share of the answers that shall be right, 0 to 1.
         folders: of the folds.
         labels: the classes in their order.
+        target: of the run.
 
     Raises:
         PipelineError: a run of before validation predictions were kept, or no confidence gives that share.
@@ -69,10 +71,13 @@ def chosen(wanted: float, folders: Sequence[Path], labels: Sequence[str]) -> Thr
             f"{missing[0].parent} keeps no predictions of validation rows, on which a confidence is chosen; "
             "train it again: ser-pipeline train --fresh"
         )
-    tables = [read_predictions(folder / layout.VALIDATION, labels) for folder in folders]
-    scores = probabilities(np.concatenate([log_prob for _, _, log_prob, _ in tables]))
-    target = np.array([labels.index(facts[-1]) for table, _, _, _ in tables for facts in table])
-    right = scores.argmax(1) == target
+    row = TARGETS[target]
+    if not row.classes:
+        raise PipelineError(f"a confidence is of classes, and the run tells {row.words}")
+    tables = [read_predictions(folder / layout.VALIDATION, labels, row) for folder in folders]
+    scores = probabilities(np.concatenate([table.log_prob for table in tables]))
+    true = np.array([labels.index(facts[-1]) for table in tables for facts in table.facts])
+    right = scores.argmax(1) == true
     found = least_confidence(wanted, scores.max(1), right)
     if found is None:
         best = max((np.cumsum(right[np.argsort(-scores.max(1))]) / np.arange(1, len(right) + 1)).tolist())

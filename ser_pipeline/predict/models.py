@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from torch.nn import functional as F
 
 from ser_pipeline.config import Config
 from ser_pipeline.data.batch import Batch
@@ -29,6 +28,8 @@ from ser_pipeline.model import SpeechEmotionModel, build_model
 from ser_pipeline.model.ensemble import Ensemble
 from ser_pipeline.runs import layout
 from ser_pipeline.runs.shapes import IndexFile, read_shape
+from ser_pipeline.targets import TARGETS
+from ser_pipeline.training.objective import outputs_of, split
 
 RESIDENT = 1 << 29
 """Bytes of weights up to which all folds' models are kept in memory on a processor; more are read one by one."""
@@ -58,6 +59,8 @@ class FoldModels:
     device: torch.device
     half: bool = False  # whether they compute in bf16
     folders: tuple[Path, ...] = ()  # folds whose weights the single model takes in turn; none: all models are there
+    target: str = "class"  # what they tell
+    classes: int = 0  # C, of account where they tell attributes too
 
     @property
     def size(self) -> int:
@@ -76,7 +79,7 @@ class FoldModels:
 
     @torch.inference_mode()
     def __call__(self, rows: Mapping[str, NDArray[Any]], samples: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Log-probabilities (F, S, C); as `predictor.Scorer`."""
+        """Log-probabilities and attributes (F, S, C + A); as `predictor.Scorer`."""
         with _TURN if self.folders else nullcontext():
             return np.concatenate([self._log_prob(some, rows, samples) for some in self._each()])
 
@@ -98,7 +101,8 @@ class FoldModels:
             nothing = torch.zeros_like(real)
             with self._arithmetic():
                 logits = ensemble(Batch(given, real, nothing, nothing)).float()
-            parts.append(F.log_softmax(logits, dim=-1))
+            log_prob, attributes = split(logits, self.classes or logits.shape[-1], TARGETS[self.target])
+            parts.append(log_prob if attributes is None else torch.cat([log_prob, attributes], -1))
         return np.asarray(torch.cat(parts, 1).cpu().numpy())
 
     def _arithmetic(self) -> AbstractContextManager[Any]:
@@ -123,8 +127,9 @@ def open_models(folders: Sequence[Path], config: Config, classes: int, device: t
     size = sum(_size(folder) for folder in folders)
     if len(folders) > 1 and size > _room(device):
         model = _built(folders[0], config, classes).to(device).eval().requires_grad_(False)
-        return FoldModels((model,), device, half, tuple(folders))
-    return FoldModels(all_models(folders, config, classes, device), device, half)
+        return FoldModels((model,), device, half, tuple(folders), config.train.target, classes)
+    models = all_models(folders, config, classes, device)
+    return FoldModels(models, device, half, (), config.train.target, classes)
 
 
 def all_models(
@@ -170,7 +175,7 @@ def _built(fold: Path, config: Config, classes: int) -> SpeechEmotionModel:
             config.model,
             audio=config.model_audio,
             features=config.features,
-            classes=classes,
+            classes=outputs_of(config.train.target, classes),
             pretrained=False,
             speech_settings=speech,
         )

@@ -14,10 +14,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_pipeline.arrays import Floats
 from ser_pipeline.audit.corpus import SHORT
 from ser_pipeline.audit.sound import QUIET
+from ser_pipeline.corpora.ratings import DIMENSIONS
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.evaluation.metrics import probabilities, utterance_scores
+from ser_pipeline.evaluation.metrics import probabilities, utterance_means, utterance_scores
 from ser_pipeline.predict.answers import Answer, Unanswered
 from ser_pipeline.predict.confidence import Threshold, chosen
 from ser_pipeline.predict.excerpts import Excerpt, Question, excerpts
@@ -25,6 +27,7 @@ from ser_pipeline.predict.front import FrontEnd, Piece
 from ser_pipeline.predict.learned import Learned
 from ser_pipeline.predict.recordings import Channels, Opened, Source, name_of, opened
 from ser_pipeline.predict.turns import SpeakerTurn
+from ser_pipeline.targets import TARGETS
 
 Progress = Callable[[float, int], None]
 """Told how many recordings are done, parts of one counted as parts, and how many there are."""
@@ -38,7 +41,7 @@ class Scorer(Protocol):
         """Segments that are best given at a time."""
 
     def __call__(self, rows: Mapping[str, NDArray[Any]], samples: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Log-probabilities (F, S, C) by each of F models.
+        """Log-probabilities of classes, then attributes of -1 to 1 where there are some, (F, S, C + A) by F models.
 
         Args:
             rows: name of an input -> its rows (S, ...), as they are stored for training.
@@ -51,14 +54,14 @@ class _Pending:
     """An excerpt whose segments are being asked about."""
 
     excerpt: Excerpt
-    log_prob: list[NDArray[np.float32]] = field(default_factory=list)  # (F, S, C) each
+    outputs: list[NDArray[np.float32]] = field(default_factory=list)  # (F, S, C + A) each
     samples: list[NDArray[np.int64]] = field(default_factory=list)
     peak: float = 0.0
     done: bool = False
 
-    def add(self, piece: Piece, log_prob: NDArray[np.float32]) -> None:
+    def add(self, piece: Piece, outputs: NDArray[np.float32]) -> None:
         """Keep what the models said of its next segments."""
-        self.log_prob.append(log_prob)
+        self.outputs.append(outputs)
         self.samples.append(piece.samples)
         self.peak, self.done = max(self.peak, piece.peak), piece.last
 
@@ -67,7 +70,7 @@ class _Pending:
 class Predictor:
     """A run, or an exported model, as a function of recordings; any number of threads may call it."""
 
-    labels: tuple[str, ...]
+    labels: tuple[str, ...]  # the classes; none where attributes alone are told
     rate: int  # Hz at which recordings are heard
     window: float  # seconds that the model hears at a time, or the length of a stored segment
     front: FrontEnd
@@ -77,6 +80,8 @@ class Predictor:
     folders: tuple[Path, ...] = ()  # of the folds
     how: str = "log-probability"  # key of `evaluation.metrics.SCORES`: the score of an utterance by its segments
     least: int = 0  # real samples without which a last segment does not count
+    target: str = "class"  # key of `TARGETS`: what is told
+    scale: tuple[float, float] | None = None  # ends of that of attributes; None where none are told
 
     def __call__(
         self, source: Source | NDArray[Any], rate: int | None = None, *, channels: Channels = "mix", unsure: float = 0.0
@@ -161,6 +166,8 @@ class Predictor:
             progress: told how far it is, where `sources` is a sequence.
             heard: given every recording once it is decoded, while its samples can be read.
         """
+        if question.unsure and not self.labels:
+            raise PipelineError(f"an answer is unsure of a class, and these models tell {TARGETS[self.target].words}")
         total = len(sources) if isinstance(sources, Sequence) else 0
         order: deque[_Pending | Unanswered] = deque()
         done = [0.0]
@@ -190,7 +197,7 @@ class Predictor:
         """
         if not self.folders:
             raise PipelineError("a confidence is chosen on the validation rows of a run, which an exported model lacks")
-        return chosen(right, self.folders, self.labels)
+        return chosen(right, self.folders, self.labels, self.target)
 
     def _parts(
         self, source: Source, question: Question, heard: Callable[[Opened], None]
@@ -225,28 +232,44 @@ class Predictor:
             yield item if isinstance(item, Unanswered) else self._answer(item, question)
 
     def _answer(self, pending: _Pending, question: Question) -> Answer:
-        """The models' scores of the segments that count, averaged over models."""
-        log_prob, excerpt = np.concatenate(pending.log_prob, axis=1), pending.excerpt
+        """The models' outputs over the segments that count, averaged over models."""
+        outputs, excerpt = np.concatenate(pending.outputs, axis=1), pending.excerpt
         real = np.concatenate(pending.samples)
         count = len(real) - (len(real) > 1 and int(real[-1]) < self.least)
-        position, heard = np.zeros(count, np.int64), real[:count]
-        scores = np.concatenate([utterance_scores(one[:count], position, 1, self.how, heard) for one in log_prob])
-        mean = probabilities(scores.mean(0))
-        likeliest = int(mean.argmax())
-        spread = float(probabilities(scores)[:, likeliest].std()) if len(scores) > 1 else None
+        outputs, real = outputs[:, :count], real[:count]
+        mean, spread = self._classes(outputs[..., : len(self.labels)], real)
+        likeliest = int(mean.argmax()) if len(mean) else -1
         seen, left_out_by = self.learned.folds(excerpt.recording.digest, self.folds)
         return Answer(
             file=excerpt.recording.name,
             start=excerpt.first / self.rate,
             end=excerpt.last / self.rate,
-            emotion=self.labels[likeliest] if mean[likeliest] >= question.unsure else None,
+            emotion=self.labels[likeliest] if len(mean) and mean[likeliest] >= question.unsure else None,
             probabilities=dict(zip(self.labels, mean.tolist(), strict=True)),
             spread=spread,
+            attributes=self._attributes(outputs[..., len(self.labels) :], real),
             channel=excerpt.track.channel,
             speaker=excerpt.speaker,
             note=", ".join(_notes(pending, self.rate, bool(seen), left_out_by)),
             left_out_by=left_out_by if seen else "",
         )
+
+    def _classes(self, log_prob: NDArray[np.float32], real: NDArray[np.int64]) -> tuple[Floats, float | None]:
+        """Probability of each class (C,), and how far the models differ on the likeliest; none without classes."""
+        if not self.labels:
+            return np.zeros(0), None
+        position = np.zeros(len(real), np.int64)
+        scores = np.concatenate([utterance_scores(one, position, 1, self.how, real) for one in log_prob])
+        mean = probabilities(scores.mean(0))
+        return mean, float(probabilities(scores)[:, int(mean.argmax())].std()) if len(scores) > 1 else None
+
+    def _attributes(self, told: NDArray[np.float32], real: NDArray[np.int64]) -> dict[str, float]:
+        """Arousal, valence and dominance on the corpus's scale, the mean over models; empty where none are told."""
+        if self.scale is None:
+            return {}
+        position, (low, high) = np.zeros(len(real), np.int64), self.scale
+        mean = np.concatenate([utterance_means(one, position, 1, self.how, real) for one in told]).mean(0)
+        return dict(zip(DIMENSIONS, (low + (mean + 1) / 2 * (high - low)).tolist(), strict=True))
 
 
 def _source(source: Any, rate: int | None) -> Source:

@@ -26,6 +26,7 @@ from ser_pipeline.runs import layout
 from ser_pipeline.runs.integrity import cheap_fault
 from ser_pipeline.runs.records import read_text
 from ser_pipeline.runs.shapes import read_run_file
+from ser_pipeline.targets import TARGETS
 
 
 def load(run: Path | str, device: str = "auto", folds: Sequence[str] = ()) -> Predictor:
@@ -58,8 +59,12 @@ def open_run(run: Path, device: torch.device, folds: Sequence[str] = ()) -> Pred
     labels, settings, asked = _header(run, folds)
     folders = tuple(run / name for name in asked)
     models = open_models(folders, settings, len(labels), device)
-    made = _predictor(labels, settings, asked, _makers(settings, device), models)
-    return replace(made, learned=read_learned(run), folders=folders)
+    row, scale = TARGETS[settings.train.target], read_run_file(run).scale
+    made = _predictor(labels if row.classes else (), settings, asked, _makers(settings, device), models)
+    if row.attributes and len(scale) != 2:
+        raise PipelineError(f"{run} does not say on which scale its attributes are; copy the run again")
+    told = (scale[0], scale[1]) if row.attributes else None
+    return replace(made, learned=read_learned(run), folders=folders, target=row.name, scale=told)
 
 
 def run_members(run: Path, device: torch.device, folds: Sequence[str] = ()) -> Members:
@@ -74,6 +79,9 @@ def run_members(run: Path, device: torch.device, folds: Sequence[str] = ()) -> M
         PipelineError: not a run, or no such finished fold.
     """
     labels, settings, asked = _header(run, folds)
+    if TARGETS[settings.train.target].attributes:
+        told = f"{TARGETS[settings.train.target].words}, and model folders and graphs tell classes alone"
+        raise PipelineError(f"{run} tells {told}; `ser-pipeline predict` asks it")
     models = all_models([run / name for name in asked], settings, len(labels), device)
     return Members(labels, settings, asked, models, _makers(settings, device))
 

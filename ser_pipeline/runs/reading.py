@@ -7,13 +7,15 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_pipeline.arrays import Floats
 from ser_pipeline.config import Config, loads
+from ser_pipeline.corpora.ratings import DIMENSIONS
 from ser_pipeline.entry import PARTIAL, require_digest
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.runs import layout
@@ -22,6 +24,7 @@ from ser_pipeline.runs.integrity import cheap_fault
 from ser_pipeline.runs.origin import origin
 from ser_pipeline.runs.records import (
     FACTS,
+    PREDICTED,
     SPEAKER_FACTS,
     FoldResult,
     LeftOut,
@@ -32,6 +35,7 @@ from ser_pipeline.runs.records import (
 )
 from ser_pipeline.runs.shapes import IndexFile, ResultFile, read_run_file, read_shape
 from ser_pipeline.splits.protocols import FINAL
+from ser_pipeline.targets import Target
 from ser_pipeline.text import few, unguarded
 
 LONGEST = 4_096
@@ -128,7 +132,7 @@ def read_run(header: RunHeader, roll: UtteranceTable) -> Run:
         raise PipelineError(f"it is marked whole but lacks fold {missing}; train again to mend it")
     known = len(roll.facts)
     try:
-        run = Run(header, tuple(read_fold(header.path / name, header.labels, roll) for name in there))
+        run = Run(header, tuple(read_fold(header.path / name, header.labels, roll, header.target) for name in there))
         if there and len(np.unique(run.concatenated("rows"))) < len(run.concatenated("rows")):
             raise PipelineError("two of its folds test the same utterance")
     except PipelineError:
@@ -137,13 +141,14 @@ def read_run(header: RunHeader, roll: UtteranceTable) -> Run:
     return run
 
 
-def read_fold(folder: Path, labels: Sequence[str], roll: UtteranceTable) -> FoldResult:
+def read_fold(folder: Path, labels: Sequence[str], roll: UtteranceTable, row: Target) -> FoldResult:
     """The fold in `folder`, checked against its own counts.
 
     Args:
         folder: of the fold.
         labels: of the run, in its order of classes.
         roll: the utterances of all runs.
+        row: of the run's target.
 
     Raises:
         PipelineError: a file is missing or damaged, or the counts are not those of the predictions.
@@ -151,15 +156,16 @@ def read_fold(folder: Path, labels: Sequence[str], roll: UtteranceTable) -> Fold
     files = read_shape(folder / "index.json", IndexFile).files
     for name in (layout.PREDICTIONS, layout.RESULT):
         require_digest(folder / name, files)
-    facts, prediction, log_prob, ids = read_predictions(folder / layout.PREDICTIONS, labels)
+    said_of = read_predictions(folder / layout.PREDICTIONS, labels, row)
+    facts, log_prob = said_of.facts, said_of.log_prob
     class_of = {label: place for place, label in enumerate(labels)}
     said = read_shape(folder / layout.RESULT, ResultFile)
     fold = FoldResult(
         name=folder.name,
         path=folder,
-        rows=roll.rows(ids, facts),
-        target=np.array([class_of[row[-1]] for row in facts], dtype=np.int64),
-        prediction=np.array([class_of[label] for label in prediction], dtype=np.int64),
+        rows=roll.rows(said_of.ids, facts),
+        target=np.array([class_of[one[-1]] for one in facts], dtype=np.int64),
+        prediction=np.array([class_of.get(label, -1) for label in said_of.prediction], dtype=np.int64),
         log_prob=log_prob,
         best_epoch=said.best_epoch,
         epochs=said.epochs,
@@ -168,16 +174,33 @@ def read_fold(folder: Path, labels: Sequence[str], roll: UtteranceTable) -> Fold
         gpu_seconds=said.gpu_seconds,
         silent=said.silent,
         files=files,
+        votes=said_of.votes,
+        attributes=said_of.attributes,
     )
-    if fold.confusion().counts.tolist() != said.counts:
+    if row.classes and fold.confusion().counts.tolist() != said.counts:
         raise PipelineError(f"the counts of fold {folder.name} are not those of its predictions")
     return fold
 
 
-def read_predictions(
-    file: Path, labels: Sequence[str]
-) -> tuple[list[tuple[str, ...]], Sequence[str], NDArray[np.float32], Sequence[str]]:
-    """Facts, predicted labels, mean log-probabilities (U, C) and ids of the lines of a file of predictions.
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The lines of a file of predictions. U utterances, C classes."""
+
+    ids: Sequence[str]
+    facts: list[tuple[str, ...]]
+    prediction: Sequence[str]  # "" each where the target has no classes
+    log_prob: NDArray[np.float32]  # (U, C) mean log-probabilities; (U, 0) as above
+    votes: Floats | None  # (U, C) weights of votes, where they are the target
+    attributes: Floats | None  # (2, U, 3) by the raters and by the model, where they are the target
+
+
+def read_predictions(file: Path, labels: Sequence[str], row: Target) -> Predictions:
+    """The lines of a file of predictions.
+
+    Args:
+        file: to read.
+        labels: of the run.
+        row: of its target.
 
     Raises:
         PipelineError: it cannot be read, lacks a column, or is damaged.
@@ -190,9 +213,11 @@ def read_predictions(
     if len(lines) < 2:
         raise PipelineError(f"{where} is empty")
     place = {name: column for column, name in enumerate(lines[0])}
-    scores = [f"log_p:{label}" for label in labels]
-    wanted = [name for name in FACTS if name not in SPEAKER_FACTS]
-    missing = [name for name in ("id", "prediction", *wanted, *scores) if name not in place]
+    scores = [f"log_p:{label}" for label in labels] if row.classes else []
+    votes = [f"votes:{label}" for label in labels] if row.votes else []
+    attributes = [prefix + name for prefix in ("", PREDICTED) for name in DIMENSIONS] if row.attributes else []
+    wanted = [name for name in FACTS if name not in SPEAKER_FACTS] + (["prediction"] if row.classes else [])
+    missing = [name for name in ("id", *wanted, *scores, *votes, *attributes) if name not in place]
     if missing:
         raise PipelineError(f"{where} has no column {', '.join(missing)}")
     if any(len(line) != len(place) for line in lines):
@@ -201,21 +226,33 @@ def read_predictions(
         raise PipelineError(f"{where} has a cell that is no text, or of more than {LONGEST} characters")
     columns = [[unguarded(cell) for cell in column] for column in zip(*lines[1:], strict=True)]
     try:
-        log_prob = np.array([list(map(float, columns[place[name]])) for name in scores], np.float32).T
+        numbers = {name: list(map(float, columns[place[name]])) for name in (*scores, *votes, *attributes)}
         seconds = np.array(list(map(float, columns[place["seconds"]])))
         segments = np.array(list(map(int, columns[place["segments"]])))
     except (ValueError, OverflowError) as error:
         raise PipelineError(f"{where} is damaged ({error})") from None
-    if not (np.isfinite(log_prob).all() and np.isfinite(seconds).all() and (segments > 0).all()):
+    given = np.array([*numbers.values(), seconds])
+    if not (np.isfinite(given).all() and (segments > 0).all()):
         raise PipelineError(f"{where} has scores or lengths that are no numbers")
     ids = columns[place["id"]]
     if len(set(ids)) < len(ids):
         raise PipelineError(f"{where} has an utterance twice")
     nothing = ("",) * len(ids)
     facts = list(zip(*(columns[place[name]] if name in place else nothing for name in FACTS), strict=True))
-    if unknown := {*columns[place["prediction"]], *columns[place["label"]]} - set(labels):
+    prediction = columns[place["prediction"]] if row.classes else nothing
+    if unknown := {*prediction, *columns[place["label"]]} - {*labels, *([] if row.classes else [""])}:
         raise PipelineError(f"{where} has an unknown class: {few(sorted(unknown))}")
-    return facts, columns[place["prediction"]], log_prob, ids
+    if votes and (np.array([numbers[name] for name in votes]).sum(0) <= 0).any():
+        raise PipelineError(f"{where} has an utterance without votes")
+    pairs = np.array([numbers[name] for name in attributes]).reshape(-1, len(DIMENSIONS), len(ids)).swapaxes(1, 2)
+    return Predictions(
+        ids,
+        facts,
+        prediction,
+        np.array([numbers[name] for name in scores], np.float32).reshape(len(scores), len(ids)).T,
+        np.array([numbers[name] for name in votes]).T if votes else None,
+        pairs if attributes else None,
+    )
 
 
 def _folders(root: Path) -> Iterator[Path]:

@@ -20,6 +20,7 @@ from ser_pipeline.provenance import Fact
 from ser_pipeline.runs import layout
 from ser_pipeline.settings import ON_TEST
 from ser_pipeline.shape import shaped
+from ser_pipeline.targets import TARGETS, Target
 from ser_pipeline.text import lines
 
 Progress = Callable[[int, int], None]
@@ -31,6 +32,9 @@ SPEAKER_FACTS = ("gender", "age", "language")
 FACTS = ("file", "speaker", "session", "dialogue", "script", *SPEAKER_FACTS, "seconds", "segments", "label")
 """Columns of predictions.csv that belong to the utterance, whatever the model."""
 
+
+PREDICTED = "predicted:"
+"""What the name of a column of predictions.csv begins with that has a predicted attribute."""
 
 COUNTS = ("utterance", "samples")
 """Arrays of segments.npz that hold one whole number a segment."""
@@ -88,6 +92,11 @@ class RunHeader:
     accepted: tuple[str, ...] = ()  # errors of the audit that were taken as they are
     origin: Origin = field(default_factory=Origin)
     hashed: bool = False  # whether its index has the hashes of its files
+
+    @property
+    def target(self) -> Target:
+        """What it learned to tell."""
+        return TARGETS[str(self.settings.get("train", {}).get("target", "class"))]
 
     @property
     def on_test(self) -> bool:
@@ -180,8 +189,8 @@ class FoldResult:
     path: Path
     rows: Ints  # (U,) rows of the roll
     target: Ints  # (U,) class index
-    prediction: Ints  # (U,) class index
-    log_prob: NDArray[np.float32]  # (U, C) mean log-probability of the segments
+    prediction: Ints  # (U,) class index; -1 where the target has no classes
+    log_prob: NDArray[np.float32]  # (U, C) mean log-probability of the segments; (U, 0) as above
     best_epoch: int
     epochs: int
     seconds: float
@@ -189,6 +198,8 @@ class FoldResult:
     gpu_seconds: float | None = None
     silent: float = 0.0  # share of test segments whose co-attention weights are all zero
     files: Mapping[str, str] = field(default_factory=dict, repr=False)  # name -> digest, as its index has them
+    votes: Floats | None = None  # (U, C) weight of the raters of each class; None where it is not the target
+    attributes: Floats | None = None  # (2, U, 3) by the raters and by the model, on the corpus's scale; None as above
 
     def confusion(self) -> Confusion:
         """The confusion matrix of the test utterances."""

@@ -18,10 +18,13 @@ import numpy as np
 from ser_pipeline.arrays import Array, Rows
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.config import Config, dumps
+from ser_pipeline.corpora.ratings import DIMENSIONS
+from ser_pipeline.data.targeted import CENTRED, attributes_of, scale_of, votes_of
 from ser_pipeline.entry import write_json, write_text, writing
-from ser_pipeline.evaluation.metrics import utterance_scores
+from ser_pipeline.evaluation.metrics import utterance_means, utterance_scores
 from ser_pipeline.runs import layout
-from ser_pipeline.runs.records import FACTS
+from ser_pipeline.runs.records import FACTS, PREDICTED
+from ser_pipeline.targets import Target
 from ser_pipeline.text import guarded
 
 
@@ -61,13 +64,14 @@ EXAMPLES = 3
 class Scores:
     """A model's output over segments, on the CPU."""
 
-    log_prob: Array  # (S, C) float32
-    loss: float  # mean cross-entropy over segments
+    log_prob: Array  # (S, C) float32; (S, 0) where the target has no classes
+    loss: float  # of the target, over segments
     w2e: Array | None  # (S, D) float16
     fused: Array  # (S, D) float16
     attention: Array | None  # (S, T) float16
     samples: Array  # (S,) real samples
     how: str = "log-probability"  # key of `evaluation.metrics.SCORES`: the score of an utterance by its segments
+    vad: Array | None = None  # (S, 3) float32, -1 to 1; None where the target has no attributes
 
     @property
     def silent(self) -> float:
@@ -77,6 +81,11 @@ class Scores:
     def utterances(self, segment_utterance: Rows, count: int) -> Array:
         """Scores of utterances (U, C), logarithms; `segment_utterance` (S,) is in 0..count - 1."""
         return utterance_scores(self.log_prob, segment_utterance, count, self.how, self.samples)
+
+    def attributes(self, segment_utterance: Rows, count: int) -> Array:
+        """Attributes of utterances (U, 3), -1 to 1: the means of their segments; arguments as of `utterances`."""
+        assert self.vad is not None
+        return utterance_means(self.vad, segment_utterance, count, self.how, self.samples)
 
 
 def write_segments(file: Path, scores: Scores, manifest: Manifest, utterances: Rows, probes: dict[str, Array]) -> None:
@@ -92,7 +101,8 @@ def write_segments(file: Path, scores: Scores, manifest: Manifest, utterances: R
     arrays = {
         "utterance": np.repeat(np.arange(len(utterances), dtype=np.int32), manifest.counts[utterances]),
         "samples": scores.samples.astype(np.int32),
-        "log_prob": scores.log_prob,
+        "log_prob": scores.log_prob if scores.log_prob.shape[1] else None,
+        "vad": scores.vad,
         "w2e": scores.w2e,
         "fused": scores.fused,
         "attention": scores.attention,
@@ -145,26 +155,55 @@ def write_examples(
         )
 
 
-def write_predictions(file: Path, scores: Scores, manifest: Manifest, utterances: Rows) -> None:
-    """Write `predictions.csv`: a line an utterance, with the logarithm of its score of each class.
+def write_predictions(file: Path, scores: Scores, manifest: Manifest, utterances: Rows, row: Target) -> None:
+    """Write `predictions.csv`: a line an utterance, with what the target has of scores, votes and attributes.
 
     Args:
         file: to write.
         scores: of the segments of `utterances`, in their order.
         manifest: of the corpus.
         utterances: rows (U,) of the manifest.
+        row: of the target.
     """
-    position = np.repeat(np.arange(len(utterances)), manifest.counts[utterances])
-    means = scores.utterances(position, len(utterances))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    about = ("id", *FACTS, "prediction")
-    writer.writerow([*about, *(f"log_p:{label}" for label in manifest.labels)])
-    for row, mean in zip(utterances.tolist(), means, strict=True):
-        one = manifest.utterances[row]
+    told = _told(scores, manifest, utterances, row)
+    writer.writerow(["id", *FACTS, *told])
+    for place, *found in zip(utterances.tolist(), *told.values(), strict=True):
+        one = manifest.utterances[place]
         known = [one.id, one.file, one.speaker, one.session, one.dialogue, one.script]
         known += [one.gender, "" if one.age is None else str(one.age), one.language]
-        lengths = [f"{manifest.samples[row] / manifest.audio.rate:.3f}", manifest.counts[row]]
-        found = [one.emotion, manifest.labels[int(mean.argmax())], *(f"{value:.6f}" for value in mean)]
-        writer.writerow(map(guarded, [*known, *lengths, *found]))
+        lengths = [f"{manifest.samples[place] / manifest.audio.rate:.3f}", manifest.counts[place]]
+        writer.writerow(map(guarded, [*known, *lengths, one.emotion, *found]))
     write_text(file, text.getvalue())
+
+
+def _told(scores: Scores, manifest: Manifest, utterances: Rows, row: Target) -> dict[str, list[str]]:
+    """Column -> what it holds of each utterance; arguments as of `write_predictions`.
+
+    Args:
+        scores: of the segments.
+        manifest: of the corpus.
+        utterances: rows (U,) of the manifest.
+        row: of the target.
+    """
+    position, labels = np.repeat(np.arange(len(utterances)), manifest.counts[utterances]), manifest.labels
+    found: dict[str, list[str]] = {}
+    if row.classes:
+        means = scores.utterances(position, len(utterances))
+        found["prediction"] = [labels[place] for place in means.argmax(1).tolist()]
+        found |= {f"log_p:{label}": _decimals(column) for label, column in zip(labels, means.T, strict=True)}
+    if row.votes:
+        weights = votes_of(manifest)[utterances]
+        found |= {f"votes:{label}": _decimals(column) for label, column in zip(labels, weights.T, strict=True)}
+    if row.attributes:
+        (low, high), (least, most) = scale_of(manifest), CENTRED
+        share = (scores.attributes(position, len(utterances)) - least) / (most - least)
+        for prefix, values in (("", attributes_of(manifest)[utterances]), (PREDICTED, low + share * (high - low))):
+            columns = zip(DIMENSIONS, values.T, strict=True)
+            found |= {f"{prefix}{name}": _decimals(column) for name, column in columns}
+    return found
+
+
+def _decimals(column: Array) -> list[str]:
+    return [f"{value:.6f}" for value in column]

@@ -135,7 +135,8 @@ def _fold(columns: Columns, split: Split, selection: str) -> Fold:
         raise PipelineError("a final model tests nothing that could choose its epoch; add --selection validation")
     held = split.test if selection == "reference" else split.validation(columns)
     validation = split.test if selection in ON_TEST else held
-    masks = {"train": split.pool & ~held, "validation": validation, "test": split.test}
+    known = np.array([bool(utterance.emotion) for utterance in columns.utterances])
+    masks = {"train": split.pool & ~held, "validation": validation & known, "test": split.test & known}
     parts = {part: np.flatnonzero(mask) for part, mask in masks.items()}
     return Fold.checked(split.name, columns, parts, selection, shared=split.shared, tested=split.name != FINAL)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +39,16 @@ TOLD_SECONDS = 0.25
 
 Record = dict[str, Any]
 
+MONITORS: Mapping[str, Callable[[Record], float]] = {
+    "ua": lambda record: float(record["ua"]),
+    "wa": lambda record: float(record["wa"]),
+    "wa+ua": lambda record: float(record["wa"] + record["ua"]),
+    "ccc": lambda record: float(record["ccc"]),
+    "loss": lambda record: -float(record["validation_loss"]),
+    "last": lambda record: float(record["epoch"]),
+}
+"""Setting `train.monitor` -> what is largest at the epoch that it chooses."""
+
 log = logging.getLogger(__name__)
 
 
@@ -58,15 +68,9 @@ class FoldProgress:
     def add(self, record: Record, monitor: str) -> None:
         """Add an epoch, and note where it is the best by what the setting `monitor` names."""
         self.history.append(record)
-        values = {
-            "ua": record["ua"],
-            "wa": record["wa"],
-            "wa+ua": record["wa"] + record["ua"],
-            "loss": -record["validation_loss"],
-            "last": float(self.epoch),
-        }
-        if values[monitor] > self.best:
-            self.best, self.best_epoch = values[monitor], self.epoch
+        value = MONITORS[monitor](record)
+        if value > self.best:
+            self.best, self.best_epoch = value, self.epoch
 
     def finished(self, config: Config) -> bool:
         """Whether the fold has had its epochs, or its patience is out."""

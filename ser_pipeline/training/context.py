@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from ser_pipeline.runs.writing import Scores
 from ser_pipeline.splits.folds import Fold
 from ser_pipeline.training import scoring
 from ser_pipeline.training.distributed import World
+from ser_pipeline.training.objective import Objective
 from ser_pipeline.training.scoring import Forward
 
 EVALUATION = 4
@@ -39,6 +41,11 @@ class FoldContext:
     micro: int = 0  # segments computed at a time; 0: the whole batch
     meter: Meter | None = None  # of the fold alone, from its beginning; None: others are trained with it
 
+    @cached_property
+    def objective(self) -> Objective:
+        """The targets, and their loss."""
+        return Objective.of(self.data.manifest, self.config.train, self.device)
+
     @property
     def seed(self) -> int:
         """The fold's own seed, the same on every machine."""
@@ -57,7 +64,8 @@ class FoldContext:
             utterances: rows (U,) of the manifest.
             change: of a batch before the model sees it; None: as it is.
         """
-        return scoring.score(forward, self.segments(utterances), change, self.config.model.utterance_score)
+        how = self.config.model.utterance_score
+        return scoring.score(forward, self.segments(utterances), self.objective, change, how)
 
     def swapped(self, name: str) -> scoring.Change:
         """A change of test batches that gives every utterance another one's input `name`."""

@@ -31,7 +31,8 @@ def finish_fold(folder: Path, model: nn.Module, progress: FoldProgress, context:
     end, forward = Meter(context.on_gpu), Forward(model, context.autocast)
     tested = _test(folder, forward, context) if len(context.fold.test) else {}
     held = context.fold.validation
-    write_predictions(folder / layout.VALIDATION, context.score(forward, held), context.data.manifest, held)
+    row = context.objective.row
+    write_predictions(folder / layout.VALIDATION, context.score(forward, held), context.data.manifest, held, row)
     best = progress.history[progress.best_epoch - 1]
     result = {
         "fold": context.fold.name,
@@ -40,7 +41,8 @@ def finish_fold(folder: Path, model: nn.Module, progress: FoldProgress, context:
         "seconds": round(max(seconds, sum(record["seconds"] for record in progress.history)), 3),
         **_spent(progress, context, end),
         "train": len(context.fold.train),
-        "validation": {"wa": best["wa"], "ua": best["ua"], "loss": best["validation_loss"]},
+        "validation": {name: best[name] for name in ("wa", "ua", "ccc") if name in best}
+        | {"loss": best["validation_loss"]},
         **tested,
     }
     write_json(folder / layout.RESULT, result)
@@ -59,18 +61,19 @@ def _test(folder: Path, forward: Forward, context: FoldContext) -> dict[str, Any
     """
     manifest, test = context.data.manifest, context.fold.test
     scores = context.score(forward, test)
-    probes = {}
-    for name in context.config.model.inputs:
+    probes, row = {}, context.objective.row
+    for name in context.config.model.inputs if row.classes else ():
         for kind, change in (("shuffled", context.swapped(name)), ("zeroed", scoring.zeroed(name))):
             probes[f"{kind}:{name}"] = context.score(forward, test, change).log_prob
     write_segments(folder / layout.SEGMENTS, scores, manifest, test, probes)
     images = [name for name in context.data.inputs if INPUTS[name].form == IMAGE]
-    if scores.attention is not None and images:
+    if scores.attention is not None and images and row.classes:
         _write_examples(folder, scores, context, images[0])
-    write_predictions(folder / layout.PREDICTIONS, scores, manifest, test)
-    confusion = scoring.confusion(scores, manifest, test)
-    silent = round(scores.silent, 4)
-    return {"wa": confusion.wa, "ua": confusion.ua, "silent": silent, "counts": confusion.counts.tolist()}
+    write_predictions(folder / layout.PREDICTIONS, scores, manifest, test, row)
+    found = scoring.measured(scores, manifest, test)
+    counts = scoring.confusion(scores, manifest, test).counts.tolist() if row.classes else []
+    told: dict[str, Any] = {name: found[name] for name in ("wa", "ua", "ccc") if name in found}
+    return {**told, "silent": round(scores.silent, 4), "counts": counts}
 
 
 def _spent(progress: FoldProgress, context: FoldContext, end: Meter) -> dict[str, float]:

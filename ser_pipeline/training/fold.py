@@ -18,6 +18,7 @@ from ser_pipeline.cost import Meter
 from ser_pipeline.data.augment import drawings
 from ser_pipeline.data.neighbours import BatchSource
 from ser_pipeline.data.stream import Data, order
+from ser_pipeline.data.targeted import values_of
 from ser_pipeline.device import autocasting, fixed_threads, made_on, precision, set_arithmetic
 from ser_pipeline.entry import Entry, read_json, write_json
 from ser_pipeline.errors import PipelineError
@@ -33,6 +34,7 @@ from ser_pipeline.training.distributed import World
 from ser_pipeline.training.finish import finish_fold
 from ser_pipeline.training.groups import freeze
 from ser_pipeline.training.linear import HEADS, solve_head
+from ser_pipeline.training.objective import outputs_of
 from ser_pipeline.training.scoring import Forward
 from ser_pipeline.training.step import Step
 
@@ -155,6 +157,7 @@ def _solve(model: SpeechEmotionModel, kept: Checkpoints, context: FoldContext) -
         model,
         (part for batch in context.segments(fold.train) for part in drawings(batch)),
         context.segments(fold.validation),
+        context.objective,
         context.config.train,
         [utterance.speaker for utterance in manifest.utterances],
     )
@@ -176,7 +179,7 @@ def make_model(kept: Checkpoints, context: FoldContext) -> SpeechEmotionModel:
         config.model,
         audio=config.model_audio,
         features=config.features,
-        classes=len(data.manifest.labels),
+        classes=outputs_of(config.train.target, len(data.manifest.labels)),
         pretrained=not resumed,
         speech_settings=read_json(folder / layout.SPEECH) if resumed and (folder / layout.SPEECH).exists() else None,
     )
@@ -211,7 +214,7 @@ def make_step(model: SpeechEmotionModel, context: FoldContext) -> Step:
     return Step(
         model,
         config,
-        classes=len(context.data.manifest.labels),
+        objective=context.objective,
         steps=config.train.epochs * -(-len(epoch_rows(context, 0)) // config.train.batch),
         weights=_class_weights(context) if config.train.class_weights else None,
         autocast=context.autocast,
@@ -223,7 +226,8 @@ def make_step(model: SpeechEmotionModel, context: FoldContext) -> Step:
 def _class_weights(context: FoldContext) -> Tensor:
     """(C,) inverse of each class's share of the training segments, 1 on average over them."""
     manifest, train = context.data.manifest, context.fold.train
-    counts = np.bincount(manifest.target[train], manifest.counts[train], len(manifest.labels))
+    shares = values_of(manifest, context.objective.row)[train, : context.objective.classes]
+    counts = (shares * manifest.counts[train][:, None]).sum(0)
     weights = counts.sum() / np.maximum(counts, 1) / np.count_nonzero(counts)
     return torch.tensor(weights, dtype=torch.float32, device=context.device)
 
@@ -293,13 +297,12 @@ def _epoch(progress: FoldProgress, step: Step, forward: Forward, context: FoldCo
 
 
 def _validate(forward: Forward, context: FoldContext) -> Record:
-    """Loss, WA and UA of the validation rows, measured by the first process."""
-    found = [0.0, 0.0, 0.0]
+    """What the target has of loss, WA, UA and CCC of the validation rows, measured by the first process."""
+    row, rows = context.objective.row, context.fold.validation
+    found = {"validation_loss": 0.0, **dict.fromkeys(["wa", "ua"] * row.classes + ["ccc"] * row.attributes, 0.0)}
     if context.world.is_main:
-        scores = context.score(forward, context.fold.validation)
-        confusion = scoring.confusion(scores, context.data.manifest, context.fold.validation)
-        found = [scores.loss, confusion.wa, confusion.ua]
-    return dict(zip(("validation_loss", "wa", "ua"), map(context.world.broadcast, found), strict=True))
+        found |= scoring.measured(context.score(forward, rows), context.data.manifest, rows)
+    return {name: context.world.broadcast(value) for name, value in found.items()}
 
 
 def require_finite(losses: Tensor, context: FoldContext, epoch: int) -> None:

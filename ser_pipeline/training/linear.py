@@ -6,7 +6,11 @@ inputs there are. Source: Hastie, Tibshirani and Friedman, The Elements of Stati
 and 4.2. The other two are scikit-learn's, on the utterances as they are, with their strength chosen among `STRENGTHS`
 on groups of the training speakers. One scale then turns scores into probabilities; the validation rows choose it.
 
-Shapes: N rows, S inputs, C classes.
+To the raters' distribution the same regression goes from their mean shares, every utterance as heavy as the other, and
+the logarithms of these shares are the bias: without any scale the prediction is the mean distribution. Attributes are
+regressed to as they are, and each is then stretched from its mean so that its CCC on the validation rows is largest.
+
+Shapes: N rows, S inputs, C classes, K outputs.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from ser_pipeline.config import Train
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.evaluation.metrics import Confusion
 from ser_pipeline.model import SpeechEmotionModel
+from ser_pipeline.training.objective import Objective
 
 SCALES = torch.logspace(-1, 2.5, 64, dtype=torch.float64)
 """Factors of the scores that are tried for the probabilities."""
@@ -41,14 +46,27 @@ GROUPS = 3
 ITERATIONS = 2_000
 """Most iterations of scikit-learn's solvers."""
 
+LEAST_SHARE = 1e-4
+"""Mean share of votes that a class has at least, so that its logarithm is finite."""
+
+SMALLEST = 1e-12
+"""Variance under which predictions are all alike."""
+
+STRETCH = (1.0, 4.0)
+"""Least and largest factor by which predicted attributes are stretched: ridge regression draws them together."""
+
 
 @dataclass(frozen=True)
 class HeadRows:
     """What a linear head learns from."""
 
     inputs: Tensor  # (N, S) float64, standardised
-    labels: Tensor  # (N,) class index
+    labels: Tensor  # (N,) class index; -1 of none
     utterances: Tensor  # (N,) row of the manifest; drawings of an utterance follow it as it is
+
+    def where(self, kept: Tensor) -> HeadRows:
+        """The rows of a mask (N,)."""
+        return HeadRows(self.inputs[kept], self.labels[kept], self.utterances[kept])
 
 
 Solution = tuple[Tensor, Tensor]
@@ -60,25 +78,101 @@ def solve_head(
     model: SpeechEmotionModel,
     train: Iterable[Batch],
     validation: Iterable[Batch],
+    objective: Objective,
     settings: Train,
     speakers: Sequence[str],
 ) -> float:
-    """Set the classifier of a model with a linear head; returns the mean cross-entropy over the training rows.
+    """Set the last layer of a model with a linear head; returns the loss over the training rows.
 
     Args:
         model: its inputs are standardised already.
         train: the rows to learn from, drawings included.
-        validation: rows that choose the scale of the probabilities and nothing else.
+        validation: rows that choose the scale of the outputs and nothing else.
+        objective: the targets of all utterances.
         settings: `solver` and `ridge` are used.
         speakers: of every utterance of the manifest.
     """
     model.eval()
     rows, held = encode(model, train), encode(model, validation)
-    weights, bias = HEADS[settings.solver](rows, model.classifier.out_features, settings, speakers)
-    scale = _best_scale(held.inputs @ weights + bias, held.labels)
-    model.classifier.weight.copy_((scale * weights.T).float())
-    model.classifier.bias.copy_((scale * bias).float())
-    return float(F.cross_entropy(scale * (rows.inputs @ weights + bias), rows.labels))
+    parts = list[Solution]()
+    if objective.row.votes:
+        parts.append(_to_votes(rows, held, objective, settings))
+    elif objective.row.classes:
+        parts.append(_to_classes(rows, held, objective.classes, settings, speakers))
+    if objective.row.attributes:
+        parts.append(_to_attributes(rows, held, objective, settings))
+    weights, bias = (torch.cat(columns, -1) for columns in zip(*parts, strict=True))
+    model.classifier.weight.copy_(weights.T.float())
+    model.classifier.bias.copy_(bias.float())
+    outputs = rows.inputs @ weights + bias
+    if objective.row.name == "class":
+        return float(F.cross_entropy(outputs, rows.labels))
+    targets = objective.values.double()[rows.utterances]
+    return float(objective.losses(outputs, targets, torch.ones_like(outputs[:, 0])).mean())
+
+
+def _to_classes(rows: HeadRows, held: HeadRows, classes: int, settings: Train, speakers: Sequence[str]) -> Solution:
+    """Weights and bias of the solver that is set, scaled so that validation rows are likeliest.
+
+    Args:
+        rows: to learn from.
+        held: validation rows.
+        classes: C.
+        settings: `solver` and `ridge`.
+        speakers: of every utterance of the manifest.
+    """
+    rows, held = (part.where(part.labels >= 0) for part in (rows, held))
+    weights, bias = HEADS[settings.solver](rows, classes, settings, speakers)
+    scale = _best_scale(held.inputs @ weights + bias, F.one_hot(held.labels, classes).double())
+    return scale * weights, scale * bias
+
+
+def _to_votes(rows: HeadRows, held: HeadRows, objective: Objective, settings: Train) -> Solution:
+    """Ridge regression to the raters' shares, from their mean; its scale as that of classes.
+
+    Args:
+        rows: to learn from.
+        held: validation rows.
+        objective: has the shares.
+        settings: `ridge`.
+    """
+    shares = objective.values.double()
+    wanted, prior = shares[rows.utterances], shares[rows.utterances].mean(0)
+    weights = _regression(rows, wanted - prior, settings)
+    bias = prior.clamp(min=LEAST_SHARE).log()
+    scale = _best_scale(held.inputs @ weights, shares[held.utterances], bias)
+    return scale * weights, bias
+
+
+def _to_attributes(rows: HeadRows, held: HeadRows, objective: Objective, settings: Train) -> Solution:
+    """Ridge regression to attributes, stretched from their mean to the largest CCC on the validation rows.
+
+    With predictions of variance v, wanted ones of variance w, and means d apart, CCC is largest where the stretched
+    variance is w + d²: the derivative of 2 s c / (s² v + w + d²) by s is 0 there.
+
+    Args:
+        rows: to learn from.
+        held: validation rows.
+        objective: has the attributes.
+        settings: `ridge`.
+    """
+    values = objective.values[:, objective.classes :].double()
+    wanted, mean = values[rows.utterances], values[rows.utterances].mean(0)
+    weights = _regression(rows, wanted - mean, settings)
+    said, true = held.inputs @ weights, values[held.utterances]
+    apart = said.mean(0) + mean - true.mean(0)
+    stretch = ((true.var(0, unbiased=False) + apart**2) / said.var(0, unbiased=False).clamp(min=SMALLEST)).sqrt()
+    return weights * stretch.clamp(*STRETCH), mean
+
+
+def _regression(rows: HeadRows, targets: Tensor, settings: Train) -> Tensor:
+    """Weights (S, K) of ridge regression to centred targets (N, K), every utterance as heavy as the other."""
+    count, size = rows.inputs.shape
+    strength = settings.ridge / len(set(rows.utterances.tolist()))
+    penalty = strength * torch.eye(size, dtype=rows.inputs.dtype, device=rows.inputs.device)
+    products = rows.inputs.T @ rows.inputs / (count * size)
+    weights: Tensor = torch.linalg.solve(products + penalty, rows.inputs.T @ targets / (count * size))
+    return weights
 
 
 def encode(model: SpeechEmotionModel, batches: Iterable[Batch]) -> HeadRows:
@@ -191,9 +285,16 @@ def _by_class(fitted: Any, classes: int, size: int) -> tuple[NDArray[np.float64]
     return weights, bias
 
 
-def _best_scale(scores: Tensor, labels: Tensor) -> float:
-    """The factor of scores (N, C) under which the classes are likeliest, none of them for certain."""
-    losses = torch.stack([F.cross_entropy(float(scale) * scores, labels, label_smoothing=DOUBT) for scale in SCALES])
+def _best_scale(scores: Tensor, shares: Tensor, bias: Tensor | float = 0.0) -> float:
+    """The factor of scores (N, C) under which classes with `shares` (N, C) are likeliest, none of them for certain.
+
+    Args:
+        scores: without their bias.
+        shares: of each class, 1 in all.
+        bias: (C,) that is not scaled.
+    """
+    doubted = shares * (1 - DOUBT) + DOUBT / shares.shape[1]
+    losses = torch.stack([F.cross_entropy(float(scale) * scores + bias, doubted) for scale in SCALES])
     return float(SCALES[int(losses.argmin())])
 
 

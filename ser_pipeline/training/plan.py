@@ -17,6 +17,7 @@ from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.config import Config, keyed, require_valid
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.corpora.corpus import Corpus
+from ser_pipeline.data.targeted import digest_of, scale_of, targeted
 from ser_pipeline.device import precision
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
@@ -37,6 +38,7 @@ from ser_pipeline.splits import folds
 from ser_pipeline.splits.folds import Fold
 from ser_pipeline.splits.leaks import leaks
 from ser_pipeline.splits.protocols import FINAL
+from ser_pipeline.targets import TARGETS
 from ser_pipeline.training.ablations import ablated
 from ser_pipeline.training.pretrained import Known, pretrained
 
@@ -102,7 +104,7 @@ def plan_runs(
     if protocol == FINAL and (file or sources.tested):
         raise PipelineError("a final model tests nothing: leave out --test-corpus and --folds, or --final")
     require_together(config, sources)
-    data = read_manifest(sources)
+    data = targeted(read_manifest(sources), config.train.target)
     protocol, split, config = _split(data, "cross" if sources.tested else protocol, file, config, accepted)
     refuse([*audit_labels(data.utterances, _published(data)), *leaks(data, split)], accepted)
     planned, known = [], Known()
@@ -111,6 +113,8 @@ def plan_runs(
     for ablation, changed in rows.items():
         require_valid(changed)
         require_needs(changed)
+        if changed.train.target != config.train.target:
+            raise PipelineError(f"ablation '{ablation}' changes train.target, and so who trains; --target is for that")
         changed = with_store(sources.folders, changed)
         changed = replace(changed, train=replace(changed.train, precision=precision(config.train.precision, device)))
         found = find_stores(sources.folders, changed)
@@ -188,7 +192,7 @@ def findings_of(
         config: for the length of a segment.
         accepted: names of errors that are taken as they are.
     """
-    data = read_manifest(sources)
+    data = targeted(read_manifest(sources), config.train.target)
     if not all(one.root.is_dir() for one in sources.sets):
         labels = [*audit_labels(data.utterances, _published(data)), *audit_raters(data.utterances)]
         found = ordered([*labels, *leaks(data, split)])
@@ -223,6 +227,7 @@ def _run(
         "config": keyed(config),
         **row,
         **({"classes": dict(sources.classes)} if sources.classes else {}),
+        **({"target": digest_of(data, TARGETS[config.train.target])} if config.train.target != "class" else {}),
     }
     known = {
         **about,
@@ -239,6 +244,7 @@ def _run(
         "precision": config.train.precision,
         "audio_root": "" if sources.together else str(sources.sets[-1].root),
         "pretrained": row.get("pretrained", {}),
+        **({"scale": list(scale_of(data))} if TARGETS[config.train.target].attributes else {}),
     }
     entry = Entry.keyed(runs, f"{data.corpus}-{protocol}-{row['ablation']}-s{config.seed}", inputs)
     return PlannedRun(
@@ -248,7 +254,8 @@ def _run(
 
 def _of_the_corpus(sources: Sources, data: Manifest) -> int:
     """How many utterances there are that folds could test: all, or those of the corpus that is tested on."""
-    return sum(not sources.tested or utterance.split == "test" for utterance in data.utterances)
+    there = [utterance for utterance in data.utterances if utterance.emotion]
+    return sum(not sources.tested or utterance.split == "test" for utterance in there)
 
 
 def _selection(config: Config) -> str:

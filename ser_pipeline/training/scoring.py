@@ -16,10 +16,13 @@ from torch.nn import functional as F
 from ser_pipeline.arrays import Array, Rows
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.data.batch import Batch
+from ser_pipeline.data.targeted import attributes_of, scale_of
+from ser_pipeline.evaluation.attributes import ccc, sums_of
 from ser_pipeline.evaluation.metrics import Confusion
 from ser_pipeline.model.coattention import Output
 from ser_pipeline.model.fast.graph import Captured
 from ser_pipeline.runs.writing import Scores
+from ser_pipeline.training.objective import Objective
 
 Change = Callable[[Batch], Batch]
 
@@ -53,33 +56,72 @@ class Forward:
 
 
 def score(
-    forward: Forward, batches: Iterable[Batch], change: Change | None = None, how: str = "log-probability"
+    forward: Forward,
+    batches: Iterable[Batch],
+    objective: Objective,
+    change: Change | None = None,
+    how: str = "log-probability",
 ) -> Scores:
     """A model's output over `batches`; `change` alters a batch before the model sees it.
 
     Args:
         forward: the model.
         batches: of segments.
+        objective: what the outputs are of, and their loss.
         change: of a batch before the model sees it; None: as it is.
         how: an utterance is scored by its segments.
     """
-    parts: dict[str, list[torch.Tensor]] = {"log_prob": [], "w2e": [], "fused": [], "attention": [], "samples": []}
-    losses: list[torch.Tensor] = []
+    names = ("log_prob", "vad", "w2e", "fused", "attention", "samples")
+    parts: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+    losses = Losses(objective)
     with torch.inference_mode():
         for batch in batches:
             output = forward(batch if change is None else change(batch))
-            log_prob = F.log_softmax(output.logits.float(), dim=-1)
-            losses.append(F.nll_loss(log_prob, batch.label, reduction="sum"))
+            outputs = output.logits.float()
+            log_prob, vad = objective.split(outputs)
+            losses.add(outputs, log_prob, batch)
             parts["log_prob"].append(log_prob)
             parts["samples"].append(batch.samples.clone())
+            parts["vad"] += [] if vad is None else [vad]
             for name in ("w2e", "fused", "attention"):
                 if getattr(output, name) is not None:
                     parts[name].append(getattr(output, name).half())
-    rows = sum(len(part) for part in parts["log_prob"])
-    loss = float(torch.stack(losses).sum()) / rows
-    w2e, attention = (_to_numpy(parts[name]) if parts[name] else None for name in ("w2e", "attention"))
-    found = {name: _to_numpy(parts[name]) for name in ("log_prob", "fused", "samples")}
-    return Scores(**found, loss=loss, w2e=w2e, attention=attention, how=how)
+    found: dict[str, Any] = {name: _to_numpy(tensors) if tensors else None for name, tensors in parts.items()}
+    return Scores(**found, loss=losses.mean(), how=how)
+
+
+class Losses:
+    """The loss over many batches: the mean over segments, and of attributes that of all segments at once."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self._sums: list[torch.Tensor] = []
+        self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._rows = 0
+
+    def add(self, outputs: torch.Tensor, log_prob: torch.Tensor, batch: Batch) -> None:
+        """Take a batch into account.
+
+        Args:
+            outputs: float32 (B, K).
+            log_prob: of classes, (B, C).
+            batch: what they are of.
+        """
+        row = self.objective.row
+        self._rows += len(outputs)
+        if row.attributes:
+            self._kept.append((outputs, self.objective.values[batch.utterance]))
+        elif row.votes:
+            self._sums.append(-(self.objective.values[batch.utterance] * log_prob).sum())
+        else:
+            self._sums.append(F.nll_loss(log_prob, batch.label, reduction="sum"))
+
+    def mean(self) -> float:
+        """The loss so far."""
+        if not self._kept:
+            return float(torch.stack(self._sums).sum()) / self._rows
+        outputs, targets = (torch.cat(part) for part in zip(*self._kept, strict=True))
+        return float(self.objective.losses(outputs, targets, torch.ones_like(outputs[:, 0])).mean())
 
 
 def _to_numpy(parts: list[torch.Tensor]) -> Array:
@@ -97,6 +139,26 @@ def confusion(scores: Scores, manifest: Manifest, utterances: Rows) -> Confusion
     position = np.repeat(np.arange(len(utterances)), manifest.counts[utterances])
     prediction = scores.utterances(position, len(utterances)).argmax(axis=1)
     return Confusion.of(manifest.target[utterances], prediction, len(manifest.labels))
+
+
+def measured(scores: Scores, manifest: Manifest, utterances: Rows) -> dict[str, Any]:
+    """Loss, and WA, UA and CCC as far as the target has them, of the utterance rows `utterances`.
+
+    Args:
+        scores: of the segments of `utterances`, in their order.
+        manifest: of the corpus.
+        utterances: rows (U,) of the manifest.
+    """
+    found: dict[str, Any] = {"validation_loss": scores.loss}
+    if scores.log_prob.shape[1]:
+        table = confusion(scores, manifest, utterances)
+        found |= {"wa": table.wa, "ua": table.ua}
+    if scores.vad is not None:
+        position = np.repeat(np.arange(len(utterances)), manifest.counts[utterances])
+        said, wanted = scores.attributes(position, len(utterances)), attributes_of(manifest)[utterances]
+        low, high = scale_of(manifest)
+        found["ccc"] = float(np.mean(ccc(sums_of(wanted, low + (said + 1) / 2 * (high - low)).sum(0))))
+    return found
 
 
 def shuffled(manifest: Manifest, utterances: Rows, seed: int) -> Rows:

@@ -23,7 +23,7 @@ from ser_pipeline.data.augment import drawn
 from ser_pipeline.data.batch import Batch, Mix
 from ser_pipeline.data.stream import Resident
 from ser_pipeline.inputs import INPUTS, VECTOR
-from ser_pipeline.training.step import Step, cross_entropy, one_hot
+from ser_pipeline.training.step import Step
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 """AdamW's, as torch has them by default and the steps of single folds do."""
@@ -124,11 +124,11 @@ class Stack:
             draws: from `draw`.
             resting: bool (K,) folds without a batch, which stay as they are; None: there are none.
         """
-        samples, label, inputs = self._read(rows, draws.drawings)
-        targets = one_hot(label, self.first.classes, self.settings.train.label_smoothing)
+        samples, utterance, inputs = self._read(rows, draws.drawings)
+        targets = self.first.objective.targets(utterance)
         self._template.train()
         logits, targets = self._one(self.trained, self.fixed, inputs, samples, targets, draws.masks, draws.mix)
-        losses = cross_entropy(logits.float(), targets, self.weights)
+        losses = self.first.objective.losses(logits.float(), targets, (share > 0).float(), self.weights)
         for values in self.trained.values():
             values.grad = None
         torch.autograd.backward((losses * share).sum())
@@ -137,7 +137,7 @@ class Stack:
 
     @torch.no_grad()
     def logits(self, rows: Tensor) -> Tensor:
-        """Logits (K, B, C) of segments (K, B), in evaluation mode, of the weights that are kept."""
+        """Outputs (K, B, C) of segments (K, B), in evaluation mode, of the weights that are kept."""
         samples, _, inputs = self._read(rows, {})
         self._template.eval()
         found: Tensor = self._one(self.means or self.trained, self.fixed, inputs, samples, samples, (), ())[0]
@@ -173,15 +173,15 @@ class Stack:
         return output.logits, mixed(targets) if mixed else targets
 
     def _read(self, rows: Tensor, drawings: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, State]:
-        """Real samples and labels (K, B) of segments, and the rows of every input, in the drawings that are given."""
-        samples, label, _ = (column[rows] for column in self.source.columns)
+        """Real samples and utterances (K, B) of segments, and the rows of every input, in the given drawings."""
+        samples, _, utterance = (column[rows] for column in self.source.columns)
         inputs = {}
         for name, stored in self.source.features.items():
             if INPUTS[name].form == VECTOR:
                 inputs[name] = stored[rows, drawings.get(name, torch.zeros_like(rows))][:, :, None]
             else:
                 inputs[name] = stored[rows]
-        return samples, label, inputs
+        return samples, utterance, inputs
 
     def _draw(self) -> list[Tensor]:
         """What one fold draws for a batch, in the order in which `Step` does."""

@@ -16,11 +16,14 @@ from ser_pipeline.config import Config
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.corpora.classes import parse_classes
 from ser_pipeline.corpora.corpus import Corpus
+from ser_pipeline.data import targeted
 from ser_pipeline.device import gpu_jobs, pick_device
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.features.stores import read_manifest
 from ser_pipeline.limits import require_counts
 from ser_pipeline.splits.joining import told
 from ser_pipeline.splits.matrix import MATRIX, matrix_protocols
+from ser_pipeline.targets import TARGETS
 from ser_pipeline.text import few
 from ser_pipeline.training.ablations import ablation_names, own_ablations
 from ser_pipeline.training.distributed import World, join_world
@@ -77,6 +80,7 @@ def prepare(
     *,
     protocol: str = "speaker",
     test_corpus: str | None = None,
+    target: str | None = None,
     classes: str | None = None,
     folds: Path | str | None = None,
     selection: str | None = None,
@@ -108,6 +112,7 @@ def prepare(
             one model of everything; "matrix": each of several corpora trains alone, a run
             each, and all others together.
         test_corpus: another corpus to test on, in the classes that all have.
+        target: what is learned: "class", "votes", "vad" or "vad+class"; by default as `train.target` says.
         classes: of several corpora, as "neutral,happy=happy+excited"; by default those that all have.
         folds: a published folds.json to take instead.
         selection: rows that choose the epoch: "validation", "test" or "reference".
@@ -137,9 +142,13 @@ def prepare(
     cache, file = Path(cache), Path(config) if config else None
     sources = _sources(cache, corpus, test_corpus, classes)
     name, made = _as_made(sources.trained[0], preset, file)
-    chosen = settings.load(name, file, [*made, *overrides, *([f'train.selection="{selection}"'] if selection else [])])
+    asked = {"train.selection": selection, "train.target": target}
+    pairs = [f'{key}="{value}"' for key, value in asked.items() if value]
+    chosen = settings.load(name, file, [*made, *overrides, *pairs])
+    _tell_target(sources, chosen.train.target)
     own = own_ablations(file)
     world = join_world(device)
+    _require_whole_batches(chosen.train.target, micro_batch, world)
     place = pick_device(world.device(device))
     planned = [
         run
@@ -163,6 +172,29 @@ def prepare(
     options = QueueOptions(jobs or gpu_jobs(place, jobs_per_gpu), data, micro_batch, stack, part, wait, share_only)
     corpora = "+".join(one.corpus for one in sources.trained)
     return Prepared(corpora, name, chosen, tuple(planned), sources, place, options, world, frozenset(accept))
+
+
+def _tell_target(sources: Sources, target: str) -> None:
+    """Log what a target takes of the utterances, where there is something to say."""
+    if line := targeted.told(read_manifest(sources), target):
+        log.info("%s", line)
+
+
+def _require_whole_batches(target: str, micro_batch: int, world: World) -> None:
+    """Refuse to compute a loss in parts that is of a whole batch.
+
+    Args:
+        target: name of the target.
+        micro_batch: segments computed at a time; 0: all.
+        world: the processes that share a batch.
+
+    Raises:
+        PipelineError: it would be in parts.
+    """
+    row = TARGETS[target]
+    if row.attributes and (micro_batch or world.size > 1):
+        how = "--micro-batch" if micro_batch else f"{world.size} processes that share a batch"
+        raise PipelineError(f"the loss of --target {target} is of a whole batch ({row.loss}): leave out {how}")
 
 
 def _sources(cache: Path, corpus: str | None, test_corpus: str | None, classes: str | None) -> Sources:

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ser_pipeline.config import Config, Train
 from ser_pipeline.data.augment import augment
@@ -22,6 +21,7 @@ from ser_pipeline.data.batch import Batch, Mix
 from ser_pipeline.model.fast.graph import Captured
 from ser_pipeline.training.distributed import World
 from ser_pipeline.training.groups import parameter_groups
+from ser_pipeline.training.objective import Objective
 
 
 class AdamW(torch.optim.AdamW):
@@ -42,7 +42,7 @@ class Step:
         model: nn.Module,
         config: Config,
         *,
-        classes: int,
+        objective: Objective,
         steps: int,
         weights: Tensor | None,
         autocast: Callable[[], Any],
@@ -54,14 +54,14 @@ class Step:
         Args:
             model: what is trained, on its device.
             config: `train` and `augment` are used.
-            classes: number of classes.
+            objective: the targets, and their loss.
             steps: of the whole fold, for the schedule.
             weights: (C,) weight of each class in the loss, or None.
             autocast: context manager of the arithmetic.
             micro: segments that are computed at a time; 0: the whole batch.
             world: the processes that share every batch.
         """
-        self.model, self.config, self.classes, self.steps = model, config, classes, steps
+        self.model, self.config, self.objective, self.steps = model, config, objective, steps
         self.weights, self.autocast, self.micro, self.world = weights, autocast, micro, world or World()
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         device = self.trained[0].device
@@ -163,7 +163,8 @@ class Step:
             mix = Mix.draw(len(counts[part]), share_mixed, counts.device) if share_mixed else None
             with self.autocast():
                 output = self.model(batch.part(part), mix)
-            losses = cross_entropy(output.logits.float(), mix(targets[part]) if mix else targets[part], self.weights)
+            wanted = mix(targets[part]) if mix else targets[part]
+            losses = self.objective.losses(output.logits.float(), wanted, counts[part], self.weights)
             (losses * share[part]).sum().backward()
             summed += (losses.detach() * counts[part]).sum()
         self._add_up()
@@ -187,33 +188,10 @@ class Step:
                 torch._foreach_lerp_(list(self.mean.parameters()), list(self.model.parameters()), 1 - decay)
 
     def _prepared(self, batch: Batch) -> tuple[Batch, Tensor]:
-        """The batch as it is trained on, and its targets (B, C)."""
-        targets = one_hot(batch.label, self.classes, self.config.train.label_smoothing)
+        """The batch as it is trained on, and its targets (B, K)."""
+        targets = self.objective.targets(batch.utterance)
         with torch.no_grad():
             return augment(batch, self.config), targets
-
-
-def one_hot(label: Tensor, classes: int, smoothing: float) -> Tensor:
-    """Targets (..., C) of class indices, smoothed.
-
-    Args:
-        label: int64 (...).
-        classes: C.
-        smoothing: share that is spread over all classes.
-    """
-    return F.one_hot(label, classes).float() * (1 - smoothing) + smoothing / classes
-
-
-def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-    """Cross-entropy of each segment (...).
-
-    Args:
-        logits: (..., C).
-        targets: (..., C).
-        weights: of each class (C,), or None.
-    """
-    weighted = targets if weights is None else targets * weights
-    return -(weighted * F.log_softmax(logits, dim=-1)).sum(-1)
 
 
 def factor(settings: Train, step: int, steps: int) -> float:

@@ -44,6 +44,7 @@ TAGS = {
     "validation_loss": "loss/validation",
     "wa": "validation/wa",
     "ua": "validation/ua",
+    "ccc": "validation/ccc",
     "lr": "training/lr",
     "segments_per_second": "training/segments_per_second",
 }

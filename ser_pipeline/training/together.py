@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from ser_pipeline.arrays import Rows
 from ser_pipeline.config import Config
 from ser_pipeline.cost import Meter
+from ser_pipeline.data.batch import Batch
 from ser_pipeline.data.stream import Data, Resident
 from ser_pipeline.device import autocasting, fixed_threads, made_on, set_arithmetic
 from ser_pipeline.errors import PipelineError
@@ -254,21 +254,25 @@ def _rates(members: Sequence[Member], count: int) -> NDArray[np.float32]:
 
 
 def _validate(stack: Stack, members: Sequence[Member]) -> list[Record]:
-    """Loss, WA and UA of the validation rows of every fold."""
+    """What the target has of loss, WA, UA and CCC of the validation rows of every fold."""
     manifest, size = members[0].context.data.manifest, EVALUATION * members[0].context.config.train.batch
     rows = [manifest.rows(member.context.fold.validation) for member in members]
     filled = np.zeros((len(rows), max(map(len, rows))), np.int64)
     for place, part in enumerate(rows):
         filled[place, : len(part)] = part
     batches = torch.split(torch.from_numpy(filled).to(stack.device), size, dim=1)
-    scores = torch.cat([F.log_softmax(stack.logits(part).float(), dim=-1) for part in batches], 1).cpu()
+    every = torch.cat([stack.logits(part).float() for part in batches], 1).cpu()
     found = []
-    for member, part, log_prob in zip(members, rows, scores, strict=True):
+    for member, part, outputs in zip(members, rows, every, strict=True):
         utterances = member.context.fold.validation
-        label = torch.from_numpy(np.repeat(manifest.target[utterances], manifest.counts[utterances]))
-        loss = float(F.nll_loss(log_prob[: len(part)], label.long()))
-        own = log_prob[: len(part)].numpy()
+        own, objective = outputs[: len(part)].to(stack.device), member.context.objective
+        batch = Batch({}, *(column[torch.from_numpy(part).to(stack.device)] for column in stack.source.columns))
+        log_prob, vad = objective.split(own)
+        losses = scoring.Losses(objective)
+        losses.add(own, log_prob, batch)
+        kept = log_prob.cpu().numpy()
         real, how = manifest.segments[part, 2], member.context.config.model.utterance_score
-        confusion = scoring.confusion(Scores(own, loss, None, own, None, real, how), manifest, utterances)
-        found.append({"validation_loss": loss, "wa": confusion.wa, "ua": confusion.ua})
+        told = None if vad is None else vad.cpu().numpy()
+        scores = Scores(kept, losses.mean(), None, kept, None, real, how, told)
+        found.append(scoring.measured(scores, manifest, utterances))
     return found

@@ -23,6 +23,7 @@ from ser_pipeline.config import Config
 from ser_pipeline.data.neighbours import Neighbours, longer
 from ser_pipeline.data.rendered import Rendered, with_surroundings
 from ser_pipeline.data.stream import open_data, open_source
+from ser_pipeline.data.targeted import targeted
 from ser_pipeline.entry import PARTIAL, Entry, write_text
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features.rendering import Renderer
@@ -102,8 +103,9 @@ def data_of(job: FoldJob, device: str) -> Any:
     stores = find_stores(job.sources.folders, job.config)
     made = rendered(job.config.model.reads, job.config)
     front = Renderer(made, job.config.audio, job.config.features) if made else None
-    reads = job.config.model.reads
-    data, source = _data(job.sources, stores, device, job.options.data, sharers, job.config.model.whole, reads, front)
+    reads, target = job.config.model.reads, job.config.train.target
+    whole, way = job.config.model.whole, job.options.data
+    data, source = _data(job.sources, stores, device, way, sharers, whole, reads, front, target)
     manifest = data.manifest
     if job.config.model.segments > 1:
         manifest = longer(manifest, job.config.model.segments)
@@ -121,9 +123,10 @@ def _data(
     whole: bool,
     reads: tuple[str, ...],
     front: Renderer | None,
+    target: str,
 ) -> Any:
     """Data and where its batches come from, shared by the folds that a process trains."""
-    manifest = read_manifest(sources)
+    manifest = targeted(read_manifest(sources), target)
     data, place = open_data(manifest.whole if whole else manifest, dict(stores)), torch.device(device)
     if front is None:
         return data, open_source(data, place, way, sharers)

@@ -1,0 +1,139 @@
+"""The utterances that a target learns from, and what it wants of each.
+
+Shapes: U utterances, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import replace
+
+import numpy as np
+
+from ser_pipeline.arrays import Floats
+from ser_pipeline.cache.manifest import Manifest
+from ser_pipeline.corpora.corpus import Utterance
+from ser_pipeline.corpora.ratings import DIMENSIONS, votes_for_classes
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.targets import TARGETS, Target
+from ser_pipeline.text import plural
+
+CENTRED = (-1.0, 1.0)
+"""Ends of the scale that attributes are learned on, whatever the corpus's."""
+
+log = logging.getLogger(__name__)
+
+
+def targeted(manifest: Manifest, name: str) -> Manifest:
+    """The utterances that have what the target `name` wants; those of no class among them can train, not be tested.
+
+    Args:
+        manifest: of everything that was kept.
+        name: key of `TARGETS`.
+
+    Raises:
+        PipelineError: none has it; says what the corpus has.
+    """
+    row = TARGETS[name]
+    kept = np.array([_has(row, utterance) for utterance in manifest.utterances], bool)
+    if kept.all():
+        return manifest
+    chosen = np.flatnonzero(kept)
+    if not any(manifest.utterances[place].emotion for place in chosen):
+        other = [one for one in TARGETS if any(_has(TARGETS[one], utterance) for utterance in manifest.utterances)]
+        wanted = "votes" if row.votes else ", ".join(DIMENSIONS)
+        raise PipelineError(
+            f"{manifest.corpus} has no {wanted} of raters, so no --target {name}; it has what --target "
+            f"{' or '.join(other)} wants, and `ser-pipeline features` reads label files again"
+        )
+    return replace(
+        manifest,
+        utterances=tuple(manifest.utterances[place] for place in chosen),
+        keys=tuple(manifest.keys[place] for place in chosen),
+        samples=manifest.samples[chosen],
+    )
+
+
+def told(manifest: Manifest, name: str) -> str:
+    """What a target takes of a corpus, where that is not all of it or something else than its classes; else "".
+
+    Args:
+        manifest: of everything that was kept.
+        name: key of `TARGETS`.
+    """
+    there = targeted(manifest, name)
+    left, unclassed = len(manifest.utterances) - len(there.utterances), int((there.target < 0).sum())
+    parts = [f"target {name}: {plural(len(there.utterances), 'utterance')}"] if name != "class" else []
+    if unclassed:
+        parts.append(f"{unclassed} of them have no class, and train without being tested")
+    if left:
+        parts.append(f"{left} without {'a class' if name == 'class' else 'what it wants'} left out")
+    if TARGETS[name].attributes:
+        low, high = scale_of(there)
+        parts.append(f"attributes of {low:g} to {high:g} are learned as -1 to 1")
+    return ", ".join(parts)
+
+
+def values_of(manifest: Manifest, row: Target) -> Floats:
+    """What the target `row` wants of each utterance: shares of classes, then attributes of -1 to 1; float64 (U, K).
+
+    Shares are one for the class, or each class's share of the votes for any; all 0 where there is no class.
+
+    Args:
+        manifest: of the utterances that have it.
+        row: of `TARGETS`.
+    """
+    parts: list[Floats] = []
+    if row.votes:
+        weights = votes_of(manifest)
+        parts.append(weights / weights.sum(1, keepdims=True))
+    elif row.classes:
+        one = np.zeros((len(manifest.utterances), len(manifest.labels)))
+        classed = np.flatnonzero(manifest.target >= 0)
+        one[classed, manifest.target[classed]] = 1
+        parts.append(one)
+    if row.attributes:
+        low, high = scale_of(manifest)
+        parts.append(2 * (attributes_of(manifest) - low) / (high - low) - 1)
+    return np.concatenate(parts, axis=1)
+
+
+def votes_of(manifest: Manifest) -> Floats:
+    """Weight of the raters who chose each class, (U, C)."""
+    place = {label: number for number, label in enumerate(manifest.labels)}
+    found = np.zeros((len(manifest.utterances), len(place)))
+    for row, utterance in enumerate(manifest.utterances):
+        for label, weight in utterance.votes:
+            if label in place:
+                found[row, place[label]] = weight
+    return found
+
+
+def attributes_of(manifest: Manifest) -> Floats:
+    """Arousal, valence and dominance on the corpus's own scale, (U, 3)."""
+    return np.array([utterance.vad.values for utterance in manifest.utterances if utterance.vad]).reshape(-1, 3)
+
+
+def scale_of(manifest: Manifest) -> tuple[float, float]:
+    """The ends of the scale of the attributes.
+
+    Raises:
+        PipelineError: utterances have different ones.
+    """
+    scales = sorted({utterance.vad.scale for utterance in manifest.utterances if utterance.vad})
+    if len(scales) != 1:
+        listed = " and ".join(f"{low:g} to {high:g}" for low, high in scales)
+        raise PipelineError(f"{manifest.corpus} has attributes on several scales, {listed}; put them on one")
+    return scales[0]
+
+
+def digest_of(manifest: Manifest, row: Target) -> str:
+    """SHA-256 of what the target `row` wants of each utterance, part of a run's key."""
+    return hashlib.sha256(values_of(manifest, row).round(9).astype("<f8").tobytes()).hexdigest()
+
+
+def _has(row: Target, utterance: Utterance) -> bool:
+    """Whether an utterance has what a target wants."""
+    has_classes = votes_for_classes(utterance.votes) > 0 if row.votes else bool(utterance.emotion or row.attributes)
+    return has_classes and (utterance.vad is not None or not row.attributes)
