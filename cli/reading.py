@@ -47,7 +47,7 @@ def labels(
 
 
 def _kept(corpus: str | None, cache: Path, rated: bool) -> Labels:
-    from ser_pipeline.data.targeted import targeted
+    from ser_pipeline.cache.targeted import targeted
     from ser_pipeline.features.stores import on_disk, read_manifest
 
     sources = catalogue.Sources(catalogue.find_together(cache, corpus))

@@ -9,8 +9,8 @@ import numpy as np
 
 from ser_pipeline.arrays import Array, Rows
 from ser_pipeline.cache.catalogue import FeatureSet, Sources, features_root
+from ser_pipeline.cache.targeted import scale_of
 from ser_pipeline.config import Config, loads
-from ser_pipeline.data.targeted import scale_of
 from ser_pipeline.device import autocasting, fixed_threads, pick_device
 from ser_pipeline.entry import Entry, read_json
 from ser_pipeline.errors import PipelineError

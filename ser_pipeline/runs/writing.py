@@ -17,9 +17,9 @@ import numpy as np
 
 from ser_pipeline.arrays import Array, Rows
 from ser_pipeline.cache.manifest import Manifest
+from ser_pipeline.cache.targeted import CENTRED, attributes_of, scale_of, votes_of
 from ser_pipeline.config import Config, dumps
 from ser_pipeline.corpora.ratings import DIMENSIONS
-from ser_pipeline.data.targeted import CENTRED, attributes_of, scale_of, votes_of
 from ser_pipeline.entry import write_json, write_text, writing
 from ser_pipeline.evaluation.metrics import utterance_means, utterance_scores
 from ser_pipeline.runs import layout

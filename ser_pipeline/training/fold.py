@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ser_pipeline.arrays import Array, Rows
+from ser_pipeline.cache.targeted import values_of
 from ser_pipeline.config import Config
 from ser_pipeline.cost import Meter
 from ser_pipeline.data.augment import drawings
 from ser_pipeline.data.neighbours import BatchSource
 from ser_pipeline.data.stream import Data, order
-from ser_pipeline.data.targeted import values_of
 from ser_pipeline.device import autocasting, fixed_threads, made_on, precision, set_arithmetic
 from ser_pipeline.entry import Entry, read_json, write_json
 from ser_pipeline.errors import PipelineError

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ser_pipeline.cache.manifest import Manifest
+from ser_pipeline.cache.targeted import values_of
 from ser_pipeline.config import Train
 from ser_pipeline.corpora.ratings import DIMENSIONS
-from ser_pipeline.data.targeted import values_of
 from ser_pipeline.targets import TARGETS, Target
 
 TINY = 1e-8

@@ -14,10 +14,10 @@ from ser_pipeline.audit.corpus import audit, audit_labels, to_json
 from ser_pipeline.audit.raters import audit_raters
 from ser_pipeline.cache.catalogue import Sources
 from ser_pipeline.cache.manifest import Manifest
+from ser_pipeline.cache.targeted import digest_of, scale_of, targeted
 from ser_pipeline.config import Config, keyed, require_valid
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.corpora.corpus import Corpus
-from ser_pipeline.data.targeted import digest_of, scale_of, targeted
 from ser_pipeline.device import precision
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError

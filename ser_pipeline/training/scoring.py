@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from ser_pipeline.arrays import Array, Rows
 from ser_pipeline.cache.manifest import Manifest
+from ser_pipeline.cache.targeted import attributes_of, scale_of
 from ser_pipeline.data.batch import Batch
-from ser_pipeline.data.targeted import attributes_of, scale_of
 from ser_pipeline.evaluation.attributes import ccc, sums_of
 from ser_pipeline.evaluation.metrics import Confusion
 from ser_pipeline.model.coattention import Output

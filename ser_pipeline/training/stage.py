@@ -10,13 +10,12 @@ from pathlib import Path
 import torch
 
 from ser_pipeline import config as settings
-from ser_pipeline.cache import catalogue, manifest
+from ser_pipeline.cache import catalogue, manifest, targeted
 from ser_pipeline.cache.catalogue import FeatureSet, Sources
 from ser_pipeline.config import Config
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.corpora.classes import parse_classes
 from ser_pipeline.corpora.corpus import Corpus
-from ser_pipeline.data import targeted
 from ser_pipeline.device import gpu_jobs, pick_device
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features.stores import read_manifest

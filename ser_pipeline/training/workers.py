@@ -18,12 +18,12 @@ from typing import Any
 import torch
 
 from ser_pipeline.cache.catalogue import Sources
+from ser_pipeline.cache.targeted import targeted
 from ser_pipeline.claims import Claim
 from ser_pipeline.config import Config
 from ser_pipeline.data.neighbours import Neighbours, longer
 from ser_pipeline.data.rendered import Rendered, with_surroundings
 from ser_pipeline.data.stream import open_data, open_source
-from ser_pipeline.data.targeted import targeted
 from ser_pipeline.entry import PARTIAL, Entry, write_text
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features.rendering import Renderer

@@ -16,11 +16,10 @@ import torch
 from click.testing import Result
 
 import ser_pipeline
-from ser_pipeline.cache import catalogue, manifest
+from ser_pipeline.cache import catalogue, manifest, targeted
 from ser_pipeline.config import load
 from ser_pipeline.corpora import demo
 from ser_pipeline.corpora.ratings import DIMENSIONS
-from ser_pipeline.data import targeted
 from ser_pipeline.entry import read_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.evaluation.attributes import ccc, sums_of
