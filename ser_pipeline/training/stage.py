@@ -144,10 +144,9 @@ def prepare(
     asked = {"train.selection": selection, "train.target": target}
     pairs = [f'{key}="{value}"' for key, value in asked.items() if value]
     chosen = settings.load(name, file, [*made, *overrides, *pairs])
-    _tell_target(sources, chosen.train.target)
     own = own_ablations(file)
     world = join_world(device)
-    _require_whole_batches(chosen.train.target, micro_batch, world)
+    _consider(chosen.train.target, sources, micro_batch, world)
     place = pick_device(world.device(device))
     planned = [
         run
@@ -173,27 +172,24 @@ def prepare(
     return Prepared(corpora, name, chosen, tuple(planned), sources, place, options, world, frozenset(accept))
 
 
-def _tell_target(sources: Sources, target: str) -> None:
-    """Log what a target takes of the utterances, where there is something to say."""
-    if line := targeted.told(read_manifest(sources), target):
-        log.info("%s", line)
-
-
-def _require_whole_batches(target: str, micro_batch: int, world: World) -> None:
-    """Refuse to compute a loss in parts that is of a whole batch.
+def _consider(target: str, sources: Sources, micro_batch: int, world: World) -> None:
+    """Log what a target takes of the utterances; refuse to compute a loss in parts that is of a whole batch.
 
     Args:
-        target: name of the target.
+        target: its name.
+        sources: the corpora.
         micro_batch: segments computed at a time; 0: all.
         world: the processes that share a batch.
 
     Raises:
-        PipelineError: it would be in parts.
+        PipelineError: it would be computed in parts.
     """
     row = TARGETS[target]
     if row.attributes and (micro_batch or world.size > 1):
         how = "--micro-batch" if micro_batch else f"{world.size} processes that share a batch"
         raise PipelineError(f"the loss of --target {target} is of a whole batch ({row.loss}): leave out {how}")
+    if line := targeted.told(read_manifest(sources), target):
+        log.info("%s", line)
 
 
 def _sources(cache: Path, corpus: str | None, test_corpus: str | None, classes: str | None) -> Sources:
