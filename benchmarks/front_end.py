@@ -26,6 +26,8 @@ from ser_pipeline.features.rendering import Renderer, Rendering
 from ser_pipeline.inputs import INPUTS
 from ser_pipeline.model import build_model
 from ser_pipeline.model.fast import accelerate
+from ser_pipeline.targets import TARGETS
+from ser_pipeline.training.objective import Objective
 from ser_pipeline.training.step import Step
 
 CLASSES, ROUNDS = 4, 7
@@ -72,7 +74,8 @@ def make_step(chosen: Config, device: torch.device, size: int) -> Step:
     ).to(device)
     accelerate(model, device, half=precision(chosen.train.precision, device) == "bf16")
     autocast = autocasting(chosen, device)
-    return Step(model, chosen, classes=CLASSES, steps=1_000, weights=None, autocast=autocast)
+    objective = Objective(TARGETS["class"], CLASSES, torch.eye(CLASSES, device=device).repeat(size, 1))
+    return Step(model, chosen, objective=objective, steps=1_000, weights=None, autocast=autocast)
 
 
 def seconds_of(call: Callable[[], object], device: torch.device, calls: int) -> float:

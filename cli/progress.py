@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -81,7 +81,7 @@ def bar_line(statuses: Sequence[Status], epochs: int, spent: float, left: float 
         parts.append(f"{_short(_name(latest, statuses))}{more}")
         parts.append(f"epoch {latest.epoch}/{epochs}")
         parts.append(f"loss {latest.last['loss']:.3f}")
-        parts.append(f"UA {latest.last['ua']:.1%}")
+        parts.append(_scores(latest.last))
     elif done < len(statuses):
         parts.append("next folds" if done else "first epoch")
     parts.append(time_left)
@@ -149,8 +149,14 @@ def shown(before: Sequence[Status], epochs: int, quiet: bool, estimate: float | 
 def _line(status: Status) -> str:
     """Where a fold stands: its run without the key, its name, and the latest epoch."""
     last = status.last
-    scores = f"training loss {last['loss']:.3f}, validation UA {last['ua']:.1%}"
+    scores = f"training loss {last['loss']:.3f}, validation {_scores(last)}"
     return f"{status.run.rpartition('-')[0]} {status.fold}: {scores}, {last['segments_per_second']:.0f} segments/s"
+
+
+def _scores(last: Mapping[str, float]) -> str:
+    """UA, CCC or both of an epoch, as far as its target has them."""
+    found = [f"UA {last['ua']:.1%}"] if "ua" in last else []
+    return ", ".join([*found, *([f"CCC {last['ccc']:.3f}"] if "ccc" in last else [])])
 
 
 def _name(status: Status, statuses: Sequence[Status]) -> str:
