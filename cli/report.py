@@ -95,11 +95,13 @@ def _report(choice: Choice, runs_root: Path, reports: Path, quiet: bool) -> Path
 
 def _lines(made: Report) -> Iterator[str]:
     """The tables of results and of the comparison, and the errors: what makes their numbers wrong."""
-    from ser_pipeline.report import compared, matrix
+    from ser_pipeline.report import compared, matrix, rated_tables
     from ser_pipeline.report import summary_tables as overview
 
     yield made.title
-    for table in (overview.results(made), *map(matrix.table, matrix.matrices(made)), *compared.comparison(made)):
+    results = [overview.results(made)] if made.experiments else []
+    rated = map(rated_tables.brief, made.rated)
+    for table in (*results, *rated, *map(matrix.table, matrix.matrices(made)), *compared.comparison(made)):
         shown = [place for place in table.printed if table.columns[place].title not in ("F1", "± seeds", "CPU", "GPU")]
         heads = [f"{table.columns[place].group.split(',')[0]} {table.columns[place].title}".strip() for place in shown]
         rows = [[row[place].text for place in shown] for row in table.rows]

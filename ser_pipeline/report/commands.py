@@ -27,8 +27,8 @@ def commands(report: Report) -> Iterator[str]:
     corpus = headers[0].corpus
     for name in corpus.split("+"):
         yield from dict.fromkeys(_features(name, header) for header in headers)
-    for experiment in report.experiments:
-        of_panel = [run.header for group in experiment.panel.groups for run in (*group.runs, *group.unfinished)]
+    for panel in report.panels:
+        of_panel = [run.header for group in panel.groups for run in (*group.runs, *group.unfinished)]
         lines = [str(line) for header in of_panel for line in header.origin.made.get("command", ())]
         yield from dict.fromkeys(map(command, lines))
         silent = [header for header in of_panel if not header.origin.made.get("command")]
@@ -48,6 +48,7 @@ def train_command(headers: Sequence[RunHeader]) -> str:
     words += ["--seeds", str(last - first + 1)] + ["--set", f"seed={first}"] * (first > 0)
     words += ["--selection", one.selection] if one.on_test else []
     words += ["--test-corpus", one.test_corpus] if one.test_corpus else []
+    words += ["--target", one.target.name] if one.target.name != "class" else []
     return shlex.join(words)
 
 

@@ -19,6 +19,7 @@ from ser_pipeline.report.compare import Comparison, Gap, Row, ablation, compare,
 from ser_pipeline.report.findings import findings
 from ser_pipeline.report.fold_check import LeakCheck
 from ser_pipeline.report.groups import Group, Panel, panel_key, panels, speakers
+from ser_pipeline.report.rated import RatedPanel, rated_panels
 from ser_pipeline.report.scores import Result, evaluate
 from ser_pipeline.report.words import slug
 from ser_pipeline.runs.reading import read_run, scan
@@ -104,15 +105,19 @@ class Report:
     worst: tuple[Worst, ...]
     findings: tuple[Finding, ...]
     left_out: tuple[LeftOut, ...]
+    panels: tuple[Panel, ...]  # of everything, also of models that tell no class
+    rated: tuple[RatedPanel, ...] = ()  # scores against raters
+
+    @property
+    def main(self) -> tuple[Group, Result] | None:
+        """The group of the summary, with its result; None where no whole run tells classes."""
+        return self.experiments[0].main if self.experiments else None
 
     @property
     def headers(self) -> list[RunHeader]:
         """The header of every run that is shown, whole or not."""
         return [
-            run.header
-            for experiment in self.experiments
-            for group in experiment.panel.groups
-            for run in (*group.runs, *group.unfinished)
+            run.header for panel in self.panels for group in panel.groups for run in (*group.runs, *group.unfinished)
         ]
 
     @property
@@ -165,7 +170,8 @@ def make_report(root: Path, choice: Choice, progress: Progress | None = None) ->
         raise PipelineError(f"no run can be read; {damaged[0].name}: {damaged[0].reason}")
     found, doubles = panels(runs)
     speaker = speakers(roll)[1] if roll.facts else np.empty(0, dtype=np.int64)
-    experiments = _experiments(found, roll, speaker)
+    experiments = _experiments([panel for panel in found if panel.header.target.classes], roll, speaker)
+    ordered = [one.panel for one in experiments] + [panel for panel in found if not panel.header.target.classes]
     shown = [(experiment.panel, experiment.results) for experiment in experiments]
     return Report(
         choice=choice,
@@ -176,9 +182,11 @@ def make_report(root: Path, choice: Choice, progress: Progress | None = None) ->
         comparison=_comparison([experiment.panel for experiment in experiments], choice.compare, speaker)
         if choice.compare
         else None,
-        worst=tuple(worst(experiments[0].panel.main, roll)) if experiments[0].panel.main else (),
+        worst=tuple(worst(experiments[0].panel.main, roll)) if experiments and experiments[0].panel.main else (),
         findings=tuple(findings(shown, [run.header for run in runs], faults)),
         left_out=(*left_out, *damaged, *doubles),
+        panels=tuple(ordered),
+        rated=rated_panels(ordered, speaker),
     )
 
 
@@ -254,7 +262,8 @@ def _experiments(found: Sequence[Panel], roll: UtteranceTable, speaker: np.ndarr
     experiments: list[Experiment] = []
     for panel in sorted(found, key=_importance):
         header = panel.header
-        name = slug(" ".join((header.protocol, header.test_corpus, header.preset, header.selection)))
+        target = "" if header.target.name == "class" else header.target.name
+        name = slug(" ".join((header.protocol, header.test_corpus, header.preset, target, header.selection)))
         same = sum(experiment.id.startswith(name) for experiment in experiments)
         results = {group.name: evaluate(group, roll, speaker) for group in panel.whole}
         experiments.append(Experiment(f"{name}-{same + 1}" if same else name, panel, ablation(panel, speaker), results))

@@ -18,6 +18,7 @@ from ser_pipeline.report.contents import WORST, Experiment, Report
 from ser_pipeline.report.groups import Group
 from ser_pipeline.report.matrix import matrices
 from ser_pipeline.report.origins import origins
+from ser_pipeline.report.rated import RatedPanel
 from ser_pipeline.report.tables import MINUS, Table
 
 SCHEMA = 3
@@ -34,6 +35,7 @@ def to_json(report: Report) -> str:
         "selection": {"protocol": report.choice.protocol, "runs": report.choice.patterns},
         "experiments": [_experiment(experiment) for experiment in report.experiments],
         "matrices": matrices(report),
+        "rated": [_rated(one) for one in report.rated],
         "leakage_gaps": [_gap(gap) for gap in report.gaps],
         "comparison": _comparison(report.comparison) if report.comparison else None,
         "worst": report.worst[:WORST],
@@ -101,6 +103,13 @@ def _experiment(experiment: Experiment) -> dict[str, Any]:
         "chance_ua": experiment.chance,
         "rows": [_row(row, experiment) for row in experiment.rows],
     }
+
+
+def _rated(one: RatedPanel) -> dict[str, Any]:
+    header = one.panel.header
+    names = ("protocol", "selection", "preset", "test_corpus", "labels")
+    about = {name: getattr(header, name) for name in names}
+    return {"id": one.id, "title": one.title, "target": header.target.name, "kind": one.kind, **about, "rows": one.rows}
 
 
 def _row(row: Row, experiment: Experiment) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ser_pipeline.arrays import Ints
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.report import figures, matrix
+from ser_pipeline.report import figures, matrix, rated_figures
 from ser_pipeline.report.contents import Experiment, Report
 from ser_pipeline.report.drawing import Picture, Plan, render
 from ser_pipeline.report.groups import FULL, Group
@@ -48,7 +48,8 @@ def pictures(report: Report, folder: Path) -> dict[str, list[Picture]]:
             ]
         found[experiment.id] = [render(plan, folder) for plan in plans if plan]
     crossed = [render(_heat(one), folder) for one in matrix.matrices(report)]
-    return found | ({matrix.PICTURES: crossed} if crossed else {})
+    rated = {one.id: [render(plan, folder) for plan in rated_figures.plans(one)] for one in report.rated}
+    return found | rated | ({matrix.PICTURES: crossed} if crossed else {})
 
 
 def _heat(found: Matrix) -> Plan:

@@ -183,6 +183,7 @@ def panel_key(header: RunHeader) -> tuple[str, ...]:
         ",".join(header.labels),
         header.protocol,
         header.preset,
+        header.target.name,
         header.selection,
     )
 

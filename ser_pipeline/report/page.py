@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.corpora.layout import AUDIO
-from ser_pipeline.report import compared, matrix, published, words
+from ser_pipeline.report import compared, matrix, published, rated_tables, words
 from ser_pipeline.report import experiment_tables as detail
 from ser_pipeline.report import quality_tables as quality
 from ser_pipeline.report import summary_tables as overview
@@ -32,6 +32,10 @@ from ser_pipeline.text import plural, portable
 
 SPAN = (130, 18)
 """Width and height of an interval that is drawn in a table, in pixels."""
+
+
+UNFINISHED = "No run is finished yet: nothing can be averaged. What is there stands below."
+"""What the summary says where there is no score."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ def to_html(report: Report, pictures: Mapping[str, Sequence[Picture]], folder: P
         heat=pictures.get(matrix.PICTURES, ()),
         comparison=compared.comparison(report),
         chapters=[_chapter(experiment, pictures.get(experiment.id, ())) for experiment in report.experiments],
+        rated=[(one, rated_tables.table(one), pictures.get(one.id, ())) for one in report.rated],
         literature=overview.literature(report),
         worst=overview.worst(report),
         players=players if any(players) else [],
@@ -130,10 +135,10 @@ def _asset(name: str) -> str:
 
 def _summary(report: Report) -> dict[str, Any]:
     """What a hurried reader needs of the first experiment."""
-    first = report.experiments[0]
-    if first.main is None:
-        return {"score": None, "warnings": _warnings(report)}
-    group, result = first.main
+    if report.main is None:
+        told = "Scores against raters stand below; no finished run tells classes." if report.rated else UNFINISHED
+        return {"score": None, "told": told, "warnings": _warnings(report)}
+    first, (group, result) = report.experiments[0], report.main
     ua, wa = result.scores["ua"], result.scores["wa"]
     return {
         "score": percent(ua.pooled).text,
@@ -284,8 +289,7 @@ def _players(report: Report, folder: Path) -> Iterator[str]:
 
     A browser takes `..` off the page's address as it is written, whatever links to folders are in it.
     """
-    main = report.experiments[0].panel.main
-    root = main.header.audio_root if main else ""
+    root = report.main[0].header.audio_root if report.main else ""
     for one in report.worst[:WORST]:
         file = Path(root) / one.file
         there = bool(root) and _of_corpus(one.file) and file.is_file()
@@ -300,7 +304,7 @@ def _of_corpus(file: str) -> bool:
 
 def _setup(report: Report) -> dict[str, Any]:
     """Settings, versions and commands of the main model, or of the first run where nothing is whole."""
-    first = report.experiments[0].panel
+    first = report.panels[0]
     header = (first.main or first.groups[0]).header
     versions: dict[str, set[str]] = {}
     for one in report.headers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ser_pipeline.report import compared, matrix, published, words
+from ser_pipeline.report import compared, matrix, published, rated_tables, words
 from ser_pipeline.report import experiment_tables as detail
 from ser_pipeline.report.compare import Gap
 from ser_pipeline.report.contents import WORST, Experiment, Report
@@ -61,6 +61,7 @@ def results(report: Report) -> Table:
     for gap in report.gaps:
         rows.append(_gap(gap, report))
         tones.append("gap")
+    mark = report.experiments[0].chance if report.experiments else 0.0
     spans = [row[-1] for row, tone in zip(rows, tones, strict=True) if tone != "gap"]
     columns = (
         Column("Model", number=False),
@@ -76,7 +77,7 @@ def results(report: Report) -> Table:
         Column("F1", hint="Macro F1, pooled, %."),
         Column("CPU", group="Seconds", hint=COST),
         Column("GPU", group="Seconds", hint=COST),
-        Column("UA and its interval", scale=scale(spans, report.experiments[0].chance)),
+        Column("UA and its interval", scale=scale(spans, mark)),
     )
     note = "WA is the share of utterances that are right, UA the mean recall of the classes."
     note += "".join(f" {covered}" for covered in dict.fromkeys(_covered(one) for one in report.experiments) if covered)
@@ -150,13 +151,12 @@ def runs(report: Report) -> Table:
     )
     rows: list[tuple[Cell, ...]] = []
     tones: list[str] = []
-    for experiment in report.experiments:
-        for group in experiment.panel.groups:
+    for panel in report.panels:
+        for group in panel.groups:
             for run in (*group.runs, *group.unfinished):
                 header = run.header
-                total = (
-                    sum((fold.confusion() for fold in run.folds[1:]), run.folds[0].confusion()) if run.whole else None
-                )
+                told = run.whole and header.target.classes
+                total = sum((fold.confusion() for fold in run.folds[1:]), run.folds[0].confusion()) if told else None
                 rows.append(
                     (
                         text(header.path.name),
@@ -184,6 +184,7 @@ def where(header: RunHeader, report: Report) -> Cell:
     parts = [
         header.protocol,
         f"tested on {header.test_corpus}" if header.test_corpus else "",
+        f"target {header.target.name}" if header.target.name != "class" else "",
         f"preset {header.preset}" if len({other.preset for other in others}) > 1 else "",
         plural(len(header.labels), "class") if len({other.labels for other in others}) > 1 else "",
     ]
@@ -323,7 +324,8 @@ def _printed(row: published.Published, protocol: str) -> tuple[Cell, ...]:
 
 def sections(report: Report) -> Iterator[tuple[str, list[Table]]]:
     """Every table of a report under its heading, for the forms that only list them."""
-    yield "Results", [results(report)]
+    if report.experiments:
+        yield "Results", [results(report)]
     crossed = [matrix.table(one) for one in matrix.matrices(report)]
     if crossed:
         yield "Across corpora", crossed
@@ -335,6 +337,8 @@ def sections(report: Report) -> Iterator[tuple[str, list[Table]]]:
         classes = plural(len(header.labels), "class")
         title = f"{words.experiment(header)}, {classes}, epoch: {words.epoch(header.selection)}{high}"
         yield words.capital(title), list(detail.tables(experiment))
+    for one in report.rated:
+        yield f"Against raters: {one.title}", [rated_tables.table(one)]
     printed = literature(report)
     if printed:
         yield "Published results", [printed]

@@ -113,7 +113,8 @@ def input_place(name: str) -> tuple[int, str]:
 def experiment(header: RunHeader) -> str:
     """What an experiment is: protocol, test corpus and preset."""
     where = f", tested on {header.test_corpus}" if header.test_corpus else ""
-    return f"{protocol(header.protocol)}{where}, preset {header.preset}"
+    target = "" if header.target.name == "class" else f", target {header.target.name}"
+    return f"{protocol(header.protocol)}{where}, preset {header.preset}{target}"
 
 
 def slug(words: str) -> str:

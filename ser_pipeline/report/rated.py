@@ -1,0 +1,194 @@
+"""What models of votes, or of arousal, valence and dominance, achieved against the raters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ser_pipeline.arrays import Floats, Ints
+from ser_pipeline.corpora.ratings import DIMENSIONS
+from ser_pipeline.evaluation.attributes import sums_of
+from ser_pipeline.evaluation.intervals import Difference, Interval
+from ser_pipeline.evaluation.metrics import probabilities
+from ser_pipeline.evaluation.rated import (
+    ATTRIBUTES,
+    VOTES,
+    RatedScore,
+    Reading,
+    by_cluster,
+    rated_difference,
+    reading,
+    vote_sums,
+)
+from ser_pipeline.evaluation.significance import holm
+from ser_pipeline.report import words
+from ser_pipeline.report.groups import Group, Panel, clusters, shared
+from ser_pipeline.runs.records import Run
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A score of a group."""
+
+    fold_mean: float  # mean over folds, each the mean over seeds
+    fold_deviation: float | None  # over folds; None of one fold
+    pooled: float  # over all utterances, the mean over seeds
+    seed_deviation: float | None  # over seeds; None of one seed
+    interval: Interval  # of the pooled score, by the jackknife over clusters
+    constant: float  # pooled score of the mean of all that is tested
+
+
+@dataclass(frozen=True)
+class RatedVersus:
+    """The main model subtracted from one, by the first score of each table."""
+
+    difference: Difference
+    corrected: float | None = None  # p after Holm, over all tests of the table
+
+
+@dataclass(frozen=True)
+class RatedRow:
+    """What a group says of one thing: the distribution, or one of the attributes."""
+
+    model: str
+    what: str  # "votes", or an attribute
+    seeds: tuple[int, ...]
+    utterances: int
+    measures: dict[str, Measure]  # by ATTRIBUTES or VOTES
+    slope: float | None  # of an attribute: rise of the raters' value with the predicted one, seeds pooled
+    versus: RatedVersus | None  # None: it is the main model, or shares nothing with it
+
+
+@dataclass(frozen=True)
+class RatedPanel:
+    """An experiment of models of one kind."""
+
+    id: str
+    title: str
+    kind: str  # "votes" or "vad"
+    panel: Panel
+    rows: tuple[RatedRow, ...]
+
+
+def rated_panels(found: Sequence[Panel], speaker: Ints) -> tuple[RatedPanel, ...]:
+    """Every experiment whose models tell votes or attributes, and have a whole run.
+
+    Args:
+        found: the experiments of all runs.
+        speaker: number of each utterance's speaker, by row of the roll.
+    """
+    made: list[RatedPanel] = []
+    for panel in found:
+        target = panel.header.target
+        kinds = [kind for kind, there in (("votes", target.votes), ("vad", target.attributes)) if there]
+        for kind in kinds if panel.whole else ():
+            title = f"{words.experiment(panel.header)}: {'votes' if kind == 'votes' else ', '.join(DIMENSIONS)}"
+            name = f"rated-{kind}-{len(made) + 1}"
+            made.append(RatedPanel(name, words.capital(title), kind, panel, tuple(_rows(panel, kind, speaker))))
+    return tuple(made)
+
+
+def parts(group: Group, kind: str) -> dict[str, Floats]:
+    """What each utterance adds to the sums of each thing that is told, (R, U, M), in the order of `group.rows`.
+
+    Args:
+        group: with whole runs.
+        kind: "votes" or "vad".
+    """
+    if kind == "votes":
+        weights = np.stack([ordered(run, "votes") for run in group.runs])
+        wanted = weights / weights.sum(-1, keepdims=True)
+        right = group.predictions == group.target
+        return {"votes": vote_sums(wanted[0], probabilities(group.log_prob), right)}
+    pairs = np.stack([ordered(run, "attributes") for run in group.runs])  # (R, U, 2, 3)
+    sums = sums_of(pairs[:, :, 0], pairs[:, :, 1])
+    return {name: sums[:, :, place] for place, name in enumerate(DIMENSIONS)}
+
+
+def ordered(run: Run, name: str) -> Floats:
+    """Votes (U, C) or attributes (U, 2, 3) of all folds of a run, in the order of the roll's rows."""
+    arrays = [getattr(fold, name) for fold in run.folds]
+    every = np.concatenate([x.swapaxes(0, 1) if name == "attributes" else x for x in arrays])
+    return np.asarray(every[np.argsort(run.concatenated("rows"), kind="stable")])
+
+
+def _constant(group: Group, kind: str) -> dict[str, Floats]:
+    """The same (1, U, M) of the mean over all utterances as everybody's prediction."""
+    if kind == "votes":
+        weights = ordered(group.runs[0], "votes")
+        wanted = weights / weights.sum(-1, keepdims=True)
+        told = np.broadcast_to(wanted.mean(0), wanted.shape)
+        return {"votes": vote_sums(wanted, told[None], (told.argmax(-1) == group.target)[None])}
+    true = ordered(group.runs[0], "attributes")[:, 0]
+    sums = sums_of(true, np.broadcast_to(true.mean(0), true.shape))[None]
+    return {name: sums[:, :, place] for place, name in enumerate(DIMENSIONS)}
+
+
+def _rows(panel: Panel, kind: str, speaker: Ints) -> Iterator[RatedRow]:
+    """A row for each model and thing that it tells, with the tests of a table corrected together."""
+    found = [row for group in panel.whole for row in _of_group(group, panel, kind, speaker)]
+    corrected = iter(holm([row.versus.difference.p for row in found if row.versus]))
+    for row in found:
+        yield replace(row, versus=replace(row.versus, corrected=next(corrected))) if row.versus else row
+
+
+def _of_group(group: Group, panel: Panel, kind: str, speaker: Ints) -> Iterator[RatedRow]:
+    table = VOTES if kind == "votes" else ATTRIBUTES
+    apart, usual = clusters(speaker, group), _constant(group, kind)
+    cluster = np.unique(apart.of[group.rows], return_inverse=True)[1]
+    for what, one in parts(group, kind).items():
+        measures = {
+            name: _measure(one, cluster, group, score, usual[what], apart.crossed) for name, score in table.items()
+        }
+        slope = None if kind == "votes" else _slope(one.sum((0, 1)))
+        versus = _versus(group, panel, kind, what, speaker)
+        yield RatedRow(group.name, what, group.seeds, len(group.rows), measures, slope, versus)
+
+
+def _measure(one: Floats, cluster: Ints, group: Group, score: RatedScore, usual: Floats, crossed: bool) -> Measure:
+    """A score of what utterances add (R, U, M).
+
+    Args:
+        one: what they add.
+        cluster: of each utterance (U,).
+        group: whose folds they are of.
+        score: a row of a table of scores.
+        usual: what they add under the constant prediction (1, U, M).
+        crossed: one model of each seed tests every cluster.
+    """
+    each = score.score(by_cluster(one, group.fold)).mean(0)  # by fold
+    found: Reading = reading(by_cluster(one, cluster), score, crossed=crossed)
+    return Measure(
+        fold_mean=float(np.nanmean(each)) if np.isfinite(each).any() else float("nan"),
+        fold_deviation=float(np.nanstd(each, ddof=1)) if np.isfinite(each).sum() > 1 else None,
+        pooled=found.value,
+        seed_deviation=found.seed_deviation,
+        interval=found.interval,
+        constant=float(score.score(usual.sum(1))[0]),
+    )
+
+
+def _slope(sums: Floats) -> float:
+    """The raters' value regressed on the predicted one."""
+    count, true, told, _, others, products, _ = sums
+    spread = others / count - (told / count) ** 2
+    return float((products / count - true * told / count**2) / spread) if spread > 0 else float("nan")
+
+
+def _versus(group: Group, panel: Panel, kind: str, what: str, speaker: Ints) -> RatedVersus | None:
+    """The group against the main one, over the seeds and utterances that both have."""
+    main = panel.main
+    both = shared(group, main) if main and group is not main else None
+    if both is None:
+        return None
+    one, other, mask = both
+    apart = clusters(speaker, one, other)
+    sums = []
+    for each in (one, other):
+        kept = mask[each.rows]
+        cluster = np.unique(apart.of[each.rows[kept]], return_inverse=True)[1]
+        sums.append(by_cluster(parts(each, kind)[what][:, kept], cluster))
+    first = next(iter((VOTES if kind == "votes" else ATTRIBUTES).values()))
+    return RatedVersus(rated_difference(sums[0], sums[1], first, crossed=apart.crossed))

@@ -1,0 +1,60 @@
+"""Predicted attributes against the raters', drawn."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+
+from ser_pipeline.arrays import Floats
+from ser_pipeline.corpora.ratings import DIMENSIONS
+from ser_pipeline.report.drawing import ACCENT, RULE, SOFT, Drawn, Plan
+from ser_pipeline.report.rated import RatedPanel, ordered
+
+POINTS = 2_000
+"""Utterances that a figure shows at most."""
+
+
+def plans(panel: RatedPanel) -> list[Plan]:
+    """Figures of the main model's first seed: predicted values against the raters', and what is left of them."""
+    main = panel.panel.main
+    if panel.kind != "vad" or main is None:
+        return []
+    pairs = ordered(main.runs[0], "attributes")[:: max(1, len(main.rows) // POINTS)]
+    said = f"{main.name}, seed {main.seeds[0]}, a dot an utterance"
+    scatter = [
+        _dots(name, pairs[:, 1, place], pairs[:, 0, place], "predicted", "raters", diagonal=True)
+        for place, name in enumerate(DIMENSIONS)
+    ]
+    left = [
+        _dots(name, pairs[:, 1, place], pairs[:, 0, place] - pairs[:, 1, place], "predicted", "raters − predicted")
+        for place, name in enumerate(DIMENSIONS)
+    ]
+    row = {one.what: one for one in panel.rows if one.model == main.name}
+    alt = ", ".join(f"{name}: CCC {row[name].measures['ccc'].pooled:.2f}" for name in DIMENSIONS)
+    return [
+        Plan(f"scatter-{panel.id}", "Predicted and rated", f"{said}; on the line both agree.", alt, scatter),
+        Plan(f"residual-{panel.id}", "What is left", f"{said}; a slope is what calibration misses.", alt, left),
+    ]
+
+
+def _dots(title: str, x: Floats, y: Floats, across: str, up: str, diagonal: bool = False) -> Drawn:
+    """Dots with the line on which they would lie.
+
+    Args:
+        title: of the panel.
+        x: values across (U,).
+        y: values up (U,).
+        across: what they are.
+        up: what they are.
+        diagonal: whether the line is where both are alike, or 0.
+    """
+
+    def draw(ax: Axes) -> None:
+        ends = [float(x.min()), float(x.max())]
+        ax.plot(ends, ends if diagonal else [0, 0], color=SOFT, linewidth=0.8, linestyle="--")
+        ax.scatter(x, y, s=7, c=ACCENT, linewidths=0, alpha=0.45)
+        ax.set(xlabel=across, ylabel=up)
+        ax.grid(color=RULE)
+        ax.set_axisbelow(True)
+        ax.set_title(title)
+
+    return Drawn(draw)

@@ -1,0 +1,123 @@
+"""Reports of models of votes and attributes: numbers as an independent script finds them, in every form."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+
+import ser_pipeline
+from ser_pipeline.corpora import demo
+from ser_pipeline.corpora.ratings import DIMENSIONS
+from ser_pipeline.training.stage import prepare
+from support import rescored
+from support.speech_models import write_whisper
+
+SAME = {"device": "cpu", "jobs": 1}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with runs of every target on ridge heads: votes twice, of two strengths."""
+    place = tmp_path_factory.mktemp("rated")
+    encoder = write_whisper(place / "encoder")
+    demo.write(place / "demo", utterances_per_speaker=8)
+    pairs = [f"features.statistics.encoder={encoder}"]
+    ser_pipeline.extract(
+        "demo", place / "demo", preset="frozen", overrides=pairs, cache=place / "cache", rated=True, **SAME
+    )
+    for target, more in (("votes", ()), ("votes", ("train.ridge=9",)), ("vad", ()), ("vad+class", ()), ("class", ())):
+        options = {"preset": "frozen", "overrides": [*pairs, *more], "target": target, **SAME}
+        prepare("demo", cache=place / "cache", runs=place / "runs", **options).train()  # type: ignore[arg-type]
+    return place
+
+
+def folders(made: Path, target: str) -> list[Path]:
+    """The runs of a target."""
+    every = (made / "runs").glob("demo-*")
+    return [one for one in every if f'target = "{target}"' in (one / "config.toml").read_text(encoding="utf-8")]
+
+
+def results(made: Path, run: Callable[..., Result], *more: str) -> tuple[dict, Path]:
+    page = Path(
+        run("report", "--runs-root", made / "runs", "--reports", made / "reports", *more).stdout.splitlines()[-1]
+    )
+    return json.loads((page.parent / "results.json").read_text(encoding="utf-8")), page
+
+
+def test_every_pooled_score_is_what_an_independent_script_finds(made: Path, run: Callable[..., Result]) -> None:
+    value, _ = results(made, run)
+    rated = {(one["target"], one["kind"]): one for one in value["rated"]}
+    assert rated.keys() == {("votes", "votes"), ("vad", "vad"), ("vad+class", "vad")}
+    for (target, kind), one in rated.items():
+        found = []
+        for folder in folders(made, target):
+            rows = rescored.lines(folder)
+            found.append({"votes": rescored.votes(rows)} if kind == "votes" else rescored.attributes(rows))
+        for row in one["rows"]:
+            pooled = {name: measure["pooled"] for name, measure in row["measures"].items()}
+            assert any(pooled == pytest.approx(mine[row["what"]], abs=1e-6) for mine in found)
+        assert len(one["rows"]) == len(found) * (1 if kind == "votes" else 3)
+
+
+def test_rows_have_intervals_constants_and_a_test_against_the_main_model(
+    made: Path, run: Callable[..., Result]
+) -> None:
+    value, _ = results(made, run)
+    by_kind = {one["target"]: one["rows"] for one in value["rated"]}
+    for row in by_kind["vad"]:
+        ccc = row["measures"]["ccc"]
+        assert ccc["interval"]["low"] < ccc["pooled"] < ccc["interval"]["high"]
+        assert ccc["interval"]["clusters"] == 10
+        assert ccc["constant"] == pytest.approx(0, abs=1e-9)
+        (vad,) = folders(made, "vad")
+        lines = rescored.lines(vad)
+        said, true = ([float(line[column]) for line in lines] for column in (f"predicted:{row['what']}", row["what"]))
+        assert row["slope"] == pytest.approx(np.polyfit(said, true, 1)[0])
+    main, other = by_kind["votes"]
+    assert main["versus"] is None
+    assert other["versus"]["difference"]["value"] == pytest.approx(
+        other["measures"]["js"]["pooled"] - main["measures"]["js"]["pooled"]
+    )
+    assert other["versus"]["corrected"] == other["versus"]["difference"]["p"]
+
+
+def test_all_forms_have_the_tables_and_figures_of_raters(made: Path, run: Callable[..., Result]) -> None:
+    _, page = results(made, run)
+    names = ("index.html", "results.md", "results.tex")
+    html, text, latex = (page.with_name(name).read_text(encoding="utf-8") for name in names)
+    assert 'id="raters"' in html
+    assert "Predicted and rated" in html
+    assert "What is left" in html
+    for name in DIMENSIONS:
+        assert name in text
+        assert name in latex
+    assert "Jensen-Shannon" in text
+    assert "Jensen-Shannon" in latex
+    assert re.search(r"target votes", html)
+    assert list((page.parent / "figures").glob("scatter-*.svg"))
+    assert list((page.parent / "figures").glob("residual-*.svg"))
+
+
+def test_models_of_classes_and_of_attributes_are_apart(made: Path, run: Callable[..., Result]) -> None:
+    value, _ = results(made, run)
+    assert len(value["experiments"]) == 3  # class, votes, vad+class
+    assert all(len(one["rows"]) == (2 if "votes" in one["title"] else 1) for one in value["experiments"])
+
+
+def test_a_report_of_attributes_alone_has_no_scores_of_classes(
+    made: Path, tmp_path: Path, run: Callable[..., Result]
+) -> None:
+    (folder,) = folders(made, "vad")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / folder.name).symlink_to(folder)
+    shown = run("report", "--runs-root", tmp_path / "runs", "--reports", tmp_path / "reports").stdout
+    assert "arousal" in shown
+    assert "UA" not in shown
+    html = next((tmp_path / "reports").glob("*/index.html")).read_text(encoding="utf-8")
+    assert "no finished run tells classes" in html
