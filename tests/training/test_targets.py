@@ -23,6 +23,7 @@ from ser_pipeline.corpora.ratings import DIMENSIONS
 from ser_pipeline.entry import read_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.evaluation.attributes import ccc, sums_of
+from ser_pipeline.splits.joining import join
 from ser_pipeline.targets import TARGETS
 from ser_pipeline.training.linear import HeadRows, _to_attributes, _to_votes
 from ser_pipeline.training.objective import Objective, discordance
@@ -285,3 +286,14 @@ def test_ridge_finds_planted_shares_and_attributes() -> None:
     weights, bias = _to_votes(rows, rows, Objective(TARGETS["votes"], 3, shares.float()), settings)
     told = (inputs @ weights + bias).softmax(1)
     assert (told - shares).abs().mean() < 0.5 * (shares - shares.mean(0)).abs().mean()
+
+
+def test_corpora_of_different_scales_want_the_same_of_the_same_turns(made: Path) -> None:
+    one = features(made)
+    wide = tuple(replace(other, vad=other.vad and other.vad.on((1.0, 7.0))) for other in one.utterances)
+    both = join([one, replace(one, corpus="wide", utterances=wide)])
+    values = targeted.values_of(targeted.targeted(both, "vad"), TARGETS["vad"])
+    first, second = np.split(values, 2)
+    np.testing.assert_allclose(first, second)
+    np.testing.assert_allclose(first, targeted.values_of(one, TARGETS["vad"]))
+    assert "attributes of 0 to 1 are learned as -1 to 1" in targeted.told(both, "vad")
