@@ -141,9 +141,7 @@ def prepare(
     cache, file = Path(cache), Path(config) if config else None
     sources = _sources(cache, corpus, test_corpus, classes)
     name, made = _as_made(sources.trained[0], preset, file)
-    asked = {"train.selection": selection, "train.target": target}
-    pairs = [f'{key}="{value}"' for key, value in asked.items() if value]
-    chosen = settings.load(name, file, [*made, *overrides, *pairs])
+    chosen = settings.load(name, file, [*made, *overrides, *_asked(selection=selection, target=target)])
     own = own_ablations(file)
     world = join_world(device)
     _consider(chosen.train.target, sources, micro_batch, world)
@@ -170,6 +168,11 @@ def prepare(
     options = QueueOptions(jobs or gpu_jobs(place, jobs_per_gpu), data, micro_batch, stack, part, wait, share_only)
     corpora = "+".join(one.corpus for one in sources.trained)
     return Prepared(corpora, name, chosen, tuple(planned), sources, place, options, world, frozenset(accept))
+
+
+def _asked(**options: str | None) -> list[str]:
+    """`KEY=VALUE` pairs of the settings of `train` that have options of their own; of None there is none."""
+    return [f'train.{name}="{value}"' for name, value in options.items() if value]
 
 
 def _consider(target: str, sources: Sources, micro_batch: int, world: World) -> None:
