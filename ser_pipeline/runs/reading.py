@@ -35,7 +35,7 @@ from ser_pipeline.runs.records import (
 )
 from ser_pipeline.runs.shapes import IndexFile, ResultFile, read_run_file, read_shape
 from ser_pipeline.splits.protocols import FINAL
-from ser_pipeline.targets import Target
+from ser_pipeline.targets import TARGETS, Target
 from ser_pipeline.text import few, unguarded
 
 LONGEST = 4_096
@@ -141,7 +141,7 @@ def read_run(header: RunHeader, roll: UtteranceTable) -> Run:
     return run
 
 
-def read_fold(folder: Path, labels: Sequence[str], roll: UtteranceTable, row: Target) -> FoldResult:
+def read_fold(folder: Path, labels: Sequence[str], roll: UtteranceTable, row: Target = TARGETS["class"]) -> FoldResult:
     """The fold in `folder`, checked against its own counts.
 
     Args:

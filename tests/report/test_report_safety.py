@@ -11,6 +11,7 @@ import pytest
 
 from ser_pipeline.report import page
 from ser_pipeline.report.commands import train_command
+from ser_pipeline.targets import TARGETS
 from ser_pipeline.text import guarded, unguarded
 from support.run_folders import Planted, people, write_run
 
@@ -50,6 +51,7 @@ def test_the_command_that_runs_it_again_is_quoted_word_by_word():
         selection="x y",
         on_test=True,
         test_corpus="&",
+        target=TARGETS["class"],
     )
     words = shlex.split(train_command([header]))
     assert words == [
