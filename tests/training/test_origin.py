@@ -1,5 +1,6 @@
 """A run says where it comes from, and what is published of it says nothing of where it lay."""
 
+import ast
 import hashlib
 import json
 import re
@@ -128,3 +129,28 @@ def test_a_checkout_says_its_commit_and_whether_the_source_differs(tmp_path: Pat
     assert provenance.checkout(package) == {"commit": head, "modified": True}
     assert provenance.source_hash(package) != before
     assert provenance.checkout(tmp_path / "elsewhere" / "package") == {}
+
+
+NO_NUMBERS = {"filelock", "hdf5plugin", "huggingface_hub", "joblib", "safetensors", "tensorboard", "threadpoolctl"}
+"""Libraries of these rooms that move bytes and processes, and change no number; with those of the next line."""
+NO_NUMBERS |= {"tomli_w", "xxhash"}
+
+ROOMS = ("audio.py", "cache", "data", "device.py", "evaluation", "features", "model", "splits", "training")
+"""What makes numbers, from audio to scores."""
+
+
+def test_every_library_that_touches_numbers_has_its_version_in_a_run() -> None:
+    files = [
+        file for room in ROOMS for file in (ROOT / "ser_pipeline" / room, *(ROOT / "ser_pipeline" / room).rglob("*.py"))
+    ]
+    found = set()
+    for file in (file for file in files if file.is_file()):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            found |= {name.partition(".")[0] for name in names}
+    known = {{"scikit-learn": "sklearn"}.get(name, name) for name in provenance.LIBRARIES}
+    assert {"numpy", "soxr", "numba"} <= found
+    assert found - set(sys.stdlib_module_names) - NO_NUMBERS - {"ser_pipeline", ""} <= known
+    for name in ("torch", "numba", "soxr", "librosa"):
+        assert provenance.versions()[name]
