@@ -13,11 +13,13 @@ from ser_pipeline.errors import PipelineError
 
 from .encodings import write_anything
 from .groups import GuessingGroup
-from .stopping import Terminated, status, stoppable, told
+from .stopping import Terminated, stoppable, told
+from .stopping import status as exit_status
 
 COMMANDS = (
     "features",
     "train",
+    "status",
     "report",
     "verify",
     "predict",
@@ -62,7 +64,7 @@ class Commands(GuessingGroup):
         except KeyboardInterrupt as stop:
             number = stop.args[0] if isinstance(stop, Terminated) else signal.SIGINT
             click.echo(f"\n{told(number)}", err=True)
-            raise click.exceptions.Exit(status(number)) from None
+            raise click.exceptions.Exit(exit_status(number)) from None
         except BrokenPipeError:
             raise
         except Exception as error:

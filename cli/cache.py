@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from . import options
 from .columns import aligned
 from .groups import GuessingGroup
+from .status import claimed_lines
 from .terminal import start_log
 
 if TYPE_CHECKING:
@@ -57,17 +58,17 @@ def status(cache: Path) -> None:
     """List who is at work on unfinished features, since when, and why a part failed.
 
     A line a part, with tabs between: features, part, "held", "left" or "failed", who, since when, why. What is whole is
-    not in it: `cache ls` lists that.
+    not in it: `ser-pipeline status` lists that, and runs.
     """
     start_log(quiet=False)
+    from ser_pipeline.cache import catalogue
     from ser_pipeline.cache.sharing import shared_parts
 
-    parts = shared_parts(cache)
+    parts = shared_parts(catalogue.features_root(cache))
     if not parts:
         click.echo(f"nobody is at work in {cache}", err=True)
-    for part in parts:
-        why = " ".join(part.why.split())
-        click.echo("\t".join([part.corpus, part.part, part.state, part.who, part.since, why]).rstrip())
+    for line in claimed_lines(parts):
+        click.echo(line)
 
 
 @cache.command()

@@ -13,7 +13,7 @@ from pathlib import Path
 from ser_pipeline import config
 from ser_pipeline.cache import housekeeping
 from ser_pipeline.cache.sharing import shared_parts
-from ser_pipeline.claims import FAILED, HELD
+from ser_pipeline.claims import FAILED, HELD, at_work
 from ser_pipeline.entry import PARTIAL
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.locks import FOLDER, is_held
@@ -197,13 +197,13 @@ def _locks(cache: Path, runs: Path) -> Iterator[Diagnosis]:
         for file in sorted((place / FOLDER).glob("*")):
             if is_held(place / file.name):
                 held.append(f"{place / file.name} ({file.read_text(encoding='utf-8', errors='replace').strip()})")
-    parts = shared_parts(cache)
-    held += [f"{part.corpus} {part.part} ({part.who})" for part in parts if part.state == HELD]
-    failed = [f"{part.corpus} {part.part}: {part.why}" for part in parts if part.state == FAILED]
+    parts = [*shared_parts(cache / "features"), *shared_parts(runs)]
+    held += [f"{part.folder} {part.part} ({part.who})" for part in parts if part.state == HELD]
+    failed = [f"{part.folder} {part.part}: {part.why}" for part in parts if part.state == FAILED]
     left = [
         path.name
         for path in sorted(runs.glob(f"*{PARTIAL}"))
-        if not is_held(path.with_name(path.name[: -len(PARTIAL)]))
+        if not (is_held(final := path.with_name(path.name[: -len(PARTIAL)])) or at_work(final))
     ]
     yield Diagnosis("locks", OK, f"at work: {few(held)}" if held else "nobody is at work")
     if failed:

@@ -1,31 +1,36 @@
-"""Who is at work on the features of a cache, and what stopped who was."""
+"""Who is at work on features or runs, and what stopped who was."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from ser_pipeline.cache import catalogue
 from ser_pipeline.claims import FOLDER, HELD, LEFT, Claims
 
 
 @dataclass(frozen=True)
 class SharedPart:
-    """The latest claim on a part of a corpus's features."""
+    """The latest claim on a part of features or of a run."""
 
-    corpus: str  # folder of the features
+    folder: str  # name of that of the features or the run
     part: str
-    state: str  # "held", "left" or "failed"
+    state: str  # "held", "left" by a process that was killed, or "failed"
     who: str
     since: str  # ISO 8601, by the clock of who claimed it
     why: str  # what stopped it; "" otherwise
 
 
-def shared_parts(cache: Path) -> list[SharedPart]:
-    """The parts of unfinished features that were claimed, by name; a process known to be dead holds nothing."""
-    claims, found = Claims(catalogue.features_root(cache) / FOLDER), list[SharedPart]()
+def shared_parts(root: Path) -> list[SharedPart]:
+    """The parts of what is unfinished in `root` that are held, or were as a process died or failed, by name.
+
+    Args:
+        root: the folder of all features, or of all runs.
+    """
+    claims, found = Claims(root / FOLDER), list[SharedPart]()
     for folder in sorted(claims.folder.glob("*")):
         for part, record in claims.records(folder.name).items():
+            if record.state == LEFT:  # it is whole, or was let go in order
+                continue
             holder = record.holder
             state = LEFT if record.state == HELD and holder.dead else record.state
             who = f"process {holder.process} on {holder.host}"

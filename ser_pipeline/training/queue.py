@@ -35,6 +35,7 @@ from ser_pipeline.runs.audited import accept, audited
 from ser_pipeline.runs.integrity import hashes
 from ser_pipeline.runs.origin import gathered
 from ser_pipeline.runs.writing import begin_run
+from ser_pipeline.text import plural
 from ser_pipeline.training.distributed import World
 from ser_pipeline.training.fold import fit
 from ser_pipeline.training.plan import PlannedRun, findings_of
@@ -98,6 +99,9 @@ def run_queue(
         accept(path, accepted)
         if not at_work(path):
             claims.remove(path.name)
+    left = sum(not fold_entry(run, fold).done for run in planned for fold in run.folds)
+    if left and world.is_main:
+        log.info("%s left to other processes: ser-pipeline status", plural(left, "fold"))
     for path in done:
         found, before = audited(path)
         refuse(found, {*accepted, *before}, f"{path} is trained and kept; ")
