@@ -225,7 +225,7 @@ def probes(experiment: Experiment) -> Table | None:
     columns = (*columns[:-1], Column("Loss of UA", scale=scale([row[-1] for row in rows], 0.0)))
     found = experiment.main[1].probes
     note = (
-        "An input whose loss is near nothing is not used, whatever the ablation table says. "
+        "A loss near nothing speaks of an input that is hardly used as far as its interval reaches, and no further. "
         f"{tests([probe.p for probe in found])}{luck([probe.interval for probe in found])}"
     )
     return Table(f"probes-{experiment.id}", "Is each input used?", columns, tuple(rows), note=note)
