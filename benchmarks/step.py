@@ -91,6 +91,9 @@ def rows() -> list[Row]:
         "channels_last": "+ AlexNet with channels last",
         "streams": "+ BiLSTM and AlexNet on streams of their own",
         "dropout": "+ dropout of four masks a random word (CPU)",
+        "lstm": "+ BiLSTM as a kernel a layer",
+        "kernels": "+ transformer's attention, GELU, norms as kernels, not compiled",
+        "grey": "+ AlexNet's first convolution on one channel",
     }
     for name, title in steps.items():
         paths = replace(paths, **{name: True})

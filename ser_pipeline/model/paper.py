@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -48,12 +49,18 @@ class BiLstm(nn.Module):
             dropout=settings.lstm_dropout if settings.lstm_layers > 1 else 0.0,
         )
         self.size = frames * 2 * settings.lstm_width
+        self.run: Callable[[nn.LSTM, Tensor], Tensor] = plain_lstm
 
     def forward(self, mfcc: Tensor) -> Tensor:
         """Frames (B, T, K) as (B, T * 2 * lstm_width): 153,600 with the paper's values."""
         with torch.autocast("cpu", enabled=False):  # few processors have an LSTM in half precision
-            output: Tensor = self.lstm(mfcc)[0]
-        return output.flatten(1)
+            return self.run(self.lstm, mfcc).flatten(1)
+
+
+def plain_lstm(lstm: nn.LSTM, frames: Tensor) -> Tensor:
+    """Hidden states (B, T, 2 H) of all frames (B, T, K), by torch."""
+    output: Tensor = lstm(frames)[0]
+    return output
 
 
 class AlexNet(nn.Module):
@@ -77,18 +84,30 @@ class AlexNet(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(DEVIATION).view(3, 1, 1), persistent=False)
         self.size = 256 * CELLS * CELLS
+        self.convolve: Callable[[AlexNet, Tensor], Tensor] = plain_convolutions
 
     def forward(self, level: Tensor) -> Tensor:
         """Whole grey levels (B, F, T) as (B, 9216)."""
-        cells: Tensor = self.features(self.image(level))
+        cells = self.convolve(self, level)
         cells = self.pool_rows.to(cells.dtype) @ cells @ self.pool_columns.to(cells.dtype).T
         return cells.flatten(1)
 
     @torch.no_grad()
     def image(self, level: Tensor) -> Tensor:
         """Grey levels (B, F, T) as float32 (B, 3, 256, 384): low frequencies at the bottom, ImageNet's scale."""
+        return torch.addcmul(-self.mean / self.deviation, self.grey(level)[:, None], 1 / (255 * self.deviation))
+
+    @torch.no_grad()
+    def grey(self, level: Tensor) -> Tensor:
+        """Grey levels (B, F, T) as float32 whole numbers (B, 256, 384), low frequencies at the bottom."""
         pixels: Tensor = self.rows(self.columns(level.int(), 2), 1).float()
-        return torch.addcmul(-self.mean / self.deviation, pixels[:, None], 1 / (255 * self.deviation))
+        return pixels
+
+
+def plain_convolutions(alexnet: AlexNet, level: Tensor) -> Tensor:
+    """What AlexNet's convolutions make of whole grey levels (B, F, T)."""
+    cells: Tensor = alexnet.features(alexnet.image(level))
+    return cells
 
 
 def averages(old: int, new: int) -> Tensor:

@@ -12,10 +12,18 @@ from torch import nn
 
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.model.fast import PLAIN, FastPaths, accelerate
-from ser_pipeline.model.fast.convolutions import FeatureEncoder, PositionalConvolution, fourier_convolution
+from ser_pipeline.model.fast.convolutions import (
+    FeatureEncoder,
+    PositionalConvolution,
+    fourier_convolution,
+    weight_normed,
+)
 from ser_pipeline.model.fast.dropout import Dropout
 from ser_pipeline.model.fast.graph import WARM_UP, Captured
-from ser_pipeline.model.fast.layers import FusedLayer, weighted
+from ser_pipeline.model.fast.images import convolved
+from ser_pipeline.model.fast.layers import FusedLayer, kernel_forward, layer_forward, takes_kernels, weighted
+from ser_pipeline.model.fast.lstm import fits, fused_lstm
+from ser_pipeline.model.paper import AlexNet, plain_convolutions
 from ser_pipeline.model.small import SmallLayer
 from ser_pipeline.training.scoring import Forward
 from support.models import make_batch, small_model
@@ -174,6 +182,40 @@ def test_kernels_equal_torchs_modules(tmp_path: Path) -> None:
         [sys.executable, code], env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_weight_norm_by_plain_operations_equals_torchs() -> None:
+    convolution = nn.utils.parametrizations.weight_norm(nn.Conv1d(8, 12, 5, groups=2), dim=2)
+    parts = convolution.parametrizations.weight
+    nn.init.normal_(parts.original0)
+    assert torch.allclose(weight_normed(parts.original0, parts.original1), convolution.weight, atol=1e-6)
+
+
+def test_alexnets_convolution_of_one_grey_channel_equals_that_of_three() -> None:
+    torch.manual_seed(0)
+    model = AlexNet(20, 30)
+    level, weight = torch.randint(0, 256, (2, 20, 30)), torch.randn(2, model.size)
+    results = []
+    for convolve in (plain_convolutions, convolved):
+        model.convolve = convolve
+        output = model(level)
+        results.append([output, *torch.autograd.grad((output * weight).sum(), list(model.parameters()))])
+    for theirs, ours in zip(*([part.detach() for part in parts] for parts in results), strict=True):
+        assert float((ours - theirs).norm()) < 1e-5 * float(theirs.norm())
+
+
+def test_what_cannot_take_the_kernels_runs_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ser_pipeline.model.fast.layers.HEADS", (12,))  # of the models of these tests
+    lstm, frames = nn.LSTM(8, 16, 2, batch_first=True, bidirectional=True), torch.randn(2, 5, 8)
+    assert fits(lstm) and torch.equal(fused_lstm(lstm, frames), lstm(frames)[0])
+    assert not fits(nn.LSTM(8, 16, batch_first=True)) and not fits(nn.LSTM(8, 17, batch_first=True, bidirectional=True))
+    for name in MODELS:
+        encoder = accelerate(with_speech(name), CPU, half=False).encoders["waveform"].eval()
+        layer = encoder.model.encoder.layers[0]
+        assert takes_kernels(layer) == (not layer.stable and not layer.gated)
+        hidden = torch.randn(2, 5, layer.layer_norm.normalized_shape[0])
+        if not layer.gated:
+            assert torch.equal(kernel_forward(layer, hidden, None), layer_forward(layer, hidden, None))
 
 
 @needs_cuda

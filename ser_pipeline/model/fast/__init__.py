@@ -18,9 +18,18 @@ from ser_pipeline.model.coattention import SpeechEmotionModel
 from ser_pipeline.model.fast import kernels
 from ser_pipeline.model.fast.convolutions import FeatureEncoder, PositionalConvolution
 from ser_pipeline.model.fast.dropout import Dropout
-from ser_pipeline.model.fast.layers import Forward, FusedLayer, layer_forward, mix
+from ser_pipeline.model.fast.images import convolved
+from ser_pipeline.model.fast.layers import (
+    Forward,
+    FusedLayer,
+    kernel_forward,
+    layer_forward,
+    mix,
+    takes_kernels,
+)
+from ser_pipeline.model.fast.lstm import fits, fused_lstm
 from ser_pipeline.model.fast.streams import CudaStreams
-from ser_pipeline.model.paper import AlexNet
+from ser_pipeline.model.paper import AlexNet, BiLstm
 from ser_pipeline.model.registry import Stored
 from ser_pipeline.model.small import SmallLayer
 from ser_pipeline.model.speech import SpeechEncoder
@@ -36,6 +45,9 @@ class FastPaths:
     channels_last: bool = True  # AlexNet in the layout that tensor cores read (CUDA)
     streams: bool = True  # BiLSTM and AlexNet beside the speech encoder (CUDA)
     compiled: bool = True  # transformer layers through torch.compile (CUDA)
+    kernels: bool = True  # transformer layers' attention, GELU and norms as Triton kernels instead (CUDA)
+    grey: bool = True  # AlexNet's first convolution on one channel (CUDA)
+    lstm: bool = True  # the BiLSTM's steps as one Triton kernel a layer (CUDA)
     dropout: bool = True  # four masks from every random word (CPU)
 
 
@@ -58,9 +70,9 @@ def accelerate(
     """
     paths = paths or FastPaths()
     if device.type != "cuda" or not half:
-        paths = replace(paths, channels_last=False, compiled=False)
+        paths = replace(paths, channels_last=False, compiled=False, kernels=False, lstm=False, grey=False)
     if not kernels.INSTALLED:  # which torch.compile needs too
-        paths = replace(paths, compiled=False)
+        paths = replace(paths, compiled=False, kernels=False, lstm=False)
     if device.type != "cuda":
         paths = replace(paths, streams=False)
     if device.type != "cpu":
@@ -86,14 +98,26 @@ def _speech(encoder: Any, paths: FastPaths) -> None:
     if paths.positions and PositionalConvolution.fits(inner.pos_conv_embed):
         inner.pos_conv_embed = PositionalConvolution(inner.pos_conv_embed)
     if paths.layers and all(FusedLayer.fits(layer) for layer in inner.layers):
-        forward = _compiled() if paths.compiled else layer_forward
         stable = bool(getattr(encoder.settings, "do_stable_layer_norm", False))
-        inner.layers = nn.ModuleList([FusedLayer(layer, stable=stable, forward=forward) for layer in inner.layers])
+        layers = [FusedLayer(layer, stable=stable, forward=layer_forward) for layer in inner.layers]
+        for layer in layers:
+            if paths.kernels and takes_kernels(layer):
+                layer.run = kernel_forward
+            elif paths.compiled:
+                layer.run = _compiled()
+        inner.layers = nn.ModuleList(layers)
 
 
 def _alexnet(encoder: Any, paths: FastPaths) -> None:
     if paths.channels_last:
         encoder.features.to(memory_format=torch.channels_last)
+    if paths.grey:
+        encoder.convolve = convolved
+
+
+def _lstm(encoder: Any, paths: FastPaths) -> None:
+    if paths.lstm and fits(encoder.lstm):
+        encoder.run = fused_lstm
 
 
 def _dropout(model: nn.Module) -> None:
@@ -118,5 +142,6 @@ VARIANTS = 32
 CHANGES: dict[type[nn.Module], Callable[[Any, FastPaths], None]] = {
     SpeechEncoder: _speech,
     AlexNet: _alexnet,
+    BiLstm: _lstm,
 }
 """Kind of encoder -> how it is changed."""

@@ -11,6 +11,7 @@ Shapes: B batch, N samples, T frames, C channels, K kernel, S stride, M rows of 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ class FeatureEncoder(nn.Module):
         super().__init__()
         layers: Any = original.conv_layers
         self.conv_layers = layers
-        self.gelu = _is_gelu(layers[0].activation)
+        self.gelu = is_gelu(layers[0].activation)
 
     @staticmethod
     def fits(original: nn.Module) -> bool:
@@ -47,7 +48,7 @@ class FeatureEncoder(nn.Module):
         `count` (B,) frames of the first layer are real, and alone make the statistics of its group norm; None: all.
         """
         frames, padded = lengths(waveform.shape[1], [_size(layer) for layer in self.conv_layers])
-        dtype = _precision(waveform)
+        dtype = kernels.precision(waveform)
         with torch.autocast(waveform.device.type, enabled=False):
             rows = self._first(waveform, frames[0], padded[0], dtype, count)
             for layer in list(self.conv_layers)[1:]:
@@ -203,8 +204,23 @@ class PositionalConvolution(nn.Module):
 
 
 def _same(hidden: Tensor, convolution: nn.Conv1d) -> Tensor:
-    output = fourier_convolution(hidden, convolution.weight, convolution.groups)
+    output = fourier_convolution(hidden, _weight(convolution, hidden), convolution.groups)
     return output if convolution.bias is None else output + convolution.bias
+
+
+def _weight(convolution: nn.Conv1d, hidden: Tensor) -> Tensor:
+    """The convolution's weight; on CUDA, where torch's kernels for weight norm are slow, by plain operations."""
+    parts: Any = getattr(convolution, "parametrizations", None)
+    if not hidden.is_cuda or parts is None or [type(part).__name__ for part in parts.weight] != ["_WeightNorm"]:
+        return convolution.weight
+    return weight_normed(parts.weight.original0, parts.weight.original1)
+
+
+def weight_normed(length: Tensor, direction: Tensor) -> Tensor:
+    """`direction` scaled to `length`, over the axes along which that has one element."""
+    axes = [axis for axis in range(direction.ndim) if length.shape[axis] == 1]
+    size: Tensor = torch.linalg.vector_norm(direction, dim=axes, keepdim=True)
+    return direction * (length / size)
 
 
 def fourier_convolution(hidden: Tensor, weight: Tensor, groups: int) -> Tensor:
@@ -257,14 +273,10 @@ def _normalise(rows: Tensor, norm: nn.Module | None) -> Tensor:
     return rows if norm is None else norm(rows.float()).to(rows.dtype)
 
 
-def _is_gelu(activation: nn.Module) -> bool:
+def is_gelu(activation: Callable[[Tensor], Tensor]) -> bool:
+    """Whether a function is the exact GELU."""
     exact = torch.linspace(-3, 3, 7)
     return torch.equal(activation(exact), F.gelu(exact))
-
-
-def _precision(tensor: Tensor) -> torch.dtype:
-    kind = tensor.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
 
 
 def _cast(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:

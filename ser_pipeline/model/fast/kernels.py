@@ -1,4 +1,4 @@
-"""A Triton kernel for what libraries do slowly: the first layer of a speech encoder.
+"""Triton kernels for what libraries do slowly: first layer and transformer of a speech encoder, steps of an LSTM.
 
 Used on CUDA under autocast to half precision, where Triton and a C compiler are installed. Nothing here waits for the
 device or depends on the order of atomic operations.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,24 @@ INSTALLED = find_spec("triton") is not None and any(map(shutil.which, ("cc", "gc
 def usable(tensor: Tensor, dtype: torch.dtype) -> bool:
     """Whether the kernel may be used for `tensor` in arithmetic of `dtype`."""
     return INSTALLED and tensor.is_cuda and dtype in HALF
+
+
+def precision(tensor: Tensor) -> torch.dtype:
+    """What products of `tensor` are computed in: autocast's dtype, or float32."""
+    kind = tensor.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+
+
+def recurrence(added: Tensor, weight: Tensor) -> Tensor:
+    """Run `triton_lstm.Recurrence`: hidden states (B, T, 2, H), where triton is installed.
+
+    Args:
+        added: half precision (B, T, 2, 4 H), what the input adds to the gates.
+        weight: recurrent, of the same dtype (2, 4 H, H).
+    """
+    from ser_pipeline.model.fast.triton_lstm import Recurrence
+
+    return Recurrence.apply(added, weight)  # type: ignore[no-any-return]
 
 
 def first_layer(
@@ -37,3 +56,36 @@ def first_layer(
     from ser_pipeline.model.fast import triton_first
 
     return triton_first.first_layer(waveform, weight, shift, sizes, dtype)
+
+
+def random_words(count: int, device: torch.device, *, drawn: bool) -> Tensor:
+    """Words int32 (count, 2) for as many masks of dropout, from the device's generator; not `drawn`: no more than room.
+
+    Args:
+        count: of masks.
+        device: where.
+        drawn: whether anything is dropped.
+    """
+    if not drawn:
+        return torch.empty(count, 2, dtype=torch.int32, device=device)
+    return torch.randint(-(2**31), 2**31 - 1, (count, 2), dtype=torch.int32, device=device)
+
+
+def transformer_layer(layer: Any, hidden: Tensor, bias: Tensor | None, words: Tensor, own: list[Tensor]) -> Tensor:
+    """Run `triton_layer.Layer`: frames (B, T, W) of half precision, where triton is installed.
+
+    Args:
+        layer: a `FusedLayer`.
+        hidden: half precision (B, T, W), contiguous.
+        bias: float (B, T), added to the scores of each key; None: nothing is.
+        words: int32 (4, 2), random.
+        own: the layer's parameters, as `triton_layer.Layer` takes them.
+    """
+    from ser_pipeline.model.fast.triton_layer import Layer, Shares
+
+    block, first, last = layer.feed_forward, layer.layer_norm, layer.final_layer_norm
+    weights = layer.attention.dropout if layer.attention.training else 0.0
+    drops = (layer.dropout, block.intermediate_dropout, block.output_dropout)
+    attended, inner, output = (part.p if part.training else 0.0 for part in drops)
+    shares = Shares(weights, attended, inner, output, layer.attention.num_heads, (first.eps, last.eps))
+    return Layer.apply(hidden, bias, words, shares, *own)  # type: ignore[no-any-return]

@@ -16,10 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ser_pipeline.model.fast import kernels
+from ser_pipeline.model.fast.convolutions import is_gelu
 from ser_pipeline.model.fast.dropout import drop
 from ser_pipeline.model.speech.frames import additive
 
 Forward = Callable[[Any, Tensor, Tensor | None, Tensor | None], Tensor]
+
+HEADS = (16, 32, 64, 128)
+"""Widths of a head that the attention kernel holds on chip."""
 
 
 class FusedLayer(nn.Module):
@@ -83,6 +88,54 @@ def layer_forward(layer: Any, hidden: Tensor, positions: Tensor | None, keys: Te
     return layer.final_layer_norm(hidden + feed_forward(layer.feed_forward, hidden))  # type: ignore[no-any-return]
 
 
+def kernel_forward(layer: Any, hidden: Tensor, positions: Tensor | None, keys: Tensor | None = None) -> Tensor:
+    """What `layer_forward` gives, by Triton's kernels where they may be used; the frames are then in half precision.
+
+    Args:
+        layer: as in `layer_forward`.
+        hidden: as in `layer_forward`.
+        positions: as in `layer_forward`.
+        keys: as in `layer_forward`.
+    """
+    dtype = kernels.precision(hidden)
+    if positions is not None or not kernels.usable(hidden, dtype):
+        return layer_forward(layer, hidden, positions, keys)
+    words = kernels.random_words(4, hidden.device, drawn=layer.training)
+    bias = None if keys is None else keys[:, 0, 0].contiguous()
+    own = [parameter for part in products(layer) for parameter in (part.weight, part.bias)]
+    own += [parameter for part in norms(layer) for parameter in (part.weight, part.bias)]
+    return kernels.transformer_layer(layer, hidden.to(dtype).contiguous(), bias, words, own)
+
+
+def products(layer: Any) -> list[Any]:
+    """The linear parts of a `FusedLayer`: queries, keys, values, output, both of the feed-forward block."""
+    attention, block = layer.attention, layer.feed_forward
+    mixing = [attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj]
+    return [*mixing, block.intermediate_dense, block.output_dense]
+
+
+def norms(layer: Any) -> list[Any]:
+    """The norms of a `FusedLayer`."""
+    return [layer.layer_norm, layer.final_layer_norm]
+
+
+def takes_kernels(layer: nn.Module) -> bool:
+    """Whether a `FusedLayer` is such as `kernel_forward` handles."""
+    parts: Any = layer
+    known = all(type(part) is nn.Linear and part.bias is not None for part in products(layer))
+    known = known and all(norm.elementwise_affine for norm in norms(layer))
+    plain = not parts.stable and not parts.gated
+    return plain and known and parts.attention.head_dim in HEADS and is_gelu(parts.feed_forward.intermediate_act_fn)
+
+
+def project(attention: Any, hidden: Tensor) -> Tensor:
+    """Queries, keys and values (B, T, 3, H, D / H) of frames (B, T, D), by one product."""
+    parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+    weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
+    projected = F.linear(hidden, weight, bias)
+    return projected.view(*hidden.shape[:2], 3, attention.num_heads, -1)
+
+
 def attend(attention: Any, hidden: Tensor, positions: Tensor | None, keys: Tensor | None = None) -> Tensor:
     """Self-attention (B, T, D) with relative positions (H, T, T) where the encoder has them.
 
@@ -93,10 +146,7 @@ def attend(attention: Any, hidden: Tensor, positions: Tensor | None, keys: Tenso
         keys: as in `layer_forward`.
     """
     batch, frames, width = hidden.shape
-    parts = (attention.q_proj, attention.k_proj, attention.v_proj)
-    weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
-    projected = F.linear(hidden, weight, bias).view(batch, frames, 3, attention.num_heads, -1)
-    query, key, value = projected.permute(2, 0, 3, 1, 4).unbind(0)
+    query, key, value = project(attention, hidden).permute(2, 0, 3, 1, 4).unbind(0)
     mask = None if positions is None else gate(attention, hidden) * positions
     if keys is not None:
         mask = keys if mask is None else mask + keys

@@ -16,7 +16,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-ROWS, CHANNELS = 64, 128  # of a block
+from ser_pipeline.model.fast import triton_gelu
+
+ROWS, CHANNELS = 64, 64  # of a block
 TAPS = 16  # of the kernel and its shift, padded to what a tensor core takes
 PARTS = 8  # of a segment's frames, whose gradients are summed apart
 
@@ -74,7 +76,7 @@ class First(torch.autograd.Function):
         grid = (PARTS, triton.cdiv(channels, CHANNELS), batch)
         _backward[grid](
             waveform, taps, gradients[0].contiguous(), partial, waveform.shape[1], frames, padded, channels, blocks,
-            stride=stride, K=count - 1, TAPS=TAPS, ROWS=ROWS, CHANNELS=CHANNELS, num_warps=8,
+            stride=stride, K=count - 1, TAPS=TAPS, ROWS=ROWS, CHANNELS=CHANNELS, num_warps=4,
         )  # fmt: skip
         return None, partial.sum(1)[:, :, :count], None, None
 
@@ -109,9 +111,8 @@ def _forward(
     tap = tl.arange(0, TAPS)
     window = _windows(waveform + segment * samples, time, tap, frames, stride, K)
     weight = _taps(taps + segment * channels * (K + 1), channel, tap, channels, K)
-    value = tl.dot(window, weight, input_precision="tf32x3")
-    value = 0.5 * value * (1.0 + tl.erf(value * 0.7071067811865476))
-    value = tl.where((time < frames)[:, None], value, 0.0)
+    value = tl.dot(window, weight, input_precision="tf32")
+    value = tl.where((time < frames)[:, None], triton_gelu.gelu(value), 0.0)
     place = output + (segment * padded + time[:, None]) * channels + channel[None, :]
     tl.store(place, value.to(output.dtype.element_ty), mask=(time < padded)[:, None] & (channel < channels)[None, :])
 
@@ -130,12 +131,11 @@ def _backward(
     for block in range(blocks):
         time = (part * blocks + block) * ROWS + tl.arange(0, ROWS)
         window = _windows(waveform + segment * samples, time, tap, frames, stride, K)
-        value = tl.dot(window, weight, input_precision="tf32x3")
+        value = tl.dot(window, weight, input_precision="tf32")
         place = gradient + (segment * padded + time[:, None]) * channels + channel[None, :]
         inside = (time < frames)[:, None] & (channel < channels)[None, :]
         arriving = tl.load(place, mask=inside, other=0.0).to(tl.float32)
-        slope = 0.5 * (1.0 + tl.erf(value * 0.7071067811865476))
-        slope += value * tl.exp(-0.5 * value * value) * 0.3989422804014327
-        total += tl.dot(tl.trans(arriving * slope), window, input_precision="tf32")
+        arriving = (arriving * triton_gelu.gelu_slope(value)).to(gradient.dtype.element_ty)
+        total += tl.dot(tl.trans(arriving), window.to(gradient.dtype.element_ty))
     place = partial + ((segment * tl.num_programs(0) + part) * channels + channel[:, None]) * TAPS + tap[None, :]
     tl.store(place, total, mask=(channel < channels)[:, None])

@@ -1,0 +1,173 @@
+"""The steps of a bidirectional LSTM layer as one Triton kernel a direction of the gradient.
+
+Libraries launch several kernels for every frame. Here a block takes 16 segments of one direction through all frames
+and reads the recurrent weights, which the L2 cache holds, again for every frame. No block waits for another, few
+multiprocessors are busy, and everything else of a training step runs beside it.
+
+Shapes: B batch, T frames, H units of a direction; gates are in the order of `torch.nn.LSTM`: input, forget, cell,
+output.
+"""
+
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, misc"
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ser_pipeline.model.fast.wide import wide_product
+
+SEGMENTS = 16  # of a block: the least that a tensor core takes
+DEPTH, BACK_DEPTH = 32, 128  # of the products' blocks, in units and in gates
+STAGES = 3  # blocks of weights under way
+
+
+class Recurrence(torch.autograd.Function):
+    """The hidden states of one bidirectional layer from what its input adds to the gates."""
+
+    @staticmethod
+    def forward(ctx: Any, added: Tensor, weight: Tensor) -> Tensor:
+        """Hidden states (B, T, 2, H).
+
+        Args:
+            ctx: keeps what `backward` needs.
+            added: half precision (B, T, 2, 4 H): products of the input with its weights, and biases.
+            weight: recurrent weights of the same dtype (2, 4 H, H).
+        """
+        batch, frames, _, gates = added.shape
+        units = gates // 4
+        hidden = added.new_empty(batch, frames, 2, units)
+        opened = torch.empty_like(added)
+        cells = added.new_empty(batch, frames, 2, units, dtype=torch.float32)
+        turned = weight.view(2, 4, units, units).transpose(2, 3).contiguous()
+        _steps[(triton.cdiv(batch, SEGMENTS), 2)](
+            added, turned, hidden, opened, cells, batch, frames,
+            H=units, ROWS=SEGMENTS, DEPTH=min(DEPTH, units), STAGES=STAGES, num_warps=8,
+        )  # fmt: skip
+        ctx.save_for_backward(weight, hidden, opened, cells)
+        return hidden
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of what was added, and of the weights."""
+        weight, hidden, opened, cells = ctx.saved_tensors
+        batch, frames, _, units = hidden.shape
+        gates = 4 * units
+        to_added = torch.empty_like(opened)
+        _steps_back[(triton.cdiv(batch, SEGMENTS), 2)](
+            gradients[0].contiguous(), weight, opened, cells, to_added, batch, frames,
+            H=units, ROWS=SEGMENTS, DEPTH=min(BACK_DEPTH, gates), STAGES=STAGES, num_warps=8,
+        )  # fmt: skip
+        return to_added, torch.stack([_to_weight(to_added, hidden, back=back) for back in (False, True)])
+
+
+def _to_weight(to_added: Tensor, hidden: Tensor, *, back: bool) -> Tensor:
+    """Gradient (4 H, H) of one direction's weights: all frames with those before them, less the seams of segments.
+
+    Args:
+        to_added: gradient of what was added (B, T, 2, 4 H).
+        hidden: states (B, T, 2, H).
+        back: the direction that runs from the last frame on.
+    """
+    arriving, states = to_added[:, :, int(back)], hidden[:, :, int(back)]
+    rows, before = arriving.flatten(0, 1), states.flatten(0, 1)
+    if back:
+        whole, seams = (rows[:-1], before[1:]), (arriving[:-1, -1], states[1:, 0])
+    else:
+        whole, seams = (rows[1:], before[:-1]), (arriving[1:, 0], states[:-1, -1])
+    return wide_product(whole[0].T, whole[1]) - wide_product(seams[0].T, seams[1])
+
+
+@triton.jit
+def _sigmoid(value):
+    return 1.0 / (1.0 + tl.exp(-value))
+
+
+@triton.jit
+def _tanh(value):
+    return 2.0 / (1.0 + tl.exp(-2.0 * value)) - 1.0
+
+
+@triton.jit
+def _steps(
+    added, weight, hidden, opened, cells, batch, frames,
+    H: tl.constexpr, ROWS: tl.constexpr, DEPTH: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    back = tl.program_id(1)
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    inside = (row < batch)[:, None]
+    unit, deep = tl.arange(0, H), tl.arange(0, DEPTH)
+    weight += back * 4 * H * H
+    cell = tl.zeros((ROWS, H), tl.float32)
+    for step in range(frames):
+        time = tl.where(back == 1, frames - 1 - step, step)
+        place = (row.to(tl.int64) * frames + time)[:, None] * 2 + back
+        gate = added + place * 4 * H + unit[None, :]
+        first = tl.load(gate, mask=inside, other=0.0).to(tl.float32)
+        second = tl.load(gate + H, mask=inside, other=0.0).to(tl.float32)
+        third = tl.load(gate + 2 * H, mask=inside, other=0.0).to(tl.float32)
+        fourth = tl.load(gate + 3 * H, mask=inside, other=0.0).to(tl.float32)
+        if step > 0:
+            before = hidden + (place + tl.where(back == 1, 2, -2)) * H
+            for depth in tl.range(0, H, DEPTH, num_stages=STAGES):
+                known = tl.load(before + (depth + deep)[None, :], mask=inside, other=0.0, cache_modifier=".cg")
+                block = weight + (depth + deep)[:, None] * H + unit[None, :]
+                first = tl.dot(known, tl.load(block), first)
+                second = tl.dot(known, tl.load(block + H * H), second)
+                third = tl.dot(known, tl.load(block + 2 * H * H), third)
+                fourth = tl.dot(known, tl.load(block + 3 * H * H), fourth)
+        first, second, third, fourth = _sigmoid(first), _sigmoid(second), _tanh(third), _sigmoid(fourth)
+        cell = second * cell + first * third
+        kind = hidden.dtype.element_ty
+        tl.store(hidden + place * H + unit[None, :], (fourth * _tanh(cell)).to(kind), mask=inside)
+        tl.debug_barrier()
+        tl.store(cells + place * H + unit[None, :], cell, mask=inside)
+        gate = opened + place * 4 * H + unit[None, :]
+        tl.store(gate, first.to(kind), mask=inside)
+        tl.store(gate + H, second.to(kind), mask=inside)
+        tl.store(gate + 2 * H, third.to(kind), mask=inside)
+        tl.store(gate + 3 * H, fourth.to(kind), mask=inside)
+
+
+@triton.jit
+def _steps_back(
+    gradient, weight, opened, cells, to_added, batch, frames,
+    H: tl.constexpr, ROWS: tl.constexpr, DEPTH: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    back = tl.program_id(1)
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    inside = (row < batch)[:, None]
+    unit, deep = tl.arange(0, H), tl.arange(0, DEPTH)
+    weight += back * 4 * H * H
+    to_cell = tl.zeros((ROWS, H), tl.float32)
+    for step in range(frames):
+        time = tl.where(back == 1, step, frames - 1 - step)
+        place = (row.to(tl.int64) * frames + time)[:, None] * 2 + back
+        arriving = tl.load(gradient + place * H + unit[None, :], mask=inside, other=0.0).to(tl.float32)
+        gate = opened + place * 4 * H + unit[None, :]
+        first = tl.load(gate, mask=inside, other=0.0).to(tl.float32)
+        second = tl.load(gate + H, mask=inside, other=0.0).to(tl.float32)
+        third = tl.load(gate + 2 * H, mask=inside, other=0.0).to(tl.float32)
+        fourth = tl.load(gate + 3 * H, mask=inside, other=0.0).to(tl.float32)
+        now = tl.load(cells + place * H + unit[None, :], mask=inside, other=0.0)
+        past = (place + tl.where(back == 1, 2, -2)) * H + unit[None, :]
+        before = tl.load(cells + past, mask=inside & (step < frames - 1), other=0.0)
+        if step > 0:
+            after = to_added + (place + tl.where(back == 1, -2, 2)) * 4 * H
+            for depth in tl.range(0, 4 * H, DEPTH, num_stages=STAGES):
+                known = tl.load(after + (depth + deep)[None, :], mask=inside, other=0.0, cache_modifier=".cg")
+                arriving = tl.dot(known, tl.load(weight + (depth + deep)[:, None] * H + unit[None, :]), arriving)
+        bent = _tanh(now)
+        to_cell += arriving * fourth * (1.0 - bent * bent)
+        kind = to_added.dtype.element_ty
+        gate = to_added + place * 4 * H + unit[None, :]
+        tl.store(gate, (to_cell * third * first * (1.0 - first)).to(kind), mask=inside)
+        tl.store(gate + H, (to_cell * before * second * (1.0 - second)).to(kind), mask=inside)
+        tl.store(gate + 2 * H, (to_cell * first * (1.0 - third * third)).to(kind), mask=inside)
+        tl.store(gate + 3 * H, (arriving * bent * fourth * (1.0 - fourth)).to(kind), mask=inside)
+        to_cell = to_cell * second
+        tl.debug_barrier()
