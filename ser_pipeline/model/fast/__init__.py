@@ -99,13 +99,16 @@ def _speech(encoder: Any, paths: FastPaths) -> None:
         inner.pos_conv_embed = PositionalConvolution(inner.pos_conv_embed)
     if paths.layers and all(FusedLayer.fits(layer) for layer in inner.layers):
         stable = bool(getattr(encoder.settings, "do_stable_layer_norm", False))
-        layers = [FusedLayer(layer, stable=stable, forward=layer_forward) for layer in inner.layers]
-        for layer in layers:
-            if paths.kernels and takes_kernels(layer):
-                layer.run = kernel_forward
-            elif paths.compiled:
-                layer.run = _compiled()
-        inner.layers = nn.ModuleList(layers)
+        inner.layers = nn.ModuleList(_layer(layer, paths, stable=stable) for layer in inner.layers)
+
+
+def _layer(original: nn.Module, paths: FastPaths, *, stable: bool) -> FusedLayer:
+    layer = FusedLayer(original, stable=stable, forward=layer_forward)
+    if paths.kernels and takes_kernels(layer):
+        layer.run = kernel_forward
+    elif paths.compiled:
+        layer.run = _compiled()
+    return layer
 
 
 def _alexnet(encoder: Any, paths: FastPaths) -> None:

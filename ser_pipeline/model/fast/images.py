@@ -47,22 +47,31 @@ def grey_convolution(grey: Tensor, layer: nn.Conv2d, mean: Tensor, deviation: Te
     Returns:
         (B, channels, rows, columns) with the channels last in memory, in the precision of autocast.
     """
-    dtype, taps, stride, pad = kernels.precision(grey), layer.kernel_size[0], layer.stride[0], int(layer.padding[0])
-    wide = -(-taps // ALIGNED) * ALIGNED
-    rows, columns = ((size + 2 * pad - taps) // stride + 1 for size in grey.shape[1:])
-    with torch.no_grad():
-        beyond = [
-            stride * (count - 1) + wide - size - pad
-            for count, size in zip((rows, columns), grey.shape[1:], strict=True)
-        ]
-        padded = F.pad((grey - MIDDLE).to(dtype), (pad, beyond[1], pad, beyond[0]))
-        windows = padded.unfold(1, wide, stride).unfold(2, wide, stride)
-        windows = windows[:, :rows, :columns].reshape(len(grey), rows * columns, wide * wide)
+    dtype, stride, pad = kernels.precision(grey), layer.stride[0], int(layer.padding[0])
+    rows, columns = ((size + 2 * pad - layer.kernel_size[0]) // stride + 1 for size in grey.shape[1:])
+    wide = -(-layer.kernel_size[0] // ALIGNED) * ALIGNED
+    windows = _windows((grey - MIDDLE).to(dtype), (rows, columns), wide, stride, pad)
     with torch.autocast(grey.device.type, enabled=False):
         scaled = (layer.weight / (255 * deviation)).sum(1)  # (channels, taps, taps)
         shifts = (layer.weight * ((MIDDLE / 255 - mean) / deviation)).sum(1, keepdim=True)
         inside = grey.new_ones(1, 1, *grey.shape[1:], dtype=torch.float32)
         shifted = F.conv2d(inside, shifts, layer.bias, stride, pad).to(dtype)
-        scaled = F.pad(scaled, (0, wide - taps, 0, wide - taps)).flatten(1).to(dtype)
-        cells = (windows @ scaled.T).view(len(grey), rows, columns, -1).permute(0, 3, 1, 2)
-        return cells + shifted
+        more = wide - layer.kernel_size[0]
+        cells = windows @ F.pad(scaled, (0, more, 0, more)).flatten(1).to(dtype).T
+        return cells.view(len(grey), rows, columns, -1).permute(0, 3, 1, 2) + shifted
+
+
+def _windows(level: Tensor, counts: tuple[int, int], wide: int, stride: int, pad: int) -> Tensor:
+    """What each window of `wide` x `wide` holds of images (B, height, width): (B, windows, wide * wide).
+
+    Args:
+        level: (B, height, width).
+        counts: windows down and across.
+        wide: rows and columns of a window.
+        stride: from a window to the next.
+        pad: zeros before the first row and column.
+    """
+    beyond = [stride * (count - 1) + wide - size - pad for count, size in zip(counts, level.shape[1:], strict=True)]
+    padded = F.pad(level, (pad, beyond[1], pad, beyond[0]))
+    windows = padded.unfold(1, wide, stride).unfold(2, wide, stride)[:, : counts[0], : counts[1]]
+    return windows.reshape(len(level), -1, wide * wide)

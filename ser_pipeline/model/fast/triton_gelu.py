@@ -36,6 +36,6 @@ def gelu(value):
 
 @triton.jit
 def gelu_slope(value):
-    """Its derivative."""
+    """The derivative of the exact GELU at float32 values."""
     share, density = below(value)
     return share + value * density

@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ser_pipeline.model.fast import triton_attention as attention
 from ser_pipeline.model.fast import triton_layers as parts
-from ser_pipeline.model.fast.triton_layers import PARTS, Dropped
+from ser_pipeline.model.fast.triton_dropout import Dropped
+from ser_pipeline.model.fast.triton_layers import PARTS
 from ser_pipeline.model.fast.wide import wide_product
 
 
@@ -47,12 +49,10 @@ class Layer(torch.autograd.Function):
             own: float32 weights and biases of queries, keys, values, output, the two inner products; scales and shifts
                 of the two norms.
         """
-        batch, frames, width = hidden.shape
-        rows = hidden.reshape(-1, width)
-        weights, biases = halves(own, hidden.dtype)
+        rows, (weights, biases) = hidden.reshape(-1, hidden.shape[2]), halves(own, hidden.dtype)
         drops = [Dropped.share(share) for share in (shares.weights, shares.attended, shares.inner, shares.output)]
-        packed = torch.addmm(biases[0], rows, weights[0].T).view(batch, frames, 3, shares.heads, -1)
-        mixed, level = parts.attend(packed, bias, words[0], drops[0])
+        packed = torch.addmm(biases[0], rows, weights[0].T).view(*hidden.shape[:2], 3, shares.heads, -1)
+        mixed, level = attention.attend(packed, bias, words[0], drops[0])
         attended = torch.addmm(biases[1], mixed.view_as(rows), weights[1].T)
         middle, known = parts.add_norm(rows, attended, (own[12], own[13], shares.eps[0]), words[1], drops[1])
         values = torch.addmm(biases[2], middle, weights[2].T)
@@ -86,9 +86,8 @@ class Layer(torch.autograd.Function):
             to_middle, (rows, attended), scale, known, words[1], ctx.drops[1]
         )
         to_mixed = (to_attended @ weights[1]).view_as(mixed)
-        to_packed = parts.attend_back(to_mixed, packed, bias, (mixed, level), words[0], ctx.drops[0]).view(
-            len(rows), -1
-        )
+        dropout = words[0], ctx.drops[0]
+        to_packed = attention.attend_back(to_mixed, packed, bias, (mixed, level), dropout).view(len(rows), -1)
         parts.sum_rows(to_packed, of_packed)
         to_rows.addmm_(to_packed, weights[0])
         to_weights = [
