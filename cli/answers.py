@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
@@ -22,8 +23,11 @@ SECONDS = 3
 UNSURE = "unsure"
 """What the table has in the place of an emotion where there is no answer."""
 
-WIDEST = 48
-"""The most characters of a file's name in a column of the table; longer names push the rest of their line."""
+NARROWEST = 16
+"""Characters that a file's name has in a terminal at least; columns that leave less to it are left out."""
+
+SPARED = ("next", "spread", "end")
+"""Columns that a narrow terminal does without, the first one first."""
 
 
 class Writer(Protocol):
@@ -113,7 +117,11 @@ class CsvWriter:
 
 
 class TableWriter:
-    """Aligned columns, printed as they come; where the terminal is too narrow, the two likeliest classes alone."""
+    """Aligned columns, printed as they come, no line of them wider than the terminal.
+
+    Where that is too narrow, the two likeliest classes stand for all; then long names lose their beginning, and notes
+    stand on lines of their own.
+    """
 
     def __init__(
         self,
@@ -133,26 +141,30 @@ class TableWriter:
             attributes: arousal and so on, where they are told.
         """
         self._out, self._labels = out, labels
-        file = min(max([4, *map(len, names)]), WIDEST)
-        columns = [("file", file), ("channel", 7), ("speaker", 8), ("start", 9), ("end", 9)]
-        columns += [("emotion", max(7, len(UNSURE), *map(len, labels))), ("probability", 11), ("spread", 6)]
+        self._room = shutil.get_terminal_size().columns if out.isatty() else sys.maxsize
         hidden = {"channel": "channel", "speaker": "speaker", "start": "time", "end": "time", "spread": "spread"}
         hidden |= {"emotion": "emotion", "probability": "emotion"}
-        columns = [(name, width) for name, width in columns if shown.get(hidden.get(name, ""), True)]
-        columns += [(name, max(len(name), 2 + DIGITS)) for name in attributes]
-        every = [(label, max(len(label), 2 + DIGITS)) for label in labels]
-        room = shutil.get_terminal_size().columns if out.isatty() else sys.maxsize
-        self._wide = sum(2 + width for _, width in [*columns, *every]) <= room
-        self._columns = [*columns, *(every if self._wide else [("next", 0)])]
-        self._line({name: name for name, _ in self._columns}, "note")
+        longest = max(map(len, labels), default=0)
+        widths = {"channel": 7, "speaker": 8, "start": 9, "end": 9}
+        widths |= {"emotion": max(7, len(UNSURE), longest), "probability": 11, "spread": 6}
+        widths = {name: width for name, width in widths.items() if shown.get(hidden.get(name, ""), True)}
+        widths |= {name: max(len(name), 2 + DIGITS) for name in attributes}
+        file = max([4, *map(len, names)])
+        every = {f"p:{label}": max(len(label), 2 + DIGITS) for label in labels}
+        wide = file + sum(2 + width for width in [*widths.values(), *every.values()]) <= self._room
+        widths |= every if wide or not labels else {"next": longest + 3 + DIGITS}
+        for name in SPARED:
+            if self._left(widths) < min(file, NARROWEST):
+                widths.pop(name, None)
+        self._widths = {"file": max(1, min(file, self._left(widths))), **widths}
+        self._print({name: name.removeprefix("p:") for name in self._widths}, "note")
 
     def write(self, answer: Answer | Unanswered) -> None:
-        """Print one line."""
+        """Print one line; notes and errors that do not fit beside it have lines of their own."""
         if isinstance(answer, Unanswered):
-            self._out.write(f"{answer.file.ljust(self._columns[0][1])}  error: {answer.error}\n")
+            self._print({"file": answer.file}, f"error: {answer.error}")
             return
-        ranked = sorted(answer.probabilities, key=lambda label: -answer.probabilities[label])
-        second = ranked[1] if len(ranked) > 1 else ""
+        second = sorted(answer.probabilities, key=lambda label: -answer.probabilities[label])[1:2]
         cells = {name: _share(value) for name, value in answer.attributes.items()} | {
             "file": answer.file,
             "channel": "" if answer.channel is None else str(answer.channel),
@@ -160,27 +172,33 @@ class TableWriter:
             "start": _time(answer.start),
             "end": _time(answer.end),
             "emotion": UNSURE if answer.emotion is None else answer.emotion,
-            "probability": _share(answer.confidence),
+            "probability": _share(answer.confidence if self._labels else None),
             "spread": _share(answer.spread),
+            "next": "".join(f"{label} {_share(answer.probabilities[label])}" for label in second),
         }
-        if self._wide:
-            self._line(cells, answer.note, {label: _share(answer.probabilities[label]) for label in self._labels})
-        else:
-            self._line(
-                cells | {"next": f"{second} {_share(answer.probabilities[second])}" if second else ""}, answer.note
-            )
+        self._print(cells | {f"p:{label}": _share(share) for label, share in answer.probabilities.items()}, answer.note)
 
     def close(self) -> None:
         """Do nothing: a line ends itself."""
 
-    def _line(self, cells: Mapping[str, str], note: str, shares: Mapping[str, str] | None = None) -> None:
+    def _left(self, widths: Mapping[str, int]) -> int:
+        """What columns of these widths leave to the names of files."""
+        return self._room - sum(2 + width for width in widths.values())
+
+    def _print(self, cells: Mapping[str, str], note: str) -> None:
+        """Print cells in their columns, as many as there are, and a note after them."""
         texts = []
-        own = len(self._columns) - (len(self._labels) if self._wide else 1)
-        for place, (name, width) in enumerate(self._columns):
-            text = (shares if shares and place >= own else cells)[name]
-            left = name in ("file", "speaker", "emotion", "next")
-            texts.append(text.ljust(width) if left else text.rjust(width))
-        self._out.write("  ".join([*texts, note]).rstrip() + "\n")
+        for name, width in self._widths.items():
+            if name in cells:
+                text = cells[name] if len(cells[name]) <= width else f"…{cells[name][len(cells[name]) - width + 1 :]}"
+                texts.append(text.ljust(width) if name in ("file", "speaker", "emotion", "next") else text.rjust(width))
+        line = "  ".join(texts)
+        if len(line) + 2 + len(note) <= self._room:
+            line = f"{line}  {note}"
+        elif cells["file"] != "file":
+            folded = textwrap.wrap(note, self._room - 4, break_on_hyphens=False)
+            line = "\n    ".join([line.rstrip(), *folded])
+        self._out.write(line.rstrip() + "\n")
 
 
 def _share(value: float | None) -> str:

@@ -23,7 +23,7 @@ def there() -> bool:
 
 
 def decoded(source: bytes | Path, closing: ExitStack) -> tuple[BinaryIO | None, str]:
-    """The first audio track as a temporary W64 file of floats, and what ffmpeg had to say; None where it fails.
+    """The first audio track as a temporary WAV file of floats, and what ffmpeg had to say; None where it fails.
 
     Args:
         source: the bytes of a file, or its path.
@@ -34,10 +34,10 @@ def decoded(source: bytes | Path, closing: ExitStack) -> tuple[BinaryIO | None, 
         named.write(source)
         named.flush()
         source = Path(named.name)
-    wave = closing.enter_context(_temporary(".w64"))
+    wave = closing.enter_context(_temporary(".wav"))
     command = ["ffmpeg", "-nostdin", "-v", "error", "-y", "-threads", "1", "-protocol_whitelist", "file"]
     command += ["-format_whitelist", FORMATS, "-i", f"file:{source.resolve()}", "-map", "0:a:0"]
-    command += ["-map_metadata", "-1", "-c:a", "pcm_f32le", "-f", "w64", f"file:{wave.name}"]
+    command += ["-map_metadata", "-1", "-c:a", "pcm_f32le", "-f", "wav", "-rf64", "auto", f"file:{wave.name}"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     said = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
     return (cast(BinaryIO, wave) if done.returncode == 0 else None), said

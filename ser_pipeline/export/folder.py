@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ser_pipeline import config
 from ser_pipeline.config import Config
+from ser_pipeline.device import free_memory
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.export import names
 from ser_pipeline.features.frozen import MAKERS, Maker
@@ -68,7 +69,7 @@ def read_members(folder: Path, device: torch.device) -> Members:
     """
     about = names.read_about(folder)
     try:
-        state = load_file(folder / names.WEIGHTS)
+        state = load_file(folder / names.WEIGHTS, str(device))
         settings = config.merge(Config(), about.settings)
         models = tuple(
             _member(
@@ -116,8 +117,9 @@ def _member(
         pretrained=False,
         speech_settings=dict(speech) if speech else None,
     )
-    model.load_state_dict(state)
-    return model
+    model.load_state_dict(state, assign=True)  # on a processor they stay in their file, which is mapped into memory
+    free_memory()
+    return model.requires_grad_(False)
 
 
 def write_weights(file: Path, models: Sequence[nn.Module], makers: Mapping[str, Maker]) -> None:

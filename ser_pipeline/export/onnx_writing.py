@@ -21,6 +21,7 @@ from ser_pipeline.export import names
 from ser_pipeline.export.folder import Members
 from ser_pipeline.export.graph import Listener
 from ser_pipeline.export.session import INPUTS, OUTPUT, OnnxScorer, open_session
+from ser_pipeline.predict.models import is_large
 from ser_pipeline.text import plural
 
 OPSET = 20
@@ -28,6 +29,9 @@ OPSET = 20
 
 AGREEMENT = 1e-3
 """The largest difference of a probability that is taken for rounding."""
+
+LONGEST_LARGE = 20.0
+"""Seconds that the graph of a large model hears at a time; one of wav2vec 2.0's size takes about 20 MB a second."""
 
 LARGEST = 2_000_000_000
 """Bytes that a single ONNX file can hold."""
@@ -105,14 +109,16 @@ def _example(members: Members) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _facts(members: Members, about: Mapping[str, Any]) -> dict[str, Any]:
     """What an answer needs besides the graph, kept in its metadata."""
-    maker = members.makers.get("statistics")
+    config, maker = members.config, members.makers.get("statistics")
     longest = getattr(maker.encoder, "longest", None) if maker else None
-    config = members.config
+    seconds = longest / config.audio.rate if longest else None
+    if seconds is None and is_large(members.models[0]):
+        seconds = LONGEST_LARGE
     return {
         "labels": list(members.labels),
         "rate": config.audio.rate,
         "window": (config.audio if config.model.whole else config.model_audio).seconds,
-        "longest": longest / config.audio.rate if longest else None,
+        "longest": seconds,
         "folds": list(members.folds),
         "run": about["run"]["name"],
         "commit": about["commit"],

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
+from torch import nn
 
 from ser_pipeline.config import Config
 from ser_pipeline.data.batch import Batch
@@ -69,9 +70,8 @@ class FoldModels:
 
     @property
     def _batch(self) -> int:
-        large = sum(weights.numel() for weights in self.models[0].parameters()) > LARGE
         few, many = (FEW, MANY) if self.device.type == "cpu" else ON_GPU
-        return few if large else many
+        return few if is_large(self.models[0]) else many
 
     @cached_property
     def _ensemble(self) -> Ensemble:
@@ -110,6 +110,11 @@ class FoldModels:
             return torch.autocast(self.device.type, torch.bfloat16)
         exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False)
         return exact if self.device.type == "cuda" else nullcontext()
+
+
+def is_large(model: nn.Module) -> bool:
+    """Whether a model has so many weights that it is given little at a time on a processor."""
+    return sum(weights.numel() for weights in model.parameters()) > LARGE
 
 
 def open_models(folders: Sequence[Path], config: Config, classes: int, device: torch.device) -> FoldModels:

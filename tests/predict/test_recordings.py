@@ -34,7 +34,13 @@ BY_LIBSNDFILE = {
     "plain.aiff": ("AIFF", "PCM_16"),
     "plain.w64": ("W64", "PCM_16"),
 }
-BY_FFMPEG = {"aac.m4a": "aac", "opus.webm": "libopus", "amr.amr": "libopencore_amrnb", "adpcm.wav": "adpcm_ms"}
+BY_FFMPEG = {
+    "alac.m4a": "alac",
+    "aac.m4a": "aac",
+    "opus.webm": "libopus",
+    "amr.amr": "libopencore_amrnb",
+    "adpcm.wav": "adpcm_ms",
+}
 CLOSE = {"mulaw.wav": 0.4, "vorbis.ogg": 0.4, "layer3.mp3": 0.4, "aac.m4a": 0.4, "opus.webm": 0.4, "adpcm.wav": 0.4}
 """Largest difference of a probability from that of the original, where samples are not kept."""
 

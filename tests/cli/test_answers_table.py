@@ -1,0 +1,55 @@
+"""The table of answers: no wider than the terminal, aligned below its header, and whole where it is no terminal."""
+
+import io
+import os
+import shutil
+
+import pytest
+from ser_pipeline.cli.answers import TableWriter
+
+from ser_pipeline.predict.answers import Answer, Unanswered
+
+SHARES = {"anger": 0.7, "happiness": 0.15, "neutral": 0.1, "sadness": 0.05}
+EVERYTHING = {"channel": True, "speaker": True, "time": True, "spread": True}
+LONG = "recordings/of calls/2024-06-11/" + 5 * "very long " + "name.wav"
+NOTE = "has samples up to 3 times full scale, which are clipped, learned from, except by fold 03"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def said(name: str, note: str = "") -> Answer:
+    return Answer(name, 3.0, 6.0, "anger", SHARES, 0.02, 1, "customer", note)
+
+
+def printed(out: io.StringIO, shown: dict[str, bool], *answers: Answer | Unanswered) -> list[str]:
+    table = TableWriter(out, tuple(SHARES), [answer.file for answer in answers], shown)
+    for answer in answers:
+        table.write(answer)
+    return out.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+@pytest.mark.parametrize("shown", [{}, EVERYTHING, dict.fromkeys(EVERYTHING, False)])
+def test_no_line_is_wider_than_the_terminal(
+    width: int, shown: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((width, 24)))
+    answers = [said("a.wav"), said(LONG, NOTE), Unanswered(LONG, f"{LONG} is no readable audio; give another file")]
+    lines = printed(Terminal(), shown, *answers)
+    assert max(map(len, lines)) <= width
+    header, first = lines[:2]
+    for name in ("emotion", "probability"):
+        end = header.index(name) + len(name)
+        assert first[:end].split()[-1] == ("anger" if name == "emotion" else "0.7000")
+    text = " ".join(" ".join(lines).split())
+    assert NOTE in text and "is no readable audio; give another file" in text
+    assert lines[2].startswith("…") == (width < 200)
+
+
+def test_elsewhere_names_are_whole_and_columns_aligned() -> None:
+    lines = printed(io.StringIO(), EVERYTHING, said("a.wav"), said(LONG, NOTE))
+    assert lines[2].startswith(LONG) and lines[2].endswith(NOTE)
+    assert len({line.index(word) for line, word in zip(lines, ("emotion", "anger", "anger"), strict=True)}) == 1
