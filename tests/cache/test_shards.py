@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from ser_pipeline.cache import shards
+from ser_pipeline.cache.store import Store, allow_open_files
 from ser_pipeline.errors import PipelineError
+from support.stores import registered
 
 RNG = np.random.default_rng(0)
 PARTS = [RNG.integers(0, 256, (count, 200, 300), dtype=np.uint8) for count in (1, 3, 2)]
@@ -70,3 +72,16 @@ def test_a_truncated_shard_is_named(tmp_path: Path, keep: int) -> None:
     file.write_bytes(file.read_bytes()[:keep])
     with pytest.raises(PipelineError, match=r"000\.h5 is damaged"):
         shards.open_shard(file)
+
+
+def test_more_shards_than_files_at_first_may_be_open_can_be_mapped(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="no limits of open files here")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    folder = next(registered(tmp_path, speakers=2, takes=1).glob("features/emodb-*/waveform-*"))
+    allow_open_files.cache_clear()
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(128, before[1]), before[1]))
+        opened = [Store(folder) for _ in range(200)]
+        assert sum(len(store) for store in opened) == 200 * len(opened[0])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -1,0 +1,187 @@
+"""The claims on 10,000 parts, simulated: workers on machines of their own that die, freeze, and have other clocks.
+
+    python -m benchmarks.simulation [--parts 10000] [--workers 100] [--seconds 60] [--deaths 0.5]
+
+Time is simulated; the claims are the real ones, on a real folder. Every worker counts by a clock of its own, which is
+off by up to a day and runs up to a tenth of a percent fast or slow. Some workers die in the middle of a part, and a new
+one comes after a while; some are frozen for five leases, and wake.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import itertools
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from ser_pipeline.claims import BEATS, LEASE, Claims, Holder
+from ser_pipeline.parts import Parts, own_first
+
+POLL = 1.0
+"""Seconds after which a worker that had nothing to take asks again."""
+
+SKEW, DRIFT = 24 * 60 * 60, 1e-3
+"""Largest difference of two clocks in seconds, and of their rates."""
+
+
+@dataclass
+class Outcome:
+    """What came of it."""
+
+    made: Counter[str] = field(default_factory=Counter)  # part -> how many spent the time that it takes to its end
+    seconds: float = 0.0  # until all parts were whole
+    alive: float = 0.0  # seconds that workers lived until then, all of them together
+    worked: float = 0.0  # of these, on parts that were not whole yet when they were
+    died: int = 0  # workers
+    asked: int = 0  # times that a worker looked for a part
+
+    @property
+    def busy(self) -> float:
+        """Share of the workers' time that went into parts."""
+        return self.worked / self.alive
+
+
+class World:
+    """What happens when."""
+
+    def __init__(
+        self, folder: Path, parts: int, workers: int, *, seconds: float, deaths: float, freezes: float, seed: int = 0
+    ) -> None:
+        """Begin with all workers at once.
+
+        Args:
+            folder: of the claims.
+            parts: how many.
+            workers: how many at a time; who dies is replaced.
+            seconds: that a part takes, half to three halves of it.
+            deaths: how many a worker dies, on average over the time that all parts take.
+            freezes: the same of freezing.
+            seed: of what is drawn.
+        """
+        self.folder, self.count, self.workers, self.seconds = folder, parts, workers, seconds
+        self.now, self.outcome, self.random = 0.0, Outcome(), random.Random(seed)
+        self.names = [f"{number:06}" for number in range(parts)]
+        self._events: list[tuple[float, int, Callable[[], object]]] = []
+        self._number = itertools.count()
+        whole = parts * seconds / workers
+        self._risk = deaths / whole, freezes / whole
+        for number in range(workers):
+            Worker(self, number)
+
+    def after(self, seconds: float, event: Callable[[], object]) -> None:
+        """Have something happen later."""
+        heapq.heappush(self._events, (self.now + seconds, next(self._number), event))
+
+    def accident(self, seconds: float) -> tuple[str, float]:
+        """What happens to a worker within `seconds`, "death", "freeze" or "", and when."""
+        times = [
+            (self.random.expovariate(risk) if risk else seconds, name)
+            for risk, name in zip(self._risk, ("death", "freeze"), strict=True)
+        ]
+        when, name = min(times)
+        return (name, when) if when < seconds else ("", seconds)
+
+    def run(self) -> Outcome:
+        """Until all parts are whole."""
+        while len(self.outcome.made) < self.count:
+            self.now, _, event = heapq.heappop(self._events)
+            event()
+        self.outcome.seconds = self.now
+        self.outcome.alive = self.now * self.workers
+        return self.outcome
+
+
+class Worker:
+    """A process on a machine of its own."""
+
+    def __init__(self, world: World, number: int) -> None:
+        """Begin to take parts, first those of the share `number`."""
+        self.world, self.number, self.here = world, number, True
+        offset, rate = world.random.uniform(-SKEW, SKEW), 1 + world.random.uniform(-DRIFT, DRIFT)
+        name = f"{number}-{next(world._number)}"
+        holder = Holder(name, f"machine {name}", 1, "0", name)
+        self.claims = Claims(world.folder, LEASE, lambda: offset + rate * world.now, holder)
+        items = own_first(world.names, (1 + number, world.workers))
+        self.parts = Parts(self.claims, items, lambda part: f"work/{part}", world.outcome.made.__contains__)
+        self._turns: Iterator[str | None] = iter(self.parts)
+        self._beat()
+        self._next()
+
+    def _beat(self) -> None:
+        if self.here:
+            self.claims.renew()
+            self.world.after(LEASE / BEATS, self._beat)
+
+    def _next(self) -> None:
+        if not self.here:
+            return
+        world = self.world
+        world.outcome.asked += 1
+        part = next(self._turns, "")
+        if part is None:
+            world.after(POLL, self._next)
+        elif part:
+            work = world.seconds * world.random.uniform(0.5, 1.5)
+            what, when = world.accident(work)
+            event = {"death": self._die, "freeze": self._freeze}.get(what, self._end)
+            world.after(when, lambda: event(part, work if not what else when))
+
+    def _die(self, part: str, spent: float) -> None:
+        self.here = False
+        self.world.outcome.worked += spent
+        self.world.outcome.died += 1
+        self.world.after(LEASE, partial(Worker, self.world, self.number))
+
+    def _freeze(self, part: str, spent: float) -> None:
+        self.here = False
+        self.world.outcome.worked += spent
+
+        def wake() -> None:
+            self.here = True
+            self._beat()
+            self.world.after(self.world.seconds, lambda: self._end(part, 0.0))
+
+        self.world.after(5 * LEASE, wake)
+
+    def _end(self, part: str, spent: float) -> None:
+        whole = part in self.world.outcome.made
+        self.world.outcome.made[part] += not whole or spent > 0
+        self.world.outcome.worked += spent * (not whole)
+        self.parts.end(part)
+        self._next()
+
+
+def main() -> None:
+    """Simulate, and print what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", type=int, default=10_000)
+    parser.add_argument("--workers", type=int, nargs="+", default=[10, 100, 1_000])
+    parser.add_argument("--seconds", type=float, default=60.0, help="that a part takes")
+    parser.add_argument("--deaths", type=float, default=0.5, help="of a worker, on average")
+    parser.add_argument("--freezes", type=float, default=0.1, help="of a worker, on average")
+    asked = parser.parse_args()
+    print("| workers | died | minutes at best | minutes | busy | made twice | turns a part |")
+    print("|---|---|---|---|---|---|---|")
+    for workers in asked.workers:
+        with tempfile.TemporaryDirectory() as folder:
+            world = World(
+                Path(folder), asked.parts, workers, seconds=asked.seconds, deaths=asked.deaths, freezes=asked.freezes
+            )
+            found = world.run()
+        ideal = asked.parts * asked.seconds / workers
+        twice = sum(count - 1 for count in found.made.values())
+        print(
+            f"| {workers:,} | {found.died} | {ideal / 60:.0f} | {found.seconds / 60:.0f} "
+            f"| {100 * found.busy:.1f} % | {twice} | {found.asked / asked.parts:.1f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
