@@ -7,7 +7,7 @@ Shapes: B batch, N samples, T frames, F bins, K coefficients, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -27,13 +27,30 @@ def augment(batch: Batch, config: Config) -> Batch:
     """
     settings, audio = config.augment, config.model_audio
     batch = _drawn(batch)
+    size, device = len(batch), batch.label.device
     if settings.speed:
-        batch = _speed(batch, settings.speed, audio.segment)
+        batch = speed(batch, factors(torch.rand(size, device=device), settings), audio.segment)
     if settings.gain:
-        batch = _gain(batch, settings.gain, config.features)
+        batch = gain(batch, decibels(torch.rand(size, device=device), settings), config.features)
     if settings.noise:
-        batch = _noise(batch, settings.noise, config.features)
+        chosen = torch.rand(size, device=device) < settings.noise
+        batch = noise(batch, chosen, ratios(torch.rand(size, device=device)), config.features)
     return _mask(batch, settings, audio.frames)
+
+
+def factors(drawn: Tensor, settings: Augment) -> Tensor:
+    """Factors of the speed (B,) of numbers that were drawn from 0 to 1."""
+    return 1 + settings.speed * (2 * drawn - 1)
+
+
+def decibels(drawn: Tensor, settings: Augment) -> Tensor:
+    """Changes of the level in dB (B,) of numbers that were drawn from 0 to 1."""
+    return settings.gain * (2 * drawn - 1)
+
+
+def ratios(drawn: Tensor) -> Tensor:
+    """Speech over noise in dB (B,) of numbers that were drawn from 0 to 1."""
+    return NOISE[0] + (NOISE[1] - NOISE[0]) * drawn
 
 
 def _of_form(batch: Batch, form: str) -> dict[str, Tensor]:
@@ -68,9 +85,14 @@ def drawings(batch: Batch) -> Iterator[Batch]:
         yield batch.changed({name: rows[:, min(number, rows.shape[1] - 1)][:, None] for name, rows in vectors.items()})
 
 
-def _speed(batch: Batch, largest: float, whole: int) -> Batch:
-    """Faster or slower speech: the waveform resampled, the frames with it, and the bins moved with the pitch."""
-    factor = 1 + largest * (2 * torch.rand(len(batch), device=batch.label.device) - 1)
+def speed(batch: Batch, factor: Tensor, whole: int) -> Batch:
+    """Faster or slower speech: the waveform resampled, the frames with it, and the bins moved with the pitch.
+
+    Args:
+        batch: compact rows.
+        factor: of the speed (B,).
+        whole: samples of a segment, which no segment exceeds.
+    """
     same = torch.ones_like(factor)
     changed = {name: _reread(rows[:, None], same, factor)[:, 0] for name, rows in _of_form(batch, SAMPLES).items()}
     changed |= {name: _reread(rows, factor, same) for name, rows in _of_form(batch, CEPSTRA).items()}
@@ -96,9 +118,14 @@ def _places(images: Tensor, axis: int, factor: Tensor) -> Tensor:
     return torch.arange(images.shape[axis], device=images.device) * (factor[:, None] * (2 / last)) - 1
 
 
-def _gain(batch: Batch, largest: float, features: Features) -> Batch:
-    """Louder or softer speech; images, relative to the utterance's maximum, do not know it."""
-    decibels = largest * (2 * torch.rand(len(batch), device=batch.label.device) - 1)
+def gain(batch: Batch, decibels: Tensor, features: Features) -> Batch:
+    """Louder or softer speech; images, relative to the utterance's maximum, do not know it.
+
+    Args:
+        batch: compact rows.
+        decibels: (B,).
+        features: how the cepstra were made.
+    """
     changed = {}
     for name, rows in _of_form(batch, SAMPLES).items():
         louder = rows.float() * 10 ** (decibels[:, None] / 20)
@@ -110,17 +137,28 @@ def _gain(batch: Batch, largest: float, features: Features) -> Batch:
     return batch.changed(changed)
 
 
-def _noise(batch: Batch, share: float, features: Features) -> Batch:
-    """White noise under the waveform and the images of a share of the segments; cepstra stay as they are stored."""
-    size, device = len(batch), batch.label.device
-    chosen = torch.rand(size, device=device) < share
-    ratio = NOISE[0] + (NOISE[1] - NOISE[0]) * torch.rand(size, device=device)
+def noise(
+    batch: Batch,
+    chosen: Tensor,
+    ratio: Tensor,
+    features: Features,
+    white: Callable[[Tensor], Tensor] = torch.randn_like,
+) -> Batch:
+    """White noise under the waveform and the images of some segments; cepstra stay as they are stored.
+
+    Args:
+        batch: compact rows.
+        chosen: bool (B,): the segments.
+        ratio: speech over noise in dB (B,).
+        features: how the images were made.
+        white: noise of unit power of the size of a waveform (B, N).
+    """
     changed = {}
     for name, rows in _of_form(batch, SAMPLES).items():
         speech = rows.float()
         power = speech.square().sum(1) / batch.samples.clamp(min=1)
         level = (power * 10 ** (-ratio / 10)).sqrt() * chosen
-        noisy = speech + level[:, None] * torch.randn_like(speech)
+        noisy = speech + level[:, None] * white(speech)
         changed[name] = noisy.round().clamp(-32768, 32767).to(rows.dtype)
     for name, rows in _of_form(batch, IMAGE).items():
         changed[name] = _raised(rows, 10 ** (-ratio / 10) * chosen, 255 / getattr(features, name).top_db)
@@ -144,19 +182,30 @@ def _mask(batch: Batch, settings: Augment, frames: int) -> Batch:
     size, device = len(batch), batch.label.device
     if not settings.frame_masks + settings.bin_masks:
         return batch
-    silent = _stretches(settings.frame_masks, size, frames, settings.frame_mask, device)
+
+    def drawn(count: int) -> tuple[Tensor, Tensor]:
+        return torch.rand(count, size, 1, device=device), torch.rand(count, size, 1, device=device)
+
+    silent = stretches(drawn(settings.frame_masks), frames, settings.frame_mask)
     changed = {}
     if settings.frame_masks:
         changed = {name: rows.masked_fill(silent[..., None], 0) for name, rows in _of_form(batch, CEPSTRA).items()}
     for name, rows in _of_form(batch, IMAGE).items():
-        bands = _stretches(settings.bin_masks, size, rows.shape[1], settings.bin_mask, device)
+        bands = stretches(drawn(settings.bin_masks), rows.shape[1], settings.bin_mask)
         changed[name] = rows.masked_fill(silent[:, None] | bands[:, :, None], 0)
     return batch.changed(changed)
 
 
-def _stretches(count: int, size: int, length: int, longest: int, device: torch.device) -> Tensor:
-    """(size, length) bool: `count` random stretches of at most `longest` in every row."""
-    width = torch.rand(count, size, 1, device=device) * longest
-    first = torch.rand(count, size, 1, device=device) * (length - width)
-    place = torch.arange(length, device=device)
+def stretches(drawn: tuple[Tensor, Tensor], length: int, longest: int, shown: int | None = None) -> Tensor:
+    """(B, length) bool: random stretches of at most `longest` in every row.
+
+    Args:
+        drawn: numbers from 0 to 1, (count, B, 1) each: how wide every stretch is, and where it begins.
+        length: of a row.
+        longest: of a stretch.
+        shown: how much of a row is given, from its beginning; None: all.
+    """
+    width = drawn[0] * longest
+    first = drawn[1] * (length - width)
+    place = torch.arange(length if shown is None else shown, device=width.device)
     return ((place >= first) & (place < first + width)).any(0)

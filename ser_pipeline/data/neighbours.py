@@ -64,10 +64,17 @@ def join_segments(batch: Batch, there: Tensor) -> Batch:
     parts = batch.map(lambda rows: torch.unflatten(rows, 0, there.shape))
     joined = {}
     for name, rows in parts.inputs.items():
-        silent = rows.masked_fill(~there.view(*there.shape, *[1] * (rows.dim() - 2)), 0)
-        joined[name] = JOIN[INPUTS[name].form](silent)
+        joined[name] = JOIN[INPUTS[name].form](_silenced(rows, there))
     samples = (parts.samples * there).sum(1).to(batch.samples.dtype)
     return Batch(joined, samples, parts.label[:, 0], parts.utterance[:, 0])
+
+
+def _silenced(rows: Tensor, there: Tensor) -> Tensor:
+    """Rows (B, J, …), 0 where `there` (B, J) is false: on a processor in place, as a batch lives in a buffer there."""
+    if rows.device.type != "cpu":
+        return rows.masked_fill(~there.view(*there.shape, *[1] * (rows.dim() - 2)), 0)
+    rows[~there] = 0
+    return rows
 
 
 JOIN: Mapping[str, Callable[[Tensor], Tensor]] = {

@@ -38,6 +38,7 @@ class Known(NamedTuple):
     finished: Mapping[str, Tensor] = {}  # name of an input -> what its encoder reads
     statistics: Mapping[str, Tensor] = {}  # name of an input -> those of its encoder (B, S), not yet standardised
     speech: SpeechFrames | None = None
+    encoded: Mapping[str, Tensor] = {}  # name of an acoustic input -> what its encoder gives (B, size)
 
 
 NOTHING_KNOWN = Known()
@@ -69,7 +70,7 @@ class CoAttention(nn.Module):
             speech: (B, T, D).
             real: 1 for real frames, 0 for padding (B, T); None: all are real.
         """
-        scores = self.linear(self.dropout(acoustic))
+        scores = self.linear(self.dropout(acoustic))[:, : speech.shape[1]]  # padding may have been left out
         if real is not None:
             scores = scores.masked_fill(real == 0, -torch.inf)
         weights = scores.softmax(1) if self.kind == "softmax" else scores.relu()
@@ -174,24 +175,31 @@ class SpeechEmotionModel(nn.Module):
             mix: mixtures of what the inputs are encoded as; None: nothing is mixed.
             known: what need not be computed again.
         """
-        missing = [name for name in self.encoders if name not in known.finished]
+        done = {*known.finished, *known.encoded, *([self.speech] if self.speech and known.speech else [])}
+        missing = [name for name in self.encoders if name not in done]
         read = {**known.finished, **self.finished(batch, missing)}
         projected = {}
         for name in self.flat:
             given = {"statistics": known.statistics[name]} if name in known.statistics else {}
             with self.streams.aside(name):
-                projected[name] = self._project(name, self.encoders[name](read[name], **given), mix)
+                known_of = known.encoded.get(name)
+                encoded = self.encoders[name](read[name], **given) if known_of is None else known_of
+                projected[name] = self._project(name, encoded, mix)
         speech = self.hear(read, batch.samples, known) if self.speech else None
         self.streams.join()
         attention = None
         if speech is not None:
             if self.attends:
                 acoustic = torch.cat([projected[name] for name in self.acoustic], 1)
+                acoustic = acoustic if speech.rows is None else acoustic[speech.rows]
                 summary, attention = self.attention(acoustic, speech.frames, speech.real)
             else:
                 summary = self.pool(speech)
+            if speech.rows is not None:
+                summary, attention = speech.spread(summary), None if attention is None else speech.spread(attention)
             if speech.whole is not None:
-                summary = torch.cat([self.path(summary), speech.whole], 1)
+                path = self.path(summary) if speech.rows is None else summary
+                summary = torch.cat([path, speech.whole], 1)
             projected[self.speech] = self._project(self.speech, summary, mix)
         fused = self.fusion(torch.cat([projected[name] for name in self.inputs], 1))
         return Output(self.classifier(fused), projected.get(self.speech), fused, attention)

@@ -33,8 +33,14 @@ class FinishWaveform(nn.Module):
         self.unit = unit
 
     @torch.no_grad()
-    def forward(self, waveform: Tensor, samples: Tensor) -> Tensor:
-        """Int16 (B, 1 + N) and real samples (B,) as float32 (B, N)."""
+    def forward(self, waveform: Tensor, samples: Tensor, whole: int | None = None) -> Tensor:
+        """Int16 (B, 1 + N) and real samples (B,) as float32 (B, N).
+
+        Args:
+            waveform: int16 (B, 1 + N).
+            samples: real ones (B,).
+            whole: samples of a segment where its end, silence, is not given; None: all are.
+        """
         signal = waveform[:, 1:].float() / FULL_SCALE
         if self.pre_emphasis:
             signal = signal - self.pre_emphasis * (waveform[:, :-1].float() / FULL_SCALE)
@@ -43,6 +49,11 @@ class FinishWaveform(nn.Module):
             signal = shift_to_end(signal, samples)
         if not self.unit:
             return signal
+        if whole is not None:
+            mean = signal.sum(1, keepdim=True) / whole
+            signal = signal - mean
+            power = signal.square().sum(1, keepdim=True) + (whole - signal.shape[1]) * mean.square()
+            return signal / torch.sqrt(power / whole + EPSILON)
         signal = signal - signal.mean(1, keepdim=True)
         return signal / torch.sqrt(signal.square().mean(1, keepdim=True) + EPSILON)
 

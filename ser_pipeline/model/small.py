@@ -31,12 +31,18 @@ class SpeechFrames(NamedTuple):
     frames: Tensor  # (B, T, D)
     real: Tensor | None = None  # (B, T): 1 for frames of speech, 0 for padding; None: all count
     whole: Tensor | None = None  # (B, S): statistics of the whole segment, where the encoder has them
+    rows: Tensor | None = None  # int64 (R,): segments of the batch that have frames, (R, T, D) then; None: all
 
     def mean(self) -> Tensor:
         """Mean (B, D) of the real frames."""
         if self.real is None:
             return self.frames.mean(1)
         return (self.frames * self.real[..., None]).sum(1) / self.real.sum(1, keepdim=True).clamp(min=1)
+
+    def spread(self, summary: Tensor) -> Tensor:
+        """What was made (R, D) of the frames of `rows`, as (B, D) with 0 for the other segments."""
+        assert self.rows is not None and self.whole is not None
+        return summary.new_zeros(len(self.whole), summary.shape[1]).index_copy(0, self.rows, summary)
 
 
 class SmallSpeech(nn.Module):
@@ -72,6 +78,12 @@ class SmallSpeech(nn.Module):
             samples: real samples (B,).
             statistics: (B, S), where they are known.
         """
+        frames, real = self.hear(waveform, samples)
+        whole = self.statistics(waveform, samples) if statistics is None else statistics
+        return SpeechFrames(frames, real, self.standard(whole))
+
+    def hear(self, waveform: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames (B, T, D) of waveforms (B, N) of `samples` (B,), and which of them are real (B, T)."""
         level, real = self.energies(waveform, samples)
         hidden, real = level.transpose(1, 2), real.transpose(1, 2)
         for convolution in self.convolutions:
@@ -82,8 +94,7 @@ class SmallSpeech(nn.Module):
         frames = states[-1]
         if self.mix is not None:
             frames = torch.einsum("l,lbtd->btd", self.mix.softmax(0), torch.stack(states))
-        whole = self.statistics(waveform, samples) if statistics is None else statistics
-        return SpeechFrames(frames, real[..., 0], self.standard(whole))
+        return frames, real[..., 0]
 
     @torch.no_grad()
     def statistics(self, waveform: Tensor, samples: Tensor) -> Tensor:
@@ -192,6 +203,9 @@ BANDS = 28
 class Summarised(nn.Module, ABC):
     """Statistics of the contours of an input, beside convolutions over them; silent frames do not count."""
 
+    axis: int
+    """Which axis of what is read the frames lie along."""
+
     def __init__(self, statistics: int, contours: int, settings: Model) -> None:
         super().__init__()
         self.standard = Standard(statistics)
@@ -204,9 +218,20 @@ class Summarised(nn.Module, ABC):
         summed_up = self._summed_up(*read) if statistics is None else statistics
         return torch.cat([self.standard(summed_up), self.contours(*read)], 1)
 
-    def statistics(self, rows: Tensor, samples: Tensor | None = None) -> Tensor:
-        """Statistics (B, S) of the rows, not yet standardised; the rows themselves tell which frames are real."""
-        return self._summed_up(*self._read(rows))
+    def learned(self, rows: Tensor) -> Tensor:
+        """The learned path (B, size - S) of rows, of which none is left out."""
+        return self.contours.whole(*self._read(rows))
+
+    def statistics(self, rows: Tensor, samples: Tensor | None = None, frames: int = 0) -> Tensor:
+        """Statistics (B, S) of the rows, not yet standardised; the rows themselves tell which frames are real.
+
+        Args:
+            rows: what is read.
+            samples: real ones, of which frames know nothing.
+            frames: of a whole row, where its end, silence, is not given.
+        """
+        silence = max(0, frames - rows.shape[self.axis])
+        return self._summed_up(*(F.pad(part, (0, silence)) for part in self._read(rows)))
 
     @abstractmethod
     def _read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -219,6 +244,8 @@ class Summarised(nn.Module, ABC):
 
 class SmallMfcc(Summarised):
     """MFCC frames (B, T, K) as they are."""
+
+    axis = 1
 
     def __init__(self, coefficients: int, settings: Model, rate: float) -> None:
         """Frames of `coefficients` numbers come `rate` times a second."""
@@ -236,6 +263,8 @@ class SmallMfcc(Summarised):
 
 class SmallSpectrogram(Summarised):
     """Bands of whole grey levels (B, F, T), with their modulation."""
+
+    axis = 2
 
     pool: Tensor
 
@@ -267,10 +296,14 @@ class Contours(nn.Module):
 
     def forward(self, contours: Tensor, real: Tensor) -> Tensor:
         """Contours (B, K, T) whose frames count where `real` (B, 1, T) is 1, as (B, 2 * small_width)."""
+        return self.path(self.whole(contours, real))  # type: ignore[no-any-return]
+
+    def whole(self, contours: Tensor, real: Tensor) -> Tensor:
+        """What `forward` gives, with no segment left out."""
         hidden, real = self.dropout(centred(contours, real)).transpose(1, 2), real.transpose(1, 2)
         for layer in self.layers:
             hidden, real = layer(hidden, real)
-        return self.path(torch.cat(moments(hidden.float().transpose(1, 2), real.transpose(1, 2)), 1))  # type: ignore[no-any-return]
+        return torch.cat(moments(hidden.float().transpose(1, 2), real.transpose(1, 2)), 1)
 
 
 def present(contours: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,8 @@ from ser_pipeline.training.finish import finish_fold
 from ser_pipeline.training.groups import freeze
 from ser_pipeline.training.linear import HEADS, solve_head
 from ser_pipeline.training.objective import outputs_of
+from ser_pipeline.training.rows import NumberedSource
+from ser_pipeline.training.rowwise import Rowwise, RowwiseStep, fit_statistics, fits, forward_of
 from ser_pipeline.training.scoring import Forward
 from ser_pipeline.training.step import Step
 
@@ -73,6 +76,7 @@ def fit(
     with fixed_threads(config.train.threads):
         autocast = autocasting(config, device)
         meter = Meter(gpu=device.type != "cpu")
+        source = NumberedSource(source) if device.type == "cpu" else source
         return _fit(entry, FoldContext(fold, data, source, config, device, world or World(), autocast, micro, meter))
 
 
@@ -130,7 +134,7 @@ def _train(model: SpeechEmotionModel, kept: Checkpoints, context: FoldContext) -
     progress = kept.resume(step)
     if progress.epoch and context.world.rank:
         torch.manual_seed(context.seed + context.world.rank + 1000 * progress.epoch)
-    forward = Forward(step.evaluated, context.autocast, step.pool)
+    forward = forward_of(step, context)
     try:
         while not progress.finished(context.config):
             _epoch(progress, step, forward, context)
@@ -191,7 +195,7 @@ def make_model(kept: Checkpoints, context: FoldContext) -> SpeechEmotionModel:
     freeze(model, config.model)
     model = model.to(context.device)
     if not resumed:
-        model.fit_statistics(part for batch in context.segments(context.fold.train) for part in drawings(batch))
+        fit_statistics(model, context)
     context.world.broadcast_tensors(model.state_dict().values())
     half = precision(config.train.precision, context.device) == "bf16"
     return accelerate(model, context.device, half=half)
@@ -211,7 +215,8 @@ def make_step(model: SpeechEmotionModel, context: FoldContext) -> Step:
     """The optimiser's step on `model`, at the start of its schedule."""
     config, world = context.config, context.world
     torch.manual_seed(context.seed + world.rank)  # every process draws dropout of its own
-    return Step(
+    kind = partial(RowwiseStep, rowwise=Rowwise(model, context)) if fits(model, context) else Step
+    return kind(
         model,
         config,
         objective=context.objective,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ser_pipeline.config import Config, Train
 from ser_pipeline.data.augment import augment
 from ser_pipeline.data.batch import Batch, Mix
+from ser_pipeline.model.coattention import Output
 from ser_pipeline.model.fast.graph import Captured
 from ser_pipeline.training.distributed import World
 from ser_pipeline.training.groups import parameter_groups
@@ -162,7 +163,7 @@ class Step:
             part = slice(first, first + micro)
             mix = Mix.draw(len(counts[part]), share_mixed, counts.device) if share_mixed else None
             with self.autocast():
-                output = self.model(batch.part(part), mix)
+                output = self._output(batch.part(part), mix)
             wanted = mix(targets[part]) if mix else targets[part]
             losses = self.objective.losses(output.logits.float(), wanted, counts[part], self.weights)
             (losses * share[part]).sum().backward()
@@ -191,7 +192,15 @@ class Step:
         """The batch as it is trained on, and its targets (B, K)."""
         targets = self.objective.targets(batch.utterance)
         with torch.no_grad():
-            return augment(batch, self.config), targets
+            return self._changed(batch), targets
+
+    def _changed(self, batch: Batch) -> Batch:
+        """The batch changed at random."""
+        return augment(batch, self.config)
+
+    def _output(self, batch: Batch, mix: Mix | None) -> Output:
+        """What the model says of segments, or of their mixtures."""
+        return self.model(batch, mix)  # type: ignore[no-any-return]
 
 
 def factor(settings: Train, step: int, steps: int) -> float:

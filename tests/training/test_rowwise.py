@@ -1,0 +1,221 @@
+"""What is trained row by row on a processor is what the plain model gives, and its draws are those of the row alone."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from ser_pipeline import config as settings
+from ser_pipeline.arrays import Rows
+from ser_pipeline.config import Config
+from ser_pipeline.data.batch import Batch
+from ser_pipeline.device import autocasting
+from ser_pipeline.model import SpeechEmotionModel, build_model
+from ser_pipeline.model.prosody import Prosody
+from ser_pipeline.splits.folds import Fold
+from ser_pipeline.training import rows as kept
+from ser_pipeline.training import rowwise
+from ser_pipeline.training.context import FoldContext
+from ser_pipeline.training.distributed import World
+from ser_pipeline.training.rows import Numbered, NumberedSource, draws
+from ser_pipeline.training.rowwise import Rowwise, RowwiseForward, fits
+from ser_pipeline.training.stage import train
+from support.models import make_batch
+from support.stores import registered
+
+LENGTHS = (20_000, 100, 48_000, 30_000, 47_000, 9_000, 33_000, 21_000)
+CHANGES = ["model.small_width=16", "model.width=32", "train.batch=8", "train.epochs=2"]
+CPU = torch.device("cpu")
+
+
+class Held:
+    """A source of batches that are cut out of one, as if they were stored."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+    def batches(self, rows: Rows, size: int) -> Iterator[Batch]:
+        for part in torch.split(torch.from_numpy(rows), size):
+            yield self.batch.map(lambda column, part=part: column[part])  # type: ignore[misc]
+
+
+class Stored:
+    """What a fold reads of its data, of a batch that is held."""
+
+    segments = np.zeros((len(LENGTHS), 3), np.int64)
+    manifest = property(lambda self: self)
+
+
+def silent(batch: Batch, lengths: Any = LENGTHS) -> Batch:
+    """A batch whose segments have these lengths, silence after them."""
+    samples = torch.tensor(lengths, dtype=torch.int32)
+    frames = 1 + samples // 160
+    after = torch.arange(batch["waveform"].shape[1]) > samples[:, None]
+    late = torch.arange(batch["mfcc"].shape[1]) >= frames[:, None]
+    changed = {
+        "waveform": batch["waveform"].masked_fill(after, 0),
+        "mfcc": batch["mfcc"].masked_fill(late[..., None], 0),
+        "spectrogram": batch["spectrogram"].masked_fill(late[:, None], 0),
+    }
+    return batch.changed(changed, samples)
+
+
+def configured(*overrides: str) -> Config:
+    return settings.load("scratch", None, ["model.segments=1", *CHANGES, *overrides])
+
+
+def fold_of(config: Config) -> tuple[SpeechEmotionModel, FoldContext, Numbered]:
+    """A model, a fold, and a batch of all rows."""
+    held, data = silent(make_batch(len(LENGTHS))), Stored()
+    fold: Any = Fold("a", np.arange(8), np.arange(8), np.arange(8))
+    untyped: Any = data
+    source = NumberedSource(Held(held))
+    context = FoldContext(fold, untyped, source, config, CPU, World(), autocasting(config, CPU))
+    torch.manual_seed(0)
+    model = build_model(config.model, audio=config.model_audio, features=config.features, classes=4)
+    (batch,) = source.batches(np.arange(8), 8)
+    assert isinstance(batch, Numbered)
+    return model, context, batch
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test finds what another computed."""
+    monkeypatch.setattr(rowwise, "_MEMORIES", type(rowwise._MEMORIES)())
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("more", [(), ("model.attends=false",), ("model.layer_mix=true",)])
+def test_an_evaluation_is_the_plain_models(more: tuple[str, ...]) -> None:
+    model, context, batch = fold_of(configured(*(part for part in more if "attends" not in part)))
+    model.eval()
+    plain, found = model(batch), RowwiseForward(Rowwise(model, context), context)(batch)
+    for name in ("logits", "w2e", "fused", "attention"):
+        torch.testing.assert_close(getattr(found, name), getattr(plain, name), atol=1e-5, rtol=1e-4)
+
+
+def test_a_step_is_the_plain_models_on_the_changed_rows() -> None:
+    """Whole rows, changed as the epoch has it, through the plain model: the same loss and gradients."""
+    config = configured("model.dropout=0", "model.small_drop=0", "augment.noise=0.5")
+    model, context, batch = fold_of(config)
+    own = Rowwise(model, context)
+    found = gradients(model, model(batch, None, own.known(batch, 1)).logits, batch.label)
+    table = draws(config, 1, len(LENGTHS))
+    changed: dict[str, Any] = {}
+    samples = batch.samples
+    for name in model.encoders:
+        parts = []
+        for row in range(len(batch)):
+            one = own._cut(name, batch, torch.tensor([row]), config.model_audio.segment)
+            one = own._changed(one, table, np.array([row]), noise=bool(table.chosen[row]) and name != "mfcc")
+            parts.append(one)
+        changed[name] = torch.cat([part[name] for part in parts])
+        samples = torch.cat([part.samples for part in parts])
+    plain = batch.changed(changed, samples)
+    expected = gradients(model, model(plain).logits, batch.label)
+    assert not torch.equal(plain["waveform"], batch["waveform"])
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, atol=2e-4, rtol=2e-3, msg=name)
+
+
+def gradients(model: SpeechEmotionModel, logits: torch.Tensor, label: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The loss, and the gradient of every parameter."""
+    loss = F.cross_entropy(logits, label)
+    model.zero_grad()
+    loss.backward()
+    found = {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
+    return {"loss": loss.detach(), **found}
+
+
+def test_a_path_that_is_left_out_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, context, batch = fold_of(configured("model.small_drop=0.5"))
+    own, heard = Rowwise(model, context), []
+    for encoder in own.encoders.values():
+        if hasattr(encoder, "hear"):
+            original = encoder.hear
+            monkeypatch.setattr(encoder, "hear", lambda wave, n: (heard.append(len(wave)), original(wave, n))[1])  # noqa: B023
+    torch.manual_seed(3)
+    known = own.known(batch, 0)
+    assert known.speech is not None and known.speech.rows is not None
+    left_out = set(range(8)) - set(known.speech.rows.tolist())
+    assert sum(heard) == len(known.speech.rows) and 0 < len(left_out) < 8
+    summary = known.speech.spread(known.speech.mean())
+    assert all(not summary[row].any() for row in left_out)
+
+
+def test_statistics_are_computed_once_for_all_folds_and_alike_in_any_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configured()
+    model, context, batch = fold_of(config)
+    seen, forward = [], Prosody.forward
+    monkeypatch.setattr(Prosody, "forward", lambda self, x, n: (seen.append(len(x)), forward(self, x, n))[1])
+    together = Rowwise(model, context).statistics(batch, 0)
+    assert sum(seen) == 8
+    again = Rowwise(model, replace(context, config=replace(config, train=replace(config.train, lr=1.0))))
+    assert all(torch.equal(rows, together[name]) for name, rows in again.statistics(batch, 0).items())
+    assert sum(seen) == 8, "another fold of the process finds them"
+    monkeypatch.setattr(rowwise, "_MEMORIES", type(rowwise._MEMORIES)())
+    alone, own = [], Rowwise(model, context)
+    for row in reversed(range(8)):
+        (one,) = context.source.batches(np.array([row]), 1)
+        assert isinstance(one, Numbered)
+        alone.append(own.statistics(one, 0))
+    for name, rows in together.items():
+        assert torch.equal(torch.cat([part[name] for part in reversed(alone)]), rows), name
+    assert not torch.equal(own.statistics(batch, 1)["waveform"], together["waveform"]), "another epoch, another draw"
+
+
+def test_noise_of_a_row_does_not_depend_on_how_much_of_it_is_asked_for() -> None:
+    short, long = (kept.white(torch.zeros(1, size), [7], [size])[0] for size in (1_000, 1_005))
+    assert torch.equal(short[:992], long[:992])
+
+
+def test_old_statistics_go_when_memory_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "MEMORY", 1000)
+    memory = kept.Memory()
+    first = memory.table("first", (10, 15))
+    assert memory.table("first", (10, 15)) is first
+    memory.table("second", (10, 15))
+    assert list(memory.kept) == ["second"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "wanted"),
+    [
+        ([], True),
+        (
+            ["augment.speed=0", "augment.gain=0", "augment.noise=0", "augment.frame_masks=0", "augment.bin_masks=0"],
+            False,
+        ),
+        (["model.small_drop=1"], False),
+        (["model.pre_emphasis=0.97"], False),
+        (["train.precision=bf16"], False),
+    ],
+)
+def test_what_is_trained_row_by_row(overrides: list[str], wanted: bool) -> None:
+    model, context, _ = fold_of(configured(*overrides))
+    assert fits(model, context) == wanted
+    assert not fits(model, replace(context, micro=4))
+
+
+@pytest.mark.slow(reason="trains folds twice")
+def test_weights_do_not_depend_on_how_many_folds_a_process_trains(tmp_path: Path) -> None:
+    cache = registered(tmp_path / "cache", speakers=3, takes=2)
+    taken = []
+    for jobs in (1, 3):
+        (run,) = train(
+            "emodb",
+            preset="scratch",
+            overrides=CHANGES,
+            device="cpu",
+            jobs=jobs,
+            cache=cache,
+            runs=tmp_path / str(jobs),
+        )
+        taken.append({file.parent.name: file.read_bytes() for file in run.glob("*/*.safetensors")})
+    assert len(taken[0]) == 3
+    assert taken[0] == taken[1]
