@@ -54,7 +54,7 @@ class NumberedSource:
 
 
 @dataclass
-class Memory:
+class StatisticsMemory:
     """Statistics of rows that were computed before: key -> float32 (rows of the manifest, S), NaN where not yet."""
 
     kept: OrderedDict[Hashable, NDArray[np.float32]] = field(default_factory=OrderedDict)

@@ -30,7 +30,7 @@ from ser_pipeline.model import SpeechEmotionModel
 from ser_pipeline.model.coattention import Known, Output
 from ser_pipeline.model.small import SmallSpeech, SpeechFrames, Summarised
 from ser_pipeline.training.context import FoldContext
-from ser_pipeline.training.rows import Memory, Numbered, NumberedSource, RowDraws, draws, pair, white
+from ser_pipeline.training.rows import Numbered, NumberedSource, RowDraws, StatisticsMemory, draws, pair, white
 from ser_pipeline.training.scoring import Forward
 from ser_pipeline.training.step import Step
 
@@ -43,7 +43,7 @@ STEP = 8_000
 SHORTEST = 1024
 """Samples that are heard at least: more than the longest frame of any statistics at 16 kHz."""
 
-_MEMORIES: WeakKeyDictionary[Any, Memory] = WeakKeyDictionary()
+_MEMORIES: WeakKeyDictionary[Any, StatisticsMemory] = WeakKeyDictionary()
 """Where the rows come from -> what was computed of them in this process."""
 
 
@@ -74,7 +74,7 @@ class Rowwise:
         source: Any = context.source
         while hasattr(source, "source"):
             source = source.source
-        self.memory = _MEMORIES.setdefault(source, Memory())
+        self.memory = _MEMORIES.setdefault(source, StatisticsMemory())
         self.count = len(context.data.manifest.segments)
         self.encoders: Mapping[str, Any] = model.encoders
         audio = self.config.model_audio

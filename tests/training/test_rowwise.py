@@ -176,7 +176,7 @@ def test_noise_of_a_row_does_not_depend_on_how_much_of_it_is_asked_for() -> None
 
 def test_old_statistics_go_when_memory_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "MEMORY", 1000)
-    memory = kept.Memory()
+    memory = kept.StatisticsMemory()
     first = memory.table("first", (10, 15))
     assert memory.table("first", (10, 15)) is first
     memory.table("second", (10, 15))
