@@ -195,6 +195,10 @@ class Claims:
             return {part: record for part, record in found.items() if record is not None}
         return {}
 
+    def latest(self, part: str) -> Path:
+        """The file of the latest claim on a part."""
+        return self.folder / part / str(_last(self.folder / part))
+
     def remove(self, name: str) -> None:
         """Delete the claims on parts of `name`, which is whole."""
         gone = self.folder / f"{name}.{self.holder.token}.tmp"

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Generic, TypeVar
 
-from ser_pipeline.claims import FAILED, LEFT, Claim, Claims
+from ser_pipeline.claims import FAILED, HELD, LEFT, Claim, Claims, Record
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.processes import handed_here
+from ser_pipeline.locks import CLOSED
+from ser_pipeline.processes import POLL, handed_here
+
+ALONE = "alone"
+"""The claim on all parts of a folder."""
+
+log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
@@ -66,7 +75,7 @@ class Parts(Generic[Item]):
         except OSError as error:
             folder = self._claims.folder.parent
             raise PipelineError(f"cannot write in {folder}: {error.strerror}; choose another folder") from None
-        if claim and self._whole(item):  # it was finished while it was asked for
+        if claim and (self._whole(item) or _closed(self._claims, name)):  # finished, or closed, while it was asked for
             self._claims.let_go(claim)
         elif claim:
             self._mine[name] = item, claim
@@ -132,6 +141,57 @@ def once(claims: Claims, name: str, whole: Callable[[], bool], work: Callable[[]
     with parts.sharing():
         for _ in handed_here(lambda _: work(), parts):
             parts.end(name)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold the folder `path` alone, once all who are at work on parts of it have let go; who comes later waits.
+
+    Where nothing can be written, nothing is held.
+
+    Args:
+        path: a folder that is shared by parts.
+    """
+    claims, name, said = Claims.beside(path), path.name, False
+    try:
+        claim = claims.take(f"{name}/{ALONE}")
+    except OSError as error:
+        if error.errno not in CLOSED:
+            raise PipelineError(f"cannot write in {path.parent}: {error.strerror}; choose another folder") from None
+        yield
+        return
+    with claims.renewing():
+        try:
+            while claim is None or (others := _at_work(claims, name)):
+                if not said:
+                    who = others[0] if claim else claims.records(name).get(ALONE)
+                    told = f"process {who.holder.process} on {who.holder.host}" if who else "another process"
+                    log.warning("waiting for %s, which is at work on %s", told, path)
+                    said = True
+                time.sleep(POLL)
+                claim = claim or claims.take(f"{name}/{ALONE}")
+            yield
+        finally:
+            if claim:
+                claims.let_go(claim)
+                claims.remove(f"{name}/{ALONE}")
+                with suppress(OSError):  # others have claims there
+                    (claims.folder / name).rmdir()
+
+
+def _at_work(claims: Claims, name: str) -> list[Record]:
+    """Who holds parts of `name`, but for who holds it alone."""
+    found = []
+    for part, record in claims.records(name).items():
+        if part != ALONE and record.state == HELD and not claims.is_left(claims.latest(f"{name}/{part}")):
+            found.append(record)
+    return found
+
+
+def _closed(claims: Claims, part: str) -> bool:
+    """Whether another process holds what `part` is of alone."""
+    place = f"{part.rpartition('/')[0]}/{ALONE}"
+    return (claims.folder / place).is_dir() and not claims.is_left(claims.latest(place))
 
 
 def own_first(items: Sequence[Item], part: tuple[int, int] | None) -> list[Item]:

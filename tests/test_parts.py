@@ -3,15 +3,18 @@
 import multiprocessing
 import random
 import signal
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ser_pipeline.claims import FAILED, Claims
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.parts import Parts, array_part, own_first
+from ser_pipeline.parts import Parts, alone, array_part, own_first
 from support.sharing import share
+from support.workers import until
 
 CONTEXT = multiprocessing.get_context("forkserver" if hasattr(signal, "SIGKILL") else "spawn")
 
@@ -105,3 +108,33 @@ def test_a_task_of_an_array_knows_its_part() -> None:
     task = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "4", "SLURM_ARRAY_TASK_MIN": "5"}
     assert array_part(task) == (3, 4)
     assert array_part({}) is None
+
+
+def test_who_holds_all_parts_waits_for_the_others_and_they_for_it(tmp_path: Path) -> None:
+    folder, whole, events = tmp_path / "features", set[str](), list[str]()
+    others = Parts(Claims.beside(folder), ["features/a", "features/b"], str, whole.__contains__)
+    assert others.take("features/a")
+
+    def hold() -> None:
+        with alone(folder):
+            events.append("alone")
+            assert not others.take("features/b")
+            events.append("over")
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    until(lambda: (tmp_path / ".claims/features/alone/1").exists())
+    assert events == []
+    whole.add("features/a")
+    others.end("features/a")
+    thread.join()
+    assert events == ["alone", "over"]
+    assert others.take("features/b")
+    assert not (tmp_path / ".claims/features/alone").exists()
+
+
+def test_who_was_killed_holding_all_parts_keeps_nobody_out(tmp_path: Path) -> None:
+    claims = Claims.beside(tmp_path / "features")
+    dead = Claims(claims.folder, holder=replace(claims.holder, started="before"))
+    assert dead.take("features/alone")
+    assert Parts(claims, ["features/a"], str, lambda _: False).take("features/a")

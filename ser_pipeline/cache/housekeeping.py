@@ -22,6 +22,7 @@ from ser_pipeline.corpora import CORPORA
 from ser_pipeline.entry import PARTIAL, Entry, key, read_index
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.inputs import INPUTS, LEVELS
+from ser_pipeline.parts import alone
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def verify(cache: Path) -> list[Damage]:
     sources, broken = catalogue.pointers(cache)
     found = [Damage(pointer.file, pointer.what, pointer.command) for pointer in broken]
     for folder in _corpora(cache):
-        with Entry(_final(folder), {}).lock(reading=True):
+        with alone(_final(folder)):
             found += _verify(folder, next((source for source in sources if source.folder == folder), None))
     return found
 

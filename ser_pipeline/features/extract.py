@@ -32,7 +32,7 @@ from ser_pipeline.entry import PARTIAL, Entry
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features import measure, streamed
 from ser_pipeline.features.acoustic import FEATURES
-from ser_pipeline.features.stores import Place, copied, known_rows, plain_settings, store_entry
+from ser_pipeline.features.stores import Place, copied, known_rows, plain_settings, require_shards, store_entry
 from ser_pipeline.inputs import PAPER
 from ser_pipeline.parts import Parts, once, own_first
 from ser_pipeline.processes import cores, handed, handed_here, pool
@@ -166,6 +166,7 @@ def _make(
     # where a call that was killed or another process had a share, the cost of all is not known
     cost: dict[str, Any] = meter.read(len(stores)) if made == len(written) else {}
     for store in stores.values():
+        require_shards(store, written)
         publish = partial(store.publish, shards=written, rows=int(data.stored.sum()), **cost)
         once(claims, f"{place}/{store.path.name}", lambda store=store: store.done, publish)  # type: ignore[misc]
 

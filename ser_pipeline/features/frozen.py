@@ -28,7 +28,7 @@ from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features.embeddings import open_embedder
 from ser_pipeline.features.statistics import open_statistics
-from ser_pipeline.features.stores import Place, copied, find, frozen_settings, known_rows, store_entry
+from ser_pipeline.features.stores import Place, copied, find, frozen_settings, known_rows, require_shards, store_entry
 from ser_pipeline.inputs import INPUTS
 from ser_pipeline.model.speech import FrameEncoder, KeptEncoder
 from ser_pipeline.parts import Parts, once, own_first
@@ -124,6 +124,7 @@ def embed(
         names, made = _write(store, data, Store(waveform.path), maker, claims, part, compress, progress)
     # where a call that was killed or another process had a share, the cost of all is not known
     cost: dict[str, Any] = meter.read() if made == len(names) else {}
+    require_shards(store, names)
     publish = partial(store.publish, shards=names, rows=int(_rows_of(data, name).stored.sum()), **cost)
     once(claims, f"{folder.name}/{store.path.name}", lambda: store.done, publish)
     if not at_work(folder):

@@ -23,6 +23,7 @@ from ser_pipeline.features.acoustic import FEATURES
 from ser_pipeline.inputs import INPUTS
 from ser_pipeline.names import unknown
 from ser_pipeline.splits import joining
+from ser_pipeline.text import few
 
 FROZEN = tuple(name for name, row in INPUTS.items() if not row.function)
 """Features that a frozen speech encoder makes of the stored waveforms."""
@@ -158,6 +159,17 @@ def with_store(features: Sequence[Path], config: Config) -> Config:
         "the waveforms alone are stored: %s are made on the device", ", ".join(rendered(config.model.reads, alone))
     )
     return alone
+
+
+def require_shards(store: Entry, names: Sequence[str]) -> None:
+    """Refuse to publish a store of which a shard is gone again.
+
+    Raises:
+        PipelineError: `cache verify` took one out, or somebody did.
+    """
+    gone = [] if store.done else [name for name in names if not (store.partial / name).exists()]
+    if gone and not store.done:
+        raise PipelineError(f"{store.partial} lacks {few(gone)}, which were taken out; run the same command again")
 
 
 def find_stores(features: Sequence[Path], config: Config) -> tuple[tuple[str, tuple[Path, ...]], ...]:

@@ -1,13 +1,17 @@
 """`cache status`: who is at work on features, and what stopped who was."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from click.testing import Result
 
+from ser_pipeline.cache.housekeeping import verify
 from ser_pipeline.claims import FAILED, Claims
+from ser_pipeline.parts import ALONE
 from support.sounds import write_emodb
+from support.workers import until
 
 
 def test_parts_are_listed_with_who_since_when_and_why(run: Callable[..., Result]) -> None:
@@ -31,3 +35,17 @@ def test_nobody_is_at_work_on_whole_features(run: Callable[..., Result], tmp_pat
     run("features", "emodb", corpus, "--feature", "mfcc")
     said = run("cache", "status")
     assert (said.stdout, said.stderr) == ("", "nobody is at work in cache\n")
+
+
+def test_verify_waits_for_who_is_at_work(run: Callable[..., Result], tmp_path: Path) -> None:
+    folder = Path(run("features", "emodb", write_emodb(tmp_path / "corpus", speakers=2, takes=1)).stdout.strip())
+    claims, ended = Claims.beside(folder), list[object]()
+    claim = claims.take(f"{folder.name}/segment-000")
+    assert claim
+    thread = threading.Thread(target=lambda: ended.append(verify(Path("cache"))))
+    thread.start()
+    until((claims.folder / folder.name / ALONE).exists)
+    assert not ended
+    claims.let_go(claim)
+    thread.join()
+    assert ended == [[]]
