@@ -1,0 +1,210 @@
+"""Every block of code in the documentation: run as it is printed, or, where that cannot be, read for its mistakes."""
+
+import ast
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from ser_pipeline.cli import main
+
+from ser_pipeline import config
+from support.places import ROOT
+from support.sounds import tone, write_emodb, write_wav
+from support.speech_models import write_whisper
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+RUN = "runs/emodb-speaker-full-s0-0a1b2c3d4e5f"
+"""A run of the documentation, for which the newest one stands in."""
+
+
+@dataclass(frozen=True)
+class Block:
+    page: str
+    language: str
+    text: str
+    number: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.page}:{self.number}"
+
+
+def blocks() -> Iterator[Block]:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for found in re.finditer(r"^```(sh|python|toml|console)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            number = text[: found.start()].count("\n") + 1
+            yield Block(page.relative_to(ROOT).as_posix(), found[1], found[2], number)
+
+
+BLOCKS = list(blocks())
+
+ELSEWHERE = {
+    "docs/python.md": "tests/test_python.py",
+    "docs/runs.md": "tests/training/test_train.py",
+    "docs/extend.md": "tests/test_extend.py",
+    "docs/corpora.md": "tests/corpora/test_corpora.py",
+    "docs/service.md": "tests/export/test_service.py",
+}
+"""Page -> the test that runs its Python."""
+
+NOT_RUN = {
+    "make": "installs the whole project: CI does that",
+    "--preset paper": "hours on a GPU, wav2vec 2.0 and a licensed corpus",
+    "--ablation all": "hours on a GPU",
+    "git clone": "needs the network",
+    "pip install": "needs the network",
+    "functionals": "needs the extra opensmile",
+    "ravdess": "needs a second published corpus",
+    "--config frozen.toml": "needs WavLM; the TOML beside it is read",
+    "talk.mkv": "needs a video",
+    "--onnx": "tests/export/test_onnx.py does it; takes minutes",
+    "--final": "tests/export/test_final.py does it",
+    "uvicorn": "a server: tests/export/test_service.py asks it",
+    "sbatch": "needs Slurm: tests of the command start one",
+}
+"""What in a block of commands keeps it from being run here -> why; its commands are parsed nevertheless."""
+
+
+def why_not(text: str) -> str:
+    return next((why for mark, why in NOT_RUN.items() if mark in text), "")
+
+
+SHELL = [block for block in BLOCKS if block.language == "sh"]
+RUNNABLE = [block for block in SHELL if not why_not(block.text)]
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The `ser-pipeline` commands of a block, without comments, redirections and what surrounds them."""
+    for line in text.replace("\\\n", " ").split("\n"):
+        for part in re.split(r"\||&&|;", re.sub(r"\s#.*|\s[<>]\s*\S+", "", f" {line}").strip()):
+            words = shlex.split(part)
+            while words and re.fullmatch(r"\w+=\S*", words[0]):
+                words.pop(0)
+            if words[:1] == ["ser-pipeline"]:
+                yield words[1:]
+
+
+def parse(words: list[str]) -> None:
+    """Have Click read a command and all its options, and run nothing."""
+    group: click.Command = main
+    context = click.Context(main, info_name="ser-pipeline")
+    while isinstance(group, click.Group) and words:
+        name, found, words = group.resolve_command(context, words)
+        assert found is not None, name
+        group = found
+        context = click.Context(group, info_name=name, parent=context)
+    if not isinstance(group, click.Group):
+        group.parse_args(context, list(words))
+
+
+@pytest.mark.parametrize("block", SHELL, ids=lambda block: block.name)
+def test_every_command_is_one_that_there_is(block: Block) -> None:
+    for words in commands(block.text):
+        parse(words)
+
+
+def test_every_command_that_is_named_in_a_line_is_one_that_there_is() -> None:
+    names = {one for page in PAGES for one in re.findall(r"`ser-pipeline ([a-z]+)", page.read_text(encoding="utf-8"))}
+    assert names
+    assert names <= set(main.list_commands(click.Context(main)))
+
+
+def test_a_command_that_there_is_not_is_found() -> None:
+    with pytest.raises(click.UsageError):
+        parse(["train", "--no-such-option"])
+    with pytest.raises(click.UsageError):
+        parse(["tain"])
+    assert [*commands("A=1 ser-pipeline train --seeds 5   # five\nx | ser-pipeline predict - > a.csv")] == [
+        ["train", "--seeds", "5"],
+        ["predict", "-"],
+    ]
+
+
+@pytest.mark.parametrize("block", [one for one in BLOCKS if one.language == "python"], ids=lambda block: block.name)
+def test_python_is_run_by_a_test_of_its_page_or_can_be_read(block: Block) -> None:
+    if block.page in ELSEWHERE:
+        assert Path(block.page).name in (ROOT / ELSEWHERE[block.page]).read_text(encoding="utf-8")
+        return
+    assert ast.parse(block.text).body
+
+
+@pytest.mark.parametrize("block", [one for one in BLOCKS if one.language == "toml"], ids=lambda block: block.name)
+def test_settings_are_valid(block: Block) -> None:
+    found = tomllib.loads(block.text)
+    for changes in found.pop("ablations", {}).values():
+        config.merge(config.Config(), changes)
+    config.require_valid(config.merge(config.Config(), found))
+
+
+def test_the_jobs_of_make_are_there() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    lines = [line for block in SHELL for line in re.findall(r"^make ([a-z ]+)", block.text, re.MULTILINE)]
+    named = {word for line in lines for word in line.split()}
+    assert named
+    assert all(re.search(rf"^{name}:", text, re.MULTILINE) for name in named)
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Mapping[str, str]]:
+    """A folder with what the documentation takes to be there, and the environment of its commands."""
+    room = tmp_path_factory.mktemp("documented")
+    corpus = write_emodb(room / "home/corpora/emodb", speakers=4, takes=3)
+    sounds = sorted(corpus.rglob("*.wav"))
+    for number, (name, emotion) in enumerate(
+        (name, emotion) for name in ("ada", "bob", "cem") for emotion in ("angry", "calm")
+    ):
+        folder = room / "recordings" / emotion
+        folder.mkdir(parents=True, exist_ok=True)
+        for take in range(4):
+            write_wav(
+                folder / f"{name}_{take}.wav", tone(number * 4 + take, 1.0 + 0.1 * take, 100.0 + 37 * number + 5 * take)
+            )
+    (room / "calls").mkdir()
+    for target in ("calls/one.wav", "call.wav", "speech.wav", "call.mp3"):
+        shutil.copy(sounds[0], room / target)
+    snapshot = room / "hub/models--openai--whisper-tiny.en/snapshots/0123456789abcdef0123456789abcdef01234567"
+    write_whisper(snapshot)
+    refs = snapshot.parents[1] / "refs"
+    refs.mkdir()
+    (refs / "main").write_text(snapshot.name)
+    programs = room / "bin"
+    programs.mkdir()
+    script = programs / "ser-pipeline"
+    python = shlex.quote(sys.executable)
+    small = 'if [ "$1" = train ]; then set -- "$@" --accept counts; fi'  # these corpora are parts of the published ones
+    script.write_text(f'#!/bin/sh\n{small}\nexec {python} -m ser_pipeline "$@"\n')
+    script.chmod(0o755)
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    return room, {**os.environ, "HOME": str(room / "home"), "PATH": path, "HF_HUB_CACHE": str(room / "hub")}
+
+
+def shell(text: str, folder: Path, environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+    """A block run by a shell that stops at the first command that fails; a run of the documentation is the newest."""
+    runs: Any = sorted((folder / "runs").glob("*/index.json"), key=lambda file: file.stat().st_mtime)
+    newest = f"runs/{runs[-1].parent.name}" if runs else RUN
+    text = re.sub(r"runs/\S+-0a1b2c3d4e5f|\bRUN\b", newest, text)
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", text], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.mark.slow(reason="runs every block of commands that can be run")
+def test_the_commands_run_as_they_are_printed(room: tuple[Path, Mapping[str, str]]) -> None:
+    folder, environment = room
+    assert len(RUNNABLE) >= 5
+    for block in sorted(RUNNABLE, key=lambda block: block.page != "README.md"):  # which makes the runs of the others
+        done = shell(block.text, folder, environment)
+        assert done.returncode == 0, f"{block.name}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+        shutil.rmtree(folder / "emotions", ignore_errors=True)
+    assert (folder / "emotions.csv").read_text().startswith("file,")
