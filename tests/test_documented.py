@@ -70,6 +70,7 @@ NOT_RUN = {
     "talk.mkv": "needs a video",
     "--onnx": "tests/export/test_onnx.py does it; takes minutes",
     "--final": "tests/export/test_final.py does it",
+    "--rated": "trains many folds of the demo corpus: minutes",
     "uvicorn": "a server: tests/export/test_service.py asks it",
     "sbatch": "needs Slurm: tests of the command start one",
 }
