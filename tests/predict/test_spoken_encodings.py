@@ -1,0 +1,121 @@
+"""Speech in the encodings that people have: the label of the WAV in every one, but for what its codec changes."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import ser_pipeline
+from ser_pipeline.predict.answers import Answer
+from ser_pipeline.predict.predictor import Predictor
+from support.reducing import TINY
+
+EMODB = os.environ.get("SER_PIPELINE_EMODB", "")
+FILES = 6
+KEPT = {
+    "16.wav": ("WAV", "PCM_16"),
+    "24.wav": ("WAV", "PCM_24"),
+    "32.wav": ("WAV", "PCM_32"),
+    "float.wav": ("WAV", "FLOAT"),
+    "plain.flac": ("FLAC", "PCM_16"),
+    "plain.aiff": ("AIFF", "PCM_16"),
+    "alac.m4a": "alac",
+}
+"""Encodings that keep all samples, and who writes them: libsndfile's format and kind, or ffmpeg's codec."""
+
+CHANGED = {
+    "adpcm.wav": ("WAV", "IMA_ADPCM"),
+    "vorbis.ogg": ("OGG", "VORBIS"),
+    "opus.opus": ("OGG", "OPUS"),
+    "layer3.mp3": ("MP3", None),
+    "aac.m4a": "aac",
+}
+"""Those that change them."""
+
+ROUGH = {
+    "gsm.wav": ("WAV", "GSM610"),
+    "alaw.wav": ("WAV", "ALAW"),
+    "ulaw.au": ("AU", "ULAW"),
+    "8.wav": ("WAV", "PCM_U8"),
+}
+"""Those that lose much: half of the band, or what is quiet, as the pauses of the demo's speech are."""
+
+MOVED = 0.05
+"""The mean difference of a probability that a codec makes at most, but for rough ones."""
+
+
+@pytest.fixture(scope="module", params=["demo", "emodb"])
+def spoken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Predictor, list[Path]]:
+    """A model that learned from speech, made by a program or EMO-DB's, and six recordings of it."""
+    place = tmp_path_factory.mktemp(request.param)
+    corpus: str | None = None
+    overrides = [*TINY, "train.epochs=4"]
+    if request.param == "emodb":
+        if not EMODB:
+            pytest.skip("$SER_PIPELINE_EMODB names no EMO-DB")
+        corpus = str(place / "few" / "wav")
+        Path(corpus).mkdir(parents=True)
+        for file in sorted(Path(EMODB).rglob("*.wav")):
+            if file.name[:2] in ("03", "08"):
+                (Path(corpus) / file.name).symlink_to(file)
+        corpus = str(place / "few")
+    chosen = {"preset": "demo", "overrides": overrides, "cache": place / "cache", "jobs": 1, "device": "cpu"}
+    made = ser_pipeline.extract(request.param, corpus, **chosen)  # type: ignore[arg-type]
+    chosen |= {
+        "protocol": "group-2" if corpus is None else "speaker",
+        "runs": place / "runs",
+        "accept": ["counts", "class-untrained"],
+    }
+    (run,) = ser_pipeline.train(request.param, **chosen)  # type: ignore[arg-type]
+    root = Path(corpus) if corpus else place / "cache" / "corpora" / "demo"
+    names = [one.file for one in made.manifest.utterances]
+    return ser_pipeline.load(run, "cpu"), [root / name for name in names[:: len(names) // FILES][:FILES]]
+
+
+def coded(source: Path, file: Path, how: tuple[str, str | None] | str) -> Path:
+    """A recording in another encoding."""
+    samples, rate = soundfile.read(source)
+    if file.name.endswith("gsm.wav"):
+        samples, rate = samples[::2], rate // 2
+    if isinstance(how, tuple):
+        soundfile.write(file, samples, rate, format=how[0], subtype=how[1])
+    elif not shutil.which("ffmpeg"):
+        pytest.skip("ffmpeg is not installed")
+    else:
+        subprocess.run(["ffmpeg", "-v", "error", "-y", "-i", source, "-c:a", how, file], check=True)
+    return file
+
+
+def shares(answers: Iterable[object]) -> np.ndarray:
+    """Probabilities (N, C) of answers, none of which failed."""
+    found = []
+    for answer in answers:
+        assert isinstance(answer, Answer), answer
+        found.append(list(answer.probabilities.values()))
+    return np.array(found)
+
+
+@pytest.mark.slow(reason="trains on the demo's speech, and on EMO-DB's")
+@pytest.mark.parametrize("name", [*KEPT, *CHANGED, *ROUGH])
+def test_an_encoding_keeps_the_label_of_the_wav_but_for_what_its_codec_changes(
+    spoken: tuple[Predictor, list[Path]], tmp_path: Path, name: str
+) -> None:
+    model, files = spoken
+    how = {**KEPT, **CHANGED, **ROUGH}[name]
+    others = [coded(file, tmp_path / f"{file.stem}, né.{name}", how) for file in files]
+    wanted, found = shares(model.each(files)), shares(model.each(others))
+    if name in KEPT:
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+        return
+    change = np.abs(found - wanted)
+    assert change.mean() < MOVED or name in ROUGH
+    best = np.sort(wanted, axis=1)[:, -2:]
+    sure = best[:, 1] - best[:, 0] > 2 * MOVED
+    same = found.argmax(1) == wanted.argmax(1)
+    assert same[sure].all() or name in ROUGH
+    assert same.mean() >= 0.5
