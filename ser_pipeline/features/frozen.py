@@ -27,7 +27,8 @@ from ser_pipeline.device import fixed_threads
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features.embeddings import open_embedder
-from ser_pipeline.features.statistics import open_statistics
+from ser_pipeline.features.hours import LONG, Stored, summed_up
+from ser_pipeline.features.statistics import StatisticsMaker, open_statistics
 from ser_pipeline.features.stores import Place, copied, find, frozen_settings, known_rows, require_shards, store_entry
 from ser_pipeline.inputs import INPUTS
 from ser_pipeline.model.speech import FrameEncoder, KeptEncoder
@@ -185,6 +186,9 @@ def _parts(
     """The rows of each of `utterances`: copied where they are known, or through the encoder, many at a time."""
     opened: dict[Path, shards.Shard] = {}
     parts = {row: copied(known.get(data.keys[row]), opened) for row in utterances.tolist()}
+    if isinstance(maker, StatisticsMaker):
+        for row in [row for row, part in parts.items() if part is None and data.samples[row] > LONG * data.audio.rate]:
+            parts[row] = summed_up(maker, _stored(data, waveforms, row), data.keys[row])
     left = np.array([row for row, part in parts.items() if part is None], np.int64)
     if len(left):
         rows = data.rows(left)
@@ -192,3 +196,11 @@ def _parts(
         made = maker(waveforms.read(rows), samples, data.stored[left], [data.keys[row] for row in left])
         parts |= zip(left.tolist(), made, strict=True)
     return [parts[row] for row in utterances.tolist()]
+
+
+def _stored(data: Manifest, waveforms: Store, utterance: int) -> Stored:
+    """An utterance as it lies in the store of waveforms."""
+    rows = data.rows(np.array([utterance]))
+    return Stored(
+        lambda first, last: waveforms.read(rows[first:last]), data.audio.segment, int(data.samples[utterance])
+    )

@@ -139,16 +139,47 @@ def drawing(signal: Signal, key: str, number: int, settings: Statistics, rate: i
         settings: how far a drawing may go.
         rate: samples a second.
     """
+    drawn = change(key, number, settings)
+    count = max(1, round(len(signal) / drawn.factor))
+    changed = np.interp(np.arange(count) * drawn.factor, np.arange(len(signal)), signal)
+    return drawn.finished(changed, float(np.dot(changed, changed) / count) if drawn.noisy else 0.0)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a drawing changes: speed, noise, level."""
+
+    random: np.random.Generator  # whose next numbers are the noise
+    factor: float  # of speed
+    level: float  # factor
+    noisy: bool
+    ratio: float  # dB of speech over noise
+
+    def finished(self, changed: NDArray[np.float64], power: float) -> Signal:
+        """A drawing, or its next piece, from samples (N,) of the new speed, which are written over.
+
+        Args:
+            changed: samples.
+            power: their mean square, of the whole drawing.
+        """
+        if self.noisy:
+            noise = self.random.standard_normal(len(changed))
+            noise *= np.sqrt(power * 10 ** (-self.ratio / 10))
+            changed += noise
+        changed *= self.level
+        drawn: Signal = np.clip(changed, -1, 1, out=changed).astype(np.float32)
+        return drawn
+
+
+def change(key: str, number: int, settings: Statistics) -> Change:
+    """What the drawing `number`, from 1 on, of the utterance `key` changes.
+
+    Args:
+        key: of the utterance.
+        number: of the drawing.
+        settings: how far a drawing may go.
+    """
     random = np.random.Generator(np.random.PCG64([int(key[:16], 16), number]))
     factor = 1 + settings.speed * random.uniform(-1, 1)
     level = 10 ** (settings.gain * random.uniform(-1, 1) / 20)
-    noisy, ratio = random.random() < settings.noise, random.uniform(*RATIOS)
-    count = max(1, round(len(signal) / factor))
-    changed = np.interp(np.arange(count) * factor, np.arange(len(signal)), signal)
-    if noisy:
-        noise = random.standard_normal(count)
-        noise *= np.sqrt(np.dot(changed, changed) / count * 10 ** (-ratio / 10))
-        changed += noise
-    changed *= level
-    drawn: Signal = np.clip(changed, -1, 1, out=changed).astype(np.float32)
-    return drawn
+    return Change(random, factor, level, random.random() < settings.noise, random.uniform(*RATIOS))

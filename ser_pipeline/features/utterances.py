@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -45,9 +46,14 @@ class UtteranceFrames:
         return [layer % count for layer in self.layers] or list(range(count))
 
     @property
+    def most(self) -> int:
+        """Samples that go through the encoder at a time."""
+        return self.encoder.longest or round(LONGEST * self.encoder.rate)
+
+    @property
     def stride(self) -> float:
         """Samples from one frame to the next."""
-        most = self.encoder.longest or round(LONGEST * self.encoder.rate)
+        most = self.most
         more = self.encoder.frames(most) - self.encoder.frames(most // 2)
         return (most - most // 2) / more if more else most / self.encoder.frames(most)
 
@@ -91,15 +97,14 @@ class UtteranceFrames:
         batches = list(self._batches(order, pieces))
         found: dict[int, Tensor] = {}
         with batches_beside(self.device) as threads:
-            made = threads.map(lambda batch: list(work(*self._frames([pieces[place] for place in batch]))), batches)
+            made = threads.map(lambda batch: list(work(*self.frames([pieces[place] for place in batch]))), batches)
             for batch, results in zip(batches, made, strict=True):
                 found |= zip(batch, results, strict=True)
         return [found[place] for place in range(len(pieces))]
 
     def _pieces(self, signal: Signal) -> list[Signal]:
         """A signal whole, or in as many equal pieces as the encoder's length asks for."""
-        most = self.encoder.longest or round(LONGEST * self.encoder.rate)
-        return np.array_split(signal, max(1, -(-len(signal) // most)))
+        return [signal[first:last] for first, last in bounds(len(signal), self.most)]
 
     def _batches(self, order: Sequence[int], pieces: Sequence[Signal]) -> Iterator[list[int]]:
         """Pieces of about one length, as many at a time as `BATCH_SECONDS` hold; one on a processor."""
@@ -114,7 +119,7 @@ class UtteranceFrames:
             yield batch
 
     @torch.inference_mode()
-    def _frames(self, pieces: Sequence[Signal]) -> tuple[Tensor, Tensor]:
+    def frames(self, pieces: Sequence[Signal]) -> tuple[Tensor, Tensor]:
         """Frames (L, B, T, D) of the chosen layers, and which of them (B, T) are of audio."""
         lengths = torch.tensor([max(1, len(piece)) for piece in pieces])
         padded = torch.zeros(len(pieces), int(lengths.max()))
@@ -123,6 +128,18 @@ class UtteranceFrames:
         inputs = self.encoder.prepare(padded.to(self.device), lengths.to(self.device))
         states = self.encoder.states(inputs, upto=max(self.numbers))
         return torch.stack([states.layers[number] for number in self.numbers]), states.real
+
+
+def bounds(samples: int, most: int) -> list[tuple[int, int]]:
+    """First and last+1 sample of as many equal pieces as one of `most` samples at most asks for.
+
+    >>> bounds(7, 3)
+    [(0, 3), (3, 5), (5, 7)]
+    """
+    count = max(1, -(-samples // most))
+    size, more = divmod(samples, count)
+    starts = [number * size + min(number, more) for number in range(count + 1)]
+    return list(pairwise(starts))
 
 
 def utterance_signals(

@@ -68,6 +68,38 @@ def test_a_full_disk_in_report_is_one_line_and_the_last_report_stays(trained: Pa
     assert files(tmp_path / "reports").keys() == before.keys()
 
 
+@pytest.mark.parametrize("limit", [200, 3_000])
+def test_a_full_disk_in_export_is_one_line_and_leaves_nothing(trained: Path, tmp_path: Path, limit: int) -> None:
+    (run,) = trained.glob("runs/*-*")
+    status, said = held(tmp_path, "export", run, "model", "--quiet", limit=limit)
+    assert (status, len(said)) == (1, 1), said
+    assert "no space left on the disk" in said[0]
+    assert [path.name for path in tmp_path.iterdir() if path.name != "said.txt"] == []
+    assert held(tmp_path, "export", run, "model", "--quiet") == (0, [])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_full_disk_behind_predict_is_one_line(trained: Path, corpus: Path, tmp_path: Path, form: list[str]) -> None:
+    (run,) = trained.glob("runs/*-*")
+    command = [sys.executable, "-m", "ser_pipeline.cli", "predict", run, min(corpus.rglob("*.wav")), *form]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*command, "--device", "cpu", "--quiet"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("Error: no space left on the disk of what this writes or prints to; what is finished")
+
+
+def test_a_full_disk_under_a_plot_is_one_line(trained: Path, corpus: Path, tmp_path: Path) -> None:
+    (run,) = trained.glob("runs/*-*")
+    words = ("predict", run, min(corpus.rglob("*.wav")), "--device", "cpu", "--quiet", "--plot", "plots")
+    status, said = held(tmp_path, *words, limit=1_000)
+    assert (status, len(said)) == (1, 1), said
+    assert "no space left on the disk" in said[0]
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
 needs_root = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="to become other users takes the superuser of Linux"
 )

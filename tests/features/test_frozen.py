@@ -16,6 +16,8 @@ from ser_pipeline.cache import manifest
 from ser_pipeline.cache.store import Store
 from ser_pipeline.config import Train, load
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.features import frozen
+from ser_pipeline.features.hours import Stored, summed_up
 from ser_pipeline.features.statistics import StatisticsMaker, drawing, open_statistics
 from ser_pipeline.features.utterances import UtteranceFrames
 from ser_pipeline.training.linear import HEADS, HeadRows, ridge
@@ -70,9 +72,9 @@ def test_statistics_do_not_depend_on_what_else_is_asked(encoder: Path) -> None:
 def test_frames_hardly_depend_on_what_else_is_in_the_batch(encoder: Path) -> None:
     several, made = signals(0.4, 2.1, 0.9), maker(encoder)
     through = UtteranceFrames(made.encoder, (), CPU)
-    layers, real = through._frames(several)
+    layers, real = through.frames(several)
     for row, signal in enumerate(several):
-        alone, whole = through._frames([signal])
+        alone, whole = through.frames([signal])
         assert whole.all()
         torch.testing.assert_close(layers[:, row][:, real[row]], alone[:, 0], atol=1e-4, rtol=1e-4)
 
@@ -94,6 +96,41 @@ def test_a_drawing_follows_from_the_recording_and_its_number_alone() -> None:
     assert abs(len(one) / len(signal) - 1) <= 0.12
     still = load("frozen", None, [f"features.statistics.{name}=0" for name in ("speed", "gain", "noise")])
     np.testing.assert_allclose(drawing(signal, "b" * 16, 1, still.features.statistics, RATE), signal, atol=1e-6)
+
+
+@pytest.mark.parametrize("seconds", [65.3, 12.0])
+def test_an_utterance_of_hours_is_summed_up_piece_by_piece_alike(encoder: Path, seconds: float) -> None:
+    options = ["features.statistics.draws=3", "features.statistics.layers=[1, 3]", "features.statistics.noise=0.7"]
+    made, segment, longest = maker(encoder, *options), 4_000, []
+    whole = (signals(seconds)[0] * 32_767).astype(np.int16)
+    segments = np.zeros((-(-len(whole) // segment), 1 + segment), np.int16)
+    segments[:, 1:].flat[: len(whole)] = whole
+    samples = np.array([min(segment, len(whole) - first) for first in range(0, len(whole), segment)])
+
+    def read(first: int, last: int) -> np.ndarray:
+        longest.append((last - first) * segment)
+        return segments[first:last]
+
+    found = summed_up(made, Stored(read, segment, len(whole)), "a1" * 16)
+    (expected,) = made(segments, samples, np.array([len(segments)]), ["a1" * 16])
+    assert found.shape == expected.shape
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(found, expected, atol=3e-3)
+    assert max(longest) <= (30 * 1.2 + 2 * segment / RATE) * RATE
+
+
+def test_long_utterances_go_piece_by_piece(
+    run: Callable[..., Result], encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_emodb(tmp_path / "corpus", speakers=2, takes=1)
+    stores = []
+    for long in (frozen.LONG, 0):
+        monkeypatch.setattr(frozen, "LONG", long)
+        monkeypatch.setenv("SER_PIPELINE_CACHE", str(tmp_path / f"cache-{long}"))
+        folder = Path(run("features", "emodb", root, *words(encoder), "--quiet").stdout.strip())
+        (store,) = (Store(path) for path in folder.glob("statistics-*"))
+        stores.append(store.read(np.arange(len(store))))
+    np.testing.assert_allclose(stores[1], stores[0], atol=3e-3)
 
 
 def test_a_layer_or_kind_that_there_is_not_is_one_line(encoder: Path) -> None:
