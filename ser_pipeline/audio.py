@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from ser_pipeline.containers import ffmpeg
 from ser_pipeline.containers.pieces import MOST, BrokenOffError, Content, Joined
-from ser_pipeline.containers.sections import sections
-from ser_pipeline.containers.wav import STREAMED, plain
+from ser_pipeline.containers.sections import leapt, sections
+from ser_pipeline.containers.wav import STREAMED, Pcm, plain
 from ser_pipeline.errors import PipelineError
 
 log = logging.getLogger(__name__)
@@ -103,6 +103,11 @@ class Recording:
     def close(self) -> None:
         """Closes the file."""
         self._closing.close()
+
+    @property
+    def sure(self) -> bool:
+        """Whether its samples are known to be there without being decoded: those of an ordinary 16-bit WAV file."""
+        return isinstance(self._sounds[0], Pcm)
 
     def digest(self) -> str:
         """64 hex digits: SHA-256 of the bytes of the file."""
@@ -181,7 +186,7 @@ class Recording:
         kind = "int16" if sound.subtype == "PCM_16" else "float32"
         done, wanted, most = 0, last - first, max(1, 8 * BLOCK // max(8, sound.channels))
         try:
-            sound = _at(sound, first, kind)
+            sound = leapt(sound, first, kind)
             while done < wanted:
                 part = sound.read(min(most, wanted - done), dtype=kind, always_2d=True)
                 if not len(part):
@@ -317,19 +322,6 @@ def _opened(source: bytes | Path, name: str, closing: ExitStack) -> tuple[Binary
     if not content:
         raise PipelineError(f"{name} is an empty file{ADVICE}")
     return None, content
-
-
-def _at(sound: Any, first: int, kind: str) -> Any:
-    """The sound, about to give its sample `first`; one that cannot be leapt in is opened anew and read up to there."""
-    if sound.seekable():
-        sound.seek(first)
-        return sound
-    sound.name.seek(0)
-    fresh = soundfile.SoundFile(sound.name)
-    while first > 0:
-        read = len(fresh.read(min(BLOCK, first), dtype=kind))
-        first = first - read if read else 0
-    return fresh
 
 
 def _resampled(parts: Iterator[Samples], rate: int, wanted: int, length: int) -> Iterator[Samples]:

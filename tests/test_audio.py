@@ -118,3 +118,12 @@ def test_the_slowest_and_the_fastest_rate_are_read(rate: int) -> None:
 
 def test_a_stretch_that_begins_far_beyond_the_end_holds_nothing() -> None:
     assert len(audio.decode(NOISE, "a", 16_000, 1e308)) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype", "sure"),
+    [("WAV", "PCM_16", True), ("WAV", "FLOAT", False), ("FLAC", "PCM_16", False), ("AIFF", "PCM_16", False)],
+)
+def test_ordinary_16_bit_files_are_known_to_be_whole_without_being_decoded(kind: str, subtype: str, sure: bool) -> None:
+    with audio.Recording(encoded(SOUND, kind=kind, subtype=subtype), "a") as recording:
+        assert recording.sure == sure

@@ -6,6 +6,10 @@ same is given to the decoder with a header that is true, and a note says so; wha
 
 from __future__ import annotations
 
+from typing import Any
+
+import soundfile
+
 from ser_pipeline.containers.flac import flac
 from ser_pipeline.containers.mpeg import FOREWORD, first_frame, mp3
 from ser_pipeline.containers.ogg import ogg
@@ -14,6 +18,10 @@ from ser_pipeline.containers.wav import wav
 
 READERS = {b"RIFF": wav, b"OggS": ogg, b"fLaC": flac}
 """The first four bytes of a file -> what tells its recordings."""
+
+
+PASSED = 1 << 18
+"""Samples a channel that are passed over at a time where a sound cannot be leapt in."""
 
 
 def sections(content: Content) -> tuple[list[Section], list[str]]:
@@ -43,3 +51,22 @@ def _after_id3(content: Content) -> int:
         high, middle, low, least = content[start + 6 : start + 10]
         start += 10 + (high << 21 | middle << 14 | low << 7 | least)
     return min(start, len(content))
+
+
+def leapt(sound: Any, first: int, kind: str) -> Any:
+    """A sound of libsndfile, about to give its sample `first`; one that cannot be leapt in is opened anew and read.
+
+    Args:
+        sound: the sound.
+        first: sample of each channel.
+        kind: of the samples, "int16" or "float32".
+    """
+    if sound.seekable():
+        sound.seek(first)
+        return sound
+    sound.name.seek(0)
+    fresh = soundfile.SoundFile(sound.name)
+    while first > 0:
+        read = len(fresh.read(min(PASSED, first), dtype=kind))
+        first = first - read if read else 0
+    return fresh

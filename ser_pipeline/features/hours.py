@@ -1,4 +1,4 @@
-"""Statistics of an utterance of hours, a piece of it in memory at a time; those of `statistics` but for the last digits.
+"""Statistics of an utterance of hours, a piece in memory at a time; those of `statistics` but for the last digits.
 
 Shapes: N samples, V one more than the drawings, L layers, T frames, D width of the encoder.
 """

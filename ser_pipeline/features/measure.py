@@ -107,7 +107,7 @@ def _file(name: str, root: Path, seen: FileIndex, deep: bool) -> File | Pipeline
         if known is not None and (known.decoded or not deep):
             return known
         with audio.Recording(root / name, name) as recording:
-            for _ in recording.blocks() if deep else ():
+            for _ in recording.blocks() if deep and not recording.sure else ():
                 pass
             file, notes = File(recording.digest(), recording.header, deep), recording.notes
     except OSError as error:

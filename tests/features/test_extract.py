@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from click.testing import Result
 from threadpoolctl import threadpool_limits
 
@@ -175,6 +176,19 @@ def test_bad_input_is_one_line(run: Callable[..., Result], small_emodb: Path, ca
     assert said in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert result.stdout == ""
+
+
+def test_skip_bad_decodes_what_may_be_broken_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_emodb(tmp_path, speakers=2, takes=1)
+    utterances = read_corpus("emodb", root)
+    first = root / utterances[0].file
+    samples, rate = soundfile.read(first)
+    soundfile.write(first, samples, rate, subtype="FLOAT")
+    heard: list[str] = []
+    blocks = audio.Recording.blocks
+    monkeypatch.setattr(audio.Recording, "blocks", lambda self, *span: heard.append(self.name) or blocks(self, *span))
+    measuring.measure("emodb", EMODB.classes, utterances, root, load("paper").audio, skip_bad=True)
+    assert heard == [utterances[0].file]
 
 
 def test_skip_bad_goes_on_and_lists_what_it_left_out(run: Callable[..., Result], tmp_path: Path) -> None:
