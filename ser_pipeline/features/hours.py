@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ser_pipeline.features.statistics import StatisticsMaker, change
-from ser_pipeline.features.utterances import FULL_SCALE, Signal, bounds
+from ser_pipeline.features.tables import FULL_SCALE
+from ser_pipeline.features.utterances import Signal, bounds
 
 LONG = 900
 """Seconds of an utterance from which on it is summed up piece by piece."""
