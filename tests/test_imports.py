@@ -132,7 +132,7 @@ def test_extraction_imports_torch_for_frozen_encoders_and_what_a_device_makes_al
         for module, others in imports().items()
         if room(module) == "features" and any(other.split(".")[0] == "torch" for other, _ in others)
     }
-    expected = ("embeddings", "frozen", "on_device", "rendering", "statistics", "utterances")
+    expected = ("embeddings", "frozen", "hours", "on_device", "rendering", "statistics", "utterances")
     assert with_torch == {f"ser_pipeline.features.{name}" for name in expected}
 
 
