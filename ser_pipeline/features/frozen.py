@@ -27,7 +27,7 @@ from ser_pipeline.device import fixed_threads
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features.embeddings import open_embedder
-from ser_pipeline.features.hours import LONG, Stored, summed_up
+from ser_pipeline.features.hours import LONG, StoredSignal, summed_up
 from ser_pipeline.features.statistics import StatisticsMaker, open_statistics
 from ser_pipeline.features.stores import Place, copied, find, frozen_settings, known_rows, require_shards, store_entry
 from ser_pipeline.inputs import INPUTS
@@ -198,9 +198,9 @@ def _parts(
     return [parts[row] for row in utterances.tolist()]
 
 
-def _stored(data: Manifest, waveforms: Store, utterance: int) -> Stored:
+def _stored(data: Manifest, waveforms: Store, utterance: int) -> StoredSignal:
     """An utterance as it lies in the store of waveforms."""
     rows = data.rows(np.array([utterance]))
-    return Stored(
+    return StoredSignal(
         lambda first, last: waveforms.read(rows[first:last]), data.audio.segment, int(data.samples[utterance])
     )

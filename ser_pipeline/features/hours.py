@@ -24,7 +24,7 @@ LONG = 900
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredSignal:
     """An utterance in the store of waveforms."""
 
     read: Callable[[int, int], NDArray[np.int16]]  # its segments (S, 1 + segment) from one to before another
@@ -39,7 +39,7 @@ class Stored:
 
 
 @torch.inference_mode()
-def summed_up(maker: StatisticsMaker, stored: Stored, key: str) -> NDArray[np.float16]:
+def summed_up(maker: StatisticsMaker, stored: StoredSignal, key: str) -> NDArray[np.float16]:
     """Statistics (1, V, width) of an utterance.
 
     Args:
@@ -52,7 +52,7 @@ def summed_up(maker: StatisticsMaker, stored: Stored, key: str) -> NDArray[np.fl
     return np.asarray(torch.stack(rows).half().numpy())[None]
 
 
-def _drawn(maker: StatisticsMaker, stored: Stored, key: str, number: int) -> tuple[Iterator[Signal], int]:
+def _drawn(maker: StatisticsMaker, stored: StoredSignal, key: str, number: int) -> tuple[Iterator[Signal], int]:
     """Pieces of a drawing, or of the utterance itself, and how many samples they have in all."""
     most = maker.through.most
     if not number:

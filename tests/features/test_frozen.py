@@ -17,7 +17,7 @@ from ser_pipeline.cache.store import Store
 from ser_pipeline.config import Train, load
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features import frozen
-from ser_pipeline.features.hours import Stored, summed_up
+from ser_pipeline.features.hours import StoredSignal, summed_up
 from ser_pipeline.features.statistics import StatisticsMaker, drawing, open_statistics
 from ser_pipeline.features.utterances import UtteranceFrames
 from ser_pipeline.training.linear import HEADS, HeadRows, ridge
@@ -111,7 +111,7 @@ def test_an_utterance_of_hours_is_summed_up_piece_by_piece_alike(encoder: Path, 
         longest.append((last - first) * segment)
         return segments[first:last]
 
-    found = summed_up(made, Stored(read, segment, len(whole)), "a1" * 16)
+    found = summed_up(made, StoredSignal(read, segment, len(whole)), "a1" * 16)
     (expected,) = made(segments, samples, np.array([len(segments)]), ["a1" * 16])
     assert found.shape == expected.shape
     assert found.dtype == expected.dtype
