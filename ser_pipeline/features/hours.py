@@ -103,7 +103,7 @@ class _Sums:
         self._counts: dict[str, int] = {}
 
     def add(self, name: str, frames: Tensor) -> None:
-        """Add frames."""
+        """Count frames in under a name."""
         self._sums[name] = self._sums.get(name, 0) + frames.sum(1)
         self._counts[name] = self._counts.get(name, 0) + frames.shape[1]
 
