@@ -22,6 +22,7 @@ from support.sounds import write_emodb
 
 TRAIN = ["train", "--accept", "counts", "--preset", "demo", "--jobs", "1", "--quiet"]
 TRAIN += [word for setting in TINY for word in ("--set", setting)]
+GRID = [*TRAIN, "--protocol", "group-3", "--ablation", "mfcc,spectrogram"]
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def test_an_array_goes_on_when_a_node_is_drained(run: Callable[..., Result], tmp
     with Cluster(tmp_path / "slurm") as cluster:
         script = run("features", "demo", "--jobs", "1", "--slurm").stdout.strip()
         cluster.wait(cluster.submit(script))
-        words = [*TRAIN, "--ablation", "mfcc,spectrogram", "--slurm", "--array", "4"]
+        words = [*GRID, "--slurm", "--array", "4"]
         script = run(*words).stdout.strip()
         job = cluster.submit(script)
         cluster.drain_in_the_middle(job, lambda: any(Path("runs").glob("*.partial/*.partial/history.jsonl")))
@@ -133,7 +134,7 @@ def test_an_array_goes_on_when_a_node_is_drained(run: Callable[..., Result], tmp
     for name in runs:
         assert (Path("runs") / name / "index.json").exists()
     Path("runs").rename("shared")
-    run(*TRAIN, "--ablation", "mfcc,spectrogram")
+    run(*GRID)
     assert sorted(path.name for path in Path("runs").glob("*-*")) == runs
     assert predictions(tmp_path) == shared
     assert json.loads((Path("runs") / runs[0] / "index.json").read_text())["folds"]
