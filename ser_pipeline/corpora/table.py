@@ -151,7 +151,8 @@ def rows_in(root: Path, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[s
         PipelineError: a column is missing or repeated, or a row is broken; names the file and the line.
     """
     if not root.is_file():
-        raise PipelineError(f"{root} is a folder; name the table itself, {TABLE.layout}")
+        kind = "a folder" if root.is_dir() else "no file"
+        raise PipelineError(f"{root} is {kind}; name the table itself, {TABLE.layout}")
     if root.suffix.lower() not in SUFFIXES:
         raise PipelineError(f"{root} is no table; its name must end in {', '.join(SUFFIXES)}")
     names = _Names(root)

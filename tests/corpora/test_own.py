@@ -305,3 +305,10 @@ def test_a_folder_of_another_corpus_that_is_ones_own_says_how_to_make_a_table(tm
     trees.touch(tmp_path, *FOLDERS)
     with pytest.raises(PipelineError, match=r"is not RAVDESS, .*`ser-pipeline corpora --init folder .* > my\.csv`"):
         read_corpus("ravdess", tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+def test_a_pipe_in_place_of_a_table_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "my.csv")
+    with pytest.raises(PipelineError, match=r"my\.csv is no file; name the table itself"):
+        read_corpus("table", tmp_path / "my.csv")
