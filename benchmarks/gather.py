@@ -1,6 +1,6 @@
-"""Segments and GB a second in shuffled batches of mapped shards, by how many threads copy the rows.
+"""Segments and GB a second in shuffled batches of mapped shards, streamed and resident.
 
-    python -m benchmarks.gather [--segments 8192] [--threads 1 2 4 8] [--batch 64]
+    python -m benchmarks.gather [--segments 8192] [--batch 64]
 
 Random rows of the paper's sizes, written as shards into a temporary folder and read from a warm page cache, every row
 verified beforehand. Medians of rounds in which the ways take turns; needs neither a corpus nor numba.
@@ -78,24 +78,22 @@ def main() -> None:
     """Read the options and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--segments", type=int, default=8192)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="ser-pipeline-gather-") as folder:
         data = written(Path(folder), options.segments)
-        ways: dict[str, Callable[[], float]] = {}
-        for count in options.threads:
-            source = Streamed(data, CPU, threads=count)
-            ways[f"streamed, {count} threads"] = partial(epoch, source, options.segments, options.batch, [])
-        ways["resident, one thread"] = partial(epoch, Resident(data, CPU), options.segments, options.batch, [])
+        sources: dict[str, Streamed | Resident] = {"streamed": Streamed(data, CPU), "resident": Resident(data, CPU)}
+        ways: dict[str, Callable[[], float]] = {
+            way: partial(epoch, source, options.segments, options.batch, []) for way, source in sources.items()
+        }
         rates = rounds(ways, options.rounds)
     print(f"{options.segments} segments of {data.row_bytes / 1e3:.0f} kB, {cores()} cores\n")
     first = next(iter(ways))
     print(markdown(compared("gathering", rates, first, "segments/s")))
     for way, rate in rates.items():
-        print(f"{way}: {rate * data.row_bytes / 1e9:.1f} GB/s, {rate / rates[first]:.2f} of one thread")
+        print(f"{way}: {rate * data.row_bytes / 1e9:.1f} GB/s, {rate / rates[first]:.2f} of streamed")
 
 
 if __name__ == "__main__":

@@ -6,13 +6,11 @@ resumed, give the same batches.
 
 from __future__ import annotations
 
-import itertools
 import os
 import queue
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +24,9 @@ from ser_pipeline.cache.joined import JoinedStore
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.cache.store import Store
 from ser_pipeline.data.batch import Batch
-from ser_pipeline.processes import cores
 
 MEMORY = 64 << 20
 """Bytes of the batches that are read ahead when streaming: five of 64 segments."""
-
-MOST_THREADS = 8
-"""Threads that copy rows, at most."""
 
 WARM = 1e9
 """Bytes a second under which rows came from a disk, which is then asked for the next ones ahead of time."""
@@ -117,16 +111,7 @@ def open_source(data: Data, device: torch.device, way: str = "auto", sharers: in
     """
     if way == "auto":
         way = "resident" if sharers * data.bytes <= _free(device) / 2 else "stream"
-    return Resident(data, device) if way == "resident" else Streamed(data, device, threads=gathering(sharers))
-
-
-def gathering(sharers: int = 1) -> int:
-    """Threads that copy the rows of a batch: half of what a process has of the cores, as memory is soon the limit.
-
-    >>> gathering(10_000)
-    1
-    """
-    return max(1, min(MOST_THREADS, cores() // (2 * sharers)))
+    return Resident(data, device) if way == "resident" else Streamed(data, device)
 
 
 def _free(device: torch.device) -> int:
@@ -166,18 +151,11 @@ class Resident:
 
 
 class Streamed:
-    """Rows read from the shards beside the training, a few batches ahead, into buffers that are used again."""
+    """Rows read from the shards by one thread, a few batches ahead, into buffers that are used again."""
 
-    def __init__(self, data: Data, device: torch.device, memory: int = MEMORY, threads: int = 1) -> None:
-        """Prepare to read; opens nothing.
-
-        Args:
-            data: the rows on disk.
-            device: to which batches go.
-            memory: bytes of the batches that are read ahead; two at least are.
-            threads: that copy the rows of a batch.
-        """
-        self.data, self.device, self.memory, self.threads = data, device, memory, threads
+    def __init__(self, data: Data, device: torch.device, memory: int = MEMORY) -> None:
+        """Reads ahead as many batches as `memory` bytes hold, and two at least."""
+        self.data, self.device, self.memory = data, device, memory
         self._columns = data.columns()
         self._idle: list[list[dict[str, Tensor]]] = []  # rings that no iterator reads into
 
@@ -232,7 +210,6 @@ class Streamed:
         ]
 
     def _read(self, parts: list[Rows], buffers: list[dict[str, Tensor]], free: Any, full: Any, stop: Any) -> None:
-        pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
         try:
             cold = False
             for turn, part in enumerate(parts):
@@ -242,30 +219,13 @@ class Streamed:
                 if cold:
                     self._prefetch(parts[turn + 1 : turn + 1 + len(buffers)])
                 began = time.perf_counter()
-                self._gather(part, buffers[number], pool)
+                for name, store in self.data.stores.items():
+                    store.read(part, out=buffers[number][name].numpy()[: len(part)])
                 cold = len(part) * self.data.row_bytes < WARM * (time.perf_counter() - began)
                 full.put((number, part))
             full.put(None)
         except BaseException as error:  # told to the thread that waits, whatever it is
             full.put(error)
-        finally:
-            if pool is not None:
-                pool.shutdown()
-
-    def _gather(self, part: Rows, buffer: dict[str, Tensor], pool: ThreadPoolExecutor | None) -> None:
-        """Copy the rows `part` of every store into a buffer, each thread its share of them."""
-        targets = [(store, buffer[name].numpy()[: len(part)]) for name, store in self.data.stores.items()]
-        if pool is None:
-            for store, out in targets:
-                store.read(part, out=out)
-            return
-        edges = np.linspace(0, len(part), self.threads + 1).astype(int).tolist()
-
-        def copy(share: tuple[int, int]) -> None:
-            for store, out in targets:
-                store.read(part[slice(*share)], out=out[slice(*share)])
-
-        list(pool.map(copy, itertools.pairwise(edges)))
 
     def _prefetch(self, parts: list[Rows]) -> None:
         """Have the rows of the batches `parts` read from the disk."""
