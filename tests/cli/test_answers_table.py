@@ -1,11 +1,15 @@
-"""The table of answers: no wider than the terminal, aligned below its header, and whole where it is no terminal."""
+"""Answers as printed: a table no wider than the terminal, and every format in any encoding."""
 
+import csv
 import io
 import os
 import shutil
+import sys
+from collections.abc import Callable
 
 import pytest
-from ser_pipeline.cli.answers import TableWriter
+from ser_pipeline.cli.answers import CsvWriter, JsonLinesWriter, JsonWriter, TableWriter, Writer
+from ser_pipeline.cli.encodings import write_anything
 
 from ser_pipeline.predict.answers import Answer, Unanswered
 
@@ -53,3 +57,39 @@ def test_elsewhere_names_are_whole_and_columns_aligned() -> None:
     lines = printed(io.StringIO(), EVERYTHING, said("a.wav"), said(LONG, NOTE))
     assert lines[2].startswith(LONG) and lines[2].endswith(NOTE)
     assert len({line.index(word) for line, word in zip(lines, ("emotion", "anger", "anger"), strict=True)}) == 1
+
+
+WRITERS: dict[str, Callable[[], Writer]] = {
+    "table": lambda: TableWriter(sys.stdout, tuple(SHARES), ["last.wav"], {}),
+    "csv": lambda: CsvWriter(sys.stdout, tuple(SHARES)),
+    "json": lambda: JsonWriter(sys.stdout),
+    "jsonl": lambda: JsonLinesWriter(sys.stdout),
+}
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_a_name_that_the_terminal_cannot_show_is_escaped_and_what_follows_is_printed(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, "cp1252"))
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), "cp1252"))
+    write_anything()
+    writer = WRITERS[form]()
+    for answer in (said("żé.wav"), Unanswered("Ж.wav", "is no audio"), said("last.wav")):
+        writer.write(answer)
+    writer.close()
+    sys.stdout.flush()
+    text = shown.getvalue().decode("cp1252")
+    assert all(name in text for name in ("\\u017cé.wav", "\\u0416.wav", "last.wav"))
+
+
+def test_names_that_a_spreadsheet_would_run_are_guarded() -> None:
+    out = io.StringIO()
+    writer = CsvWriter(out, tuple(SHARES))
+    for answer in (said("=cmd.wav", "@note"), Unanswered("+cmd.wav", "-1+2")):
+        writer.write(answer)
+    answered, unanswered = csv.reader(out.getvalue().splitlines()[1:])
+    assert (answered[0], answered[-2]) == ("'=cmd.wav", "'@note")
+    assert (unanswered[0], unanswered[-1]) == ("'+cmd.wav", "'-1+2")

@@ -30,13 +30,22 @@ def _log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> N
     caplog.set_level(logging.INFO, "ser_pipeline")
 
 
-def test_kaggles_doubled_tree_is_read_once_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    files = [f"Actor_{actor:02}/03-01-05-01-01-01-{actor:02}.wav" for actor in (1, 2)]
+@pytest.mark.parametrize(
+    ("name", "second", "files"),
+    [
+        ("ravdess", "audio_speech_actors_01-24", [f"Actor_{n:02}/03-01-05-01-01-01-{n:02}.wav" for n in (1, 2)]),
+        ("tess", "TESS Toronto emotional speech set data", ["OAF_angry/OAF_back_angry.wav", "YAF_sad/YAF_bar_sad.wav"]),
+        ("savee", "copy", ["AudioData/DC/a01.wav", "AudioData/KL/su15.wav"]),
+    ],
+)
+def test_kaggles_doubled_tree_is_read_once_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, second: str, files: list[str]
+) -> None:
     for seed, file in enumerate(files):
         trees.write_wav(tmp_path / file, trees.noise(seed))
-        trees.write_wav(tmp_path / "audio_speech_actors_01-24" / file, trees.noise(seed))
-    assert [one.file for one in read_corpus("ravdess", tmp_path)] == files
-    assert "2 recordings are there twice, byte for byte, and read once: Actor_01/" in caplog.text
+        trees.write_wav(tmp_path / second / file, trees.noise(seed))
+    assert len({one.id for one in read_corpus(name, tmp_path)}) == len(read_corpus(name, tmp_path)) == 2
+    assert f"2 recordings are there twice, byte for byte, and read once: {files[0].partition('/')[0]}" in caplog.text
 
 
 @pytest.mark.parametrize("other", [".flac", ".mp3", ".opus"])

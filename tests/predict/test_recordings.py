@@ -99,11 +99,13 @@ def test_lengths_around_a_segment_have_an_answer(model: Predictor, seconds: floa
     assert (answer.note != "") == (seconds <= 0.1)
 
 
-def test_silent_and_clipped_recordings_say_so(model: Predictor) -> None:
+def test_silent_and_clipped_recordings_say_so(model: Predictor, tmp_path: Path) -> None:
     assert model(np.zeros(RATE), RATE).note == "silent"
-    assert (
-        model(SOUND / np.abs(SOUND).max() * 3, RATE).note == "has samples up to 3 times full scale, which are clipped"
-    )
+    full = SOUND / np.abs(SOUND).max()
+    assert model(full * 3, RATE).note == "has samples up to 3 times full scale, which are clipped"
+    soundfile.write(tmp_path / "whole numbers.wav", full * 32_768, RATE, subtype="FLOAT")
+    said = model(tmp_path / "whole numbers.wav").note
+    assert said == "has samples up to 32768 times full scale, which are clipped"
 
 
 def wav(samples: np.ndarray) -> bytes:
