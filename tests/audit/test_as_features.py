@@ -1,6 +1,7 @@
 """The audit and `features` take the same files, and refuse the same ones: they have one reader."""
 
 import io
+import logging
 import os
 import struct
 from collections.abc import Callable
@@ -80,3 +81,14 @@ def test_a_pipe_and_a_start_beyond_all_ends_are_refused_by_both(tmp_path: Path) 
     for utterance in (Utterance("a", "pipe.wav", "sad", "Ann"), Utterance("a", "a.wav", "sad", "Ann", start=1e308)):
         assert listen_to(tmp_path, utterance).fault == "unreadable"
         assert not features_take(tmp_path, utterance)
+
+
+def test_an_end_beyond_all_ends_is_that_of_the_file_and_is_said_by_both(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("ser_pipeline"), "propagate", True)  # which a command sets for itself
+    (tmp_path / "a.wav").write_bytes(encoded("WAV"))
+    utterance = Utterance("a", "a.wav", "sad", "Ann", start=0.0, end=1e308)
+    assert listen_to(tmp_path, utterance).notes == ("ends at 2.00 s, before the utterance's end, 1e+308 s",)
+    assert features_take(tmp_path, utterance)
+    assert "is read to it: a ends at 1e+308 s, and a.wav at 2.00 s" in caplog.text
