@@ -291,13 +291,13 @@ def test_a_stopped_command_says_what_is_kept_and_leaves_no_temporary_files(made:
     rooms = tmp_path / "tmp"
     rooms.mkdir()
     environment = {**os.environ, "TMPDIR": str(rooms)}
-    command = [*COMMAND, *TRAIN, "--jobs", "2", "--runs-root", str(tmp_path / "runs"), "--set", "train.epochs=3000"]
+    command = [*COMMAND, *TRAIN, "--jobs", "2", "--set", "train.epochs=3000", "--runs-root"]
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
-        with subprocess.Popen(command, cwd=made, env=environment, stderr=subprocess.PIPE, text=True) as process:
-            before = len(list(tmp_path.rglob("history.jsonl")))
-            while process.poll() is None and not (
-                len(list(tmp_path.rglob("history.jsonl"))) > before or (before and list(rooms.glob("pymp-*")))
-            ):
+        runs = tmp_path / number.name
+        with subprocess.Popen(
+            [*command, str(runs)], cwd=made, env=environment, stderr=subprocess.PIPE, text=True
+        ) as process:
+            while process.poll() is None and not list(runs.rglob("history.jsonl")):
                 time.sleep(0.05)
             process.send_signal(number)
             said = process.communicate()[1]
@@ -305,8 +305,11 @@ def test_a_stopped_command_says_what_is_kept_and_leaves_no_temporary_files(made:
             assert process.returncode == 128 + number
             assert said.strip().endswith("what is finished is kept. The same command goes on from there.")
         assert "Traceback" not in said
-        while list(rooms.glob("pymp-*")):  # the process that workers are forked from ends after the command
+        for _ in range(1_200):  # the process that workers are forked from ends after the command
+            if not list(rooms.glob("pymp-*")):
+                break
             time.sleep(0.05)
+        assert not list(rooms.glob("pymp-*"))
 
 
 def test_only_what_is_compiled_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
