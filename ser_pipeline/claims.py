@@ -83,7 +83,11 @@ class Record:
     def beside(self, file: Path) -> Path:
         """A whole file with it beside `file`, of a name that no other has."""
         temporary = file.with_name(f"{file.name}.{self.holder.token}.{next(_count)}.tmp")
-        temporary.write_text(json.dumps(self, default=vars), encoding="utf-8")
+        try:
+            temporary.write_text(json.dumps(self, default=vars), encoding="utf-8")
+        except OSError:  # a full disk: half a file is of no use
+            temporary.unlink(missing_ok=True)
+            raise
         return temporary
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from ser_pipeline.claims import FAILED, HELD, LEFT, Claim, Claims, Record
+from ser_pipeline.entry import is_full, no_space
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.locks import CLOSED
 from ser_pipeline.processes import POLL, handed_here
@@ -74,7 +75,7 @@ class Parts(Generic[Item]):
             claim = None if self._whole(item) else self._claims.take(name)
         except OSError as error:
             folder = self._claims.folder.parent
-            raise PipelineError(f"cannot write in {folder}: {error.strerror}; choose another folder") from None
+            raise PipelineError(unwritable(folder, error)) from None
         if claim and (self._whole(item) or _closed(self._claims, name)):  # finished, or closed, while it was asked for
             self._claims.let_go(claim)
         elif claim:
@@ -157,7 +158,7 @@ def alone(path: Path) -> Iterator[None]:
         claim = claims.take(f"{name}/{ALONE}")
     except OSError as error:
         if error.errno not in CLOSED:
-            raise PipelineError(f"cannot write in {path.parent}: {error.strerror}; choose another folder") from None
+            raise PipelineError(unwritable(path.parent, error)) from None
         yield
         return
     with claims.renewing():
@@ -217,3 +218,8 @@ def array_part(environment: Mapping[str, str] = os.environ) -> tuple[int, int] |
     except (KeyError, ValueError):
         return None
     return (task - least) % count + 1, count
+
+
+def unwritable(place: Path, error: OSError) -> str:
+    """What is said where nothing can be written in the folder `place`."""
+    return no_space(place) if is_full(error) else f"cannot write in {place}: {error.strerror}; choose another folder"

@@ -18,6 +18,9 @@ SAFE = {
     "ONLY",
     "SHARED",
     "column",
+    "' or '.join(other)",  # targets of the package
+    "target",  # one of these, which Click has checked
+    "encoder",  # of a preset of the package
     "corpus",  # a name that `path_name` let pass, in a sentence
     "max(1, size // 2)",
     "name",  # of the package's own settings, findings and protocols

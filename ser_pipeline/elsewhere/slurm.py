@@ -122,7 +122,7 @@ def sbatch_settings(pairs: Iterable[str]) -> dict[str, str]:
         name, _, value = pair.partition("=")
         name = name.removeprefix("--").replace("_", "-")
         if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
-            raise PipelineError(f"--slurm-set '{pair}' is no NAME=VALUE, such as gpus=1 or time=2:00:00")
+            raise PipelineError(f"--slurm-set {shlex.quote(pair)} is no NAME=VALUE, such as gpus=1 or time=2:00:00")
         if name in OURS:
             raise PipelineError(f"--slurm-set cannot change {name}" + ("; --array N can" if name == "array" else ""))
         found[name] = value

@@ -128,7 +128,7 @@ def test_nearly_equal_labels_and_speakers_are_warned_of(root: Path, caplog: pyte
     read(root, HEAD, "a/1.wav,Happy,Anna", "a/2.wav,happy,anna", "b/1.wav,happy,Bob")
     labels, speakers = said(caplog)
     assert labels.startswith(
-        "the labels 'happy' and 'Happy' are nearly one and count as 2 classes; --classes 'happy=hap"
+        "the labels 'happy' and 'Happy' are nearly one and count as 2 classes; --classes happy=hap"
     )
     assert speakers.startswith("the speakers 'Anna' and 'anna' are nearly one and count as 2; one of them could train")
 

@@ -117,10 +117,10 @@ def test_frames_of_padding_are_zeros_that_the_model_leaves_out(folder: Path, enc
     assert max(counts) < 149 < 150 and rows(second).any(3).all()
     chosen = resolved(masked, folder, "embedding")
     model = build_model(chosen.model, audio=chosen.audio, features=chosen.features, classes=4).eval()
-    speech = model._hear(frames, torch.tensor(data.segments[:, 2]))
+    speech = model.hear({"embedding": frames}, torch.tensor(data.segments[:, 2]))
     expected = torch.stack([row[:count].mean(0) for row, count in zip(frames[:, 0], counts, strict=True)])
     torch.testing.assert_close(speech.mean(), expected)
-    nothing = model._hear(torch.zeros_like(frames), torch.tensor(data.segments[:, 2]))
+    nothing = model.hear({"embedding": torch.zeros_like(frames)}, torch.tensor(data.segments[:, 2]))
     assert nothing.real is not None and nothing.real.all(), "a silenced input is no padding"
 
 

@@ -1,10 +1,6 @@
-import logging
-import threading
-
 import numpy as np
 import pytest
 
-from ser_pipeline.features import fourier
 from ser_pipeline.features.fourier import logarithms
 from ser_pipeline.features.tables import FLOOR, Sums
 
@@ -60,13 +56,3 @@ def test_what_follows_does_not_change_the_first_frames() -> None:
     start, _ = logarithms(signal[: 160 * 40], window, 512, 160, every_bin(512))
     np.testing.assert_array_equal(whole, again)
     np.testing.assert_array_equal(whole[:, :32], start[:, :32])
-
-
-def test_a_long_first_use_says_why(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    said = threading.Event()
-    monkeypatch.setattr(fourier, "njit", lambda **_: lambda function: lambda *_: said.wait(60))
-    emit = caplog.handler.emit
-    monkeypatch.setattr(caplog.handler, "emit", lambda record: (emit(record), said.set()))
-    with caplog.at_level(logging.INFO, "ser_pipeline"):
-        fourier._compiled.__wrapped__()
-    assert caplog.messages == ["compiling the transforms, once an installation"]
