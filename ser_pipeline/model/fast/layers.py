@@ -23,7 +23,7 @@ from ser_pipeline.model.speech.frames import additive
 
 Forward = Callable[[Any, Tensor, Tensor | None, Tensor | None], Tensor]
 
-HEADS = (16, 32, 64, 128)
+HEADS = (16, 32, 64)
 """Widths of a head that the attention kernel holds on chip."""
 
 

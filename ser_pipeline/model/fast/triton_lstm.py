@@ -23,7 +23,8 @@ from ser_pipeline.model.fast.wide import wide_product
 
 SEGMENTS = 16  # of a block: the least that a tensor core takes
 DEPTH, BACK_DEPTH = 32, 128  # of the products' blocks, in units and in gates
-STAGES = 3  # blocks of weights under way
+STAGES = 3  # blocks of weights under way, one of which is in registers
+SPARE = 8 << 10  # bytes of shared memory that the compiler takes beside these blocks (H100: 2 to 8 kB)
 
 
 class Recurrence(torch.autograd.Function):
@@ -44,9 +45,10 @@ class Recurrence(torch.autograd.Function):
         opened = torch.empty_like(added)
         cells = added.new_empty(batch, frames, 2, units, dtype=torch.float32)
         turned = weight.view(2, 4, units, units).transpose(2, 3).contiguous()
+        depth, stages = blocks(min(DEPTH, units), 4 * units * weight.element_size(), shared_memory(weight))
         _steps[(triton.cdiv(batch, SEGMENTS), 2)](
             added, turned, hidden, opened, cells, batch, frames,
-            H=units, ROWS=SEGMENTS, DEPTH=min(DEPTH, units), STAGES=STAGES, num_warps=8,
+            H=units, ROWS=SEGMENTS, DEPTH=depth, STAGES=stages, num_warps=8,
         )  # fmt: skip
         ctx.save_for_backward(weight, hidden, opened, cells)
         return hidden
@@ -56,13 +58,37 @@ class Recurrence(torch.autograd.Function):
         """Gradients of what was added, and of the weights."""
         weight, hidden, opened, cells = ctx.saved_tensors
         batch, frames, _, units = hidden.shape
-        gates = 4 * units
+        depth, stages = blocks(min(BACK_DEPTH, 4 * units), units * weight.element_size(), shared_memory(weight))
         to_added = torch.empty_like(opened)
         _steps_back[(triton.cdiv(batch, SEGMENTS), 2)](
             gradients[0].contiguous(), weight, opened, cells, to_added, batch, frames,
-            H=units, ROWS=SEGMENTS, DEPTH=min(BACK_DEPTH, gates), STAGES=STAGES, num_warps=8,
+            H=units, ROWS=SEGMENTS, DEPTH=depth, STAGES=stages, num_warps=8,
         )  # fmt: skip
         return to_added, torch.stack([_to_weight(to_added, hidden, back=back) for back in (False, True)])
+
+
+def blocks(depth: int, row: int, memory: int) -> tuple[int, int]:
+    """How deep the blocks of weights are, and how many are under way, so that shared memory holds them.
+
+    Args:
+        depth: rows of a block, where there is room.
+        row: bytes of a row of weights.
+        memory: bytes of shared memory.
+
+    >>> [blocks(32, 2_048, size << 10) for size in (227, 163, 99, 64)]  # Hopper, A100, GeForce RTX 30 and 40, Turing
+    [(32, 3), (32, 3), (32, 2), (16, 2)]
+    """
+    for rows, stages in ((depth, STAGES), (depth, 2), (depth // 2, 2)):
+        if (stages - 1) * rows * row + SPARE <= memory and rows >= SEGMENTS:
+            return rows, stages
+    return SEGMENTS, 2
+
+
+def shared_memory(tensor: Tensor) -> int:
+    """Bytes of shared memory that a block may have on the device of `tensor`; a gigabyte off CUDA."""
+    if not tensor.is_cuda:
+        return 1 << 30
+    return int(torch.cuda.get_device_properties(tensor.device).shared_memory_per_block_optin)
 
 
 def _to_weight(to_added: Tensor, hidden: Tensor, *, back: bool) -> Tensor:
@@ -93,6 +119,16 @@ def _tanh(value):
 
 
 @triton.jit
+def _gates(place, inside, H: tl.constexpr):
+    """The four gates (ROWS, H) from `place` on, in float32."""
+    first = tl.load(place, mask=inside, other=0.0).to(tl.float32)
+    second = tl.load(place + H, mask=inside, other=0.0).to(tl.float32)
+    third = tl.load(place + 2 * H, mask=inside, other=0.0).to(tl.float32)
+    fourth = tl.load(place + 3 * H, mask=inside, other=0.0).to(tl.float32)
+    return first, second, third, fourth
+
+
+@triton.jit
 def _steps(
     added, weight, hidden, opened, cells, batch, frames,
     H: tl.constexpr, ROWS: tl.constexpr, DEPTH: tl.constexpr, STAGES: tl.constexpr,
@@ -106,11 +142,7 @@ def _steps(
     for step in range(frames):
         time = tl.where(back == 1, frames - 1 - step, step)
         place = (row.to(tl.int64) * frames + time)[:, None] * 2 + back
-        gate = added + place * 4 * H + unit[None, :]
-        first = tl.load(gate, mask=inside, other=0.0).to(tl.float32)
-        second = tl.load(gate + H, mask=inside, other=0.0).to(tl.float32)
-        third = tl.load(gate + 2 * H, mask=inside, other=0.0).to(tl.float32)
-        fourth = tl.load(gate + 3 * H, mask=inside, other=0.0).to(tl.float32)
+        first, second, third, fourth = _gates(added + place * 4 * H + unit[None, :], inside, H)
         if step > 0:
             before = hidden + (place + tl.where(back == 1, 2, -2)) * H
             for depth in tl.range(0, H, DEPTH, num_stages=STAGES):
@@ -148,11 +180,7 @@ def _steps_back(
         time = tl.where(back == 1, step, frames - 1 - step)
         place = (row.to(tl.int64) * frames + time)[:, None] * 2 + back
         arriving = tl.load(gradient + place * H + unit[None, :], mask=inside, other=0.0).to(tl.float32)
-        gate = opened + place * 4 * H + unit[None, :]
-        first = tl.load(gate, mask=inside, other=0.0).to(tl.float32)
-        second = tl.load(gate + H, mask=inside, other=0.0).to(tl.float32)
-        third = tl.load(gate + 2 * H, mask=inside, other=0.0).to(tl.float32)
-        fourth = tl.load(gate + 3 * H, mask=inside, other=0.0).to(tl.float32)
+        first, second, third, fourth = _gates(opened + place * 4 * H + unit[None, :], inside, H)
         now = tl.load(cells + place * H + unit[None, :], mask=inside, other=0.0)
         past = (place + tl.where(back == 1, 2, -2)) * H + unit[None, :]
         before = tl.load(cells + past, mask=inside & (step < frames - 1), other=0.0)
