@@ -88,7 +88,8 @@ def shared_memory(tensor: Tensor) -> int:
     """Bytes of shared memory that a block may have on the device of `tensor`; a gigabyte off CUDA."""
     if not tensor.is_cuda:
         return 1 << 30
-    return int(torch.cuda.get_device_properties(tensor.device).shared_memory_per_block_optin)
+    properties: Any = torch.cuda.get_device_properties(tensor.device)
+    return int(properties.shared_memory_per_block_optin)
 
 
 def _to_weight(to_added: Tensor, hidden: Tensor, *, back: bool) -> Tensor:
