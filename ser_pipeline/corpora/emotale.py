@@ -12,12 +12,12 @@ https://github.com/snehadas/EmoTale. The expected counts are those of its annota
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from ser_pipeline.corpora.corpus import Corpus, Utterance, gender_of
-from ser_pipeline.corpora.layout import age_in, broken, listed, named, table
-from ser_pipeline.corpora.ratings import Ratings, Vad, Votes, counted, mean_of
+from ser_pipeline.corpora.layout import age_in, broken, listed, named, ratings_in, table
+from ser_pipeline.corpora.ratings import Vad, Votes, counted, mean_of
 
 CODES = {"A": "anger", "B": "boredom", "H": "happiness", "N": "neutral", "S": "sadness"}
 LANGUAGES = {"DK": "da", "EN": "en"}
@@ -54,26 +54,11 @@ def _annotations(root: Path) -> Iterator[tuple[str, tuple[Votes, Vad | None]]]:
             chosen = [row[f"{one}_cat"] for one in RATERS]
             if unknown := set(chosen) - {"", *CODES}:
                 raise broken(file, line, f"'{min(unknown)}' is none of {', '.join(CODES)}")
-            raters = [_ratings(file, line, row, one) for one in RATERS if row[f"{one}_A"]]
+            raters = [
+                ratings_in(file, line, [row[f"{one}_{what}"] for what in "AVD"]) for one in RATERS if row[f"{one}_A"]
+            ]
             votes = counted([CODES[code]] for code in chosen if code)
             yield row["file"].removesuffix(".wav"), (votes, mean_of(raters, SCALE))
-
-
-def _ratings(file: Path, line: int, row: Mapping[str, str], rater: str) -> Ratings:
-    """Arousal, valence and dominance of a recording as a rater gave them.
-
-    Args:
-        file: the annotations.
-        line: of the recording.
-        row: its columns.
-        rater: one of `RATERS`.
-    """
-    texts = [row[f"{rater}_{what}"] for what in "AVD"]
-    try:
-        arousal, valence, dominance = map(float, texts)
-    except ValueError:
-        raise broken(file, line, f"not arousal, valence and dominance of {rater}: {', '.join(texts)}") from None
-    return arousal, valence, dominance
 
 
 def _speakers(root: Path) -> dict[int, tuple[str, int | None]]:

@@ -22,7 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ser_pipeline.corpora.corpus import Classes, Corpus, Subsets, Utterance
-from ser_pipeline.corpora.layout import below, broken, inside, lines, listed, table
+from ser_pipeline.corpora.layout import below, broken, inside, lines, listed, ratings_in, table
 from ser_pipeline.corpora.ratings import Ratings, Vad, Votes, counted
 from ser_pipeline.errors import PipelineError
 
@@ -52,6 +52,9 @@ CATEGORIES = {
 
 SCALE = (1.0, 5.0)
 """Ends of valence, activation and dominance."""
+
+ORDER = ("valence", "arousal", "dominance")
+"""The order of the three in a line; arousal is what the corpus calls activation."""
 
 _LINE = re.compile(r"\[\d+\.\d+ - \d+\.\d+\]\t(\w+)\t(\w+)\t\[([^\]]+)\]")
 _CATEGORIES = re.compile(r"C-E\d+:\s*([^()]*)")
@@ -93,7 +96,7 @@ def _dialogue(file: Path, root: Path) -> Iterator[Utterance]:
         if not match or not turn or match[2] not in LABELS:
             raise broken(file, place + 1, f"not a turn and its label: {text[place].strip()[:60]!r}")
         votes, raters = _judged(file, place + 1, text[place + 1 : end])
-        vad = Vad(_ratings(file, place + 1, match[3].split(",")), SCALE, raters)
+        vad = Vad(ratings_in(file, place + 1, match[3].split(","), ORDER), SCALE, raters)
         yield replace(_utterance(prefix, turn, match[2]), votes=votes, vad=vad)
 
 
@@ -113,17 +116,8 @@ def _judged(file: Path, first: int, judgements: Sequence[str]) -> tuple[Votes, t
                 raise broken(file, number, f"'{unknown[0]}' is no category of IEMOCAP")
             ballots += [[CATEGORIES[name] for name in names]] if names else []
         elif given := _ATTRIBUTES.match(line):
-            raters.append(_ratings(file, number, given.groups()))
+            raters.append(ratings_in(file, number, given.groups(), ORDER))
     return counted(ballots), tuple(raters)
-
-
-def _ratings(file: Path, number: int, texts: Sequence[str]) -> Ratings:
-    """Arousal, valence and dominance of the texts of valence, activation and dominance."""
-    try:
-        valence, arousal, dominance = map(float, texts)
-    except ValueError:
-        raise broken(file, number, f"not valence, activation and dominance: {', '.join(texts)[:40]}") from None
-    return arousal, valence, dominance
 
 
 def _utterance(prefix: str, turn: re.Match[str], label: str) -> Utterance:

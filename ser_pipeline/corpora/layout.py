@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ser_pipeline.corpora.corpus import Utterance, age_of
+from ser_pipeline.corpora.ratings import DIMENSIONS, Ratings
 from ser_pipeline.corpora.sheets import broken, inside, lines, table
 
-__all__ = ["age_in", "below", "broken", "inside", "lines", "listed", "missing_audio", "named", "table"]
+__all__ = ["age_in", "below", "broken", "inside", "lines", "listed", "missing_audio", "named", "ratings_in", "table"]
 
 AUDIO = (".wav", ".flac", ".ogg", ".opus", ".aiff", ".aif", ".mp3", ".m4a")
 """Suffixes of audio files in lower case, the first ones first where a recording is there in several formats."""
@@ -90,6 +92,28 @@ def age_in(file: Path, line: int, text: str) -> int | None:
         return age_of(text)
     except ValueError:
         raise broken(file, line, f"age '{text}' is not a number of years") from None
+
+
+def ratings_in(file: Path, line: int, texts: Sequence[str], order: Sequence[str] = DIMENSIONS) -> Ratings:
+    """The arousal, valence and dominance that a label file's line has.
+
+    Args:
+        file: the label file.
+        line: its number, from 1 on.
+        texts: of the three.
+        order: which of `DIMENSIONS` each of them is.
+
+    Raises:
+        PipelineError: not three finite numbers.
+    """
+    try:
+        found = dict(zip(order, map(float, texts), strict=True))
+    except ValueError:
+        found = {}
+    if not found or not all(map(math.isfinite, found.values())):
+        raise broken(file, line, f"not numbers for {', '.join(order)}: {', '.join(texts)[:60]}")
+    arousal, valence, dominance = (found[name] for name in DIMENSIONS)
+    return arousal, valence, dominance
 
 
 def missing_audio(utterances: Iterable[Utterance], folder: Path) -> list[Utterance]:

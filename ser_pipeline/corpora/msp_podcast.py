@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ser_pipeline.corpora.corpus import Classes, Corpus, Utterance, gender_of
-from ser_pipeline.corpora.layout import below, broken, inside, listed, table
+from ser_pipeline.corpora.layout import below, broken, inside, listed, ratings_in, table
 from ser_pipeline.corpora.ratings import Ratings, Vad, counted, mean_of
 
 CLASSES: Classes = {
@@ -108,7 +108,7 @@ def _mean(file: Path, line: int, row: Mapping[str, str], raters: list[Ratings]) 
     """
     if not all(row.get(name) for name in ATTRIBUTES):
         return mean_of(raters, SCALE)
-    return Vad(_ratings(file, line, [row[name] for name in ATTRIBUTES]), SCALE, tuple(raters))
+    return Vad(ratings_in(file, line, [row[name] for name in ATTRIBUTES]), SCALE, tuple(raters))
 
 
 def _judged(folder: Path) -> Mapping[str, Judged]:
@@ -125,16 +125,8 @@ def _judged(folder: Path) -> Mapping[str, Judged]:
             if word:
                 ballots.append([CATEGORIES.get(word, "O")])
             if all(texts):
-                raters.append(_ratings(file, line, texts))
+                raters.append(ratings_in(file, line, texts))
     return found
-
-
-def _ratings(file: Path, line: int, texts: list[str]) -> Ratings:
-    try:
-        arousal, valence, dominance = map(float, texts)
-    except ValueError:
-        raise broken(file, line, f"not activation, valence and dominance: {', '.join(texts)[:40]}") from None
-    return arousal, valence, dominance
 
 
 def _podcast(name: str) -> str:

@@ -1,6 +1,7 @@
 """Votes, arousal, valence and dominance: every number of the label files comes out."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +55,14 @@ def test_a_category_that_iemocap_has_not_is_a_line(tmp_path: Path) -> None:
         read_corpus("iemocap", tmp_path, check_audio=False)
 
 
+@pytest.mark.parametrize(("old", "said", "line"), [("4.5000", "nan", 3), ("val 5;", "val 5.0.0;", 8)])
+def test_attributes_of_iemocap_that_are_no_numbers_are_a_line(tmp_path: Path, old: str, said: str, line: int) -> None:
+    trees.write(tmp_path, LABEL_FILE, *(text.replace(old, said) for text in IEMOCAP_LINES))
+    message = f"Ses01F_impro01.txt, line {line}: not numbers for valence, arousal, dominance: {said.strip('val ;')}"
+    with pytest.raises(PipelineError, match=re.escape(message)):
+        read_corpus("iemocap", tmp_path, check_audio=False)
+
+
 EMOTALE_HEADER = "file,a1_A,a1_V,a1_D,a1_cat,a2_A,a2_V,a2_D,a2_cat,a3_A,a3_V,a3_D,a3_cat,gt_emotion"
 
 
@@ -69,6 +78,9 @@ def test_emotales_three_raters_are_read_as_published(tmp_path: Path) -> None:
     assert rated.vad.raters == ((3.0, 2.5, 3.0), (4.0, 2.0, 3.0), (3.5, 4.5, 4.0))
     trees.write(tmp_path, "annotations.csv", EMOTALE_HEADER, line.replace(",H,", ",X,"))
     with pytest.raises(PipelineError, match=r"annotations.csv, line 2: 'X' is none of A, B"):
+        read_corpus("emotale", tmp_path)
+    trees.write(tmp_path, "annotations.csv", EMOTALE_HEADER, line.replace(",2.5,", ",,"))
+    with pytest.raises(PipelineError, match=r"annotations.csv, line 2: not numbers for arousal, valence, dominance: 3"):
         read_corpus("emotale", tmp_path)
 
 
@@ -112,6 +124,9 @@ def test_msp_podcasts_workers_are_read_from_both_forms(tmp_path: Path, header: s
     assert one.votes == (("", 1.0), ("happiness", 1.0), ("neutral", 1.0))
     assert one.vad == Vad((5.0, 5.0, 4.0), (1.0, 7.0), ((5.0, 6.0, 4.0), (6.0, 5.0, 4.0), (4.0, 4.0, 4.0)))
     assert one.gender == "male"
+    trees.write(tmp_path, "Labels/labels_consensus.csv", MSP_HEADER, f"{name},H,5.0,inf,4.0,30,Male,Train")
+    with pytest.raises(PipelineError, match=r"line 2: not numbers for arousal, valence, dominance: 5.0, inf, 4.0"):
+        read_corpus("msp-podcast", tmp_path)
 
 
 TABLE = (
