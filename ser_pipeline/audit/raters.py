@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ser_pipeline.arrays import Floats
 from ser_pipeline.corpora.corpus import Utterance
-from ser_pipeline.corpora.ratings import DIMENSIONS, ELSEWHERE
+from ser_pipeline.corpora.ratings import DIMENSIONS, ELSEWHERE, vote_weights
 from ser_pipeline.evaluation.raters import alpha_of_values, alpha_of_votes, one_against_others, reliability_of_means
 from ser_pipeline.findings import Finding
 
@@ -22,23 +21,12 @@ def audit_raters(utterances: Sequence[Utterance]) -> list[Finding]:
     return [*_votes(utterances), *_attributes(utterances)]
 
 
-def votes_table(utterances: Sequence[Utterance], labels: Sequence[str]) -> Floats:
-    """Weights of votes (U, C) for each of `labels`."""
-    place = {label: number for number, label in enumerate(labels)}
-    found = np.zeros((len(utterances), len(labels)))
-    for row, utterance in enumerate(utterances):
-        for label, weight in utterance.votes:
-            if label in place:
-                found[row, place[label]] = weight
-    return found
-
-
 def _votes(utterances: Sequence[Utterance]) -> Iterator[Finding]:
     rated = [utterance for utterance in utterances if utterance.votes]
     if not rated:
         return
     labels = sorted({label for utterance in rated for label, _ in utterance.votes})
-    counts = votes_table(rated, labels)
+    counts = vote_weights([utterance.votes for utterance in rated], labels)
     totals = counts.sum(1)
     elsewhere = counts[:, labels.index(ELSEWHERE)].sum() if ELSEWHERE in labels else 0.0
     ties = int(((counts == counts.max(1, keepdims=True)).sum(1) > 1).sum())

@@ -14,7 +14,7 @@ import numpy as np
 from ser_pipeline.arrays import Floats
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.corpora.corpus import Utterance
-from ser_pipeline.corpora.ratings import DIMENSIONS, votes_for_classes
+from ser_pipeline.corpora.ratings import DIMENSIONS, vote_weights, votes_for_classes
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.targets import TARGETS, Target
 from ser_pipeline.text import plural
@@ -101,13 +101,7 @@ def values_of(manifest: Manifest, row: Target) -> Floats:
 
 def votes_of(manifest: Manifest) -> Floats:
     """Weight of the raters who chose each class, (U, C)."""
-    place = {label: number for number, label in enumerate(manifest.labels)}
-    found = np.zeros((len(manifest.utterances), len(place)))
-    for row, utterance in enumerate(manifest.utterances):
-        for label, weight in utterance.votes:
-            if label in place:
-                found[row, place[label]] = weight
-    return found
+    return vote_weights([utterance.votes for utterance in manifest.utterances], manifest.labels)
 
 
 def attributes_of(manifest: Manifest) -> Floats:

@@ -6,6 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from ser_pipeline.arrays import Floats
+
 Votes = tuple[tuple[str, float], ...]
 """Label -> weight of the raters who chose it, as pairs; `ELSEWHERE` has those who chose no class."""
 
@@ -89,3 +93,13 @@ def merged(votes: Votes, classes: Mapping[str, str]) -> Votes:
 def votes_for_classes(votes: Votes) -> float:
     """The weight of the votes that are for a class."""
     return sum(weight for label, weight in votes if label != ELSEWHERE)
+
+
+def vote_weights(votes: Iterable[Votes], labels: Sequence[str]) -> Floats:
+    """The weight of the votes of U utterances for each of C labels, (U, C) float64; those for others are left out.
+
+    >>> vote_weights([(("joy", 2.0), ("sad", 1.0)), ()], ["sad", "joy"]).tolist()
+    [[1.0, 2.0], [0.0, 0.0]]
+    """
+    rows = [dict(one) for one in votes]
+    return np.array([[row.get(label, 0.0) for label in labels] for row in rows]).reshape(len(rows), len(labels))
