@@ -33,12 +33,13 @@ EDGE = 1e-9
 
 @dataclass(frozen=True)
 class Scale:
-    """The scale of an interval: there and back, and where a score must lie."""
+    """The scale of an interval: there and back, where a score must lie, and what it is called."""
 
     there: Callable[[Floats], Floats]
     back: Callable[[Floats], Floats]
     low: float
     high: float
+    words: str
 
 
 def _logit(share: Floats) -> Floats:
@@ -49,9 +50,9 @@ def _logistic(value: Floats) -> Floats:
     return np.asarray(1 / (1 + np.exp(-value)))
 
 
-FISHER = Scale(np.arctanh, np.tanh, -1.0, 1.0)
-LOGARITHM = Scale(np.log, np.exp, 0.0, np.inf)
-LOGIT = Scale(_logit, _logistic, 0.0, 1.0)
+FISHER = Scale(np.arctanh, np.tanh, -1.0, 1.0, "Fisher's z")
+LOGARITHM = Scale(np.log, np.exp, 0.0, np.inf, "the logarithm")
+LOGIT = Scale(_logit, _logistic, 0.0, 1.0, "the logit")
 
 
 @dataclass(frozen=True)

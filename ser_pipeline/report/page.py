@@ -189,6 +189,7 @@ def _facts(group: Group, result: Result) -> list[tuple[str, str]]:
         ),
         ("Data", f"{_coverage(group, result)} by {plural(result.speakers, 'speaker')}"),
         ("Classes", ", ".join(header.labels)),
+        *([("Tells", header.target.words)] if header.target.name != "class" else []),
         ("Trained", f"{folds}, {plural(len(group.runs), 'seed')}, preset {header.preset}"),
         ("Epoch", words.epoch(header.selection)),
         (

@@ -84,7 +84,8 @@ def rated_panels(found: Sequence[Panel], speaker: Ints) -> tuple[RatedPanel, ...
         target = panel.header.target
         kinds = [kind for kind, there in (("votes", target.votes), ("vad", target.attributes)) if there]
         for kind in kinds if panel.whole else ():
-            title = f"{words.experiment(panel.header)}: {'votes' if kind == 'votes' else ', '.join(DIMENSIONS)}"
+            told = "the raters' votes" if kind == "votes" else ", ".join(DIMENSIONS)
+            title = f"{words.experiment(panel.header)}: {told}"
             name = f"rated-{kind}-{len(made) + 1}"
             made.append(RatedPanel(name, words.capital(title), kind, panel, tuple(_rows(panel, kind, speaker))))
     return tuple(made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from matplotlib.axes import Axes
 
 from ser_pipeline.arrays import Floats
@@ -13,13 +14,17 @@ POINTS = 2_000
 """Utterances that a figure shows at most."""
 
 
+SIZE = (2.9, 2.6)
+"""Inches of a panel, of which a page of 1,000 pixels shows three side by side."""
+
+
 def plans(panel: RatedPanel) -> list[Plan]:
-    """Figures of the main model's first seed: predicted values against the raters', and what is left of them."""
+    """Figures of the main model's first seed: predicted values against the raters', and the differences."""
     main = panel.panel.main
     if panel.kind != "vad" or main is None:
         return []
     pairs = ordered(main.runs[0], "attributes")[:: max(1, len(main.rows) // POINTS)]
-    said = f"{main.name}, seed {main.seeds[0]}, a dot an utterance"
+    said = f"{main.name}, seed {main.seeds[0]}, one dot per utterance"
     scatter = [
         _dots(name, pairs[:, 1, place], pairs[:, 0, place], "predicted", "raters", diagonal=True)
         for place, name in enumerate(DIMENSIONS)
@@ -31,8 +36,15 @@ def plans(panel: RatedPanel) -> list[Plan]:
     row = {one.what: one for one in panel.rows if one.model == main.name}
     alt = ", ".join(f"{name}: CCC {row[name].measures['ccc'].pooled:.2f}" for name in DIMENSIONS)
     return [
-        Plan(f"scatter-{panel.id}", "Predicted and rated", f"{said}; on the line both agree.", alt, scatter),
-        Plan(f"residual-{panel.id}", "What is left", f"{said}; a slope is what calibration misses.", alt, left),
+        Plan(f"scatter-{panel.id}", "Predicted and rated", f"{said}; on the line both agree.", alt, scatter, SIZE),
+        Plan(
+            f"residual-{panel.id}",
+            "Residuals",
+            f"{said}; a trend is an error that the prediction itself tells.",
+            alt,
+            left,
+            SIZE,
+        ),
     ]
 
 
@@ -49,7 +61,8 @@ def _dots(title: str, x: Floats, y: Floats, across: str, up: str, diagonal: bool
     """
 
     def draw(ax: Axes) -> None:
-        ends = [float(x.min()), float(x.max())]
+        every = np.concatenate([x, y]) if diagonal else x
+        ends = [float(every.min()), float(every.max())]
         ax.plot(ends, ends if diagonal else [0, 0], color=SOFT, linewidth=0.8, linestyle="--")
         ax.scatter(x, y, s=7, c=ACCENT, linewidths=0, alpha=0.45)
         ax.set(xlabel=across, ylabel=up)

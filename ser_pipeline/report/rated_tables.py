@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from ser_pipeline.evaluation.intervals import Interval
-from ser_pipeline.evaluation.rated import ATTRIBUTES, VOTES
+from ser_pipeline.evaluation.rated import ATTRIBUTES, VOTES, RatedScore
 from ser_pipeline.report.rated import RatedPanel, RatedRow
 from ser_pipeline.report.tables import (
     ABSENT,
+    CORRECTED,
     DASH,
+    DIFFERENCE,
+    FOLDS,
     MINUS,
+    POOLED,
+    TEST,
     Cell,
     Column,
     Table,
@@ -25,18 +31,27 @@ from ser_pipeline.report.tables import (
 )
 
 NOTES = {
-    "votes": "Against the raters' votes for the classes, all as heavy: Jensen-Shannon and Kullback-Leibler divergence, "
-    "0 being the raters' own distribution; how often the likeliest class is the label; macro F1 of the classes over "
-    "1 / C. ",
+    "votes": "Against the raters' votes for the C classes, in which every utterance counts alike: Jensen-Shannon and "
+    "Kullback-Leibler divergence, 0 being the raters' own distribution; how often the likeliest class is the label; "
+    "macro F1 of the classes whose share is over 1 / C. ",
     "vad": "Against the raters' means, on the corpus's scale: concordance (CCC) and correlation, 1 being the most, and "
     "mean absolute error. Slope: how much the raters' value rises with the predicted one; under 1 predictions are too "
     "far apart, over 1 too close. ",
 }
-"""What the tables of each kind say of their scores; the constant is the best prediction that is alike for all."""
+"""What the tables of each kind say of their scores."""
+
+CONSTANT = "Constant is what a model scores that says of every utterance the mean over all that are tested. "
+"""What they say of the score of no model."""
 
 
-HEADS = ("folds", "pooled", "95 % interval", "constant")
-"""Columns of a score; no correlation with a constant can be told."""
+def _columns(name: str, score: RatedScore) -> Iterator[Column]:
+    """Those of a score; no correlation with a constant can be told."""
+    how = f"leave-one-out jackknife over what one model tests, Student's t, on {score.scale.words}."
+    yield Column("folds", group=score.words, hint=FOLDS)
+    yield Column("pooled", group=score.words, hint=POOLED)
+    yield Column("95 % interval", group=score.words, hint=f"Of the pooled score: {how}")
+    if name != "pearson":
+        yield Column("constant", group=score.words, hint=CONSTANT.strip())
 
 
 def table(panel: RatedPanel) -> Table:
@@ -44,12 +59,14 @@ def table(panel: RatedPanel) -> Table:
     scores = VOTES if panel.kind == "votes" else ATTRIBUTES
     columns = [Column("Model", number=False), Column("Tells", number=False), Column("Seeds")]
     for name, score in scores.items():
-        columns += [Column(head, group=score.words) for head in HEADS if head != "constant" or name != "pearson"]
+        columns += _columns(name, score)
     columns += [Column("Slope")] if panel.kind == "vad" else []
     lead = next(iter(scores.values())).words
-    columns += [Column(head, group=f"Against the main model, {lead}") for head in ("difference", "95 % interval", "p")]
+    hints = {"difference": "", "95 % interval": DIFFERENCE, "p": f"{TEST} {CORRECTED}"}
+    columns += [Column(head, group=f"Against the main model, {lead}", hint=hint) for head, hint in hints.items()]
     found = [measure.interval for row in panel.rows for measure in row.measures.values()]
-    note = NOTES[panel.kind] + tests([row.versus.difference.p for row in panel.rows if row.versus]) + luck(found)
+    tested = tests([row.versus.difference.p for row in panel.rows if row.versus], detectable=False)
+    note = NOTES[panel.kind] + CONSTANT + tested + luck(found)
     return Table(panel.id, panel.title, tuple(columns), tuple(_cells(row) for row in panel.rows), (), note)
 
 

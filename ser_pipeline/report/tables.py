@@ -154,8 +154,12 @@ def chance(p: float | None) -> Cell:
     return Cell("< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}", p)
 
 
-def tests(p_values: Sequence[float | None]) -> str:
+def tests(p_values: Sequence[float | None], detectable: bool = True) -> str:
     """How many tests a table holds, for its note.
+
+    Args:
+        p_values: of the table, not corrected; None where there is no test.
+        detectable: whether the table has the differences that a test could show.
 
     >>> tests([0.1, None, 0.2])
     '2 tests, corrected together; what is detectable is told of one test alone.'
@@ -163,7 +167,7 @@ def tests(p_values: Sequence[float | None]) -> str:
     number = sum(p is not None for p in p_values)
     if not number:
         return "No test is possible."
-    alone = "; what is detectable is told of one test alone" if number > 1 else ""
+    alone = "; what is detectable is told of one test alone" if number > 1 and detectable else ""
     return f"{plural(number, 'test')}, corrected together{alone}."
 
 

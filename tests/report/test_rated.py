@@ -93,7 +93,11 @@ def test_all_forms_have_the_tables_and_figures_of_raters(made: Path, run: Callab
     html, text, latex = (page.with_name(name).read_text(encoding="utf-8") for name in names)
     assert 'id="raters"' in html
     assert "Predicted and rated" in html
-    assert "What is left" in html
+    assert "Residuals" in html
+    assert "<dt>Tells</dt>" in html
+    for form in (html, text):
+        (note,) = set(re.findall(r"Constant is what[^<\n]*1 test, [^<\n]*", form))
+        assert note.endswith("1 test, corrected together.")
     for name in DIMENSIONS:
         assert name in text
         assert name in latex
