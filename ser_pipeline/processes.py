@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,6 +27,9 @@ LINUX = sys.platform == "linux"  # elsewhere a process that has loaded libraries
 
 POLL = 0.1
 """Seconds between two looks for work that others may have left."""
+
+SOCKET_NAME = 107
+"""Bytes of the name of a socket, at most. Source: unix(7), whose 108 hold a closing zero too."""
 
 _number = 0
 _hiding = threading.Lock()
@@ -146,7 +150,7 @@ def prepare(module: str) -> bool:
         Whether there is one. Elsewhere than on Linux, and where a socket in the folder of temporary files would have
         too long a name, workers import for themselves.
     """
-    if not LINUX:
+    if not LINUX or not _socket_fits():  # asked first, so that no folder is left of one that does not
         return False
     forkserver.set_forkserver_preload(["ser_pipeline.sockets", module])
     resource_tracker.ensure_running()  # which would start in between, and let Ctrl-C through again
@@ -161,6 +165,11 @@ def prepare(module: str) -> bool:
         os.environ.pop(SOCKETS, None)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return True
+
+
+def _socket_fits() -> bool:
+    """Whether `multiprocessing` can make a socket in a folder of its own in the folder of temporary files."""
+    return len(os.fsencode(f"{tempfile.gettempdir()}/pymp-12345678/listener-12345678")) <= SOCKET_NAME
 
 
 def worker() -> int:

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -48,6 +49,12 @@ def alive(pid: int) -> bool:
 
 def until_gone(pids: list[int]) -> None:
     until(lambda: not any(map(alive, pids)))
+
+
+def servers(command: int) -> list[str]:
+    """The processes that workers of a command are forked from."""
+    children = Path(f"/proc/{command}/task/{command}/children").read_text().split()
+    return [pid for pid in children if b"forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def pids(folder: Path) -> list[int]:
@@ -119,25 +126,31 @@ def test_threads_that_start_workers_leave_the_main_module_where_it_was() -> None
     assert sys.modules["__main__"] is main
 
 
-def test_where_no_socket_can_be_made_workers_import_for_themselves(tmp_path: Path) -> None:
-    code = "from ser_pipeline.processes import prepare, spread; import os\n"
-    code += "assert not prepare('os')\nassert list(spread(os.getenv, ['HOME'], 1)) == [('HOME', os.environ['HOME'])]"
-    folder = tmp_path / ("a" * 100)
-    folder.mkdir()
-    environment = {**os.environ, "TMPDIR": str(folder)}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+@pytest.mark.parametrize(("bytes_too_many", "prepared"), [(0, True), (1, False)])
+def test_where_no_socket_can_be_made_workers_import_for_themselves(bytes_too_many: int, prepared: bool) -> None:
+    code = (
+        "from ser_pipeline.processes import prepare, spread; import os\n"
+        f"assert prepare('os') == {prepared}\n"
+        "assert list(spread(os.getenv, ['HOME'], 1)) == [('HOME', os.environ['HOME'])]\n"
+        "os._exit(0)"  # as a stopped command ends, without a chance to clean up
+    )
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        folder = Path(f"{short}/".ljust(75 + bytes_too_many, "a"))
+        folder.mkdir()
+        subprocess.run([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(folder)}, check=True)
+        until(lambda: not prepared or not any(folder.iterdir()))  # the process that workers are forked from ends later
+        assert not any(folder.iterdir())
 
 
 def test_ctrl_c_is_not_for_the_process_that_workers_are_forked_from() -> None:
-    code = (
-        "from ser_pipeline.processes import prepare; import os, time\nprepare('os')\nprint(os.getpid(), flush=True)\n"
-    )
+    code = "from ser_pipeline.processes import prepare; import time\nprepare('os')\nprint(flush=True)\n"
     with subprocess.Popen(
         [sys.executable, "-c", code + "time.sleep(60)"], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout
-        children = Path(f"/proc/{int(process.stdout.readline())}/task/{process.pid}/children").read_text().split()
-        (server,) = (pid for pid in children if b"forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        process.stdout.readline()
+        until(lambda: servers(process.pid) != [])  # which has its command line only a moment after it began
+        (server,) = servers(process.pid)
         (line,) = re.findall(r"SigBlk:\s+(\w+)", Path(f"/proc/{server}/status").read_text())
         process.kill()
     assert int(line, 16) & 1 << (signal.SIGINT - 1)
