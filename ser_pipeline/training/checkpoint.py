@@ -31,6 +31,9 @@ from ser_pipeline.training.tensorboard import log_epochs
 CHECKSUM, WEIGHTS_DIGEST = "checksum", "weights_digest"
 """What a state holds beside itself: a digest of all of it, and of the file of the best weights."""
 
+DRAWN = "drawn"
+"""What a state holds of how its rows were changed at random; without it, batch by batch."""
+
 WRITE_SECONDS = 5.0
 """Seconds of training that a kill may cost, at most, beside the epoch at work."""
 
@@ -93,6 +96,17 @@ class Checkpoints:
     def begun(self) -> bool:
         """Whether an epoch was kept before, and can be gone on from."""
         return self._state is not None
+
+    def require_drawn(self, how: str | None) -> None:
+        """Begin anew where the epochs that were kept were trained on rows that were changed in another way.
+
+        Args:
+            how: what a state holds as `DRAWN` where they are changed as they will be.
+        """
+        if self._state is not None and self._state.get(DRAWN) != how:
+            file = self.folder / layout.STATE
+            log.warning("%s was trained on other random changes, as by an earlier version: the fold begins anew", file)
+            self._begin_anew()
 
     def best(self, progress: FoldProgress) -> Path:
         """The weights of the best epoch; under their final name once the fold has been tested."""
@@ -197,10 +211,15 @@ class Checkpoints:
         if intact:
             return state
         log.warning("%s is damaged, or of another version: the fold begins anew", file)
-        beside = (layout.SPEECH, layout.WEIGHTS)
-        for old in (file, *(self.folder / name for name in beside), *self.folder.glob("epoch-*.safetensors")):
-            old.unlink(missing_ok=True)
+        self._begin_anew()
         return None
+
+    def _begin_anew(self) -> None:
+        """Take away what was kept."""
+        self._state = None
+        names = (layout.STATE, layout.SPEECH, layout.WEIGHTS)
+        for old in (*(self.folder / name for name in names), *self.folder.glob("epoch-*.safetensors")):
+            old.unlink(missing_ok=True)
 
     def _write(self, state: Mapping[str, Any], weights: Mapping[str, Tensor] | None) -> None:
         history = state["history"]

@@ -37,7 +37,7 @@ from ser_pipeline.training.groups import freeze
 from ser_pipeline.training.linear import HEADS, solve_head
 from ser_pipeline.training.objective import outputs_of
 from ser_pipeline.training.rows import NumberedSource
-from ser_pipeline.training.rowwise import Rowwise, RowwiseStep, fit_statistics, fits, forward_of
+from ser_pipeline.training.rowwise import BY_ROW, Rowwise, RowwiseStep, fit_statistics, fits, forward_of
 from ser_pipeline.training.scoring import Forward
 from ser_pipeline.training.step import Step
 
@@ -194,7 +194,8 @@ def make_model(kept: Checkpoints, context: FoldContext) -> SpeechEmotionModel:
             model.fit_scaler(name, *map(torch.from_numpy, _extremes(name, context)))
     freeze(model, config.model)
     model = model.to(context.device)
-    if not resumed:
+    kept.require_drawn(BY_ROW if fits(model, context) else None)
+    if not kept.begun:
         fit_statistics(model, context)
     context.world.broadcast_tensors(model.state_dict().values())
     half = precision(config.train.precision, context.device) == "bf16"

@@ -29,6 +29,7 @@ from ser_pipeline.inputs import CEPSTRA, IMAGE, INPUTS, SAMPLES
 from ser_pipeline.model import SpeechEmotionModel
 from ser_pipeline.model.coattention import Known, Output
 from ser_pipeline.model.small import SmallSpeech, SpeechFrames, Summarised
+from ser_pipeline.training.checkpoint import DRAWN
 from ser_pipeline.training.context import FoldContext
 from ser_pipeline.training.rows import Numbered, NumberedSource, RowDraws, StatisticsMemory, draws, pair, white
 from ser_pipeline.training.scoring import Forward
@@ -39,6 +40,9 @@ TOGETHER = 16
 
 STEP = 8_000
 """Samples in which lengths are told apart where rows must not depend on each other."""
+
+BY_ROW = "row"
+"""What the state of a fold that is trained in this way holds as `DRAWN`."""
 
 SHORTEST = 1024
 """Samples that are heard at least: more than the longest frame of any statistics at 16 kHz."""
@@ -285,6 +289,10 @@ class RowwiseStep(Step):
         count = self.config.train.epochs
         self.epoch, self.rows = self.done * count // self.steps, batch.rows[:real]
         return super().__call__(batch.first(real), real, total)
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed fold needs, which must draw as this one does."""
+        return {**super().state(), DRAWN: BY_ROW}
 
     def _changed(self, batch: Batch) -> Batch:
         return batch

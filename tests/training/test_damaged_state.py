@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import Result
 
 from ser_pipeline.entry import file_digest
@@ -17,6 +18,7 @@ from support.stores import registered
 
 ARGS = ["train", "--accept", "counts", "--preset", "demo", "--jobs", "1", "--protocol", "group-2"]
 ARGS += [word for setting in TINY for word in ("--set", setting)]
+BY_ROW = [*ARGS, "--set", "augment.gain=6"]  # rows that are changed at random one by one
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +31,20 @@ class StoppedError(Exception):
 
 
 @pytest.fixture
-def stopped(run: Callable[..., Result], cache: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]:
+def stopped(
+    run: Callable[..., Result], cache: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> tuple[Path, str]:
     """The folder of a fold that was stopped when all of its epochs were on the disk; and its predictions, if whole."""
+    args = getattr(request, "param", ARGS)
     monkeypatch.setenv("SER_PIPELINE_CACHE", str(cache))
     monkeypatch.setattr(checkpoint, "WRITE_SECONDS", 0.0)
-    whole = Path(run(*ARGS).stdout.strip().splitlines()[-1]).absolute()
+    whole = Path(run(*args).stdout.strip().splitlines()[-1]).absolute()
     fold = min(file.parent for file in whole.glob("*/predictions.csv"))
     text = (fold / "predictions.csv").read_text()
     shutil.rmtree("runs")
     with monkeypatch.context() as patch:
         patch.setattr("ser_pipeline.training.fold.finish_fold", _stop)
-        run(*ARGS, status=1)
+        run(*args, status=1)
     (partial,) = Path("runs").absolute().glob(f"*/{fold.name}.partial")
     return partial, text
 
@@ -83,6 +88,33 @@ def test_a_sound_state_is_gone_on_from(run: Callable[..., Result], stopped: tupl
     assert "begins anew" not in run(*ARGS).stderr
     (found,) = Path("runs").glob(f"*/{fold.name.removesuffix('.partial')}/predictions.csv")
     assert found.read_text() == wanted
+
+
+def drawn_as_in_an_earlier_version(file: Path) -> None:
+    state = torch.load(file, weights_only=True)
+    del state[checkpoint.DRAWN], state[checkpoint.CHECKSUM]
+    torch.save({**state, checkpoint.CHECKSUM: checkpoint._checksum(state)}, file)
+
+
+@pytest.mark.parametrize("stopped", [BY_ROW], indirect=True)
+@pytest.mark.parametrize("earlier", [True, False])
+def test_a_fold_whose_rows_were_changed_in_another_way_begins_anew_with_a_line(
+    run: Callable[..., Result], stopped: tuple[Path, str], earlier: bool
+) -> None:
+    fold, wanted = stopped
+    if earlier:
+        drawn_as_in_an_earlier_version(fold / "last.pt")
+    assert run(*BY_ROW).stderr.count("other random changes") == earlier
+    (found,) = Path("runs").glob(f"*/{fold.name.removesuffix('.partial')}/predictions.csv")
+    assert found.read_text() == wanted
+    assert len((found.parent / "history.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_fold_whose_rows_are_changed_batch_by_batch_has_the_state_of_an_earlier_version(
+    stopped: tuple[Path, str],
+) -> None:
+    fold, _ = stopped
+    assert checkpoint.DRAWN not in torch.load(fold / "last.pt", weights_only=True)
 
 
 def test_the_index_of_a_fold_holds_the_digests_of_its_files(
