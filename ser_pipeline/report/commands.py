@@ -24,9 +24,9 @@ STORED = ("audio.", "features.")
 def commands(report: Report) -> Iterator[str]:
     """What makes the runs of this report again: the lines that made them, where the runs say these."""
     headers = report.headers
-    corpus = headers[0].corpus
+    corpus, rated = headers[0].corpus, any(header.rated for header in headers)
     for name in corpus.split("+"):
-        yield from dict.fromkeys(_features(name, header) for header in headers)
+        yield from dict.fromkeys(_features(name, header, rated) for header in headers)
     for panel in report.panels:
         of_panel = [run.header for group in panel.groups for run in (*group.runs, *group.unfinished)]
         lines = [str(line) for header in of_panel for line in header.origin.made.get("command", ())]
@@ -52,11 +52,17 @@ def train_command(headers: Sequence[RunHeader]) -> str:
     return shlex.join(words)
 
 
-def _features(corpus: str, header: RunHeader) -> str:
-    """What makes the features of a corpus that a run reads."""
+def _features(corpus: str, header: RunHeader, rated: bool) -> str:
+    """What makes the features of a corpus that a run reads.
+
+    Args:
+        corpus: its name.
+        header: of the run.
+        rated: whether a run of the report reads turns of no class, which the others leave out.
+    """
     place = [] if corpus == "demo" else ["ROOT"]
     words = ["ser-pipeline", "features", *([corpus, *place] if corpus in CORPORA else ["table", "FILE"])]
-    words += ["--preset", header.preset]
+    words += [*(["--rated"] if rated else []), "--preset", header.preset]
     if header.preset in config.presets():
         usual = _leaves(json.loads(json.dumps(asdict(config.load(header.preset)))))
         for name, value in _leaves(header.settings).items():

@@ -91,6 +91,7 @@ class RunHeader:
     utterances: int = 0  # that folds could test; 0 where the run does not say
     accepted: tuple[str, ...] = ()  # errors of the audit that were taken as they are
     origin: Origin = field(default_factory=Origin)
+    rated: bool = False  # whether utterances of no class train
     hashed: bool = False  # whether its index has the hashes of its files
 
     @property

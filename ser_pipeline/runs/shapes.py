@@ -42,6 +42,7 @@ class RunFile:
     audio_root: PathText = ""
     features_cost: dict[str, float] = field(default_factory=dict)  # seconds that the features took
     pretrained: dict[str, Any] = field(default_factory=dict)  # hashes of pre-trained weights
+    rated: bool = False  # whether utterances of no class train
     scale: list[float] = field(default_factory=list)  # ends of that of attributes, where they are the target
     utterances: int = 0  # of the corpus; 0: of an earlier version
     started: str = ""  # UTC; earlier versions did not say it, nor what follows

@@ -244,6 +244,7 @@ def _run(
         "precision": config.train.precision,
         "audio_root": "" if sources.together else str(sources.sets[-1].root),
         "pretrained": row.get("pretrained", {}),
+        **({"rated": True} if (data.target < 0).any() else {}),
         **({"scale": list(scale_of(data))} if TARGETS[config.train.target].attributes else {}),
     }
     entry = Entry.keyed(runs, f"{data.corpus}-{protocol}-{row['ablation']}-s{config.seed}", inputs)

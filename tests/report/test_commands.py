@@ -39,3 +39,14 @@ def test_features_are_asked_for_as_they_were_made(tmp_path, corpus):
     (words,) = [words for words in printed(tmp_path) if words[1] == "features"]
     place = {"iemocap": ["iemocap", "ROOT"], "demo": ["demo"], "mine": ["table", "FILE"]}[corpus]
     assert words[2:] == [*place, "--preset", "scratch", "--set", "features.mfcc.n_mfcc=20"]
+
+
+def test_turns_of_no_class_are_asked_for_once_where_a_run_trains_them(tmp_path):
+    write_run(tmp_path, WHO, Planted(corpus="demo", preset="demo"))
+    folder = write_run(tmp_path, WHO, Planted(corpus="demo", preset="demo", ablation="mfcc"))
+    made = [words[2:] for words in printed(tmp_path) if words[1] == "features"]
+    assert made == [["demo", "--preset", "demo"]]
+    about = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(about | {"rated": True}))
+    made = [words[2:] for words in printed(tmp_path) if words[1] == "features"]
+    assert made == [["demo", "--rated", "--preset", "demo"]]

@@ -95,6 +95,7 @@ def test_all_forms_have_the_tables_and_figures_of_raters(made: Path, run: Callab
     assert "Predicted and rated" in html
     assert "Residuals" in html
     assert "<dt>Tells</dt>" in html
+    assert "ser-pipeline features demo --rated --preset frozen" in html
     for form in (html, text):
         (note,) = set(re.findall(r"Constant is what[^<\n]*1 test, [^<\n]*", form))
         assert note.endswith("1 test, corrected together.")
