@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser_pipeline.arrays import Floats, Ints
-from ser_pipeline.evaluation.intervals import LEAST_CLUSTERS, Interval
-from ser_pipeline.evaluation.jackknife import LEAST_SEEDS, LEVEL, variation
+from ser_pipeline.evaluation.intervals import Interval, has_luck, too_few
+from ser_pipeline.evaluation.jackknife import LEVEL, variation
 from ser_pipeline.evaluation.metrics import TINY, probabilities
 
 BINS = 15
@@ -119,19 +119,13 @@ def _read(reading: Callable[[Floats], Floats], parts: Floats) -> tuple[float, fl
     """Mean over seeds of what `reading` makes of all clusters, its deviation, and why there is no interval, or ""."""
     seeds, clusters = parts.shape[:2]
     each = reading(parts.sum(1))  # (R,)
-    why = f"{clusters} cluster{'s' if clusters != 1 else ''}; an interval takes {LEAST_CLUSTERS}"
-    return (
-        float(each.mean()),
-        float(each.std(ddof=1)) if seeds > 1 else None,
-        why if clusters < LEAST_CLUSTERS else "",
-    )
+    return float(each.mean()), float(each.std(ddof=1)) if seeds > 1 else None, too_few(clusters)
 
 
 def _interval(
     parts: Floats, crossed: bool, level: float, low: float = np.nan, high: float = np.nan, why: str = ""
 ) -> Interval:
-    seeds, clusters = parts.shape[:2]
-    return Interval(float(low), float(high), level, clusters, not crossed or seeds >= LEAST_SEEDS, why)
+    return Interval(float(low), float(high), level, parts.shape[1], has_luck(parts, crossed), why)
 
 
 def _mean(parts: Floats) -> Floats:

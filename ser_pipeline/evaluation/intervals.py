@@ -87,9 +87,9 @@ def share_interval(counts: Ints, metric: str = "ua", *, crossed: bool = False, l
         level: of the interval.
     """
     if why := _impossible(counts, metric):
-        return _none(counts.shape[1], level, why, _has_luck(counts, crossed))
+        return no_interval(counts.shape[1], level, why, has_luck(counts, crossed))
     low, high = share_limits(counts, METRICS[metric], sizes(counts, metric), crossed=crossed, level=level)
-    return Interval(float(low), float(high), level, counts.shape[1], _has_luck(counts, crossed))
+    return Interval(float(low), float(high), level, counts.shape[1], has_luck(counts, crossed))
 
 
 def recall_intervals(counts: Ints, *, crossed: bool = False, level: float = LEVEL) -> list[Interval]:
@@ -103,10 +103,10 @@ def recall_intervals(counts: Ints, *, crossed: bool = False, level: float = LEVE
     found = []
     for place in range(counts.shape[-1]):
         kept = counts[:, counts[0, :, place].sum(-1) > 0]
-        training = _has_luck(counts, crossed)
+        training = has_luck(counts, crossed)
         if kept.shape[1] < LEAST_CLUSTERS:
             why = f"the class is in {kept.shape[1]} of the clusters; an interval takes {LEAST_CLUSTERS}"
-            found.append(_none(kept.shape[1], level, why, training))
+            found.append(no_interval(kept.shape[1], level, why, training))
             continue
         score = _recall(place)
         total = np.asarray(kept[0, :, place].sum(), dtype=np.float64)
@@ -134,15 +134,15 @@ def difference(
         raise ValueError("a paired difference needs the same seeds, clusters and utterances")
     score = METRICS[metric]
     value = float((score(one.sum(1)) - score(other.sum(1))).mean())
-    training = _has_luck(one, crossed)
+    training = has_luck(one, crossed)
     clusters = one.shape[1]
     if why := _impossible(one, metric) or _impossible(other, metric):
-        return Difference(value, _none(clusters, level, why, training), None, None)
+        return Difference(value, no_interval(clusters, level, why, training), None, None)
     spread = variation(_left_out(one, score) - _left_out(other, score), crossed=crossed)
     if value != 0 and not spread.known:
         why = "every cluster differs by the same amount, which tells nothing of how clusters vary"
-        return Difference(value, _none(clusters, level, why, training), None, None)
-    return _tested(value, spread, clusters, training, level)
+        return Difference(value, no_interval(clusters, level, why, training), None, None)
+    return difference_of(value, spread, clusters, training, level)
 
 
 def group_difference(
@@ -162,7 +162,7 @@ def group_difference(
     """
     score = METRICS[metric]
     value = float((score(one.sum(1)) - score(other.sum(1))).mean())
-    training = _has_luck(one, crossed)
+    training = has_luck(one, crossed)
     held = [counts.sum((0, 2, 3)) > 0 for counts in (one, other)]
     own = [counts[:, there] for counts, there in zip((one, other), held, strict=True)]
     clusters = min(counts.shape[1] for counts in own)
@@ -170,7 +170,7 @@ def group_difference(
     if not why and metric != "wa" and not np.array_equal(*(counts.sum((0, 1, 3)) > 0 for counts in own)):
         why = "one of the two lacks a class that the other holds"
     if why:
-        return Difference(value, _none(clusters, level, why, training), None, None)
+        return Difference(value, no_interval(clusters, level, why, training), None, None)
     if (held[0] & held[1]).any() or (crossed and training):
         spread = variation(_left_out(one, score) - _left_out(other, score), crossed=crossed)
     else:
@@ -178,8 +178,8 @@ def group_difference(
         spread = Spread(np.concatenate([x.parts for x in both]), np.concatenate([x.degrees for x in both]))
     if not spread.known:
         why = "no cluster differs from another, which tells nothing of how clusters vary"
-        return Difference(value, _none(clusters, level, why, training), None, None)
-    return _tested(value, spread, clusters, training, level)
+        return Difference(value, no_interval(clusters, level, why, training), None, None)
+    return difference_of(value, spread, clusters, training, level)
 
 
 def share_limits(
@@ -240,9 +240,8 @@ def sizes(counts: Ints, metric: str) -> Floats:
 
 def _impossible(counts: Ints, metric: str) -> str:
     """Why there is no interval, or ""."""
-    clusters = counts.shape[1]
-    if clusters < LEAST_CLUSTERS:
-        return f"{clusters} cluster{'s' if clusters != 1 else ''}; an interval takes {LEAST_CLUSTERS}"
+    if why := too_few(counts.shape[1]):
+        return why
     held = counts.sum(-1)  # (R, K, C)
     if metric == "macro_f1":
         held = held + counts.sum(-2)
@@ -252,8 +251,16 @@ def _impossible(counts: Ints, metric: str) -> str:
     return ""
 
 
-def _tested(value: float, spread: Spread, clusters: int, training: bool, level: float) -> Difference:
-    """A difference with its interval and, where the luck of training shows in the spread, its test."""
+def difference_of(value: float, spread: Spread, clusters: int, training: bool, level: float) -> Difference:
+    """A difference with its interval and, where the luck of training shows in the spread, its test.
+
+    Args:
+        value: one score minus another.
+        spread: of what it is without each cluster.
+        clusters: K.
+        training: whether the luck of training shows, as `has_luck` says.
+        level: of the interval.
+    """
     half = float(spread.reach((1 - level) / 2))
     interval = Interval(value - half, value + half, level, clusters, training)
     if not training:
@@ -263,13 +270,31 @@ def _tested(value: float, spread: Spread, clusters: int, training: bool, level: 
     return Difference(value, interval, float(spread.p_value(np.asarray(value))), float(spread.detectable(level)))
 
 
-def _none(clusters: int, level: float, why: str, training: bool) -> Interval:
+def no_interval(clusters: int, level: float, why: str, training: bool) -> Interval:
+    """The place of an interval that cannot be told.
+
+    Args:
+        clusters: K.
+        level: of the interval that is not there.
+        why: in words.
+        training: as `has_luck` says.
+    """
     return Interval(float("nan"), float("nan"), level, clusters, training, why)
 
 
-def _has_luck(counts: Ints, crossed: bool) -> bool:
-    """Whether the luck of training shows in how the clusters, or the seeds, differ."""
-    return not crossed or len(counts) >= LEAST_SEEDS
+def has_luck(parts: NDArray[np.number], crossed: bool) -> bool:
+    """Whether the luck of training shows in how the clusters, or the seeds, of `parts` (R, K, ...) differ."""
+    return not crossed or len(parts) >= LEAST_SEEDS
+
+
+def too_few(clusters: int) -> str:
+    """Why so few clusters give no interval; "" where they are enough.
+
+    >>> too_few(1), too_few(3)
+    ('1 cluster; an interval takes 3', '')
+    """
+    said = f"{clusters} cluster{'s' if clusters != 1 else ''}; an interval takes {LEAST_CLUSTERS}"
+    return said if clusters < LEAST_CLUSTERS else ""
 
 
 def _recall(place: int) -> Callable[[NDArray[np.number]], Floats]:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from ser_pipeline.arrays import Floats, Ints
 from ser_pipeline.evaluation import attributes
-from ser_pipeline.evaluation.intervals import LEAST_CLUSTERS, Difference, Interval
-from ser_pipeline.evaluation.jackknife import LEAST_SEEDS, LEVEL, variation
+from ser_pipeline.evaluation.intervals import Difference, Interval, difference_of, has_luck, no_interval, too_few
+from ser_pipeline.evaluation.jackknife import LEVEL, variation
 from ser_pipeline.evaluation.metrics import TINY
 
 HEAD = 4
@@ -133,6 +133,9 @@ VOTES: Mapping[str, RatedScore] = {
 }
 """Scores of a distribution, of the sums of `vote_sums`."""
 
+RATED: Mapping[str, Mapping[str, RatedScore]] = {"votes": VOTES, "vad": ATTRIBUTES}
+"""What is told -> its scores, the first of which models are compared by."""
+
 
 def by_cluster(parts: Floats, cluster: Ints) -> Floats:
     """Sums (R, K, M) of what the utterances of each cluster add (R, U, M); `cluster` (U,) is 0 to K - 1."""
@@ -153,13 +156,13 @@ def reading(sums: Floats, score: RatedScore, *, crossed: bool = False, level: fl
     seeds, clusters = sums.shape[:2]
     each = score.score(sums.sum(1))
     value, deviation = float(each.mean()), float(each.std(ddof=1)) if seeds > 1 else None
-    training = not crossed or seeds >= LEAST_SEEDS
+    training = has_luck(sums, crossed)
 
     def none(why: str) -> Reading:
-        return Reading(value, deviation, Interval(float("nan"), float("nan"), level, clusters, training, why))
+        return Reading(value, deviation, no_interval(clusters, level, why, training))
 
-    if clusters < LEAST_CLUSTERS:
-        return none(f"{clusters} cluster{'s' if clusters != 1 else ''}; an interval takes {LEAST_CLUSTERS}")
+    if why := too_few(clusters):
+        return none(why)
     left, scale = _left_out(sums, score), score.scale
     inside = (left > scale.low + EDGE) & (left < scale.high - EDGE)
     if not inside.all() or not scale.low + EDGE < value < scale.high - EDGE:
@@ -184,25 +187,21 @@ def rated_difference(
         crossed: one model of each seed tests every cluster.
         level: of the interval.
     """
-    clusters, training = one.shape[1], not crossed or len(one) >= LEAST_SEEDS
+    clusters, training = one.shape[1], has_luck(one, crossed)
     value = float((score.score(one.sum(1)) - score.score(other.sum(1))).mean())
 
     def none(why: str) -> Difference:
-        return Difference(value, Interval(float("nan"), float("nan"), level, clusters, training, why), None, None)
+        return Difference(value, no_interval(clusters, level, why, training), None, None)
 
-    if clusters < LEAST_CLUSTERS:
-        return none(f"{clusters} cluster{'s' if clusters != 1 else ''}; an interval takes {LEAST_CLUSTERS}")
+    if why := too_few(clusters):
+        return none(why)
     apart = _left_out(one, score) - _left_out(other, score)
     if not np.isfinite(apart).all():
         return none("the score cannot be told without one of the clusters")
     spread = variation(apart, crossed=crossed)
     if not spread.known:
         return none("every cluster differs by the same amount, which tells nothing of how clusters vary")
-    half = float(spread.reach((1 - level) / 2))
-    interval = Interval(value - half, value + half, level, clusters, training)
-    if not training:
-        return Difference(value, interval, None, None)
-    return Difference(value, interval, float(spread.p_value(np.asarray(value))), float(spread.detectable(level)))
+    return difference_of(value, spread, clusters, training, level)
 
 
 def _left_out(sums: Floats, score: RatedScore) -> Floats:

@@ -13,8 +13,7 @@ from ser_pipeline.evaluation.attributes import sums_of
 from ser_pipeline.evaluation.intervals import Difference, Interval
 from ser_pipeline.evaluation.metrics import probabilities
 from ser_pipeline.evaluation.rated import (
-    ATTRIBUTES,
-    VOTES,
+    RATED,
     RatedScore,
     Reading,
     by_cluster,
@@ -56,7 +55,7 @@ class RatedRow:
     what: str  # "votes", or an attribute
     seeds: tuple[int, ...]
     utterances: int
-    measures: dict[str, Measure]  # by ATTRIBUTES or VOTES
+    measures: dict[str, Measure]  # by the names of `RATED`
     slope: float | None  # of an attribute: rise of the raters' value with the predicted one, seeds pooled
     versus: RatedVersus | None  # None: it is the main model, or shares nothing with it
 
@@ -67,7 +66,7 @@ class RatedPanel:
 
     id: str
     title: str
-    kind: str  # "votes" or "vad"
+    kind: str  # a key of `RATED`
     panel: Panel
     rows: tuple[RatedRow, ...]
 
@@ -96,13 +95,11 @@ def parts(group: Group, kind: str) -> dict[str, Floats]:
 
     Args:
         group: with whole runs.
-        kind: "votes" or "vad".
+        kind: a key of `RATED`.
     """
     if kind == "votes":
-        weights = np.stack([ordered(run, "votes") for run in group.runs])
-        wanted = weights / weights.sum(-1, keepdims=True)
         right = group.predictions == group.target
-        return {"votes": vote_sums(wanted[0], probabilities(group.log_prob), right)}
+        return {"votes": vote_sums(_shares(group), probabilities(group.log_prob), right)}
     pairs = np.stack([ordered(run, "attributes") for run in group.runs])  # (R, U, 2, 3)
     sums = sums_of(pairs[:, :, 0], pairs[:, :, 1])
     return {name: sums[:, :, place] for place, name in enumerate(DIMENSIONS)}
@@ -115,11 +112,16 @@ def ordered(run: Run, name: str) -> Floats:
     return np.asarray(every[np.argsort(run.concatenated("rows"), kind="stable")])
 
 
+def _shares(group: Group) -> Floats:
+    """The raters' distribution over the classes (U, C), which is the same for all seeds."""
+    weights = ordered(group.runs[0], "votes")
+    return np.asarray(weights / weights.sum(-1, keepdims=True))
+
+
 def _constant(group: Group, kind: str) -> dict[str, Floats]:
     """The same (1, U, M) of the mean over all utterances as everybody's prediction."""
     if kind == "votes":
-        weights = ordered(group.runs[0], "votes")
-        wanted = weights / weights.sum(-1, keepdims=True)
+        wanted = _shares(group)
         told = np.broadcast_to(wanted.mean(0), wanted.shape)
         return {"votes": vote_sums(wanted, told[None], (told.argmax(-1) == group.target)[None])}
     true = ordered(group.runs[0], "attributes")[:, 0]
@@ -136,16 +138,16 @@ def _rows(panel: Panel, kind: str, speaker: Ints) -> Iterator[RatedRow]:
 
 
 def _of_group(group: Group, panel: Panel, kind: str, speaker: Ints) -> Iterator[RatedRow]:
-    table = VOTES if kind == "votes" else ATTRIBUTES
     apart, usual = clusters(speaker, group), _constant(group, kind)
+    versus = _versus(group, panel, kind, speaker)
     cluster = np.unique(apart.of[group.rows], return_inverse=True)[1]
     for what, one in parts(group, kind).items():
         measures = {
-            name: _measure(one, cluster, group, score, usual[what], apart.crossed) for name, score in table.items()
+            name: _measure(one, cluster, group, score, usual[what], apart.crossed)
+            for name, score in RATED[kind].items()
         }
         slope = None if kind == "votes" else _slope(one.sum((0, 1)))
-        versus = _versus(group, panel, kind, what, speaker)
-        yield RatedRow(group.name, what, group.seeds, len(group.rows), measures, slope, versus)
+        yield RatedRow(group.name, what, group.seeds, len(group.rows), measures, slope, versus.get(what))
 
 
 def _measure(one: Floats, cluster: Ints, group: Group, score: RatedScore, usual: Floats, crossed: bool) -> Measure:
@@ -178,18 +180,28 @@ def _slope(sums: Floats) -> float:
     return float((products / count - true * told / count**2) / spread) if spread > 0 else float("nan")
 
 
-def _versus(group: Group, panel: Panel, kind: str, what: str, speaker: Ints) -> RatedVersus | None:
-    """The group against the main one, over the seeds and utterances that both have."""
+def _versus(group: Group, panel: Panel, kind: str, speaker: Ints) -> dict[str, RatedVersus]:
+    """What the group tells against what the main one does, over the seeds and utterances that both have.
+
+    Empty of the main one, and where they share nothing.
+
+    Args:
+        group: with whole runs.
+        panel: that it is of.
+        kind: a key of `RATED`.
+        speaker: number of each utterance's speaker, by row of the roll.
+    """
     main = panel.main
     both = shared(group, main) if main and group is not main else None
     if both is None:
-        return None
-    one, other, mask = both
-    apart = clusters(speaker, one, other)
-    sums = []
-    for each in (one, other):
+        return {}
+    *pair, mask = both
+    apart = clusters(speaker, *pair)
+    sides: list[dict[str, Floats]] = []
+    for each in pair:
         kept = mask[each.rows]
         cluster = np.unique(apart.of[each.rows[kept]], return_inverse=True)[1]
-        sums.append(by_cluster(parts(each, kind)[what][:, kept], cluster))
-    first = next(iter((VOTES if kind == "votes" else ATTRIBUTES).values()))
-    return RatedVersus(rated_difference(sums[0], sums[1], first, crossed=apart.crossed))
+        sides.append({what: by_cluster(added[:, kept], cluster) for what, added in parts(each, kind).items()})
+    first = next(iter(RATED[kind].values()))
+    one, other = sides
+    return {what: RatedVersus(rated_difference(one[what], other[what], first, crossed=apart.crossed)) for what in one}

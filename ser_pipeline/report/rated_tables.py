@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ser_pipeline.evaluation.intervals import Interval
-from ser_pipeline.evaluation.rated import ATTRIBUTES, VOTES, RatedScore
+from ser_pipeline.evaluation.rated import RATED, RatedScore
 from ser_pipeline.report.rated import RatedPanel, RatedRow
 from ser_pipeline.report.tables import (
     ABSENT,
@@ -56,7 +56,7 @@ def _columns(name: str, score: RatedScore) -> Iterator[Column]:
 
 def table(panel: RatedPanel) -> Table:
     """A row for each model and thing that it tells."""
-    scores = VOTES if panel.kind == "votes" else ATTRIBUTES
+    scores = RATED[panel.kind]
     columns = [Column("Model", number=False), Column("Tells", number=False), Column("Seeds")]
     for name, score in scores.items():
         columns += _columns(name, score)
@@ -72,7 +72,7 @@ def table(panel: RatedPanel) -> Table:
 
 def brief(panel: RatedPanel) -> Table:
     """The same with the first score alone, for a terminal."""
-    lead = next(iter((VOTES if panel.kind == "votes" else ATTRIBUTES).values())).words
+    lead = next(iter(RATED[panel.kind].values())).words
     return select(table(panel), lambda column: column.group in ("", lead) and column.title not in ("Seeds", "folds"))
 
 
