@@ -12,6 +12,7 @@ import click
 
 from ser_pipeline.text import plural
 
+from . import options
 from .terminal import bar
 
 MOST = 100_000
@@ -134,7 +135,7 @@ def elsewhere(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--array",
-            type=click.IntRange(1, MOST),
+            type=options.IntRange(1, MOST),
             default=1000,
             show_default=True,
             help="Tasks, at most; each has several parts where there are more.",

@@ -41,8 +41,32 @@ class CorpusRoot(click.ParamType):  # type: ignore[type-arg]  # older versions o
         return value if is_url(value) else Path(value)
 
 
+class _PlainNumber(click.ParamType):  # type: ignore[type-arg]
+    """A number without the underscores that Python's code may have."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number.
+
+        Args:
+            value: what the user wrote.
+            param: of which it is the value.
+            ctx: of the command.
+        """
+        if "_" in str(value):
+            self.fail(f"{value!r} is not a valid {self.name}.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class IntRange(_PlainNumber, click.IntRange):
+    """A whole number between bounds."""
+
+
+class FloatRange(_PlainNumber, click.FloatRange):
+    """A number between bounds."""
+
+
 ROOT = CorpusRoot()
-WORKERS = click.IntRange(1, MOST["jobs"])  # processes or threads
+WORKERS = IntRange(1, MOST["jobs"])  # processes or threads
 
 
 def cache(command: Command) -> Command:

@@ -55,13 +55,13 @@ class ChannelsType(click.ParamType[str | int]):
 @click.option("--timeline", is_flag=True, help="A line for every window of a recording.")
 @click.option(
     "--window",
-    type=click.FloatRange(0, min_open=True),
+    type=options.FloatRange(0, min_open=True),
     metavar="SECONDS",
     help="Of a window.  [default: what the model hears at a time]",
 )
 @click.option(
     "--stride",
-    type=click.FloatRange(0, min_open=True),
+    type=options.FloatRange(0, min_open=True),
     metavar="SECONDS",
     help="From a window to the next.  [default: the window]",
 )
@@ -79,7 +79,7 @@ class ChannelsType(click.ParamType[str | int]):
 )
 @click.option(
     "--unsure",
-    type=click.FloatRange(0, 1),
+    type=options.FloatRange(0, 1),
     metavar="SHARE",
     help="No answer under the confidence from which on this share of the answers was right on validation speakers.",
 )

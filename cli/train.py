@@ -64,7 +64,11 @@ if TYPE_CHECKING:
     help=f"A plain classifier as a row of its own, {', '.join(BASELINES)}; may be repeated.",
 )
 @click.option(
-    "--seeds", type=click.IntRange(1, MOST["seeds"]), default=1, show_default=True, help="Seeds from 0 on, a run each."
+    "--seeds",
+    type=options.IntRange(1, MOST["seeds"]),
+    default=1,
+    show_default=True,
+    help="Seeds from 0 on, a run each.",
 )
 @click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, mps, cpu; auto takes what is there.")
 @click.option("--jobs", type=options.WORKERS, help="Folds at a time.  [default: one a core, or one a GPU]")
@@ -77,7 +81,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--micro-batch",
-    type=click.IntRange(1, MOST["micro_batch"]),
+    type=options.IntRange(1, MOST["micro_batch"]),
     default=None,
     help="Segments computed at a time, to save memory.",
 )

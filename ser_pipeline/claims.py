@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.text import parse_float
 
 FOLDER = ".claims"
 """Where claims are kept: beside the folders that they are on the parts of."""
@@ -236,8 +237,8 @@ def asked_lease() -> float:
     """
     text = os.environ.get("SER_PIPELINE_LEASE") or str(LEASE)
     with suppress(ValueError):
-        if 1 <= float(text) <= DAY:
-            return float(text)
+        if 1 <= (seconds := parse_float(text)) <= DAY:
+            return seconds
     raise PipelineError(f"SER_PIPELINE_LEASE is '{text}'; it is seconds, from 1 to {DAY}")
 
 

@@ -68,7 +68,7 @@ def guarded(cell: object) -> object:
     if not isinstance(cell, str) or not FORMULA.match(cell):
         return cell
     with suppress(ValueError):
-        float(cell)
+        parse_float(cell)
         return cell
     return "'" + cell
 
@@ -90,6 +90,33 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     """
     parts = re.findall(r"[0-9]+|[^0-9]+", name)
     return [(0, int(part), part) if part[0] in "0123456789" else (1, 0, part) for part in parts]
+
+
+def parse_float(text: str) -> float:
+    """A number of a table or a command line; `float` would take 1_0 for 10.
+
+    >>> parse_float(" 1e-4 ")
+    0.0001
+
+    Raises:
+        ValueError: it is not one, or has an underscore.
+    """
+    return float(_without_underscore(text))
+
+
+def parse_int(text: str) -> int:
+    """The same of a whole number.
+
+    Raises:
+        ValueError: it is not one, or has an underscore.
+    """
+    return int(_without_underscore(text))
+
+
+def _without_underscore(text: str) -> str:
+    if "_" in text:
+        raise ValueError(f"'{text}' is not a number")
+    return text
 
 
 def portable(value: Any) -> Any:

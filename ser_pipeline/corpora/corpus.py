@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ser_pipeline.corpora.ratings import ELSEWHERE, Vad, Votes, merged, votes_for_classes
+from ser_pipeline.text import parse_float
 
 Classes = Mapping[str, tuple[str, ...]]
 """Class name -> the corpus's own labels that it merges; its order is the class order everywhere."""
@@ -62,7 +63,7 @@ def age_of(text: str) -> int | None:
     """
     if not text.strip():
         return None
-    years = float(text)
+    years = parse_float(text)
     if not 0 <= years <= 150:
         raise ValueError(f"'{text}' is no age")
     return int(years)

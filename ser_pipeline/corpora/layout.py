@@ -12,6 +12,7 @@ from pathlib import Path
 from ser_pipeline.corpora.corpus import Utterance, age_of
 from ser_pipeline.corpora.ratings import DIMENSIONS, Ratings
 from ser_pipeline.corpora.sheets import broken, inside, lines, table
+from ser_pipeline.text import parse_float
 
 __all__ = ["age_in", "below", "broken", "inside", "lines", "listed", "missing_audio", "named", "ratings_in", "table"]
 
@@ -107,7 +108,7 @@ def ratings_in(file: Path, line: int, texts: Sequence[str], order: Sequence[str]
         PipelineError: not three finite numbers.
     """
     try:
-        found = dict(zip(order, map(float, texts), strict=True))
+        found = dict(zip(order, map(parse_float, texts), strict=True))
     except ValueError:
         found = {}
     if not found or not all(map(math.isfinite, found.values())):

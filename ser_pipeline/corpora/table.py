@@ -32,7 +32,7 @@ from ser_pipeline.corpora.ratings import DIMENSIONS, Vad, Votes
 from ser_pipeline.corpora.sheets import require_text
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.names import closest
-from ser_pipeline.text import guarded, unguarded
+from ser_pipeline.text import guarded, parse_float, unguarded
 
 REQUIRED = ("file", "emotion", "speaker")
 VOTES = "votes:"
@@ -286,7 +286,7 @@ def _vad(root: Path, line: int, row: Mapping[str, str]) -> Vad | None:
 def _rating(root: Path, line: int, name: str, text: str) -> float:
     """A finite number of a column `name`."""
     try:
-        value = float(text)
+        value = parse_float(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
@@ -304,7 +304,7 @@ def _seconds(root: Path, line: int, name: str, text: str) -> float | None:
     if not text:
         return None
     try:
-        value = float(text)
+        value = parse_float(text)
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:

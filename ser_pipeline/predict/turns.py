@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.text import parse_float
 
 COLUMNS = ("start", "end", "speaker")
 """Columns that a table of turns has; `file` and `channel` may stand beside them."""
@@ -78,7 +79,7 @@ def _of_table(text: str, file: Path) -> Iterator[SpeakerTurn]:
 
 def _seconds(text: str, number: int, file: Path) -> float:
     try:
-        seconds = float(text)
+        seconds = parse_float(text)
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:

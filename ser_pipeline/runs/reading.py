@@ -36,7 +36,7 @@ from ser_pipeline.runs.records import (
 from ser_pipeline.runs.shapes import IndexFile, ResultFile, read_run_file, read_shape
 from ser_pipeline.splits.protocols import FINAL
 from ser_pipeline.targets import TARGETS, Target
-from ser_pipeline.text import few, unguarded
+from ser_pipeline.text import few, parse_float, parse_int, unguarded
 
 LONGEST = 4_096
 """Most characters of a cell of predictions.csv, as long as a path may be: tables take memory by their longest."""
@@ -226,9 +226,9 @@ def read_predictions(file: Path, labels: Sequence[str], row: Target) -> Predicti
         raise PipelineError(f"{where} has a cell that is no text, or of more than {LONGEST} characters")
     columns = [[unguarded(cell) for cell in column] for column in zip(*lines[1:], strict=True)]
     try:
-        numbers = {name: list(map(float, columns[place[name]])) for name in (*scores, *votes, *attributes)}
-        seconds = np.array(list(map(float, columns[place["seconds"]])))
-        segments = np.array(list(map(int, columns[place["segments"]])))
+        numbers = {name: list(map(parse_float, columns[place[name]])) for name in (*scores, *votes, *attributes)}
+        seconds = np.array(list(map(parse_float, columns[place["seconds"]])))
+        segments = np.array(list(map(parse_int, columns[place["segments"]])))
     except (ValueError, OverflowError) as error:
         raise PipelineError(f"{where} is damaged ({error})") from None
     given = np.array([*numbers.values(), seconds])

@@ -72,6 +72,13 @@ def test_wrong_usage_is_exit_status_2(run: Callable[..., Result], args: list[str
     assert "Usage:" in run(*args, status=2).stderr
 
 
+@pytest.mark.parametrize(
+    "args", [["features", "--jobs", "1_0"], ["train", "--seeds", "1_0"], ["predict", "run", "a.wav", "--window", "1_0"]]
+)
+def test_a_number_with_an_underscore_is_none(run: Callable[..., Result], args: list[str]) -> None:
+    assert "'1_0' is not a valid " in run(*args, status=2).stderr
+
+
 def test_several_corpora_are_listed_to_choose_from(run: Callable[..., Result], tmp_path: Path) -> None:
     root = write_emodb(tmp_path / "corpus", speakers=2, takes=1)
     run("features", "emodb", root, "--feature", "mfcc")

@@ -96,6 +96,12 @@ def test_other_columns_are_ignored_and_said_once(root: Path, caplog: pytest.LogC
         (["file,emotion,speaker", "a/1.wav,sad,A", "b/9.wav,sad,A"], r"line 3: the audio file b/9.wav is missing"),
         (["file,emotion,speaker,split", "a/1.wav,sad,A,trian"], r"line 2: split 'trian' is not train, validation or"),
         (["file,emotion,speaker,start", "a/1.wav,sad,A,soon"], r"line 2: start 'soon' is not a number of seconds"),
+        (["file,emotion,speaker,start", "a/1.wav,sad,A,1_0"], r"line 2: start '1_0' is not a number of seconds"),
+        (["file,emotion,speaker,age", "a/1.wav,sad,A,2_0"], r"line 2: age '2_0' is not"),
+        (
+            ["file,emotion,speaker,arousal,valence,dominance,scale_low,scale_high", "a/1.wav,sad,A,1,1,1,1,1_0"],
+            r"line 2: scale_high '1_0' is not a number",
+        ),
         (["file,emotion,speaker,start", "a/1.wav,sad,A,-1"], r"line 2: start '-1' is not a number of seconds"),
         (["file,emotion,speaker,start,end", "a/1.wav,sad,A,2,1"], r"line 2: end 1.0 is not after start 2.0"),
         (["file,emotion,speaker", 'a/1.wav,"sad,A'], r"my.csv, line 2: "),

@@ -104,6 +104,7 @@ def test_turns_are_answered_for_one_by_one(run: Command, segments_run: Path, cal
     [
         ("a.rttm", "SPEAKER call 1 0.50\n", "line 1 of a.rttm has 4 fields"),
         ("a.rttm", "SPEAKER call 1 zero 1 <NA> <NA> x <NA> <NA>\n", "line 1 of a.rttm has 'zero' where seconds stand"),
+        ("a.rttm", "SPEAKER call 1 0 1_0 <NA> <NA> x <NA> <NA>\n", "line 1 of a.rttm has '1_0' where seconds stand"),
         ("a.rttm", "nothing\n", "a.rttm holds no turns"),
         ("a.csv", "start,end\n0,1\n", "a.csv has no column speaker"),
         ("a.csv", "start,end,speaker\n2,1,x\n", "line 2 of a.csv has a turn that ends at 1 s"),
