@@ -10,8 +10,7 @@ around them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -132,7 +131,37 @@ class LowestBins(Bands):
         return power[..., : self.kept].log(), power.amax(2, keepdim=True).log()
 
 
-class MfccFront(nn.Module):
+class Front(nn.Module):
+    """What makes a feature: rows of the logarithms of bands or bins."""
+
+    def __init__(self, bands: Bands) -> None:
+        """Keep the bands or bins."""
+        super().__init__()
+        self.bands = bands
+
+    def rows(self, logs: Tensor, loudest: Tensor, real: Tensor) -> Tensor:
+        """Rows of logarithms (B, T, K), 0 in frames that are not `real` (B, T, 1).
+
+        Args:
+            logs: of the bands or bins.
+            loudest: the largest of each utterance (B, 1, 1).
+            real: True for real frames.
+        """
+        raise NotImplementedError
+
+    def forward(self, signal: Tensor, samples: Tensor, real: Tensor) -> Tensor:
+        """Rows of whole utterances (B, N) of `samples` (B,), 0 in frames that are not `real` (B, T, 1).
+
+        Args:
+            signal: float32, -1 to 1.
+            samples: real samples.
+            real: True for real frames.
+        """
+        logs, largest = self.bands(signal, samples)
+        return self.rows(logs, loudest_of(largest, real), real)
+
+
+class MfccFront(Front):
     """What `mfcc_rows` makes: rows (B, T, n_mfcc), rounded to float16 as stores keep them."""
 
     waves: Tensor
@@ -148,37 +177,25 @@ class MfccFront(nn.Module):
         Raises:
             PipelineError: deltas, which are of frames beyond a segment.
         """
-        super().__init__()
         if settings.deltas:
             raise PipelineError("features.mfcc.deltas have no ONNX form yet; export without --onnx")
-        self.bands = MelBands(audio, settings, transform)
+        super().__init__(MelBands(audio, settings, transform))
         self.range = settings.top_db / float(DECIBELS)
         self.register_buffer("waves", torch.from_numpy(dct(settings.n_mfcc, settings.n_mels)), persistent=False)
 
     def rows(self, logs: Tensor, loudest: Tensor, real: Tensor) -> Tensor:
-        """Rows of logarithms (B, T, K), 0 in frames that are not `real` (B, T, 1).
+        """Rows (B, T, n_mfcc) of logarithms: see `Front.rows`.
 
         Args:
             logs: of the bands.
-            loudest: the largest of each utterance (B, 1, 1).
+            loudest: the largest of each utterance.
             real: True for real frames.
         """
         clipped = torch.maximum(logs, loudest - self.range)
         return (clipped @ self.waves).half().float() * real
 
-    def forward(self, signal: Tensor, samples: Tensor, real: Tensor) -> Tensor:
-        """Rows of whole utterances (B, N) of `samples` (B,), 0 in frames that are not `real` (B, T, 1).
 
-        Args:
-            signal: float32, -1 to 1.
-            samples: real samples.
-            real: True for real frames.
-        """
-        logs, largest = self.bands(signal, samples)
-        return self.rows(logs, loudest_of(largest, real), real)
-
-
-class ImageFront(nn.Module):
+class ImageFront(Front):
     """What `spectrogram_rows` and `logmel_rows` make: grey levels (B, K, T), whole numbers from 0 to 255."""
 
     def __init__(self, audio: Audio, settings: Spectrogram | LogMel, transform: type[Power] = Power) -> None:
@@ -189,12 +206,11 @@ class ImageFront(nn.Module):
             settings: of the image.
             transform: what makes the power.
         """
-        super().__init__()
-        self.steps = float(DECIBELS * np.float32(255 / settings.top_db))
         if isinstance(settings, LogMel):
-            self.bands: Bands = MelBands(audio, settings, transform)
+            super().__init__(MelBands(audio, settings, transform))
         else:
-            self.bands = LowestBins(audio, settings, transform)
+            super().__init__(LowestBins(audio, settings, transform))
+        self.steps = float(DECIBELS * np.float32(255 / settings.top_db))
 
     def rows(self, logs: Tensor, loudest: Tensor, real: Tensor) -> Tensor:
         """Rows (B, K, T) of logarithms (B, T, K), 0 in frames that are not `real` (B, T, 1).
@@ -207,19 +223,8 @@ class ImageFront(nn.Module):
         levels = logs * self.steps + (255 - loudest * self.steps)
         return (levels.clamp(0, 255).floor() * real).transpose(1, 2)
 
-    def forward(self, signal: Tensor, samples: Tensor, real: Tensor) -> Tensor:
-        """Rows of whole utterances (B, N) of `samples` (B,), 0 in frames that are not `real` (B, T, 1).
 
-        Args:
-            signal: float32, -1 to 1.
-            samples: real samples.
-            real: True for real frames.
-        """
-        logs, largest = self.bands(signal, samples)
-        return self.rows(logs, loudest_of(largest, real), real)
-
-
-FRONTS: Mapping[str, Any] = {"mfcc": MfccFront, "spectrogram": ImageFront, "logmel": ImageFront}
+FRONTS: Mapping[str, Callable[..., Front]] = {"mfcc": MfccFront, "spectrogram": ImageFront, "logmel": ImageFront}
 """Feature -> its module."""
 
 

@@ -24,7 +24,7 @@ from ser_pipeline.config import Audio, Features
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.data.surroundings import AROUND, PLACE
 from ser_pipeline.features.acoustic import rounded
-from ser_pipeline.features.on_device import FRONTS, Bands
+from ser_pipeline.features.on_device import FRONTS, Bands, Front
 from ser_pipeline.features.tables import FULL_SCALE
 from ser_pipeline.inputs import CEPSTRA, INPUTS
 
@@ -53,19 +53,19 @@ class Renderer:
     features: Features
 
     @cached_property
-    def fronts(self) -> dict[str, Any]:
+    def fronts(self) -> dict[str, Front]:
         """The module of each feature."""
         return {name: FRONTS[name](self.audio, getattr(self.features, name)) for name in self.names}
 
     @property
     def before(self) -> int:
         """Samples before a segment that are heard."""
-        return EMPHASIS + max(int(front.bands.before) for front in self.fronts.values())
+        return EMPHASIS + max(front.bands.before for front in self.fronts.values())
 
     @property
     def after(self) -> int:
         """Samples after a segment that are heard."""
-        return max(int(front.bands.after) for front in self.fronts.values())
+        return max(front.bands.after for front in self.fronts.values())
 
     def on(self, device: torch.device, reads: tuple[str, ...] = ()) -> Rendering:
         """The same on a device.
@@ -84,7 +84,7 @@ class Rendering:
     made: Renderer
     device: torch.device
     reads: tuple[str, ...] = ()
-    fronts: dict[str, Any] = field(init=False)
+    fronts: dict[str, Front] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fronts", {name: one.to(self.device) for name, one in self.made.fronts.items()})
@@ -164,7 +164,7 @@ class Rendering:
 
     def _rows(self, name: str, logs: Tensor, loudest: Tensor, real: Tensor) -> Tensor:
         with exact(self.device):
-            rows: Tensor = self.fronts[name].rows(logs, loudest, real)
+            rows = self.fronts[name].rows(logs, loudest, real)
         return rows.half() if INPUTS[name].form == CEPSTRA else rows.to(torch.uint8)
 
 
