@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from support.killed import SERVER, TINY, held, run_command
+from support.killed import TINY, begun, held, run_command
 from support.results import exported, predictions, shards
 from support.sounds import write_emodb
 
@@ -104,8 +104,7 @@ def _finish(folder: Path, args: list[str]) -> float:
 
 def _killed(folder: Path, args: list[str], after: float) -> bool:
     """Start a command and kill it `after` seconds; whether it still lived."""
-    process = SERVER.Process(target=run_command, args=(folder, args))
-    process.start()
+    process = begun(run_command, folder, args)
     process.join(after)
     alive = process.is_alive()
     if alive:

@@ -15,15 +15,13 @@ import pytest
 
 from ser_pipeline.export.writing import new_folder
 from ser_pipeline.locks import hold
-from support.killed import SERVER, TINY, run_command
+from support.killed import TINY, begun, run_command
 from support.results import predictions, shards
 from support.sounds import write_emodb
 
 
 def start(folder: Path, args: list[str]) -> multiprocessing.process.BaseProcess:
-    process = SERVER.Process(target=run_command, args=(folder, args))
-    process.start()
-    return process
+    return begun(run_command, folder, args)
 
 
 def finish(folder: Path, args: list[str]) -> float:
@@ -64,9 +62,7 @@ def together(folder: Path, args: list[str], seconds: float) -> None:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    warm = SERVER.Process(target=os.getpid)  # the server's own imports are no part of a command's seconds
-    warm.start()
-    warm.join()
+    begun(os.getpid).join()  # the server's own imports are no part of a command's seconds
     return write_emodb(tmp_path_factory.mktemp("kill") / "corpus", speakers=3, takes=5)
 
 

@@ -33,6 +33,13 @@ def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_commands_have_the_environment_of_their_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        monkeypatch.setenv("SER_PIPELINE_CACHE", str(tmp_path / name))
+        status, (said,) = held(tmp_path, "cache", "ls")
+        assert (status, said.partition(";")[0]) == (0, f"nothing in {tmp_path / name}")
+
+
 @pytest.mark.slow(reason="trains two folds for each limit")
 @pytest.mark.parametrize("limit", [200, 3_000, 40_000])
 def test_a_full_disk_in_train_is_one_line_and_the_same_command_goes_on(

@@ -2,10 +2,13 @@
 
 import ctypes
 import multiprocessing
+import multiprocessing.process
 import os
 import resource
 import struct
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ser_pipeline.cli import main
 
@@ -26,6 +29,19 @@ SERVER.set_forkserver_preload(
 
 TINY = ["model.small_width=8", "model.small_layers=1", "train.epochs=3", "train.batch=8", "train.lr=1e-3"]
 """Settings of a model that learns within seconds."""
+
+
+def begun(work: Callable[..., Any], *args: object) -> multiprocessing.process.BaseProcess:
+    """A process at `work`, with the environment of this one: the server keeps that of the test that it began in."""
+    process = SERVER.Process(target=_within, args=(dict(os.environ), work, args))
+    process.start()
+    return process
+
+
+def _within(environment: Mapping[str, str], work: Callable[..., Any], args: tuple[object, ...]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    work(*args)
 
 
 def run_command(folder: Path, args: list[str]) -> None:
@@ -81,7 +97,6 @@ def held(folder: Path, *args: object, limit: int = 0, user: int = 0, mask: int =
     """Exit status of a command that `run_held` runs, and its lines on stderr."""
     said = folder / "said.txt"
     said.unlink(missing_ok=True)
-    process = SERVER.Process(target=run_held, args=(folder, [str(arg) for arg in args], said, limit, user, mask))
-    process.start()
+    process = begun(run_held, folder, [str(arg) for arg in args], said, limit, user, mask)
     process.join()
     return process.exitcode, said.read_text(encoding="utf-8").splitlines()

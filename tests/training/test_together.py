@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -24,12 +23,11 @@ from ser_pipeline.features.stage import extract
 from ser_pipeline.training import checkpoint, together
 from ser_pipeline.training.stack import Stack
 from ser_pipeline.training.stage import prepare
-from support.killed import run_command
+from support.killed import begun, run_command
 from support.sounds import write_emodb
 from support.speech_models import write_encoder
 
 EPOCHS = 6
-SERVER = multiprocessing.get_context("forkserver")
 
 
 @pytest.fixture(scope="module")
@@ -176,8 +174,7 @@ def test_folds_together_that_are_killed_go_on(
     overrides = of(made / "encoder", *SETTINGS["mixup"], "train.epochs=60")
     words = [*TRAIN, "--quiet", "--cache", str(made / "cache")]
     words += [word for pair in overrides for word in ("--set", pair)]
-    process = SERVER.Process(target=run_command, args=(tmp_path, words))
-    process.start()
+    process = begun(run_command, tmp_path, words)
     while max(epochs(tmp_path), default=0) < 5:
         assert process.is_alive()
         time.sleep(0.002)
