@@ -12,6 +12,7 @@ import torch
 
 from ser_pipeline import config as settings
 from ser_pipeline.config import Config
+from ser_pipeline.device import _devices
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.processes import cores
 from ser_pipeline.runs import layout
@@ -137,7 +138,6 @@ def _rate(config: Config, device: torch.device) -> float | None:
 
 
 def _at_once(folds: int, device: torch.device, options: QueueOptions) -> int:
-    """Folds that get on at the same time, as the queue has it."""
-    if device.type == "cpu":
-        return max(1, min(options.jobs or cores(), cores(), folds))
-    return max(1, min(torch.cuda.device_count() if device.index is None else 1, folds))
+    """Folds that get on at the same time: more than one on a core or a GPU get on no faster than one by one."""
+    places = cores() if device.type == "cpu" else len(_devices(device))
+    return max(1, min(options.jobs or places, places, folds))

@@ -26,8 +26,10 @@ from ser_pipeline.cli.terminal import say
 
 from ser_pipeline import config
 from ser_pipeline.features.fourier import _Compiling
+from ser_pipeline.training import estimate
 from ser_pipeline.training.estimate import LINEAR, PRETRAINED, SMALL, Estimate, advice, kind_of
 from ser_pipeline.training.statuses import Status
+from ser_pipeline.training.workers import QueueOptions
 from support.killed import TINY
 from support.sounds import write_emodb
 from support.terminal import COLUMNS, COMMAND, on_terminal
@@ -212,6 +214,27 @@ def test_what_kind_of_model_presets_train() -> None:
         "reference": PRETRAINED,
         "scratch": SMALL,
     }
+
+
+@pytest.mark.parametrize(
+    ("device", "jobs", "folds", "at_once"),
+    [
+        ("cpu", 1, 9, 1),
+        ("cpu", None, 9, 4),
+        ("cpu", 8, 9, 4),
+        ("cpu", None, 3, 3),
+        ("cuda", None, 9, 2),
+        ("cuda", 1, 9, 1),
+        ("cuda", 6, 9, 2),
+        ("cuda:1", None, 9, 1),
+    ],
+)
+def test_the_estimate_counts_the_folds_that_get_on_at_the_same_time(
+    monkeypatch: pytest.MonkeyPatch, device: str, jobs: int | None, folds: int, at_once: int
+) -> None:
+    monkeypatch.setattr(estimate, "cores", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert estimate._at_once(folds, torch.device(device), QueueOptions(jobs)) == at_once
 
 
 def test_the_paper_on_a_processor_is_warned_of_with_the_time_that_it_takes() -> None:
