@@ -68,7 +68,7 @@ class Commands(GuessingGroup):
         except BrokenPipeError:
             raise
         except Exception as error:
-            from ser_pipeline.entry import is_full, no_space
+            from ser_pipeline.errors import is_full, no_space
 
             if is_full(error):
                 place = getattr(error, "filename", None) or "what this writes or prints to"

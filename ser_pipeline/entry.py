@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from xxhash import xxh3_128
 
 from ser_pipeline import locks
-from ser_pipeline.errors import PipelineError
+from ser_pipeline.errors import PipelineError, is_full, no_space, unwritable
 from ser_pipeline.file_names import PARTIAL as PARTIAL
 from ser_pipeline.file_names import path_name
 from ser_pipeline.provenance import here, versions
@@ -104,14 +104,13 @@ class Entry:
 
         Raises:
             FileNotFoundError: another process has taken the work over, or published what it is a part of.
-            PipelineError: the folder may not be written in.
+            PipelineError: the folder cannot be written in.
         """
         if self.claim is None:
             try:
                 self.partial.mkdir(parents=True, exist_ok=True)
-            except PermissionError as error:
-                place = self.path.parent
-                raise PipelineError(f"cannot write in {place}: {error.strerror}; choose another folder") from None
+            except OSError as error:
+                raise PipelineError(unwritable(self.path.parent, error)) from None
             if self.done:  # another process was faster
                 shutil.rmtree(self.partial, ignore_errors=True)
         elif self._next.exists():
@@ -311,22 +310,6 @@ def _make_folder(folder: Path) -> None:
     if not folder.is_dir() and not folder.name.endswith(PARTIAL):
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-
-
-def is_full(error: BaseException) -> bool:
-    """Whether `error` comes of a disk, quota or file-size limit that is reached.
-
-    HDF5 and safetensors say so in words only, torch by the error that it met first.
-    """
-    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    if getattr(error, "errno", None) in full or any(os.strerror(code) in str(error) for code in full):
-        return True
-    return error.__context__ is not None and is_full(error.__context__)
-
-
-def no_space(place: Path | str) -> str:
-    """What is said where the disk of `place` is full."""
-    return f"no space left on the disk of {place}; what is finished is kept: free some space and run again"
 
 
 def _plain(value: Any) -> Any:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from ser_pipeline.errors import PipelineError
+from ser_pipeline.errors import PipelineError, unwritable
 
 FOLDER = ".locks"
 MARK = ".held"
@@ -55,7 +55,7 @@ def hold(path: Path, *, needed: bool = True) -> Iterator[None]:
         lock = _taken(file, path)
     except OSError as error:
         if needed or error.errno not in CLOSED:
-            raise PipelineError(f"cannot write in {path.parent}: {error.strerror}; choose another folder") from None
+            raise PipelineError(unwritable(path.parent, error)) from None
     try:
         yield
     finally:

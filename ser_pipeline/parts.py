@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from ser_pipeline.claims import FAILED, HELD, LEFT, Claim, Claims, Record
-from ser_pipeline.entry import is_full, no_space
-from ser_pipeline.errors import PipelineError
+from ser_pipeline.errors import PipelineError, unwritable
 from ser_pipeline.locks import CLOSED
 from ser_pipeline.processes import POLL, handed_here
 
@@ -218,8 +217,3 @@ def array_part(environment: Mapping[str, str] = os.environ) -> tuple[int, int] |
     except (KeyError, ValueError):
         return None
     return (task - least) % count + 1, count
-
-
-def unwritable(place: Path, error: OSError) -> str:
-    """What is said where nothing can be written in the folder `place`."""
-    return no_space(place) if is_full(error) else f"cannot write in {place}: {error.strerror}; choose another folder"

@@ -1,6 +1,7 @@
 import errno
 import json
 import multiprocessing
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,28 @@ def test_an_entry_is_absent_until_it_is_published(tmp_path: Path) -> None:
     assert index["rows"] == 3
     assert index["inputs"] == {"a": 1}
     assert "numpy" in index["versions"]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (errno.EACCES, "cannot write in .*: Permission denied; choose another folder"),
+        (errno.EROFS, "cannot write in .*: Read-only file system; choose another folder"),
+        (errno.ENOSPC, "no space left on the disk of .*: free some space and run again"),
+    ],
+)
+def test_a_place_where_nothing_can_be_written_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, said: str
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    entry = Entry.keyed(tmp_path, "store", {"a": 1})
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(PipelineError, match=said):
+        entry.begin()
+    with pytest.raises(PipelineError, match=said), entry.lock():
+        pass
 
 
 def test_what_a_killed_process_was_writing_is_no_part_of_a_whole_entry(tmp_path: Path) -> None:
