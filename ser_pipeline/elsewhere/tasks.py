@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -56,17 +57,24 @@ class Task:
             wanted: asked twice a second.
 
         Raises:
-            PipelineError: the last line of what it said, where it failed.
+            PipelineError: the folder is not there, or the last line of what it said, where it failed.
         """
         if not wanted():
             return ""
+        if not Path(self.folder).is_dir():
+            raise PipelineError(
+                f"there is no {self.folder} on {platform.node()}; "
+                "give the command in a folder that all machines of the cluster share"
+            )
         command, environment = [sys.executable, "-c", TIED, *self.words], {**os.environ, **dict(self.environment)}
         theirs, ours = os.pipe()
         try:
-            process = subprocess.Popen(
-                command, cwd=self.folder, env=environment, stdin=theirs, stdout=PIPE, stderr=PIPE, text=True
-            )
-            os.close(theirs)
+            try:
+                process = subprocess.Popen(
+                    command, cwd=self.folder, env=environment, stdin=theirs, stdout=PIPE, stderr=PIPE, text=True
+                )
+            finally:
+                os.close(theirs)
             printed, said = _ended(process, wanted)
         finally:
             os.close(ours)

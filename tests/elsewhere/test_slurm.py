@@ -33,6 +33,14 @@ def features(run: Callable[..., Result], tmp_path: Path) -> list[str]:
     return words
 
 
+def test_a_machine_that_lacks_the_folder_of_the_command_says_so(tmp_path: Path) -> None:
+    with pytest.raises(
+        PipelineError, match=r"there is no .*/gone on .+; give the command in a folder that all machines"
+    ):
+        Task(("--version",), str(tmp_path / "gone"))()
+    assert Task(("--version",), str(tmp_path))().startswith("ser-pipeline")
+
+
 def test_the_script_is_the_command_in_shares(run: Callable[..., Result], features: list[str], tmp_path: Path) -> None:
     said = run(*TRAIN, "--slurm", "--array", "2", "--slurm-set", "gpus=1 time=2:00:00", "--slurm-set=mem_per_cpu=4G")
     script = Path(said.stdout.strip())
