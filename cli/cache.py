@@ -26,7 +26,7 @@ AGES = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 @click.group(cls=GuessingGroup)
 def cache() -> None:
-    """List, check, mend and clear the cache of features.
+    """List, check, mend, share and clear the cache of features.
 
     \b
     Examples:

@@ -56,8 +56,10 @@ def corpora(
       ser-pipeline corpora iemocap
       ser-pipeline corpora --init emodb ~/corpora/emodb > my.csv
       ser-pipeline corpora --init folder calls > calls.csv
-      ser-pipeline corpora --init folder calls --emotion '_(\\w+)\\.wav$' --speaker parent > calls.csv
-      ser-pipeline corpora --init table labels.xls.csv --speaker '^(\\d+)_' > calls.csv
+      ser-pipeline corpora --init folder calls \\
+        --emotion '_(\\w+)\\.wav$' --speaker parent > calls.csv
+      ser-pipeline corpora --init table labels.xls.csv \\
+        --speaker '^(\\d+)_' > calls.csv
     """
     start_log(quiet)
     if init:

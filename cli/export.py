@@ -30,8 +30,8 @@ def export(run: Path, folder: Path, folds: tuple[str, ...], encoder: bool, onnx:
     \b
     Examples:
       ser-pipeline export runs/emodb-speaker-full-s0-0a1b2c3d4e5f emotions
-      ser-pipeline export runs/emodb-speaker-full-s0-0a1b2c3d4e5f emotions --fold 03 --onnx --int8
-      ser-pipeline export runs/emodb-speaker-full-s0-0a1b2c3d4e5f encoder --fold 03 --encoder
+      ser-pipeline export runs/emodb-speaker-* emotions --fold 03 --onnx --int8
+      ser-pipeline export runs/emodb-speaker-* encoder --fold 03 --encoder
     """
     start_log(quiet)
     if encoder and (onnx or int8):

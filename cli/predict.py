@@ -119,8 +119,9 @@ def predict(
     \b
     Examples:
       ser-pipeline predict call.wav
-      ser-pipeline predict runs/emodb-speaker-full-s0-0a1b2c3d4e5f recordings/ --csv
-      ser-pipeline predict call.wav --timeline --window 3 --stride 1 --channels split --plot pictures
+      ser-pipeline predict runs/emodb-speaker-full-s0-0a1b2c3d4e5f calls/ --csv
+      ser-pipeline predict call.wav --timeline --window 3 --stride 1 --plot out
+      ser-pipeline predict call.wav --turns call.rttm --channels split
     """
     if not timeline and (window or stride):
         raise click.UsageError("--window and --stride go with --timeline")

@@ -122,7 +122,7 @@ def train(
     \b
     Examples:
       ser-pipeline train --protocol speaker
-      ser-pipeline train --corpus emodb --protocol speaker --preset scratch --seeds 3
+      ser-pipeline train --corpus emodb --preset scratch --seeds 3
       ser-pipeline train --corpus iemocap --protocol session --set train.lr=2e-5
       ser-pipeline train --corpus emodb+savee+ravdess --protocol corpus
       ser-pipeline train --dask tcp://10.0.0.1:8786

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 from ser_pipeline.cli import main
 
 from support.places import ROOT
@@ -19,6 +19,12 @@ NAMES = GROUP.list_commands(click.Context(GROUP))
 def test_every_command_has_help_with_an_example(run: Callable[..., Result], name: str) -> None:
     said = run(name, "--help").output
     assert f"ser-pipeline {name}" in said.split("Example", 1)[1]
+
+
+@pytest.mark.parametrize("words", [[], *([name] for name in NAMES), ["cache", "push"], ["cache", "pull"]])
+def test_help_fits_a_terminal_of_80_columns(words: list[str]) -> None:
+    said = CliRunner().invoke(main, [*words, "--help"], terminal_width=80).output
+    assert [line for line in said.splitlines() if len(line) > 80] == []
 
 
 @pytest.mark.parametrize("name", NAMES)
