@@ -240,7 +240,7 @@ def read_predictions(file: Path, labels: Sequence[str], row: Target) -> Predicti
     nothing = ("",) * len(ids)
     facts = list(zip(*(columns[place[name]] if name in place else nothing for name in FACTS), strict=True))
     prediction = columns[place["prediction"]] if row.classes else nothing
-    if unknown := {*prediction, *columns[place["label"]]} - {*labels, *([] if row.classes else [""])}:
+    if unknown := {*(prediction if row.classes else ()), *columns[place["label"]]} - set(labels):
         raise PipelineError(f"{where} has an unknown class: {few(sorted(unknown))}")
     if votes and (np.array([numbers[name] for name in votes]).sum(0) <= 0).any():
         raise PipelineError(f"{where} has an utterance without votes")

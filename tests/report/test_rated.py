@@ -11,26 +11,20 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-import ser_pipeline
-from ser_pipeline.corpora import demo
 from ser_pipeline.corpora.ratings import DIMENSIONS
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.runs.reading import read_predictions
+from ser_pipeline.targets import TARGETS
 from ser_pipeline.training.stage import prepare
 from support import rescored
-from support.speech_models import write_whisper
-
-SAME = {"device": "cpu", "jobs": 1}
+from support.rated import SAME, write_rated
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with runs of every target on ridge heads: votes twice, of two strengths."""
     place = tmp_path_factory.mktemp("rated")
-    encoder = write_whisper(place / "encoder")
-    demo.write(place / "demo", utterances_per_speaker=8)
-    pairs = [f"features.statistics.encoder={encoder}"]
-    ser_pipeline.extract(
-        "demo", place / "demo", preset="frozen", overrides=pairs, cache=place / "cache", rated=True, **SAME
-    )
+    pairs = write_rated(place, "frozen", 8)
     for target, more in (("votes", ()), ("votes", ("train.ridge=9",)), ("vad", ()), ("vad+class", ()), ("class", ())):
         options = {"preset": "frozen", "overrides": [*pairs, *more], "target": target, **SAME}
         prepare("demo", cache=place / "cache", runs=place / "runs", **options).train()  # type: ignore[arg-type]
@@ -126,3 +120,17 @@ def test_a_report_of_attributes_alone_has_no_scores_of_classes(
     assert "UA" not in shown
     html = next((tmp_path / "reports").glob("*/index.html")).read_text(encoding="utf-8")
     assert "no finished run tells classes" in html
+
+
+@pytest.mark.parametrize("target", ["votes", "vad"])
+def test_a_tested_utterance_without_a_class_is_no_line_of_predictions(made: Path, tmp_path: Path, target: str) -> None:
+    file = sorted(folders(made, target)[0].glob("*/predictions.csv"))[0]
+    header, first, *others = file.read_text(encoding="utf-8").splitlines()
+    cells = first.split(",")
+    cells[header.split(",").index("label")] = ""
+    changed = tmp_path / "predictions.csv"
+    changed.write_text("\n".join([header, ",".join(cells), *others]), encoding="utf-8")
+    labels = ("angry", "happy", "neutral", "sad")
+    assert len(read_predictions(file, labels, TARGETS[target]).ids) == len(others) + 1
+    with pytest.raises(PipelineError, match="has an unknown class"):
+        read_predictions(changed, labels, TARGETS[target])

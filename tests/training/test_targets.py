@@ -18,7 +18,6 @@ from click.testing import Result
 import ser_pipeline
 from ser_pipeline.cache import catalogue, manifest, targeted
 from ser_pipeline.config import load
-from ser_pipeline.corpora import demo
 from ser_pipeline.corpora.ratings import DIMENSIONS
 from ser_pipeline.entry import read_json
 from ser_pipeline.errors import PipelineError
@@ -29,23 +28,17 @@ from ser_pipeline.training.linear import HeadRows, _to_attributes, _to_votes
 from ser_pipeline.training.objective import Objective, discordance
 from ser_pipeline.training.stage import prepare
 from support import rescored
-from support.speech_models import write_whisper
+from support.rated import SAME, write_rated
 
 EPOCHS = ("train.epochs=6", "train.batch=16", "model.small_width=16")
 FOLDS = ("group-1", "group-2")
-SAME = {"device": "cpu", "jobs": 1}
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an encoder, and a cache of the demo with the turns of no class."""
     place = tmp_path_factory.mktemp("targets")
-    encoder = write_whisper(place / "encoder")
-    demo.write(place / "demo", utterances_per_speaker=10)
-    options = {"rated": True, "device": "cpu", "jobs": 1, "cache": place / "cache"}
-    names = ["mfcc", "spectrogram", "waveform", "statistics"]
-    pairs = [f"features.statistics.encoder={encoder}"]
-    ser_pipeline.extract("demo", place / "demo", preset="demo", overrides=pairs, features=names, **options)
+    write_rated(place, "demo", 10, ["mfcc", "spectrogram", "waveform", "statistics"])
     return place
 
 
