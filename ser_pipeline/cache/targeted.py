@@ -14,13 +14,10 @@ import numpy as np
 from ser_pipeline.arrays import Floats
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.corpora.corpus import Utterance
-from ser_pipeline.corpora.ratings import DIMENSIONS, vote_weights, votes_for_classes
+from ser_pipeline.corpora.ratings import CENTRED, DIMENSIONS, moved_to, vote_weights, votes_for_classes
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.targets import TARGETS, Target
 from ser_pipeline.text import plural
-
-CENTRED = (-1.0, 1.0)
-"""Ends of the scale that attributes are learned on, whatever the corpus's."""
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +91,7 @@ def values_of(manifest: Manifest, row: Target) -> Floats:
         one[classed, manifest.target[classed]] = 1
         parts.append(one)
     if row.attributes:
-        low, high = scale_of(manifest)
-        parts.append(2 * (attributes_of(manifest) - low) / (high - low) - 1)
+        parts.append(moved_to(CENTRED, attributes_of(manifest), scale_of(manifest)))
     return np.concatenate(parts, axis=1)
 
 

@@ -23,6 +23,10 @@ Ratings = tuple[float, float, float]
 """One value of each of `DIMENSIONS`."""
 
 
+CENTRED = (-1.0, 1.0)
+"""Ends of the scale that attributes are learned on, whatever the corpus's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Vad:
     """Arousal, valence and dominance of an utterance on its corpus's own scale."""
@@ -39,13 +43,24 @@ class Vad:
         """
         if scale == self.scale:
             return self
-        (low, high), (least, most) = self.scale, scale
 
         def moved(ratings: Ratings) -> Ratings:
-            one, two, three = (least + (value - low) / (high - low) * (most - least) for value in ratings)
+            one, two, three = moved_to(scale, np.array(ratings), self.scale).tolist()
             return one, two, three
 
         return Vad(moved(self.values), scale, tuple(map(moved, self.raters)))
+
+
+def moved_to(scale: tuple[float, float], values: Floats, own: tuple[float, float]) -> Floats:
+    """Values on another scale, end to end.
+
+    Args:
+        scale: the ends of the other.
+        values: on their own, of any shape.
+        own: its ends.
+    """
+    (low, high), (least, most) = own, scale
+    return np.asarray(least + (values - low) / (high - low) * (most - least))
 
 
 def mean_of(raters: Sequence[Ratings], scale: tuple[float, float]) -> Vad | None:

@@ -11,6 +11,7 @@ from ser_pipeline.arrays import Array, Rows
 from ser_pipeline.cache.catalogue import FeatureSet, Sources, features_root
 from ser_pipeline.cache.targeted import scale_of
 from ser_pipeline.config import Config, loads
+from ser_pipeline.corpora.ratings import CENTRED, moved_to
 from ser_pipeline.device import autocasting, fixed_threads, pick_device
 from ser_pipeline.entry import Entry, read_json
 from ser_pipeline.errors import PipelineError
@@ -92,9 +93,8 @@ def _difference(folder: Path, said: RunFile, config: Config, sources: Sources, d
     if row.classes:
         worst.append(_apart(scores.utterances(position, len(rows)), written.log_prob))
     if written.attributes is not None:
-        low, high = scale_of(data.manifest)
-        said_again = low + (scores.attributes(position, len(rows)) + 1) / 2 * (high - low)
-        worst.append(_apart(said_again, written.attributes[1]))
+        again = moved_to(scale_of(data.manifest), scores.attributes(position, len(rows)), CENTRED)
+        worst.append(_apart(again, written.attributes[1]))
     return max(worst)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ser_pipeline.arrays import Floats
 from ser_pipeline.audit.corpus import SHORT
 from ser_pipeline.audit.sound import QUIET
-from ser_pipeline.corpora.ratings import DIMENSIONS
+from ser_pipeline.corpora.ratings import CENTRED, DIMENSIONS, moved_to
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.evaluation.metrics import probabilities, utterance_means, utterance_scores
 from ser_pipeline.predict.answers import Answer, Unanswered
@@ -267,9 +267,9 @@ class Predictor:
         """Arousal, valence and dominance on the corpus's scale, the mean over models; empty where none are told."""
         if self.scale is None:
             return {}
-        position, (low, high) = np.zeros(len(real), np.int64), self.scale
+        position = np.zeros(len(real), np.int64)
         mean = np.concatenate([utterance_means(one, position, 1, self.how, real) for one in told]).mean(0)
-        return dict(zip(DIMENSIONS, (low + (mean + 1) / 2 * (high - low)).tolist(), strict=True))
+        return dict(zip(DIMENSIONS, moved_to(self.scale, mean, CENTRED).tolist(), strict=True))
 
 
 def _source(source: Any, rate: int | None) -> Source:

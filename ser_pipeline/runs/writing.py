@@ -17,9 +17,9 @@ import numpy as np
 
 from ser_pipeline.arrays import Array, Rows
 from ser_pipeline.cache.manifest import Manifest
-from ser_pipeline.cache.targeted import CENTRED, attributes_of, scale_of, votes_of
+from ser_pipeline.cache.targeted import attributes_of, scale_of, votes_of
 from ser_pipeline.config import Config, dumps
-from ser_pipeline.corpora.ratings import DIMENSIONS
+from ser_pipeline.corpora.ratings import CENTRED, DIMENSIONS, moved_to
 from ser_pipeline.entry import write_json, write_text, writing
 from ser_pipeline.evaluation.metrics import utterance_means, utterance_scores
 from ser_pipeline.runs import layout
@@ -197,9 +197,8 @@ def _told(scores: Scores, manifest: Manifest, utterances: Rows, row: Target) -> 
         weights = votes_of(manifest)[utterances]
         found |= {f"votes:{label}": _decimals(column) for label, column in zip(labels, weights.T, strict=True)}
     if row.attributes:
-        (low, high), (least, most) = scale_of(manifest), CENTRED
-        share = (scores.attributes(position, len(utterances)) - least) / (most - least)
-        for prefix, values in (("", attributes_of(manifest)[utterances]), (PREDICTED, low + share * (high - low))):
+        said = moved_to(scale_of(manifest), scores.attributes(position, len(utterances)), CENTRED)
+        for prefix, values in (("", attributes_of(manifest)[utterances]), (PREDICTED, said)):
             columns = zip(DIMENSIONS, values.T, strict=True)
             found |= {f"{prefix}{name}": _decimals(column) for name, column in columns}
     return found

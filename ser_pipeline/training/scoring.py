@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ser_pipeline.arrays import Array, Rows
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.cache.targeted import attributes_of, scale_of
+from ser_pipeline.corpora.ratings import CENTRED, moved_to
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.evaluation.attributes import ccc, sums_of
 from ser_pipeline.evaluation.metrics import Confusion
@@ -155,9 +156,8 @@ def measured(scores: Scores, manifest: Manifest, utterances: Rows) -> dict[str, 
         found |= {"wa": table.wa, "ua": table.ua}
     if scores.vad is not None:
         position = np.repeat(np.arange(len(utterances)), manifest.counts[utterances])
-        said, wanted = scores.attributes(position, len(utterances)), attributes_of(manifest)[utterances]
-        low, high = scale_of(manifest)
-        found["ccc"] = float(np.mean(ccc(sums_of(wanted, low + (said + 1) / 2 * (high - low)).sum(0))))
+        said = moved_to(scale_of(manifest), scores.attributes(position, len(utterances)), CENTRED)
+        found["ccc"] = float(np.mean(ccc(sums_of(attributes_of(manifest)[utterances], said).sum(0))))
     return found
 
 
