@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 
 from ser_pipeline import config
+from ser_pipeline.evaluation.intervals import Difference
 from ser_pipeline.findings import Finding, ordered
 from ser_pipeline.report import words
 from ser_pipeline.report.groups import FULL, Group, Panel, flatten
 from ser_pipeline.report.scores import Probe, Result
-from ser_pipeline.report.tables import MINUS
+from ser_pipeline.report.tables import told
 from ser_pipeline.runs.audited import audited
 from ser_pipeline.runs.records import RunHeader
 from ser_pipeline.text import few, plural, portable
@@ -104,22 +105,8 @@ def _setup(headers: Sequence[RunHeader]) -> Iterator[Finding]:
 
 def _unused(probe: Probe) -> str:
     """That an input is not shown to be used, and what could have been shown."""
-    said = (
-        f"is not shown to use {probe.input}: with that of other utterances it loses {points(probe.loss)} points of UA"
-    )
-    if probe.interval.why:
-        return f"{said}; no interval: {probe.interval.why}."
-    said += f" ({points(probe.interval.low)} to {points(probe.interval.high)}"
-    return f"{said})." if probe.detectable is None else f"{said}; {points(probe.detectable)} could be shown)."
-
-
-def points(share: float) -> str:
-    """A share in percentage points.
-
-    >>> points(-0.0123)
-    '−1.2'
-    """
-    return f"{100 * share:.1f}".replace("-", MINUS)
+    lost = told(Difference(probe.loss, probe.interval, probe.p, probe.detectable))
+    return f"is not shown to use {probe.input}: with that of other utterances it loses {lost}."
 
 
 def _changed(headers: Sequence[RunHeader]) -> Iterator[Finding]:
