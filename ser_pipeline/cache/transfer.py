@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ser_pipeline.cache import catalogue, manifest, shards
@@ -178,10 +179,8 @@ def _there(file: Path, size: int) -> bool:
 def _pointer(remote: RemoteFolder, corpus: str, root: Path) -> FeatureSet:
     """What a pointer on the object store says, read as one of the cache is."""
     path_name(corpus, "a corpus")
-    staging = root / ".pulled"
-    file = staging / f"{corpus}.json"
-    remote.fetch(file.name, file)
-    said = catalogue.read_pointer(file)
-    file.unlink()
-    staging.rmdir()
+    with TemporaryDirectory() as staging:
+        file = Path(staging) / f"{corpus}.json"
+        remote.fetch(file.name, file)
+        said = catalogue.read_pointer(file)
     return FeatureSet(said.corpus, root / said.folder.name, said.root, said.preset, said.settings)

@@ -117,6 +117,25 @@ def test_a_pull_that_is_stopped_leaves_nothing_that_looks_whole(
     assert {name: data for name, data in contents(tmp_path).items() if not name.endswith(".tmp")} == wanted
 
 
+def test_a_pull_that_is_stopped_at_a_pointer_leaves_nothing(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transfer.push(made, address := f"file://{tmp_path / 'far'}")
+
+    def stopped(remote: RemoteFolder, name: str, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.with_suffix(".tmp").write_bytes(b"{")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RemoteFolder, "fetch", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            transfer.pull(tmp_path / "here", address)
+    assert not list((tmp_path / "here").rglob("*"))
+    transfer.pull(tmp_path / "here", address)
+    assert contents(tmp_path / "here") == contents(made)
+
+
 def test_what_was_pushed_by_half_or_is_damaged_is_not_taken(made: Path, tmp_path: Path) -> None:
     far = tmp_path / "far"
     transfer.push(made, f"file://{far}")
