@@ -132,6 +132,8 @@ def open_models(folders: Sequence[Path], config: Config, classes: int, device: t
     size = sum(_size(folder) for folder in folders)
     if len(folders) > 1 and size > _room(device):
         model = _built(folders[0], config, classes).to(device).eval().requires_grad_(False)
+        for folder in folders:
+            _require_weights(folder)
         return FoldModels((model,), device, half, tuple(folders), config.train.target, classes)
     models = all_models(folders, config, classes, device)
     return FoldModels(models, device, half, (), config.train.target, classes)
@@ -150,6 +152,8 @@ def all_models(
     """
     first = _built(folders[0], config, classes).to(device).eval().requires_grad_(False)
     several = [first, *(copy.deepcopy(first) for _ in folders[1:])]
+    for folder in folders:
+        _require_weights(folder)
     return tuple(_with_weights(model, folder) for model, folder in zip(several, folders, strict=True))
 
 
@@ -163,11 +167,16 @@ def _room(device: torch.device) -> int:
     return int(torch.cuda.mem_get_info(device)[0] // 2) if device.type == "cuda" else RESIDENT
 
 
+def _require_weights(folder: Path) -> None:
+    """Refuse the weights of a fold that are not those that training wrote: once, however often they are read."""
+    with _naming(folder):
+        require_digest(folder / layout.WEIGHTS, read_shape(folder / "index.json", IndexFile).files)
+
+
 def _with_weights(model: SpeechEmotionModel, folder: Path) -> SpeechEmotionModel:
     """The model with the weights of a fold; on a processor they stay in their file, which is mapped into memory."""
     mapped = next(model.parameters()).device.type == "cpu"
     with _naming(folder):
-        require_digest(folder / layout.WEIGHTS, read_shape(folder / "index.json", IndexFile).files)
         model.load_state_dict(load_file(folder / layout.WEIGHTS), assign=mapped)
     free_memory()
     return model

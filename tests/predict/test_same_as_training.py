@@ -57,11 +57,15 @@ def test_answers_do_not_depend_on_the_batch(
 def test_models_that_do_not_fit_together_are_asked_in_turn(
     asked: Asked, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files, model = sorted(corpus.rglob("*.wav"))[:5], asked()
+    files, model, checked = sorted(corpus.rglob("*.wav"))[:5], asked(), list[str]()
     monkeypatch.setattr("ser_pipeline.predict.models.RESIDENT", 0)
+    monkeypatch.setattr(
+        "ser_pipeline.predict.models.require_digest", lambda file, digests: checked.append(file.parent.name)
+    )
     one_by_one = asked()
     assert len(model.scorer.models) == 3 and len(one_by_one.scorer.models) == 1  # type: ignore[attr-defined]
-    assert list(model.each(files)) == list(one_by_one.each(files))
+    assert list(model.each(files)) == list(one_by_one.each(files)) == list(one_by_one.each(files))
+    assert sorted(checked) == ["03", "04", "05"], "each file once, though its weights are read for every round"
 
 
 def test_what_models_learned_from_is_known_by_its_content(asked: Asked, corpus: Path, tmp_path: Path) -> None:
