@@ -30,6 +30,11 @@ from ser_pipeline.device import keep_memory
 from ser_pipeline.model.fast import PLAIN, FastPaths, accelerate
 from ser_pipeline.model.fast.graph import Captured
 
+BEFORE = "+ dropout of four masks a random word (CPU)"
+"""Last row of the ways that had been there before Triton's kernels."""
+NOW = "+ AlexNet's first convolution on one channel"
+"""Row of all ways that a run takes by itself."""
+
 
 class Reference(nn.Module):
     """The published model: transformers' wav2vec 2.0 as it comes, and AlexNet with the classifier nobody reads."""
@@ -90,10 +95,10 @@ def rows() -> list[Row]:
         "compiled": "+ transformer layers compiled",
         "channels_last": "+ AlexNet with channels last",
         "streams": "+ BiLSTM and AlexNet on streams of their own",
-        "dropout": "+ dropout of four masks a random word (CPU)",
+        "dropout": BEFORE,
         "lstm": "+ BiLSTM as a kernel a layer",
         "kernels": "+ transformer's attention, GELU, norms as kernels, not compiled",
-        "grey": "+ AlexNet's first convolution on one channel",
+        "grey": NOW,
     }
     for name, title in steps.items():
         paths = replace(paths, **{name: True})
@@ -160,7 +165,7 @@ def table(sizes: list[int], chosen: list[int], device: torch.device, seconds: fl
     for size in sizes:
         print(f"\nbatch {size}", flush=True)
         print(f"{'step':58} {'segments/s':>10} {'ms':>8} {'ratio':>6} {'GB':>6}", flush=True)
-        plain = 0.0
+        plain, found = 0.0, {}
         for number in (*chosen, -1):
             row = every[max(number, 0)]
             try:
@@ -170,7 +175,10 @@ def table(sizes: list[int], chosen: list[int], device: torch.device, seconds: fl
                 continue
             plain = plain or rate
             title = row.title if number >= 0 else "reference, fp32, again"
-            print(f"{title:58} {rate:10.4g} {1e3 * size / rate:8.1f} {rate / plain:6.2f} {memory:6.1f}", flush=True)
+            found[title] = 1e3 * size / rate
+            print(f"{title:58} {rate:10.4g} {found[title]:8.1f} {rate / plain:6.2f} {memory:6.1f}", flush=True)
+        if BEFORE in found and NOW in found:
+            print(f"before Triton's kernels {found[BEFORE]:.1f} ms, now {found[NOW]:.1f} ms", flush=True)
 
 
 def _rate(row: Row, size: int, device: torch.device, seconds: float) -> tuple[float, float]:
