@@ -10,6 +10,7 @@ from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.corpora.ratings import DIMENSIONS, ELSEWHERE, vote_weights
 from ser_pipeline.evaluation.raters import alpha_of_values, alpha_of_votes, one_against_others, reliability_of_means
 from ser_pipeline.findings import Finding
+from ser_pipeline.text import plural
 
 
 def audit_raters(utterances: Sequence[Utterance]) -> list[Finding]:
@@ -53,6 +54,7 @@ def _attributes(utterances: Sequence[Utterance]) -> Iterator[Finding]:
     rated = [utterance.vad for utterance in utterances if utterance.vad]
     if not rated:
         return
+    yield from _outside(utterances)
     values = np.array([one.values for one in rated])
     scales = ", ".join(sorted({f"{one.scale[0]:g} to {one.scale[1]:g}" for one in rated}))
     spans = ", ".join(
@@ -72,3 +74,18 @@ def _attributes(utterances: Sequence[Utterance]) -> Iterator[Finding]:
         f"Krippendorff's alpha of the raters is {', '.join(told)}",
         f"the largest correlation with the raters' means to be expected of a model is {', '.join(most)}",
     )
+
+
+def _outside(utterances: Sequence[Utterance]) -> Iterator[Finding]:
+    """What lies outside of its scale, where something does."""
+    found = [(one.id, one.vad) for one in utterances if one.vad and one.vad.outside]
+    if found:
+        (name, vad), count = found[0], plural(len(found), "utterance")
+        values = ", ".join(f"{what} {value:g}" for what, value in zip(DIMENSIONS, vad.values, strict=True))
+        yield Finding(
+            "warning",
+            "attributes-outside",
+            f"{count} outside of the scale of {vad.scale[0]:g} to {vad.scale[1]:g}, such as {name}: {values}",
+            "they are learned and scored as they are; a wrong scale, or a slip in the labels, looks the same",
+            rows=tuple(one for one, _ in found),
+        )

@@ -15,10 +15,10 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_pipeline.arrays import Rows
+from ser_pipeline.arrays import Floats, Rows
 from ser_pipeline.config import Audio, merge
 from ser_pipeline.corpora.corpus import PERSONAL, RATED, Classes, Utterance
-from ser_pipeline.corpora.ratings import Vad
+from ser_pipeline.corpora.ratings import DIMENSIONS, Vad
 from ser_pipeline.entry import VERIFY, Entry, read_index, write_text
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.shape import ShapeError, shaped
@@ -78,6 +78,24 @@ class Manifest:
         utterance = np.repeat(np.arange(len(self.utterances)), self.stored)
         first = (np.arange(len(utterance)) - self.firsts[utterance]) * self.audio.segment
         return np.stack([utterance, first, np.clip(self.samples[utterance] - first, 0, self.audio.segment)], axis=1)
+
+    @cached_property
+    def attributes(self) -> Floats:
+        """Arousal, valence and dominance of the utterances that have them, on the corpus's own scale, (U, 3)."""
+        return np.array([one.vad.values for one in self.utterances if one.vad]).reshape(-1, len(DIMENSIONS))
+
+    @cached_property
+    def scale(self) -> tuple[float, float]:
+        """The ends of the scale of the attributes.
+
+        Raises:
+            PipelineError: utterances have different ones.
+        """
+        scales = sorted({one.vad.scale for one in self.utterances if one.vad})
+        if len(scales) != 1:
+            listed = " and ".join(f"{low:g} to {high:g}" for low, high in scales)
+            raise PipelineError(f"{self.corpus} has attributes on several scales, {listed}; put them on one")
+        return scales[0]
 
     @cached_property
     def whole(self) -> Manifest:

@@ -67,7 +67,7 @@ def told(manifest: Manifest, name: str) -> str:
     if left:
         parts.append(f"{left} without {'a class' if name == 'class' else 'what it wants'} left out")
     if TARGETS[name].attributes:
-        low, high = scale_of(there)
+        low, high = there.scale
         parts.append(f"attributes of {low:g} to {high:g} are learned as -1 to 1")
     return ", ".join(parts)
 
@@ -91,31 +91,13 @@ def values_of(manifest: Manifest, row: Target) -> Floats:
         one[classed, manifest.target[classed]] = 1
         parts.append(one)
     if row.attributes:
-        parts.append(moved_to(CENTRED, attributes_of(manifest), scale_of(manifest)))
+        parts.append(moved_to(CENTRED, manifest.attributes, manifest.scale))
     return np.concatenate(parts, axis=1)
 
 
 def votes_of(manifest: Manifest) -> Floats:
     """Weight of the raters who chose each class, (U, C)."""
     return vote_weights([utterance.votes for utterance in manifest.utterances], manifest.labels)
-
-
-def attributes_of(manifest: Manifest) -> Floats:
-    """Arousal, valence and dominance on the corpus's own scale, (U, 3)."""
-    return np.array([utterance.vad.values for utterance in manifest.utterances if utterance.vad]).reshape(-1, 3)
-
-
-def scale_of(manifest: Manifest) -> tuple[float, float]:
-    """The ends of the scale of the attributes.
-
-    Raises:
-        PipelineError: utterances have different ones.
-    """
-    scales = sorted({utterance.vad.scale for utterance in manifest.utterances if utterance.vad})
-    if len(scales) != 1:
-        listed = " and ".join(f"{low:g} to {high:g}" for low, high in scales)
-        raise PipelineError(f"{manifest.corpus} has attributes on several scales, {listed}; put them on one")
-    return scales[0]
 
 
 def digest_of(manifest: Manifest, row: Target) -> str:

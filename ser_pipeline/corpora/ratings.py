@@ -35,6 +35,12 @@ class Vad:
     scale: tuple[float, float]  # the ends of the scale
     raters: tuple[Ratings, ...] = ()  # what each of them said, where the corpus publishes it
 
+    @property
+    def outside(self) -> bool:
+        """Whether a value lies outside of the ends of the scale, as corpora publish some: it is taken as it is."""
+        low, high = self.scale
+        return not all(low <= value <= high for value in self.values)
+
     def on(self, scale: tuple[float, float]) -> Vad:
         """The same on another scale, end to end.
 

@@ -278,8 +278,8 @@ def _vad(root: Path, line: int, row: Mapping[str, str]) -> Vad | None:
     if missing := [name for name in names if not row.get(name)]:
         raise broken(root, line, f"no {', '.join(missing)}, which go with {', '.join(DIMENSIONS)}")
     arousal, valence, dominance, low, high = (_rating(root, line, name, row[name]) for name in names)
-    if low >= high or not all(low <= value <= high for value in (arousal, valence, dominance)):
-        raise broken(root, line, f"{', '.join(DIMENSIONS)} are not on the scale of {low:g} to {high:g}")
+    if low >= high:
+        raise broken(root, line, f"scale_low {low:g} is not under scale_high {high:g}")
     return Vad((arousal, valence, dominance), (low, high))
 
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from ser_pipeline.arrays import Array, Rows
 from ser_pipeline.cache.catalogue import FeatureSet, Sources, features_root
-from ser_pipeline.cache.targeted import scale_of
 from ser_pipeline.config import Config, loads
 from ser_pipeline.corpora.ratings import CENTRED, moved_to
 from ser_pipeline.device import autocasting, fixed_threads, pick_device
@@ -93,7 +92,7 @@ def _difference(folder: Path, said: RunFile, config: Config, sources: Sources, d
     if row.classes:
         worst.append(_apart(scores.utterances(position, len(rows)), written.log_prob))
     if written.attributes is not None:
-        again = moved_to(scale_of(data.manifest), scores.attributes(position, len(rows)), CENTRED)
+        again = moved_to(data.manifest.scale, scores.attributes(position, len(rows)), CENTRED)
         worst.append(_apart(again, written.attributes[1]))
     return max(worst)
 

@@ -86,7 +86,7 @@ def to_html(report: Report, pictures: Mapping[str, Sequence[Picture]], folder: P
         heat=pictures.get(matrix.PICTURES, ()),
         comparison=compared.comparison(report),
         chapters=[_chapter(experiment, pictures.get(experiment.id, ())) for experiment in report.experiments],
-        rated=[(one, rated_tables.table(one), pictures.get(one.id, ())) for one in report.rated],
+        rated=[(rated_tables.tables(one), pictures.get(one.id, ())) for one in report.rated],
         literature=overview.literature(report),
         worst=overview.worst(report),
         players=players if any(players) else [],

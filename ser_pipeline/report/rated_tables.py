@@ -44,6 +44,10 @@ CONSTANT = "Constant is what a model scores that says of every utterance the mea
 """What they say of the score of no model."""
 
 
+AGAINST, SLOPE = "Against the main model, ", "Slope"
+"""What the heads of columns begin with, or are."""
+
+
 def _columns(name: str, score: RatedScore) -> Iterator[Column]:
     """Those of a score; no correlation with a constant can be told."""
     how = f"leave-one-out jackknife over what one model tests, Student's t, on {score.scale.words}."
@@ -54,16 +58,28 @@ def _columns(name: str, score: RatedScore) -> Iterator[Column]:
         yield Column("constant", group=score.words, hint=CONSTANT.strip())
 
 
-def table(panel: RatedPanel) -> Table:
-    """A row for each model and thing that it tells."""
+def tables(panel: RatedPanel) -> list[Table]:
+    """A row for each model and thing that it tells: the first score with its tests, and the others beside them."""
+    whole, lead = _table(panel), _lead(panel)
+    own = select(whole, lambda column: column.title != SLOPE and column.group in ("", lead, AGAINST + lead))
+    rest = select(whole, lambda column: column.title != "Seeds" and column.group not in (lead, AGAINST + lead))
+    return [own, replace(rest, id=f"{rest.id}-others", caption=f"{rest.caption}, other scores", note="")]
+
+
+def _lead(panel: RatedPanel) -> str:
+    """What the first score of a panel is called."""
+    return next(iter(RATED[panel.kind].values())).words
+
+
+def _table(panel: RatedPanel) -> Table:
+    """All columns side by side."""
     scores = RATED[panel.kind]
     columns = [Column("Model", number=False), Column("Tells", number=False), Column("Seeds")]
     for name, score in scores.items():
         columns += _columns(name, score)
-    columns += [Column("Slope")] if panel.kind == "vad" else []
-    lead = next(iter(scores.values())).words
+    columns += [Column(SLOPE)] if panel.kind == "vad" else []
     hints = {"difference": "", "95 % interval": DIFFERENCE, "p": f"{TEST} {CORRECTED}"}
-    columns += [Column(head, group=f"Against the main model, {lead}", hint=hint) for head, hint in hints.items()]
+    columns += [Column(head, group=AGAINST + _lead(panel), hint=hint) for head, hint in hints.items()]
     found = [measure.interval for row in panel.rows for measure in row.measures.values()]
     tested = tests([row.versus.difference.p for row in panel.rows if row.versus], detectable=False)
     note = NOTES[panel.kind] + CONSTANT + tested + luck(found)
@@ -72,8 +88,8 @@ def table(panel: RatedPanel) -> Table:
 
 def brief(panel: RatedPanel) -> Table:
     """The same with the first score alone, for a terminal."""
-    lead = next(iter(RATED[panel.kind].values())).words
-    return select(table(panel), lambda column: column.group in ("", lead) and column.title not in ("Seeds", "folds"))
+    kept = ("", _lead(panel))
+    return select(_table(panel), lambda column: column.group in kept and column.title not in ("Seeds", "folds"))
 
 
 def _cells(row: RatedRow) -> tuple[Cell, ...]:

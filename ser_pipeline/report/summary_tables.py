@@ -338,7 +338,7 @@ def sections(report: Report) -> Iterator[tuple[str, list[Table]]]:
         title = f"{words.experiment(header)}, {classes}, epoch: {words.epoch(header.selection)}{high}"
         yield words.capital(title), list(detail.tables(experiment))
     for one in report.rated:
-        yield f"Against raters: {one.title}", [rated_tables.table(one)]
+        yield f"Against raters: {one.title}", rated_tables.tables(one)
     printed = literature(report)
     if printed:
         yield "Published results", [printed]

@@ -17,7 +17,7 @@ import numpy as np
 
 from ser_pipeline.arrays import Array, Rows
 from ser_pipeline.cache.manifest import Manifest
-from ser_pipeline.cache.targeted import attributes_of, scale_of, votes_of
+from ser_pipeline.cache.targeted import votes_of
 from ser_pipeline.config import Config, dumps
 from ser_pipeline.corpora.ratings import CENTRED, DIMENSIONS, moved_to
 from ser_pipeline.entry import write_json, write_text, writing
@@ -197,8 +197,8 @@ def _told(scores: Scores, manifest: Manifest, utterances: Rows, row: Target) -> 
         weights = votes_of(manifest)[utterances]
         found |= {f"votes:{label}": _decimals(column) for label, column in zip(labels, weights.T, strict=True)}
     if row.attributes:
-        said = moved_to(scale_of(manifest), scores.attributes(position, len(utterances)), CENTRED)
-        for prefix, values in (("", attributes_of(manifest)[utterances]), (PREDICTED, said)):
+        said = moved_to(manifest.scale, scores.attributes(position, len(utterances)), CENTRED)
+        for prefix, values in (("", manifest.attributes[utterances]), (PREDICTED, said)):
             columns = zip(DIMENSIONS, values.T, strict=True)
             found |= {f"{prefix}{name}": _decimals(column) for name, column in columns}
     return found

@@ -14,7 +14,7 @@ from ser_pipeline.audit.corpus import audit, audit_labels, to_json
 from ser_pipeline.audit.raters import audit_raters
 from ser_pipeline.cache.catalogue import Sources
 from ser_pipeline.cache.manifest import Manifest
-from ser_pipeline.cache.targeted import digest_of, scale_of, targeted
+from ser_pipeline.cache.targeted import digest_of, targeted
 from ser_pipeline.config import Config, keyed, require_valid
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.corpora.corpus import Corpus
@@ -245,7 +245,7 @@ def _run(
         "audio_root": "" if sources.together else str(sources.sets[-1].root),
         "pretrained": row.get("pretrained", {}),
         **({"rated": True} if (data.target < 0).any() else {}),
-        **({"scale": list(scale_of(data))} if TARGETS[config.train.target].attributes else {}),
+        **({"scale": list(data.scale)} if TARGETS[config.train.target].attributes else {}),
     }
     entry = Entry.keyed(runs, f"{data.corpus}-{protocol}-{row['ablation']}-s{config.seed}", inputs)
     return PlannedRun(

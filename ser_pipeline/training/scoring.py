@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from ser_pipeline.arrays import Array, Rows
 from ser_pipeline.cache.manifest import Manifest
-from ser_pipeline.cache.targeted import attributes_of, scale_of
 from ser_pipeline.corpora.ratings import CENTRED, moved_to
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.evaluation.attributes import ccc, sums_of
@@ -156,8 +155,8 @@ def measured(scores: Scores, manifest: Manifest, utterances: Rows) -> dict[str, 
         found |= {"wa": table.wa, "ua": table.ua}
     if scores.vad is not None:
         position = np.repeat(np.arange(len(utterances)), manifest.counts[utterances])
-        said = moved_to(scale_of(manifest), scores.attributes(position, len(utterances)), CENTRED)
-        found["ccc"] = float(np.mean(ccc(sums_of(attributes_of(manifest)[utterances], said).sum(0))))
+        said = moved_to(manifest.scale, scores.attributes(position, len(utterances)), CENTRED)
+        found["ccc"] = float(np.mean(ccc(sums_of(manifest.attributes[utterances], said).sum(0))))
     return found
 
 

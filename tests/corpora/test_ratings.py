@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ser_pipeline.audit.raters import audit_raters
 from ser_pipeline.cache import manifest as manifests
 from ser_pipeline.corpora import demo, read_corpus, table
 from ser_pipeline.corpora.ratings import Vad, counted, mean_of
@@ -154,7 +155,7 @@ def test_a_table_has_votes_and_attributes_by_columns_and_is_written_as_it_was(tm
     ("old", "new", "message"),
     [
         ("3,4,5,1,7", "3,4,5,,7", "line 2: no scale_low, which go with arousal, valence, dominance"),
-        ("3,4,5,1,7", "3,4,8,1,7", "line 2: arousal, valence, dominance are not on the scale of 1 to 7"),
+        ("3,4,5,1,7", "3,4,5,7,7", "line 2: scale_low 7 is not under scale_high 7"),
         ("joy,x,2", "joy,x,two", "line 2: votes:joy 'two' is not a number"),
         ("joy,x,2", "joy,x,-2", "line 2: votes:joy is under 0"),
         (",,x,1,,2,", ",,x,,,,", "line 3: no emotion"),
@@ -165,6 +166,18 @@ def test_broken_ratings_of_a_table_are_a_line(tmp_path: Path, old: str, new: str
     trees.write(tmp_path, "my.csv", *(line.replace(old, new) for line in TABLE))
     with pytest.raises(PipelineError, match=message):
         read_corpus("table", tmp_path / "my.csv")
+
+
+def test_attributes_outside_of_their_scale_are_taken_by_every_reader_and_said(tmp_path: Path) -> None:
+    trees.write(tmp_path, LABEL_FILE, *(line.replace("4.5000", "5.5000") for line in IEMOCAP_LINES))
+    (one,) = read_corpus("iemocap", tmp_path, check_audio=False)
+    (tmp_path / "again.csv").write_text(table.write([one]), encoding="utf-8")
+    (same,) = table.read(tmp_path / "again.csv")
+    for found in (one, same):
+        assert found.vad is not None and found.vad.values == (3.5, 5.5, 2.0)
+        (said,) = [said for said in audit_raters([found]) if said.name == "attributes-outside"]
+        assert said.severity == "warning"
+        assert "1 utterance outside of the scale of 1 to 5" in said.message and "valence 5.5" in said.message
 
 
 def measured(root: Path, corpus: str = "iemocap") -> manifests.Manifest:
@@ -186,6 +199,7 @@ def test_a_manifest_carries_ratings_which_its_digest_does_not_know(tmp_path: Pat
     data.write(entry.partial)
     folder = entry.publish(labels=list(data.labels))
     assert manifests.read(folder).utterances == data.utterances
+    assert data.attributes is data.attributes and data.scale is data.scale, "gathered once"
     bare = replace(data, utterances=tuple(replace(one, votes=(), vad=None) for one in data.utterances))
     assert bare.inputs == data.inputs
     text = (folder / manifests.FILE).read_text(encoding="utf-8")

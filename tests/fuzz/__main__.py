@@ -11,7 +11,7 @@ import argparse
 import logging
 import multiprocessing
 import os
-import resource
+import random
 import sys
 import tempfile
 import time
@@ -23,10 +23,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support.fuzz_all import ALL
+from support.fuzz_limits import SECONDS, limit_memory
 from support.fuzz_targets import one_line
 
-SECONDS = 5
-BYTES = 1 << 30
 FORK = multiprocessing.get_context("fork")
 SEED, TAKEN, REFUSED, FAULTS = range(4)
 """Places of what a process tells the one that watches it: the seed that it feeds, and its counts."""
@@ -88,23 +87,16 @@ def _work(name: str, told: MutableSequence[int], last: int) -> None:
             print(f"{name}: left out: {error}", file=out, flush=True)
             told[SEED] = last
             return
-        one_line(one, 0)  # which loads what the others use
-        _limit_memory()
+        one_line(one, random.Random(0))  # which loads what the others use
+        limit_memory()
         while told[SEED] < last:
             try:
-                told[REFUSED if one_line(one, told[SEED]) else TAKEN] += 1
+                told[REFUSED if one_line(one, random.Random(told[SEED])) else TAKEN] += 1
             except Exception as error:
                 told[FAULTS] += 1
                 said = f"{type(error).__name__}: {str(error)[:200]}"
                 print(f"{name}, seed {told[SEED]}: {said}", file=out, flush=True)
             told[SEED] += 1
-
-
-def _limit_memory() -> None:
-    """Let this process map `BYTES` more than it does now, and no more."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + BYTES, hard))
 
 
 if __name__ == "__main__":

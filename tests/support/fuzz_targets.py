@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import shutil
@@ -124,10 +125,30 @@ TARGETS: Mapping[str, Callable[[Path], Callable[[random.Random], None]]] = {
 """Name -> what makes, in an empty folder, a function that feeds one strange input."""
 
 
-def one_line(feed: Callable[[random.Random], None], seed: int) -> str:
-    """Feed one input; what a user would be told, "" where it was taken."""
+class Drawn(random.Random):
+    """A random source whose draws are bytes that a fuzzer gives, and zeros once these are used up."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(0)
+        self._left = io.BytesIO(data)
+
+    def getrandbits(self, k: int, /) -> int:
+        size = (k + 7) // 8
+        return int.from_bytes(self._left.read(size).ljust(size, b"\0"), "big") >> (-k % 8)
+
+    def random(self) -> float:
+        return self.getrandbits(53) / (1 << 53)
+
+
+def one_line(feed: Callable[[random.Random], None], rng: random.Random) -> str:
+    """Feed one input; what a user would be told, "" where it was taken.
+
+    Args:
+        feed: what takes it.
+        rng: what it is drawn from.
+    """
     try:
-        feed(random.Random(seed))
+        feed(rng)
     except PipelineError as error:
         assert "\n" not in str(error)
         return str(error)
