@@ -15,13 +15,14 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/ser-pipeline
 INSTALLED := $(VENV)/.installed
 DEVELOPED := $(VENV)/.developed
+DOCUMENTED := $(VENV)/.documented
 PEERS := $(VENV)/bench/.installed
 FEATURES := $(SER_PIPELINE_CACHE)/features/$(CORPUS).json
 SETTINGS := $(if $(PRESET),--preset $(PRESET))
 WITH_JOBS := $(if $(JOBS),--jobs $(JOBS))
 
 .DEFAULT_GOAL := help
-.PHONY: help features train report audit test lint types format bench clean
+.PHONY: help features train report audit test lint types format docs bench clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -55,6 +56,10 @@ format: $(DEVELOPED) ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(DOCUMENTED) ## the documentation as a site in build/docs; every warning is an error
+	$(BIN)/python -m sphinx --quiet --fail-on-warning docs build/docs
+	@echo build/docs/index.html
+
 bench: $(PEERS) ## speed against peers, as ratios in one run
 	$(VENV)/bench/bin/python -m benchmarks.run
 
@@ -73,6 +78,10 @@ $(INSTALLED): setup.cfg pyproject.toml | $(VENV)/bin/python
 
 $(DEVELOPED): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@
+
+$(DOCUMENTED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
 	@touch $@
 
 # An environment of its own, which sees the packages of the first: the peers want other releases of some.

@@ -15,11 +15,11 @@ from benchmarks import corpus as corpora
 from benchmarks.table import Row, markdown
 from ser_pipeline.processes import cores
 
-RESULTS = Path(__file__).with_name("results.md")
+RESULTS = Path(__file__).parents[1] / "docs" / "peers.md"
 
 
 def main() -> None:
-    """Read the options, measure, and write `results.md` where everything was measured."""
+    """Read the options, measure, and write the page of results where everything was measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=500, help="audio files of the synthetic corpus")
     parser.add_argument("--rounds", type=int, default=3, help="times that every way takes its turn")
@@ -35,7 +35,7 @@ def main() -> None:
                 print(markdown(found))
                 rows += found
     if options.only is None:
-        RESULTS.write_text(f"{_about(options.files)}\n\n{markdown(rows)}", encoding="utf-8")
+        RESULTS.write_text(f"# Beside other libraries\n\n{_about(options.files)}\n\n{markdown(rows)}", encoding="utf-8")
 
 
 def _about(files: int) -> str:

@@ -1,12 +1,14 @@
 """Every block of code in the documentation: run as it is printed, or, where that cannot be, read for its mistakes."""
 
 import ast
+import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +24,12 @@ from support.places import ROOT
 from support.sounds import tone, write_emodb, write_wav
 from support.speech_models import write_whisper
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "cache/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+FENCE = re.compile(r"^( *)```(\S*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
+LANGUAGES = {"sh", "console", "python", "toml", "json", "dockerfile", "text", "{eval-rst}", "{include}", "{toctree}"}
 RUN = "runs/emodb-speaker-full-s0-0a1b2c3d4e5f"
 """A run of the documentation, for which the newest one stands in."""
 
@@ -42,9 +49,14 @@ class Block:
 def blocks() -> Iterator[Block]:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        for found in re.finditer(r"^```(sh|python|toml|console)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        for found in FENCE.finditer(text):
             number = text[: found.start()].count("\n") + 1
-            yield Block(page.relative_to(ROOT).as_posix(), found[1], found[2], number)
+            yield Block(page.relative_to(ROOT).as_posix(), found[2], textwrap.dedent(found[3]), number)
+
+
+def prose(page: Path) -> str:
+    """A page without its blocks of code."""
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
 
 
 BLOCKS = list(blocks())
@@ -55,6 +67,8 @@ ELSEWHERE = {
     "docs/extend.md": "tests/test_extend.py",
     "docs/corpora.md": "tests/corpora/test_corpora.py",
     "docs/service.md": "tests/export/test_service.py",
+    "docs/export.md": "tests/export/test_onnx.py",
+    "cache/README.md": "tests/cache/test_housekeeping.py",
 }
 """Page -> the test that runs its Python."""
 
@@ -82,6 +96,7 @@ def why_not(text: str) -> str:
 
 
 SHELL = [block for block in BLOCKS if block.language == "sh"]
+SESSIONS = [block for block in BLOCKS if block.language == "console"]
 RUNNABLE = [block for block in SHELL if not why_not(block.text)]
 
 
@@ -113,6 +128,62 @@ def parse(words: list[str]) -> None:
 def test_every_command_is_one_that_there_is(block: Block) -> None:
     for words in commands(block.text):
         parse(words)
+
+
+@pytest.mark.parametrize("block", SESSIONS, ids=lambda block: block.name)
+def test_every_command_of_a_session_is_one_that_there_is(block: Block) -> None:
+    typed = [words for line in re.findall(r"^\$ (.*)", block.text, re.MULTILINE) for words in commands(line)]
+    assert typed
+    for words in typed:
+        parse(words)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_code_is_fenced_and_says_its_language(page: Path) -> None:
+    name = page.relative_to(ROOT).as_posix()
+    assert {block.language for block in BLOCKS if block.page == name and block.text.strip()} <= {*LANGUAGES, ""}
+    bare = [block for block in BLOCKS if block.page == name and not block.language]
+    assert [block.name for block in bare if "ser-pipeline " in block.text] == []
+    assert re.findall(r"\n\n    (?:ser-pipeline|pip|python) .*", prose(page)) == []
+
+
+@pytest.mark.parametrize("block", [one for one in BLOCKS if one.language == "json"], ids=lambda block: block.name)
+def test_json_can_be_read(block: Block) -> None:
+    assert [json.loads(line) for line in block.text.split("\n") if line]
+
+
+def anchors(page: Path) -> set[str]:
+    """The names of a page's headings, as GitHub and the site give them."""
+    headings = re.findall(r"^#+ (.*)", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_to_files_and_headings_that_there_are(page: Path) -> None:
+    text = prose(page)
+    found = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'src="([^"]+)"', text)
+    for link in found:
+        name, _, anchor = link.partition("#")
+        if "://" in link:
+            continue
+        target = (page.parent / name) if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_files_of_the_code_that_are_named_are_there(page: Path) -> None:
+    named = re.findall(r"`((?:ser_pipeline|tests|benchmarks|docs|[a-z]+)/[\w/]+\.(?:py|md|toml))`", prose(page))
+    example = "ser_pipeline/corpora/harbour.py"  # of docs/corpora.md
+    for name in set(named) - {example}:
+        recipe = page.name == "extend.md" and f"new: {name}" in page.read_text(encoding="utf-8")
+        assert recipe or any((ROOT / folder / name).exists() for folder in ("", "ser_pipeline")), name
+
+
+def test_every_page_is_in_the_list_of_the_site() -> None:
+    pages = {page.stem for page in (ROOT / "docs").glob("*.md")} - {"index"}
+    listed = re.findall(r"^[a-z]+$", (ROOT / "docs" / "index.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(pages)
 
 
 def test_every_command_that_is_named_in_a_line_is_one_that_there_is() -> None:

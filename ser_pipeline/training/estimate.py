@@ -33,7 +33,7 @@ RATES = {
 }
 """Kind of model -> device -> training segments a second of one core, or of one GPU.
 
-Source: docs/measured.md, docs/scratch.md. `SMALL` is of width 64, and others are taken to go by its square.
+Source: docs/speed.md, docs/scratch.md. `SMALL` is of width 64, and others are taken to go by its square.
 """
 
 START_SECONDS = 8.0

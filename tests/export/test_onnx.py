@@ -1,6 +1,8 @@
 """An ONNX graph: it answers as the model does, without torch, whatever the batch and the lengths."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from click.testing import Result
 
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.predict.runs import load, run_members
+from support.places import ROOT
 from support.speech_models import write_encoder
 
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'ser-pipeline[onnx]'")
@@ -140,6 +143,29 @@ def test_the_command_needs_no_torch(frozen_graph: Path, frozen_run: Path, corpus
         said, wanted = json.loads(line), model(file)
         assert said["emotion"] == wanted.emotion
         np.testing.assert_allclose(list(said["probabilities"].values()), list(wanted.probabilities.values()), atol=1e-3)
+
+
+def test_what_the_page_shows_runs_as_printed(small_run: Path, small_graph: Path, corpus: Path, tmp_path: Path) -> None:
+    """docs/export.md, from Python, from transformers, and from onnxruntime: three answers, and they agree."""
+    export(small_run, tmp_path / "emotions", ["03"])
+    (tmp_path / "emotions" / "model.onnx").symlink_to(small_graph)
+    (tmp_path / "speech.wav").symlink_to(sorted(corpus.rglob("*.wav"))[0])
+    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    first, *others = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    given = 'import soundfile\n\nsamples = soundfile.read("speech.wav", dtype="float32")[0]\n'
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join((first, given, *others))],
+        cwd=tmp_path,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub"), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    plain, listened, graph = done.stdout.splitlines()
+    emotion = plain.partition(" ")[0]
+    assert f"'label': '{emotion}'" in listened.split("}")[0]
+    assert graph == emotion
 
 
 def test_longer_audio_is_heard_in_equal_parts(small_graph: Path) -> None:
