@@ -6,26 +6,28 @@ Legend of shapes: F folds, S segments, C classes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_pipeline.arrays import Floats
+from ser_pipeline.arrays import Ints
 from ser_pipeline.audit.corpus import SHORT
 from ser_pipeline.audit.sound import QUIET
 from ser_pipeline.corpora.ratings import CENTRED, DIMENSIONS, moved_to
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.evaluation.metrics import probabilities, utterance_means, utterance_scores
+from ser_pipeline.predict.ahead import Held, in_order
 from ser_pipeline.predict.answers import Answer, Unanswered
+from ser_pipeline.predict.asking import Outputs, Pieces, Scorer, scored
 from ser_pipeline.predict.confidence import Threshold, chosen
 from ser_pipeline.predict.excerpts import Excerpt, Question, excerpts
 from ser_pipeline.predict.front import FrontEnd, Piece
 from ser_pipeline.predict.learned import Learned
-from ser_pipeline.predict.recordings import Channels, Opened, Source, name_of, opened
+from ser_pipeline.predict.recordings import Channels, Opened, Source
 from ser_pipeline.predict.turns import SpeakerTurn
 from ser_pipeline.targets import TARGETS
 
@@ -33,20 +35,7 @@ Progress = Callable[[float, int], None]
 """Told how many recordings are done, parts of one counted as parts, and how many there are."""
 
 
-class Scorer(Protocol):
-    """Log-probabilities of segments: the models of a run, or what stands in for them."""
-
-    @property
-    def size(self) -> int:
-        """Segments that are best given at a time."""
-
-    def __call__(self, rows: Mapping[str, NDArray[Any]], samples: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Log-probabilities of classes, then attributes of -1 to 1 where there are some, (F, S, C + A) by F models.
-
-        Args:
-            rows: name of an input -> its rows (S, ...), as they are stored for training.
-            samples: (S,) real samples of each segment.
-        """
+_Shares = Sequence[tuple[list[float], float | None]]
 
 
 @dataclass
@@ -64,6 +53,13 @@ class _Pending:
         self.outputs.append(outputs)
         self.samples.append(piece.samples)
         self.peak, self.done = max(self.peak, piece.peak), piece.last
+
+    def counted(self, least: int) -> tuple[Outputs, Ints]:
+        """Outputs and real samples of the segments that count: a last one of several with too few does not."""
+        outputs = self.outputs[0] if len(self.outputs) == 1 else np.concatenate(self.outputs, axis=1)
+        real = self.samples[0] if len(self.samples) == 1 else np.concatenate(self.samples)
+        count = len(real) - (len(real) > 1 and int(real[-1]) < least)
+        return outputs[:, :count], real[:count]
 
 
 @dataclass(frozen=True)
@@ -173,8 +169,8 @@ class Predictor:
         done = [0.0]
 
         def parts() -> Iterator[Excerpt]:
-            for number, source in enumerate(sources):
-                for part in self._parts(source, question, heard):
+            for number, held in enumerate(in_order(sources, self.rate, question.channels)):
+                for part in self._parts(held, question, heard):
                     if isinstance(part, Unanswered):
                         order.append(part)
                     else:
@@ -182,8 +178,8 @@ class Predictor:
                         done[0] = number + part.first / part.track.samples.count
                         yield part
 
-        for pieces in _filled(self.front(parts()), self.scorer.size):
-            self._score(pieces, order)
+        for pieces, found in scored(self.scorer, self.front(parts())):
+            _enter(pieces, found, order)
             progress(done[0], total)
             yield from self._finished(order, question)
         yield from self._finished(order, question)
@@ -199,77 +195,109 @@ class Predictor:
             raise PipelineError("a confidence is chosen on the validation rows of a run, which an exported model lacks")
         return chosen(right, self.folders, self.labels, self.target)
 
-    def _parts(
-        self, source: Source, question: Question, heard: Callable[[Opened], None]
-    ) -> Iterator[Excerpt | Unanswered]:
-        """What is asked of one recording."""
-        try:
-            with opened(source, self.rate, question.channels) as recording:
-                heard(recording)
-                some = False
-                for part in excerpts(recording, question, self.rate):
-                    some = True
-                    yield part
-                if not some:
-                    yield Unanswered(recording.name, "none of the turns is of this recording")
-        except PipelineError as error:
-            yield Unanswered(name_of(source), str(error))
-
-    def _score(self, pieces: Sequence[tuple[Excerpt, Piece]], order: Iterable[_Pending | Unanswered]) -> None:
-        """Ask the models about `pieces`, and enter what they say where it belongs."""
-        rows = {name: np.concatenate([piece.rows[name] for _, piece in pieces]) for name in pieces[0][1].rows}
-        found = self.scorer(rows, np.concatenate([piece.samples for _, piece in pieces]))
-        waiting = {id(pending.excerpt): pending for pending in order if isinstance(pending, _Pending)}
-        first = 0
-        for excerpt, piece in pieces:
-            waiting[id(excerpt)].add(piece, found[:, first : first + len(piece)])
-            first += len(piece)
+    def _parts(self, held: Held, question: Question, heard: Callable[[Opened], None]) -> Iterator[Excerpt | Unanswered]:
+        """What is asked of one recording, which is let go of after it."""
+        with held.closing:
+            if isinstance(held.recording, Unanswered):
+                yield held.recording
+                return
+            heard(held.recording)
+            some = False
+            for part in excerpts(held.recording, question, self.rate):
+                some = True
+                yield part
+            if not some:
+                yield Unanswered(held.recording.name, "none of the turns is of this recording")
 
     def _finished(self, order: deque[_Pending | Unanswered], question: Question) -> Iterator[Answer | Unanswered]:
         """The answers that are ready, from the first on."""
+        ready = []
         while order and (isinstance(order[0], Unanswered) or order[0].done):
-            item = order.popleft()
-            yield item if isinstance(item, Unanswered) else self._answer(item, question)
+            ready.append(order.popleft())
+        answers = self._answers([one for one in ready if isinstance(one, _Pending)], question)
+        for one in ready:
+            yield one if isinstance(one, Unanswered) else next(answers)
 
-    def _answer(self, pending: _Pending, question: Question) -> Answer:
-        """The models' outputs over the segments that count, averaged over models."""
-        outputs, excerpt = np.concatenate(pending.outputs, axis=1), pending.excerpt
-        real = np.concatenate(pending.samples)
-        count = len(real) - (len(real) > 1 and int(real[-1]) < self.least)
-        outputs, real = outputs[:, :count], real[:count]
-        mean, spread = self._classes(outputs[..., : len(self.labels)], real)
-        likeliest = int(mean.argmax()) if len(mean) else -1
+    def _answers(self, several: Sequence[_Pending], question: Question) -> Iterator[Answer]:
+        """The models' outputs over the segments that count, averaged over models; of all at once."""
+        if not several:
+            return
+        parts = [pending.counted(self.least) for pending in several]
+        position = np.repeat(np.arange(len(parts)), [len(real) for _, real in parts])
+        outputs, real = np.concatenate([out for out, _ in parts], axis=1), np.concatenate([real for _, real in parts])
+        several_told = zip(
+            several,
+            self._classes(outputs[..., : len(self.labels)], position, real, len(parts)),
+            self._attributes(outputs[..., len(self.labels) :], position, real, len(parts)),
+            strict=True,
+        )
+        for pending, (mean, spread), attributes in several_told:
+            yield self._answer(pending, mean, spread, attributes, question)
+
+    def _answer(
+        self,
+        pending: _Pending,
+        mean: list[float],
+        spread: float | None,
+        attributes: dict[str, float],
+        question: Question,
+    ) -> Answer:
+        """What is said of one excerpt.
+
+        Args:
+            pending: the excerpt.
+            mean: probability of each class (C,).
+            spread: how far the models differ on the likeliest.
+            attributes: by name.
+            question: what is asked.
+        """
+        excerpt, highest = pending.excerpt, max(mean, default=-1.0)
         seen, left_out_by = self.learned.folds(excerpt.recording.digest, self.folds)
         return Answer(
             file=excerpt.recording.name,
             start=excerpt.first / self.rate,
             end=excerpt.last / self.rate,
-            emotion=self.labels[likeliest] if len(mean) and mean[likeliest] >= question.unsure else None,
-            probabilities=dict(zip(self.labels, mean.tolist(), strict=True)),
+            emotion=self.labels[mean.index(highest)] if mean and highest >= question.unsure else None,
+            probabilities=dict(zip(self.labels, mean, strict=True)),
             spread=spread,
-            attributes=self._attributes(outputs[..., len(self.labels) :], real),
+            attributes=attributes,
             channel=excerpt.track.channel,
             speaker=excerpt.speaker,
             note=", ".join(_notes(pending, self.rate, bool(seen), left_out_by)),
             left_out_by=left_out_by if seen else "",
         )
 
-    def _classes(self, log_prob: NDArray[np.float32], real: NDArray[np.int64]) -> tuple[Floats, float | None]:
-        """Probability of each class (C,), and how far the models differ on the likeliest; none without classes."""
-        if not self.labels:
-            return np.zeros(0), None
-        position = np.zeros(len(real), np.int64)
-        scores = np.concatenate([utterance_scores(one, position, 1, self.how, real) for one in log_prob])
-        mean = probabilities(scores.mean(0))
-        return mean, float(probabilities(scores)[:, int(mean.argmax())].std()) if len(scores) > 1 else None
+    def _classes(self, log_prob: Outputs, position: Ints, real: Ints, count: int) -> _Shares:
+        """Probability of each class (C,) in every excerpt, and how far the models differ on the likeliest.
 
-    def _attributes(self, told: NDArray[np.float32], real: NDArray[np.int64]) -> dict[str, float]:
-        """Arousal, valence and dominance on the corpus's scale, the mean over models; empty where none are told."""
+        Args:
+            log_prob: (F, S, C).
+            position: excerpt of each segment (S,).
+            real: samples of each segment (S,).
+            count: of excerpts.
+        """
+        if not self.labels:
+            return [([], None)] * count
+        scores = np.stack([utterance_scores(one, position, count, self.how, real) for one in log_prob])
+        mean = probabilities(scores.mean(0))
+        if len(scores) == 1:
+            return [(row, None) for row in mean.tolist()]
+        spread = probabilities(scores)[:, np.arange(count), mean.argmax(1)].std(0)
+        return list(zip(mean.tolist(), spread.tolist(), strict=True))
+
+    def _attributes(self, told: Outputs, position: Ints, real: Ints, count: int) -> list[dict[str, float]]:
+        """Arousal, valence and dominance on the corpus's scale, the mean over models; empty where none are told.
+
+        Args:
+            told: (F, S, A).
+            position: as in `_classes`.
+            real: as in `_classes`.
+            count: as in `_classes`.
+        """
         if self.scale is None:
-            return {}
-        position = np.zeros(len(real), np.int64)
-        mean = np.concatenate([utterance_means(one, position, 1, self.how, real) for one in told]).mean(0)
-        return dict(zip(DIMENSIONS, moved_to(self.scale, mean, CENTRED).tolist(), strict=True))
+            return [{}] * count
+        mean = np.stack([utterance_means(one, position, count, self.how, real) for one in told]).mean(0)
+        return [dict(zip(DIMENSIONS, row, strict=True)) for row in moved_to(self.scale, mean, CENTRED).tolist()]
 
 
 def _source(source: Any, rate: int | None) -> Source:
@@ -307,19 +335,10 @@ def _notes(pending: _Pending, rate: int, learned: bool, left_out_by: str) -> Ite
         yield "learned from" + (f", except by fold {left_out_by}" if left_out_by else "")
 
 
-def _filled(pieces: Iterator[tuple[Excerpt, Piece]], size: int) -> Iterator[list[tuple[Excerpt, Piece]]]:
-    """The same segments, `size` at a time, whichever excerpts they are of."""
-    batch: list[tuple[Excerpt, Piece]] = []
-    room = size
+def _enter(pieces: Pieces, found: Outputs, order: Iterable[_Pending | Unanswered]) -> None:
+    """Enter what the models say of `pieces` where it belongs."""
+    waiting = {id(pending.excerpt): pending for pending in order if isinstance(pending, _Pending)}
+    first = 0
     for excerpt, piece in pieces:
-        first = 0
-        while first < len(piece):
-            last = min(first + room, len(piece))
-            batch.append((excerpt, piece.part(first, last)))
-            room -= last - first
-            first = last
-            if not room:
-                yield batch
-                batch, room = [], size
-    if batch:
-        yield batch
+        waiting[id(excerpt)].add(piece, found[:, first : first + len(piece)])
+        first += len(piece)

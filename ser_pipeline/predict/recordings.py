@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import shutil
 import sys
@@ -145,7 +144,7 @@ def _parts(source: Source, name: str, rate: int, held: ExitStack) -> tuple[str, 
     if isinstance(given, str | Path):
         given = _standard_input(held) if str(given) == STDIN else Path(given)
     recording = held.enter_context(Recording(given, name))
-    digest = "" if isinstance(source, tuple) else _digest(given)
+    digest = "" if isinstance(source, tuple) else recording.digest()
     return digest, recording.channels, lambda channel: recording.mono(rate, channel=channel), recording.notes
 
 
@@ -155,13 +154,6 @@ def _standard_input(held: ExitStack) -> Path:
     shutil.copyfileobj(sys.stdin.buffer, kept)
     kept.flush()
     return Path(kept.name)
-
-
-def _digest(source: bytes | Path) -> str:
-    if isinstance(source, bytes):
-        return hashlib.sha256(source).hexdigest()
-    with source.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _encoded(samples: NDArray[Any], rate: int, name: str) -> bytes:
