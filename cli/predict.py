@@ -49,6 +49,13 @@ class ChannelsType(click.ParamType[str | int]):
 @click.option("--fold", "folds", multiple=True, help="Ask this fold alone; may be repeated.  [default: all, averaged]")
 @options.runs
 @click.option("--device", default="auto", show_default=True, help="cuda, mps, cpu; auto takes what is there.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16"]),
+    default="auto",
+    show_default=True,
+    help="Arithmetic of the models; auto: that of training, as far as the device is faster in it.",
+)
 @click.option("--json", "form", flag_value="json", help="One JSON array, instead of a table.")
 @click.option("--jsonl", "form", flag_value="jsonl", help="A JSON object a line.")
 @click.option("--csv", "form", flag_value="csv", help="CSV with a header.")
@@ -97,6 +104,7 @@ def predict(
     folds: tuple[str, ...],
     runs_root: Path,
     device: str,
+    precision: str,
     form: str | None,
     timeline: bool,
     window: float | None,
@@ -133,7 +141,7 @@ def predict(
 
     said = read_turns(turns) if turns else ()
     sources = listed(named)
-    predictor = _opened(run, device, folds)
+    predictor = _opened(run, device, folds, precision)
     if not predictor.learned.kept:
         _say(
             f"{run} keeps no {CONTENTS}: an earlier version trained it, and files of its training are not known", quiet
@@ -175,18 +183,27 @@ def _compare(run: Path, predictor: Predictor, sources: Sequence[str], quiet: boo
     return {one.file: one for one in found}
 
 
-def _opened(run: Path, device: str, folds: tuple[str, ...]) -> Predictor:
-    """The models of a run or of a model folder; or an ONNX graph, for which torch is not imported."""
+def _opened(run: Path, device: str, folds: tuple[str, ...], precision: str) -> Predictor:
+    """The models of a run or of a model folder; or an ONNX graph, for which torch is not imported.
+
+    Args:
+        run: what is asked.
+        device: name of the device.
+        folds: names; none: all.
+        precision: name of the arithmetic.
+    """
     if run.suffix == GRAPH:
         from ser_pipeline.export.session import open_graph
 
         if folds:
             raise click.UsageError(f"--fold is for runs and model folders; {run.name} is one graph")
+        if precision != "auto":
+            raise click.UsageError(f"--precision is for runs and model folders; {run.name} has its own")
         return open_graph(run)
     from ser_pipeline.device import pick_device
     from ser_pipeline.predict.runs import open_run
 
-    return open_run(run, pick_device(device), folds)
+    return open_run(run, pick_device(device), folds, precision)
 
 
 def _run(names: Sequence[str], root: Path, quiet: bool) -> tuple[Path, Sequence[str]]:

@@ -25,6 +25,7 @@ from ser_pipeline.data.batch import Batch
 from ser_pipeline.data.surroundings import AROUND, PLACE
 from ser_pipeline.features.acoustic import rounded
 from ser_pipeline.features.on_device import FRONTS, Bands, Front
+from ser_pipeline.features.on_device import rounded as rounded_there
 from ser_pipeline.features.tables import FULL_SCALE
 from ser_pipeline.inputs import CEPSTRA, INPUTS
 
@@ -39,6 +40,9 @@ ON_OTHERS = 128
 
 STRETCH = 96
 """Segments of a recording whose logarithms are in memory at a time: a multiple of `streamed.SEGMENTS`."""
+
+WAVEFORM = "waveform"
+"""The input that is stored as it is."""
 
 Read = Callable[[int, int], NDArray[np.float32]]
 """Samples of a recording from the first to before the last, -1 to 1."""
@@ -60,12 +64,12 @@ class Renderer:
     @property
     def before(self) -> int:
         """Samples before a segment that are heard."""
-        return EMPHASIS + max(front.bands.before for front in self.fronts.values())
+        return EMPHASIS + max((front.bands.before for front in self.fronts.values()), default=0)
 
     @property
     def after(self) -> int:
         """Samples after a segment that are heard."""
-        return max(front.bands.after for front in self.fronts.values())
+        return max((front.bands.after for front in self.fronts.values()), default=0)
 
     def on(self, device: torch.device, reads: tuple[str, ...] = ()) -> Rendering:
         """The same on a device.
@@ -106,6 +110,31 @@ class Rendering:
     def rows(self, name: str, samples: NDArray[np.float32]) -> NDArray[Any]:
         """The rows (S, ...) of a feature of a whole utterance (N,), -1 to 1, as stores have them."""
         return np.concatenate(list(self.parts(name, lambda first, last: samples[first:last], len(samples))))
+
+    @torch.no_grad()
+    def several(self, samples: Tensor, spans: Tensor, utterance: Tensor) -> dict[str, Tensor]:
+        """The rows (B, ...) of the features, and of stored waveforms, of the segments of several whole utterances.
+
+        Args:
+            samples: of all utterances, one after the other, -1 to 1 (N,).
+            spans: where each segment's utterance begins in `samples`, where the segment begins in it, and how many
+                samples it has (B, 3).
+            utterance: of each segment, from 0 on (B,).
+        """
+        size, before = self.made.audio.segment, self.made.before
+        first, start, length = spans.unbind(1)
+        place = start[:, None] + torch.arange(-before, size + self.made.after, device=self.device)
+        inside = (place >= 0) & (place < length[:, None])
+        whole = rounded_there(samples)[(first[:, None] + place).clamp(0, len(samples) - 1)] * inside
+        rows = {WAVEFORM: whole[:, before - 1 : before + size].to(torch.int16)}
+        padded, places = whole / FULL_SCALE, torch.stack([start, length - start], 1)
+        for name in self.made.names:
+            parts = [self._logarithms(name, padded[part], places[part]) for part in self._parts(len(spans))]
+            logs, largest, real = (torch.cat(each) for each in zip(*parts, strict=True))
+            heard = largest.masked_fill(~real, -torch.inf).amax((1, 2))
+            loudest = torch.full_like(heard, -torch.inf).scatter_reduce(0, utterance, heard, "amax")
+            rows[name] = self._rows(name, logs, loudest[utterance, None, None], real)
+        return rows
 
     @torch.no_grad()
     def parts(self, name: str, read: Read, samples: int) -> Iterator[NDArray[Any]]:

@@ -41,7 +41,7 @@ KEY = "0" * 16
 class Piece:
     """Neighbouring segments of one excerpt."""
 
-    rows: Mapping[str, NDArray[Any]]  # name of an input -> (S, ...), as it is stored for training
+    rows: Mapping[str, Any]  # name of an input -> (S, ...), as it is stored for training: arrays, or tensors
     samples: NDArray[np.int64]  # (S,) real samples of each segment; the rest is padding
     peak: float  # largest magnitude of the samples
     last: bool  # whether the excerpt ends with it
@@ -128,7 +128,7 @@ class StoredRows:
         }
         for place, (excerpt, samples, last) in enumerate(waiting):
             rows = {name: parts[place] for name, parts in made.items()}
-            yield excerpt, Piece(rows, np.array([len(samples)], np.int64), _peak(samples), last)
+            yield excerpt, Piece(rows, np.array([len(samples)], np.int64), peak_of(samples), last)
 
     def _of_segments(self, excerpt: Excerpt) -> Iterator[Piece]:
         """Its segments, as many at a time as `LONGEST` holds."""
@@ -138,9 +138,9 @@ class StoredRows:
         if count <= LONGEST * audio.rate:
             samples = excerpt.read(0, count)
             rows = {name: self._rows(name, samples) for name in self.config.model.reads}
-            yield Piece(rows, real, _peak(samples), last=True)
+            yield Piece(rows, real, peak_of(samples), last=True)
             return
-        peak, first = max(map(_peak, _blocks(excerpt))), 0
+        peak, first = max(map(peak_of, _blocks(excerpt))), 0
         streams = [self._stream(name, excerpt, total) for name in self.config.model.reads]
         for several in zip(*streams, strict=True):
             last = first + len(several[0])
@@ -234,5 +234,6 @@ def _blocks(excerpt: Excerpt) -> Iterator[NDArray[np.float32]]:
         yield excerpt.read(first, min(first + BLOCK, len(excerpt)))
 
 
-def _peak(samples: NDArray[np.float32]) -> float:
+def peak_of(samples: NDArray[np.float32]) -> float:
+    """The largest magnitude."""
     return float(max(samples.max(initial=0), -samples.min(initial=0)))

@@ -6,7 +6,7 @@ Legend of shapes: F folds, S segments, C classes.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from ser_pipeline.config import Config
 from ser_pipeline.data.batch import Batch
@@ -27,6 +27,8 @@ from ser_pipeline.entry import require_digest
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.model import SpeechEmotionModel, build_model
 from ser_pipeline.model.ensemble import Ensemble
+from ser_pipeline.predict.device_rows import fetched, on_device
+from ser_pipeline.predict.graphs import Graphed
 from ser_pipeline.runs import layout
 from ser_pipeline.runs.shapes import IndexFile, read_shape
 from ser_pipeline.targets import TARGETS
@@ -41,8 +43,14 @@ LARGE = 20_000_000
 FEW, MANY = 1, 16
 """Segments that a large and a small model compute at a time on a processor."""
 
-ON_GPU = 64, 256
+ON_GPU = 128, 256
 """The same on a GPU."""
+
+AHEAD = 2
+"""Batches that a GPU is given before the first is waited for."""
+
+PRECISIONS = ("auto", "fp32", "bf16")
+"""Arithmetic in which models may be asked."""
 
 ROUND = 256
 """Segments that are asked of one model before the next one's weights are read in its place."""
@@ -73,15 +81,38 @@ class FoldModels:
         few, many = (FEW, MANY) if self.device.type == "cpu" else ON_GPU
         return few if is_large(self.models[0]) else many
 
+    @property
+    def ahead(self) -> int:
+        """Batches that are best begun before the first of them is waited for."""
+        return AHEAD if self.device.type == "cuda" else 0
+
     @cached_property
     def _ensemble(self) -> Ensemble:
         return Ensemble(self.models)
 
+    @cached_property
+    def _graphed(self) -> Graphed:
+        return Graphed(self.models, self._batch, half=self.half, forward=self._forward)
+
+    def __call__(self, rows: Mapping[str, Any], samples: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Log-probabilities and attributes (F, S, C + A); as `asking.Scorer`."""
+        return self.begin(rows, samples)()
+
     @torch.inference_mode()
-    def __call__(self, rows: Mapping[str, NDArray[Any]], samples: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Log-probabilities and attributes (F, S, C + A); as `predictor.Scorer`."""
+    def begin(self, rows: Mapping[str, Any], samples: NDArray[np.int64]) -> Callable[[], NDArray[np.float32]]:
+        """Begin with what a call does; what it returns waits for the device.
+
+        Args:
+            rows: name of an input -> its rows (S, ...), arrays or tensors.
+            samples: (S,) real samples of each segment.
+        """
+        given = {name: x if isinstance(x, Tensor) else on_device(x, self.device) for name, x in rows.items()}
+        real = on_device(samples, self.device)
+        nothing = torch.zeros_like(real)
+        batch = Batch(given, real, nothing, nothing)
         with _TURN if self.folders else nullcontext():
-            return np.concatenate([self._log_prob(some, rows, samples) for some in self._each()])
+            found = torch.cat([self._outputs(some, batch) for some in self._each()])
+        return fetched(found)
 
     def _each(self) -> Iterator[Ensemble]:
         """All models together, or one after the other."""
@@ -90,20 +121,23 @@ class FoldModels:
         for folder in self.folders:
             yield Ensemble([_with_weights(self.models[0], folder)])
 
-    def _log_prob(
-        self, ensemble: Ensemble, rows: Mapping[str, NDArray[Any]], samples: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        parts, batch = [], self._batch
-        for first in range(0, len(samples), batch):
-            part = slice(first, first + batch)
-            given = {name: torch.from_numpy(x[part]).to(self.device) for name, x in rows.items()}
-            real = torch.from_numpy(samples[part]).to(self.device)
-            nothing = torch.zeros_like(real)
-            with self._arithmetic():
-                logits = ensemble(Batch(given, real, nothing, nothing)).float()
-            log_prob, attributes = split(logits, self.classes or logits.shape[-1], TARGETS[self.target])
-            parts.append(log_prob if attributes is None else torch.cat([log_prob, attributes], -1))
-        return np.asarray(torch.cat(parts, 1).cpu().numpy())
+    def _outputs(self, ensemble: Ensemble, batch: Batch) -> Tensor:
+        """Log-probabilities and attributes (F, S, C + A) on the device."""
+        size = self._batch
+        parts = [batch.part(slice(first, first + size)) for first in range(0, len(batch), size)]
+        return torch.cat([self._of_batch(ensemble, part) for part in parts], 1)
+
+    def _of_batch(self, ensemble: Ensemble, batch: Batch) -> Tensor:
+        if self.device.type == "cuda" and self._graphed.takes(len(batch)):
+            with torch.cuda.device(self.device):
+                return self._graphed(batch)
+        return self._forward(ensemble, batch)
+
+    def _forward(self, ensemble: Ensemble, batch: Batch) -> Tensor:
+        with self._arithmetic():
+            logits = ensemble(batch).float()
+        log_prob, attributes = split(logits, self.classes or logits.shape[-1], TARGETS[self.target])
+        return log_prob if attributes is None else torch.cat([log_prob, attributes], -1)
 
     def _arithmetic(self) -> AbstractContextManager[Any]:
         if self.half:
@@ -117,18 +151,37 @@ def is_large(model: nn.Module) -> bool:
     return sum(weights.numel() for weights in model.parameters()) > LARGE
 
 
-def open_models(folders: Sequence[Path], config: Config, classes: int, device: torch.device) -> FoldModels:
-    """The models of whole folds, ready to be asked: all at once where they fit into memory, else in turn.
+def in_half(wanted: str, config: Config, device: torch.device) -> bool:
+    """Whether models are asked in bf16: for "auto", where they were trained in it and the device is faster in it.
 
-    They compute in bf16 where they were trained in it and the device is faster in it, else in float32.
+    Args:
+        wanted: "auto", "fp32" or "bf16".
+        config: of the run.
+        device: on which they are asked.
+
+    Raises:
+        PipelineError: another word.
+    """
+    if wanted not in PRECISIONS:
+        raise PipelineError(f"precision is one of {', '.join(PRECISIONS)}, not {wanted}")
+    if wanted == "auto":
+        return config.train.precision == "bf16" and precision("auto", device) == "bf16"
+    return wanted == "bf16"
+
+
+def open_models(
+    folders: Sequence[Path], config: Config, classes: int, device: torch.device, wanted: str = "auto"
+) -> FoldModels:
+    """The models of whole folds, ready to be asked: all at once where they fit into memory, else in turn.
 
     Args:
         folders: of the folds.
         config: of the run.
         classes: how many.
         device: on which they are asked.
+        wanted: as `in_half` takes it.
     """
-    half = config.train.precision == "bf16" and precision("auto", device) == "bf16"
+    half = in_half(wanted, config, device)
     size = sum(_size(folder) for folder in folders)
     if len(folders) > 1 and size > _room(device):
         model = _built(folders[0], config, classes).to(device).eval().requires_grad_(False)

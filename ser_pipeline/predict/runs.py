@@ -16,11 +16,12 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.export.folder import Members, read_members
 from ser_pipeline.export.names import is_model_folder
 from ser_pipeline.features.frozen import MAKERS, Maker
-from ser_pipeline.features.rendering import Renderer
+from ser_pipeline.features.rendering import WAVEFORM, Renderer, Rendering
 from ser_pipeline.features.stores import FROZEN, rendered
-from ser_pipeline.predict.front import StoredRows
+from ser_pipeline.predict.device_rows import DeviceRows
+from ser_pipeline.predict.front import FrontEnd, StoredRows
 from ser_pipeline.predict.learned import read_learned
-from ser_pipeline.predict.models import FoldModels, all_models, open_models
+from ser_pipeline.predict.models import FoldModels, all_models, in_half, open_models
 from ser_pipeline.predict.predictor import Predictor
 from ser_pipeline.runs import layout
 from ser_pipeline.runs.integrity import cheap_fault
@@ -29,36 +30,38 @@ from ser_pipeline.runs.shapes import read_run_file
 from ser_pipeline.targets import TARGETS
 
 
-def load(run: Path | str, device: str = "auto", folds: Sequence[str] = ()) -> Predictor:
+def load(run: Path | str, device: str = "auto", folds: Sequence[str] = (), precision: str = "auto") -> Predictor:
     """A run, or a model folder that `export` wrote, as a function of recordings.
 
     Args:
         run: the folder.
         device: "cuda", "mps", "cpu"; "auto" takes what is there.
         folds: ask the models of these folds alone; by default all, averaged.
+        precision: "fp32", "bf16"; "auto" is that of training, as far as the device is faster in it.
 
     Raises:
         PipelineError: not a run, or no such finished fold.
     """
-    return open_run(Path(run), pick_device(device), folds)
+    return open_run(Path(run), pick_device(device), folds, precision)
 
 
-def open_run(run: Path, device: torch.device, folds: Sequence[str] = ()) -> Predictor:
+def open_run(run: Path, device: torch.device, folds: Sequence[str] = (), precision: str = "auto") -> Predictor:
     """The models of the finished folds of `run`, or of those in `folds`.
 
     Args:
         run: folder of the run, or a model folder.
         device: on which it predicts.
         folds: names; empty: all that are finished.
+        precision: as `load` takes it.
 
     Raises:
         PipelineError: not a run, or no such finished fold.
     """
     if is_model_folder(run):
-        return of_members(_chosen(read_members(run, device), folds), device)
+        return of_members(_chosen(read_members(run, device), folds), device, precision)
     labels, settings, asked = _header(run, folds)
     folders = tuple(run / name for name in asked)
-    models = open_models(folders, settings, len(labels), device)
+    models = open_models(folders, settings, len(labels), device, precision)
     row, scale = TARGETS[settings.train.target], read_run_file(run).scale
     made = _predictor(labels if row.classes else (), settings, asked, _makers(settings, device), models)
     if row.attributes and len(scale) != 2:
@@ -86,9 +89,15 @@ def run_members(run: Path, device: torch.device, folds: Sequence[str] = ()) -> M
     return Members(labels, settings, asked, models, _makers(settings, device))
 
 
-def of_members(members: Members, device: torch.device) -> Predictor:
-    """Models that are in memory, as a function of recordings."""
-    models = FoldModels(members.models, device)
+def of_members(members: Members, device: torch.device, precision: str = "auto") -> Predictor:
+    """Models that are in memory, as a function of recordings.
+
+    Args:
+        members: the models.
+        device: where they are.
+        precision: as `load` takes it.
+    """
+    models = FoldModels(members.models, device, in_half(precision, members.config, device))
     return _predictor(members.labels, members.config, members.folds, members.makers, models)
 
 
@@ -104,7 +113,7 @@ def _predictor(
         labels,
         settings.audio.rate,
         window,
-        _front(settings, makers, models.device),
+        _front(settings, makers, models),
         models,
         folds,
         how=settings.model.utterance_score,
@@ -112,12 +121,22 @@ def _predictor(
     )
 
 
-def _front(settings: Config, makers: Mapping[str, Maker], device: torch.device) -> StoredRows:
-    """What makes the rows of recordings, as those of training were made."""
+def _front(settings: Config, makers: Mapping[str, Maker], models: FoldModels) -> FrontEnd:
+    """What makes the rows of recordings, as those of training were made, or on the device, which rounds differently."""
     made = rendered(settings.model.reads, settings)
-    if not made:
-        return StoredRows(settings, makers)
-    return StoredRows(settings, makers, Renderer(made, settings.model_audio, settings.features).on(device), made)
+    alone = StoredRows(settings, makers)
+    if made:
+        alone = replace(alone, rendering=_rendering(made, settings, models.device), rendered=made)
+    there = rendered(settings.model.reads, replace(settings, store="waveform"))
+    could = not settings.model.whole and {*there, WAVEFORM} >= {*settings.model.reads}
+    if models.device.type != "cuda" or not could or not (models.half or made == there):
+        return alone
+    rendering = _rendering(there, settings, models.device)
+    return DeviceRows(replace(alone, rendering=rendering, rendered=there), rendering)
+
+
+def _rendering(names: tuple[str, ...], settings: Config, device: torch.device) -> Rendering:
+    return Renderer(names, settings.model_audio, settings.features).on(device)
 
 
 def _header(run: Path, folds: Sequence[str]) -> tuple[tuple[str, ...], Config, tuple[str, ...]]:
