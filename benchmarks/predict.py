@@ -1,69 +1,245 @@
-"""Recordings answered for by `predict`, beside a file at a time, in one run.
+"""Recordings answered for by `predict`, beside plain ways, in one run, as a whole and by part.
 
-    python -m benchmarks.predict RUN AUDIO… [--device cpu]
+    python -m benchmarks.predict [--files 2000] [--device cuda]      the paper's sizes, random weights, WAV files of 3 s
+    python -m benchmarks.predict --run RUN AUDIO… [--device cpu]     a trained run, recordings or folders of them
 
-RUN is a trained run, AUDIO recordings or folders of them. The plain way is what a script does: a file at a time is
-decoded by librosa, made into rows, and given to each model. Rates are seconds of audio a second, and a CPU-second;
-starts are apart: both ways answered for a few recordings before.
+Rates are seconds of audio a second, and a CPU-second. The plain ways are what a script does: a file at a time, or
+sixteen, in float32, by the modules as they are. Every way answers for enough recordings before it is timed that
+libraries, kernels and graphs are ready. Features are made on the device, so that numba need not be installed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+import wave
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-import librosa
+import numpy as np
 import torch
+from transformers import Wav2Vec2Config
 
+from benchmarks.paper_step import make_batch, measure
+from ser_pipeline import config
+from ser_pipeline.audio import header
+from ser_pipeline.export.folder import Members
+from ser_pipeline.model import build_model
+from ser_pipeline.predict.ahead import in_order
+from ser_pipeline.predict.excerpts import Excerpt
+from ser_pipeline.predict.graphs import Graphed
 from ser_pipeline.predict.predictor import Predictor
-from ser_pipeline.predict.recordings import listed
-from ser_pipeline.predict.runs import load
+from ser_pipeline.predict.recordings import Opened, listed
+from ser_pipeline.predict.runs import load, of_members
+from ser_pipeline.processes import cores
+from ser_pipeline.provenance import here
 
-Way = Callable[[Predictor, Sequence[str]], None]
+LABELS = ("anger", "happiness", "neutral", "sadness")
+RATE, SAMPLES = 16_000, 47_840
+SECONDS = SAMPLES / RATE
+SIZES = (64, 128, 256)
+"""Segments of a batch that the model alone is timed with."""
+
+Way = Callable[[Predictor, Sequence[str]], object]
 
 
-def plainly(model: Predictor, files: Sequence[str]) -> None:
-    """A file at a time, through every model."""
+def one_by_one(model: Predictor, files: Sequence[str]) -> None:
+    """A file at a time."""
     for file in files:
-        samples, _ = librosa.load(file, sr=model.rate)
-        model(samples, model.rate)
+        model(file)
 
 
-def together(model: Predictor, files: Sequence[str]) -> None:
+def by_sixteen(model: Predictor, files: Sequence[str]) -> None:
+    """Sixteen files at a time, as `pipeline(..., batch_size=16)` has them."""
+    for first in range(0, len(files), 16):
+        together(model, files[first : first + 16])
+
+
+def together(model: Predictor, files: Sequence[str]) -> list[Any]:
     """All files, in batches that fill over them."""
-    for _ in model.each(files):
+    return list(model.each(files))
+
+
+def decoding(model: Predictor, files: Sequence[str]) -> None:
+    """Files to samples alone."""
+    for held in in_order(files, model.rate, "mix"):
+        held.closing.close()
+
+
+def excerpts(model: Predictor, files: Sequence[str]) -> Iterator[Excerpt]:
+    """Whole recordings, decoded."""
+    for held in in_order(files, model.rate, "mix"):
+        with held.closing:
+            assert isinstance(held.recording, Opened)
+            (track,) = held.recording.tracks
+            yield Excerpt(held.recording, track, 0, track.samples.count)
+
+
+def rows(model: Predictor, files: Sequence[str]) -> None:
+    """Files to what the model reads."""
+    for _ in model.front(excerpts(model, files)):
         pass
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
-def rates(way: Way, model: Predictor, files: Sequence[str]) -> tuple[float, float]:
-    """Seconds of audio a second and a CPU-second, after a first call on a few of them.
+class Nobody:
+    """A scorer that costs nothing."""
+
+    def __init__(self, size: int, models: int) -> None:
+        self.size, self.models = size, models
+
+    def __call__(self, rows: Any, samples: Any) -> Any:
+        """Alike for all."""
+        return np.full((self.models, len(samples), len(LABELS)), -1.4, np.float32)
+
+
+def without_models(model: Predictor, files: Sequence[str]) -> None:
+    """All but the models: decoding, rows, batches, answers."""
+    stand_in = Nobody(model.scorer.size, len(model.folds))
+    together(Predictor(model.labels, model.rate, model.window, model.front, stand_in, model.folds), files)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def rates(way: Way, model: Predictor, files: Sequence[str], ready: int) -> tuple[float, float]:
+    """Seconds of audio a second and a CPU-second, after a call on the first few files.
 
     Args:
         way: how they are answered for.
-        model: the run.
+        model: the models.
         files: recordings.
+        ready: how many of them come before.
     """
-    way(model, files[:4])
-    seconds = sum(librosa.get_duration(path=file) for file in files)
+    way(model, files[:ready])
+    heads = [header(Path(file), file) for file in files]
+    seconds = sum(head.frames / head.rate for head in heads)
     began, worked = time.perf_counter(), sum(os.times()[:4])
     way(model, files)
-    return seconds / (time.perf_counter() - began), seconds / (sum(os.times()[:4]) - worked)
+    return seconds / (time.perf_counter() - began), seconds / max(sum(os.times()[:4]) - worked, 1e-3)
+
+
+def print_row(title: str, way: Way, model: Predictor, files: Sequence[str], ready: int = 32) -> None:
+    """Print what `rates` gives; a way that fails says why, and the others go on.
+
+    Args:
+        title: of the way.
+        way: how they are answered for.
+        model: the models.
+        files: recordings.
+        ready: how many of them come before.
+    """
+    try:
+        wall, cpu = rates(way, model, files, ready)
+        print(f"{title:58} {wall:10,.0f} {cpu:10,.0f}", flush=True)
+    except Exception as error:
+        print(f"{title:58} failed: {type(error).__name__}: {str(error).splitlines()[0][:200]}", flush=True)
+
+
+def write_files(folder: Path, count: int) -> list[str]:
+    """Recordings of 3 s: a few tones in noise, each with others."""
+    draw, time_of = np.random.default_rng(0), np.arange(SAMPLES) / RATE
+    for number in range(count):
+        pitch, beat, loud = draw.uniform(80, 900), draw.uniform(1, 9), draw.uniform(500, 12_000)
+        tone = np.sin(2 * np.pi * pitch * time_of) * (1 + np.sin(2 * np.pi * beat * time_of)) / 2
+        samples = (loud * (tone + draw.uniform(0.05, 0.6) * draw.standard_normal(SAMPLES).clip(-1, 1))).astype("<i2")
+        with wave.open(str(folder / f"{number:05}.wav"), "wb") as written:
+            written.setparams((1, 2, RATE, 0, "NONE", ""))
+            written.writeframes(samples.tobytes())
+    return listed([str(folder)])
+
+
+def paper_members(folds: int, device: torch.device) -> Members:
+    """Models of the paper's sizes with random weights, whose features are made on the device."""
+    settings = config.load("paper", None, ["store=waveform", "train.precision=bf16"])
+    speech = {**Wav2Vec2Config().to_dict(), "preprocessor": {"do_normalize": True, "sampling_rate": RATE}}
+    models = []
+    for fold in range(folds):
+        torch.manual_seed(fold)
+        model = build_model(
+            settings.model,
+            audio=settings.model_audio,
+            features=settings.features,
+            classes=len(LABELS),
+            pretrained=False,
+            speech_settings=json.loads(json.dumps(speech, default=str)),
+        )
+        models.append(model.eval().requires_grad_(False).to(device))
+    return Members(LABELS, settings, tuple(str(fold) for fold in range(folds)), tuple(models), {})
+
+
+def print_model(model: Predictor) -> None:
+    """Print the rates of the models alone, on random rows that lie on the device, by a graph of each batch size."""
+    scorer: Any = model.scorer
+    for size in SIZES:
+        graphed = Graphed(scorer.models, size, half=scorer.half, forward=scorer._forward)
+        seconds = measure(partial(graphed, make_batch(size, scorer.device)), scorer.device, 2.0)
+        print(f"{f'models alone, a graph, batches of {size}':58} {size * SECONDS / seconds:10,.0f}", flush=True)
+
+
+def print_agreement(model: Predictor, other: Predictor, files: Sequence[str]) -> None:
+    """Print how far answers in bf16 lie from those in float32."""
+    found = [[list(answer.probabilities.values()) for answer in together(one, files)] for one in (model, other)]
+    one, two = np.array(found[0]), np.array(found[1])
+    same = (one.argmax(1) == two.argmax(1)).mean()
+    top = np.sort(two, 1)
+    print(
+        f"bf16 against float32: {100 * same:.1f} % of {len(files)} labels alike, probabilities up to "
+        f"{abs(one - two).max():.4f} apart; median lead of the likeliest class {np.median(top[:, -1] - top[:, -2]):.4f}"
+    )
+
+
+def paper(count: int, folds: int, device: torch.device) -> None:
+    """Print the table of the paper's sizes."""
+    with tempfile.TemporaryDirectory() as room:
+        files = write_files(Path(room), count)
+        members = paper_members(1, device)
+        exact, half = (of_members(members, device, precision) for precision in ("fp32", "bf16"))
+        some, warm = files[: max(1, count // 10)], min(count, 1_024)
+        print_row("a file at a time, plain modules, fp32", one_by_one, exact, some)
+        print_row("sixteen files at a time, plain modules, fp32", by_sixteen, exact, some)
+        print_row("predict, fp32", together, exact, files, warm)
+        print_row("predict, bf16", together, half, files, warm)
+        print_row("predict, bf16, again", together, half, files)
+        print_row("  of it decoding", decoding, half, files)
+        print_row("  decoding and features", rows, half, files)
+        print_row("  all but the models", without_models, half, files)
+        if device.type == "cuda":
+            print_model(half)
+        print_agreement(half, exact, some)
+        several = paper_members(folds, device)
+        print_row(f"predict, bf16, {folds} folds", together, of_members(several, device, "bf16"), files, warm)
 
 
 def main() -> None:
     """Print a line for each way."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run")
-    parser.add_argument("audio", nargs="+")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("audio", nargs="*", help="recordings or folders, with --run")
+    parser.add_argument("--run", help="a trained run, or a model folder; by default the paper's sizes")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--files", type=int, default=2_000, help="recordings that are written")
+    parser.add_argument("--folds", type=int, default=10, help="of the last line")
     chosen = parser.parse_args()
+    device = torch.device(chosen.device)
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    print(
+        f"{name}, {cores()} cores, torch {torch.__version__}, {date.today()}, commit {here().get('commit', 'unknown')}"
+    )
+    print(f"{'seconds of audio':58} {'a second':>10} {'a CPU-s':>10}", flush=True)
+    if not chosen.run:
+        paper(chosen.files, chosen.folds, device)
+        return
     model, files = load(chosen.run, chosen.device), listed(chosen.audio)
-    print(f"{len(files)} recordings, {len(model.folds)} folds, {torch.get_num_threads()} threads of torch")
-    for name, way in (("a file at a time", plainly), ("predict", together)):
-        wall, cpu = rates(way, model, files)
-        print(f"{name}: {wall:.0f} s of audio a second, {cpu:.0f} a CPU-second")
+    print_row("a file at a time", one_by_one, model, files)
+    print_row("predict", together, model, files, 1_024)
+    print_row("  of it decoding", decoding, model, files)
+    print_row("  all but the models", without_models, model, files)
 
 
 if __name__ == "__main__":
