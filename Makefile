@@ -57,7 +57,7 @@ format: $(DEVELOPED) ## rewrite the code in the project's style
 	$(BIN)/ruff format .
 
 docs: $(DOCUMENTED) ## the documentation as a site in build/docs; every warning is an error
-	$(BIN)/python -m sphinx --quiet --fail-on-warning docs build/docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --fresh-env --write-all docs build/docs
 	@echo build/docs/index.html
 
 bench: $(PEERS) ## speed against peers, as ratios in one run

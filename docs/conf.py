@@ -1,5 +1,6 @@
 """The documentation as a site: `make docs` builds it, and every warning is an error."""
 
+import re
 from importlib.metadata import version as installed
 
 from docutils import nodes
@@ -13,7 +14,7 @@ release = version = installed("ser-pipeline")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click", "sphinx_copybutton"]
 myst_enable_extensions = ["dollarmath", "html_image"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build"]
+default_role = "code"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
@@ -34,6 +35,9 @@ html_theme_options = {
     "footer_end": [],
     "show_version_warning_banner": False,
 }
+OPTION = re.compile(r"(?<![`\w-])--[a-z][a-z-]*(?![^`]*`(?:[^`]*`[^`]*`)*[^`]*$)")
+"""An option that is named in a line of help, outside of backticks."""
+
 copybutton_exclude = ".linenos, .gp, .go"
 
 
@@ -43,6 +47,22 @@ def formula(translator, node):
     raise nodes.SkipNode
 
 
+def examples(app, context, lines):
+    """Print the examples of a command's help as they are typed."""
+    said = [line.removeprefix("| ") for line in lines]
+    typed = [line for line in said if line.startswith("  ser-pipeline ")]
+    lines[:] = [OPTION.sub(r"`\g<0>`", line) for line in said if line not in typed]
+    if typed:
+        lines += ["", ".. code-block:: sh", "", *typed, ""]
+
+
+def options(app, context, lines):
+    """Print the options that the help of an option names as they are typed."""
+    lines[:] = [line if ".. option::" in line else OPTION.sub(r"`\g<0>`", line) for line in lines]
+
+
 def setup(app):
-    """Have formulas written by `formula`."""
+    """Have formulas written by `formula`, and the help of commands by `examples` and `options`."""
+    app.connect("sphinx-click-process-description", examples)
+    app.connect("sphinx-click-process-options", options)
     app.add_html_math_renderer("mathml", inline_renderers=(formula, None), block_renderers=(formula, None))
