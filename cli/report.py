@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     help="Ablation or folder name, with * and ?; may be repeated.",
 )
 @click.option("--compare", nargs=2, metavar="A B", help="Two ablations or folder names: paired tests, with McNemar's.")
+@click.option("--author", default="", envvar="SER_PIPELINE_AUTHOR", help="Who signs the page.  [default: nobody]")
 @click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
 @click.option(
     "--reports", type=options.FOLDER, default=Path("reports"), show_default=True, help="Folder of the reports."
@@ -41,6 +42,7 @@ def report(
     protocol: str | None,
     patterns: tuple[str, ...],
     compare: tuple[str, str] | None,
+    author: str,
     show: bool,
     reports: Path,
     runs_root: Path,
@@ -64,7 +66,7 @@ def report(
     refused: list[PipelineError] = []
     names = [corpus] if corpus else corpora(runs_root)
     for name in names:
-        choice = Choice(name, protocol, patterns, compare or None)
+        choice = Choice(name, protocol, patterns, compare or None, author)
         try:
             page = _report(choice, runs_root, reports, quiet)
         except PipelineError as error:
@@ -95,11 +97,10 @@ def _report(choice: Choice, runs_root: Path, reports: Path, quiet: bool) -> Path
 
 def _lines(made: Report) -> Iterator[str]:
     """The tables of results and of the comparison, and the errors: what makes their numbers wrong."""
-    from ser_pipeline.report import compared, matrix, rated_tables
-    from ser_pipeline.report import summary_tables as overview
+    from ser_pipeline.report import compared, matrix, rated_tables, results_table
 
     yield made.title
-    results = [overview.results(made)] if made.experiments else []
+    results = [results_table.results(made)] if made.experiments else []
     rated = map(rated_tables.brief, made.rated)
     for table in (*results, *rated, *map(matrix.table, matrix.matrices(made)), *compared.comparison(made)):
         shown = [place for place in table.printed if table.columns[place].title not in ("F1", "± seeds", "CPU", "GPU")]
@@ -108,6 +109,8 @@ def _lines(made: Report) -> Iterator[str]:
         right = [number for number, place in enumerate(shown) if table.columns[place].number]
         yield ""
         yield from aligned([heads, *rows], right)
+        if table.same:
+            yield table.same
         if made.accepted:
             yield made.accepted
     yield ""

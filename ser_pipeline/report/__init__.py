@@ -32,6 +32,7 @@ def build(
     protocol: str | None = None,
     patterns: tuple[str, ...] = (),
     compare: tuple[str, str] | None = None,
+    author: str = "",
     progress: Progress | None = None,
 ) -> Path:
     """Report on the runs below `runs` of one corpus; returns the path of the page.
@@ -43,12 +44,13 @@ def build(
         protocol: which protocol; None: all.
         patterns: ablations or folder names, with `*` and `?`; none: all.
         compare: two ablations or patterns of folder names.
+        author: who signs it.
         progress: called with how many runs are read, and how many there are.
 
     Raises:
         PipelineError: there are no such runs, or they cannot be compared.
     """
-    report = make_report(Path(runs), Choice(corpus, protocol, patterns, compare), progress)
+    report = make_report(Path(runs), Choice(corpus, protocol, patterns, compare, author), progress)
     return write(report, Path(out) / report.choice.slug)
 
 
@@ -62,7 +64,7 @@ def write(report: Report, folder: Path) -> Path:
     if page_file.is_file() and _written(folder) == inputs:
         log.info("%s is up to date", page_file)
         return page_file
-    from ser_pipeline.report import comma_files, gallery, page
+    from ser_pipeline.report import comma_files, gallery, latex, page
     from ser_pipeline.report import exports as files
     from ser_pipeline.report.origins import published
 
@@ -74,7 +76,8 @@ def write(report: Report, folder: Path) -> Path:
     write_text(folder / "classes.csv", comma_files.classes_csv(report))
     write_text(folder / "speakers.csv", comma_files.speakers_csv(report))
     write_text(folder / "results.md", files.to_markdown(report))
-    write_text(folder / "results.tex", files.to_latex(report))
+    write_text(folder / "results.tex", latex.to_latex(report))
+    write_text(folder / "document.tex", latex.to_document(report))
     write_text(page_file, page.to_html(report, pictures, folder))
     write_json(folder / STAMP, inputs)
     return page_file

@@ -40,6 +40,7 @@ class Choice:
     protocol: str | None = None
     patterns: tuple[str, ...] = ()  # of folder names or ablations; none: all
     compare: tuple[str, str] | None = None  # two ablations, or patterns of folder names
+    author: str = ""  # who signs the report; "": nobody
 
     def reason_against(self, header: RunHeader) -> str:
         """Why a run does not belong to the report; "" if it does."""

@@ -65,11 +65,15 @@ STYLE: Any = {  # matplotlib's type for it lists three hundred names
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "svg.fonttype": "none",
+    "pdf.fonttype": 42,
     "svg.hashsalt": "ser-pipeline",
     "image.composite_image": False,
 }
 
 PNG_DPI = 200
+
+KINDS = {"svg": "Date", "pdf": "CreationDate", "png": "Software"}
+"""Kind of file -> what it would say of itself that differs from one writing, or machine, to the next."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ class Drawn:
 
     draw: Callable[[Axes], None]
     hints: Mapping[str, str] = field(default_factory=dict)  # gid of an artist -> words
+    sound: str = ""  # file below the corpus's folder that can be played with it
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ class Picture:
     keys: tuple[Key, ...]
     width: int  # of a panel, in pixels, at which it is best read
     files: tuple[str, ...]  # names below `figures/`
+    sounds: tuple[str, ...] = ()  # of each panel: a file below the corpus's folder, or ""
 
 
 @dataclass(frozen=True)
@@ -118,11 +124,13 @@ class Plan:
 
 
 def render(plan: Plan, folder: Path) -> Picture:
-    """Draw `plan` for the page, and into `folder` as SVG and PNG."""
+    """Draw `plan` for the page, and into `folder` as SVG, PDF and PNG."""
     with _style():
         panels = tuple(_panel(panel, plan, number) for number, panel in enumerate(plan.panels))
         names = tuple(_save(plan, folder))
-    return Picture(plan.id, plan.title, plan.caption, plan.alt, panels, plan.keys, round(plan.size[0] * 100), names)
+    sounds = tuple(panel.sound for panel in plan.panels)
+    width = round(plan.size[0] * 100)
+    return Picture(plan.id, plan.title, plan.caption, plan.alt, panels, plan.keys, width, names, sounds)
 
 
 def clean(svg: str, prefix: str, hints: Mapping[str, str]) -> str:
@@ -158,7 +166,7 @@ def _panel(panel: Drawn, plan: Plan, number: int) -> str:
 
 
 def _save(plan: Plan, folder: Path) -> Iterator[str]:
-    """Draw the panels side by side, on white, into both kinds of file."""
+    """Draw the panels side by side, on white, into every kind of file."""
     columns = min(plan.columns, len(plan.panels))
     rows = -(-len(plan.panels) // columns)
     legend = 0.35 if plan.keys else 0.0
@@ -174,12 +182,11 @@ def _save(plan: Plan, folder: Path) -> Iterator[str]:
     if plan.keys:
         handles = [_handle(key) for key in plan.keys]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4 * columns))
-    for kind in ("svg", "png"):
+    for kind, undated in KINDS.items():
         name = f"{plan.id}.{kind}"
         with writing(folder / name) as file:
-            metadata = {"Date": None} if kind == "svg" else {"Software": None}
-            figure.savefig(file, format=kind, dpi=PNG_DPI, metadata=metadata)
-        figure.set_layout_engine("none")  # the second file keeps the places that the first found
+            figure.savefig(file, format=kind, dpi=PNG_DPI, metadata={undated: None})
+        figure.set_layout_engine("none")  # the others keep the places that the first found
         yield name
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ser_pipeline.report import quality_tables as quality
 from ser_pipeline.report import words
+from ser_pipeline.report.class_tables import classes
 from ser_pipeline.report.compare import Row, Versus
 from ser_pipeline.report.contents import Experiment
 from ser_pipeline.report.published import TABLE_2, TABLE_2_NAMES, Published
@@ -44,34 +45,35 @@ def ablations(experiment: Experiment) -> Table:
         "incomplete" if not row.whole else "main" if row.group is experiment.panel.full else ""
         for row in experiment.rows
     ]
+    difference, published = "Difference to full", "Published, mean over folds, %"
     columns = [
         Column("Model", number=False),
+        Column("UA", group="Pooled, %", hint=POOLED),
+        Column("WA", group="Pooled, %", hint=POOLED),
+        Column("UA", group=difference, hint="Percentage points of pooled UA, same utterances and seeds."),
+        Column("95 % interval", group=difference, hint=DIFFERENCE),
+        Column("Drawn", group=difference, scale=scale([row[SPAN] for row in rows], 0.0)),
+        Column("p", group=difference, hint=TEST),
+        Column("corrected", group=difference, hint=CORRECTED),
+        Column("detectable", group=difference, hint=DETECTABLE),
+        Column("UA", group=published, hint="As printed; their epoch was chosen on the test fold."),
+        Column("WA", group=published, hint="As printed; their epoch was chosen on the test fold."),
         Column("Inputs", number=False),
         Column("Co-att.", number=False, hint="Whether frames are weighted by co-attention, or averaged."),
-        Column("WA", group="Ours, pooled, %", hint=POOLED),
-        Column("UA", group="Ours, pooled, %", hint=POOLED),
-        Column("WA", group="Published, %", hint="As printed; their epoch was chosen on the test fold."),
-        Column("UA", group="Published, %", hint="As printed; their epoch was chosen on the test fold."),
-        Column("UA", group="Difference to full", hint="Percentage points of pooled UA, same utterances and seeds."),
-        Column("95 % interval", group="Difference to full", hint=DIFFERENCE),
-        Column("p", group="Difference to full", hint=TEST),
-        Column("corrected", group="Difference to full", hint=CORRECTED),
-        Column("detectable", group="Difference to full", hint=DETECTABLE),
-        Column("Difference", scale=scale([row[-1] for row in rows], 0.0)),
     ]
     differences = [row.versus.ua for row in experiment.rows if row.versus]
     note = (
         "Scores are pooled over all test utterances, published ones means over folds. Differences are row minus full "
         "model, of pooled UA over the seeds that both have. Bold is a name, and no verdict; a difference is "
         f"coloured where its corrected p is at most 0.05. An incomplete row is not averaged. "
-        f"{tests([one.p for one in differences])}"
+        f"{tests([one.p for one in differences])} {words.legend([row.group.name for row in experiment.rows])}"
         f"{luck([one.interval for one in differences])}"
     )
     table = Table(f"ablation-{experiment.id}", "Ablation", tuple(columns), tuple(rows), tuple(tones), note)
     return (
         table
         if any(row.published for row in experiment.rows)
-        else select(table, lambda column: column.group != "Published, %")
+        else select(table, lambda column: not column.group.startswith("Published"))
     )
 
 
@@ -96,7 +98,10 @@ def grid(experiment: Experiment) -> Table | None:
         )
         for inputs in shown
     ]
-    note = "Means over folds, each the mean over seeds, as the paper has them; the ablation table has pooled scores."
+    note = (
+        "Means over folds, each the mean over seeds, as the paper has them; the ablation table has pooled scores. W2E: "
+        "the frames of a speech encoder (wav2vec 2.0 in the paper). Without co-attention they are averaged."
+    )
     table = Table(f"grid-{experiment.id}", "Inputs and co-attention", tuple(columns), tuple(rows), note=note)
     if any(row.published for row in experiment.rows):
         return table
@@ -118,39 +123,9 @@ def recalls(experiment: Experiment) -> Table:
         cells = [percent(float(recall), bar=True) for recall in experiment.results[group.name].recalls]
         rows.append((text(group.name), *cells))
         tones.append("main" if group is experiment.panel.main else "")
-    return Table(f"recalls-{experiment.id}", "Recall of each class, %", tuple(columns), tuple(rows), tuple(tones))
-
-
-def classes(experiment: Experiment) -> Table | None:
-    """Recall, precision and F1 of each class by the main model; None where there is no whole run."""
-    if experiment.main is None:
-        return None
-    group, result = experiment.main
-    rows = [
-        (
-            text(one.name, "strong"),
-            count(one.support),
-            percent(one.recall, bar=True),
-            between(one.interval),
-            percent(one.precision),
-            percent(one.f1),
-        )
-        for one in result.classes
-    ]
-    columns = (
-        Column("Class", number=False),
-        Column("Support", hint="Test utterances of the class."),
-        Column("Recall, %"),
-        Column("95 % interval", hint=RECALL),
-        Column("Precision, %", hint="Share of what was taken for the class that is of it; seeds pooled."),
-        Column("F1, %"),
+    return Table(
+        f"recalls-{experiment.id}", "Recall of each class, pooled, %", tuple(columns), tuple(rows), tuple(tones)
     )
-    most = result.largest
-    note = (
-        f"Always saying {most.name}, the largest class, gives {100 * most.support / result.utterances:.1f} % WA and "
-        f"{100 * result.chance:.1f} % UA."
-    )
-    return Table(f"classes-{experiment.id}", f"Each class by {group.name}", columns, tuple(rows), note=note)
 
 
 def by_speaker(experiment: Experiment) -> Table | None:
@@ -182,7 +157,7 @@ def ways(experiment: Experiment) -> Table | None:
     if experiment.main is None or not experiment.main[1].ways:
         return None
     found = experiment.main[1].ways
-    columns = (Column("Utterance score", number=False), Column("WA, %"), Column("UA, %"))
+    columns = (Column("Utterance score", number=False), Column("WA, pooled, %"), Column("UA, pooled, %"))
     rows = [
         (text(words.WAYS[way.name] + (" (this model)" if way is found[0] else "")), percent(way.wa), percent(way.ua))
         for way in found
@@ -199,7 +174,7 @@ def probes(experiment: Experiment) -> Table | None:
     columns = (
         Column("Input", number=False),
         Column("Disturbed by", number=False),
-        Column("UA, %"),
+        Column("UA, pooled, %"),
         Column("Loss", hint="Percentage points of UA."),
         Column("95 % interval", hint=DIFFERENCE),
         Column("p", hint=TEST),
@@ -231,32 +206,33 @@ def probes(experiment: Experiment) -> Table | None:
     return Table(f"probes-{experiment.id}", "Is each input used?", columns, tuple(rows), note=note)
 
 
+SPAN = 5
+"""Which column of the ablation table is drawn."""
+
+
 def _ablation(row: Row, experiment: Experiment) -> tuple[Cell, ...]:
-    group = row.group
-    head = (text(group.name, "strong"), text(words.inputs(group.inputs)), text("yes" if group.co_attention else "no"))
-    printed = row.published
-    published = (theirs(printed.wa if printed else None), theirs(printed.ua if printed else None))
-    if not row.whole:
-        state = Cell(f"{row.done} of {row.wanted} folds", tone="muted", hint="Incomplete: not averaged.")
-        return (*head, state, ABSENT, *published, *_difference(None))
-    result = experiment.results[group.name]
-    wa, ua = result.scores["wa"], result.scores["ua"]
-    ours = (percent(wa.pooled), percent(ua.pooled))
-    return (*head, *ours, *published, *_difference(row.versus))
+    group, printed = row.group, row.published
+    published = (theirs(printed.ua if printed else None), theirs(printed.wa if printed else None))
+    made = (text(words.inputs(group.inputs)), text("yes" if group.co_attention else "no"))
+    pooled = Cell(f"{row.done} of {row.wanted} folds", tone="muted", hint="Incomplete: not averaged."), ABSENT
+    if row.whole:
+        scores = experiment.results[group.name].scores
+        pooled = percent(scores["ua"].pooled), percent(scores["wa"].pooled)
+    return (text(group.name, "strong"), *pooled, *_difference(row.versus if row.whole else None), *published, *made)
 
 
 def _difference(versus: Versus | None) -> tuple[Cell, ...]:
     if versus is None:
-        return (*[ABSENT] * 5, Cell())
+        return (ABSENT, ABSENT, Cell(), *[ABSENT] * 3)
     found = versus.ua
     tone = "" if versus.ua_corrected is None or versus.ua_corrected > 0.05 else "good" if found.value > 0 else "bad"
     return (
         signed(found.value, tone),
         between(found.interval, sign=True),
+        spanned(found.value, found.interval),
         chance(found.p),
         chance(versus.ua_corrected),
         percent(found.detectable),
-        spanned(found.value, found.interval),
     )
 
 
@@ -305,9 +281,6 @@ HINTS = {"WA": FOLDS, "UA": FOLDS, "Published": "WA / UA as printed; their epoch
 
 OF_PART = "Mean recall of the classes that the part holds, which may be fewer than the corpus has."
 """What UA is of some of the utterances."""
-
-RECALL = "Leave-one-out jackknife over what one model tests and holds the class, Student's t, on the logit."
-"""What the interval of a class's recall is."""
 
 PICKED = (
     "Best and worst are picked by their scores, so the gap reads high; interval and size allow for all pairs, p for "

@@ -1,4 +1,4 @@
-"""The forms of a report that other programs read: results.json, .md and .tex."""
+"""The forms of a report that other programs read: results.json and .md."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ser_pipeline.report.groups import Group
 from ser_pipeline.report.matrix import matrices
 from ser_pipeline.report.origins import origins
 from ser_pipeline.report.rated import RatedPanel
-from ser_pipeline.report.tables import MINUS, Table
+from ser_pipeline.report.tables import Table
 
 SCHEMA = 3
 """Version of results.json; docs/results.md tells its fields."""
@@ -63,31 +63,6 @@ def to_markdown(report: Report) -> str:
     if report.left_out:
         lines += ["## Left out", "", *(f"- `{one.name}`: {one.reason}" for one in report.left_out), ""]
     return "\n".join(lines)
-
-
-def to_latex(report: Report) -> str:
-    """results.tex: a document of the tables, with booktabs."""
-    parts = []
-    for title, tables in overview.sections(report):
-        parts += [
-            rf"\section*{{{latex(title)}}}",
-            *(_latex_table(table, report.accepted) for table in tables),
-            r"\clearpage",
-        ]
-    body = "\n\n".join(parts)
-    remark = (
-        "Synthetic speech, made by a program: these scores say nothing about people.\n\n" if report.synthetic else ""
-    )
-    return LATEX.replace("TITLE", latex(report.title)).replace("BODY", remark + body)
-
-
-def latex(words: str) -> str:
-    r"""Words with the characters that LaTeX takes for its own made plain.
-
-    >>> latex("95 % of a_b − c")
-    '95 \\% of a\\_b $-$ c'
-    """
-    return "".join(LATEX_CHARACTERS.get(character, character) for character in words)
 
 
 def _experiment(experiment: Experiment) -> dict[str, Any]:
@@ -187,61 +162,3 @@ def _markdown_rows(table: Table) -> list[str]:
 def _head(table: Table, place: int) -> str:
     column = table.columns[place]
     return f"{column.group}: {column.title}" if column.group else column.title
-
-
-def _latex_table(table: Table, remark: str) -> str:
-    align = "".join("r" if table.columns[place].number else "l" for place in table.printed)
-    lines = [r"\begin{table}[htbp]\centering\small", rf"\caption{{{latex(table.caption)}}}"]
-    lines += [rf"\begin{{adjustbox}}{{max width=\linewidth}}\begin{{tabular}}{{{align}}}", r"\toprule"]
-    lines += _latex_groups(table)
-    lines += [" & ".join(latex(table.columns[place].title) for place in table.printed) + r" \\", r"\midrule"]
-    for row in table.rows:
-        lines.append(" & ".join(latex(row[place].text) for place in table.printed) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}\end{adjustbox}"]
-    note = f"{table.note} {remark}".strip()
-    lines += [rf"\par\smallskip\footnotesize {latex(note)}"] if note else []
-    return "\n".join([*lines, r"\end{table}"])
-
-
-def _latex_groups(table: Table) -> list[str]:
-    """The line of heads over several columns, with its rules; empty where no column has one."""
-    spans: list[tuple[str, int, int]] = []
-    for number, place in enumerate(table.printed, start=1):
-        name = table.columns[place].group
-        if spans and spans[-1][0] == name:
-            spans[-1] = (name, spans[-1][1], number)
-        else:
-            spans.append((name, number, number))
-    if not any(name for name, _, _ in spans):
-        return []
-    heads = [rf"\multicolumn{{{last - first + 1}}}{{c}}{{{latex(name)}}}" for name, first, last in spans]
-    rules = [rf"\cmidrule(lr){{{first}-{last}}}" for name, first, last in spans if name]
-    return [" & ".join(heads) + r" \\", "".join(rules)]
-
-
-LATEX_CHARACTERS = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "\\": r"\textbackslash{}",
-    "<": "$<$",
-    ">": "$>$",
-    MINUS: "$-$",
-    "±": r"$\pm$",
-    "–": "--",
-    "…": r"\dots{}",
-}
-
-LATEX = r"""\documentclass{article}
-\usepackage[T1]{fontenc}
-\usepackage[utf8]{inputenc}
-\usepackage{booktabs}
-\usepackage{adjustbox}
-\usepackage[margin=2cm]{geometry}
-\begin{document}
-\section*{TITLE}
-
-BODY
-
-\end{document}
-"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -102,7 +103,7 @@ def class_look(place: int) -> tuple[str, str]:
     return CLASS_COLOURS[place % len(CLASS_COLOURS)], CLASS_MARKERS[(place + turn) % len(CLASS_MARKERS)]
 
 
-def scatter(title: str, points: Floats, target: Ints, labels: Sequence[str]) -> Drawn:
+def scatter(title: str, points: Floats, target: Ints, labels: Sequence[str], below: str = "") -> Drawn:
     """Points (U, 2) in the square of -1 to 1, marked by class.
 
     Args:
@@ -110,6 +111,7 @@ def scatter(title: str, points: Floats, target: Ints, labels: Sequence[str]) -> 
         points: (U, 2), -1 to 1.
         target: class of each (U,).
         labels: names of the classes.
+        below: words under it.
     """
 
     def draw(ax: Axes) -> None:
@@ -117,33 +119,42 @@ def scatter(title: str, points: Floats, target: Ints, labels: Sequence[str]) -> 
             colour, marker = class_look(place)
             chosen = points[target == place]
             ax.scatter(chosen[:, 0], chosen[:, 1], s=9, c=colour, marker=marker, linewidths=0, alpha=0.75)
-        ax.set(xlim=(-1.06, 1.06), ylim=(-1.06, 1.06), aspect="equal", xticks=[], yticks=[])
+        ax.set(xlim=(-1.06, 1.06), ylim=(-1.06, 1.06), aspect="equal", xticks=[], yticks=[], xlabel=below)
         ax.spines[:].set_visible(True)
         ax.set_title(title)
 
     return Drawn(draw)
 
 
-def curves(
-    title: str, runs: Sequence[Sequence[Mapping[str, float]]], best: Sequence[int], limits: tuple[float, float]
-) -> Drawn:
-    """Loss of a fold by epoch, for each seed: training and validation, with a dot at the epoch that was kept.
+@dataclass(frozen=True)
+class Course:
+    """What a panel of learning curves draws of each epoch."""
+
+    fields: Mapping[str, tuple[str, str]]  # of the history -> colour and style of its line
+    dotted: str  # the field on whose line the epoch that was kept has a dot
+    limits: tuple[float, float]
+    unit: float = 1.0  # what one of the axis is; 0.01: percent
+
+
+def curves(title: str, runs: Sequence[Sequence[Mapping[str, float]]], best: Sequence[int], course: Course) -> Drawn:
+    """Lines of a fold by epoch, for each seed, with a dot at the epoch that was kept.
 
     Args:
         title: of the figure.
         runs: lines of the history, of each seed.
         best: the epoch that was kept, of each seed.
-        limits: of the losses that are drawn.
+        course: what is drawn of them.
     """
 
     def draw(ax: Axes) -> None:
         for lines, kept in zip(runs, best, strict=True):
             epochs = [line["epoch"] for line in lines]
-            ax.plot(epochs, [line.get("loss", np.nan) for line in lines], color=SOFT, linewidth=1.0, linestyle="--")
-            ax.plot(epochs, [line.get("validation_loss", np.nan) for line in lines], color=ACCENT, linewidth=1.3)
-            dot = [(line["epoch"], line["validation_loss"]) for line in lines if line["epoch"] == kept]
+            for name, (colour, style) in course.fields.items():
+                values = [line.get(name, np.nan) / course.unit for line in lines]
+                ax.plot(epochs, values, color=colour, linewidth=1.2, linestyle=style)
+            dot = [(line["epoch"], line[course.dotted] / course.unit) for line in lines if line["epoch"] == kept]
             ax.plot(*zip(*dot, strict=True), "o", color=MARK, markersize=4) if dot else None
-        ax.set(ylim=limits, xlabel="epoch")
+        ax.set(ylim=course.limits, xlabel="epoch")
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         ax.yaxis.set_major_locator(MaxNLocator(4))
         ax.grid(axis="y")
@@ -153,11 +164,14 @@ def curves(
     return Drawn(draw)
 
 
-CURVE_KEYS = (
-    Key("training loss", SOFT, "--"),
-    Key("validation loss", ACCENT, "-"),
-    Key("the epoch that was kept", MARK, "o"),
-)
+LOSSES = {"loss": (SOFT, "--"), "validation_loss": (ACCENT, "-")}
+"""What a panel of losses draws."""
+
+KEPT = Key("the epoch that was kept", MARK, "o")
+
+CURVE_KEYS = (Key("training loss", SOFT, "--"), Key("validation loss", ACCENT, "-"), KEPT)
+
+UA_KEYS = (Key("validation UA, %", ACCENT, "-"), KEPT)
 
 
 def reliability(title: str, calibration: Calibration) -> Drawn:
@@ -189,38 +203,43 @@ def reliability(title: str, calibration: Calibration) -> Drawn:
 
 
 def attention(
-    title: str, spectrogram: NDArray[np.uint8], weights: Floats, *, seconds: float, frame: float, top: float, unit: str
+    title: str,
+    spectrogram: NDArray[np.uint8],
+    weights: Floats,
+    *,
+    times: Floats,
+    length: float,
+    top: float,
+    unit: str,
+    sound: str = "",
 ) -> Drawn:
     """A spectrogram with the weights of its frames above.
 
     Args:
         title: above it.
         spectrogram: (bins, frames), 255 the loudest.
-        weights: of equal stretches of it, (T,).
-        seconds: where the speech ends.
-        frame: seconds from one frame to the next.
+        weights: of stretches of it, (T,).
+        times: the middle of each stretch in seconds, (T,).
+        length: seconds of the spectrogram.
         top: where the highest bin ends.
         unit: of `top`.
+        sound: file that can be played with it.
     """
     (bins, frames), together = spectrogram.shape, min(2, len(spectrogram))
     picture = np.empty((bins // together, frames, 4))
     picture[..., :3] = to_rgb(ACCENT)
     rows = spectrogram[: together * len(picture)].reshape(len(picture), together, frames)
     picture[..., 3] = (rows.mean(1) / 255) ** 1.5
-    length = frames * frame
-    times = (np.arange(len(weights)) + 0.5) / len(weights) * length
     heights = weights / max(float(weights.max()), 1e-9)
 
     def draw(ax: Axes) -> None:
         ax.imshow(picture, origin="lower", aspect="auto", extent=(0, length, 0, top), interpolation="none")
         ax.fill_between(times, top * 1.06, top * (1.06 + 0.42 * heights), color=MARK, linewidth=0, alpha=0.85)
-        if seconds < length:
-            ax.axvline(seconds, color=SOFT, linewidth=0.9, linestyle=":")
         ax.set(xlim=(0, length), ylim=(0, top * 1.5), xlabel="seconds", ylabel=unit)
         ax.set_yticks([0, round(top / 2, 2), round(top, 2)])
         ax.set_title(title)
 
-    return Drawn(draw)
+    return Drawn(draw, sound=sound)
 
 
 ATTENTION_KEYS = (Key("weight of the frame", MARK, "s"), Key("energy", ACCENT, "s"))

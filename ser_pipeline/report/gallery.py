@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ser_pipeline.arrays import Ints
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.report import figures, matrix, rated_figures
+from ser_pipeline.report import embedded, figures, listening, matrix, rated_figures
 from ser_pipeline.report.contents import Experiment, Report
-from ser_pipeline.report.drawing import Picture, Plan, render
+from ser_pipeline.report.drawing import Drawn, Picture, Plan, render
 from ser_pipeline.report.groups import FULL, Group
 from ser_pipeline.report.matrix import Matrix
-from ser_pipeline.report.tsne import planes, utterance_means
-from ser_pipeline.runs import layout
-from ser_pipeline.runs.records import FoldResult, UtteranceTable
+from ser_pipeline.runs.records import Run
 
 WITHOUT = "full-mean"
 """The ablation that is the full model without co-attention."""
@@ -27,9 +25,6 @@ FOLDS = 20
 
 SEEDS = 5
 """Learning curves are drawn of this many seeds at most."""
-
-EXAMPLES = 6
-"""Utterances whose attention is drawn."""
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +37,10 @@ def pictures(report: Report, folder: Path) -> dict[str, list[Picture]]:
         if place == 0:
             plans += [
                 _reliability(experiment),
-                _curves(experiment),
-                _embeddings(experiment),
-                _attention(experiment, report.roll),
+                *_curves(experiment),
+                *embedded.plans(experiment, list(_pair(experiment))),
             ]
+            plans += [listening.attention(experiment, report.roll)]
         found[experiment.id] = [render(plan, folder) for plan in plans if plan]
     crossed = [render(_heat(one), folder) for one in matrix.matrices(report)]
     rated = {one.id: [render(plan, folder) for plan in rated_figures.plans(one)] for one in report.rated}
@@ -127,116 +122,48 @@ def _reliability(experiment: Experiment) -> Plan | None:
     )
 
 
-def _curves(experiment: Experiment) -> Plan | None:
+def _curves(experiment: Experiment) -> Iterator[Plan]:
+    """Losses and validation UA of the main model by epoch, a panel a fold; nothing where no fold has two epochs."""
     main = experiment.panel.main
-    if main is None:
-        return None
-    runs = main.runs[:SEEDS]
-    panels, losses = [], []
+    runs = main.runs[:SEEDS] if main else ()
     try:
         histories = [[fold.history() for fold in run.folds[:FOLDS]] for run in runs]
     except PipelineError as error:
         log.warning("no learning curves: %s", error)
-        return None
-    losses = [
-        line[name]
-        for folds in histories
-        for lines in folds
-        for line in lines
-        for name in ("loss", "validation_loss")
-        if name in line
-    ]
-    if not losses or all(len(lines) < 2 for folds in histories for lines in folds):
-        return None
-    limits = (0.0, float(np.nanpercentile(losses, 99)) * 1.08)
-    for place, folds in enumerate(zip(*(run.folds[:FOLDS] for run in runs), strict=True)):
-        lines = [history[place] for history in histories]
-        panels.append(figures.curves(f"fold {folds[0].name}", lines, [fold.best_epoch for fold in folds], limits))
-    caption = f"Cross-entropy of {main.name}, a panel a fold and a line a seed" + (
-        f", {FOLDS} folds of {len(main.runs[0].folds)}." if len(main.runs[0].folds) > FOLDS else "."
-    )
+        return
+    every = [line for folds in histories for lines in folds for line in lines]
+    losses = [line[name] for line in every for name in figures.LOSSES if name in line]
+    if main is None or not losses or all(len(lines) < 2 for folds in histories for lines in folds):
+        return
+    several = f", {FOLDS} folds of {len(main.runs[0].folds)}." if len(main.runs[0].folds) > FOLDS else "."
+    said = f"of {main.name}, a panel a fold and a line a seed{several}"
+    top = float(np.nanpercentile(losses, 99)) * 1.08
+    loss = figures.Course(figures.LOSSES, "validation_loss", (0.0, top))
+    panels = list(_courses(runs, histories, loss))
     alt = f"Training and validation loss by epoch in {len(panels)} folds."
-    return Plan("curves", "Learning", caption, alt, panels, (2.1, 1.7), figures.CURVE_KEYS, columns=5)
+    yield Plan("curves", "Learning", f"Loss {said}", alt, panels, SMALL, figures.CURVE_KEYS, columns=5)
+    if all("ua" in line for line in every):
+        ua = figures.Course({"ua": figures.LOSSES["validation_loss"]}, "ua", (0.0, 102.0), 0.01)
+        panels = list(_courses(runs, histories, ua))
+        alt = f"Validation UA by epoch in {len(panels)} folds."
+        yield Plan("scores", "Learning: UA", f"UA on validation rows {said}", alt, panels, SMALL, figures.UA_KEYS, 5)
 
 
-def _embeddings(experiment: Experiment) -> Plan | None:
-    """The paper's Fig. 2: embeddings of one fold's test utterances, which one model made."""
-    main = experiment.panel.main
-    if main is None:
-        return None
-    chosen = _middle(main)
-    folds = {name: _same(chosen, group) for name, group in _pair(experiment)}
-    labels = experiment.panel.header.labels
-    found = [
-        (f"{title}, {name}", fold.target, means)
-        for array, title in (("w2e", "W2E"), ("fused", "final feature"))
-        for name, fold in folds.items()
-        if fold and (means := utterance_means(fold, array)) is not None
-    ]
-    if not found:
-        return None
-    points = planes([means for _, _, means in found])
-    panels = [figures.scatter(found[place][0], plane, found[place][1], labels) for place, plane in enumerate(points)]
-    caption = (
-        f"t-SNE of the {len(chosen.rows)} test utterances of fold {chosen.name}, the one in the middle by UA; "
-        "an utterance is the mean of its segments."
-    )
-    alt = f"{len(panels)} scatter plots of utterances by class."
-    return Plan("embeddings", "What the model sees", caption, alt, panels, (2.4, 2.55), figures.class_keys(labels))
+SMALL = (2.1, 1.7)
+"""Inches of a panel of learning curves."""
 
 
-def _middle(group: Group) -> FoldResult:
-    """The fold of the first seed whose UA is the median."""
-    folds = sorted(group.runs[0].folds, key=lambda fold: fold.confusion().ua)
-    return folds[len(folds) // 2]
+def _courses(runs: Sequence[Run], histories: Sequence[Sequence[History]], course: figures.Course) -> Iterator[Drawn]:
+    """A panel for each fold.
+
+    Args:
+        runs: a seed each.
+        histories: of every fold of each.
+        course: what is drawn of them.
+    """
+    for place, lines in enumerate(zip(*histories, strict=True)):
+        folds = [run.folds[place] for run in runs]
+        yield figures.curves(f"fold {folds[0].name}", lines, [fold.best_epoch for fold in folds], course)
 
 
-def _same(fold: FoldResult, group: Group) -> FoldResult | None:
-    """The fold of that name in the first run of a group, if it was tested on as many utterances."""
-    return next((own for own in group.runs[0].folds if own.name == fold.name and len(own.rows) == len(fold.rows)), None)
-
-
-def _attention(experiment: Experiment, roll: UtteranceTable) -> Plan | None:
-    """Weights over time of a few utterances, as far as a fold kept their spectrograms."""
-    main = experiment.panel.main
-    fold = _with_examples(main) if main else None
-    if main is None or fold is None:
-        return None
-    try:
-        stored = fold.examples()
-    except PipelineError as error:
-        log.warning("no attention: %s", error)
-        return None
-    header, labels, seconds = main.header, main.header.labels, roll.numbers("seconds")
-    hertz = header.spectrogram.bin_hertz(header.audio.rate)
-    linear = "spectrogram" in header.reads  # any other image has the bands of hearing
-    panels, said = [], []
-    for picture, weights, place in list(
-        zip(stored["spectrogram"], stored["attention"], stored["utterance"], strict=True)
-    )[:EXAMPLES]:
-        true, taken = labels[fold.target[place]], labels[fold.prediction[place]]
-        title = f"{true}, right" if true == taken else f"{true}, taken for {taken}"
-        said.append(title)
-        panels.append(
-            figures.attention(
-                title,
-                picture,
-                weights.astype(np.float64),
-                seconds=float(seconds[fold.rows[place]]),
-                frame=1 / header.audio.frame_rate,
-                top=len(picture) * hertz / 1000 if linear else len(picture),
-                unit="kHz" if linear else "band",
-            )
-        )
-    caption = (
-        f"Co-attention over the first segment of test utterances of fold {fold.name}, "
-        "each scaled to its largest weight; a dotted line ends the speech."
-    )
-    alt = f"Attention over spectrograms of {len(panels)} utterances: {'; '.join(said)}."
-    return Plan("attention", "Where it listens", caption, alt, panels, (3.2, 2.3), figures.ATTENTION_KEYS, columns=3)
-
-
-def _with_examples(group: Group) -> FoldResult | None:
-    """The fold in the middle if it kept examples, else the first that did."""
-    folds = [_middle(group), *group.runs[0].folds]
-    return next((fold for fold in folds if (fold.path / layout.EXAMPLES).is_file()), None)
+History = list[dict[str, float]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path, PurePosixPath
@@ -16,34 +16,23 @@ from markupsafe import Markup
 
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.corpora.layout import AUDIO
-from ser_pipeline.report import compared, matrix, published, rated_tables, words
+from ser_pipeline.report import compared, matrix, rated_tables, words
 from ser_pipeline.report import experiment_tables as detail
 from ser_pipeline.report import quality_tables as quality
 from ser_pipeline.report import summary_tables as overview
+from ser_pipeline.report.class_tables import OfModel, of_models
 from ser_pipeline.report.commands import commands
-from ser_pipeline.report.compare import Versus
 from ser_pipeline.report.contents import WORST, Experiment, Report
 from ser_pipeline.report.drawing import PAGE_COLOURS, Key, Picture
-from ser_pipeline.report.groups import Group
+from ser_pipeline.report.headline import signed_by, summary
+from ser_pipeline.report.latex import latex_table
 from ser_pipeline.report.origins import facts
-from ser_pipeline.report.scores import Result
-from ser_pipeline.report.tables import MINUS, Cell, Column, Table, between, percent, told
+from ser_pipeline.report.results_table import results
+from ser_pipeline.report.tables import MINUS, Cell, Column, Table
 from ser_pipeline.text import plural, portable
 
 SPAN = (130, 18)
 """Width and height of an interval that is drawn in a table, in pixels."""
-
-
-UNFINISHED = "No run is finished yet: nothing can be averaged. What is there stands below."
-"""What the summary says where there is no score."""
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A mark on the scale of the summary."""
-
-    label: str
-    share: float  # 0 to 1
 
 
 @dataclass(frozen=True)
@@ -55,6 +44,7 @@ class Chapter:
     facts: str
     epoch: str  # which one is tested
     tables: Mapping[str, Table]
+    models: Sequence[OfModel]
     parts: Sequence[Table]
     pictures: Mapping[str, Picture]
 
@@ -67,50 +57,64 @@ def to_html(report: Report, pictures: Mapping[str, Sequence[Picture]], folder: P
         pictures: figures of each experiment by its id.
         folder: where the page will be, for links to audio.
     """
-    environment = jinja2.Environment(
+    players = [_sound(report, one.file, folder) for one in report.worst[:WORST]]
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            report=report,
+            summary=summary(report),
+            results=results(report),
+            crossed=[matrix.table(one) for one in matrix.matrices(report)],
+            heat=pictures.get(matrix.PICTURES, ()),
+            comparison=compared.comparison(report),
+            chapters=[_chapter(experiment, pictures.get(experiment.id, ())) for experiment in report.experiments],
+            rated=[(rated_tables.tables(one), pictures.get(one.id, ())) for one in report.rated],
+            literature=overview.literature(report),
+            worst=overview.worst(report),
+            players=players if any(players) else [],
+            sound=lambda file: _sound(report, file, folder),
+            more_worst=max(0, len(report.worst) - WORST),
+            runs=overview.runs(report),
+            setup=_setup(report),
+            corpus=CORPORA.get(report.choice.corpus or ""),
+        )
+    )
+
+
+def environment() -> jinja2.Environment:
+    """Templates of this folder, with what they draw by."""
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader("ser_pipeline.report", "."),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"span": draw_span, "plural": plural, "key": draw_key, "whole": _whole}
-    players = list(_players(report, folder))
-    return environment.get_template("page.html").render(
-        report=report,
-        css=Markup(_asset("page.css")),
-        js=Markup(_asset("page.js")),
-        summary=_summary(report),
-        results=overview.results(report),
-        crossed=[matrix.table(one) for one in matrix.matrices(report)],
-        heat=pictures.get(matrix.PICTURES, ()),
-        comparison=compared.comparison(report),
-        chapters=[_chapter(experiment, pictures.get(experiment.id, ())) for experiment in report.experiments],
-        rated=[(rated_tables.tables(one), pictures.get(one.id, ())) for one in report.rated],
-        literature=overview.literature(report),
-        worst=overview.worst(report),
-        players=players if any(players) else [],
-        more_worst=max(0, len(report.worst) - WORST),
-        runs=overview.runs(report),
-        setup=_setup(report),
-        corpus=CORPORA.get(report.choice.corpus or ""),
-    )
+    made.filters |= {"span": draw_span, "plural": plural, "key": draw_key, "whole": _whole, "latex": latex_table}
+    made.globals |= {"css": Markup(_asset("page.css")), "js": Markup(_asset("page.js"))}
+    return made
 
 
 def draw_span(cell: Cell, column: Column) -> Markup:
-    """An interval as a line with a dot, on the scale of its column."""
+    """An interval as a line with a dot, on the scale of its column, whose mark is a line or an arrow to it."""
     if cell.span is None or column.scale is None:
         return Markup("")
     low, high, mark = column.scale
     width, height = SPAN
     x = [6 + (width - 12) * (value - low) / (high - low) for value in (*cell.span, mark)]
     middle = height / 2
+    line = f'<line class="zero" x1="{x[3]:.1f}" x2="{x[3]:.1f}" y1="0" y2="{height}"/>'
     return Markup(
         f'<svg class="span" width="{width}" height="{height}" viewBox="0 0 {width} {height}" aria-hidden="true">'
-        f'<line class="zero" x1="{x[3]:.1f}" x2="{x[3]:.1f}" y1="0" y2="{height}"/>'
+        f"{line if low <= mark <= high else ARROWS[mark > high]}"
         f'<line class="range" x1="{x[0]:.1f}" x2="{x[2]:.1f}" y1="{middle}" y2="{middle}"/>'
         f'<circle cx="{x[1]:.1f}" cy="{middle}" r="3.5"/></svg>'
     )
+
+
+ARROWS = ('<path class="beyond" d="M5 6L0 9L5 12Z"/>', '<path class="beyond" d="M125 6L130 9L125 12Z"/>')
+"""What points to a mark that lies off the axis, to the left and to the right."""
 
 
 def draw_key(key: Key) -> Markup:
@@ -133,137 +137,10 @@ def _asset(name: str) -> str:
     return (resources.files("ser_pipeline.report") / name).read_text(encoding="utf-8")
 
 
-def _summary(report: Report) -> dict[str, Any]:
-    """What a hurried reader needs of the first experiment."""
-    if report.main is None:
-        told = "Scores against raters stand below; no finished run tells classes." if report.rated else UNFINISHED
-        return {"score": None, "told": told, "warnings": _warnings(report)}
-    first, (group, result) = report.experiments[0], report.main
-    ua, wa = result.scores["ua"], result.scores["wa"]
-    return {
-        "score": percent(ua.pooled).text,
-        "interval": _interval(group, result),
-        "low": ua.interval.low,
-        "value": ua.pooled,
-        "high": ua.interval.high,
-        "ticks": list(_ticks(group, result.chance)),
-        "group": group,
-        "result": result,
-        "wa": percent(wa.pooled).text,
-        "f1": percent(result.scores["macro_f1"].pooled).text,
-        "chance": percent(result.chance).text,
-        "largest": percent(result.largest.support / result.utterances).text,
-        "facts": _facts(group, result),
-        "sentences": list(_sentences(report, first)),
-        "warnings": _warnings(report),
-    }
-
-
-def _interval(group: Group, result: Result) -> str:
-    """The interval of UA, and what it is made of."""
-    interval = result.scores["ua"].interval
-    if interval.why:
-        return f"No interval: {interval.why}"
-    made = words.clusters(group.header.protocol, interval.clusters, result.crossed)
-    luck = "" if interval.training else "; the luck of training is not in it"
-    return f"95 % interval {between(interval).text} %, from {made}{luck}"
-
-
-def _ticks(group: Group, chance: float) -> Iterator[Tick]:
-    yield Tick(f"chance {100 * chance:.0f}", chance)
-    for row in published.TABLE_1.get(group.header.protocol, ()):
-        comparable = group.header.corpus == published.CORPUS and set(group.header.labels) == published.LABELS
-        if row.name == published.PAPER and row.ua and comparable:
-            yield Tick(f"paper {row.ua:.1f}", row.ua / 100)
-
-
-def _facts(group: Group, result: Result) -> list[tuple[str, str]]:
-    """What was run, on what."""
-    header = group.header
-    ua, wa = result.scores["ua"], result.scores["wa"]
-    folds = plural(len(header.fold_names), "fold")
-    return [
-        (
-            "Protocol",
-            words.protocol(header.protocol) + (f", tested on {header.test_corpus}" if header.test_corpus else ""),
-        ),
-        ("Data", f"{_coverage(group, result)} by {plural(result.speakers, 'speaker')}"),
-        ("Classes", ", ".join(header.labels)),
-        *([("Tells", header.target.words)] if header.target.name != "class" else []),
-        ("Trained", f"{folds}, {plural(len(group.runs), 'seed')}, preset {header.preset}"),
-        ("Epoch", words.epoch(header.selection)),
-        (
-            "Mean over folds",
-            f"UA {_spread(ua.fold_mean, ua.fold_deviation)}, WA {_spread(wa.fold_mean, wa.fold_deviation)}",
-        ),
-    ]
-
-
-def _coverage(group: Group, result: Result) -> str:
-    """How many utterances were tested, of those that the corpus has."""
-    there = group.header.utterances
-    return f"{result.utterances} of {plural(there, 'utterance')}" if there else plural(result.utterances, "utterance")
-
-
-def _spread(value: float, deviation: float | None) -> str:
-    return f"{100 * value:.1f}" + (f" ± {100 * deviation:.1f}" if deviation is not None else "") + " %"
-
-
-WHOLE_PROTOCOL = "The published code's protocol, which validates on the test fold and trains on every other speaker,"
-"""What adds to the scores where more than the epoch differs."""
-
-
-def _sentences(report: Report, first: Experiment) -> Iterator[str]:
-    """How the main model compares, a sentence each."""
-    group, result = first.main or (None, None)
-    if group is None or result is None:
-        return
-    rows = [row for row in first.rows if row.versus]
-    found = [row.versus for row in rows if row.versus]
-    apart = [one for one in found if one.ua_corrected is not None and one.ua_corrected <= 0.05]
-    if rows:
-        yield (
-            f"{len(apart)} of {plural(len(rows), 'other model')} in its table can be told apart from it "
-            f"(5 %, {_power(found)})."
-        )
-    for gap in report.gaps:
-        if gap.honest is group:
-            yield (
-                f"{'Choosing the epoch on the test fold' if gap.alone else WHOLE_PROTOCOL} adds "
-                f"{told(gap.versus.ua)}{': the leakage gap' if gap.alone else ''}."
-            )
-    printed = detail.printed(first)
-    if printed and printed.ua is not None:
-        points = 100 * result.scores["ua"].fold_mean - printed.ua
-        where = "above" if points > 0 else "below"
-        yield (
-            f"The mean over folds is {abs(points):.1f} points {where} the paper’s {printed.ua:.2f} %, "
-            "whose epoch was chosen on the test fold and which has no interval: no test is possible."
-        )
-
-
-def _power(found: Sequence[Versus]) -> str:
-    """How many tests of UA there are, and what differences one alone could show."""
-    tested = [one.ua for one in found if one.ua.p is not None]
-    if not tested:
-        return "no test is possible"
-    said = f"{plural(len(tested), 'test')}, corrected together"
-    known = sorted(one.detectable for one in tested if one.detectable is not None)
-    if not known:
-        return said
-    sizes = " to ".join(dict.fromkeys(percent(size).text for size in (known[0], known[-1])))
-    return f"{said}; one alone could show a difference of {sizes} points"
-
-
-def _warnings(report: Report) -> list[str]:
-    return [one.message for one in report.findings if one.severity in ("error", "warning")]
-
-
 def _chapter(experiment: Experiment, pictures: Sequence[Picture]) -> Chapter:
     found = {
         "grid": detail.grid(experiment),
         "ablation": detail.ablations(experiment),
-        "classes": detail.classes(experiment),
         "recalls": detail.recalls(experiment),
         "speakers": detail.by_speaker(experiment),
         "sources": quality.sources(experiment),
@@ -280,21 +157,27 @@ def _chapter(experiment: Experiment, pictures: Sequence[Picture]) -> Chapter:
         facts=", ".join(facts),
         epoch=words.epoch(header.selection),
         tables={name: table for name, table in found.items() if table and table.rows},
+        models=list(of_models(experiment)),
         parts=detail.parts(experiment),
         pictures={picture.id.split("-")[0]: picture for picture in pictures},
     )
 
 
-def _players(report: Report, folder: Path) -> Iterator[str]:
-    """A link to the audio of each of the worst utterances, as seen from `folder`; "" where it cannot be reached.
+def _sound(report: Report, file: str, folder: Path) -> str:
+    """A link to the audio of an utterance, as seen from `folder`; "" where it cannot be reached.
 
     A browser takes `..` off the page's address as it is written, whatever links to folders are in it.
+
+    Args:
+        report: whose main model's corpus the audio is of.
+        file: below the corpus's folder.
+        folder: where the page will be.
     """
     root = report.main[0].header.audio_root if report.main else ""
-    for one in report.worst[:WORST]:
-        file = Path(root) / one.file
-        there = bool(root) and _of_corpus(one.file) and file.is_file()
-        yield quote(os.path.relpath(file.absolute(), folder.absolute()).replace(os.sep, "/")) if there else ""
+    there = Path(root) / file
+    if not (root and file and _of_corpus(file) and there.is_file()):
+        return ""
+    return quote(os.path.relpath(there.absolute(), folder.absolute()).replace(os.sep, "/"))
 
 
 def _of_corpus(file: str) -> bool:
@@ -317,6 +200,7 @@ def _setup(report: Report) -> dict[str, Any]:
         "versions": [(name, ", ".join(sorted(found))) for name, found in sorted(versions.items())],
         "devices": ", ".join(sorted({one.device for one in report.headers} - {""})),
         "facts": facts(report.headers),
+        "signed": signed_by(report),
         "commands": list(commands(report)),
     }
 

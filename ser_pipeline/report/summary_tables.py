@@ -6,85 +6,21 @@ from collections.abc import Iterator
 
 from ser_pipeline.report import compared, matrix, published, rated_tables, words
 from ser_pipeline.report import experiment_tables as detail
-from ser_pipeline.report.compare import Gap
 from ser_pipeline.report.contents import WORST, Experiment, Report
-from ser_pipeline.report.groups import Group
-from ser_pipeline.report.scores import Result
+from ser_pipeline.report.results_table import results, selection
 from ser_pipeline.report.tables import (
-    ABSENT,
     FOLDS,
-    INTERVAL,
     POOLED,
     Cell,
     Column,
     Table,
-    between,
-    chance,
     count,
     deviating,
-    luck,
     percent,
-    scale,
-    signed,
-    spanned,
-    tests,
     text,
     theirs,
-    told,
 )
-from ser_pipeline.runs.records import RunHeader
-from ser_pipeline.settings import ON_TEST
 from ser_pipeline.text import plural
-
-COST = (
-    "Of all cores, and for which a GPU was held, alone or shared: all folds and seeds trained and tested, and features "
-    "made once where that is known."
-)
-"""What the columns of seconds are."""
-
-WHOLE_GAP = "The published code's protocol validates on the test fold and trains on every other speaker; a gap is both."
-"""What a gap is where more than the epoch differs."""
-
-
-def results(report: Report) -> Table:
-    """Every model of every experiment, and the leakage gaps."""
-    rows: list[tuple[Cell, ...]] = []
-    tones: list[str] = []
-    for experiment in report.experiments:
-        main = experiment.panel.main
-        for group in experiment.panel.groups:
-            rows.append(_result(group, experiment.results.get(group.name), report))
-            test = "test" if group.header.on_test else ""
-            tones.append(test if group.runs else "incomplete")
-            if group is main and not test:
-                tones[-1] = "main"
-    for gap in report.gaps:
-        rows.append(_gap(gap, report))
-        tones.append("gap")
-    mark = report.experiments[0].chance if report.experiments else 0.0
-    spans = [row[-1] for row, tone in zip(rows, tones, strict=True) if tone != "gap"]
-    columns = (
-        Column("Model", number=False),
-        Column("Protocol", number=False),
-        Column("Epoch", number=False, hint="Chosen on the test fold, scores read high."),
-        Column("Seeds"),
-        Column("WA", group="Mean over folds, %", hint=FOLDS),
-        Column("UA", group="Mean over folds, %", hint=FOLDS),
-        Column("WA", group="Pooled, %", hint=POOLED),
-        Column("UA", group="Pooled, %", hint=POOLED),
-        Column("95 % interval", group="Pooled, %", hint=INTERVAL),
-        Column("± seeds", group="Pooled, %", hint="Deviation of the pooled UA over seeds."),
-        Column("F1", hint="Macro F1, pooled, %."),
-        Column("CPU", group="Seconds", hint=COST),
-        Column("GPU", group="Seconds", hint=COST),
-        Column("UA and its interval", scale=scale(spans, mark)),
-    )
-    note = "WA is the share of utterances that are right, UA the mean recall of the classes."
-    note += "".join(f" {covered}" for covered in dict.fromkeys(_covered(one) for one in report.experiments) if covered)
-    note += _gap_note(report)
-    found = [result.scores["ua"].interval for one in report.experiments for result in one.results.values()]
-    note += luck([*found, *(gap.versus.ua.interval for gap in report.gaps)])
-    return Table("results", "Results", columns, tuple(rows), tuple(tones), note)
 
 
 def literature(report: Report) -> Table | None:
@@ -102,12 +38,12 @@ def literature(report: Report) -> Table | None:
     columns = (
         Column("Model", number=False),
         Column("Protocol", number=False),
-        Column("WA, %", hint=FOLDS),
-        Column("UA, %", hint=FOLDS),
+        Column("WA", group="Mean over folds, %", hint=FOLDS),
+        Column("UA", group="Mean over folds, %", hint=FOLDS),
         Column("Epoch", number=False),
         Column("Remark", number=False),
     )
-    note = "Theirs as printed. Four classes, 5,531 utterances."
+    note = "Others as printed, the mean over folds as far as they say it. Four classes, 5,531 utterances."
     return Table("literature", "Beside published results", columns, tuple(rows), tuple(tones), note) if rows else None
 
 
@@ -143,8 +79,8 @@ def runs(report: Report) -> Table:
         Column("Run", number=False),
         Column("Folds"),
         Column("Epoch", number=False),
-        Column("WA, %", hint=POOLED),
-        Column("UA, %", hint=POOLED),
+        Column("WA", group="Pooled, %", hint=POOLED),
+        Column("UA", group="Pooled, %", hint=POOLED),
         Column("Device", number=False),
         Column("Started, UTC", number=False),
         Column("Minutes", hint="From the start of its first command to the end of its last, pauses included."),
@@ -178,128 +114,6 @@ def minutes(seconds: float) -> Cell:
     return Cell(f"{seconds / 60:.1f}", seconds) if seconds else Cell()
 
 
-def where(header: RunHeader, report: Report) -> Cell:
-    """The protocol in a word, with the test corpus, and with preset and classes where they differ in the report."""
-    others = [experiment.panel.header for experiment in report.experiments]
-    parts = [
-        header.protocol,
-        f"tested on {header.test_corpus}" if header.test_corpus else "",
-        f"target {header.target.name}" if header.target.name != "class" else "",
-        f"preset {header.preset}" if len({other.preset for other in others}) > 1 else "",
-        plural(len(header.labels), "class") if len({other.labels for other in others}) > 1 else "",
-    ]
-    hint = f"{words.protocol(header.protocol)}, preset {header.preset}, classes {', '.join(header.labels)}"
-    return text(", ".join(filter(None, parts)), hint=hint)
-
-
-def selection(name: str) -> Cell:
-    """What chose the epoch, marked where it was the test fold."""
-    return text(words.epoch(name), "test" if name in ON_TEST else "")
-
-
-def _result(group: Group, result: Result | None, report: Report) -> tuple[Cell, ...]:
-    header = group.header
-    head = (text(group.name, "strong"), where(header, report), selection(header.selection))
-    if result is None:
-        there = sum(len(run.folds) for run in group.unfinished)
-        wanted = sum(len(run.header.fold_names) for run in group.unfinished)
-        state = Cell(f"incomplete: {there} of {wanted} folds", tone="muted")
-        return (
-            *head[:1],
-            head[1],
-            head[2],
-            count(0),
-            *[ABSENT] * 4,
-            state,
-            *[ABSENT] * 5,
-        )
-    wa, ua, f1 = (result.scores[name] for name in ("wa", "ua", "macro_f1"))
-    return (
-        *head,
-        _seeds(group),
-        deviating(wa.fold_mean, wa.fold_deviation),
-        deviating(ua.fold_mean, ua.fold_deviation),
-        percent(wa.pooled),
-        percent(ua.pooled, tone="strong"),
-        between(ua.interval),
-        percent(ua.seed_deviation),
-        percent(f1.pooled),
-        *_seconds(group),
-        spanned(ua.pooled, ua.interval),
-    )
-
-
-def _seeds(group: Group) -> Cell:
-    """Whole runs, and how many more there will be."""
-    done, wanted = len(group.runs), len(group.runs) + len(group.unfinished)
-    if done == wanted:
-        return count(done)
-    return Cell(f"{done} of {wanted}", done, "muted", "The others are unfinished, and not averaged.")
-
-
-def _seconds(group: Group) -> tuple[Cell, Cell]:
-    """What the row took on processors and on GPUs; blank where an earlier version did not say."""
-    cost = group.cost
-    if cost is None:
-        return Cell(), Cell()
-    processor, device = cost.total("cpu_seconds"), cost.total("gpu_seconds")
-    return Cell(f"{processor:,.0f}", processor), Cell(f"{device:,.0f}", device)
-
-
-def _covered(experiment: Experiment) -> str:
-    """How much of the corpus an experiment tests, where that is not all of it."""
-    header = experiment.panel.header
-    tested = max((result.utterances for result in experiment.results.values()), default=0)
-    if not tested or tested >= header.utterances:
-        return ""
-    title = words.capital(words.protocol(header.protocol))
-    return f"{title}: {tested} of the corpus's {header.utterances} utterances are tested."
-
-
-def _gap_note(report: Report) -> str:
-    """What the gaps are, and where there cannot be one."""
-    note = ""
-    if any(gap.alone for gap in report.gaps):
-        note += " A leakage gap is what choosing the epoch on the test fold adds to a model trained on the same rows."
-    if not all(gap.alone for gap in report.gaps):
-        note += f" {WHOLE_GAP}"
-    if report.gaps:
-        note += f" {' '.join(map(_told, report.gaps))} {tests([gap.versus.ua.p for gap in report.gaps])}"
-    last = {one.panel.header.preset for one in report.experiments if one.panel.header.selection == "last"}
-    if last:
-        note += f" With preset {' and '.join(sorted(last))} nothing chooses the epoch: there is no leakage gap."
-    return note
-
-
-def _told(gap: Gap) -> str:
-    """What is known of a gap of UA, in words."""
-    found = gap.versus.ua
-    said = f"{words.capital(gap.name)}: {told(found)}"
-    if found.p is not None:
-        said += f", p {chance(found.p).text}, corrected {chance(gap.versus.ua_corrected).text}"
-    return f"{said}."
-
-
-def _gap(gap: Gap, report: Report) -> tuple[Cell, ...]:
-    found = gap.versus
-    return (
-        text(gap.name, "strong"),
-        where(gap.honest.header, report),
-        text("gap", "test", "Epoch of the test fold minus that of validation." if gap.alone else WHOLE_GAP),
-        count(len(found.seeds)),
-        ABSENT,
-        ABSENT,
-        signed(found.wa.value),
-        signed(found.ua.value, "strong"),
-        between(found.ua.interval, sign=True),
-        ABSENT,
-        ABSENT,
-        Cell(),
-        Cell(),
-        Cell(),
-    )
-
-
 def _ours(experiment: Experiment) -> tuple[tuple[Cell, ...], str] | None:
     if experiment.main is None or experiment.panel.header.test_corpus:
         return None
@@ -308,7 +122,7 @@ def _ours(experiment: Experiment) -> tuple[tuple[Cell, ...], str] | None:
     test = group.header.on_test
     remark = f"{plural(len(group.runs), 'seed')}, preset {group.header.preset}"
     cells = (
-        text(f"ours: {group.name}", "strong"),
+        text(f"this report: {group.name}", "strong"),
         text(words.protocol(group.header.protocol)),
         *(deviating(score.fold_mean, score.fold_deviation, "strong") for score in scores),
         selection(group.header.selection),

@@ -61,6 +61,7 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     tones: tuple[str, ...] = ()  # of each row: "test", "gap", "incomplete", "main" or ""
     note: str = ""
+    same: str = ""  # what the note says of columns that are the same in all rows
 
     def tone(self, row: int) -> str:
         """How the row with this number is shown."""
@@ -205,17 +206,49 @@ def spanned(value: float, interval: Interval) -> Cell:
     return Cell(sort=value, span=(ends[0], value, ends[1]))
 
 
-def scale(cells: Sequence[Cell], mark: float, least: float = 0.1) -> tuple[float, float, float]:
-    """Low, high and mark of an axis that holds every span and the mark, in steps of five points, `least` wide.
+def scale(cells: Sequence[Cell], mark: float, least: float = 0.1, far: bool = False) -> tuple[float, float, float]:
+    """Low, high and mark of an axis that holds every span, in steps of five points, `least` wide.
 
     Args:
         cells: whose spans are drawn.
         mark: a value that the axis marks.
         least: its width, at least.
+        far: whether the mark may lie off the axis, where the spans would be small beside the way to it.
+
+    >>> scale([Cell(span=(0.72, 0.8, 0.86))], 0.14), scale([Cell(span=(0.72, 0.8, 0.86))], 0.14, far=True)
+    ((0.1, 0.9, 0.14), (0.7, 0.9, 0.14))
     """
-    ends = [end for cell in cells if cell.span for end in cell.span] + [mark]
+    spans = [end for cell in cells if cell.span for end in cell.span]
+    near = not (far and spans) or min(abs(mark - end) for end in spans) <= max(spans) - min(spans)
+    ends = spans + [mark] * near
     missing = max(0.0, least - (max(ends) - min(ends))) / 2
     return floor((min(ends) - missing) * 20) / 20, ceil((max(ends) + missing) * 20) / 20, mark
+
+
+def once(table: Table, titles: Sequence[str]) -> Table:
+    """The table without those of the columns `titles` that are the same in all rows; its note says them once.
+
+    A mark of what reads high stays in every row.
+
+    Args:
+        table: with rows.
+        titles: of columns.
+    """
+    said, gone = [], []
+    for place, column in enumerate(table.columns):
+        texts = {row[place].text for row in table.rows}
+        marked = any(row[place].tone == "test" for row in table.rows)
+        if column.title in titles and len(texts) == 1 and not marked:
+            gone.append(column)
+            name = f"{column.title} {column.group}" if column.group else column.title
+            said += [f"{_inner(name)} {text}" for text in texts - {"", DASH}]
+    same = f"In all rows: {'; '.join(said)}." if said else ""
+    return replace(select(table, lambda column: column not in gone), same=same, note=f"{same} {table.note}".strip())
+
+
+def _inner(name: str) -> str:
+    """A column's name within a sentence: in small letters but for abbreviations."""
+    return " ".join(word if word.isupper() else word.lower() for word in name.split(" "))
 
 
 def select(table: Table, keep: Callable[[Column], bool]) -> Table:

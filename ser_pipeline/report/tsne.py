@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_pipeline.arrays import Floats
+from ser_pipeline.arrays import Floats, Ints
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.runs.records import FoldResult
 
@@ -64,12 +64,29 @@ def average(rows: NDArray[np.floating], utterance: NDArray[np.integer], count: i
 
 
 def planes(embeddings: Sequence[Floats]) -> list[Floats]:
-    """t-SNE of each of `embeddings` (U, D): points (U, 2) in the square of -1 to 1, the same on every call."""
+    """t-SNE of each of `embeddings` (U, D): points (U, 2) that fill the square of -1 to 1, the same on every call."""
     from threadpoolctl import threadpool_limits
 
     # one thread for each: more would wait for each other longer than they work, and add in another order
     with threadpool_limits(1), ThreadPoolExecutor(WORKERS) as pool:
         return list(pool.map(_plane, embeddings))
+
+
+def silhouettes(embedding: Floats, target: Ints) -> Floats | None:
+    """How much nearer each utterance (U,) lies to its class than to the nearest other one, -1 to 1.
+
+    None of one class, and where no class has two utterances. Source: Rousseeuw,
+    Silhouettes, 1987; Euclidean distances.
+
+    Args:
+        embedding: (U, D).
+        target: class of each (U,).
+    """
+    from sklearn.metrics import silhouette_samples
+
+    if not 2 <= len(np.unique(target)) < len(target):
+        return None
+    return np.asarray(silhouette_samples(embedding, target))
 
 
 def _plane(embedding: Floats) -> Floats:
@@ -78,4 +95,4 @@ def _plane(embedding: Floats) -> Floats:
     perplexity = min(PERPLEXITY, (len(embedding) - 1) / 3)
     points = TSNE(init="pca", perplexity=perplexity, max_iter=STEPS, random_state=0).fit_transform(embedding)
     points = points - (points.max(0) + points.min(0)) / 2
-    return np.asarray(points / max(float(np.abs(points).max()), 1e-9))
+    return np.asarray(points / np.maximum(np.abs(points).max(0), 1e-9))

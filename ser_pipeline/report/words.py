@@ -99,6 +99,24 @@ def inputs(names: Sequence[str]) -> str:
     return " + ".join(map(input_name, sorted(names, key=input_place)))
 
 
+LEGEND = {
+    "full": "full: the whole model of its preset, with which others are compared.",
+    "w2e": "w2e: the frames of a speech encoder (wav2vec 2.0 in the paper).",
+    "mean": "-mean: these frames are averaged, not weighted by co-attention.",
+}
+"""What parts of a model's name mean."""
+
+
+def legend(names: Sequence[str]) -> str:
+    """What the parts of models' names mean, as far as they are there.
+
+    >>> legend(["mfcc", "w2e"])
+    'w2e: the frames of a speech encoder (wav2vec 2.0 in the paper).'
+    """
+    parts = {part for name in names for part in name.split(" ")[0].split("-")}
+    return " ".join(told for part, told in LEGEND.items() if part in parts)
+
+
 def input_name(name: str) -> str:
     """An input as the report names it; one that this version does not know keeps its name."""
     return INPUTS[name].words if name in INPUTS else name

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ser_pipeline.report import comma_files, exports
-from ser_pipeline.report import summary_tables as overview
+from ser_pipeline.report import comma_files, exports, results_table
 from ser_pipeline.report.contents import Choice, Report, make_report
 from support.run_folders import SPEAKERS, Planted, people, write_run
 
@@ -36,7 +35,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 
 def test_a_row_sums_up_its_folds_and_seeds_and_has_its_features_once(report: Report) -> None:
-    table = overview.results(report)
+    table = results_table.results(report)
     places = [number for number, column in enumerate(table.columns) if column.group == "Seconds"]
     shown = {row[0].text: [row[place].text for place in places] for row in table.rows}
     assert shown == {"full": ["1,804", "23"], "mfcc": ["12", "0"], "full-mean": ["", ""]}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ser_pipeline.report import build, comma_files
+from ser_pipeline.report import build, comma_files, latex
 from ser_pipeline.report import exports as files
 from ser_pipeline.report import summary_tables as overview
 from ser_pipeline.report.contents import Choice, make_report
@@ -120,21 +120,33 @@ def test_markdown_tables_have_as_many_cells_in_every_line(report):
 
 
 def test_latex_tables_use_booktabs_and_balance(report):
-    text = files.to_latex(report)
-    for name in ("table", "tabular", "adjustbox", "document"):
+    text = latex.to_latex(report)
+    for name in ("table", "tabular"):
         assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") > 0
     for table in re.findall(r"\\begin\{tabular\}\{([lr]+)\}(.*?)\\end\{tabular\}", text, flags=re.DOTALL):
         align, body = table
         assert all(rule in body for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
         plain = [line for line in body.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
         assert {line.replace(r"\&", "").count("&") + 1 for line in plain} == {len(align)}
-    assert not re.search(r"(?<!\\)[%#]|[^\x00-\x7f]", text.split(r"\begin{document}")[1])
+    assert not re.search(r"(?<!\\)#|[^\x00-\x7f]", text)
+
+
+def test_a_paper_can_take_the_tables_in(report):
+    text = latex.to_latex(report)
+    assert not re.search(
+        r"\\(documentclass|begin\{document\}|section|clearpage|usepackage)", re.sub("(?m)^%.*", "", text)
+    )
+    labels = re.findall(r"\\label\{([^}]+)\}", text)
+    assert len(set(labels)) == len(labels) == text.count(r"\begin{table}")
+    assert all(rf"\usepackage{{{name}}}" in text.splitlines()[0] for name in latex.PACKAGES)
+    assert r"\input{results}" in latex.to_document(report)
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_latex_compiles_as_it_is(report, tmp_path):
-    (tmp_path / "results.tex").write_text(files.to_latex(report), encoding="utf-8")
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "results.tex"]
+    (tmp_path / "results.tex").write_text(latex.to_latex(report), encoding="utf-8")
+    (tmp_path / "document.tex").write_text(latex.to_document(report), encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "document.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Overfull" not in done.stdout

@@ -36,8 +36,8 @@ def test_links_to_audio_stay_below_the_corpus(tmp_path, file, linked):
         (place / name).parent.mkdir(exist_ok=True)
         (place / name).touch()
     header = SimpleNamespace(audio_root=str(place))
-    report = SimpleNamespace(main=(SimpleNamespace(header=header), None), worst=[SimpleNamespace(file=file)])
-    (link,) = page._players(report, tmp_path)
+    report = SimpleNamespace(main=(SimpleNamespace(header=header), None))
+    link = page._sound(report, file, tmp_path)
     assert bool(link) == linked
 
 

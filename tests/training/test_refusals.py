@@ -12,7 +12,8 @@ from click.testing import Result
 
 from ser_pipeline.report.comma_files import classes_csv, speakers_csv, to_csv
 from ser_pipeline.report.contents import Choice, make_report
-from ser_pipeline.report.exports import to_latex, to_markdown
+from ser_pipeline.report.exports import to_markdown
+from ser_pipeline.report.latex import to_latex
 from ser_pipeline.report.page import to_html
 from ser_pipeline.report.summary_tables import sections
 from support.reducing import TINY

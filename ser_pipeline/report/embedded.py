@@ -1,0 +1,126 @@
+"""What a model sees: embeddings of test utterances on planes, with how far their classes lie apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ser_pipeline.arrays import Floats
+from ser_pipeline.report import figures
+from ser_pipeline.report.contents import Experiment
+from ser_pipeline.report.drawing import Drawn, Plan
+from ser_pipeline.report.groups import Group
+from ser_pipeline.report.tsne import planes, silhouettes, utterance_means
+from ser_pipeline.runs.records import FoldResult
+
+ARRAYS = {"w2e": "W2E", "fused": "final feature"}
+"""Name of a stored embedding -> what it is called."""
+
+MOST = 20
+"""Folds whose embeddings are drawn, at most."""
+
+SILHOUETTE = (
+    "Silhouette: 1 where every utterance lies among those of its class, 0 where classes overlap, below 0 where "
+    "others are nearer; of the embedding itself, not of the plane"
+)
+
+FRAME, SMALL = (2.4, 2.7), (1.9, 2.2)
+"""Inches of a panel, and of one of many."""
+
+Named = tuple[str, FoldResult, Floats]
+"""What a panel is called, the fold, and means (U, D) of its utterances."""
+
+
+def plans(experiment: Experiment, pair: Sequence[tuple[str, Group]]) -> Iterator[Plan]:
+    """The paper's Fig. 2, of the fold in the middle by UA; and the main model's final feature in every fold.
+
+    Args:
+        experiment: whose models they are.
+        pair: models that are shown side by side, each with what it is called.
+    """
+    main = experiment.panel.main
+    if main is None:
+        return
+    fold = middle(main)
+    of_folds = {(array, group.name): list(_of_folds(group, array)) for _, array, group in _every(pair)}
+    beside = [
+        (title, own, means)
+        for title, array, group in _every(pair)
+        for own, means in of_folds[array, group.name]
+        if own.name == fold.name and len(own.rows) == len(fold.rows)
+    ]
+    if beside:
+        over = "; ".join(f"{title} {_over(of_folds[array, group.name])}" for title, array, group in _every(pair))
+        caption = (
+            f"t-SNE of the {len(fold.rows)} test utterances of fold {fold.name}, the one in the middle by UA; an "
+            f"utterance is the mean of its segments. {SILHOUETTE}. Over all folds: {over}. W2E: the frames of the "
+            "speech encoder, weighted or averaged."
+        )
+        yield _plan("embeddings", "What the model sees", caption, beside, experiment)
+    folds = [(f"fold {one.name}", one, means) for one, means in of_folds.get(("fused", main.name), [])]
+    if len(folds) > 1:
+        caption = (
+            f"t-SNE of the final feature of {main.name}, all test utterances, each in the fold that tests it: every "
+            f"fold is another model, whose feature has axes of its own. {SILHOUETTE}."
+        )
+        yield _plan("folds", "What it sees, fold by fold", caption, folds[:MOST], experiment, SMALL)
+
+
+def middle(group: Group) -> FoldResult:
+    """The fold of the first seed whose UA is the median."""
+    folds = sorted(group.runs[0].folds, key=lambda fold: fold.confusion().ua)
+    return folds[len(folds) // 2]
+
+
+def _every(pair: Sequence[tuple[str, Group]]) -> Iterator[tuple[str, str, Group]]:
+    """Title, stored array and model of every panel of the paper's figure."""
+    for array, title in ARRAYS.items():
+        for name, group in pair:
+            yield f"{title}, {name}", array, group
+
+
+def _of_folds(group: Group, array: str) -> Iterator[tuple[FoldResult, Floats]]:
+    """Means of the utterances of every fold of the first seed that kept them."""
+    for fold in group.runs[0].folds:
+        means = utterance_means(fold, array)
+        if means is not None:
+            yield fold, means
+
+
+def _over(folds: Sequence[tuple[FoldResult, Floats]]) -> str:
+    """The mean silhouette of all test utterances."""
+    found = [silhouettes(means, fold.target) for fold, means in folds]
+    every = np.concatenate([one for one in found if one is not None] or [np.empty(0)])
+    return f"{every.mean():.2f}".replace("-", "−") if len(every) else "not known"
+
+
+def _plan(
+    name: str,
+    title: str,
+    caption: str,
+    shown: Sequence[Named],
+    experiment: Experiment,
+    size: tuple[float, float] = FRAME,
+) -> Plan:
+    """A panel for each of `shown`.
+
+    Args:
+        name: of the figure.
+        title: of it.
+        caption: below it.
+        shown: what is drawn.
+        experiment: whose classes they are.
+        size: inches of a panel.
+    """
+    labels, points = experiment.panel.header.labels, planes([means for *_, means in shown])
+    panels = [_panel(one, plane, labels) for one, plane in zip(shown, points, strict=True)]
+    alt = f"{len(panels)} scatter plots of utterances by class: " + ", ".join(title for title, *_ in shown)
+    return Plan(name, title, caption, alt, panels, size, figures.class_keys(labels), 5 if size == SMALL else 4)
+
+
+def _panel(one: Named, plane: Floats, labels: Sequence[str]) -> Drawn:
+    title, fold, means = one
+    found = silhouettes(means, fold.target)
+    below = "" if found is None else f"silhouette {found.mean():.2f}".replace("-", "−")
+    return figures.scatter(title, plane, fold.target, labels, below)
