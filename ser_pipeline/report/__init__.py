@@ -64,7 +64,7 @@ def write(report: Report, folder: Path) -> Path:
     if page_file.is_file() and _written(folder) == inputs:
         log.info("%s is up to date", page_file)
         return page_file
-    from ser_pipeline.report import comma_files, gallery, latex, page
+    from ser_pipeline.report import comma_files, gallery, latex, page, shelf
     from ser_pipeline.report import exports as files
     from ser_pipeline.report.origins import published
 
@@ -80,6 +80,7 @@ def write(report: Report, folder: Path) -> Path:
     write_text(folder / "document.tex", latex.to_document(report))
     write_text(page_file, page.to_html(report, pictures, folder))
     write_json(folder / STAMP, inputs)
+    shelf.write_shelf(folder.parent)
     return page_file
 
 

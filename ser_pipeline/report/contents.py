@@ -115,11 +115,14 @@ class Report:
         return self.experiments[0].main if self.experiments else None
 
     @property
+    def runs(self) -> list[Run]:
+        """Every run that is shown, whole or not."""
+        return [run for panel in self.panels for group in panel.groups for run in (*group.runs, *group.unfinished)]
+
+    @property
     def headers(self) -> list[RunHeader]:
-        """The header of every run that is shown, whole or not."""
-        return [
-            run.header for panel in self.panels for group in panel.groups for run in (*group.runs, *group.unfinished)
-        ]
+        """The header of every run that is shown."""
+        return [run.header for run in self.runs]
 
     @property
     def accepted(self) -> str:

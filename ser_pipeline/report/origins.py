@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from ser_pipeline.report.contents import Report, Worst
-from ser_pipeline.runs.records import RunHeader
+from ser_pipeline.runs.records import Run, RunHeader
 from ser_pipeline.text import portable, without_paths
 
 WORDS = {
@@ -71,8 +71,19 @@ def command(line: str) -> str:
 
 
 def origins(report: Report) -> list[dict[str, Any]]:
-    """Each run for results.json: what trained it, from which data and weights, with which versions."""
-    return [{"run": header.name, **_origin(header), "versions": header.versions} for header in report.headers]
+    """Each run for results.json: what trained it, from which data and weights, with which versions, and its scores."""
+    return [
+        {"run": run.header.name, **_origin(run.header), **pooled(run), "versions": run.header.versions}
+        for run in report.runs
+    ]
+
+
+def pooled(run: Run) -> dict[str, float | None]:
+    """WA and UA of a run over all test utterances; None where it is not whole, or tells no classes."""
+    if not (run.whole and run.header.target.classes):
+        return {"wa": None, "ua": None}
+    total = sum((fold.confusion() for fold in run.folds[1:]), run.folds[0].confusion())
+    return {"wa": total.wa, "ua": total.ua}
 
 
 def _origin(header: RunHeader) -> dict[str, Any]:

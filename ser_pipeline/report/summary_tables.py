@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ser_pipeline.report import compared, matrix, published, rated_tables, words
 from ser_pipeline.report import experiment_tables as detail
 from ser_pipeline.report.contents import WORST, Experiment, Report
+from ser_pipeline.report.origins import pooled
 from ser_pipeline.report.results_table import results, selection
 from ser_pipeline.report.tables import (
     FOLDS,
@@ -87,25 +88,21 @@ def runs(report: Report) -> Table:
     )
     rows: list[tuple[Cell, ...]] = []
     tones: list[str] = []
-    for panel in report.panels:
-        for group in panel.groups:
-            for run in (*group.runs, *group.unfinished):
-                header = run.header
-                told = run.whole and header.target.classes
-                total = sum((fold.confusion() for fold in run.folds[1:]), run.folds[0].confusion()) if told else None
-                rows.append(
-                    (
-                        text(header.path.name),
-                        Cell(f"{len(run.folds)} of {len(header.fold_names)}", len(run.folds)),
-                        selection(header.selection),
-                        percent(total.wa if total else None),
-                        percent(total.ua if total else None),
-                        text(header.device),
-                        text(header.origin.started[:16].replace("T", " ")),
-                        minutes(header.origin.seconds),
-                    )
-                )
-                tones.append("incomplete" if not run.whole else "test" if header.on_test else "")
+    for run in report.runs:
+        header, scores = run.header, pooled(run)
+        rows.append(
+            (
+                text(header.path.name),
+                Cell(f"{len(run.folds)} of {len(header.fold_names)}", len(run.folds)),
+                selection(header.selection),
+                percent(scores["wa"]),
+                percent(scores["ua"]),
+                text(header.device),
+                text(header.origin.started[:16].replace("T", " ")),
+                minutes(header.origin.seconds),
+            )
+        )
+        tones.append("incomplete" if not run.whole else "test" if header.on_test else "")
     return Table("runs", "Runs", columns, tuple(rows), tuple(tones))
 
 

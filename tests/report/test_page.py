@@ -134,13 +134,57 @@ def test_nothing_overflows_or_is_clipped_and_no_labels_overlap(opened, width, da
     assert opened.run(OVERLAPPING) == []
 
 
+def serious(page):
+    """What axe-core finds serious or critical."""
+    page.run((resources.files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8") + ";0")
+    found = page.run("axe.run().then(r => r.violations.map(v => [v.impact, v.id, v.nodes[0].html.slice(0, 200)]))")
+    return [one for one in found if one[0] in ("serious", "critical")]
+
+
 @pytest.mark.parametrize(("width", "dark"), [(390, True), (1000, False), (1600, True)])
 def test_the_accessibility_check_finds_nothing_serious(opened, width, dark):
     pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
     opened.show(width, dark)
-    opened.run((resources.files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8") + ";0")
-    found = opened.run("axe.run().then(r => r.violations.map(v => [v.impact, v.id, v.nodes[0].html.slice(0, 200)]))")
-    assert [one for one in found if one[0] in ("serious", "critical")] == []
+    assert serious(opened) == []
+
+
+FIRST = """(() => {
+  const seen = text => [...document.querySelectorAll('#summary .score p')].some(e => {
+    const box = e.getBoundingClientRect();
+    return e.textContent.includes(text) && box.top >= 0 && box.bottom <= innerHeight && box.right <= innerWidth;
+  });
+  const model = document.querySelector('#summary .what strong').textContent;
+  return [model, 'UA', document.querySelector('.figure').textContent, '95 % interval'].filter(text => !seen(text));
+})()"""
+"""What of model, UA and interval is not within the first screen."""
+
+IN_ROW = """(() => {
+  const table = document.querySelector('#table-results table');
+  const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells].slice(0, 3);
+  const right = table.closest('.scroll').getBoundingClientRect().right + 1;
+  return heads.map(head => [head.textContent.trim().split(': ').pop(), head.getBoundingClientRect().right <= right]);
+})()"""
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1000, 700), (1600, 900)])
+def test_model_score_and_interval_are_the_first_that_is_seen(opened, width, height):
+    opened.show(width, height=height)
+    opened.run("scrollTo(0, 0)")
+    assert opened.run(FIRST) == []
+    assert opened.run(IN_ROW) == [["Model", True], ["UA", True], ["95 % interval", True]]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_contents_are_at_hand_at_every_width_and_place(opened, width):
+    opened.show(width)
+    opened.run("scrollTo(0, document.body.scrollHeight)")
+    box = opened.run("(b => [b.top, b.bottom, b.width])(document.querySelector('nav').getBoundingClientRect())")
+    assert box[0] >= -1 and box[1] > 20 and box[2] > 100
+    assert (
+        opened.run("""[...document.querySelectorAll('h2 .anchor, nav a[href^="#"]')].filter(
+        a => !document.getElementById(a.getAttribute('href').slice(1))).length""")
+        == 0
+    )
 
 
 def test_the_page_follows_light_and_dark(opened):
@@ -158,7 +202,7 @@ def column(page, title):
         f"""(() => {{
       const table = document.querySelector('#table-results table');
       const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
-      const place = heads.findIndex(head => head.textContent.trim() === {title!r});
+      const place = heads.findIndex(head => head.textContent.trim().split(': ').pop() === {title!r});
       const cells = [...table.tBodies[0].rows].map(row => row.cells[place].textContent.trim());
       return [cells, heads[place].getAttribute('aria-sort')];
     }})()"""
@@ -169,7 +213,7 @@ def press(page, title):
     """Put the focus on a column's head and press Enter."""
     page.run(
         f"""[...document.querySelectorAll('#table-results th')].find(
-        head => head.textContent.trim() === {title!r}).querySelector('button').focus()"""
+        head => head.textContent.trim().split(': ').pop() === {title!r}).querySelector('button').focus()"""
     )
     key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
     for kind in ("keyDown", "keyUp"):
@@ -234,6 +278,70 @@ def test_every_figure_says_in_words_what_it_shows(opened):
     words = opened.run(described)
     assert words
     assert all(len(text) > 20 for text in words)
+
+
+def test_the_classes_of_any_model_can_be_chosen(page, grid):
+    page.show(1000)
+    page.open(grid)
+    shown = "[...document.querySelectorAll('.chooser > details')].filter(e => e.offsetHeight).map(e => e.dataset.name)"
+    assert page.run(shown)[0] == "full"
+    page.run("""(select => { select.selectedIndex = 1; select.dispatchEvent(new Event('change')); })(
+        document.querySelector('.chooser select'))""")
+    assert page.run(shown)[0] == "full-mean"
+    heads = "[...document.querySelectorAll('.chooser > details[open] table')].slice(0, 2).map(t => t.textContent)"
+    classes, confusion = page.run(heads)
+    assert all(word in classes for word in ("Support", "Recall", "Precision", "F1"))
+    assert "taken for" in confusion
+
+
+def test_the_speakers_of_any_two_models_are_set_side_by_side(page, grid):
+    page.open(grid)
+    told = page.run("document.querySelector('.against .note').textContent")
+    assert f"of {len(EMODB_SPEAKERS)} speakers" in told
+    cells = """(() => {
+      const row = document.querySelector('.against tbody').rows[0];
+      return [...row.cells].slice(1, 4).map(cell => Number(cell.textContent.replace('−', '-')));
+    })()"""
+    one, other, apart = page.run(cells)
+    assert apart == pytest.approx(one - other, abs=0.11)
+    page.run("""(select => { select.selectedIndex = 2; select.dispatchEvent(new Event('change')); })(
+        document.querySelectorAll('.against select')[1])""")
+    assert page.run(cells)[1] != other
+
+
+def test_tables_and_commands_can_be_copied(page, grid):
+    page.open(grid)
+    page.run("document.execCommand = () => { window.taken = document.activeElement.value; return true; }")
+    page.run("Object.defineProperty(navigator, 'clipboard', {value: undefined}); 0")
+    taken = []
+    for button in ("#table-results button.copy", "#again button.copy"):
+        page.run(f"document.querySelector('{button}').click()")
+        taken.append(page.run("new Promise(done => setTimeout(() => done(window.taken), 50))"))
+    assert taken[0].startswith(r"\begin{table}") and taken[0].endswith(r"\end{table}")
+    assert "ser-pipeline train" in taken[1]
+
+
+def test_a_page_is_read_without_its_script(page, grid):
+    page.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        page.open(grid)
+    finally:
+        page.call("Emulation.setScriptExecutionDisabled", value=False)
+    assert page.run("document.querySelectorAll('button, select').length") == 0
+    folded = page.run(
+        "[...document.querySelectorAll('.chooser > details > summary')].filter(e => e.offsetHeight).length"
+    )
+    assert folded > 1
+
+
+def test_the_page_over_all_reports_fits_and_has_nothing_serious(page, demo):
+    pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
+    page.open(demo.parents[1] / "index.html")
+    for width, dark in ((390, True), (1600, False)):
+        page.show(width, dark)
+        assert page.run("document.documentElement.scrollWidth") <= width
+        assert page.run(OUTSIDE) == []
+        assert serious(page) == []
 
 
 def test_a_page_prints_without_cutting_a_table(page, grid):
