@@ -2,9 +2,10 @@
 
     python -m benchmarks.front_end [--preset scratch paper] [--batch 64] [--device cuda] [--seconds 10]
 
-Random segments, random weights. The step is timed with the rows in its batch, and with waveforms, levels and the
-samples around them in it, in rounds that take turns in one process; what is copied to the device is left out of both.
-`paper` needs transformers.
+Random segments, random weights. The step is timed with the rows in its batch; with waveforms, levels and the samples
+around them in it, as training reads them; and, in turn, where the step waits for its features. Rounds take turns in one
+process; what is copied to the device is left out of all. Before that, the features that are made beside a step are
+compared with those that are made alone. `paper` needs transformers.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice, repeat
 
 import torch
 
@@ -20,6 +22,7 @@ from ser_pipeline import config
 from ser_pipeline.config import Config
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.data.neighbours import join_segments
+from ser_pipeline.data.rendered import ahead
 from ser_pipeline.data.surroundings import AROUND, PLACE
 from ser_pipeline.device import autocasting, fixed_threads, pick_device, precision, set_arithmetic
 from ser_pipeline.features.rendering import Renderer, Rendering
@@ -113,6 +116,22 @@ def in_turns(ways: dict[str, Callable[[], object]], device: torch.device, second
     return found
 
 
+def apart(batches: Iterator[Batch], stored: Batch, step: Callable[[], object]) -> float:
+    """The largest difference of features that are made beside steps from those that are made alone.
+
+    Args:
+        batches: of the same segments again and again.
+        stored: what each must be.
+        step: what runs beside them.
+    """
+    found = 0.0
+    for batch in islice(batches, 20):
+        step()
+        for name, rows in stored.inputs.items():
+            found = max(found, float((batch[name].float() - rows.float()).abs().max()))
+    return found
+
+
 def line(preset: str, size: int, device: torch.device, seconds: float) -> str:
     """A row of the table.
 
@@ -133,17 +152,20 @@ def line(preset: str, size: int, device: torch.device, seconds: float) -> str:
     def heard(batch: Batch) -> Batch:
         return join_segments(batch, there) if joined > 1 else batch
 
+    batches = ahead(render, repeat(raw))
     ways: dict[str, Callable[[], object]] = {
         "stored": lambda: step(heard(stored), size, size),
-        "alone": lambda: step(heard(render(raw)), size, size),
+        "alone": lambda: step(heard(next(batches)), size, size),
+        "in turn": lambda: step(heard(render(raw)), size, size),
         "made": lambda: render(raw),
     }
+    beside = apart(batches, stored, ways["stored"])
     found = in_turns(ways, device, seconds)
     step.release()
     middle = {name: 1e3 * statistics.median(times) for name, times in found.items()}
     ratio = statistics.median(b / a for a, b in zip(found["stored"], found["alone"], strict=True))
-    times = f"{middle['stored']:.2f} | {middle['alone']:.2f} | {middle['made']:.2f}"
-    return f"| {preset} | {size} x {joined} | {times} | {100 * (ratio - 1):+.1f} % |"
+    times = " | ".join(f"{middle[name]:.2f}" for name in ways)
+    return f"| {preset} | {size} x {joined} | {times} | {100 * (ratio - 1):+.1f} % | {beside:g} |"
 
 
 def main() -> None:
@@ -157,8 +179,8 @@ def main() -> None:
     device = pick_device(arguments.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "one core"
     print(f"{name}, torch {torch.__version__}; ms a step, medians of {ROUNDS} rounds that take turns\n")
-    print("| preset | segments | rows stored | waveforms alone | of which the features | loss |")
-    print("|---|---|---|---|---|---|")
+    print("| preset | segments | rows stored | waveforms alone | the same in turn | the features | loss | apart |")
+    print("|---|---|---|---|---|---|---|---|")
     with fixed_threads(1):
         for preset in arguments.preset:
             print(line(preset, arguments.batch, device, arguments.seconds), flush=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+import torch
 
 from ser_pipeline.arrays import Array, Rows
 from ser_pipeline.data.batch import Batch
@@ -58,4 +60,49 @@ class Rendered:
 
     def batches(self, rows: Rows, size: int) -> Iterator[Batch]:
         """Batches of `size` of the stored segments `rows`, in their order."""
-        return map(self.render, self.source.batches(rows, size))
+        return ahead(self.render, self.source.batches(rows, size))
+
+
+def ahead(render: Callable[[Batch], Batch], batches: Iterable[Batch]) -> Iterator[Batch]:
+    """`render` of every batch; on a CUDA device that of the next one runs beside what is done with this one.
+
+    Args:
+        render: makes a batch of another one.
+        batches: of one device.
+    """
+    waiting: tuple[Batch, torch.cuda.Event] | None = None
+    for batch in batches:
+        if not batch.samples.is_cuda:
+            yield render(batch)
+            continue
+        following = _begun(render, batch)
+        if waiting:
+            yield _ended(*waiting)
+        waiting = following
+    if waiting:
+        yield _ended(*waiting)
+
+
+def _begun(render: Callable[[Batch], Batch], batch: Batch) -> tuple[Batch, torch.cuda.Event]:
+    """`render` of a batch on a stream of its own, which begins after what the device was given so far."""
+    stream = _stream(batch.samples.device)
+    stream.wait_stream(torch.cuda.current_stream(batch.samples.device))
+    for part in batch.tensors():
+        part.record_stream(stream)
+    with torch.cuda.stream(stream):
+        return render(batch), stream.record_event()
+
+
+def _ended(made: Batch, event: torch.cuda.Event) -> Batch:
+    """A batch that what the device is given from here on waits for."""
+    current = torch.cuda.current_stream(made.samples.device)
+    current.wait_event(event)
+    for part in made.tensors():
+        part.record_stream(current)
+    return made
+
+
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """The stream of a device on which features are made, the same one for as long as the process lives."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

@@ -49,11 +49,13 @@ class Power(nn.Module):
 
     def forward(self, padded: Tensor) -> Tensor:
         """Power (B, T, K) of signals (B, before + T hop + after)."""
-        count = (padded.shape[1] - self.before - self.after) // self.hop
-        frames = padded.unfold(1, self.length, self.hop)[:, :count]
-        bins = torch.fft.rfft(frames * self.window, self.n)[..., : self.bins]
-        power: Tensor = bins.real.square() + bins.imag.square()
-        return power
+        return self.lowest(padded, self.bins)
+
+    def lowest(self, padded: Tensor, count: int) -> Tensor:
+        """The same of the `count` lowest bins."""
+        frames = (padded.shape[1] - self.before - self.after) // self.hop
+        windows = padded.unfold(1, self.length, self.hop)[:, :frames]
+        return squared(torch.fft.rfft(windows * self.window, self.n)[..., :count])
 
 
 class Bands(nn.Module):
@@ -73,6 +75,10 @@ class Bands(nn.Module):
 
     def logarithms(self, padded: Tensor) -> tuple[Tensor, Tensor]:
         """Logarithms (B, T, K), and the largest of each frame (B, T, 1), of padded signals."""
+        raise NotImplementedError
+
+    def kept(self, padded: Tensor) -> Tensor:
+        """Logarithms (B, T, K) of padded signals, where the loudest is known."""
         raise NotImplementedError
 
     def forward(self, signal: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,16 +104,21 @@ class MelBands(Bands):
             settings: of the bands.
             transform: what makes the power.
         """
-        bins = settings.n_fft // 2 + 1
+        bins = settings.n_fft // 2  # but for the last, which no filter hears: whole rows are faster products
         power = transform(hann(settings.n_fft), settings.n_fft, audio.hop, bins)
         super().__init__(power, settings.pre_emphasis, settings.pad_mode)
-        filters = matrix(mel_triangles(audio.rate, settings.n_fft, settings.n_mels), bins)
-        self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
+        filters = matrix(mel_triangles(audio.rate, settings.n_fft, settings.n_mels), bins + 1)
+        self.register_buffer("filters", torch.from_numpy(filters[:bins]), persistent=False)
 
     def logarithms(self, padded: Tensor) -> tuple[Tensor, Tensor]:
         """Logarithms (B, T, K), and the largest of each frame (B, T, 1), of padded signals."""
-        logs = (self.power(padded) @ self.filters).clamp(min=float(FLOOR)).log()
+        logs = self.kept(padded)
         return logs, logs.amax(2, keepdim=True)
+
+    def kept(self, padded: Tensor) -> Tensor:
+        """Logarithms (B, T, K) of padded signals."""
+        bands: Tensor = self.power(padded) @ self.filters
+        return bands.clamp(min=float(FLOOR)).log()
 
 
 class LowestBins(Bands):
@@ -123,12 +134,16 @@ class LowestBins(Bands):
         """
         power = transform(hamming(settings.window), settings.n_fft, audio.hop, settings.n_fft // 2 + 1)
         super().__init__(power, settings.pre_emphasis, settings.pad_mode)
-        self.kept = settings.bins
+        self.lowest = settings.bins
 
     def logarithms(self, padded: Tensor) -> tuple[Tensor, Tensor]:
         """Logarithms (B, T, K), and the largest of each frame (B, T, 1), of padded signals."""
         power = self.power(padded).clamp(min=float(FLOOR))
-        return power[..., : self.kept].log(), power.amax(2, keepdim=True).log()
+        return power[..., : self.lowest].log(), power.amax(2, keepdim=True).log()
+
+    def kept(self, padded: Tensor) -> Tensor:
+        """Logarithms (B, T, K) of padded signals."""
+        return self.power.lowest(padded, self.lowest).clamp(min=float(FLOOR)).log()
 
 
 class Front(nn.Module):
@@ -231,6 +246,13 @@ FRONTS: Mapping[str, Callable[..., Front]] = {"mfcc": MfccFront, "spectrogram": 
 def loudest_of(largest: Tensor, real: Tensor) -> Tensor:
     """The largest (B, 1, 1) of values (B, T, 1) in frames that are `real` (B, T, 1)."""
     return largest.masked_fill(~real, -torch.inf).amax((1, 2), keepdim=True)
+
+
+def squared(spectrum: Tensor) -> Tensor:
+    """Power of complex numbers, in as few passes over memory as the device has for it."""
+    if spectrum.is_cuda:  # a processor would take the root for seconds
+        return spectrum.abs().square_()
+    return torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
 
 
 def rounded(waveform: Tensor) -> Tensor:

@@ -100,8 +100,10 @@ class Rendering:
         made: dict[str, list[Tensor]] = {name: [] for name in self.made.names}
         for part in self._parts(len(batch)):
             padded = torch.cat([around[part, :before], wave[part, 1:], around[part, before:]], 1).float() / FULL_SCALE
+            places, real = batch[PLACE][part], self._real(batch[PLACE][part])
             for name, rows in made.items():
-                logs, _, real = self._logarithms(name, padded, batch[PLACE][part])
+                with exact(self.device):
+                    logs = self.fronts[name].bands.kept(self._signal(name, padded, places))
                 rows.append(self._rows(name, logs, batch[f"{name}_level"][part, :1, None], real))
         found = {name: rows[0] if len(rows) == 1 else torch.cat(rows) for name, rows in made.items()}
         inputs = {name: found[name] if name in found else batch[name] for name in self.reads}
@@ -181,15 +183,20 @@ class Rendering:
             padded: segments with the samples around them (B, P).
             places: samples of the utterance before each segment and from its start on (B, 2).
         """
-        bands, audio = self.fronts[name].bands, self.made.audio
-        first = self.made.before - bands.before
-        heard = _as_heard(padded, places, bands, self.made.before)[
-            :, first : self.made.before + audio.segment + bands.after
-        ]
         with exact(self.device):
-            logs, largest = bands.logarithms(heard)
-        frame = torch.arange(audio.frames, device=padded.device)
-        return logs, largest, (frame <= places[:, 1:] // audio.hop)[..., None]
+            logs, largest = self.fronts[name].bands.logarithms(self._signal(name, padded, places))
+        return logs, largest, self._real(places)
+
+    def _signal(self, name: str, padded: Tensor, places: Tensor) -> Tensor:
+        """Segments (B, before + N + after) as the bands or bins of a feature hear them; as of `_logarithms`."""
+        bands, before = self.fronts[name].bands, self.made.before
+        whole = _as_heard(padded, places, bands, before)
+        return whole[:, before - bands.before : before + self.made.audio.segment + bands.after]
+
+    def _real(self, places: Tensor) -> Tensor:
+        """Which frames (B, T, 1) of segments at `places` (B, 2) are real."""
+        frame = torch.arange(self.made.audio.frames, device=places.device)
+        return (frame <= places[:, 1:] // self.made.audio.hop)[..., None]
 
     def _rows(self, name: str, logs: Tensor, loudest: Tensor, real: Tensor) -> Tensor:
         with exact(self.device):

@@ -11,8 +11,11 @@ from ser_pipeline import config
 from ser_pipeline.cache import manifest
 from ser_pipeline.config import Config
 from ser_pipeline.corpora import demo
+from ser_pipeline.data.batch import Batch
 from ser_pipeline.data.rendered import Rendered, RenderedData, with_surroundings
 from ser_pipeline.data.stream import Data, open_data, open_source
+from ser_pipeline.data.surroundings import AROUND, PLACE
+from ser_pipeline.features import on_device
 from ser_pipeline.features.acoustic import FEATURES, rounded
 from ser_pipeline.features.rendering import Renderer
 from ser_pipeline.features.stage import extract
@@ -117,6 +120,40 @@ def test_a_long_recording_is_made_a_stretch_at_a_time(monkeypatch: pytest.Monkey
         parts = list(made.parts(name, lambda first, last: samples[first:last], len(samples)))
         assert [len(part) for part in parts] == [1] * len(whole[name])
         require_alike(name, np.concatenate(parts), whole[name])
+
+
+def test_a_step_makes_no_bins_that_no_row_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen, made = config.load("paper"), list[int]()
+    rendering = Renderer(("mfcc", "spectrogram"), chosen.audio, chosen.features).on(CPU, ("mfcc", "spectrogram"))
+    squared = on_device.squared
+
+    def counted(spectrum: torch.Tensor) -> torch.Tensor:
+        made.append(spectrum.shape[2])
+        return squared(spectrum)
+
+    monkeypatch.setattr(on_device, "squared", counted)
+    size, around = chosen.audio.segment, rendering.made.before + rendering.made.after
+    rows = {"waveform": torch.ones(1, 1 + size), AROUND: torch.ones(1, around), PLACE: torch.tensor([[0, size]])}
+    level = torch.zeros(1, 1)
+    given = Batch({**rows, "mfcc_level": level, "spectrogram_level": level}, *torch.zeros(3, 1, dtype=torch.int64))
+    assert rendering(given)["spectrogram"].shape == (1, 200, 300)
+    assert made == [1024, 200]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_batches_made_beside_a_step_are_those_made_alone(tmp_path: Path) -> None:
+    chosen = config.load("paper", None, [WANTED])
+    folder, _ = extracted("emodb", write_emodb(tmp_path / "corpus", speakers=2, takes=1), tmp_path / "cache")
+    _, waves, plain = opened(folder, chosen)
+    device, rows = torch.device("cuda"), np.arange(len(waves.manifest.segments)).repeat(20)
+    render = Renderer(THREE, chosen.audio, chosen.features).on(device, chosen.model.reads)
+    source, load = open_source(waves, device, "stream"), torch.randn(4096, 4096, device=device)
+    alone = [render(batch) for batch in source.batches(rows, 8)]
+    for made, wanted in zip(Rendered(source, render).batches(rows, 8), alone, strict=True):
+        for name in THREE:
+            require_alike(name, made[name].cpu().numpy(), wanted[name].cpu().numpy())
+        load = load @ load / 64
+    assert len(alone) == len(list(plain.batches(rows, 8)))
 
 
 def test_waveforms_alone_take_half_of_the_space(tmp_path: Path) -> None:
