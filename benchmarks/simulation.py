@@ -39,7 +39,7 @@ class Outcome:
     alive: float = 0.0  # seconds that workers lived until then, all of them together
     worked: float = 0.0  # of these, on parts that were not whole yet when they were
     died: int = 0  # workers
-    asked: int = 0  # times that a worker looked for a part
+    looks: int = 0  # at claims of others
 
     @property
     def busy(self) -> float:
@@ -66,7 +66,7 @@ class World:
         """
         self.folder, self.count, self.workers, self.seconds = folder, parts, workers, seconds
         self.now, self.outcome, self.random = 0.0, Outcome(), random.Random(seed)
-        self.names = [f"{number:06}" for number in range(parts)]
+        self.names = [f"work/{number:06}" for number in range(parts)]
         self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._number = itertools.count()
         whole = parts * seconds / workers
@@ -97,6 +97,18 @@ class World:
         return self.outcome
 
 
+@dataclass
+class Counted(Claims):
+    """Claims whose looks at those of others are counted."""
+
+    outcome: Outcome = field(default_factory=Outcome)
+
+    def is_left(self, file: Path) -> bool:
+        """As the others do, and counted."""
+        self.outcome.looks += 1
+        return super().is_left(file)
+
+
 class Worker:
     """A process on a machine of its own."""
 
@@ -106,9 +118,9 @@ class Worker:
         offset, rate = world.random.uniform(-SKEW, SKEW), 1 + world.random.uniform(-DRIFT, DRIFT)
         name = f"{number}-{next(world._number)}"
         holder = Holder(name, f"machine {name}", 1, "0", name)
-        self.claims = Claims(world.folder, LEASE, lambda: offset + rate * world.now, holder)
+        self.claims = Counted(world.folder, LEASE, lambda: offset + rate * world.now, holder, outcome=world.outcome)
         items = own_first(world.names, (1 + number, world.workers))
-        self.parts = Parts(self.claims, items, lambda part: f"work/{part}", world.outcome.made.__contains__)
+        self.parts = Parts(self.claims, items, str, world.outcome.made.__contains__)
         self._turns: Iterator[str | None] = iter(self.parts)
         self._beat()
         self._next()
@@ -122,7 +134,6 @@ class Worker:
         if not self.here:
             return
         world = self.world
-        world.outcome.asked += 1
         part = next(self._turns, "")
         if part is None:
             world.after(POLL, self._next)
@@ -166,7 +177,7 @@ def main() -> None:
     parser.add_argument("--deaths", type=float, default=0.5, help="of a worker, on average")
     parser.add_argument("--freezes", type=float, default=0.1, help="of a worker, on average")
     asked = parser.parse_args()
-    print("| workers | died | minutes at best | minutes | busy | made twice | turns a part |")
+    print("| workers | died | minutes at best | minutes | busy | made twice | looks a part |")
     print("|---|---|---|---|---|---|---|")
     for workers in asked.workers:
         with tempfile.TemporaryDirectory() as folder:
@@ -178,7 +189,7 @@ def main() -> None:
         twice = sum(count - 1 for count in found.made.values())
         print(
             f"| {workers:,} | {found.died} | {ideal / 60:.0f} | {found.seconds / 60:.0f} "
-            f"| {100 * found.busy:.1f} % | {twice} | {found.asked / asked.parts:.1f} |",
+            f"| {100 * found.busy:.1f} % | {twice} | {found.looks / asked.parts:.1f} |",
             flush=True,
         )
 

@@ -108,11 +108,12 @@ class Claim:
 
 @dataclass
 class Watch:
-    """What a watcher has seen of a claim."""
+    """What a watcher has seen of a part's claims."""
 
-    beat: int
+    said: tuple[str, int]  # number of the latest, and its beat
     looked: float
     waited: float = 0.0  # seconds that it was seen unchanged
+    renewed: bool = False  # whether it said something else at the look before
 
 
 @dataclass
@@ -131,7 +132,7 @@ class Claims:
     clock: Callable[[], float] = time.monotonic
     holder: Holder = field(default_factory=lambda: this_process())
     _held: dict[str, tuple[Claim, Record]] = field(default_factory=dict)
-    _seen: dict[Path, Watch] = field(default_factory=dict)
+    _seen: dict[Path, Watch] = field(default_factory=dict)  # folder of a part -> what was seen there
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -143,8 +144,9 @@ class Claims:
         """A claim on `part`; None while another holds it."""
         place = self.folder / part
         while True:
-            place.mkdir(parents=True, exist_ok=True)
             last = _last(place)
+            if not last:
+                place.mkdir(parents=True, exist_ok=True)
             if last and not self.is_left(place / str(last)):
                 return None
             claim = Claim(part, last + 1, place / str(last + 1))
@@ -219,14 +221,17 @@ class Claims:
         record, now = read_record(file), self.clock()
         if record is not None and (record.state != HELD or record.holder.dead):
             return True
-        beat = record.beat if record else -1
-        seen = self._seen.setdefault(file, Watch(beat, now))
-        if seen.beat != beat:
-            seen.beat, seen.waited = beat, 0.0
-        else:
-            seen.waited += min(now - seen.looked, self.lease / BEATS)
-        seen.looked = now
+        said = file.name, record.beat if record else -1
+        seen = self._seen.setdefault(file.parent, Watch(said, now))
+        seen.renewed = seen.said != said
+        seen.waited = 0.0 if seen.renewed else seen.waited + min(now - seen.looked, self.lease / BEATS)
+        seen.said, seen.looked = said, now
         return seen.waited >= self.lease
+
+    def renewed(self, part: str) -> bool:
+        """Whether the latest two looks at the claim on a part saw a holder at work."""
+        seen = self._seen.get(self.folder / part)
+        return seen is not None and seen.renewed
 
 
 def asked_lease() -> float:
@@ -282,8 +287,8 @@ def _made_alone(file: Path, text: bytes) -> bool:
 
 def _last(place: Path) -> int:
     """The number of the latest claim on a part; 0 where there is none."""
-    with suppress(FileNotFoundError):
-        return max((int(file.name) for file in place.iterdir() if file.name.isdigit()), default=0)
+    with suppress(FileNotFoundError), os.scandir(place) as files:
+        return max((int(file.name) for file in files if file.name.isdigit()), default=0)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections import OrderedDict
@@ -11,13 +12,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from ser_pipeline.claims import FAILED, HELD, LEFT, Claim, Claims, Record
+from ser_pipeline.claims import BEATS, FAILED, HELD, LEFT, Claim, Claims, Record
 from ser_pipeline.errors import PipelineError, unwritable
 from ser_pipeline.locks import CLOSED
 from ser_pipeline.processes import POLL, handed_here
 
 ALONE = "alone"
 """The claim on all parts of a folder."""
+
+LOOKS = 8
+"""Claims of others that a process without work looks at in a turn."""
+
+PATIENCE = 8
+"""How often a process without work looks, at least, in the time for which it has had none."""
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +54,8 @@ class Parts(Generic[Item]):
         self._new = OrderedDict((name(item), item) for item in items)
         self._elsewhere = OrderedDict[str, Item]()
         self._mine: dict[str, tuple[Item, Claim]] = {}
+        self._idle: float | None = None  # when there was nothing to take for the first time since there was something
+        self._again = -math.inf  # when to look again
 
     def __iter__(self) -> Iterator[Item | None]:
         """The parts as they are claimed; None where those that are left are held, elsewhere or here: ask again later.
@@ -55,8 +64,8 @@ class Parts(Generic[Item]):
         here with what stopped it, or is held elsewhere and not waited for.
         """
         while self._new or self._mine or any(map(self._waited, self._elsewhere.values())):
-            item = self._taken(self._new)
-            yield self._taken(self._elsewhere) if item is None else item
+            item = self._first()
+            yield item if item is not None or self._new else self._left()
 
     @property
     def mine(self) -> list[Item]:
@@ -95,7 +104,7 @@ class Parts(Generic[Item]):
         item, claim = self._mine.pop(name)
         self._claims.let_go(claim, FAILED if why else LEFT, why)
         if not why and not self._whole(item):
-            self._elsewhere[name] = item
+            self._elsewhere[name], self._again = item, -math.inf
 
     @contextmanager
     def sharing(self) -> Iterator[None]:
@@ -115,14 +124,41 @@ class Parts(Generic[Item]):
             self._claims.let_go(claim, FAILED if failed else LEFT, why if failed else "")
         self._mine.clear()
 
-    def _taken(self, waiting: OrderedDict[str, Item]) -> Item | None:
-        """The first of those waiting that can be had; of those looked at, what is not whole waits among the others."""
-        for _ in range(len(waiting)):
-            name, item = waiting.popitem(last=False)
+    def _first(self) -> Item | None:
+        """The first new part that can be had; of those looked at, what is not whole waits among the others."""
+        held = 0
+        while self._new and held < LOOKS:
+            name, item = self._new.popitem(last=False)
             if self.take(item):
+                self._idle = None
                 return item
             if not self._whole(item):
                 self._elsewhere[name] = item
+                held += 1
+        return None
+
+    def _left(self) -> Item | None:
+        """A part that another process has left; a few are looked at in a turn, and the turns become rarer.
+
+        Whoever is seen at work is looked at last from then on, so that all watch those of whom nothing is seen.
+        """
+        now, held = self._claims.clock(), 0
+        if now < self._again:
+            return None
+        for name, item in list(self._elsewhere.items()):
+            if self.take(item):
+                self._idle, self._again = None, -math.inf
+                return item
+            if self._whole(item):
+                del self._elsewhere[name]
+                continue
+            if self._claims.renewed(name):
+                self._elsewhere.move_to_end(name)
+            held += 1
+            if held == LOOKS:
+                break
+        self._idle = now if self._idle is None else self._idle
+        self._again = now + min((now - self._idle) / PATIENCE, self._claims.lease / BEATS)
         return None
 
 

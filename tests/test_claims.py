@@ -11,21 +11,11 @@ import pytest
 from ser_pipeline import claims as claims_module
 from ser_pipeline.claims import BEATS, FAILED, HELD, LEFT, Claims, Holder, at_work, read_record
 from ser_pipeline.errors import PipelineError
-from support.sharing import hold
+from support.sharing import Clock, hold
 from support.workers import until
 
 CONTEXT = multiprocessing.get_context("spawn")
 ELSEWHERE = Holder("another", "another machine", 1, "0", "e15e")
-
-
-class Clock:
-    """Seconds that a test sets."""
-
-    def __init__(self, now: float) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def holder(tmp_path: Path) -> multiprocessing.process.BaseProcess:

@@ -6,14 +6,15 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from ser_pipeline.claims import FAILED, Claims
+from ser_pipeline.claims import BEATS, FAILED, Claims, Holder
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.parts import Parts, alone, array_part, own_first
-from support.sharing import share
+from ser_pipeline.parts import LOOKS, Parts, alone, array_part, own_first
+from support.sharing import Clock, share
 from support.workers import until
 
 CONTEXT = multiprocessing.get_context("forkserver" if hasattr(signal, "SIGKILL") else "spawn")
@@ -36,6 +37,50 @@ def test_what_another_holds_comes_when_it_is_left(tmp_path: Path) -> None:
     mine.end("a")
     mine.end("c")
     assert list(turns) == []
+
+
+FAR = Holder("another", "another machine", 1, "0", "e15e")
+
+
+class Counted(Claims):
+    """Claims that note whose parts they look at."""
+
+    def is_left(self, file: Path) -> bool:
+        self.looked = [*getattr(self, "looked", []), file.parent.name]
+        return super().is_left(file)
+
+
+def test_a_process_without_work_looks_at_a_few_claims_and_ever_more_rarely(tmp_path: Path) -> None:
+    clock, names = Clock(0.0), [f"{number:02}" for number in range(3 * LOOKS)]
+    others, mine = Claims(tmp_path, holder=FAR), Counted(tmp_path, lease=60.0, clock=clock)
+    assert all(others.take(name) for name in names)
+    turns, times = iter(Parts(mine, names, str, lambda _: False)), list[float]()
+    assert [next(turns) for _ in range(3)] == [None] * 3
+    assert len(mine.looked) == len(names) + LOOKS, "each new part once, and then a few of them"
+    while clock.now < 150:
+        before, clock.now = len(mine.looked), clock.now + 0.5
+        if clock.now % 5 == 0:
+            others.renew()
+        assert next(turns) is None
+        if looks := len(mine.looked) - before:
+            assert looks == LOOKS
+            times.append(clock.now)
+    waits = [later - before for before, later in pairwise(times)]
+    assert waits[:5] == [0.5] * 5
+    assert max(waits) == 60 / BEATS
+    assert set(mine.looked[-3 * LOOKS :]) == set(names), "who is seen at work gives way to those not looked at"
+
+
+def test_those_without_work_watch_whoever_is_not_seen_at_work(tmp_path: Path) -> None:
+    clock, names = Clock(0.0), [f"{number:02}" for number in range(3 * LOOKS)]
+    others, dead = Claims(tmp_path, holder=FAR), Claims(tmp_path, holder=replace(FAR, token="dead"))
+    assert all((dead if name == "40" else others).take(name) for name in names)
+    turns = iter(Parts(Claims(tmp_path, lease=60.0, clock=clock), names, str, lambda _: False))
+    while (found := next(turns)) is None:
+        clock.now += 5
+        others.renew()
+    assert found == "40"
+    assert clock.now < 120, "a lease, once its turn has come"
 
 
 def test_what_fails_does_not_come_back_and_says_why(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ from ser_pipeline.text import lines
 from ser_pipeline.training.plan import PlannedRun
 
 POLL = 0.5
-"""Seconds between two looks at the folds' histories."""
+"""Seconds between two looks at the folds' histories, at least."""
+
+REST = 20
+"""How many times as long as a look the time to the next is, at least: thousands of folds are many files."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Status:
 
 
 Progress = Callable[[Sequence[Status]], None]
-"""Told about twice a second where every fold stands."""
+"""Told where every fold stands, twice a second where that costs little."""
 
 
 def fold_entry(run: PlannedRun, fold: Fold) -> Entry:
@@ -48,8 +52,11 @@ def watching(runs: Sequence[PlannedRun], progress: Progress) -> Iterator[None]:
     ended: dict[Path, Status] = {}
 
     def watch() -> None:
-        while not stop.wait(POLL):
+        took = 0.0
+        while not stop.wait(max(POLL, REST * took)):
+            began = time.monotonic()
             progress(statuses(runs, ended))
+            took = time.monotonic() - began
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()

@@ -9,6 +9,16 @@ from ser_pipeline.parts import Parts
 from ser_pipeline.processes import handed_here
 
 
+class Clock:
+    """Seconds that a test sets."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def hold(folder: Path, mark: Path) -> None:
     """Claim the part "a" and renew it until killed."""
     claims = Claims(folder, lease=0.5)
