@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from . import options
 from .columns import aligned
 from .groups import GuessingGroup
 from .status import claimed_lines
-from .terminal import start_log
+from .terminal import bar, start_log
 
 if TYPE_CHECKING:
     from ser_pipeline.cache.housekeeping import Item
@@ -149,7 +150,8 @@ def push(url: str, corpora: tuple[str, ...], cache: Path, quiet: bool) -> None:
     start_log(quiet)
     from ser_pipeline.cache import transfer
 
-    transfer.push(cache, url, corpora, click.echo)
+    with _copying("push", quiet) as (told, progress):
+        transfer.push(cache, url, corpora, told, progress)
 
 
 @cache.command()
@@ -171,7 +173,8 @@ def pull(url: str, corpora: tuple[str, ...], cache: Path, quiet: bool) -> None:
     start_log(quiet)
     from ser_pipeline.cache import transfer
 
-    transfer.pull(cache, url, corpora, click.echo)
+    with _copying("pull", quiet) as (told, progress):
+        transfer.pull(cache, url, corpora, told, progress)
 
 
 @cache.command()
@@ -179,6 +182,18 @@ def pull(url: str, corpora: tuple[str, ...], cache: Path, quiet: bool) -> None:
 def path(cache: Path) -> None:
     """Print where the cache is."""
     click.echo(cache.resolve())
+
+
+@contextmanager
+def _copying(verb: str, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[int, int], None]]]:
+    """What is told of folders that are copied, printed once the bar is gone, and the bar of their files."""
+    copied = list[str]()
+    try:
+        with bar(verb, "files", quiet) as progress:
+            yield copied.append, progress
+    finally:
+        for name in copied:
+            click.echo(name)
 
 
 def _table(items: list[Item]) -> list[str]:

@@ -65,21 +65,48 @@ class FloatRange(_PlainNumber, click.FloatRange):
     """A number between bounds."""
 
 
+class CacheFolder(click.Path):
+    """A folder, or where it is only read the URL of one."""
+
+    def __init__(self, *, far: bool) -> None:
+        super().__init__(path_type=Path, file_okay=False)
+        self.far = far
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A path, or the URL as it is.
+
+        Args:
+            value: what the user wrote.
+            param: of which it is the value.
+            ctx: of the command.
+        """
+        if not is_url(value):
+            return super().convert(value, param, ctx)
+        if not self.far:
+            self.fail(f"{value} is a URL, from which train alone reads; ser-pipeline cache pull {value}", param, ctx)
+        return value
+
+
 ROOT = CorpusRoot()
 WORKERS = IntRange(1, MOST["jobs"])  # processes or threads
 
 
-def cache(command: Command) -> Command:
-    """`--cache`: where features are kept."""
+def cache(command: Command, *, far: bool = False) -> Command:
+    """`--cache`: where features are kept; with `far`, behind a URL as well."""
     return click.option(
         "--cache",
-        type=FOLDER,
+        type=CacheFolder(far=far),
         envvar="SER_PIPELINE_CACHE",
         default=Path("cache"),
         show_default=True,
         show_envvar=True,
-        help="Folder of the features.",
+        help="Folder of the features, or its URL." if far else "Folder of the features.",
     )(command)
+
+
+def far_cache(command: Command) -> Command:
+    """`--cache` of a command that reads features alone."""
+    return cache(command, far=True)
 
 
 def corpus(text: str, known: completion.Completer = completion.FEATURED) -> Callable[[Command], Command]:

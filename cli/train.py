@@ -96,7 +96,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="List the folds and what is left to do, and do nothing.")
 @options.store
 @options.settings
-@options.cache
+@options.far_cache
 @options.runs
 @options.quiet
 @elsewhere

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser_pipeline.arrays import Array
-from ser_pipeline.cache.shards import DamagedError, name, open_shard
+from ser_pipeline.cache.mirror import open_shards
+from ser_pipeline.cache.shards import DamagedError, name
 from ser_pipeline.entry import VERIFY, read_index
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.shape import ShapeError, shaped
@@ -70,7 +71,7 @@ class Store:
         if feature not in ("", index["inputs"]["feature"]):
             raise DamagedError(folder, f"it holds {index['inputs']['feature']}, not {feature}")
         self.folder = folder
-        self.shards = [open_shard(folder / file, index["inputs"]) for file in index["shards"]]
+        self.shards = open_shards(folder, index["shards"], index["inputs"])
         if len({(shard.rows.shape[1:], shard.rows.dtype) for shard in self.shards}) > 1:
             raise DamagedError(self.shards[0].file, "its rows are not like those of the other shards")
         self.starts = np.cumsum([0] + [len(shard.rows) for shard in self.shards])

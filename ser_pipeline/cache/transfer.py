@@ -6,7 +6,8 @@ command.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -18,12 +19,15 @@ from ser_pipeline.cache.store import read_store
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.file_names import path_name
-from ser_pipeline.remote import RemoteFolder, copy_all, open_folder, require_room
+from ser_pipeline.remote import Progress, RemoteFolder, copy_all, open_folder, require_room
 
 INDEX = "index.json"
 
 Told = Callable[[str], None]
 """Given the name of every folder that was copied."""
+
+Sent = tuple[Path, str, list[str]]
+"""A folder, its name on the object store, and its files that are not there."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,31 @@ class _Folder:
     files: Mapping[str, int]  # name -> bytes, of the files that lie in it
 
 
-def push(cache: Path, url: str, corpora: tuple[str, ...] = (), told: Told = lambda name: None) -> None:
+class _Count:
+    """Files that are copied, of all folders together."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total, self._done, self._guard = progress, total, 0, threading.Lock()
+
+    def copy_all(self, names: list[str], work: Callable[[str], None]) -> None:
+        """Do `work` for every name, several at a time, and tell of each."""
+
+        def counted(name: str) -> None:
+            work(name)
+            with self._guard:
+                self._done += 1
+                self._progress(self._done, self._total)
+
+        copy_all(names, counted)
+
+
+def push(
+    cache: Path,
+    url: str,
+    corpora: tuple[str, ...] = (),
+    told: Told = lambda name: None,
+    progress: Progress = lambda done, total: None,
+) -> None:
     """Copy the whole features of `corpora`, or of all, to a URL; what is there is not copied again.
 
     Args:
@@ -42,6 +70,7 @@ def push(cache: Path, url: str, corpora: tuple[str, ...] = (), told: Told = lamb
         url: of a folder, which need not be there.
         corpora: their names.
         told: given the name of every folder that was copied.
+        progress: told the files that are copied and wanted.
 
     Raises:
         PipelineError: no such features, or a store that cannot be written.
@@ -51,16 +80,33 @@ def push(cache: Path, url: str, corpora: tuple[str, ...] = (), told: Told = lamb
     if not sources:
         raise PipelineError(f"no features in {cache}; make some first: ser-pipeline features")
     there = {name: int(about["size"]) for name, about in _files(remote).items()}
+    work = {source.corpus: list(_unsent(source.folder, there)) for source in sources}
+    count = _Count(progress, sum(len(files) for folders in work.values() for *_, files in folders))
     for source in sources:
-        for folder in (source.folder, *sorted(path for path in source.folder.glob("*-*") if (path / INDEX).is_file())):
-            name = folder.relative_to(source.folder.parent).as_posix()
-            if _send(remote, folder, name, there):
-                told(name)
+        for folder, name, files in work[source.corpus]:
+            count.copy_all(files, lambda one, folder=folder, name=name: remote.send(folder / one, f"{name}/{one}"))  # type: ignore[misc]
+            remote.send(folder / INDEX, f"{name}/{INDEX}")
+            told(name)
         pointer = catalogue.features_root(cache) / f"{source.corpus}.json"
         remote.send(pointer, pointer.name)
 
 
-def pull(cache: Path, url: str, corpora: tuple[str, ...] = (), told: Told = lambda name: None) -> list[FeatureSet]:
+def _unsent(corpus: Path, there: Mapping[str, int]) -> Iterator[Sent]:
+    """The whole folders of a corpus that are not there, whose index is, each with those of its files that are not."""
+    for folder in (corpus, *sorted(path for path in corpus.glob("*-*") if (path / INDEX).is_file())):
+        name = folder.relative_to(corpus.parent).as_posix()
+        if f"{name}/{INDEX}" not in there:
+            files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.name != INDEX]
+            yield folder, name, [one.name for one in files if there.get(f"{name}/{one.name}") != one.stat().st_size]
+
+
+def pull(
+    cache: Path,
+    url: str,
+    corpora: tuple[str, ...] = (),
+    told: Told = lambda name: None,
+    progress: Progress = lambda done, total: None,
+) -> list[FeatureSet]:
     """Copy the whole features of `corpora`, or of all, from a URL into a cache; what is there is not copied again.
 
     Args:
@@ -68,6 +114,7 @@ def pull(cache: Path, url: str, corpora: tuple[str, ...] = (), told: Told = lamb
         url: of a folder that `push` filled.
         corpora: their names.
         told: given the name of every folder that was copied.
+        progress: told the files that are copied and wanted.
 
     Returns:
         The features, which `train` takes from now on.
@@ -77,24 +124,29 @@ def pull(cache: Path, url: str, corpora: tuple[str, ...] = (), told: Told = lamb
     """
     remote, root = open_folder(url), catalogue.features_root(cache)
     files = _files(remote)
-    names = list(corpora) or sorted(name.removesuffix(".json") for name in files if "/" not in name)
-    folders, found = _whole(files), list[FeatureSet]()
-    for corpus in names:
-        if f"{corpus}.json" not in files:
-            known = ", ".join(sorted(name.removesuffix(".json") for name in files if "/" not in name))
-            raise PipelineError(f"no features of '{corpus}' at {url} (there are {known or 'none'})")
-        source = _pointer(remote, corpus, root)
-        wanted = [one for one in folders if one.name.partition("/")[0] == source.folder.name]
-        missing = [one for one in wanted if not (root / one.name / INDEX).is_file()]
-        require_room(sum(sum(one.files.values()) for one in missing), root, url)
-        for one in missing:
-            _receive(remote, one, root)
-            told(one.name)
-        catalogue.register(cache, source)
-        found.append(source)
+    known = sorted(name.removesuffix(".json") for name in files if "/" not in name)
+    for corpus in corpora:
+        if corpus not in known:
+            raise PipelineError(f"no features of '{corpus}' at {url} (there are {', '.join(known) or 'none'})")
+    found = [_pointer(remote, corpus, root) for corpus in corpora or known]
     if not found:
         raise PipelineError(f"there are no features at {url}; `ser-pipeline cache push` takes them there")
+    missing = [one for one in _whole(files) if not (root / one.name / INDEX).is_file()]
+    missing = [one for one in missing if any(_is_of(one, source) for source in found)]
+    require_room(sum(sum(one.files.values()) for one in missing), root, url)
+    count = _Count(progress, sum(len(one.files) - 1 for one in missing))
+    for source in found:
+        for one in missing:
+            if _is_of(one, source):
+                _receive(remote, one, root, count)
+                told(one.name)
+        catalogue.register(cache, source)
     return found
+
+
+def _is_of(folder: _Folder, source: FeatureSet) -> bool:
+    """Whether a folder is one of the features `source`."""
+    return folder.name.partition("/")[0] == source.folder.name
 
 
 def _files(remote: RemoteFolder) -> dict[str, Mapping[str, Any]]:
@@ -124,27 +176,26 @@ def _whole(files: Mapping[str, Mapping[str, Any]]) -> list[_Folder]:
     return found
 
 
-def _send(remote: RemoteFolder, folder: Path, name: str, there: Mapping[str, int]) -> bool:
-    """Copy a whole folder, its index last; whether there was anything to copy."""
-    if f"{name}/{INDEX}" in there:
-        return False
-    files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.name != INDEX]
-    missing = [file.name for file in files if there.get(f"{name}/{file.name}") != file.stat().st_size]
-    copy_all(missing, lambda one: remote.send(folder / one, f"{name}/{one}"))
-    remote.send(folder / INDEX, f"{name}/{INDEX}")
-    return True
+def _receive(remote: RemoteFolder, folder: _Folder, root: Path, count: _Count) -> None:
+    """Copy a folder here; it has its name once it is whole and its checksums agree.
 
-
-def _receive(remote: RemoteFolder, folder: _Folder, root: Path) -> None:
-    """Copy a folder here; it has its name once it is whole and its checksums agree."""
+    Args:
+        remote: where it is.
+        folder: which.
+        root: of the features here.
+        count: of the files.
+    """
     entry = Entry(root / folder.name, {})
     with entry.lock():
         if entry.done:
             return
         entry.begin()
-        files = {name: size for name, size in folder.files.items() if name != INDEX}
-        missing = [name for name, size in files.items() if not _there(entry.partial / name, size)]
-        copy_all(missing, lambda name: remote.fetch(f"{folder.name}/{name}", entry.partial / name))
+
+        def fetch(name: str) -> None:
+            if not _there(entry.partial / name, folder.files[name]):  # else an earlier call copied it
+                remote.fetch(f"{folder.name}/{name}", entry.partial / name)
+
+        count.copy_all([name for name in folder.files if name != INDEX], fetch)
         remote.fetch(f"{folder.name}/{INDEX}", entry.partial / INDEX)
         try:
             _check(entry.partial)

@@ -7,8 +7,10 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 from ser_pipeline import config as settings
 from ser_pipeline.cache import catalogue
@@ -115,45 +117,22 @@ def extract(
     return Extracted(folder, data, found.left_out, replaced)
 
 
-def shard_count(
-    corpus: str = "demo",
-    root: Path | str | None = None,
-    *,
-    preset: str | None = None,
-    config: Path | str | None = None,
-    overrides: Iterable[str] = (),
-    classes: str | None = None,
-    subset: str = "",
-    features: Sequence[str] = (),
-    device: str = "auto",
-    skip_bad: bool = False,
-    rated: bool = False,
-    cache: Path | str = "cache",
-    bars: Bars = no_bar,
-    **_: object,
-) -> int:
+def shard_count(*args: Any, **options: Any) -> int:
     """How many shards each feature of a corpus has, whose files are measured now for all processes that make them.
 
     Args:
-        corpus: as `extract` takes it, and so are the others.
-        root: the corpus's folder.
-        preset: named settings.
-        config: TOML file of settings.
-        overrides: `KEY=VALUE` pairs.
-        classes: classes and merges.
-        subset: part of the corpus.
-        features: which to make.
-        device: where a frozen speech encoder runs.
-        skip_bad: whether audio that cannot be read is left out.
-        rated: whether utterances of no class are kept.
-        cache: folder of the features.
-        bars: shows progress.
+        args: as `extract` takes them.
+        options: as `extract` takes them.
 
     Raises:
         PipelineError: as `extract` does.
     """
-    asked = _Asked(corpus, root, preset, config, tuple(overrides), classes, subset, tuple(features), device)
-    return len(list(shard_bounds(_measured(asked, Path(cache), skip_bad, rated, bars).data.stored)))
+    bound = signature(extract).bind(*args, **options)
+    bound.apply_defaults()
+    given = bound.arguments
+    asked = _Asked(**{field.name: given[field.name] for field in fields(_Asked)})
+    measured = _measured(asked, Path(given["cache"]), given["skip_bad"], given["rated"], given["bars"])
+    return len(list(shard_bounds(measured.data.stored)))
 
 
 @dataclass(frozen=True)
@@ -164,10 +143,10 @@ class _Asked:
     root: Path | str | None
     preset: str | None
     config: Path | str | None
-    overrides: tuple[str, ...]
+    overrides: Iterable[str]
     classes: str | None
     subset: str
-    features: tuple[str, ...]
+    features: Sequence[str]
     device: str
 
 

@@ -12,6 +12,7 @@ import torch
 from ser_pipeline import config as settings
 from ser_pipeline.cache import catalogue, manifest, targeted
 from ser_pipeline.cache.catalogue import FeatureSet, Sources
+from ser_pipeline.cache.mirror import local_cache
 from ser_pipeline.config import Config
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.corpora.classes import parse_classes
@@ -131,14 +132,14 @@ def prepare(
         share_only: whether the folds of other shares are left to others.
         fresh: whether to start anew beside an unfinished run that had other settings.
         accept: names of the audit's errors that are taken as they are.
-        cache: folder of the features.
+        cache: folder of the features, or its URL: shards are copied as they are read.
         runs: folder of the runs.
 
     Raises:
         PipelineError: features, settings, folds or a protocol that cannot be had, or an error in labels or folds.
     """
     require_counts(seeds=seeds, jobs=jobs, jobs_per_gpu=jobs_per_gpu, micro_batch=micro_batch or None)
-    cache, file = Path(cache), Path(config) if config else None
+    cache, file = local_cache(cache), Path(config) if config else None
     sources = _sources(cache, corpus, test_corpus, classes)
     name, made = _as_made(sources.trained[0], preset, file)
     chosen = settings.load(name, file, [*made, *overrides, *_asked(selection=selection, target=target)])

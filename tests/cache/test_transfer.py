@@ -3,7 +3,6 @@
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -15,36 +14,8 @@ import ser_pipeline
 from ser_pipeline.cache import catalogue, housekeeping, transfer
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.remote import RemoteFolder, copied, open_folder
+from support.places import S3_KEYS
 from support.sounds import write_emodb
-from support.stores import registered
-
-KEYS = {"AWS_ACCESS_KEY_ID": "one", "AWS_SECRET_ACCESS_KEY": "two", "AWS_DEFAULT_REGION": "us-east-1"}
-
-
-@pytest.fixture(params=["memory", "file", "s3"])
-def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A folder of each kind; S3 is moto's server on the loopback."""
-    name = uuid.uuid4().hex
-    if request.param == "s3":
-        pytest.importorskip("s3fs", reason="s3fs is not installed")
-        server = pytest.importorskip("moto.server", reason="moto is not installed").ThreadedMotoServer("127.0.0.1", 0)
-        server.start()
-        host, port = server.get_host_and_port()
-        for key, value in {**KEYS, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
-            monkeypatch.setenv(key, value)
-        fsspec.filesystem("s3", skip_instance_cache=True).mkdir(name)
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-        yield f"s3://{name}/own"
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-        server.stop()
-    else:
-        yield f"file://{tmp_path / 'far'}" if request.param == "file" else f"memory://{name}"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache with features."""
-    return registered(tmp_path_factory.mktemp("made"), speakers=2, takes=1)
 
 
 def contents(cache: Path) -> dict[str, bytes]:
@@ -57,12 +28,13 @@ def contents(cache: Path) -> dict[str, bytes]:
 
 
 def test_a_cache_goes_there_and_comes_back_as_it_was(url: str, made: Path, tmp_path: Path) -> None:
-    sent, got = list[str](), list[str]()
-    transfer.push(made, url, told=sent.append)
-    transfer.push(made, url, told=sent.append)  # nothing is left to copy
+    sent, got, steps = list[str](), list[str](), list[tuple[int, int]]()
+    transfer.push(made, url, told=sent.append, progress=lambda *step: steps.append(step))
+    transfer.push(made, url, told=sent.append, progress=lambda *step: steps.append(step))  # nothing is left to copy
     other = tmp_path / "other"
-    (source,) = transfer.pull(other, url, ("emodb",), got.append)
+    (source,) = transfer.pull(other, url, ("emodb",), got.append, lambda *step: steps.append(step))
     transfer.pull(other, url, told=got.append)
+    assert steps == 2 * [(done, 4) for done in range(1, 5)], "the manifest and three shards, there and back"
     assert (
         sent
         == got
@@ -220,7 +192,7 @@ def test_what_a_store_says_is_one_line(
 
 def test_a_server_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("s3fs", reason="s3fs is not installed")
-    for key, value in {**KEYS, "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}.items():
+    for key, value in {**S3_KEYS, "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}.items():
         monkeypatch.setenv(key, value)
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     with pytest.raises(PipelineError, match=r"s3://bucket/x cannot be reached") as caught:

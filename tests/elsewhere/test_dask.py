@@ -14,6 +14,7 @@ from click.testing import Result
 
 from ser_pipeline.claims import at_work
 from ser_pipeline.elsewhere.dask import Cluster
+from ser_pipeline.elsewhere.tasks import Task
 from ser_pipeline.errors import PipelineError
 from support.killed import TINY
 from support.results import predictions, shards
@@ -89,6 +90,19 @@ def test_a_command_that_is_stopped_leaves_the_cluster_idle(
     until(lambda: not at_work(run_folder.with_name(run_folder.name.removesuffix(".partial"))))
     with distributed.Client(cluster) as client:
         until(lambda: not any(client.processing().values()))
+
+
+def test_a_task_takes_a_gpu_where_workers_have_some(tmp_path: Path) -> None:
+    with distributed.LocalCluster(
+        n_workers=2, processes=False, dashboard_address=None, silence_logs=50, resources={"GPU": 1}
+    ) as made:
+        found, asked = Cluster(made.scheduler_address), list[object]()
+        assert (found.gpus, found.places) == (2, 2)
+        map_tasks = found._client.map
+        found._client.map = lambda *given, **named: asked.append(named["resources"]) or map_tasks(*given, **named)
+        told = found.run([Task(("--version",), str(tmp_path))], tmp_path, lambda done, total: None)
+    assert asked == [{"GPU": 1}]
+    assert told[0].startswith("ser-pipeline")
 
 
 def test_a_scheduler_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
