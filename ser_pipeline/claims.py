@@ -152,9 +152,10 @@ class Claims:
             claim = Claim(part, last + 1, place / str(last + 1))
             record = Record(self.holder, datetime.now(UTC).isoformat(timespec="seconds"))
             with self._guard, suppress(FileNotFoundError):  # the work was just found done, and its claims removed
-                if _made(claim.file, record):
-                    self._held[part] = (claim, record)
-                    return claim
+                if not _made(claim.file, record):  # by another, whatever a network file system showed before
+                    return None
+                self._held[part] = (claim, record)
+                return claim
 
     def let_go(self, claim: Claim, state: str = LEFT, why: str = "") -> None:
         """End a claim, so that others may take the part at once if it is not whole.

@@ -151,6 +151,40 @@ def test_without_links_a_part_is_one_holders_too(tmp_path: Path, monkeypatch: py
     assert record.state == HELD
 
 
+def test_a_listing_that_is_out_of_date_gives_no_part_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network file system may show a folder as it was up to a minute ago."""
+    first, second, last = Claims(tmp_path), Claims(tmp_path), claims_module._last
+    claim = first.take("a")
+    assert claim
+    with monkeypatch.context() as patch:
+        patch.setattr(claims_module, "_last", lambda place: 0)
+        assert second.take("a") is None
+    first.let_go(claim)
+    assert second.take("a")
+    with monkeypatch.context() as patch:
+        patch.setattr(claims_module, "_last", lambda place: max(0, last(place) - 1))
+        assert first.take("a") is None
+    assert {file.name for file in (tmp_path / "a").iterdir()} == {"1", "2"}
+
+
+def test_a_record_that_is_out_of_date_for_less_than_a_lease_takes_nothing_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, shown, read = Clock(0.0), dict[str, object](), claims_module.read_record
+
+    def stale(file: Path) -> object:
+        age = f"{file} {clock.now // (BEATS - 1)}"  # an answer is kept for nearly a lease
+        return shown.setdefault(age, read(file))
+
+    monkeypatch.setattr(claims_module, "read_record", stale)
+    far, watcher = Claims(tmp_path, holder=ELSEWHERE), Claims(tmp_path, lease=BEATS, clock=clock)
+    assert far.take("a")
+    for _ in range(8 * BEATS):
+        assert watcher.take("a") is None
+        far.renew()
+        clock.now += 1
+
+
 def test_who_seems_to_be_at_work(tmp_path: Path) -> None:
     assert not at_work(tmp_path / "run")
     claims = Claims.beside(tmp_path / "run")

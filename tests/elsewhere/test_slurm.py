@@ -136,6 +136,7 @@ def test_an_array_goes_on_when_a_node_is_drained(run: Callable[..., Result], tmp
         job = cluster.submit(script)
         cluster.drain_in_the_middle(job, lambda: any(Path("runs").glob("*.partial/*.partial/history.jsonl")))
         cluster.wait(job)
+    assert not cluster._steps()
     shared = predictions(tmp_path)
     runs = sorted(path.name for path in Path("runs").glob("*-*") if path.is_dir())
     assert len(runs) == 2

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -86,11 +88,26 @@ class Cluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.tell("scancel", "--user=root")
+        with suppress(TimeoutError):
+            until(lambda: not self._steps())
+        for step in self._steps():
+            with suppress(ProcessLookupError):
+                os.kill(step, signal.SIGKILL)
         for daemon in reversed(self._daemons):
             daemon.terminate()
         for daemon in self._daemons:
             daemon.wait()
         del os.environ["SLURM_CONF"]
+
+    def _steps(self) -> list[int]:
+        """The processes that watch tasks: they outlive the daemon that started them."""
+        found, mark = [], f"SLURM_CONF={self.folder / 'slurm.conf'}".encode()
+        for place in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                ours = mark in (place / "environ").read_bytes().split(b"\0")
+                if ours and (place / "comm").read_text() == "slurmstepd\n":
+                    found.append(int(place.name))
+        return found
 
     def _start(self, *command: str) -> None:
         with (self.folder / f"{command[0]}-{len(self._daemons)}.said").open("wb") as said:
@@ -114,7 +131,7 @@ class Cluster:
                 self.tell("scontrol", "update", f"JobId={task}", "StartTime=now")
             return not self.tell("squeue", "-h", "-j", job).strip()
 
-        until(over)
+        until(over, 600)
 
     def drain_in_the_middle(self, job: str, at_work: Callable[[], bool]) -> None:
         """Take a node away while a task of a job is at work on it; the task is queued again."""

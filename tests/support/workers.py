@@ -8,12 +8,12 @@ from pathlib import Path
 from ser_pipeline.processes import worker
 
 
-def until(happened: Callable[[], bool]) -> None:
+def until(happened: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for what a broken program would never do: a minute is no bar for speed, but an end to waiting."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + seconds
     while not happened():
         if time.monotonic() > end:
-            raise TimeoutError("nothing happened within a minute")
+            raise TimeoutError(f"nothing happened within {seconds} seconds")
         time.sleep(0.01)
 
 
