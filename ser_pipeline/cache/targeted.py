@@ -63,7 +63,7 @@ def told(manifest: Manifest, name: str) -> str:
     left, unclassed = len(manifest.utterances) - len(there.utterances), int((there.target < 0).sum())
     parts = [f"target {name}: {plural(len(there.utterances), 'utterance')}"] if name != "class" else []
     if unclassed:
-        parts.append(f"{unclassed} of them have no class, and train without being tested")
+        parts.append(f"{unclassed} of them have no class: they train, and are tested against raters alone")
     if left:
         parts.append(f"{left} without {'a class' if name == 'class' else 'what it wants'} left out")
     if TARGETS[name].attributes:

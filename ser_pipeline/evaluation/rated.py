@@ -24,8 +24,8 @@ from ser_pipeline.evaluation.intervals import Difference, Interval, difference_o
 from ser_pipeline.evaluation.jackknife import LEVEL, variation
 from ser_pipeline.evaluation.metrics import TINY
 
-HEAD = 4
-"""Numbers before those of classes in what an utterance adds under votes: 1, both distances, whether it is right."""
+HEAD = 5
+"""Numbers before those of classes in what an utterance adds under votes: 1, both distances, right or not, classed."""
 
 EDGE = 1e-9
 """Distance from the ends of a scale at which a score has no finite place on the scale of its interval."""
@@ -82,18 +82,22 @@ ATTRIBUTES: Mapping[str, RatedScore] = {
 """Scores of an attribute, of the sums of `attributes.sums_of`."""
 
 
-def vote_sums(wanted: Floats, told: Floats, right: NDArray[np.bool_]) -> Floats:
-    """What each utterance adds under votes, (..., U, 4 + 3 C): 1, both distances, right or not, and classes' cells.
+def vote_sums(
+    wanted: Floats, told: Floats, right: NDArray[np.bool_], classed: NDArray[np.bool_] | bool = True
+) -> Floats:
+    """What each utterance adds under votes, (..., U, 5 + 3 C): as `HEAD` has it, and the cells of classes.
 
     Args:
         wanted: the raters' shares (U, C).
         told: the model's probabilities (..., U, C).
         right: whether the likeliest class is the label (..., U).
+        classed: whether there is a label (..., U): turns without one count for all but the accuracy.
     """
     wanted = np.broadcast_to(wanted, told.shape)
     least = 1 / wanted.shape[-1]
     both, there, said = (wanted > least) & (told > least), wanted > least, told > least
-    head = np.stack([np.ones(right.shape), jensen_shannon(wanted, told), kullback(wanted, told), right], axis=-1)
+    distances = jensen_shannon(wanted, told), kullback(wanted, told)
+    head = np.stack([np.ones(right.shape), *distances, right, np.broadcast_to(classed, right.shape)], axis=-1)
     return np.concatenate([head, both, there, said], axis=-1).astype(np.float64)
 
 
@@ -113,8 +117,8 @@ def jensen_shannon(wanted: Floats, told: Floats) -> Floats:
     return (kullback(wanted, middle) + kullback(told, middle)) / 2
 
 
-def _share(place: int) -> Callable[[Floats], Floats]:
-    return lambda sums: np.asarray(sums[..., place] / np.maximum(sums[..., 0], 1))
+def _share(place: int, of: int = 0) -> Callable[[Floats], Floats]:
+    return lambda sums: np.asarray(sums[..., place] / np.maximum(sums[..., of], 1))
 
 
 def _macro_f1(sums: Floats) -> Floats:
@@ -128,7 +132,7 @@ def _macro_f1(sums: Floats) -> Floats:
 VOTES: Mapping[str, RatedScore] = {
     "js": RatedScore("Jensen-Shannon, bits", _share(1), LOGARITHM, rises=False),
     "kl": RatedScore("KL, bits", _share(2), LOGARITHM, rises=False),
-    "accuracy": RatedScore("accuracy of the top class", _share(3), LOGIT, rises=True),
+    "accuracy": RatedScore("accuracy of the top class", _share(3, of=4), LOGIT, rises=True),
     "f1": RatedScore("macro F1 over 1 / C", _macro_f1, LOGIT, rises=True),
 }
 """Scores of a distribution, of the sums of `vote_sums`."""

@@ -57,7 +57,7 @@ def read_learned(run: Path) -> Learned:
     for fold in read_shape(run / layout.FOLDS, FoldsFile).folds:
         for name in (name for part in PARTS for name in getattr(fold, part)):
             seen.setdefault(name, set()).add(fold.name)
-        tested |= dict.fromkeys(fold.test, fold.name)
+        tested |= dict.fromkeys((*fold.test, *fold.undecided), fold.name)
     return Learned(keys, tuple(spans), {name: frozenset(folds) for name, folds in seen.items()}, tested)
 
 

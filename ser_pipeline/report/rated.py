@@ -55,6 +55,7 @@ class RatedRow:
     what: str  # "votes", or an attribute
     seeds: tuple[int, ...]
     utterances: int
+    undecided: int  # of these: turns of no class, which count for all but the accuracy
     measures: dict[str, Measure]  # by the names of `RATED`
     slope: float | None  # of an attribute: rise of the raters' value with the predicted one, seeds pooled
     versus: RatedVersus | None  # None: it is the main model, or shares nothing with it
@@ -79,7 +80,7 @@ def rated_panels(found: Sequence[Panel], speaker: Ints) -> tuple[RatedPanel, ...
         speaker: number of each utterance's speaker, by row of the roll.
     """
     made: list[RatedPanel] = []
-    for panel in found:
+    for panel in (replace(one, groups=tuple(map(_by_raters, one.groups))) for one in found):
         target = panel.header.target
         kinds = [kind for kind, there in (("votes", target.votes), ("vad", target.attributes)) if there]
         for kind in kinds if panel.whole else ():
@@ -88,6 +89,12 @@ def rated_panels(found: Sequence[Panel], speaker: Ints) -> tuple[RatedPanel, ...
             name = f"rated-{kind}-{len(made) + 1}"
             made.append(RatedPanel(name, words.capital(title), kind, panel, tuple(_rows(panel, kind, speaker))))
     return tuple(made)
+
+
+def _by_raters(group: Group) -> Group:
+    """The group with the turns of no class that its folds tested against raters."""
+    runs = [replace(run, folds=tuple(fold.by_raters for fold in run.folds)) for run in group.runs]
+    return replace(group, runs=tuple(runs))
 
 
 def parts(group: Group, kind: str) -> dict[str, Floats]:
@@ -99,7 +106,7 @@ def parts(group: Group, kind: str) -> dict[str, Floats]:
     """
     if kind == "votes":
         right = group.predictions == group.target
-        return {"votes": vote_sums(_shares(group), probabilities(group.log_prob), right)}
+        return {"votes": vote_sums(_shares(group), probabilities(group.log_prob), right, group.target >= 0)}
     pairs = np.stack([ordered(run, "attributes") for run in group.runs])  # (R, U, 2, 3)
     sums = sums_of(pairs[:, :, 0], pairs[:, :, 1])
     return {name: sums[:, :, place] for place, name in enumerate(DIMENSIONS)}
@@ -123,7 +130,8 @@ def _constant(group: Group, kind: str) -> dict[str, Floats]:
     if kind == "votes":
         wanted = _shares(group)
         told = np.broadcast_to(wanted.mean(0), wanted.shape)
-        return {"votes": vote_sums(wanted, told[None], (told.argmax(-1) == group.target)[None])}
+        right = told.argmax(-1) == group.target
+        return {"votes": vote_sums(wanted, told[None], right[None], group.target >= 0)}
     true = ordered(group.runs[0], "attributes")[:, 0]
     sums = sums_of(true, np.broadcast_to(true.mean(0), true.shape))[None]
     return {name: sums[:, :, place] for place, name in enumerate(DIMENSIONS)}
@@ -147,7 +155,8 @@ def _of_group(group: Group, panel: Panel, kind: str, speaker: Ints) -> Iterator[
             for name, score in RATED[kind].items()
         }
         slope = None if kind == "votes" else _slope(one.sum((0, 1)))
-        yield RatedRow(group.name, what, group.seeds, len(group.rows), measures, slope, versus.get(what))
+        sizes = len(group.rows), int((group.target < 0).sum())
+        yield RatedRow(group.name, what, group.seeds, *sizes, measures, slope, versus.get(what))
 
 
 def _measure(one: Floats, cluster: Ints, group: Group, score: RatedScore, usual: Floats, crossed: bool) -> Measure:

@@ -29,6 +29,7 @@ from ser_pipeline.report.tables import (
     tests,
     text,
 )
+from ser_pipeline.text import plural
 
 NOTES = {
     "votes": "Against the raters' votes for the C classes, in which every utterance counts alike: Jensen-Shannon and "
@@ -82,8 +83,15 @@ def _table(panel: RatedPanel) -> Table:
     columns += [Column(head, group=AGAINST + _lead(panel), hint=hint) for head, hint in hints.items()]
     found = [measure.interval for row in panel.rows for measure in row.measures.values()]
     tested = tests([row.versus.difference.p for row in panel.rows if row.versus], detectable=False)
-    note = NOTES[panel.kind] + CONSTANT + tested + luck(found)
+    note = NOTES[panel.kind] + _undecided(panel) + CONSTANT + tested + luck(found)
     return Table(panel.id, panel.title, tuple(columns), tuple(_cells(row) for row in panel.rows), (), note)
+
+
+def _undecided(panel: RatedPanel) -> str:
+    """What turns of no class count for, where some were tested."""
+    several, row = plural(panel.rows[0].undecided, "turn"), panel.rows[0]
+    but = "all scores but the accuracy" if panel.kind == "votes" else "all scores"
+    return f"{several} of {row.utterances} have no class, and count for {but}. " if row.undecided else ""
 
 
 def brief(panel: RatedPanel) -> Table:

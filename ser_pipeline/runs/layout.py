@@ -4,7 +4,7 @@
 runs/CORPUS-PROTOCOL-ABLATION-sSEED-KEY/
   run.json  config.toml  contents.csv  folds.json  audit.json  index.json
   FOLD/
-    history.jsonl  predictions.csv  validation.csv  segments.npz  examples.npz  result.json  index.json
+    history.jsonl  predictions.csv  undecided.csv  validation.csv  segments.npz  examples.npz  result.json  index.json
     model.safetensors  speech.json  last.pt  error.txt
 ```
 """
@@ -28,6 +28,9 @@ AUDIT = "audit.json"
 
 PREDICTIONS = "predictions.csv"
 """A line for each test utterance of a fold."""
+
+UNDECIDED = "undecided.csv"
+"""A line for each turn of no class beside a fold's test utterances, as in `PREDICTIONS`; where there are some."""
 
 VALIDATION = "validation.csv"
 """A line for each validation utterance of a fold, as in `PREDICTIONS`."""

@@ -7,8 +7,9 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,7 +134,8 @@ def read_run(header: RunHeader, roll: UtteranceTable) -> Run:
     known = len(roll.facts)
     try:
         run = Run(header, tuple(read_fold(header.path / name, header.labels, roll, header.target) for name in there))
-        if there and len(np.unique(run.concatenated("rows"))) < len(run.concatenated("rows")):
+        tested = [row for fold in run.folds for row in fold.by_raters.rows.tolist()]
+        if len(set(tested)) < len(tested):
             raise PipelineError("two of its folds test the same utterance")
     except PipelineError:
         roll.forget(known)
@@ -156,17 +158,12 @@ def read_fold(folder: Path, labels: Sequence[str], roll: UtteranceTable, row: Ta
     files = read_shape(folder / "index.json", IndexFile).files
     for name in (layout.PREDICTIONS, layout.RESULT):
         require_digest(folder / name, files)
-    said_of = read_predictions(folder / layout.PREDICTIONS, labels, row)
-    facts, log_prob = said_of.facts, said_of.log_prob
-    class_of = {label: place for place, label in enumerate(labels)}
+    told = _arrays(read_predictions(folder / layout.PREDICTIONS, labels, row), labels, roll)
     said = read_shape(folder / layout.RESULT, ResultFile)
     fold = FoldResult(
         name=folder.name,
         path=folder,
-        rows=roll.rows(said_of.ids, facts),
-        target=np.array([class_of[one[-1]] for one in facts], dtype=np.int64),
-        prediction=np.array([class_of.get(label, -1) for label in said_of.prediction], dtype=np.int64),
-        log_prob=log_prob,
+        **told,
         best_epoch=said.best_epoch,
         epochs=said.epochs,
         seconds=said.seconds,
@@ -174,12 +171,33 @@ def read_fold(folder: Path, labels: Sequence[str], roll: UtteranceTable, row: Ta
         gpu_seconds=said.gpu_seconds,
         silent=said.silent,
         files=files,
-        votes=said_of.votes,
-        attributes=said_of.attributes,
     )
     if row.classes and fold.confusion().counts.tolist() != said.counts:
         raise PipelineError(f"the counts of fold {folder.name} are not those of its predictions")
-    return fold
+    if layout.UNDECIDED not in files:
+        return fold
+    require_digest(folder / layout.UNDECIDED, files)
+    beside = read_predictions(folder / layout.UNDECIDED, labels, row, decided=False)
+    return replace(fold, undecided=replace(fold, **_arrays(beside, labels, roll)))
+
+
+def _arrays(said: Predictions, labels: Sequence[str], roll: UtteranceTable) -> dict[str, Any]:
+    """What a fold's result has of a file of predictions.
+
+    Args:
+        said: its lines.
+        labels: of the run, in its order of classes.
+        roll: the utterances of all runs.
+    """
+    class_of = {label: place for place, label in enumerate(labels)}
+    return {
+        "rows": roll.rows(said.ids, said.facts),
+        "target": np.array([class_of.get(one[-1], -1) for one in said.facts], dtype=np.int64),
+        "prediction": np.array([class_of.get(label, -1) for label in said.prediction], dtype=np.int64),
+        "log_prob": said.log_prob,
+        "votes": said.votes,
+        "attributes": said.attributes,
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,13 +212,14 @@ class Predictions:
     attributes: Floats | None  # (2, U, 3) by the raters and by the model, where they are the target
 
 
-def read_predictions(file: Path, labels: Sequence[str], row: Target) -> Predictions:
+def read_predictions(file: Path, labels: Sequence[str], row: Target, decided: bool = True) -> Predictions:
     """The lines of a file of predictions.
 
     Args:
         file: to read.
         labels: of the run.
         row: of its target.
+        decided: whether every line has a class, or none.
 
     Raises:
         PipelineError: it cannot be read, lacks a column, or is damaged.
@@ -240,7 +259,11 @@ def read_predictions(file: Path, labels: Sequence[str], row: Target) -> Predicti
     nothing = ("",) * len(ids)
     facts = list(zip(*(columns[place[name]] if name in place else nothing for name in FACTS), strict=True))
     prediction = columns[place["prediction"]] if row.classes else nothing
-    if unknown := {*(prediction if row.classes else ()), *columns[place["label"]]} - set(labels):
+    known = set(labels)
+    unknown = {*(prediction if row.classes else ())} - known | set(columns[place["label"]]) - (
+        known if decided else {""}
+    )
+    if unknown:
         raise PipelineError(f"{where} has an unknown class: {few(sorted(unknown))}")
     if votes and (np.array([numbers[name] for name in votes]).sum(0) <= 0).any():
         raise PipelineError(f"{where} has an utterance without votes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -158,8 +158,8 @@ class UtteranceTable:
 def _changed(one: tuple[str, ...], other: tuple[str, ...]) -> str:
     """The first of FACTS in which two utterances differ, or "".
 
-    A file may be named from another folder above it, as where features were made of a corpus and of a part of it; and
-    models that hear longer segments have fewer.
+    A file may be named from another folder above it, as where features were made of a corpus and of a part of it;
+    models that hear longer segments have fewer; and of fewer classes, a turn may have none.
     """
     for name, first, second in zip(FACTS, one, other, strict=True):
         longer, shorter = sorted((first, second), key=len, reverse=True)
@@ -167,7 +167,7 @@ def _changed(one: tuple[str, ...], other: tuple[str, ...]) -> str:
             first == second
             or name == "segments"
             or (name == "file" and longer.endswith(f"/{shorter}"))
-            or (name in SPEAKER_FACTS and not shorter)
+            or (name in (*SPEAKER_FACTS, "label") and not shorter)
         )
         if not alike:
             return name
@@ -177,7 +177,7 @@ def _changed(one: tuple[str, ...], other: tuple[str, ...]) -> str:
 def _together(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
     """What is known of an utterance from two runs that do not contradict each other: the first, with what it lacks."""
     return tuple(
-        second if name in SPEAKER_FACTS and not first else first
+        second if name in (*SPEAKER_FACTS, "label") and not first else first
         for name, first, second in zip(FACTS, one, other, strict=True)
     )
 
@@ -201,6 +201,19 @@ class FoldResult:
     files: Mapping[str, str] = field(default_factory=dict, repr=False)  # name -> digest, as its index has them
     votes: Floats | None = None  # (U, C) weight of the raters of each class; None where it is not the target
     attributes: Floats | None = None  # (2, U, 3) by the raters and by the model, on the corpus's scale; None as above
+    undecided: FoldResult | None = None  # the same of turns of no class, which scores of classes do not count
+
+    @property
+    def by_raters(self) -> FoldResult:
+        """All that raters judged: the test utterances, and after them the turns of no class, whose target is -1."""
+        both = (self, self.undecided)
+        if both[1] is None:
+            return self
+        found: dict[str, Any] = {"undecided": None}
+        for name in ("rows", "target", "prediction", "log_prob", "votes", "attributes"):
+            arrays = [getattr(one, name) for one in both]
+            found[name] = None if arrays[0] is None else np.concatenate(arrays, axis=int(name == "attributes"))
+        return replace(self, **found)
 
     def confusion(self) -> Confusion:
         """The confusion matrix of the test utterances."""

@@ -58,6 +58,7 @@ class FoldMembers:
     train: list[str]
     validation: list[str]
     test: list[str]
+    undecided: list[str] = field(default_factory=list)  # of no class, tested against raters alone
 
 
 @dataclass(frozen=True)

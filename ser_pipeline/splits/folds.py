@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,16 +31,20 @@ if TYPE_CHECKING:
 
 PARTS = ("train", "validation", "test")
 
+UNDECIDED = "undecided"
+"""The part of utterances that a fold would test if they had a class, and that raters judged."""
+
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Rows of the utterances that train, choose the epoch and test; sorted."""
+    """Rows of the utterances that train, choose the epoch and test, and of those beside the test rows; sorted."""
 
     name: str
     train: Rows
     validation: Rows
     test: Rows
     shared: bool = False  # speakers and dialogues in several parts, as the protocol asked
+    undecided: Rows = field(default_factory=lambda: np.empty(0, np.int64))  # of no class: tested against raters alone
 
     @classmethod
     def checked(
@@ -59,7 +63,7 @@ class Fold:
         Args:
             name: a name that a folder can have.
             columns: of the utterances that the rows count.
-            parts: rows of each of `PARTS`.
+            parts: rows of each of `PARTS`, and of `UNDECIDED` where there are some.
             selection: one of `ON_TEST` has the test rows for its validation rows, by request.
             shared: whether its protocol asks for speakers and dialogues in several parts.
             sharing: whether these are taken all the same, as leaks that `leaks` tells of.
@@ -69,12 +73,17 @@ class Fold:
             PipelineError: an empty part, a row in two parts, a test speaker elsewhere, or a dialogue on both sides
                 of train and validation.
         """
-        fold = cls(name, *_rows_of(parts), shared)
+        fold = cls(name, *_rows_of(parts), shared, np.unique(np.asarray(parts.get(UNDECIDED, ()), np.int64)))
         for part in PARTS:
             if not len(getattr(fold, part)) and (tested or part != "test"):
                 raise PipelineError(f"fold {name} has no {part} utterances; choose another --protocol")
+        if classed := [columns.utterances[row] for row in fold.undecided if columns.utterances[row].emotion]:
+            raise PipelineError(
+                f"fold {name}: {classed[0].id} has a class, so that it belongs to test, not {UNDECIDED}"
+            )
         apart = ("id",) if shared or sharing else ("id", "speaker")
-        _require_apart(fold, columns, "train", "test", apart)
+        for part in ("test", UNDECIDED):
+            _require_apart(fold, columns, "train", part, apart)
         if selection in ON_TEST:
             if not np.array_equal(fold.validation, fold.test):
                 raise PipelineError(f"fold {name} is selected on test, but validates on other utterances")
@@ -137,6 +146,7 @@ def _fold(columns: Columns, split: Split, selection: str) -> Fold:
     validation = split.test if selection in ON_TEST else held
     known = np.array([bool(utterance.emotion) for utterance in columns.utterances])
     masks = {"train": split.pool & ~held, "validation": validation & known, "test": split.test & known}
+    masks[UNDECIDED] = split.test & ~known
     parts = {part: np.flatnonzero(mask) for part, mask in masks.items()}
     return Fold.checked(split.name, columns, parts, selection, shared=split.shared, tested=split.name != FINAL)
 
@@ -155,11 +165,14 @@ def folds_json(
     return {
         "protocol": protocol,
         "selection": selection,
-        "folds": [
-            {"name": fold.name, **{part: [utterances[row].id for row in getattr(fold, part)] for part in PARTS}}
-            for fold in folds
-        ],
+        "folds": [{"name": fold.name, **_members(fold, utterances)} for fold in folds],
     }
+
+
+def _members(fold: Fold, utterances: Sequence[Utterance]) -> dict[str, list[str]]:
+    """The ids of each part; of no class only where there are some."""
+    parts = (*PARTS, UNDECIDED) if len(fold.undecided) else PARTS
+    return {part: [utterances[row].id for row in getattr(fold, part)] for part in parts}
 
 
 def read_folds(
@@ -192,7 +205,7 @@ def read_folds(
     shared = protocol == SHARED
     if not check:
         return tuple(Fold(name, *_rows_of(parts), shared) for name, parts in read.items()), protocol, selection
-    times = Counter(one for rows in read.values() for one in rows["test"])
+    times = Counter(one for rows in read.values() for one in (*rows["test"], *rows[UNDECIDED]))
     twice = [utterances[one].id for one, count in times.items() if count > 1]
     if twice:
         raise PipelineError(f"{file}: {few(twice, 1)} is tested by two folds; let one fold test it")
@@ -220,6 +233,7 @@ class _Members:
     train: list[str]
     validation: list[str]
     test: list[str]
+    undecided: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -233,7 +247,7 @@ class _File:
 
 def _parse(file: Path) -> tuple[dict[str, dict[str, list[str]]], str, str]:
     said = read_as(file, _File, "`ser-pipeline folds --json` shows the form of a file of folds")
-    folds = [(fold.name, {part: getattr(fold, part) for part in PARTS}) for fold in said.folds]
+    folds = [(fold.name, {part: getattr(fold, part) for part in (*PARTS, UNDECIDED)}) for fold in said.folds]
     names = [name for name, _ in folds]
     if not folds or len({name.lower() for name in names}) < len(names):
         raise PipelineError(f"{file} must name its folds, each once; it has {names}")

@@ -30,9 +30,10 @@ def finish_fold(folder: Path, model: nn.Module, progress: FoldProgress, context:
     """
     end, forward = Meter(context.on_gpu), Forward(model, context.autocast)
     tested = _test(folder, forward, context) if len(context.fold.test) else {}
-    held = context.fold.validation
     row = context.objective.row
-    write_predictions(folder / layout.VALIDATION, context.score(forward, held), context.data.manifest, held, row)
+    for name, rows in ((layout.VALIDATION, context.fold.validation), (layout.UNDECIDED, context.fold.undecided)):
+        if len(rows):
+            write_predictions(folder / name, context.score(forward, rows), context.data.manifest, rows, row)
     best = progress.history[progress.best_epoch - 1]
     result = {
         "fold": context.fold.name,

@@ -26,6 +26,19 @@ def test_distances_and_f1_are_those_of_scipy_and_scikit_learn() -> None:
     assert VOTES["f1"].score(sums) == pytest.approx(f1_score(wanted > 0.25, told > 0.25, average="macro"))
 
 
+def test_turns_without_a_label_count_for_all_but_the_accuracy() -> None:
+    rng = np.random.default_rng(7)
+    wanted, told = draw_shares(rng, 40), draw_shares(rng, 40)
+    classed = rng.random(40) < 0.7
+    right = (wanted.argmax(1) == told.argmax(1)) & classed
+    sums = vote_sums(wanted, told[None], right[None], classed).sum(1)[0]
+    assert VOTES["accuracy"].score(sums) == pytest.approx(right[classed].mean())
+    every = vote_sums(wanted, told[None], right[None]).sum(1)[0]
+    assert [VOTES[name].score(sums) for name in ("js", "kl", "f1")] == [
+        VOTES[name].score(every) for name in ("js", "kl", "f1")
+    ]
+
+
 def test_correlation_and_error_are_those_of_scipy_and_ccc_is_one_of_equal_values_alone() -> None:
     rng = np.random.default_rng(1)
     true = rng.normal(3, 1, 80)

@@ -64,7 +64,11 @@ def _recordings(seeds: Path) -> Callable[[bytes], None]:
     """Recordings; what libFuzzer begins with is written to `seeds`."""
     for number, (kind, data) in enumerate(written()):
         (seeds / f"{number:03}.{kind}").write_bytes(data)
-    return lambda data: one_line(lambda _: audio.decode(data, "strange", 16_000) and None, Drawn(b"")) and None
+
+    def feed(data: bytes) -> None:
+        one_line(lambda _: audio.decode(data, "strange", 16_000), Drawn(b""))
+
+    return feed
 
 
 if __name__ == "__main__":

@@ -51,11 +51,13 @@ def test_every_pooled_score_is_what_an_independent_script_finds(made: Path, run:
     for (target, kind), one in rated.items():
         found = []
         for folder in folders(made, target):
-            rows = rescored.lines(folder)
+            rows = rescored.judged(folder)
             found.append({"votes": rescored.votes(rows)} if kind == "votes" else rescored.attributes(rows))
         for row in one["rows"]:
             pooled = {name: measure["pooled"] for name, measure in row["measures"].items()}
             assert any(pooled == pytest.approx(mine[row["what"]], abs=1e-6) for mine in found)
+            assert row["utterances"] == len(rows)
+            assert row["undecided"] == sum(not line["label"] for line in rows) > 0
         assert len(one["rows"]) == len(found) * (1 if kind == "votes" else 3)
 
 
@@ -70,7 +72,7 @@ def test_rows_have_intervals_constants_and_a_test_against_the_main_model(
         assert ccc["interval"]["clusters"] == 10
         assert ccc["constant"] == pytest.approx(0, abs=1e-9)
         (vad,) = folders(made, "vad")
-        lines = rescored.lines(vad)
+        lines = rescored.judged(vad)
         said, true = ([float(line[column]) for line in lines] for column in (f"predicted:{row['what']}", row["what"]))
         assert row["slope"] == pytest.approx(np.polyfit(said, true, 1)[0])
     main, other = by_kind["votes"]
@@ -93,6 +95,7 @@ def test_all_forms_have_the_tables_and_figures_of_raters(made: Path, run: Callab
     for form in (html, text):
         (note,) = set(re.findall(r"Constant is what[^<\n]*1 test, [^<\n]*", form))
         assert note.endswith("1 test, corrected together.")
+    assert re.search(r"[0-9]+ turns of [0-9]+ have no class, and count for all scores but the accuracy\.", html)
     for name in DIMENSIONS:
         assert name in text
         assert name in latex
@@ -120,6 +123,15 @@ def test_a_report_of_attributes_alone_has_no_scores_of_classes(
     assert "UA" not in shown
     html = next((tmp_path / "reports").glob("*/index.html")).read_text(encoding="utf-8")
     assert "no finished run tells classes" in html
+
+
+def test_scores_of_classes_do_not_count_turns_of_no_class(made: Path, run: Callable[..., Result]) -> None:
+    value, _ = results(made, run)
+    for one in value["experiments"]:
+        (folder, *_) = (
+            folders(made, one["title"].split("target ")[1]) if "target" in one["title"] else folders(made, "class")
+        )
+        assert one["rows"][0]["result"]["utterances"] == len(rescored.lines(folder))
 
 
 @pytest.mark.parametrize("target", ["votes", "vad"])

@@ -5,6 +5,7 @@ import multiprocessing
 import multiprocessing.process
 import os
 import resource
+import signal
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from ser_pipeline.cli import main
 
 from ser_pipeline.cache import shards as shard_store
-from ser_pipeline.training import checkpoint
+from ser_pipeline.training import checkpoint, fold
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
@@ -52,6 +53,26 @@ def run_command(folder: Path, args: list[str]) -> None:
     if "1" in args and hasattr(os, "sched_setaffinity"):  # one job: one core, so that threads do not wait in turn
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     main(args)
+
+
+def run_until_finish(folder: Path, args: list[str], folds: int) -> None:
+    """`run_command`, killed by itself once it has trained one fold more than it has finished `folds`.
+
+    Args:
+        folder: to work in.
+        args: of `train`.
+        folds: that it may finish.
+    """
+    finish, begun = fold.finish_fold, []
+
+    def counted(*given: Any) -> None:
+        begun.append(given[0])
+        if len(begun) > folds:
+            os.kill(os.getpid(), signal.SIGKILL)
+        finish(*given)
+
+    fold.finish_fold = counted
+    run_command(folder, args)
 
 
 def run_held(folder: Path, args: list[str], said: Path, limit: int, user: int, mask: int) -> None:

@@ -17,6 +17,15 @@ def lines(run: Path) -> list[dict[str, str]]:
     return found
 
 
+def judged(run: Path) -> list[dict[str, str]]:
+    """The lines of all folds, with those of the turns of no class that raters alone judged."""
+    found = lines(run)
+    for file in sorted(run.glob("*/undecided.csv")):
+        with file.open(encoding="utf-8", newline="") as text:
+            found += csv.DictReader(text)
+    return found
+
+
 def mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
@@ -82,6 +91,6 @@ def votes(rows: Sequence[dict[str, str]]) -> dict[str, float]:
     return {
         "js": mean([apart(one, other) for one, other in pairs]),
         "kl": mean([divergence(one, other) for one, other in pairs]),
-        "accuracy": mean([float(row["prediction"] == row["label"]) for row in rows]),
+        "accuracy": mean([float(row["prediction"] == row["label"]) for row in rows if row["label"]]),
         "f1": mean(scores),
     }

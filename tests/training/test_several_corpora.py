@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,16 @@ import soxr
 from click.testing import Result
 
 from ser_pipeline.config import load
+from ser_pipeline.corpora import demo
 from ser_pipeline.corpora.demo import EMOTIONS, cast
+from ser_pipeline.corpora.ratings import DIMENSIONS
 from ser_pipeline.corpora.voice import speak
 from ser_pipeline.evaluation.metrics import Confusion
 from ser_pipeline.training.fold import epoch_rows
+from support import rescored
+from support.killed import begun, run_until_finish
 from support.reducing import TINY
+from support.sounds import write_emodb
 
 RATE = 16_000
 ARGS = ["train", "--preset", "demo", "--jobs", "1", *(word for setting in TINY for word in ("--set", setting))]
@@ -31,7 +37,12 @@ def say(person: int, sentence: int, emotion: str) -> np.ndarray:
 
 
 def write_table(
-    root: Path, name: str, people: dict[str, int], labels: dict[str, str], clips: dict[str, np.ndarray] | None = None
+    root: Path,
+    name: str,
+    people: dict[str, int],
+    labels: dict[str, str],
+    clips: dict[str, np.ndarray] | None = None,
+    top: int = 0,
 ) -> Path:
     """A table of two clips of each label by each speaker.
 
@@ -41,8 +52,10 @@ def write_table(
         people: a speaker's name -> the number of a voice.
         labels: of the table -> an emotion of the demo.
         clips: what stands in some files instead.
+        top: end of a scale from 1 on, on which all are rated, the last clip of each speaker without a class; 0: none.
     """
-    lines = ["file,emotion,speaker"]
+    votes = [f"votes:{label}" for label in labels]
+    lines = [",".join(["file,emotion,speaker", *([*votes, *DIMENSIONS, "scale_low,scale_high"] if top else [])])]
     for speaker, person in people.items():
         for place, (label, emotion) in enumerate(labels.items()):
             for take in range(2):
@@ -50,7 +63,11 @@ def write_table(
                 samples = (clips or {}).get(file, say(person, 100 * person + 10 * place + take, emotion))
                 (root / name).mkdir(parents=True, exist_ok=True)
                 soundfile.write(root / file, samples, RATE)
-                lines.append(f"{file},{label},{speaker}")
+                last = bool(top) and place == len(labels) - 1 and take == 1
+                counts = [1 if last else 3 * (other == label) for other in labels]
+                mean = 1 + (top - 1) * (place + take / 2) / len(labels)
+                rated = [*counts, mean, mean / 2 + 0.5, mean, 1, top] if top else []
+                lines.append(",".join(map(str, [file, "" if last else label, speaker, *rated])))
     (root / f"{name}.csv").write_text("\n".join(lines) + "\n")
     return root / f"{name}.csv"
 
@@ -194,18 +211,48 @@ def test_folds_of_several_corpora_are_printed_and_taken_again(
     assert said.stdout.startswith("german+english-corpus-")
 
 
-@pytest.mark.slow(reason="two processes are started")
-def test_several_processes_give_the_same_bytes(run: Callable[..., Result], cache: Path, tmp_path: Path) -> None:
-    args = [*ARGS, "--corpus", "german+english", "--protocol", "matrix"]
-    first = run(*args).stdout.splitlines()
+def killed_and_finished(run: Callable[..., Result], place: Path, args: list[str], finished: int) -> None:
+    """Train into `other`: killed after some folds, then on with two processes, streamed, each fold by itself.
+
+    Args:
+        run: the command.
+        place: the folder that it works in.
+        args: of `train`.
+        finished: folds that are whole when it is killed.
+    """
+    process = begun(run_until_finish, place, [*args, "--one-by-one", "--runs-root", "other"], finished)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    states = list((place / "other").rglob("last.pt"))
+    whole = len(list((place / "other").glob("*/*/predictions.csv")))
+    assert (whole, len(states)) == (finished, 1)
     run(*args, "--jobs", "2", "--data", "stream", "--one-by-one", "--runs-root", "other")
-    files = [file for folder in first for file in sorted((tmp_path / folder).glob("*/predictions.csv"))]
-    assert len(files) == (1 + 2) + (1 + 3), "others, and groups of the speakers of the corpus itself"
+
+
+def same_bytes(place: Path, folders: list[Path]) -> int:
+    """How many files of predictions there are in `folders`, which are the same in `other`."""
+    files = [file for folder in folders for file in sorted(folder.glob("*/predictions.csv"))]
     for file in files:
-        assert file.read_bytes() == (tmp_path / "other" / file.relative_to(tmp_path / "runs")).read_bytes()
+        assert file.read_bytes() == (place / "other" / file.relative_to(place / "runs")).read_bytes()
+    return len(files)
 
 
-@pytest.mark.slow(reason="trains four runs")
+@pytest.mark.slow(reason="three processes are started")
+def test_a_killed_run_of_two_published_corpora_gives_the_same_bytes_on_a_machine_of_another_shape(
+    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SER_PIPELINE_CACHE", str(tmp_path / "cache"))
+    write_emodb(tmp_path / "emodb", speakers=2, takes=1)
+    demo.write(tmp_path / "demo", utterances_per_speaker=4)
+    for name in ("emodb", "demo"):
+        run("features", name, tmp_path / name, "--preset", "demo", "--jobs", "1")
+    args = [*ARGS, "--corpus", "emodb+demo", "--protocol", "speaker"]
+    folder = tmp_path / run(*args).stdout.strip()
+    killed_and_finished(run, tmp_path, args, 2)
+    assert same_bytes(tmp_path, [folder]) == 2 + 10
+
+
+@pytest.mark.slow(reason="trains four runs, twice")
 def test_the_matrix_of_three_corpora_from_one_command(run: Callable[..., Result], cache: Path, tmp_path: Path) -> None:
     third = write_table(tmp_path, "danish", {"1": 5, "2": 6}, {"sadness": "sad", "anger": "ang"})
     run("features", "table", third, "--preset", "demo", "--jobs", "1")
@@ -234,11 +281,51 @@ def test_the_matrix_of_three_corpora_from_one_command(run: Callable[..., Result]
             ]
             assert row["places"][name]["ua"] == pytest.approx(np.mean(recalls), abs=1e-9)
             assert row["places"][name]["utterances"] == len(own)
+    killed_and_finished(run, tmp_path, [*args, "--protocol", "matrix"], 4)
+    assert same_bytes(tmp_path, folders) == (1 + 2) + (1 + 3) + (1 + 2) + 3
     page = (tmp_path / "reports" / "+".join(names) / "index.html").read_text()
     assert "What carries over to another corpus" in page and "all others" in page
     assert (tmp_path / "reports" / "+".join(names) / "figures" / "heat-matrix-1.svg").is_file()
     (head,) = [line.split() for line in stdout.splitlines() if line.startswith("Trained on")]
     assert [head.count(name) for name in names] == [2, 2, 2], "UA and its interval, of each"
+
+
+def test_two_corpora_learn_votes_and_attributes_on_one_scale(
+    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SER_PIPELINE_CACHE", str(tmp_path / "cache"))
+    write_table(tmp_path, "narrow", {"03": 0, "04": 1}, {"anger": "ang", "sadness": "sad"}, top=5)
+    write_table(tmp_path, "wide", {"03": 2, "04": 3}, {"sad": "sad", "angry": "ang"}, top=7)
+    for name in ("narrow", "wide"):
+        run("features", "table", tmp_path / f"{name}.csv", "--rated", "--preset", "demo", "--jobs", "1")
+    args = [*ARGS, "--corpus", "narrow+wide", "--protocol", "corpus"]
+    said = run(*args, "--target", "vad")
+    assert "attributes: narrow 1 to 5, wide 1 to 7; together on 0 to 1, end to end" in said.stderr
+    folder = tmp_path / said.stdout.strip()
+    assert json.loads((folder / "run.json").read_text())["scale"] == [0.0, 1.0]
+    rows = rescored.judged(folder)
+    assert Counter((row["id"].partition(":")[0], row["label"]) for row in rows) == {
+        (name, label): count for name in ("narrow", "wide") for label, count in TESTED[name].items()
+    }
+    for row in rows:
+        corpus, place = row["id"].partition(":")[0], float(row["arousal"])
+        assert 0 <= place <= 1 and float(row["valence"]) == pytest.approx(place / 2, abs=2e-6), corpus
+    folder = tmp_path / run(*args, "--target", "votes").stdout.strip()
+    undecided = [row for row in rescored.judged(folder) if not row["label"]]
+    assert [(row["votes:anger"], row["votes:sadness"]) for row in undecided] == [("1.000000", "1.000000")] * 4
+    (file,) = {tmp_path / row["file"].partition("/")[2] for row in undecided[:1]}
+    (answer,) = json.loads(run("predict", folder, file, "--json", "--quiet").stdout)
+    assert answer["probabilities"].keys() == {"anger", "sadness"}
+    run("report")
+    told = json.loads((tmp_path / "reports" / "narrow+wide" / "results.json").read_text())["rated"]
+    assert {(one["kind"], one["rows"][0]["utterances"], one["rows"][0]["undecided"]) for one in told} == {
+        ("votes", 16, 4),
+        ("vad", 16, 4),
+    }
+
+
+TESTED = {"narrow": {"anger": 4, "sadness": 2, "": 2}, "wide": {"anger": 2, "sadness": 4, "": 2}}
+"""Corpus -> class -> its utterances."""
 
 
 def drawn(corpora: list[str], classes: list[int], *overrides: str) -> Counter[tuple[str, int]]:

@@ -22,6 +22,8 @@ from ser_pipeline.corpora.ratings import DIMENSIONS
 from ser_pipeline.entry import read_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.evaluation.attributes import ccc, sums_of
+from ser_pipeline.predict.learned import read_learned
+from ser_pipeline.splits.folds import read_folds
 from ser_pipeline.splits.joining import join
 from ser_pipeline.targets import TARGETS
 from ser_pipeline.training.linear import HeadRows, _to_attributes, _to_votes
@@ -106,7 +108,9 @@ def test_ridge_heads_beat_the_constant_predictor(made: Path, tmp_path: Path, tar
         assert rescored.votes(rows)["js"] < rescored.mean([rescored.apart(one, usual) for one in wanted])
 
 
-def test_turns_of_no_class_train_and_are_not_tested(made: Path, votes_run: Path) -> None:
+def test_turns_of_no_class_train_and_are_tested_against_raters_alone(
+    made: Path, votes_run: Path, vad_run: Path, run: Callable[..., Result]
+) -> None:
     data = features(made)
     unclassed = {one.id for one in data.utterances if not one.emotion}
     folds = read_json(votes_run / "folds.json")["folds"]
@@ -115,6 +119,33 @@ def test_turns_of_no_class_train_and_are_not_tested(made: Path, votes_run: Path)
     assert not any(unclassed & set(fold[part]) for fold in folds for part in ("validation", "test"))
     every = [name for fold in folds for name in fold["test"]]
     assert sorted(every) == sorted(one.id for one in data.utterances if one.emotion)
+    for name, folder in (("votes", votes_run), ("vad", vad_run)):
+        beside = [row for row in rescored.judged(folder) if not row["label"]]
+        there = {one.id for one in targeted.targeted(data, name).utterances}
+        assert sorted(row["id"] for row in beside) == sorted(unclassed & there) != []
+    for fold in folds:
+        speakers = {one.speaker for one in data.utterances if one.id in fold["test"]}
+        assert {one.speaker for one in data.utterances if one.id in fold["undecided"]} <= speakers
+    row = beside[0]
+    tester = read_learned(vad_run).tested[row["id"]]
+    assert row["id"] in (vad_run / tester / "undecided.csv").read_text(encoding="utf-8")
+    recording = made / "demo" / row["file"]
+    (said,) = json.loads(run("predict", vad_run, recording, "--fold", tester, "--json", "--quiet").stdout)
+    assert [said[name] for name in DIMENSIONS] == pytest.approx(
+        [float(row[f"predicted:{name}"]) for name in DIMENSIONS], abs=2e-3
+    )
+
+
+def test_an_utterance_of_a_class_is_no_undecided_one_of_folds(made: Path, votes_run: Path, tmp_path: Path) -> None:
+    said = read_json(votes_run / "folds.json")
+    everyone = targeted.targeted(features(made), "votes").utterances
+    assert [len(fold.undecided) for fold in read_folds(votes_run / "folds.json", everyone)[0]] == [
+        len(fold["undecided"]) for fold in said["folds"]
+    ]
+    said["folds"][0]["undecided"].append(said["folds"][0]["test"].pop())
+    (tmp_path / "folds.json").write_text(json.dumps(said), encoding="utf-8")
+    with pytest.raises(PipelineError, match="has a class, so that it belongs to test, not undecided"):
+        read_folds(tmp_path / "folds.json", everyone)
 
 
 def test_under_class_they_are_left_out_and_the_key_is_that_of_features_without_them(
