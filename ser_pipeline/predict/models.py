@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ser_pipeline.config import Config
@@ -27,6 +26,7 @@ from ser_pipeline.entry import require_digest
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.model import SpeechEmotionModel, build_model
 from ser_pipeline.model.ensemble import Ensemble
+from ser_pipeline.model.kept import read_weights, require_shared, shared_file
 from ser_pipeline.predict.device_rows import fetched, on_device
 from ser_pipeline.predict.graphs import Graphed
 from ser_pipeline.runs import layout
@@ -182,7 +182,7 @@ def open_models(
         wanted: as `in_half` takes it.
     """
     half = in_half(wanted, config, device)
-    size = sum(_size(folder) for folder in folders)
+    size = _size(folders)
     if len(folders) > 1 and size > _room(device):
         model = _built(folders[0], config, classes).to(device).eval().requires_grad_(False)
         for folder in folders:
@@ -204,15 +204,22 @@ def all_models(
         device: where they are.
     """
     first = _built(folders[0], config, classes).to(device).eval().requires_grad_(False)
-    several = [first, *(copy.deepcopy(first) for _ in folders[1:])]
     for folder in folders:
         _require_weights(folder)
+    # On a processor weights are exchanged for those in the files; until then the models may share them.
+    alike = {id(one): one for one in first.parameters()} if _mapped(first) else {}
+    several = [first, *(copy.deepcopy(first, dict(alike)) for _ in folders[1:])]
     return tuple(_with_weights(model, folder) for model, folder in zip(several, folders, strict=True))
 
 
-def _size(folder: Path) -> int:
-    with _naming(folder):
-        return (folder / layout.WEIGHTS).stat().st_size
+def _size(folders: Sequence[Path]) -> int:
+    """Bytes of the weights of folds, what they share counted once."""
+    found = dict[Path, int]()
+    for folder in folders:
+        with _naming(folder):
+            for file in (folder / layout.WEIGHTS, shared_file(folder)):
+                found |= {file: file.stat().st_size} if file else {}
+    return sum(found.values())
 
 
 def _room(device: torch.device) -> int:
@@ -224,15 +231,20 @@ def _require_weights(folder: Path) -> None:
     """Refuse the weights of a fold that are not those that training wrote: once, however often they are read."""
     with _naming(folder):
         require_digest(folder / layout.WEIGHTS, read_shape(folder / "index.json", IndexFile).files)
+        require_shared(folder)
 
 
 def _with_weights(model: SpeechEmotionModel, folder: Path) -> SpeechEmotionModel:
     """The model with the weights of a fold; on a processor they stay in their file, which is mapped into memory."""
-    mapped = next(model.parameters()).device.type == "cpu"
     with _naming(folder):
-        model.load_state_dict(load_file(folder / layout.WEIGHTS), assign=mapped)
+        model.load_state_dict(read_weights(folder), assign=_mapped(model))
     free_memory()
     return model
+
+
+def _mapped(model: SpeechEmotionModel) -> bool:
+    """Whether weights stay in their files, which are mapped into memory."""
+    return next(model.parameters()).device.type == "cpu"
 
 
 def _built(fold: Path, config: Config, classes: int) -> SpeechEmotionModel:

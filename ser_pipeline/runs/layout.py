@@ -2,7 +2,7 @@
 
 ```
 runs/CORPUS-PROTOCOL-ABLATION-sSEED-KEY/
-  run.json  config.toml  contents.csv  folds.json  audit.json  index.json
+  run.json  config.toml  contents.csv  folds.json  audit.json  index.json  frozen-DIGEST.safetensors
   FOLD/
     history.jsonl  predictions.csv  undecided.csv  validation.csv  segments.npz  examples.npz  result.json  index.json
     model.safetensors  speech.json  last.pt  error.txt
@@ -51,7 +51,10 @@ STATE = "last.pt"
 """What a stopped fold needs to go on; absent once it is whole."""
 
 WEIGHTS = "model.safetensors"
-"""The weights of the epoch that was tested."""
+"""The weights of the epoch that was tested, but for those in `FROZEN`."""
+
+FROZEN = "frozen-{}.safetensors"
+"""Weights of a run that training left as they were, of all folds, with the XXH3 (128 bits) of the file."""
 
 SPEECH = "speech.json"
 """Configuration of the speech encoder, so that the weights alone rebuild the model."""

@@ -241,6 +241,11 @@ class Checkpoints:
         write_text(self.folder / layout.HISTORY, text, flush=False)
 
 
+def spare(folder: Path) -> list[str]:
+    """Names of the files of a fold that are of no use once it is whole."""
+    return [layout.STATE, *(file.name for file in folder.glob("epoch-*.safetensors"))]
+
+
 def _weights(epoch: int) -> str:
     return f"epoch-{epoch}.safetensors"
 

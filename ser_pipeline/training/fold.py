@@ -26,14 +26,15 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.inputs import INPUTS
 from ser_pipeline.model import SpeechEmotionModel, build_model
 from ser_pipeline.model.fast import accelerate
+from ser_pipeline.model.kept import keep_weights
 from ser_pipeline.runs import layout
 from ser_pipeline.splits.folds import Fold
 from ser_pipeline.training import scoring
-from ser_pipeline.training.checkpoint import Checkpoints, FoldProgress, Record
+from ser_pipeline.training.checkpoint import Checkpoints, FoldProgress, Record, spare
 from ser_pipeline.training.context import FoldContext
 from ser_pipeline.training.distributed import World
 from ser_pipeline.training.finish import finish_fold
-from ser_pipeline.training.groups import freeze
+from ser_pipeline.training.groups import freeze, frozen_names
 from ser_pipeline.training.linear import HEADS, solve_head
 from ser_pipeline.training.objective import outputs_of
 from ser_pipeline.training.rows import NumberedSource
@@ -87,7 +88,7 @@ def _fit(entry: Entry, context: FoldContext) -> Path:
         entry.begin()
     if context.world.broadcast((folder / "index.json").exists()):  # killed between the last file and the final name
         if context.world.is_main:
-            entry.publish(discard=[layout.STATE], digests=True, made=made_on(device, config))
+            entry.publish(discard=spare(folder), digests=True, made=made_on(device, config))
         return entry.path
     set_arithmetic(config, device)
     if device.type == "cuda":
@@ -124,8 +125,8 @@ def complete(
     """
     model.load_state_dict(load_file(kept.best(progress), device=str(context.device)))
     finish_fold(entry.partial, model, progress, context, seconds)
-    kept.best(progress).replace(entry.partial / layout.WEIGHTS)
-    entry.publish(discard=[layout.STATE], digests=True, made=made_on(context.device, context.config))
+    keep_weights(kept.best(progress), entry.partial, frozen_names(model))
+    entry.publish(discard=spare(entry.partial), digests=True, made=made_on(context.device, context.config))
 
 
 def _train(model: SpeechEmotionModel, kept: Checkpoints, context: FoldContext) -> FoldProgress:

@@ -59,6 +59,12 @@ def freeze(model: SpeechEmotionModel, settings: Model) -> None:
             parameter.requires_grad_(False)
 
 
+def frozen_names(model: nn.Module) -> list[str]:
+    """Names of the weights of a model that training leaves as they are."""
+    weights = model.state_dict(keep_vars=True).items()
+    return [name for name, one in weights if isinstance(one, nn.Parameter) and not one.requires_grad]
+
+
 def parameter_groups(model: nn.Module, settings: Train) -> list[ParameterGroup]:
     """The trained parameters of a model, in groups; one group where the settings ask for nothing else."""
     parts: dict[tuple[float, float, bool], list[nn.Parameter]] = {}

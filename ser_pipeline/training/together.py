@@ -30,7 +30,7 @@ from ser_pipeline.parts import Parts
 from ser_pipeline.runs import layout
 from ser_pipeline.runs.writing import Scores
 from ser_pipeline.training import scoring
-from ser_pipeline.training.checkpoint import Checkpoints, FoldProgress, Record
+from ser_pipeline.training.checkpoint import Checkpoints, FoldProgress, Record, spare
 from ser_pipeline.training.context import EVALUATION, FoldContext
 from ser_pipeline.training.distributed import World
 from ser_pipeline.training.fold import complete, epoch_rows, make_model, make_step, require_finite, shares
@@ -140,7 +140,7 @@ def _begun(job: FoldJob, data: Data, source: Resident, failed: dict[Path, str]) 
     folder, started, meter = job.entry.partial, time.monotonic(), Meter(source.device.type != "cpu")
     job.entry.begin()
     if (folder / "index.json").exists():
-        job.entry.publish(discard=[layout.STATE], digests=True, made=made_on(source.device, job.config))
+        job.entry.publish(discard=spare(folder), digests=True, made=made_on(source.device, job.config))
         return
     device = source.device
     context = FoldContext(job.fold, data, source, job.config, device, World(), autocasting(job.config, device))
