@@ -10,18 +10,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ser_pipeline.arrays import Floats
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.evaluation.metrics import probabilities
 from ser_pipeline.export import names
 from ser_pipeline.export.folder import Members
 from ser_pipeline.export.graph import Listener
-from ser_pipeline.export.session import INPUTS, OUTPUT, OnnxScorer, open_session
+from ser_pipeline.export.session import INPUTS, OUTPUT, TINY, WholeWaveforms, open_graph
 from ser_pipeline.predict.models import is_large
+from ser_pipeline.predict.predictor import Predictor
 from ser_pipeline.text import plural
 
 OPSET = 20
@@ -44,12 +47,17 @@ class Check:
     """How far an ONNX graph agrees with the model in torch."""
 
     count: int  # recordings, or stretches of noise
-    difference: float  # the largest of a probability
+    difference: float  # the largest of a probability, torch hearing what the graph hears at a time
     same: int  # how many have the same label
+    longest: float  # seconds that the graph hears at a time
+    parted: float  # the largest difference of a probability between a longer recording in parts, and whole in torch
 
     def __str__(self) -> str:
         share = f"{100 * self.same / self.count:.4g} % of {plural(self.count, 'label')} as in torch"
-        return f"{share}, the largest difference of a probability is {self.difference:.1g}"
+        return (
+            f"{share}, the largest difference of a probability is {self.difference:.1g}; recordings of over "
+            f"{self.longest:g} s are heard in equal parts, which changed a probability by up to {self.parted:.1g}"
+        )
 
 
 def write_graph(file: Path, members: Members, about: Mapping[str, Any]) -> None:
@@ -139,7 +147,10 @@ def _name_axes(model: Any) -> None:
 
 
 def check_graph(file: Path, members: Members, recordings: Sequence[NDArray[np.float32]]) -> Check:
-    """Compare a graph with the models in torch.
+    """Compare a graph with the models in torch, both asked as `predict` asks them.
+
+    A recording that the graph hears in parts is asked of torch in the same parts, and whole. One of half as long again
+    as the graph hears at a time, made of the recordings, is among them.
 
     Args:
         file: of the graph.
@@ -148,14 +159,28 @@ def check_graph(file: Path, members: Members, recordings: Sequence[NDArray[np.fl
     """
     from ser_pipeline.predict.runs import of_members
 
-    predictor, scorer = of_members(members, torch.device("cpu")), OnnxScorer(open_session(file)[0])
-    rate, difference, same = members.config.audio.rate, 0.0, 0
-    for samples in recordings:
-        wanted = np.array(list(predictor(samples, rate).probabilities.values()))
-        found = np.exp(scorer({INPUTS[0]: samples[None]}, np.array([len(samples)])))[0, 0]
-        difference = max(difference, float(np.abs(found - wanted).max()))
-        same += int(found.argmax() == wanted.argmax())
-    return Check(len(recordings), difference, same)
+    graph, model, rate = open_graph(file), of_members(members, torch.device("cpu")), members.config.audio.rate
+    front = cast(WholeWaveforms, graph.front)
+    long = np.resize(np.concatenate(recordings), round(1.5 * front.longest * rate))
+    difference, same, parted = 0.0, 0, 0.0
+    for number, samples in enumerate([*recordings, long]):
+        found, whole = (_asked(one, samples, rate) for one in (graph, model))
+        heard = [samples[slice(*part)] for part in front.parts(len(samples))]
+        wanted = whole if len(heard) == 1 else np.mean([_asked(model, part, rate) for part in heard], 0)
+        difference = max(difference, _apart(found, wanted))
+        parted = max(parted, _apart(wanted, whole))
+        same += int(number < len(recordings) and found.argmax() == whole.argmax())
+    return Check(len(recordings), difference, same, front.longest, parted)
+
+
+def _asked(predictor: Predictor, samples: NDArray[np.float32], rate: int) -> Floats:
+    """Logarithms of the probabilities (C,) of a recording."""
+    return np.log(np.array(list(predictor(samples, rate).probabilities.values())) + TINY)
+
+
+def _apart(one: Floats, other: Floats) -> float:
+    """The largest difference of a probability."""
+    return float(np.abs(probabilities(one[None]) - probabilities(other[None])).max())
 
 
 def write_int8(file: Path, source: Path) -> None:

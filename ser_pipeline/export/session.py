@@ -56,15 +56,18 @@ class WholeWaveforms:
     def __call__(self, excerpts: Iterable[Excerpt]) -> Iterator[tuple[Excerpt, Piece]]:
         """The parts of every excerpt, in order."""
         for excerpt in excerpts:
-            parts = max(1, -(-len(excerpt) // round(self.longest * self.rate)))
-            edges = np.linspace(0, len(excerpt), 1 + parts).round().astype(int)
-            for first, last in pairwise(edges.tolist()):
+            for first, last in self.parts(len(excerpt)):
                 samples = excerpt.read(first, last)
                 peak = float(np.abs(samples).max(initial=0))
                 yield (
                     excerpt,
                     Piece({INPUTS[0]: samples[None]}, np.array([len(samples)], np.int64), peak, last == len(excerpt)),
                 )
+
+    def parts(self, count: int) -> list[tuple[int, int]]:
+        """First and last+1 sample of the equal parts of a recording of `count` samples."""
+        edges = np.linspace(0, count, 1 + max(1, -(-count // round(self.longest * self.rate)))).round().astype(int)
+        return list(pairwise(edges.tolist()))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.inputs import FRAMES, INPUTS, VECTOR
 from ser_pipeline.model import SpeechEmotionModel
 from ser_pipeline.parts import Parts
-from ser_pipeline.runs import layout
 from ser_pipeline.runs.writing import Scores
 from ser_pipeline.training import scoring
 from ser_pipeline.training.checkpoint import Checkpoints, FoldProgress, Record, spare

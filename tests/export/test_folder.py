@@ -31,9 +31,22 @@ OFFLINE = """
 import json, sys
 import numpy, soundfile
 from transformers import pipeline
-from ser_pipeline import SpeechEmotion
+
+class Absent:  # an environment without ser_pipeline
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "ser_pipeline":
+            raise ModuleNotFoundError(f"No module named '{name}'")
 
 folder, *files = sys.argv[1:]
+sys.meta_path.insert(0, Absent())
+try:
+    pipeline("audio-classification", folder, trust_remote_code=True, device="cpu")
+except ImportError as error:
+    print(" ".join(str(error).split()))
+del sys.meta_path[0]
+
+from ser_pipeline import SpeechEmotion
+
 model = SpeechEmotion.from_pretrained(folder, device="cpu")
 listen = pipeline("audio-classification", folder, trust_remote_code=True, device="cpu")
 for file in files:
@@ -67,11 +80,12 @@ def test_alone_and_offline_it_gives_the_stored_predictions(
     folder = export(trained_run, tmp_path / "away" / "emotions", ["03"])
     wanted = stored(trained_run, "03")
     hidden = whisper.rename(whisper.with_name("hidden"))
+    (empty := tmp_path / "empty").mkdir()
     try:
         done = subprocess.run(
             [sys.executable, "-c", OFFLINE, folder, *(corpus / file for file in wanted)],
-            cwd=tmp_path,
-            env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub"), "PATH": "", "OMP_NUM_THREADS": "1"},
+            cwd=empty,
+            env={"HF_HUB_OFFLINE": "1", "HOME": str(empty), "PATH": "", "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
             check=False,
@@ -80,7 +94,8 @@ def test_alone_and_offline_it_gives_the_stored_predictions(
         hidden.rename(whisper)
     assert done.returncode == 0, done.stderr
     assert "not supported" not in done.stderr
-    lines = done.stdout.splitlines()
+    without, *lines = done.stdout.splitlines()
+    assert "ser_pipeline. Run `pip install ser_pipeline`" in without
     for line, probabilities in zip(lines, wanted.values(), strict=True):
         for said in json.loads(line):
             np.testing.assert_allclose(

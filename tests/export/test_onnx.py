@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,6 +34,11 @@ for name in ("torch", "transformers", "librosa", "numba", "scipy", "onnx"):
     sys.modules[name] = None
 from ser_pipeline.cli import main
 main(sys.argv[1:])
+"""
+ALONE = """
+import sys
+for name in ("torch", "transformers", "librosa", "numba", "scipy", "onnx", "ser_pipeline", "soxr", "h5py"):
+    sys.modules[name] = None
 """
 PAPER = ["model.lstm_width=8", "model.width=8", "train.epochs=1", "train.batch=8", "model.spectrogram_weights=none"]
 
@@ -168,6 +174,21 @@ def test_what_the_page_shows_runs_as_printed(small_run: Path, small_graph: Path,
     assert graph == emotion
 
 
+def test_onnxruntime_alone_answers_as_the_page_shows(
+    frozen_graph: Path, frozen_run: Path, corpus: Path, tmp_path: Path
+) -> None:
+    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(import json.*?)```", page, flags=re.DOTALL)
+    file = min(corpus.rglob("*.wav"))
+    (tmp_path / "emotions").mkdir()
+    shutil.copy(frozen_graph, tmp_path / "emotions" / "model.onnx")
+    shutil.copy(file, tmp_path / "speech.wav")
+    words = [sys.executable, "-c", ALONE + code]
+    env = {"HOME": str(tmp_path / "none"), "PATH": ""}
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == load(frozen_run, "cpu")(file).emotion, done.stderr
+
+
 def test_longer_audio_is_heard_in_equal_parts(small_graph: Path) -> None:
     (samples,) = noises(round(1.5 * LONGEST * 16_000))
     half = len(samples) // 2
@@ -179,12 +200,25 @@ def test_longer_audio_is_heard_in_equal_parts(small_graph: Path) -> None:
     np.testing.assert_allclose(found, mean / mean.sum(), atol=1e-5)
 
 
+def test_the_check_asks_both_as_predict_does(small_graph: Path, small_run: Path) -> None:
+    members = run_members(small_run, torch.device("cpu"), ["03"])
+    graph, model, recordings = open_graph(small_graph), load(small_run, "cpu", ["03"]), noises(16_000, 50_000)
+    found = check_graph(small_graph, members, recordings)
+    assert (found.count, found.same, found.longest) == (2, 2, LONGEST) and found.difference < 1e-3
+    long = np.resize(np.concatenate(recordings), round(1.5 * LONGEST * 16_000))
+    whole, parted = (np.array(list(one(long, 16_000).probabilities.values())) for one in (model, graph))
+    assert found.parted == pytest.approx(np.abs(whole - parted).max(), abs=1e-3)
+
+
 def test_exported_by_the_command_it_is_checked_on_recordings_of_the_run(
     frozen_run: Path, run: Callable[..., Result], tmp_path: Path
 ) -> None:
     done = run("export", frozen_run, tmp_path / "emotions", "--fold", "03", "--onnx", "--int8")
     lines = done.stderr.strip().splitlines()
     assert lines[-2].startswith("model.onnx: opset 20, ") and "100 % of 12 labels as in torch" in lines[-2]
+    assert re.search(
+        "recordings of over 30 s are heard in equal parts, which changed .* by up to [-.e0-9]+$", lines[-2]
+    )
     assert lines[-1].startswith("model.int8.onnx: ")
     text = (tmp_path / "emotions" / "README.md").read_text(encoding="utf-8")
     assert lines[-2] in text and "Without torch" in text
