@@ -16,15 +16,18 @@ from .terminal import start_log
 @click.option("--fold", "folds", multiple=True, help="Take this fold's model alone; may be repeated.  [default: all]")
 @click.option("--device", default="auto", show_default=True, help="cuda, mps, cpu; auto takes what is there.")
 @click.option(
-    "--onnx", type=click.Path(path_type=Path, dir_okay=False), help="An ONNX graph of RUN, to time beside torch."
+    "--onnx",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="An ONNX graph, to time beside torch.  [default: that of a model folder]",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, instead of a table.")
 @options.quiet
 def profile(run: Path, folds: tuple[str, ...], device: str, onnx: Path | None, as_json: bool, quiet: bool) -> None:
     """Measure what the models of RUN, or of a model folder, cost.
 
-    Parameters in all and trained, operations and time for 3 s of audio (median and 95 %) alone and in the largest
-    batch that fits, of the front end and as a whole; sizes, memory, and the time from the command to the first answer.
+    Parameters in all and trained, operations and time for a segment of audio (median and 95 %) alone and in the
+    largest batch that fits, of the front end and as a whole; sizes, memory, and the time from the command to the first
+    answer. A run keeps them as profile.json, for its report and its model card.
 
     \b
     Examples:
@@ -35,6 +38,13 @@ def profile(run: Path, folds: tuple[str, ...], device: str, onnx: Path | None, a
     from ser_pipeline.device import pick_device
     from ser_pipeline.export.profile import profile as measure
     from ser_pipeline.export.profile import table
+    from ser_pipeline.runs.layout import PROFILE, RUN
+    from ser_pipeline.runs.profiled import keep
 
-    found = measure(run, pick_device(device), folds, onnx)
+    place = pick_device(device)
+    found = measure(run, place, folds, onnx)
     click.echo(json.dumps(found, indent=1) if as_json else "\n".join(table(found)))
+    if (run / RUN).is_file():
+        keep(run, place.type, found)
+        if not quiet:
+            click.echo(f"kept in {run / PROFILE}, for the report and the model card", err=True)

@@ -1,6 +1,7 @@
 """What a model costs: parameters, operations, size, time and memory, of its parts and as a whole.
 
-Times are of noise of one length, from samples to probabilities, after a first call that is not counted.
+Times are of noise as long as a segment that the models hear, from samples to probabilities, after a first call that is
+not counted. Models that have no form as one module are timed as `predict` asks them, and as a whole.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ser_pipeline.config import Config
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.export import names
 from ser_pipeline.export.folder import Members, read_members, write_weights
 from ser_pipeline.export.graph import Listener
 from ser_pipeline.export.names import is_model_folder
 from ser_pipeline.export.session import INPUTS, open_session
 from ser_pipeline.model import build_model
-from ser_pipeline.predict.runs import run_members
+from ser_pipeline.predict.runs import of_members, run_members
+from ser_pipeline.provenance import now
+from ser_pipeline.runs.profiled import Profile, amounts, profiles
+from ser_pipeline.shape import shaped
 from ser_pipeline.text import plural
 from ser_pipeline.training.groups import freeze
 
-SECONDS = 3.0
-"""Length of the noise that is heard."""
+WHOLE = 3.0
+"""Seconds of the noise that models of whole utterances hear; others hear a segment."""
 
 CALLS = (3, 20)
 """Calls of which the median and the 95th percentile are told: at least and at most."""
@@ -51,28 +57,35 @@ def profile(
         run: folder of the run, or a model folder.
         device: where torch computes; onnxruntime computes on the processor.
         folds: names; empty: all.
-        graph: an ONNX graph to time beside torch; None: none.
+        graph: an ONNX graph to time beside torch; None: that of the model folder, where it has one.
 
     Raises:
-        PipelineError: not a run, or a model that has no form as one module.
+        PipelineError: not a run, nor a model folder.
     """
-    run = Path(run)
+    run, kept = Path(run), Path(run) / names.ONNX
     members = read_members(run, device) if is_model_folder(run) else run_members(run, device, folds)
-    listener = Listener(members).eval().to(device)
+    graph = graph or (kept if kept.is_file() else None)
+    parts, config = _parts(members, device), members.config
     found: dict[str, Any] = {
-        "seconds": SECONDS,
+        "seconds": _seconds(config),
+        "measured": now(),
         "folds": list(members.folds),
         "device": _name(device),
         "parameters": _parameters(members),
-        "gflops": _operations(listener, members, device),
+        "gflops": _operations(members, device),
         "megabytes": _sizes(members, graph),
-        "torch": _timed(_torch(listener, device), members.config.audio.rate, device),
-        "start_seconds": {"torch": _start(run, members.config.audio.rate)},
+        "torch": _timed(parts, config, device),
+        "start_seconds": {"torch": _start(run, config)},
     }
     if graph is not None:
-        found["onnx"] = _timed(_onnx(graph), members.config.audio.rate, torch.device("cpu"))
-        found["start_seconds"]["onnx"] = _start(graph, members.config.audio.rate)
+        found["onnx"] = _timed(_onnx(graph), config, torch.device("cpu"))
+        found["start_seconds"]["onnx"] = _start(graph, config)
     return found | {"memory_megabytes": _memory(device)}
+
+
+def _seconds(config: Config) -> float:
+    """Length of the noise that is heard."""
+    return WHOLE if config.model.whole else config.model_audio.seconds
 
 
 def figures(members: Members, weights: Path) -> list[str]:
@@ -86,13 +99,25 @@ def figures(members: Members, weights: Path) -> list[str]:
     lines = [f"Parameters of a model: {counts['model']:,}, of which {counts['trained']:,} were trained"]
     if counts["encoders of its features"]:
         lines.append(f"Parameters of the encoders that make its features: {counts['encoders of its features']:,}")
-    with suppress(PipelineError):  # its features have no form as a module: what they take cannot be counted
-        counted = _operations(Listener(members).eval(), members, torch.device("cpu"))
+    if counted := _operations(members, torch.device("cpu")):
         lines.append(
-            f"Operations for {SECONDS:g} s of audio: {counted['whole']:.3g} GFLOPs "
+            f"Operations for {_seconds(members.config):g} s of audio: {counted['whole']:.3g} GFLOPs "
             f"by {plural(counts['models'], 'model')}, of which {counted['front end']:.3g} are the front end's"
         )
     return [*lines, f"Weights: {weights.stat().st_size / 1e6:.1f} MB"]
+
+
+def measured(run: Path) -> Iterator[str]:
+    """What a model card says of the times that `profile` kept in a run's folder, those of the whole alone."""
+    for one in profiles(run):
+        yield f"Measured on {one.heard}; memory at most: {amounts(one.memory_megabytes)} MB"
+        yield f"Seconds from the command to the first answer there: {amounts(one.start_seconds)}"
+        for engine, row in one.timings:
+            if row.part == "whole":
+                yield (
+                    f"{engine}, batch {row.batch}: {row.median_ms:.1f} ms in the median, {row.p95_ms:.1f} ms in 95 of "
+                    f"100 calls; real-time factor {row.real_time_factor:.2g}"
+                )
 
 
 def _name(device: torch.device) -> str:
@@ -124,15 +149,20 @@ def _parameters(members: Members) -> dict[str, int]:
     }
 
 
-def _operations(listener: Listener, members: Members, device: torch.device) -> dict[str, float]:
-    """Billions of floating-point operations of products and convolutions for the noise: the front end's, and all."""
+def _operations(members: Members, device: torch.device) -> dict[str, float]:
+    """Billions of floating-point operations of products and convolutions for the noise: the front end's, and all.
+
+    Empty where the models have no form as one module: what their features take cannot be counted.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
-    given, found = _batch(1, members.config.audio.rate, device), {}
-    for name, part in (("front end", listener.front), ("whole", listener)):
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            part(*given)
-        found[name] = counter.get_total_flops() / 1e9
+    found = dict[str, float]()
+    with suppress(PipelineError):
+        listener, given = Listener(members).eval().to(device), _batch(1, members.config, device)
+        for name, part in (("front end", listener.front), ("whole", listener)):
+            with torch.no_grad(), FlopCounterMode(display=False) as counter:
+                part(*given)
+            found[name] = counter.get_total_flops() / 1e9
     return found
 
 
@@ -143,8 +173,8 @@ def _sizes(members: Members, graph: Path | None) -> dict[str, float]:
     return found | ({graph.name: graph.stat().st_size / 1e6} if graph else {})
 
 
-def _batch(size: int, rate: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    samples = round(SECONDS * rate)
+def _batch(size: int, config: Config, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    samples = round(_seconds(config) * config.audio.rate)
     noise = torch.randn(size, samples, generator=torch.Generator().manual_seed(0)).mul(0.1)
     return noise.to(device), torch.full((size,), samples, device=device)
 
@@ -152,19 +182,26 @@ def _batch(size: int, rate: int, device: torch.device) -> tuple[torch.Tensor, to
 Call = Callable[[torch.Tensor, torch.Tensor], Any]
 
 
-def _torch(listener: Listener, device: torch.device) -> Mapping[str, Call]:
+def _parts(members: Members, device: torch.device) -> Mapping[str, Call]:
     """The front end and the whole as functions that return when they are done."""
+    try:
+        listener = Listener(members).eval().to(device)
+    except PipelineError:  # its features have no form as a module
+        model, rate = of_members(members, device), members.config.audio.rate
+        return {"whole": lambda waveform, _: list(model.each([(one, rate) for one in waveform.cpu().numpy()]))}
+    return {"front end": _done(listener.front, device), "whole": _done(listener, device)}
 
-    def part(module: torch.nn.Module) -> Call:
-        def call(waveform: torch.Tensor, samples: torch.Tensor) -> None:
-            with torch.inference_mode():
-                module(waveform, samples)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
 
-        return call
+def _done(module: torch.nn.Module, device: torch.device) -> Call:
+    """A module as a function that returns when the device is done."""
 
-    return {"front end": part(listener.front), "whole": part(listener)}
+    def call(waveform: torch.Tensor, samples: torch.Tensor) -> None:
+        with torch.inference_mode():
+            module(waveform, samples)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return call
 
 
 def _onnx(graph: Path) -> Mapping[str, Call]:
@@ -176,11 +213,11 @@ def _onnx(graph: Path) -> Mapping[str, Call]:
     }
 
 
-def _timed(parts: Mapping[str, Call], rate: int, device: torch.device) -> list[dict[str, Any]]:
+def _timed(parts: Mapping[str, Call], config: Config, device: torch.device) -> list[dict[str, Any]]:
     """Times of every part at batch 1, and at the largest batch that fits."""
     rows = []
-    for size in dict.fromkeys((1, _largest(parts["whole"], rate, device))):
-        given = _batch(size, rate, device)
+    for size in dict.fromkeys((1, _largest(parts["whole"], config, device))):
+        given = _batch(size, config, device)
         for name, call in parts.items():
             seconds = _calls(call, given)
             median = float(np.median(seconds))
@@ -190,18 +227,18 @@ def _timed(parts: Mapping[str, Call], rate: int, device: torch.device) -> list[d
                     "batch": size,
                     "median_ms": 1000 * median,
                     "p95_ms": 1000 * float(np.quantile(seconds, 0.95)),
-                    "real_time_factor": median / (size * SECONDS),
+                    "real_time_factor": median / (size * _seconds(config)),
                 }
             )
     return rows
 
 
-def _largest(call: Call, rate: int, device: torch.device) -> int:
+def _largest(call: Call, config: Config, device: torch.device) -> int:
     """The largest power of two that fits, up to `LARGEST`."""
     size = 1
     try:
         while size < LARGEST.get(device.type, 64):
-            call(*_batch(2 * size, rate, device))
+            call(*_batch(2 * size, config, device))
             size *= 2
     except (torch.OutOfMemoryError, MemoryError):
         torch.cuda.empty_cache()
@@ -219,13 +256,13 @@ def _calls(call: Call, given: tuple[torch.Tensor, torch.Tensor]) -> NDArray[np.f
     return np.array(seconds)
 
 
-def _start(model: Path, rate: int) -> float:
+def _start(model: Path, config: Config) -> float:
     """Seconds from the command to its first answer, in a process of its own."""
     import soundfile
 
     with tempfile.TemporaryDirectory() as room:
         file = Path(room) / "noise.wav"
-        soundfile.write(file, _batch(1, rate, torch.device("cpu"))[0][0].numpy(), rate)
+        soundfile.write(file, _batch(1, config, torch.device("cpu"))[0][0].numpy(), config.audio.rate)
         words = [sys.executable, "-m", "ser_pipeline", "predict", str(model), str(file), "--quiet", "--device", "cpu"]
         started = time.perf_counter()
         done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -243,15 +280,10 @@ def _memory(device: torch.device) -> dict[str, float]:
 
 def table(found: Mapping[str, Any]) -> list[str]:
     """The lines of a table."""
-    lines = [f"{found['device']}; {SECONDS:g} s of noise, {plural(len(found['folds']), 'fold')}"]
-    lines += [f"parameters, {name}\t{count:,}" for name, count in found["parameters"].items()]
-    lines += [f"GFLOPs, {name}\t{value:.3f}" for name, value in found["gflops"].items()]
-    lines += [f"MB, {name}\t{value:.1f}" for name, value in found["megabytes"].items()]
-    lines += [f"MB of memory at most, {name}\t{value:,.0f}" for name, value in found["memory_megabytes"].items()]
-    lines += [f"seconds to the first answer, {name}\t{value:.2f}" for name, value in found["start_seconds"].items()]
+    told = shaped(dict(found), Profile)
+    lines = [told.heard, *("\t".join(pair) for pair in told.sums)]
     lines.append("engine\tpart\tbatch\tmedian, ms\t95 %, ms\treal-time factor")
-    for engine in ("torch", "onnx"):
-        for row in found.get(engine, ()):
-            times = f"{row['median_ms']:.2f}\t{row['p95_ms']:.2f}\t{row['real_time_factor']:.5f}"
-            lines.append(f"{engine}\t{row['part']}\t{row['batch']}\t{times}")
+    for engine, row in told.timings:
+        times = f"{row.median_ms:.2f}\t{row.p95_ms:.2f}\t{row.real_time_factor:.5f}"
+        lines.append(f"{engine}\t{row.part}\t{row.batch}\t{times}")
     return lines

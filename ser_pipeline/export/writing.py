@@ -20,7 +20,7 @@ from ser_pipeline.export import names
 from ser_pipeline.export.card import card, run_report
 from ser_pipeline.export.checking import noise, tested_recordings
 from ser_pipeline.export.folder import Members, write_weights
-from ser_pipeline.export.profile import figures
+from ser_pipeline.export.profile import figures, measured
 from ser_pipeline.locks import hold, is_held
 from ser_pipeline.predict.runs import run_members
 from ser_pipeline.runs import layout
@@ -78,7 +78,7 @@ def export(
         agreed = list(_graphs(partial, run, members, about, int8, say)) if onnx or int8 else []
         write_parts(partial, members, about)
         files = sorted(file.name for file in partial.iterdir())
-        cost = figures(members, partial / names.WEIGHTS)
+        cost = [*figures(members, partial / names.WEIGHTS), *measured(run)]
         write_text(partial / names.CARD, card(about, run_report(run), files, cost, agreed))
     return Path(folder)
 

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.corpora.layout import AUDIO
-from ser_pipeline.report import compared, matrix, rated_tables, words
+from ser_pipeline.report import compared, matrix, profiled, rated_tables, words
 from ser_pipeline.report import experiment_tables as detail
 from ser_pipeline.report import quality_tables as quality
 from ser_pipeline.report import summary_tables as overview
@@ -76,6 +76,7 @@ def to_html(report: Report, pictures: Mapping[str, Sequence[Picture]], folder: P
             sound=lambda file: _sound(report, file, folder),
             more_worst=max(0, len(report.worst) - WORST),
             runs=overview.runs(report),
+            profiled=profiled.tables(report),
             setup=_setup(report),
             corpus=CORPORA.get(report.choice.corpus or ""),
         )

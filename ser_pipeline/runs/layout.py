@@ -35,6 +35,9 @@ UNDECIDED = "undecided.csv"
 VALIDATION = "validation.csv"
 """A line for each validation utterance of a fold, as in `PREDICTIONS`."""
 
+PROFILE = "profile.json"
+"""What the models of a run cost to use, where `ser-pipeline profile` measured it; no part of what training left."""
+
 SEGMENTS = "segments.npz"
 """Scores, embeddings and probes of each test segment of a fold."""
 

@@ -110,7 +110,7 @@ def test_it_is_not_asked_for_beside_what_is_left_out(final: Path, tmp_path: Path
 
 def test_it_is_profiled_and_verified(final: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profile, "LARGEST", {"cpu": 1})
-    monkeypatch.setattr(profile, "_start", lambda model, rate: 1.0)
+    monkeypatch.setattr(profile, "_start", lambda model, config: 1.0)
     result = run("verify", final)
     assert result.exit_code == 0, result.stderr
     found = profile.profile(final, torch.device("cpu"))

@@ -1,6 +1,7 @@
 """What `profile` says of a model is what it is."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,13 @@ import pytest
 import torch
 from click.testing import Result
 
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.export import profile
+from ser_pipeline.export.writing import export
 from ser_pipeline.predict.runs import run_members
+from ser_pipeline.report import Choice, make_report
+from ser_pipeline.report.page import to_html
+from ser_pipeline.runs import profiled
 
 
 @pytest.mark.slow(reason="starts the command anew to see how long its first answer takes")
@@ -39,5 +46,56 @@ def test_the_cost_of_a_model_is_told(
     assert found["start_seconds"]["torch"] > 0 and found["memory_megabytes"]["process"] > 0
     assert found["megabytes"]["model.safetensors"] > 0
     lines = run("profile", frozen_run, "--device", "cpu").stdout.splitlines()
-    assert lines[0] == f"{found['device']}; 3 s of noise, 3 folds"
+    assert lines[0] == f"{found['device']}, {found['measured'][:10]}: 3 s of noise, 3 folds"
     assert f"parameters, trained\t{head:,}" in lines
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few calls, and no process of its own."""
+    monkeypatch.setattr(profile, "LARGEST", {"cpu": 1})
+    monkeypatch.setattr(profile, "CALLS", (1, 1))
+    monkeypatch.setattr(profile, "_start", lambda model, config: 1.25)
+
+
+def test_what_was_measured_stands_in_the_report_and_the_card(
+    small_run: Path, run: Callable[..., Result], quick: None, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(small_run, tmp_path / "runs" / small_run.name))
+    (copy / "profile.json").unlink(missing_ok=True)
+    assert "What it costs to use" not in to_html(make_report(copy.parent, Choice()), {}, tmp_path)
+    done = run("profile", copy, "--device", "cpu", "--json")
+    found = json.loads(done.stdout)
+    assert done.stderr == f"kept in {copy / 'profile.json'}, for the report and the model card\n"
+    run("verify", copy)
+    page = to_html(make_report(copy.parent, Choice()), {}, tmp_path)
+    row = found["torch"][1]
+    for said in (f"{found['parameters']['trained']:,}", f"{row['median_ms']:.2f}", f"{row['p95_ms']:.2f}"):
+        assert said in page
+    assert "What it costs to use" in page and "GFLOPs, whole" in page
+    card = (export(copy, tmp_path / "model", ["03"]) / "README.md").read_text()
+    assert f"torch, batch 1: {row['median_ms']:.1f} ms in the median, {row['p95_ms']:.1f} ms in 95 of" in card
+    assert "Seconds from the command to the first answer there: torch 1.2" in card
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"cpu": 3}', '{"cpu": {"device": 1}}'])
+def test_a_damaged_file_of_it_is_a_line_and_measured_anew(
+    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "profile.json").write_text(text)
+    assert profiled.profiles(tmp_path) == []
+    assert "`ser-pipeline profile` measures again" in caplog.text
+    profiled.keep(tmp_path, "cpu", {"device": "x"})
+    assert json.loads((tmp_path / "profile.json").read_text()) == {"cpu": {"device": "x"}}
+
+
+def test_models_without_a_form_as_one_module_are_timed_as_a_whole(
+    small_run: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> None:
+        raise PipelineError("no form")
+
+    monkeypatch.setattr(profile, "Listener", refuse)
+    found = profile.profile(small_run, torch.device("cpu"), ["03"])
+    assert [row["part"] for row in found["torch"]] == ["whole"] and found["gflops"] == {}
+    assert profile.table(found)
