@@ -1,50 +1,20 @@
 """Speech in the encodings that people have: the label of the WAV in every one, but for what its codec changes."""
 
 import os
-import shutil
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 import ser_pipeline
 from ser_pipeline.predict.answers import Answer
 from ser_pipeline.predict.predictor import Predictor
+from support.encodings import ALL, KEPT, ROUGH, coded
 from support.reducing import TINY
 
 EMODB = os.environ.get("SER_PIPELINE_EMODB", "")
 FILES = 6
-KEPT = {
-    "16.wav": ("WAV", "PCM_16"),
-    "24.wav": ("WAV", "PCM_24"),
-    "32.wav": ("WAV", "PCM_32"),
-    "float.wav": ("WAV", "FLOAT"),
-    "plain.flac": ("FLAC", "PCM_16"),
-    "plain.aiff": ("AIFF", "PCM_16"),
-    "alac.m4a": "alac",
-}
-"""Encodings that keep all samples, and who writes them: libsndfile's format and kind, or ffmpeg's codec."""
-
-CHANGED = {
-    "adpcm.wav": ("WAV", "IMA_ADPCM"),
-    "vorbis.ogg": ("OGG", "VORBIS"),
-    "opus.opus": ("OGG", "OPUS"),
-    "layer3.mp3": ("MP3", None),
-    "aac.m4a": "aac",
-}
-"""Those that change them."""
-
-ROUGH = {
-    "gsm.wav": ("WAV", "GSM610"),
-    "alaw.wav": ("WAV", "ALAW"),
-    "ulaw.au": ("AU", "ULAW"),
-    "8.wav": ("WAV", "PCM_U8"),
-}
-"""Those that lose much: half of the band, or what is quiet, as the pauses of the demo's speech are."""
-
 MOVED = 0.05
 """The mean difference of a probability that a codec makes at most, but for rough ones."""
 
@@ -77,20 +47,6 @@ def spoken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return ser_pipeline.load(run, "cpu"), [root / name for name in names[:: len(names) // FILES][:FILES]]
 
 
-def coded(source: Path, file: Path, how: tuple[str, str | None] | str) -> Path:
-    """A recording in another encoding."""
-    samples, rate = soundfile.read(source)
-    if file.name.endswith("gsm.wav"):
-        samples, rate = samples[::2], rate // 2
-    if isinstance(how, tuple):
-        soundfile.write(file, samples, rate, format=how[0], subtype=how[1])
-    elif not shutil.which("ffmpeg"):
-        pytest.skip("ffmpeg is not installed")
-    else:
-        subprocess.run(["ffmpeg", "-v", "error", "-y", "-i", source, "-c:a", how, file], check=True)
-    return file
-
-
 def shares(answers: Iterable[object]) -> np.ndarray:
     """Probabilities (N, C) of answers, none of which failed."""
     found = []
@@ -101,13 +57,12 @@ def shares(answers: Iterable[object]) -> np.ndarray:
 
 
 @pytest.mark.slow(reason="trains on the demo's speech, and on EMO-DB's")
-@pytest.mark.parametrize("name", [*KEPT, *CHANGED, *ROUGH])
+@pytest.mark.parametrize("name", ALL)
 def test_an_encoding_keeps_the_label_of_the_wav_but_for_what_its_codec_changes(
     spoken: tuple[Predictor, list[Path]], tmp_path: Path, name: str
 ) -> None:
     model, files = spoken
-    how = {**KEPT, **CHANGED, **ROUGH}[name]
-    others = [coded(file, tmp_path / f"{file.stem}, né.{name}", how) for file in files]
+    others = [coded(file, tmp_path / f"{file.stem}, né.{name}", ALL[name]) for file in files]
     wanted, found = shares(model.each(files)), shares(model.each(others))
     if name in KEPT:
         np.testing.assert_allclose(found, wanted, atol=1e-6)
