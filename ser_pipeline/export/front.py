@@ -10,6 +10,7 @@ Shapes: B utterances, N samples (whole segments), T frames, K bins.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from ser_pipeline.features.on_device import Power, rounded
+from ser_pipeline.config import Audio, Mfcc
+from ser_pipeline.features.acoustic import CHANGE
+from ser_pipeline.features.on_device import MfccFront, Power, rounded
 
 
 class ProductPower(Power):
@@ -85,6 +88,44 @@ class ProductPower(Power):
         real, imaginary = outer.chunk(2, 3)
         power = (real * real + imaginary * imaginary).transpose(2, 3)  # bin k = row + rows wanted
         return power.flatten(2)[..., : self.bins]
+
+
+class DeltaFront(MfccFront):
+    """What `mfcc_rows` makes of whole utterances where the settings ask for deltas: rows (B, T, size)."""
+
+    fits: Tensor
+
+    def __init__(self, audio: Audio, settings: Mfcc, transform: type[Power] = ProductPower) -> None:
+        """Make the tables.
+
+        Args:
+            audio: rate and hop.
+            settings: of the MFCC.
+            transform: what makes the power.
+        """
+        from scipy.signal import savgol_coeffs
+
+        super().__init__(audio, replace(settings, deltas=0), transform)
+        orders = range(1, settings.deltas + 1)
+        fits = np.stack([savgol_coeffs(CHANGE, order, deriv=order, use="dot") for order in orders])
+        self.register_buffer("fits", torch.from_numpy(fits.astype(np.float32)), persistent=False)
+
+    def finished(self, coefficients: Tensor, real: Tensor) -> Tensor:
+        """Rows of coefficients (B, T, n_mfcc) in float32, and of their changes.
+
+        A change is a constant of the polynomial that is fitted to the frames around: the first and last frames of an
+        utterance have that of the first and last frame that has as many on either side. Shorter ones are continued.
+        """
+        count, half = real.sum(1), CHANGE // 2
+        place = torch.arange(coefficients.shape[1], device=coefficients.device)[None]
+        inside = torch.minimum(place.clamp(min=half), count - 1 - half)
+        middle = torch.where(count >= CHANGE, inside, place)[..., None]
+        around = middle + torch.arange(-half, half + 1, device=place.device)
+        around = torch.minimum(around.clamp(min=0), count[..., None] - 1).flatten(1)[..., None]
+        taken = coefficients.gather(1, around.expand(-1, -1, coefficients.shape[2]))
+        taken = taken.reshape(coefficients.shape[0], -1, CHANGE, coefficients.shape[2])
+        changes = [(taken * fit[:, None]).sum(2) for fit in self.fits]
+        return super().finished(torch.cat([coefficients, *changes], 2), real)
 
 
 def _columns(n: int, length: int, bins: int) -> int:

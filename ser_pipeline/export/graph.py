@@ -13,7 +13,7 @@ from ser_pipeline.config import Config
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.export.folder import Members
-from ser_pipeline.export.front import ProductPower, waveform_front
+from ser_pipeline.export.front import DeltaFront, ProductPower, waveform_front
 from ser_pipeline.export.pooled import PooledStatistics
 from ser_pipeline.features.on_device import FRONTS, MfccFront, rounded
 from ser_pipeline.features.statistics import StatisticsMaker
@@ -38,7 +38,9 @@ class Segmented(nn.Module):
         made: dict[str, nn.Module] = {}
         for name in self.reads:
             if name in FRONTS:
-                made[name] = FRONTS[name](self.audio, getattr(config.features, name), ProductPower)
+                settings = getattr(config.features, name)
+                kind = DeltaFront if getattr(settings, "deltas", 0) else FRONTS[name]
+                made[name] = kind(self.audio, settings, ProductPower)
             elif name != "waveform":
                 raise PipelineError(f"the input '{name}' has no ONNX form yet; export without --onnx")
         self.fronts = nn.ModuleDict(made)

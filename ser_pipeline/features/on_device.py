@@ -193,7 +193,7 @@ class MfccFront(Front):
             PipelineError: deltas, which are of frames beyond a segment.
         """
         if settings.deltas:
-            raise PipelineError("features.mfcc.deltas have no ONNX form yet; export without --onnx")
+            raise PipelineError("features.mfcc.deltas are of whole utterances, not of segments: they are stored")
         super().__init__(MelBands(audio, settings, transform))
         self.range = settings.top_db / float(DECIBELS)
         self.register_buffer("waves", torch.from_numpy(dct(settings.n_mfcc, settings.n_mels)), persistent=False)
@@ -206,8 +206,11 @@ class MfccFront(Front):
             loudest: the largest of each utterance.
             real: True for real frames.
         """
-        clipped = torch.maximum(logs, loudest - self.range)
-        return (clipped @ self.waves).half().float() * real
+        return self.finished(torch.maximum(logs, loudest - self.range) @ self.waves, real)
+
+    def finished(self, coefficients: Tensor, real: Tensor) -> Tensor:
+        """Rows of coefficients (B, T, n_mfcc) in float32."""
+        return coefficients.half().float() * real
 
 
 class ImageFront(Front):

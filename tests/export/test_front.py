@@ -9,7 +9,7 @@ from torch import nn
 
 from ser_pipeline.config import Audio, LogMel, Mfcc, Spectrogram
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.export.front import ProductPower, waveform_front
+from ser_pipeline.export.front import DeltaFront, ProductPower, waveform_front
 from ser_pipeline.features.acoustic import logmel_rows, mfcc_rows, spectrogram_rows, waveform_rows
 from ser_pipeline.features.on_device import ImageFront, MfccFront, Power
 from support import front_numpy
@@ -89,6 +89,21 @@ def test_samples_are_rounded_as_stores_have_them() -> None:
         np.testing.assert_array_equal(found[: len(wanted)], wanted)
 
 
-def test_what_has_no_form_in_the_graph_is_refused() -> None:
-    with pytest.raises(PipelineError, match=r"features\.mfcc\.deltas have no ONNX form yet"):
+@pytest.mark.parametrize("deltas", [1, 2])
+def test_deltas_are_those_of_the_features(deltas: int) -> None:
+    settings, lengths = Mfcc(deltas=deltas), (1, 700, 1_440, 1_441, 5_000, 47_999)
+    batch = torch.zeros(len(lengths), AUDIO.segment)
+    given = [tone(number, 3.0, 150).astype(np.float32)[:length] for number, length in enumerate(lengths)]
+    for row, signal in zip(batch, given, strict=True):
+        row[: len(signal)] = torch.from_numpy(signal)
+    real = (torch.arange(AUDIO.frames) <= torch.tensor(lengths)[:, None] // AUDIO.hop)[..., None]
+    made = DeltaFront(AUDIO, settings)(batch, torch.tensor(lengths), real).numpy()
+    for signal, found in zip(given, made, strict=True):
+        wanted = mfcc_rows(signal, AUDIO, settings)[0].astype(np.float32)
+        assert found.shape == wanted.shape
+        np.testing.assert_allclose(found, wanted, atol=0.02, rtol=1e-3)
+
+
+def test_deltas_are_refused_of_segments() -> None:
+    with pytest.raises(PipelineError, match=r"features\.mfcc\.deltas are of whole utterances"):
         MfccFront(AUDIO, Mfcc(deltas=1))
