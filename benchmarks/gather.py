@@ -21,7 +21,8 @@ import torch
 
 from benchmarks.table import compared, markdown, rounds
 from ser_pipeline.arrays import Array
-from ser_pipeline.cache.shards import name, open_shard, write_shard
+from ser_pipeline.cache.shard_writing import write_shard
+from ser_pipeline.cache.shards import name, open_shard
 from ser_pipeline.cache.store import Store
 from ser_pipeline.data.stream import Data, Resident, Streamed, order
 from ser_pipeline.processes import cores

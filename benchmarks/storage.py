@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.corpus import Corpus
 from benchmarks.table import Row, rounds
 from ser_pipeline import audio
-from ser_pipeline.cache import shards
+from ser_pipeline.cache import shard_writing, shards
 from ser_pipeline.config import Config
 from ser_pipeline.features.acoustic import FEATURES
 
@@ -69,7 +69,7 @@ def _write(file: Path, parts: Rows, compress: bool) -> None:
     for name, rows in parts.items():
         keys = [f"{number:032x}" for number in range(len(rows))]
         place = file.with_name(f"{file.name}-{name}.h5")
-        shards.write_shard(place, name, {}, keys, rows, extremes=FEATURES[name].extremes, compress=compress)
+        shard_writing.write_shard(place, name, {}, keys, rows, extremes=FEATURES[name].extremes, compress=compress)
 
 
 def _read(file: Path) -> int:

@@ -109,6 +109,12 @@ class Model:
     pad_loud: bool = setting(
         False, "true: a short spectrogram is padded with its maximum, as the reference code has it"
     )
+    rescale_images: bool = setting(
+        True,
+        "false: grey levels stay as they are stored; true: a bin's go to the extremes of the fold's training rows",
+        source=CODE,
+        added=True,
+    )
     normalise_frames: bool = setting(
         False, "true: stored frames to zero mean and unit variance over their width, as Whisper's want it", added=True
     )

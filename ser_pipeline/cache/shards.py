@@ -1,4 +1,4 @@
-"""HDF5 shards: one feature of some utterances a file; `store.py` has many as one table.
+"""HDF5 shards: one feature of some utterances a file; `shard_writing.py` writes them, `store.py` has many as one table.
 
 A shard holds `rows` (a segment each, contiguous and aligned to pages, or compressed), a `checksum` of each, and for
 every utterance its `key`, its number of rows in `counts`, and, for images, its `minimum` and `maximum` a bin. It
@@ -8,7 +8,6 @@ knows nothing of names or labels, so that moved or relabelled audio costs nothin
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +22,6 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64, xxh3_64_intdigest
 
 from ser_pipeline.arrays import Array
-from ser_pipeline.entry import writing
 from ser_pipeline.errors import PipelineError
 
 FORMAT = 3
@@ -120,69 +118,7 @@ class Shard:
                     os.posix_fadvise(file.fileno(), self.offset + row * width, width, os.POSIX_FADV_WILLNEED)
 
 
-def write_shard(
-    file: Path,
-    feature: str,
-    settings: dict[str, Any],
-    keys: list[str],
-    parts: list[Array],
-    *,
-    extremes: bool,
-    compress: bool = False,
-) -> None:
-    """Write the rows of utterances as one shard, whole or not at all; the same input gives the same bytes.
-
-    Args:
-        file: where the shard goes.
-        feature: its name, kept as an attribute.
-        settings: what the rows were made with, kept as an attribute.
-        keys: content key of each utterance.
-        parts: (S, *shape) rows of each utterance.
-        extremes: whether to keep each utterance's minimum and maximum over segments and frames.
-        compress: whether to pack every row by bitshuffle and LZ4: about half the bytes, a few times slower to read.
-    """
-    tables: dict[str, Array] = {
-        "checksum": np.array([xxh3_64_intdigest(row.data) for part in parts for row in part], np.uint64),
-        "key": np.array(keys, "S32"),
-        "counts": np.array([len(part) for part in parts], np.int64),
-    }
-    if extremes:
-        tables["minimum"] = np.stack([part.min(axis=(0, 2)) for part in parts])
-        tables["maximum"] = np.stack([part.max(axis=(0, 2)) for part in parts])
-    # Made in memory and then written by hand: HDF5 that meets a full disk cannot even close its file.
-    image = io.BytesIO()
-    with h5py.File(image, "w", alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT) as shard:
-        shard.attrs["format"] = FORMAT
-        shard.attrs["feature"] = feature
-        shard.attrs["settings"] = json.dumps(settings, sort_keys=True)
-        shard.attrs["tables_checksum"] = _checksum(tables)
-        for title, table in tables.items():
-            shard[title] = table
-        if compress:
-            rows = np.concatenate(parts)
-            shard.create_dataset("rows", data=rows, chunks=(1, *rows.shape[1:]), **compression())
-        else:
-            offset = _reserve(shard, parts)
-    with writing(file) as temporary, temporary.open("wb") as out:
-        out.write(image.getvalue())
-        if not compress:
-            out.seek(offset)
-            for part in parts:
-                out.write(part.data)
-
-
-def _reserve(shard: h5py.File, parts: list[Array]) -> int:
-    """Make room for the rows at the end of the file, unwritten; returns where it begins."""
-    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    layout.set_obj_track_times(False)  # the same rows give the same bytes at any time
-    space = h5py.h5s.create_simple((sum(map(len, parts)), *parts[0].shape[1:]))
-    data = h5py.h5d.create(shard.id, b"rows", h5py.h5t.py_create(parts[0].dtype), space, layout)
-    return int(data.get_offset())
-
-
-def _checksum(tables: dict[str, Array]) -> np.uint64:
+def tables_checksum(tables: dict[str, Array]) -> np.uint64:
     """XXH3 over the tables in the order of `TABLES`."""
     value = xxh3_64()
     for title in TABLES:
@@ -225,7 +161,7 @@ def open_shard(file: Path, inputs: Mapping[str, Any] | None = None) -> Shard:
             feature, settings = str(shard.attrs["feature"]), dict(json.loads(shard.attrs["settings"]))
             rows, offset = _rows(file, shard)
             tables = {title: shard[title][:] for title in TABLES if title in shard}
-            intact = _checksum(tables) == shard.attrs["tables_checksum"] and _fits(tables, rows)
+            intact = tables_checksum(tables) == shard.attrs["tables_checksum"] and _fits(tables, rows)
             keys = tuple(key.decode() for key in tables["key"])
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EIO, errno.EINVAL):

@@ -97,7 +97,21 @@ def speed(batch: Batch, factor: Tensor, whole: int) -> Batch:
     changed = {name: _reread(rows[:, None], same, factor)[:, 0] for name, rows in _of_form(batch, SAMPLES).items()}
     changed |= {name: _reread(rows, factor, same) for name, rows in _of_form(batch, CEPSTRA).items()}
     changed |= {name: _reread(rows, 1 / factor, factor) for name, rows in _of_form(batch, IMAGE).items()}
-    return batch.changed(changed, (batch.samples / factor).round().clamp(max=whole).to(batch.samples.dtype))
+    return batch.changed(changed, lasting(batch.samples, factor, whole))
+
+
+def lasting(samples: Tensor, factor: Tensor, whole: int) -> Tensor:
+    """Real samples (B,) of speech that is `factor` (B,) times as fast, of a segment of `whole` at most.
+
+    Args:
+        samples: before (B,).
+        factor: of the speed (B,).
+        whole: samples of a segment.
+
+    >>> lasting(torch.tensor([100, 200]), torch.tensor([2.0, 0.5]), 300)
+    tensor([ 50, 300])
+    """
+    return (samples / factor).round().clamp(max=whole).to(samples.dtype)
 
 
 def _reread(images: Tensor, down: Tensor, across: Tensor) -> Tensor:

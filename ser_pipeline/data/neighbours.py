@@ -73,7 +73,7 @@ def _silenced(rows: Tensor, there: Tensor) -> Tensor:
     """Rows (B, J, …), 0 where `there` (B, J) is false: on a processor in place, as a batch lives in a buffer there."""
     if rows.device.type != "cpu":
         return rows.masked_fill(~there.view(*there.shape, *[1] * (rows.dim() - 2)), 0)
-    rows[~there] = 0
+    rows.flatten(0, 1).index_fill_(0, (~there).flatten().nonzero()[:, 0], 0)
     return rows
 
 

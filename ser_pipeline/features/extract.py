@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 from ser_pipeline import audio
 from ser_pipeline.cache import shards
 from ser_pipeline.cache.manifest import Manifest
+from ser_pipeline.cache.shard_writing import writing_shard
 from ser_pipeline.claims import Claims, at_work
 from ser_pipeline.config import Audio, Config, require_valid
 from ser_pipeline.corpora.corpus import Utterance
@@ -59,6 +60,7 @@ class ShardJob:
     utterances: tuple[Utterance, ...]
     keys: tuple[str, ...]
     samples: tuple[int, ...]
+    rows: int  # of all its utterances
     stores: Mapping[str, Path]  # feature -> the `.partial` folder of its store
     settings: Mapping[str, Any]  # feature -> its settings
     known: Mapping[str, Mapping[str, Place]]  # feature -> key -> where its rows already are
@@ -191,31 +193,29 @@ def _long(audio: Audio) -> int:
 
 
 def _write(job: ShardJob) -> None:
-    with threadpool_limits(1):  # the last digit of a product depends on its threads, and small ones only lose by them
-        parts = _parts(job)
-    for name, folder in job.stores.items():
-        kept = {"audio": asdict(job.audio), "version": FEATURES[name].version, **plain_settings(job.settings[name])}
-        file = folder / shards.name(job.number)
-        extremes = FEATURES[name].extremes
-        shards.write_shard(file, name, kept, list(job.keys), parts[name], extremes=extremes, compress=job.compress)
+    # the last digit of a product depends on its threads, and small ones only lose by them
+    with threadpool_limits(1), ExitStack() as files:
+        taken = {name: files.enter_context(_shard(job, name)) for name in job.stores}
+        for parts in _parts(job):
+            for name, rows in parts.items():
+                taken[name](rows)
 
 
-def _parts(job: ShardJob) -> dict[str, list[Any]]:
-    """The rows of every utterance of `job`, a list a feature; each file is read once at most."""
-    parts: dict[str, list[Any]] = {name: [] for name in job.stores}
+def _shard(job: ShardJob, name: str) -> AbstractContextManager[Callable[[Any], None]]:
+    """The shard of `job` in the store of a feature, for its rows as they are made."""
+    row, file = FEATURES[name], job.stores[name] / shards.name(job.number)
+    kept = {"audio": asdict(job.audio), "version": row.version, **plain_settings(job.settings[name])}
+    return writing_shard(file, name, kept, job.keys, job.rows, extremes=row.extremes, compress=job.compress)
+
+
+def _parts(job: ShardJob) -> Iterator[dict[str, Any]]:
+    """The rows of every utterance of `job` by feature; each file is read once at most."""
     opened: dict[Path, shards.Shard] = {}
-    source = _Source(job)
-    for utterance, key, samples in zip(job.utterances, job.keys, job.samples, strict=True):
-        wanted = []
-        for name in job.stores:
-            part = copied(job.known[name].get(key), opened)
-            parts[name].append(part)
-            wanted += [name] * (part is None)
-        made = source.rows(wanted, utterance, key, samples) if wanted else {}
-        for name, rows in made.items():
-            parts[name][-1] = rows
-    source.close()
-    return parts
+    with closing(_Source(job)) as source:
+        for utterance, key, samples in zip(job.utterances, job.keys, job.samples, strict=True):
+            parts = {name: copied(job.known[name].get(key), opened) for name in job.stores}
+            wanted = [name for name, rows in parts.items() if rows is None]
+            yield parts | (source.rows(wanted, utterance, key, samples) if wanted else {})
 
 
 class _Source:
@@ -286,6 +286,7 @@ def _jobs(
                 data.utterances[first:last],
                 keys,
                 tuple(data.samples[first:last].tolist()),
+                int(data.stored[first:last].sum()),
                 {name: store.partial for name, store in here.items()},
                 {name: getattr(config.features, FEATURES[name].table, None) for name in here},
                 {name: {key: known[name][key] for key in keys if key in known[name]} for name in here},

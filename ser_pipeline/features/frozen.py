@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from ser_pipeline.arrays import Rows
-from ser_pipeline.cache import manifest, shards
+from ser_pipeline.cache import manifest, shard_writing, shards
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.cache.store import Store
 from ser_pipeline.claims import Claims, at_work
@@ -161,7 +161,7 @@ def _write(
         rows = _parts(np.arange(first, last), data, waveforms, maker, known)
         keys, file = list(data.keys[first:last]), store.partial / names[number]
         try:
-            shards.write_shard(file, feature, kept, keys, rows, extremes=False, compress=compress)
+            shard_writing.write_shard(file, feature, kept, keys, rows, extremes=False, compress=compress)
         except FileNotFoundError:
             if not store.done:
                 raise

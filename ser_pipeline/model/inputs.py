@@ -75,22 +75,23 @@ def _after(size: int, count: Tensor) -> Tensor:
 
 
 class FinishSpectrogram(nn.Module):
-    """Grey levels rescaled a bin to the extremes of the fold's training rows, and quantised again."""
+    """Grey levels as they are stored, or rescaled a bin to the extremes of the training rows and quantised again."""
 
     minimum: Tensor
     maximum: Tensor
 
-    def __init__(self, audio: Audio, bins: int, pad_loud: bool = False) -> None:
+    def __init__(self, audio: Audio, bins: int, pad_loud: bool = False, rescale: bool = True) -> None:
         super().__init__()
         self.hop = audio.hop
-        self.pad_loud = pad_loud
+        self.pad_loud, self.rescale = pad_loud, rescale
         self.register_buffer("minimum", torch.zeros(bins, dtype=torch.uint8))
         self.register_buffer("maximum", torch.full((bins,), 255, dtype=torch.uint8))
 
     def fit(self, minimum: Tensor, maximum: Tensor) -> None:
-        """Keep the extremes uint8 (F,) of the training rows."""
-        self.minimum.copy_(minimum)
-        self.maximum.copy_(maximum)
+        """Keep the extremes uint8 (F,) of the training rows, where grey levels are rescaled to them."""
+        if self.rescale:
+            self.minimum.copy_(minimum)
+            self.maximum.copy_(maximum)
 
     @torch.no_grad()
     def forward(self, spectrogram: Tensor, samples: Tensor) -> Tensor:
@@ -100,15 +101,19 @@ class FinishSpectrogram(nn.Module):
         of what was rounded down to it, but for the ends of the scale, which are exact. The identity where a bin's
         extremes are 0 and 255. A value beyond the training rows' extremes is clipped.
         """
-        minimum, maximum = self.minimum.float()[:, None], self.maximum.float()[:, None]
-        low = minimum + 0.5 * ((minimum > 0) | (minimum == maximum))
-        scale = (maximum + 0.5 * (maximum < 255) - low).clamp(min=1)
-        level = (spectrogram.float() + 0.5 - low) * 255 / scale
-        level = (level + HAIR).floor().clamp(0, 255)
+        level = self._rescaled(spectrogram.float()) if self.rescale else spectrogram.float()
         if self.pad_loud:
             present = 1 + torch.div(samples, self.hop, rounding_mode="floor")
             level = level.masked_fill(_after(level.shape[2], present)[:, None], 255)
         return level
+
+    def _rescaled(self, level: Tensor) -> Tensor:
+        """Whole grey levels (B, F, T) from stored ones, both float32."""
+        minimum, maximum = self.minimum.float()[:, None], self.maximum.float()[:, None]
+        low = minimum + 0.5 * ((minimum > 0) | (minimum == maximum))
+        scale = (maximum + 0.5 * (maximum < 255) - low).clamp(min=1)
+        level = (level + 0.5 - low) * 255 / scale
+        return (level + HAIR).floor().clamp(0, 255)
 
 
 class FinishMfcc(nn.Module):

@@ -257,7 +257,9 @@ def make_finish(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
 
 FINISH: Mapping[str, Callable[[Input, Model, Sizes], nn.Module]] = {
     CEPSTRA: lambda row, settings, sizes: FinishMfcc(unit=getattr(settings, row.setting) != "small"),
-    IMAGE: lambda row, settings, sizes: FinishSpectrogram(sizes.audio, sizes.shape(row)[0], settings.pad_loud),
+    IMAGE: lambda row, settings, sizes: FinishSpectrogram(
+        sizes.audio, sizes.shape(row)[0], settings.pad_loud, settings.rescale_images
+    ),
     SAMPLES: lambda row, settings, sizes: FinishWaveform(settings.pre_emphasis, settings.pad_front),
     FRAMES: lambda row, settings, sizes: FinishEmbedding(settings.normalise_frames),
     VECTOR: lambda row, settings, sizes: FinishVector(),

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ser_pipeline.arrays import Rows
-from ser_pipeline.config import Config
+from ser_pipeline.config import Audio, Config
+from ser_pipeline.data.augment import stretches
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.data.neighbours import BatchSource
-from ser_pipeline.inputs import IMAGE, INPUTS
+from ser_pipeline.inputs import CEPSTRA, IMAGE, INPUTS, SAMPLES
 
 MEMORY = 256 << 20
 """Bytes of statistics that a process keeps of what its folds read; the oldest epochs go first."""
@@ -103,6 +104,41 @@ def pair(drawn: Tensor) -> tuple[Tensor, Tensor]:
     """(R, 2, count) as two of (count, R, 1)."""
     width, first = drawn.permute(1, 2, 0)[..., None]
     return width, first
+
+
+def shown(name: str, stored: Tensor, longest: int, audio: Audio) -> Tensor:
+    """The beginning of rows of one input, up to `longest` samples.
+
+    Args:
+        name: of the input.
+        stored: (R, …).
+        longest: samples.
+        audio: hop and frames of a row.
+    """
+    frames = min(audio.frames, 1 + longest // audio.hop)
+    parts = {SAMPLES: (..., slice(1 + longest)), CEPSTRA: (..., slice(frames), slice(None))}
+    return stored[parts.get(INPUTS[name].form, (..., slice(frames)))]
+
+
+def masked(batch: Batch, own: Mapping[str, Tensor], config: Config) -> Batch:
+    """A batch of one input with stretches of its frames and bands silenced.
+
+    Args:
+        batch: of one input.
+        own: what was drawn for its rows, (R, 2, count).
+        config: the settings.
+    """
+    settings, frames = config.augment, config.model_audio.frames
+    ((name, rows),) = batch.inputs.items()
+    form = INPUTS[name].form
+    if form == SAMPLES or not settings.frame_masks + settings.bin_masks:
+        return batch
+    read = rows.shape[1 if form == CEPSTRA else 2]
+    silent = stretches(pair(own["frames"]), frames, settings.frame_mask, read)
+    if form == CEPSTRA:
+        return batch.changed({name: rows * ~silent[..., None]})
+    bands = stretches(pair(own[f"bins {name}"]), rows.shape[1], settings.bin_mask)
+    return batch.changed({name: rows * ~silent[:, None] * ~bands[:, :, None]})  # faster than to fill
 
 
 def white(like: Tensor, seeds: list[int], counts: list[int]) -> Tensor:

@@ -31,7 +31,7 @@ from ser_pipeline.model.coattention import Known, Output
 from ser_pipeline.model.small import SmallSpeech, SpeechFrames, Summarised
 from ser_pipeline.training.checkpoint import DRAWN
 from ser_pipeline.training.context import FoldContext
-from ser_pipeline.training.rows import Numbered, NumberedSource, RowDraws, StatisticsMemory, draws, pair, white
+from ser_pipeline.training.rows import Numbered, NumberedSource, RowDraws, StatisticsMemory, draws, masked, shown, white
 from ser_pipeline.training.scoring import Forward
 from ser_pipeline.training.step import Step
 
@@ -180,15 +180,15 @@ class Rowwise:
         noisy = torch.zeros(len(wanted), dtype=torch.bool)
         if table is not None and form != CEPSTRA:
             noisy = torch.from_numpy(table.chosen[batch.rows[wanted.numpy()]])
-        samples = batch.samples[wanted]
+        samples = self._lasting(batch.samples[wanted], table, batch.rows[wanted.numpy()])
         length = torch.where(noisy, self.whole, samples) if form == IMAGE else samples  # noise fills an image's silence
         for noise in (False, True):
             some = (noisy == noise).nonzero()[:, 0]
             for part, longest in self._groups(some, length, alike=alike):
                 rows = wanted[part]
-                changed = self._cut(name, batch, rows, longest)
+                changed = self._cut(name, batch, rows, longest if table is None else self._faster(longest))
                 if table is not None:
-                    changed = self._changed(changed, table, batch.rows[rows.numpy()], noise=noise)
+                    changed = self._changed(changed, table, batch.rows[rows.numpy()], noise=noise, longest=longest)
                 given = {"whole": self.whole} if form == SAMPLES else {}
                 yield rows, self.model.finish[name](changed[name], changed.samples, **given), changed.samples
 
@@ -206,10 +206,29 @@ class Rowwise:
             for part in torch.split(torch.tensor([place for _, place in group]), TOGETHER):
                 yield part, self._longest((step + 1) * STEP if alike else int(length[part].max()))
 
+    def _lasting(self, samples: Tensor, table: RowDraws | None, rows: Rows) -> Tensor:
+        """Real samples (R,) of rows as they are read.
+
+        Args:
+            samples: as they are stored (R,).
+            table: what was drawn for the rows; None: they stay.
+            rows: of the manifest (R,).
+        """
+        if table is None or not self.config.augment.speed:
+            return samples
+        return augment.lasting(samples, self._factors(table, rows), self.whole)
+
+    def _factors(self, table: RowDraws, rows: Rows) -> Tensor:
+        """How many times as fast rows of the manifest are (R,)."""
+        return augment.factors(torch.from_numpy(table.numbers["speed"][rows]), self.config.augment)
+
     def _longest(self, samples: int) -> int:
-        """Samples that are read of rows of at most so many: slow speech takes more, and some silence follows."""
-        slowed = samples / (1 - self.config.augment.speed) + 2 * self.hop
-        return min(self.whole, max(SHORTEST, -(-int(slowed) // self.hop) * self.hop))
+        """Samples that are read of rows of at most so many: some silence follows."""
+        return min(self.whole, max(SHORTEST, (-(-samples // self.hop) + 2) * self.hop))
+
+    def _faster(self, longest: int) -> int:
+        """Stored samples that rows of so many samples are read from at most."""
+        return min(self.whole, round(longest * (1 + self.config.augment.speed)))
 
     def _cut(self, name: str, batch: Batch, rows: Tensor, longest: int) -> Batch:
         """Rows of a batch in one input, up to `longest` samples.
@@ -220,12 +239,10 @@ class Rowwise:
             rows: places (R,) in the batch.
             longest: samples.
         """
-        stored, frames = batch[name], min(self.config.model_audio.frames, 1 + longest // self.hop)
-        shown = {SAMPLES: (..., slice(1 + longest)), CEPSTRA: (..., slice(frames), slice(None))}
-        cut = stored[shown.get(INPUTS[name].form, (..., slice(frames)))].index_select(0, rows)
+        cut = shown(name, batch[name], longest, self.config.model_audio).index_select(0, rows)
         return Batch({name: cut}, batch.samples[rows], batch.label[rows], batch.utterance[rows])
 
-    def _changed(self, batch: Batch, table: RowDraws, rows: Rows, *, noise: bool) -> Batch:
+    def _changed(self, batch: Batch, table: RowDraws, rows: Rows, *, noise: bool, longest: int) -> Batch:
         """A batch as its rows are changed in an epoch.
 
         Args:
@@ -233,32 +250,21 @@ class Rowwise:
             table: what was drawn for the rows.
             rows: of the manifest (R,).
             noise: whether there is noise under all of them, or under none.
+            longest: samples that are read of them.
         """
         settings, features = self.config.augment, self.config.features
         own = {name: torch.from_numpy(value[rows]) for name, value in table.numbers.items()}
         if settings.speed:
-            batch = augment.speed(batch, augment.factors(own["speed"], settings), self.whole)
+            batch = augment.speed(batch, self._factors(table, rows), self.whole)
+            audio = self.config.model_audio
+            batch = batch.changed({name: shown(name, read, longest, audio) for name, read in batch.inputs.items()})
         if settings.gain:
             batch = augment.gain(batch, augment.decibels(own["gain"], settings), features)
         if noise:
             everything, ratio = torch.ones(len(batch), dtype=torch.bool), augment.ratios(own["ratio"])
             seeds, counts = table.seeds[rows].tolist(), batch.samples.tolist()
             batch = augment.noise(batch, everything, ratio, features, lambda like: white(like, seeds, counts))
-        return self._masked(batch, own)
-
-    def _masked(self, batch: Batch, own: Mapping[str, Tensor]) -> Batch:
-        """A batch of one input with stretches of its frames and bands silenced, as they were drawn (R, 2, count)."""
-        settings, frames = self.config.augment, self.config.model_audio.frames
-        ((name, rows),) = batch.inputs.items()
-        form = INPUTS[name].form
-        if form == SAMPLES or not settings.frame_masks + settings.bin_masks:
-            return batch
-        shown = rows.shape[1 if form == CEPSTRA else 2]
-        silent = augment.stretches(pair(own["frames"]), frames, settings.frame_mask, shown)
-        if form == CEPSTRA:
-            return batch.changed({name: rows.masked_fill(silent[..., None], 0)})
-        bands = augment.stretches(pair(own[f"bins {name}"]), rows.shape[1], settings.bin_mask)
-        return batch.changed({name: rows.masked_fill(silent[:, None] | bands[:, :, None], 0)})
+        return masked(batch, own, self.config)
 
 
 class RowwiseStep(Step):

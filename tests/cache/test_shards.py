@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ser_pipeline.cache import shards
+from ser_pipeline.cache import shard_writing, shards
 from ser_pipeline.cache.store import Store, allow_open_files
 from ser_pipeline.errors import PipelineError
 from support.stores import registered
@@ -15,7 +15,7 @@ KEYS = [f"{number:032x}" for number in range(3)]
 
 
 def write(file: Path) -> Path:
-    shards.write_shard(file, "spectrogram", {"bins": 200}, KEYS, PARTS, extremes=True)
+    shard_writing.write_shard(file, "spectrogram", {"bins": 200}, KEYS, PARTS, extremes=True)
     return file
 
 
@@ -32,6 +32,29 @@ def test_a_shard_gives_back_what_was_written(tmp_path: Path) -> None:
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     assert write(tmp_path / "a.h5").read_bytes() == write(tmp_path / "b.h5").read_bytes()
+
+
+def test_rows_are_on_the_way_to_the_disk_before_the_last_is_made(tmp_path: Path) -> None:
+    """So that no second copy of a shard is in memory."""
+    file, whole = tmp_path / "000.h5", write(tmp_path / "whole.h5")
+    with shard_writing.writing_shard(file, "spectrogram", {"bins": 200}, KEYS, 6, extremes=True) as take:
+        for part in PARTS[:2]:
+            take(part)
+        (unfinished,) = tmp_path.glob("000.h5.*.tmp")
+        assert unfinished.stat().st_size > 3 * PARTS[0].nbytes
+        assert not file.exists()
+        take(PARTS[2])
+    assert file.read_bytes() == whole.read_bytes()
+
+
+def test_a_shard_whose_rows_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
+    with (
+        pytest.raises(PipelineError, match="broken"),
+        shard_writing.writing_shard(tmp_path / "000.h5", "spectrogram", {}, KEYS, 6, extremes=True) as take,
+    ):
+        take(PARTS[0])
+        raise PipelineError("broken")
+    assert not list(tmp_path.iterdir())
 
 
 def test_rows_start_at_a_page_and_lie_in_one_piece(tmp_path: Path) -> None:

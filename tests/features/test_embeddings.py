@@ -15,7 +15,7 @@ from torch import nn
 from transformers import Wav2Vec2Model
 
 from ser_pipeline import config as settings
-from ser_pipeline.cache import manifest, shards
+from ser_pipeline.cache import manifest, shard_writing, shards
 from ser_pipeline.cache.store import Store
 from ser_pipeline.config import Config, Train
 from ser_pipeline.data.batch import Batch
@@ -221,7 +221,7 @@ def test_a_second_call_makes_nothing_and_a_killed_one_goes_on(
     assert len(whole) > 2
     shutil.rmtree(find(folder, using(encoder), "embedding").path)
     written = []
-    write = shards.write_shard
+    write = shard_writing.write_shard
 
     def dies(file: Path, *args: object, **more: object) -> None:
         if len(written) == 1:
@@ -229,12 +229,14 @@ def test_a_second_call_makes_nothing_and_a_killed_one_goes_on(
         write(file, *args, **more)  # type: ignore[arg-type]
         written.append(file.name)
 
-    monkeypatch.setattr(shards, "write_shard", dies)
+    monkeypatch.setattr(shard_writing, "write_shard", dies)
     with pytest.raises(KeyboardInterrupt):
         embed(folder, using(encoder), "embedding", device=CPU)
     assert not find(folder, using(encoder), "embedding").done
     monkeypatch.setattr(
-        shards, "write_shard", lambda file, *args, **more: (written.append(file.name), write(file, *args, **more))
+        shard_writing,
+        "write_shard",
+        lambda file, *args, **more: (written.append(file.name), write(file, *args, **more)),
     )
     assert contents(embed(folder, using(encoder), "embedding", device=CPU)) == whole
     assert sorted(written) == sorted(whole)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ser_pipeline.cache import manifest, shards
+from ser_pipeline.cache import manifest, shard_writing, shards
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.config import Audio
 from ser_pipeline.corpora.corpus import Utterance
@@ -99,7 +99,7 @@ def test_a_bit_flipped_anywhere_in_a_shard_is_found_or_changes_nothing(tmp_path:
     rng = np.random.default_rng(0)
     parts = [rng.integers(0, 256, (count, 20, 30), dtype=np.uint8) for count in (1, 3, 2)]
     file, flipped = tmp_path / "000.h5", tmp_path / "001.h5"
-    shards.write_shard(file, "spectrogram", {}, ["a" * 32, "b" * 32, "c" * 32], parts, extremes=True)
+    shard_writing.write_shard(file, "spectrogram", {}, ["a" * 32, "b" * 32, "c" * 32], parts, extremes=True)
     good, data = shards.open_shard(file), file.read_bytes()
     found = 0
     for position in range(0, len(data), 23):

@@ -1,11 +1,15 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from ser_pipeline.config import Audio
+from ser_pipeline.config import Audio, Features, load
+from ser_pipeline.inputs import INPUTS
 from ser_pipeline.model.inputs import FinishEmbedding, FinishMfcc, FinishSpectrogram, FinishWaveform, Resize
 from ser_pipeline.model.paper import IMAGE, AlexNet
+from ser_pipeline.model.registry import Sizes, make_finish
 
 
 def rows(*shape: int, low: int = 0, high: int = 256, dtype: torch.dtype = torch.uint8) -> torch.Tensor:
@@ -77,6 +81,17 @@ def test_a_spectrogram_is_scaled_to_the_extremes_of_the_training_rows() -> None:
     expected = (2 * level.numpy().astype(int) + 1 - first) * 255 // (last - first)
     assert np.array_equal(ours, expected.clip(0, 255))
     assert {"minimum", "maximum"} <= set(finish.state_dict())
+
+
+def test_where_images_are_not_rescaled_no_extremes_are_kept() -> None:
+    """So that what is made of them is the same in all folds."""
+    sizes = Sizes(Audio(), Features(), False, None)
+    settings = load("scratch").model
+    finish: Any = make_finish(INPUTS["spectrogram"], settings, sizes)
+    finish.fit(rows(200, high=100), rows(200, low=150))
+    level = rows(2, 200, 300)
+    assert torch.equal(finish(level, torch.tensor([48_000, 48_000])), level.float())
+    assert not finish.minimum.any() and (finish.maximum == 255).all()
 
 
 @pytest.mark.parametrize("level", [0, 7, 255])

@@ -17,6 +17,7 @@ from ser_pipeline.data.batch import Batch
 from ser_pipeline.device import autocasting
 from ser_pipeline.model import SpeechEmotionModel, build_model
 from ser_pipeline.model.prosody import Prosody
+from ser_pipeline.model.small import SmallSpectrogram
 from ser_pipeline.splits.folds import Fold
 from ser_pipeline.training import rows as kept
 from ser_pipeline.training import rowwise
@@ -112,7 +113,8 @@ def test_a_step_is_the_plain_models_on_the_changed_rows() -> None:
         parts = []
         for row in range(len(batch)):
             one = own._cut(name, batch, torch.tensor([row]), config.model_audio.segment)
-            one = own._changed(one, table, np.array([row]), noise=bool(table.chosen[row]) and name != "mfcc")
+            noisy = bool(table.chosen[row]) and name != "mfcc"
+            one = own._changed(one, table, np.array([row]), noise=noisy, longest=config.model_audio.segment)
             parts.append(one)
         changed[name] = torch.cat([part[name] for part in parts])
         samples = torch.cat([part.samples for part in parts])
@@ -167,6 +169,30 @@ def test_statistics_are_computed_once_for_all_folds_and_alike_in_any_batch(monke
     for name, rows in together.items():
         assert torch.equal(torch.cat([part[name] for part in reversed(alone)]), rows), name
     assert not torch.equal(own.statistics(batch, 1)["waveform"], together["waveform"]), "another epoch, another draw"
+
+
+def test_rows_are_read_as_long_as_they_are_once_their_speed_is_changed() -> None:
+    config = configured("augment.speed=0.4", "augment.noise=0")
+    model, context, batch = fold_of(config)
+    own, heard = Rowwise(model, context), {}
+    for place, read, samples in own._read("waveform", batch, torch.arange(8), 0, alike=True):
+        heard |= {row: (read.shape[1], count) for row, count in zip(place.tolist(), samples.tolist(), strict=True)}
+    assert len(heard) == 8
+    assert any(count < 0.9 * LENGTHS[row] for row, (_, count) in heard.items()), "some speech is faster"
+    for read, count in heard.values():
+        assert count <= read <= max(rowwise.SHORTEST, count + rowwise.STEP + 2 * 160)
+
+
+def test_images_of_all_folds_have_the_same_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, summed_up = [], SmallSpectrogram._summed_up
+    monkeypatch.setattr(
+        SmallSpectrogram, "_summed_up", lambda self, x, real: (seen.append(len(x)), summed_up(self, x, real))[1]
+    )
+    model, context, batch = fold_of(configured())
+    for low in (0, 9):
+        model.fit_scaler("spectrogram", *(torch.full((200,), edge, dtype=torch.uint8) for edge in (low, 200)))
+        Rowwise(model, context).statistics(batch, 0)
+    assert sum(seen) == 8
 
 
 def test_noise_of_a_row_does_not_depend_on_how_much_of_it_is_asked_for() -> None:
