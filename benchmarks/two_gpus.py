@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from ser_pipeline import config
-from ser_pipeline.cache import shards
+from ser_pipeline.cache import shard_writing, shards
 from ser_pipeline.config import Config
 
 CORPUS, SPEAKERS, EACH = "random", 10, 54
@@ -69,7 +69,7 @@ def make_stores(cache: Path, chosen: Config) -> None:
             file = store.partial / shards.name(number)
             parts = [random_rows(name, rng, chosen) for _ in range(first, last)]
             said = shards.shard_settings(asdict_of(store.inputs))
-            shards.write_shard(file, name, said, list(keys[first:last]), parts, extremes=name == "spectrogram")
+            shard_writing.write_shard(file, name, said, list(keys[first:last]), parts, extremes=name == "spectrogram")
         store.publish(shards=[shards.name(number) for number in range(len(bounds))], rows=2 * count)
     register(cache, FeatureSet(CORPUS, entry.path, cache / "no-audio", "scratch"))
 
