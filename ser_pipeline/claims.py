@@ -113,7 +113,6 @@ class Watch:
     said: tuple[str, int]  # number of the latest, and its beat
     looked: float
     waited: float = 0.0  # seconds that it was seen unchanged
-    renewed: bool = False  # whether it said something else at the look before
 
 
 @dataclass
@@ -203,6 +202,12 @@ class Claims:
             return {part: record for part, record in found.items() if record is not None}
         return {}
 
+    def parts(self, name: str) -> set[str]:
+        """The parts of `name` that were claimed at any time, by one look at its folder."""
+        with suppress(FileNotFoundError), os.scandir(self.folder / name) as places:
+            return {place.name for place in places}
+        return set()
+
     def latest(self, part: str) -> Path:
         """The file of the latest claim on a part."""
         return self.folder / part / str(_last(self.folder / part))
@@ -224,15 +229,14 @@ class Claims:
             return True
         said = file.name, record.beat if record else -1
         seen = self._seen.setdefault(file.parent, Watch(said, now))
-        seen.renewed = seen.said != said
-        seen.waited = 0.0 if seen.renewed else seen.waited + min(now - seen.looked, self.lease / BEATS)
+        seen.waited = 0.0 if seen.said != said else seen.waited + min(now - seen.looked, self.lease / BEATS)
         seen.said, seen.looked = said, now
         return seen.waited >= self.lease
 
-    def renewed(self, part: str) -> bool:
-        """Whether the latest two looks at the claim on a part saw a holder at work."""
+    def suspect(self, part: str) -> bool:
+        """Whether the latest two looks at the claim on a part saw no sign of its holder between them."""
         seen = self._seen.get(self.folder / part)
-        return seen is not None and seen.renewed
+        return seen is not None and seen.waited > 0
 
 
 def asked_lease() -> float:

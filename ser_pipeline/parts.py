@@ -20,8 +20,8 @@ from ser_pipeline.processes import POLL, handed_here
 ALONE = "alone"
 """The claim on all parts of a folder."""
 
-LOOKS = 8
-"""Claims of others that a process without work looks at in a turn."""
+LOOKS, TURNS = 8, 16
+"""Claims of others that a process without work looks at in a turn, at least, and turns in which it has seen all."""
 
 PATIENCE = 8
 """How often a process without work looks, at least, in the time for which it has had none."""
@@ -65,7 +65,7 @@ class Parts(Generic[Item]):
         """
         while self._new or self._mine or any(map(self._waited, self._elsewhere.values())):
             item = self._first()
-            yield item if item is not None or self._new else self._left()
+            yield self._left() if item is None else item
 
     @property
     def mine(self) -> list[Item]:
@@ -125,24 +125,35 @@ class Parts(Generic[Item]):
         self._mine.clear()
 
     def _first(self) -> Item | None:
-        """The first new part that can be had; of those looked at, what is not whole waits among the others."""
-        held = 0
-        while self._new and held < LOOKS:
+        """The first new part that can be had; of those before it, what is not known to be whole waits among the others.
+
+        Where others hold a few in a row, one look at the folder of the claims tells which parts nobody has had.
+        """
+        held, listed = 0, dict[str, set[str]]()
+        while self._new:
             name, item = self._new.popitem(last=False)
-            if self.take(item):
-                self._idle = None
-                return item
-            if not self._whole(item):
-                self._elsewhere[name] = item
+            if held < LOOKS or not self._was_claimed(name, listed):
+                if self.take(item):
+                    self._idle = None
+                    return item
+                if self._whole(item):
+                    continue
                 held += 1
+            self._elsewhere[name] = item
         return None
+
+    def _was_claimed(self, name: str, listed: dict[str, set[str]]) -> bool:
+        folder, _, part = name.rpartition("/")
+        if folder not in listed:
+            listed[folder] = self._claims.parts(folder)
+        return part in listed[folder]
 
     def _left(self) -> Item | None:
         """A part that another process has left; a few are looked at in a turn, and the turns become rarer.
 
-        Whoever is seen at work is looked at last from then on, so that all watch those of whom nothing is seen.
+        All are looked at in their turn, and those of whom nothing was seen between two looks in every one.
         """
-        now, held = self._claims.clock(), 0
+        now, held, most = self._claims.clock(), 0, max(LOOKS, len(self._elsewhere) // TURNS)
         if now < self._again:
             return None
         for name, item in list(self._elsewhere.items()):
@@ -152,10 +163,10 @@ class Parts(Generic[Item]):
             if self._whole(item):
                 del self._elsewhere[name]
                 continue
-            if self._claims.renewed(name):
+            if not self._claims.suspect(name):
                 self._elsewhere.move_to_end(name)
             held += 1
-            if held == LOOKS:
+            if held == most:
                 break
         self._idle = now if self._idle is None else self._idle
         self._again = now + min((now - self._idle) / PATIENCE, self._claims.lease / BEATS)

@@ -55,8 +55,8 @@ def test_a_process_without_work_looks_at_a_few_claims_and_ever_more_rarely(tmp_p
     others, mine = Claims(tmp_path, holder=FAR), Counted(tmp_path, lease=60.0, clock=clock)
     assert all(others.take(name) for name in names)
     turns, times = iter(Parts(mine, names, str, lambda _: False)), list[float]()
-    assert [next(turns) for _ in range(3)] == [None] * 3
-    assert len(mine.looked) == len(names) + LOOKS, "each new part once, and then a few of them"
+    assert next(turns) is None
+    assert len(mine.looked) == 2 * LOOKS, "a few of the new parts, and of all"
     while clock.now < 150:
         before, clock.now = len(mine.looked), clock.now + 0.5
         if clock.now % 5 == 0:
@@ -69,6 +69,16 @@ def test_a_process_without_work_looks_at_a_few_claims_and_ever_more_rarely(tmp_p
     assert waits[:5] == [0.5] * 5
     assert max(waits) == 60 / BEATS
     assert set(mine.looked[-3 * LOOKS :]) == set(names), "who is seen at work gives way to those not looked at"
+
+
+def test_a_part_that_nobody_has_is_found_behind_many_that_others_hold(tmp_path: Path) -> None:
+    names = [f"{number:02}" for number in range(5 * LOOKS)]
+    others, mine = Claims(tmp_path, holder=FAR), Counted(tmp_path)
+    free = names[3 * LOOKS], names[-1]
+    assert all(others.take(name) for name in names if name not in free)
+    turns = iter(Parts(mine, names, str, lambda _: False))
+    assert (next(turns), next(turns)) == free
+    assert len(mine.looked) == 2 * LOOKS
 
 
 def test_those_without_work_watch_whoever_is_not_seen_at_work(tmp_path: Path) -> None:
