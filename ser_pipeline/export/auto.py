@@ -17,6 +17,7 @@ from ser_pipeline.export.names import MODEL_TYPE
 from ser_pipeline.predict.answers import Unanswered
 from ser_pipeline.predict.predictor import Predictor
 from ser_pipeline.predict.runs import of_members
+from ser_pipeline.targets import TARGETS
 
 
 class SpeechEmotionConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
@@ -80,7 +81,11 @@ class SpeechEmotionForAudioClassification(PreTrainedModel):  # type: ignore[no-u
         """
         known = ("revision", "cache_dir", "token", "local_files_only", "force_download")
         folder = fetched(name, **{key: options[key] for key in known if key in options})
-        return cls(config or SpeechEmotionConfig.from_pretrained(folder), read_members(folder, torch.device("cpu")))
+        opened = read_members(folder, torch.device("cpu"))
+        if not opened.labels:
+            told = TARGETS[opened.config.train.target].words
+            raise ValueError(f"{name} tells {told}, no classes: SpeechEmotion.from_pretrained opens it")
+        return cls(config or SpeechEmotionConfig.from_pretrained(folder), opened)
 
     @torch.inference_mode()
     def forward(

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.corpora.corpus import Corpus
+from ser_pipeline.corpora.ratings import DIMENSIONS
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.evaluation.rated import RATED
 from ser_pipeline.export import names
 from ser_pipeline.report import Choice, Report, make_report, words
 from ser_pipeline.report.groups import Group
@@ -49,6 +51,17 @@ listen = pipeline("audio-classification", "FOLDER OR HUB NAME", trust_remote_cod
 Or on the command line: `ser-pipeline predict FOLDER speech.wav`.
 """
 """How every folder is used."""
+
+USE_ATTRIBUTES = """```python
+from ser_pipeline import SpeechEmotion
+
+model = SpeechEmotion.from_pretrained("FOLDER OR HUB NAME")
+print(model("speech.wav").attributes)
+```
+
+Or on the command line: `ser-pipeline predict FOLDER speech.wav`.
+"""
+"""How one is used that tells attributes alone."""
 
 WITHOUT_TORCH = "\nWithout torch: `ser-pipeline predict model.onnx speech.wav`, or onnxruntime alone.\n"
 """How one with an ONNX graph is used, too."""
@@ -112,10 +125,10 @@ def card(
         _metadata(about, None if final else result),
         f"# Emotions of speech, learned from {title}\n",
         "".join(f"{line}\n" for line in _what(about)),
-        f"## Use\n\n{_use(files)}",
+        f"## Use\n\n{_use(about, files)}",
         f"## Data\n\n{_data(about, result)}",
         f"## How it was trained\n\n{_protocol(about)}",
-        f"## Scores\n\n{_scores(about, group, result)}",
+        f"## Scores\n\n{_scores(about, group, result) if about['id2label'] else ''}{_rated(report)}",
         f"## Findings\n\n{_findings(report)}",
         "## Cost\n\n" + "".join(f"- {line}\n" for line in cost),
         f"## Limits\n\n{LIMITS}\n",
@@ -163,12 +176,21 @@ def _what(about: Mapping[str, Any]) -> Iterator[str]:
         if len(folds) == 1
         else f"the models of {plural(len(folds), 'fold')}, averaged"
     )
-    yield f"It hears speech of {about['sampling_rate'] / 1000:g} kHz and gives a probability to each of {labels}. It is"
+    yield f"It hears speech of {about['sampling_rate'] / 1000:g} kHz and gives {_told(about, labels)}. It is"
     yield f"{members} ({', '.join(folds)}), with {words.inputs(about['settings']['model']['inputs'])} for inputs."
     yield f"Made with ser-pipeline {about['ser_pipeline_version']}, preset `{run['preset']}`, run `{run['name']}`."
 
 
-def _use(files: Sequence[str]) -> str:
+def _told(about: Mapping[str, Any], labels: str) -> str:
+    """What the models say of a recording."""
+    low, high = about.get("scale", (0, 0))
+    attributes = f"{', '.join(DIMENSIONS)} on a scale of {low:g} to {high:g}" if low < high else ""
+    return " and ".join(filter(None, (f"a probability to each of {labels}" if labels else "", attributes)))
+
+
+def _use(about: Mapping[str, Any], files: Sequence[str]) -> str:
+    if not about["id2label"]:
+        return USE_ATTRIBUTES
     return USE + (WITHOUT_TORCH if names.ONNX in files else "")
 
 
@@ -184,7 +206,8 @@ def _data(about: Mapping[str, Any], result: Result | None) -> str:
         lines.append("- Licence of the corpus: not known to ser-pipeline; ask who gave it to you.")
     if result:
         lines.append(f"- {plural(result.utterances, 'utterance')} of {plural(result.speakers, 'speaker')}")
-    lines.append(f"- Classes: {', '.join(about['id2label'].values())}")
+    if about["id2label"]:
+        lines.append(f"- Classes: {', '.join(about['id2label'].values())}")
     return "\n".join(lines) + "\n"
 
 
@@ -237,6 +260,18 @@ def _scores(about: Mapping[str, Any], group: Group | None, result: Result | None
     recalls = zip(about["id2label"].values(), result.recalls.tolist(), strict=True)
     lines += ["", "Recalls: " + ", ".join(f"{label} {100 * value:.0f} %" for label, value in recalls) + "."]
     return "\n".join(lines) + "\n"
+
+
+def _rated(report: Report | None) -> str:
+    """The table of the first model's scores against raters; "" without any."""
+    lines = ["", "| against raters | pooled | 95 % interval |", "|---|---|---|"]
+    for panel in report.rated if report else ():
+        for row in (row for row in panel.rows if row.model == panel.rows[0].model):
+            for name, one in row.measures.items():
+                low, high, why = one.interval.low, one.interval.high, one.interval.why
+                between = why or f"{low:.3f} to {high:.3f}"
+                lines.append(f"| {row.what}, {RATED[panel.kind][name].words} | {one.pooled:.3f} | {between} |")
+    return "\n".join(lines) + "\n" if len(lines) > 3 else ""
 
 
 def _score(name: str, score: Score) -> str:

@@ -24,17 +24,25 @@ from ser_pipeline.export import names
 from ser_pipeline.features.frozen import MAKERS, Maker
 from ser_pipeline.model import SpeechEmotionModel, build_model
 from ser_pipeline.model.speech import KeptEncoder
+from ser_pipeline.targets import TARGETS
+from ser_pipeline.training.objective import outputs_of
 
 
 @dataclass(frozen=True)
 class Members:
     """The models of a folder, whose log-probabilities are averaged."""
 
-    labels: tuple[str, ...]
+    labels: tuple[str, ...]  # none where attributes alone are told
     config: Config
     folds: tuple[str, ...]
     models: tuple[SpeechEmotionModel, ...]
     makers: Mapping[str, Maker]
+    scale: tuple[float, ...] = ()  # ends of that of attributes; none where no attributes are told
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of a model: one a class, and one an attribute."""
+        return outputs_of(self.config.train.target, len(self.labels))
 
 
 def fetched(name: str, **options: Any) -> Path:
@@ -74,7 +82,7 @@ def read_members(folder: Path, device: torch.device) -> Members:
         models = tuple(
             _member(
                 settings,
-                len(about.labels),
+                outputs_of(settings.train.target, len(about.labels)),
                 about.encoders.get("model"),
                 _of(state, names.SHARED, f"{names.MEMBERS}{number}."),
             )
@@ -90,7 +98,10 @@ def read_members(folder: Path, device: torch.device) -> Members:
     except (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         said = (str(error) or type(error).__name__).splitlines()[0]
         raise PipelineError(f"{folder} is not a whole model folder ({said}); {names.AGAIN}") from error
-    return Members(about.labels, settings, about.folds, tuple(one.to(device).eval() for one in models), makers)
+    ready = tuple(one.to(device).eval() for one in models)
+    if bool(about.scale) != TARGETS[settings.train.target].attributes:
+        raise PipelineError(f"{folder / names.ABOUT} is damaged (a scale goes with attributes alone); {names.AGAIN}")
+    return Members(about.labels, settings, about.folds, ready, makers, about.scale)
 
 
 def _of(state: Mapping[str, Tensor], *starts: str) -> dict[str, Tensor]:
@@ -99,13 +110,13 @@ def _of(state: Mapping[str, Tensor], *starts: str) -> dict[str, Tensor]:
 
 
 def _member(
-    settings: Config, classes: int, speech: Mapping[str, Any] | None, state: Mapping[str, Tensor]
+    settings: Config, outputs: int, speech: Mapping[str, Any] | None, state: Mapping[str, Tensor]
 ) -> SpeechEmotionModel:
     """A model with its weights.
 
     Args:
         settings: of the run.
-        classes: of emotions.
+        outputs: of classes and attributes.
         speech: description of its speech encoder; None without a pre-trained one.
         state: its weights.
     """
@@ -113,7 +124,7 @@ def _member(
         settings.model,
         audio=settings.model_audio,
         features=settings.features,
-        classes=classes,
+        classes=outputs,
         pretrained=False,
         speech_settings=dict(speech) if speech else None,
     )

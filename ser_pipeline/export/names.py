@@ -54,6 +54,7 @@ class About:
     id2label: dict[str, str]  # number of a class -> its name
     folds: tuple[str, ...]  # of which the models are
     encoders: dict[str, dict[str, Any]]  # what frozen encoders are
+    scale: tuple[float, ...] = ()  # ends of that of attributes, where the models tell some
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -68,6 +69,8 @@ def read_about(folder: Path) -> About:
         PipelineError: it is missing or damaged, or its classes are not numbered from 0 on, or it has no fold.
     """
     about = read_as(folder / ABOUT, About, AGAIN)
+    if about.scale and not (len(about.scale) == 2 and about.scale[0] < about.scale[1]):
+        raise PipelineError(f"{folder / ABOUT} is damaged (its scale must be two numbers that rise); {AGAIN}")
     if set(about.id2label) != {str(number) for number in range(len(about.id2label))} or not about.folds:
         raise PipelineError(f"{folder / ABOUT} is damaged (it must number its classes and name its folds); {AGAIN}")
     return about

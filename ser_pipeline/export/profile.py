@@ -133,7 +133,7 @@ def _parameters(members: Members) -> dict[str, int]:
         config.model,
         audio=config.model_audio,
         features=config.features,
-        classes=len(members.labels),
+        classes=members.outputs,
         pretrained=False,
         speech_settings=members.models[0].speech_settings,
     )

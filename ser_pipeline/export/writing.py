@@ -24,6 +24,7 @@ from ser_pipeline.export.profile import figures, measured
 from ser_pipeline.locks import hold, is_held
 from ser_pipeline.predict.runs import run_members
 from ser_pipeline.runs import layout
+from ser_pipeline.targets import TARGETS
 from ser_pipeline.text import portable
 
 REMOTE = '''"""What transformers imports with trust_remote_code=True; the model's code is that of ser-pipeline."""
@@ -69,11 +70,16 @@ def export(
         say: told how far the graphs agree with torch.
 
     Raises:
-        PipelineError: not a run, no such finished fold, the folder is in use, or the model has no ONNX form.
+        PipelineError: not a run, no such finished fold, the folder is in use, or the models have no ONNX form.
     """
     run = Path(run)
     with new_folder(Path(folder)) as partial:
         members = run_members(run, pick_device("cpu"), folds)
+        if members.scale and (onnx or int8):
+            told = TARGETS[members.config.train.target].words
+            raise PipelineError(
+                f"a graph gives probabilities of classes, and {run} tells {told}; export without --onnx"
+            )
         about = describe(run, members)
         agreed = list(_graphs(partial, run, members, about, int8, say)) if onnx or int8 else []
         write_parts(partial, members, about)
@@ -162,6 +168,7 @@ def describe(run: Path, members: Members) -> dict[str, Any]:
         "auto_map": {name: _imported(name) for name in ("AutoConfig", "AutoModelForAudioClassification")},
         "id2label": labels,
         "label2id": {label: int(number) for number, label in labels.items()},
+        **({"scale": list(members.scale)} if members.scale else {}),
         "sampling_rate": config.audio.rate,
         "segment": 0 if config.model.whole else config.model_audio.segment,
         "folds": folds,

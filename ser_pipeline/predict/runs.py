@@ -62,12 +62,28 @@ def open_run(run: Path, device: torch.device, folds: Sequence[str] = (), precisi
     labels, settings, asked = _header(run, folds)
     folders = tuple(run / name for name in asked)
     models = open_models(folders, settings, len(labels), device, precision)
-    row, scale = TARGETS[settings.train.target], read_run_file(run).scale
-    made = _predictor(labels if row.classes else (), settings, asked, _makers(settings, device), models)
-    if row.attributes and len(scale) != 2:
+    told = _classes(labels, settings), _scale(run, settings)
+    made = _predictor(*told, settings, asked, _makers(settings, device), models)
+    return replace(made, learned=read_learned(run), folders=folders)
+
+
+def _classes(labels: tuple[str, ...], settings: Config) -> tuple[str, ...]:
+    """The classes that models tell; none where they tell attributes alone."""
+    return labels if TARGETS[settings.train.target].classes else ()
+
+
+def _scale(run: Path, settings: Config) -> tuple[float, ...]:
+    """The ends of the scale of the attributes that a run tells; none where it tells none.
+
+    Raises:
+        PipelineError: the run does not say it.
+    """
+    if not TARGETS[settings.train.target].attributes:
+        return ()
+    scale = tuple(read_run_file(run).scale)
+    if len(scale) != 2:
         raise PipelineError(f"{run} does not say on which scale its attributes are; copy the run again")
-    told = (scale[0], scale[1]) if row.attributes else None
-    return replace(made, learned=read_learned(run), folders=folders, target=row.name, scale=told)
+    return scale
 
 
 def run_members(run: Path, device: torch.device, folds: Sequence[str] = ()) -> Members:
@@ -82,11 +98,9 @@ def run_members(run: Path, device: torch.device, folds: Sequence[str] = ()) -> M
         PipelineError: not a run, or no such finished fold.
     """
     labels, settings, asked = _header(run, folds)
-    if TARGETS[settings.train.target].attributes:
-        told = f"{TARGETS[settings.train.target].words}, and model folders and graphs tell classes alone"
-        raise PipelineError(f"{run} tells {told}; `ser-pipeline predict` asks it")
     models = all_models([run / name for name in asked], settings, len(labels), device)
-    return Members(labels, settings, asked, models, _makers(settings, device))
+    told = _classes(labels, settings)
+    return Members(told, settings, asked, models, _makers(settings, device), _scale(run, settings))
 
 
 def of_members(members: Members, device: torch.device, precision: str = "auto") -> Predictor:
@@ -97,12 +111,14 @@ def of_members(members: Members, device: torch.device, precision: str = "auto") 
         device: where they are.
         precision: as `load` takes it.
     """
-    models = FoldModels(members.models, device, in_half(precision, members.config, device))
-    return _predictor(members.labels, members.config, members.folds, members.makers, models)
+    half, target = in_half(precision, members.config, device), members.config.train.target
+    models = FoldModels(members.models, device, half, target=target, classes=len(members.labels))
+    return _predictor(members.labels, members.scale, members.config, members.folds, members.makers, models)
 
 
 def _predictor(
     labels: tuple[str, ...],
+    scale: tuple[float, ...],
     settings: Config,
     folds: tuple[str, ...],
     makers: Mapping[str, Maker],
@@ -118,6 +134,8 @@ def _predictor(
         folds,
         how=settings.model.utterance_score,
         least=settings.least_samples,
+        target=settings.train.target,
+        scale=(scale[0], scale[1]) if scale else None,
     )
 
 

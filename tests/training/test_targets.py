@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,12 +17,15 @@ import torch
 from click.testing import Result
 
 import ser_pipeline
+from ser_pipeline import SpeechEmotion
 from ser_pipeline.cache import catalogue, manifest, targeted
 from ser_pipeline.config import load
 from ser_pipeline.corpora.ratings import DIMENSIONS
 from ser_pipeline.entry import read_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.evaluation.attributes import ccc, sums_of
+from ser_pipeline.export.auto import SpeechEmotionForAudioClassification
+from ser_pipeline.export.writing import export
 from ser_pipeline.predict.learned import read_learned
 from ser_pipeline.splits.folds import read_folds
 from ser_pipeline.splits.joining import join
@@ -241,9 +245,32 @@ def test_what_tells_no_class_is_refused_where_classes_are_wanted(
     file = tmp_path / "none.wav"
     assert "a confidence is of classes" in run("predict", vad_run, file, "--unsure", "0.9", status=1).stderr
     assert "--plot draws probabilities of classes" in run("predict", vad_run, file, "--plot", tmp_path, status=2).stderr
-    assert "model folders and graphs tell classes alone" in run("export", both_run, tmp_path / "out", status=1).stderr
+    said = run("export", both_run, tmp_path / "out", "--onnx", status=1).stderr
+    assert "a graph gives probabilities of classes" in said and "export without --onnx" in said
+    assert not (tmp_path / "out").exists()
     with pytest.raises(PipelineError, match="an answer is unsure of a class"):
         next(ser_pipeline.load(vad_run, "cpu").each([file], unsure=0.5))
+
+
+def test_a_model_folder_tells_the_attributes_that_its_run_does(
+    made: Path, vad_run: Path, both_run: Path, tmp_path: Path
+) -> None:
+    for source in (vad_run, both_run):
+        folder = export(source, tmp_path / source.name)
+        recording = made / "demo" / rescored.lines(source)[0]["file"]
+        own, kept = ser_pipeline.load(source, "cpu")(recording), SpeechEmotion.from_pretrained(folder, device="cpu")
+        told = kept(recording)
+        assert told.attributes == pytest.approx(own.attributes, abs=1e-5) and set(told.attributes) == set(DIMENSIONS)
+        assert told.probabilities == pytest.approx(own.probabilities, abs=1e-5)
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        assert "arousal, valence, dominance on a scale of 1 to 5" in card
+        assert re.search(r"\| arousal, CCC \| 0\.\d{3} \|", card)
+    with pytest.raises(ValueError, match="no classes: SpeechEmotion"):
+        SpeechEmotionForAudioClassification.from_pretrained(str(tmp_path / vad_run.name))
+    file = tmp_path / vad_run.name / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"scale": [5, 1]}), encoding="utf-8")
+    with pytest.raises(PipelineError, match="its scale must be two numbers that rise"):
+        SpeechEmotion.from_pretrained(tmp_path / vad_run.name, device="cpu")
 
 
 @pytest.mark.parametrize(
