@@ -95,7 +95,7 @@ def _inputs(report: Report) -> dict[str, Any]:
 
 def _audible(report: Report) -> list[bool]:
     """Whether the audio of each run lies where the page would lead to it."""
-    return [bool(header.audio_root) and Path(header.audio_root).is_dir() for header in report.headers]
+    return [any(Path(root).is_dir() for root in header.roots) for header in report.headers]
 
 
 def _written(folder: Path) -> dict[str, Any]:

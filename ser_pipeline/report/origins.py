@@ -34,7 +34,7 @@ def published(report: Report) -> Report:
     roots = [str(path) for path in (Path.cwd(), Path.home())]
     for header in report.headers:
         places = [header.path.parent, header.path.parent.absolute(), header.path.parent.resolve()]
-        roots += [str(place) for place in places if place.is_absolute()] + [header.audio_root]
+        roots += [str(place) for place in places if place.is_absolute()] + header.roots
 
     def plain(text: str) -> str:
         return without_paths(text, roots)

@@ -171,12 +171,14 @@ def _sound(report: Report, file: str, folder: Path) -> str:
 
     Args:
         report: whose main model's corpus the audio is of.
-        file: below the corpus's folder.
+        file: below the corpus's folder; of several corpora, after the name of its own.
         folder: where the page will be.
     """
-    root = report.main[0].header.audio_root if report.main else ""
-    there = Path(root) / file
-    if not (root and file and _of_corpus(file) and there.is_file()):
+    header, (corpus, _, rest) = report.main[0].header if report.main else None, file.partition("/")
+    joined = header.audio_roots.get(corpus, "") if header else ""
+    root, own = (joined, rest) if joined or header is None else (header.audio_root, file)
+    there = Path(root) / own
+    if not (root and own and _of_corpus(own) and there.is_file()):
         return ""
     return quote(os.path.relpath(there.absolute(), folder.absolute()).replace(os.sep, "/"))
 

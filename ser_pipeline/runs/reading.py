@@ -43,7 +43,7 @@ LONGEST = 4_096
 """Most characters of a cell of predictions.csv, as long as a path may be: tables take memory by their longest."""
 
 _WORDS = ("corpus", "protocol", "selection", "ablation", "preset", "features")
-_NOTES = ("title", "device", "precision", "test_corpus", "audio_root", "rated")
+_NOTES = ("title", "device", "precision", "test_corpus", "audio_root", "audio_roots", "rated")
 
 
 def scan(root: Path) -> tuple[list[RunHeader], list[LeftOut]]:

@@ -91,6 +91,7 @@ class RunHeader:
     utterances: int = 0  # that folds could test; 0 where the run does not say
     accepted: tuple[str, ...] = ()  # errors of the audit that were taken as they are
     origin: Origin = field(default_factory=Origin)
+    audio_roots: Mapping[str, str] = field(default_factory=dict)  # of each of several corpora; {} of one
     rated: bool = False  # whether utterances of no class train
     hashed: bool = False  # whether its index has the hashes of its files
 
@@ -98,6 +99,11 @@ class RunHeader:
     def target(self) -> Target:
         """What it learned to tell."""
         return TARGETS[str(self.settings.get("train", {}).get("target", "class"))]
+
+    @property
+    def roots(self) -> list[str]:
+        """The folders of its audio, as far as it says them."""
+        return [root for root in (self.audio_root, *self.audio_roots.values()) if root]
 
     @property
     def on_test(self) -> bool:

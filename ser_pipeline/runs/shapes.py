@@ -40,6 +40,7 @@ class RunFile:
     precision: str = ""
     test_corpus: str = ""
     audio_root: PathText = ""
+    audio_roots: dict[str, PathText] = field(default_factory=dict)  # of corpora that are trained together, by name
     features_cost: dict[str, float] = field(default_factory=dict)  # seconds that the features took
     pretrained: dict[str, Any] = field(default_factory=dict)  # hashes of pre-trained weights
     rated: bool = False  # whether utterances of no class train

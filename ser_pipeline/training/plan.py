@@ -243,6 +243,7 @@ def _run(
         "utterances": _of_the_corpus(sources, data),
         "precision": config.train.precision,
         "audio_root": "" if sources.together else str(sources.sets[-1].root),
+        **({"audio_roots": {one.corpus: str(one.root) for one in sources.sets}} if sources.together else {}),
         "pretrained": row.get("pretrained", {}),
         **({"rated": True} if (data.target < 0).any() else {}),
         **({"scale": list(data.scale)} if TARGETS[config.train.target].attributes else {}),

@@ -35,10 +35,13 @@ def test_links_to_audio_stay_below_the_corpus(tmp_path, file, linked):
     for name in ("wav/a.wav", "wav/a.FLAC", "../a.wav", "etc/passwd", "..\\a.wav"):
         (place / name).parent.mkdir(exist_ok=True)
         (place / name).touch()
-    header = SimpleNamespace(audio_root=str(place))
-    report = SimpleNamespace(main=(SimpleNamespace(header=header), None))
-    link = page._sound(report, file, tmp_path)
-    assert bool(link) == linked
+    for header, name in (
+        (SimpleNamespace(audio_root=str(place), audio_roots={}), file),
+        (SimpleNamespace(audio_root="", audio_roots={"german": str(place)}), f"german/{file}"),
+    ):
+        report = SimpleNamespace(main=(SimpleNamespace(header=header), None))
+        assert bool(page._sound(report, name, tmp_path)) == linked
+        assert not page._sound(report, f"english/{file}", tmp_path)
 
 
 def test_the_command_that_runs_it_again_is_quoted_word_by_word():

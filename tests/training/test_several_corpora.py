@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -132,6 +133,8 @@ def test_two_corpora_are_trained_together_and_scored_apart(
         assert parts[name]["ua"] == pytest.approx(Confusion.of(target, prediction, 2).ua, abs=1e-9)
     page = (tmp_path / "reports" / "german+english" / "index.html").read_text()
     assert "ser-pipeline report --corpus german+english" in page
+    sounds = re.findall(r'data-audio="([^"]+)"', page)
+    assert sounds and all((tmp_path / "reports" / "german+english" / sound).is_file() for sound in sounds)
 
 
 def test_a_corpus_is_left_out_and_another_is_tested_by_several(
