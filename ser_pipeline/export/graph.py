@@ -5,6 +5,8 @@ Shapes: B utterances, N samples, S segments, L frames of a segment, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,7 +16,9 @@ from ser_pipeline.data.batch import Batch
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.export.folder import Members
 from ser_pipeline.export.front import DeltaFront, ProductPower, waveform_front
-from ser_pipeline.export.pooled import PooledStatistics
+from ser_pipeline.export.pooled import PooledStatistics, SegmentFrames
+from ser_pipeline.features.embeddings import Embedder
+from ser_pipeline.features.frozen import Maker
 from ser_pipeline.features.on_device import FRONTS, MfccFront, rounded
 from ser_pipeline.features.statistics import StatisticsMaker
 from ser_pipeline.features.tables import FULL_SCALE
@@ -24,8 +28,12 @@ from ser_pipeline.model.ensemble import Ensemble
 class Segmented(nn.Module):
     """The rows of every segment of utterances: the front end of models that hear segments."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, makers: Mapping[str, Maker]) -> None:
         """Make the front end of each feature that the model reads.
+
+        Args:
+            config: of the run.
+            makers: frozen encoders of the features that these make.
 
         Raises:
             PipelineError: a feature has no ONNX form.
@@ -41,6 +49,8 @@ class Segmented(nn.Module):
                 settings = getattr(config.features, name)
                 kind = DeltaFront if getattr(settings, "deltas", 0) else FRONTS[name]
                 made[name] = kind(self.audio, settings, ProductPower)
+            elif isinstance(maker := makers.get(name), Embedder) and config.model.segments == 1:
+                made[name] = SegmentFrames(maker)
             elif name != "waveform":
                 raise PipelineError(f"the input '{name}' has no ONNX form yet; export without --onnx")
         self.fronts = nn.ModuleDict(made)
@@ -52,18 +62,20 @@ class Segmented(nn.Module):
         signal = F.pad(waveform, (0, count * audio.segment - waveform.shape[1]))
         frame = torch.arange(count * audio.frames, device=signal.device)
         real = (frame <= samples[:, None] // audio.hop)[..., None]
-        rows = {name: self._rows(name, signal, samples, real) for name in self.reads}
         first = torch.arange(count, device=signal.device) * audio.segment
         left = (samples[:, None] - first).clamp(0, audio.segment)
+        rows = {name: self._rows(name, signal, samples, real, left) for name in self.reads}
         heard = first <= samples[:, None] // audio.hop * audio.hop
         heard = heard & ((left >= self.least) | (first == 0))
         weights = heard * (left if self.how == "duration" else torch.ones_like(left))
         nothing = torch.zeros_like(left.flatten())
         return Batch(rows, left.flatten(), nothing, nothing), weights / weights.sum(1, keepdim=True)
 
-    def _rows(self, name: str, signal: Tensor, samples: Tensor, real: Tensor) -> Tensor:
+    def _rows(self, name: str, signal: Tensor, samples: Tensor, real: Tensor, left: Tensor) -> Tensor:
         if name == "waveform":
             return waveform_front(signal, self.audio.segment)
+        if isinstance(self.fronts[name], SegmentFrames):
+            return self.fronts[name](waveform_front(signal, self.audio.segment), left.flatten())  # type: ignore[no-any-return]
         rows = self.fronts[name](signal, samples, real)
         if isinstance(self.fronts[name], MfccFront):
             return rows.reshape(-1, self.audio.frames, rows.shape[2])  # type: ignore[no-any-return]
@@ -89,7 +101,7 @@ class Listener(nn.Module):
         if isinstance(maker, StatisticsMaker):
             self.front = PooledStatistics(maker)
         else:
-            self.front = Segmented(members.config)
+            self.front = Segmented(members.config, members.makers)
 
     def forward(self, waveform: Tensor, samples: Tensor) -> Tensor:
         """Probabilities (B, C).

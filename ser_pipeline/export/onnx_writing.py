@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -120,7 +121,8 @@ def _facts(members: Members, about: Mapping[str, Any]) -> dict[str, Any]:
     config, maker = members.config, members.makers.get("statistics")
     longest = getattr(maker.encoder, "longest", None) if maker else None
     seconds = longest / config.audio.rate if longest else None
-    if seconds is None and is_large(members.models[0]):
+    encoders = [one.encoder for one in members.makers.values()]
+    if seconds is None and any(map(is_large, [members.models[0], *encoders])):
         seconds = LONGEST_LARGE
     return {
         "labels": list(members.labels),
@@ -220,7 +222,7 @@ def write_int8(file: Path, source: Path) -> None:
 def _stays(node: Any) -> bool:
     """Whether a product is of the front end, of a classifier, or of co-attention's weights."""
     told = {entry.key: entry.value for entry in node.metadata_props}.get("pkg.torch.onnx.name_scopes", "")
-    front = "'front'" in told and "'front.encoder.encoder" not in told
+    front = "'front'" in told and not re.search(r"'front\.\S*encoder\.(encoder|model)", told)
     return front or ".classifier'" in told or ".attention.linear'" in told
 
 

@@ -1,6 +1,6 @@
-"""Statistics of a frozen speech encoder as a part of an ONNX graph: what `StatisticsMaker.of` gives for whole batches.
+"""Frames of a frozen speech encoder, or their statistics, as a part of an ONNX graph: what its maker gives for batches.
 
-Shapes: B utterances, N samples, T frames, D width of the encoder, S statistics.
+Shapes: B utterances or segments, N samples, L layers, T frames, D width of the encoder, S statistics.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from torch.nn import functional as F
 
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.export.front import ProductPower
+from ser_pipeline.features.embeddings import LARGEST, Embedder
 from ser_pipeline.features.statistics import StatisticsMaker
+from ser_pipeline.model.speech import FrameEncoder
 from ser_pipeline.model.speech.logmel import HOP, LEAST, POINTS, RANGE, WhisperLogMel
 from ser_pipeline.model.speech.whisper import WhisperEncoder
 
@@ -38,6 +40,45 @@ class ProductLogMel(nn.Module):
         return ((torch.maximum(level, most - RANGE) + 4.0) / 4.0).transpose(1, 2)
 
 
+class SegmentFrames(nn.Module):
+    """Segments to frames, rounded to float16 as stores keep them."""
+
+    def __init__(self, maker: Embedder) -> None:
+        """Take the encoder of a maker, the log-mel of which becomes products.
+
+        Raises:
+            PipelineError: the encoder hears more with a segment than the segment.
+        """
+        super().__init__()
+        if type(maker) is not Embedder:
+            raise PipelineError(
+                "features.embedding.context=utterance has no ONNX form yet, only segment: leave out --onnx"
+            )
+        self.encoder, self.layers, self.finish = _in_products(maker.encoder, "embedding"), maker.layers, maker.finish
+
+    def forward(self, rows: Tensor, samples: Tensor) -> Tensor:
+        """Frames (B, L, T, D) of segments as they are stored (B, 1 + N), of `samples` (B,)."""
+        states, heard = self.encoder.states(self.encoder.prepare(self.finish(rows, samples), samples))
+        layers = torch.stack([states[layer] for layer in self.layers or range(len(states))], 1)
+        if self.encoder.mask_padding:
+            layers = layers.masked_fill(~heard[:, None, :, None], 0.0)
+        return layers.clamp(-LARGEST, LARGEST).half()
+
+
+def _in_products(encoder: FrameEncoder, feature: str) -> FrameEncoder:
+    """A copy of an encoder whose log-mel, where it is Whisper's, is made by products.
+
+    Raises:
+        PipelineError: it hears 30 s whatever the length.
+    """
+    if encoder.options.window != "cut":
+        raise PipelineError(f"features.{feature}.window=30s has no ONNX form yet, only cut: leave out --onnx")
+    copied = deepcopy(encoder)
+    if isinstance(copied, WhisperEncoder):
+        copied.logmel = ProductLogMel(copied.logmel)  # type: ignore[assignment]
+    return copied
+
+
 class PooledStatistics(nn.Module):
     """Waveforms to statistics, rounded to float16 as stores keep them."""
 
@@ -53,11 +94,8 @@ class PooledStatistics(nn.Module):
             raise PipelineError(
                 f"statistics of a {kind} encoder have no ONNX form yet, only Whisper's: leave out --onnx"
             )
-        if maker.settings.window != "cut":
-            raise PipelineError("features.statistics.window=30s has no ONNX form yet, only cut: leave out --onnx")
-        self.encoder = deepcopy(maker.encoder)
+        self.encoder = _in_products(maker.encoder, "statistics")
         self.encoder.longest = None  # which would become a limit of the graph; whoever calls it cuts the audio
-        self.encoder.logmel = ProductLogMel(maker.encoder.logmel)  # type: ignore[assignment]
         self.kinds, self.layers = maker.settings.kinds, maker.through.numbers
 
     def forward(self, waveform: Tensor, samples: Tensor) -> Tensor:

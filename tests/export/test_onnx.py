@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,15 @@ import soundfile
 import torch
 from click.testing import Result
 
+from ser_pipeline import config
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.export.folder import Members
+from ser_pipeline.export.graph import Listener
+from ser_pipeline.features.embeddings import open_embedder
+from ser_pipeline.model import build_model
 from ser_pipeline.predict.runs import load, run_members
 from support.places import ROOT
+from support.reducing import TINY
 from support.speech_models import write_encoder
 
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'ser-pipeline[onnx]'")
@@ -95,6 +102,35 @@ def test_the_papers_full_model_has_a_graph(trained: Callable[..., Path], tmp_pat
     found = check_graph(tmp_path / "model.onnx", members, noises(9_000, 48_000, 100_123))
     assert (found.count, found.same) == (3, 3)
     assert found.difference < 1e-3
+
+
+def of_frames(encoder: Path, *more: str) -> Members:
+    """A model with random weights on stored frames of an encoder."""
+    pairs = [*TINY, f"features.embedding.encoder={encoder}", 'model.inputs=["mfcc", "embedding"]', *more]
+    settings = config.load("demo", None, pairs)
+    maker = open_embedder(settings, torch.device("cpu"))
+    embedding = replace(settings.features.embedding, **maker.found())
+    settings = replace(settings, features=replace(settings.features, embedding=embedding))
+    torch.manual_seed(0)
+    sizes = {"audio": settings.model_audio, "features": settings.features, "classes": 4, "pretrained": False}
+    model = build_model(settings.model, speech_settings=None, **sizes).eval().requires_grad_(False)
+    return Members(tuple("abcd"), settings, ("one",), (model,), {"embedding": maker})
+
+
+@pytest.mark.slow(reason="exports with each encoder")
+@pytest.mark.parametrize("kind", ["wav2vec2", "whisper"])
+def test_stored_frames_have_a_graph(kind: str, whisper: Path, tmp_path: Path) -> None:
+    encoder = whisper if kind == "whisper" else write_encoder(tmp_path / "random")
+    masked = f"features.embedding.mask_padding={str(kind == 'whisper').lower()}"
+    members = of_frames(encoder, "features.mfcc.deltas=1", masked)
+    write_graph(tmp_path / "model.onnx", members, {"run": {"name": ""}, "commit": "", "ser_pipeline_version": ""})
+    found = check_graph(tmp_path / "model.onnx", members, noises(9_000, 48_000, 100_123))
+    assert found.same == 3 and found.difference < 1e-3
+
+
+def test_stored_frames_that_hear_their_utterance_have_none(whisper: Path) -> None:
+    with pytest.raises(PipelineError, match=r"features\.embedding\.context=utterance has no ONNX form yet"):
+        Listener(of_frames(whisper, "features.embedding.context=utterance"))
 
 
 def test_metadata_say_labels_rate_and_opset(small_graph: Path, small_run: Path) -> None:
