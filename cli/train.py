@@ -92,6 +92,13 @@ if TYPE_CHECKING:
     multiple=True,
     help="An error of the audit, by its name, that is taken as it is; the report says so. May be repeated.",
 )
+@click.option(
+    "--log",
+    "log_to",
+    default="",
+    metavar="LIST",
+    help="Also log every epoch, and the scores: csv, tensorboard, mlflow, with commas between.  [default: none]",
+)
 @click.option("--fresh", is_flag=True, help="Start anew beside an unfinished run that had other settings.")
 @click.option("--dry-run", is_flag=True, help="List the folds and what is left to do, and do nothing.")
 @options.store
@@ -129,6 +136,7 @@ def train(
       ser-pipeline train --slurm --slurm-set "gpus=1 time=8:00:00" --submit
       ser-pipeline train --corpus iemocap --target vad --set train.monitor=ccc
       ser-pipeline train --final
+      ser-pipeline train --corpus emodb --log csv,tensorboard
     """
     if final and protocol:
         raise click.UsageError("--final leaves nothing out: give it without --protocol")

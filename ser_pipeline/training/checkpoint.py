@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from ser_pipeline.config import Config
 from ser_pipeline.entry import file_digest, read_json, write_text, writing
 from ser_pipeline.runs import layout
 from ser_pipeline.training.step import Step
-from ser_pipeline.training.tensorboard import log_epochs
+from ser_pipeline.training.trackers import log_epochs
 
 CHECKSUM, WEIGHTS_DIGEST = "checksum", "weights_digest"
 """What a state holds beside itself: a digest of all of it, and of the file of the best weights."""
@@ -81,10 +81,16 @@ class FoldProgress:
 
 
 class Checkpoints:
-    """The files of a fold's epochs in its folder, written one epoch after the other by a thread of their own."""
+    """The files of a fold's epochs in its folder, written one epoch after the other by a thread of their own.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: of the fold.
+        trackers: where the epochs are logged beside it.
+    """
+
+    def __init__(self, folder: Path, trackers: Sequence[str] = ()) -> None:
         self.folder = folder
+        self.trackers = trackers
         self._thread = ThreadPoolExecutor(1)
         self._pending: Future[None] | None = None
         self._best: dict[str, Tensor] | None = None  # the best weights, while the disk has not got them
@@ -226,7 +232,7 @@ class Checkpoints:
         if weights is not None:
             with writing(self.folder / _weights(state["best_epoch"])) as temporary:
                 save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary)
-        log_epochs(self.folder, history)
+        log_epochs(self.trackers, self.folder, history)
         kept = {**state, WEIGHTS_DIGEST: file_digest(self.folder / _weights(state["best_epoch"]))}
         with writing(self.folder / layout.STATE) as temporary, temporary.open("wb") as stream:
             torch.save({**kept, CHECKSUM: _checksum(kept)}, stream)  # by its own file, it would not say why it failed

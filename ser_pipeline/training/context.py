@@ -40,6 +40,7 @@ class FoldContext:
     autocast: Callable[[], Any]
     micro: int = 0  # segments computed at a time; 0: the whole batch
     meter: Meter | None = None  # of the fold alone, from its beginning; None: others are trained with it
+    trackers: tuple[str, ...] = ()  # where epochs and scores are logged beside the fold's files
 
     @cached_property
     def objective(self) -> Objective:

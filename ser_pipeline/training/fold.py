@@ -41,6 +41,7 @@ from ser_pipeline.training.rows import NumberedSource
 from ser_pipeline.training.rowwise import BY_ROW, Rowwise, RowwiseStep, fit_statistics, fits, forward_of
 from ser_pipeline.training.scoring import Forward
 from ser_pipeline.training.step import Step
+from ser_pipeline.training.trackers import log_scores
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ def fit(
     *,
     micro: int = 0,
     world: World | None = None,
+    trackers: tuple[str, ...] = (),
 ) -> Path:
     """Train, choose the epoch, test, and write the fold's folder; returns it.
 
@@ -70,6 +72,7 @@ def fit(
         device: on which it trains.
         micro: segments computed at a time; 0: the whole batch.
         world: the processes that share a batch; None: this one alone.
+        trackers: where epochs and scores are logged beside the fold's files.
 
     Raises:
         PipelineError: the loss is no longer a number, or the device is out of memory.
@@ -78,7 +81,8 @@ def fit(
         autocast = autocasting(config, device)
         meter = Meter(gpu=device.type != "cpu")
         source = NumberedSource(source) if device.type == "cpu" else source
-        return _fit(entry, FoldContext(fold, data, source, config, device, world or World(), autocast, micro, meter))
+        world = world or World()
+        return _fit(entry, FoldContext(fold, data, source, config, device, world, autocast, micro, meter, trackers))
 
 
 def _fit(entry: Entry, context: FoldContext) -> Path:
@@ -96,7 +100,7 @@ def _fit(entry: Entry, context: FoldContext) -> Path:
         torch.cuda.empty_cache()  # and is the device's again, for the processes beside this one and for its libraries
         torch.cuda.reset_peak_memory_stats(device)
     started = time.monotonic()
-    kept = Checkpoints(folder)
+    kept = Checkpoints(folder, context.trackers)
     model = make_model(kept, context)
     progress = SOLVERS[config.train.solver](model, kept, context)
     if context.world.is_main:
@@ -126,6 +130,7 @@ def complete(
     model.load_state_dict(load_file(kept.best(progress), device=str(context.device)))
     finish_fold(entry.partial, model, progress, context, seconds)
     keep_weights(kept.best(progress), entry.partial, frozen_names(model))
+    log_scores(context.trackers, entry.partial, progress.history)
     entry.publish(discard=spare(entry.partial), digests=True, made=made_on(context.device, context.config))
 
 

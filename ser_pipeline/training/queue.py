@@ -41,6 +41,7 @@ from ser_pipeline.training.fold import fit
 from ser_pipeline.training.plan import PlannedRun, findings_of
 from ser_pipeline.training.statuses import Progress, fold_entry, watching
 from ser_pipeline.training.together import train_together
+from ser_pipeline.training.trackers import log_run
 from ser_pipeline.training.workers import FoldJob, QueueOptions, claimed, data_of, work
 
 OVER = "over"
@@ -92,7 +93,7 @@ def run_queue(
                 _train(todo, claims, device, world)
         finally:
             if world.is_main:
-                _publish_whole(waiting, device, claims)
+                _publish_whole(waiting, device, claims, options.trackers)
     world.barrier()
     done = [run.entry.path for run in planned if run.entry.done]
     for path in done if world.is_main else ():
@@ -191,7 +192,8 @@ def _train_in_world(parts: Parts[FoldJob], device: str, world: World) -> None:
             time.sleep(WAIT)
             continue
         data, source = data_of(job, device)
-        fit(job.entry, job.fold, data, source, job.config, torch.device(device), micro=job.options.micro, world=world)
+        place, micro, trackers = torch.device(device), job.options.micro, job.options.trackers
+        fit(job.entry, job.fold, data, source, job.config, place, micro=micro, world=world, trackers=trackers)
         if world.is_main:
             parts.end(job)
 
@@ -237,19 +239,33 @@ def _beside(task: Callable[[], None]) -> Iterator[None]:
     outcome.result()
 
 
-def _publish_whole(runs: Sequence[PlannedRun], device: torch.device, claims: Claims) -> None:
-    """Give the runs that are whole their final names, whatever became of the others."""
+def _publish_whole(runs: Sequence[PlannedRun], device: torch.device, claims: Claims, trackers: tuple[str, ...]) -> None:
+    """Give the runs that are whole their final names, whatever became of the others.
+
+    Args:
+        runs: finished or not.
+        device: where this process trained.
+        claims: beside the runs.
+        trackers: where their scores are logged.
+    """
     for run in runs:
         if (run.entry.partial / layout.AUDIT).exists() and all(fold_entry(run, fold).done for fold in run.folds):
             name = f"{run.entry.path.name}/index.json"
-            once(claims, name, lambda run=run: run.entry.done, partial(_publish, run, device))  # type: ignore[misc]
+            once(claims, name, lambda run=run: run.entry.done, partial(_publish, run, device, trackers))  # type: ignore[misc]
 
 
-def _publish(run: PlannedRun, device: torch.device) -> None:
-    """Give a run its final name, without what processes that were taken for dead have left in it."""
+def _publish(run: PlannedRun, device: torch.device, trackers: tuple[str, ...]) -> None:
+    """Give a run its final name, without what processes that were taken for dead have left in it.
+
+    Args:
+        run: whole.
+        device: where this process trained.
+        trackers: where its scores are logged.
+    """
     for left in partials(run.entry.partial).values():
         shutil.rmtree(left, ignore_errors=True)
     names = [fold.name for fold in run.folds]
     with _unless_done([run]):
         made = gathered(run.entry.partial, names)
+        log_run(trackers, run.entry.partial, names)
         run.entry.publish(device=_device_name(device), folds=names, files=hashes(run.entry.partial), **made)

@@ -30,6 +30,7 @@ from ser_pipeline.training.distributed import World, join_world
 from ser_pipeline.training.plan import PlannedRun, plan_runs
 from ser_pipeline.training.queue import run_queue
 from ser_pipeline.training.statuses import Progress, Status, statuses
+from ser_pipeline.training.trackers import chosen as chosen_trackers
 from ser_pipeline.training.unfinished import require_repeated
 from ser_pipeline.training.workers import QueueOptions
 
@@ -100,6 +101,7 @@ def prepare(
     share_only: bool = False,
     fresh: bool = False,
     accept: Collection[str] = (),
+    log_to: str = "",
     cache: Path | str = "cache",
     runs: Path | str = "runs",
 ) -> Prepared:
@@ -132,6 +134,7 @@ def prepare(
         share_only: whether the folds of other shares are left to others.
         fresh: whether to start anew beside an unfinished run that had other settings.
         accept: names of the audit's errors that are taken as they are.
+        log_to: where epochs and scores are logged beside the runs: "csv", "tensorboard", "mlflow", with commas between.
         cache: folder of the features, or its URL: shards are copied as they are read.
         runs: folder of the runs.
 
@@ -139,7 +142,7 @@ def prepare(
         PipelineError: features, settings, folds or a protocol that cannot be had, or an error in labels or folds.
     """
     require_counts(seeds=seeds, jobs=jobs, jobs_per_gpu=jobs_per_gpu, micro_batch=micro_batch or None)
-    cache, file = local_cache(cache), Path(config) if config else None
+    cache, file, trackers = local_cache(cache), Path(config) if config else None, chosen_trackers(log_to)
     sources = _sources(cache, corpus, test_corpus, classes)
     name, made = _as_made(sources.trained[0], preset, file)
     chosen = settings.load(name, file, [*made, *overrides, *_asked(selection=selection, target=target)])
@@ -166,9 +169,14 @@ def prepare(
     ]
     if not fresh:
         require_repeated(planned)
-    options = QueueOptions(jobs or gpu_jobs(place, jobs_per_gpu), data, micro_batch, stack, part, wait, share_only)
-    corpora = "+".join(one.corpus for one in sources.trained)
-    return Prepared(corpora, name, chosen, tuple(planned), sources, place, options, world, frozenset(accept))
+    at_once = jobs or gpu_jobs(place, jobs_per_gpu)
+    options = QueueOptions(at_once, data, micro_batch, stack, part, wait, share_only, trackers)
+    return Prepared(_joined(sources), name, chosen, tuple(planned), sources, place, options, world, frozenset(accept))
+
+
+def _joined(sources: Sources) -> str:
+    """The corpora that are trained, with + between."""
+    return "+".join(one.corpus for one in sources.trained)
 
 
 def _asked(**options: str | None) -> list[str]:

@@ -142,8 +142,9 @@ def _begun(job: FoldJob, data: Data, source: Resident, failed: dict[Path, str]) 
         job.entry.publish(discard=spare(folder), digests=True, made=made_on(source.device, job.config))
         return
     device = source.device
-    context = FoldContext(job.fold, data, source, job.config, device, World(), autocasting(job.config, device))
-    kept = Checkpoints(folder)
+    autocast, trackers = autocasting(job.config, device), job.options.trackers
+    context = FoldContext(job.fold, data, source, job.config, device, World(), autocast, trackers=trackers)
+    kept = Checkpoints(folder, trackers)
     try:
         model = make_model(kept, context)
         step = make_step(model, context)

@@ -51,6 +51,7 @@ class QueueOptions:
     part: tuple[int, int] | None = None  # K and N: begin with share K of N, where several processes share the work
     wait: bool = True  # for the folds of other shares that others hold, until all are whole
     share_only: bool = False  # whether the folds of other shares are left to others
+    trackers: tuple[str, ...] = ()  # where epochs and scores are logged beside the folds' files
     apart: bool = False  # in processes of their own, so that one that is lost can be replaced; set by `train`
 
 
@@ -94,7 +95,8 @@ def train_job(job: FoldJob) -> None:
     device = job.devices[worker() % len(job.devices)]
     if not job.entry.done:
         data, source = data_of(job, device)
-        fit(job.entry, job.fold, data, source, job.config, torch.device(device), micro=job.options.micro)
+        micro, trackers = job.options.micro, job.options.trackers
+        fit(job.entry, job.fold, data, source, job.config, torch.device(device), micro=micro, trackers=trackers)
 
 
 def data_of(job: FoldJob, device: str) -> Any:

@@ -136,12 +136,26 @@ def test_epochs_that_wait_for_the_disk_end_in_the_same_fold(
     assert min(found[0][0]) < 4  # some fold's best epoch is not its last
 
 
+def test_what_is_logged_is_what_the_run_holds(train: Callable[..., Path]) -> None:
+    folder = train("--log", "csv")
+    for name in ("03", "04", "05"):
+        lines = list(csv.DictReader((folder / name / "log.csv").open(encoding="utf-8")))
+        ua = [float(line["value"]) for line in lines if line["name"] == "validation/ua"]
+        records = [json.loads(line) for line in (folder / name / "history.jsonl").read_text().splitlines()]
+        assert ua == [record["ua"] for record in records]
+        result = json.loads((folder / name / "result.json").read_text())
+        (tested,) = (line for line in lines if line["name"] == "test/ua")
+        assert (float(tested["value"]), int(tested["epoch"])) == (result["ua"], result["best_epoch"])
+    whole = {line["name"]: float(line["value"]) for line in csv.DictReader((folder / "log.csv").open(encoding="utf-8"))}
+    assert set(whole) == {"mean/wa", "mean/ua", "pooled/wa", "pooled/ua"}
+
+
 def test_the_page_on_a_runs_folder_names_all_that_is_in_it(train: Callable[..., Path]) -> None:
     page = (ROOT / "docs" / "runs.md").read_text(encoding="utf-8")
     named = re.findall(r"^\| `(.+?)/?` \|", page, re.MULTILINE)
     folder = train()
     inside = {path.name for place in (folder, folder / "03") for path in place.iterdir()} - {"03", "04", "05", ".locks"}
-    absent = {"error.txt", "speech.json"} | ({"tensorboard"} - inside)
+    absent = {"error.txt", "speech.json", "log.csv", "tensorboard", "mlflow.txt"}
     stored = {re.sub(":.*", ":INPUT", name) for name in arrays(folder / "03")}
     assert set(named) == inside | absent | stored
     (code,) = re.findall(r"```python\n(.+?)```", page, re.DOTALL)
