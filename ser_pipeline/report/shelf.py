@@ -76,7 +76,8 @@ def _report(file: Path, found: Mapping[str, Any]) -> OnShelf:
         count(len(origins)),
         text(days[-1] if days else ""),
     )
-    about = f"{name}: {plural(len(origins), 'run')}" + (f", {days[0]} to {days[-1]}" if days else "")
+    span = " to ".join(dict.fromkeys([*days[:1], *days[-1:]]))
+    about = f"{name}: {plural(len(origins), 'run')}" + (f", {span}" if span else "")
     place = words.slug(name) or "report"
     return OnShelf(place, f"{quote(name)}/{INDEX}", found["title"], about, main, _history(found, place))
 
