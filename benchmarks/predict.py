@@ -31,7 +31,8 @@ from ser_pipeline import config
 from ser_pipeline.audio import header
 from ser_pipeline.export.folder import Members
 from ser_pipeline.model import build_model
-from ser_pipeline.predict.ahead import in_order
+from ser_pipeline.predict.answers import Unanswered
+from ser_pipeline.predict.decoders import held
 from ser_pipeline.predict.excerpts import Excerpt
 from ser_pipeline.predict.graphs import Graphed
 from ser_pipeline.predict.predictor import Predictor
@@ -68,17 +69,17 @@ def together(model: Predictor, files: Sequence[str]) -> list[Any]:
 
 def decoding(model: Predictor, files: Sequence[str]) -> None:
     """Files to samples alone."""
-    for held in in_order(files, model.rate, "mix"):
-        held.closing.close()
+    for one in held(files, model.rate, "mix", fast=True):
+        one.closing.close()
 
 
 def excerpts(model: Predictor, files: Sequence[str]) -> Iterator[Excerpt]:
     """Whole recordings, decoded."""
-    for held in in_order(files, model.rate, "mix"):
-        with held.closing:
-            assert isinstance(held.recording, Opened)
-            (track,) = held.recording.tracks
-            yield Excerpt(held.recording, track, 0, track.samples.count)
+    for one in held(files, model.rate, "mix", fast=True):
+        with one.closing:
+            assert isinstance(one.recording, Opened)
+            (track,) = one.recording.tracks
+            yield Excerpt(one.recording, track, 0, track.samples.count)
 
 
 def rows(model: Predictor, files: Sequence[str]) -> None:
@@ -92,12 +93,18 @@ def rows(model: Predictor, files: Sequence[str]) -> None:
 class Nobody:
     """A scorer that costs nothing."""
 
+    ahead = 1
+
     def __init__(self, size: int, models: int) -> None:
         self.size, self.models = size, models
 
     def __call__(self, rows: Any, samples: Any) -> Any:
         """Alike for all."""
         return np.full((self.models, len(samples), len(LABELS)), -1.4, np.float32)
+
+    def begin(self, rows: Any, samples: Any) -> Any:
+        """The same."""
+        return lambda: self(rows, samples)
 
 
 def without_models(model: Predictor, files: Sequence[str]) -> None:
@@ -184,11 +191,14 @@ def print_model(model: Predictor) -> None:
 
 
 def print_agreement(model: Predictor, other: Predictor, files: Sequence[str]) -> None:
-    """Print how far answers in bf16 lie from those in float32."""
-    found = [[list(answer.probabilities.values()) for answer in together(one, files)] for one in (model, other)]
-    one, two = np.array(found[0]), np.array(found[1])
-    same = (one.argmax(1) == two.argmax(1)).mean()
-    top = np.sort(two, 1)
+    """Print how far answers in bf16 lie from those in float32, and how many ways gave no number."""
+    found = [together(one, files) for one in (model, other)]
+    for name, answers in zip(("bf16", "fp32"), found, strict=True):
+        if without := [one for one in answers if isinstance(one, Unanswered)]:
+            print(f"{name}: {len(without)} of {len(files)} without an answer: {without[0].error}")
+            return
+    one, two = (np.array([list(answer.probabilities.values()) for answer in answers]) for answers in found)
+    top, same = np.sort(two, 1), (one.argmax(1) == two.argmax(1)).mean()
     print(
         f"bf16 against float32: {100 * same:.1f} % of {len(files)} labels alike, probabilities up to "
         f"{abs(one - two).max():.4f} apart; median lead of the likeliest class {np.median(top[:, -1] - top[:, -2]):.4f}"

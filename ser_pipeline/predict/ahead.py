@@ -61,7 +61,7 @@ def in_order(sources: Iterable[Source], rate: int, channels: Channels) -> Iterat
     with ThreadPoolExecutor(min(THREADS, cores())) as pool:
         try:
             for source in sources:
-                waiting.append((_size(source), pool.submit(decoded, source, rate, channels)))
+                waiting.append((size_of(source), pool.submit(decoded, source, rate, channels)))
                 size += waiting[-1][0]
                 while len(waiting) > MANY or (size > BYTES and len(waiting) > 1):
                     first, one = waiting.popleft()
@@ -75,7 +75,7 @@ def in_order(sources: Iterable[Source], rate: int, channels: Channels) -> Iterat
                     one.result().closing.close()
 
 
-def _size(source: Source) -> int:
+def size_of(source: Source) -> int:
     """Bytes of what is decoded; 0 where they are not known."""
     if isinstance(source, str | Path):
         with suppress(OSError, ValueError):

@@ -6,12 +6,14 @@ Legend of shapes: F models, S segments, C classes, A attributes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_pipeline.predict.answers import Unanswered
 from ser_pipeline.predict.excerpts import Excerpt
 from ser_pipeline.predict.front import Piece
 
@@ -54,6 +56,30 @@ class Beside(Scorer, Protocol):
             rows: as for a call.
             samples: as for a call.
         """
+
+
+@dataclass
+class Pending:
+    """An excerpt whose segments are being asked about."""
+
+    excerpt: Excerpt
+    outputs: list[Outputs] = field(default_factory=list)  # (F, S, C + A) each
+    samples: list[NDArray[np.int64]] = field(default_factory=list)
+    peak: float = 0.0
+    done: bool = False
+
+    def add(self, piece: Piece, outputs: Outputs) -> None:
+        """Keep what the models said of its next segments."""
+        self.outputs.append(outputs)
+        self.samples.append(piece.samples)
+        self.peak, self.done = max(self.peak, piece.peak), piece.last
+
+    def counted(self, least: int) -> tuple[Outputs, NDArray[np.int64]]:
+        """Outputs and real samples of the segments that count: a last one of several with too few does not."""
+        outputs = self.outputs[0] if len(self.outputs) == 1 else np.concatenate(self.outputs, axis=1)
+        real = self.samples[0] if len(self.samples) == 1 else np.concatenate(self.samples)
+        count = len(real) - (len(real) > 1 and int(real[-1]) < least)
+        return outputs[:, :count], real[:count]
 
 
 def scored(scorer: Scorer, pieces: Iterator[tuple[Excerpt, Piece]]) -> Iterator[tuple[Pieces, Outputs]]:
@@ -109,3 +135,12 @@ def _filled(pieces: Iterator[tuple[Excerpt, Piece]], size: int) -> Iterator[list
                 batch, room = [], size
     if batch:
         yield batch
+
+
+def enter(pieces: Pieces, found: Outputs, order: Iterable[Pending | Unanswered]) -> None:
+    """Enter what the models say of `pieces` where it belongs."""
+    waiting = {id(pending.excerpt): pending for pending in order if isinstance(pending, Pending)}
+    first = 0
+    for excerpt, piece in pieces:
+        waiting[id(excerpt)].add(piece, found[:, first : first + len(piece)])
+        first += len(piece)

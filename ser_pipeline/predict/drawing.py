@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ser_pipeline.entry import writing
 from ser_pipeline.predict.answers import Answer, Unanswered
-from ser_pipeline.predict.recordings import Decoded, Opened
+from ser_pipeline.predict.recordings import Decoded, InMemory, Opened
 from ser_pipeline.report.drawing import CLASS_COLOURS, RULE, STYLE
 
 POINTS = 1_600
@@ -73,7 +73,7 @@ class Pictures:
                 yield file
 
 
-def envelope(samples: Decoded) -> NDArray[np.float32]:
+def envelope(samples: Decoded | InMemory) -> NDArray[np.float32]:
     """Largest magnitude (POINTS,) of each column of a waveform, read in blocks."""
     found = np.zeros(POINTS, np.float32)
     for first in range(0, samples.count, BLOCK):

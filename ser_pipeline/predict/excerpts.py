@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ser_pipeline.audio import Samples
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.predict.answers import Unanswered
-from ser_pipeline.predict.recordings import Channels, Decoded, Opened, Track
+from ser_pipeline.predict.recordings import Channels, Opened, Track
 from ser_pipeline.predict.turns import SpeakerTurn
 
 
@@ -46,8 +46,7 @@ class Excerpt:
 
     def read(self, first: int, last: int) -> Samples:
         """Its samples from `first` to `last`, counted from its beginning."""
-        samples: Decoded = self.track.samples
-        return samples.read(self.first + first, self.first + last)
+        return self.track.samples.read(self.first + first, self.first + last)
 
 
 def excerpts(recording: Opened, question: Question, rate: int) -> Iterator[Excerpt | Unanswered]:

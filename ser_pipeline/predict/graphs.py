@@ -17,11 +17,14 @@ from torch import Tensor
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.model import SpeechEmotionModel
 from ser_pipeline.model.ensemble import Ensemble
-from ser_pipeline.model.fast import accelerate
+from ser_pipeline.model.fast import FastPaths, accelerate
 from ser_pipeline.model.fast.graph import Captured
 
 PLAIN_FIRST = 4
 """Batches that are computed plainly first: the kernels take seconds to be made, which few recordings are not worth."""
+
+PATHS = FastPaths(channels_last=False)
+"""All but the one that lays weights out anew, which belong to other graphs and to plain modules as well."""
 
 _numbers = count()
 
@@ -71,7 +74,9 @@ class Graphed:
 
     def _made(self, batch: Batch) -> Callable[..., Tensor]:
         device, names = batch.samples.device, tuple(batch.inputs)
-        ensemble = Ensemble([accelerate(_shared(model), device, half=self._half) for model in self._models])
+        ensemble = Ensemble(
+            [accelerate(_shared(model), device, half=self._half, paths=PATHS).eval() for model in self._models]
+        )
 
         def step(*parts: Tensor) -> Tensor:
             return self._forward(ensemble, Batch.of(names, parts))

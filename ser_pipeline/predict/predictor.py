@@ -5,6 +5,7 @@ Legend of shapes: F folds, S segments, C classes.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,12 +21,13 @@ from ser_pipeline.audit.sound import QUIET
 from ser_pipeline.corpora.ratings import CENTRED, DIMENSIONS, moved_to
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.evaluation.metrics import probabilities, utterance_means, utterance_scores
-from ser_pipeline.predict.ahead import Held, in_order
+from ser_pipeline.predict.ahead import Held
 from ser_pipeline.predict.answers import Answer, Unanswered
-from ser_pipeline.predict.asking import Outputs, Pieces, Scorer, scored
+from ser_pipeline.predict.asking import Beside, Outputs, Pending, Scorer, enter, scored
 from ser_pipeline.predict.confidence import Threshold, chosen
+from ser_pipeline.predict.decoders import held
 from ser_pipeline.predict.excerpts import Excerpt, Question, excerpts
-from ser_pipeline.predict.front import FrontEnd, Piece
+from ser_pipeline.predict.front import FrontEnd
 from ser_pipeline.predict.learned import Learned
 from ser_pipeline.predict.recordings import Channels, Opened, Source
 from ser_pipeline.predict.turns import SpeakerTurn
@@ -35,31 +37,10 @@ Progress = Callable[[float, int], None]
 """Told how many recordings are done, parts of one counted as parts, and how many there are."""
 
 
+NO_NUMBER = "the models' answer is no number; --precision fp32 may help, or the weights are damaged"
+"""Why there is no answer where arithmetic overflows."""
+
 _Shares = Sequence[tuple[list[float], float | None]]
-
-
-@dataclass
-class _Pending:
-    """An excerpt whose segments are being asked about."""
-
-    excerpt: Excerpt
-    outputs: list[NDArray[np.float32]] = field(default_factory=list)  # (F, S, C + A) each
-    samples: list[NDArray[np.int64]] = field(default_factory=list)
-    peak: float = 0.0
-    done: bool = False
-
-    def add(self, piece: Piece, outputs: NDArray[np.float32]) -> None:
-        """Keep what the models said of its next segments."""
-        self.outputs.append(outputs)
-        self.samples.append(piece.samples)
-        self.peak, self.done = max(self.peak, piece.peak), piece.last
-
-    def counted(self, least: int) -> tuple[Outputs, Ints]:
-        """Outputs and real samples of the segments that count: a last one of several with too few does not."""
-        outputs = self.outputs[0] if len(self.outputs) == 1 else np.concatenate(self.outputs, axis=1)
-        real = self.samples[0] if len(self.samples) == 1 else np.concatenate(self.samples)
-        count = len(real) - (len(real) > 1 and int(real[-1]) < least)
-        return outputs[:, :count], real[:count]
 
 
 @dataclass(frozen=True)
@@ -165,21 +146,22 @@ class Predictor:
         if question.unsure and not self.labels:
             raise PipelineError(f"an answer is unsure of a class, and these models tell {TARGETS[self.target].words}")
         total = len(sources) if isinstance(sources, Sequence) else 0
-        order: deque[_Pending | Unanswered] = deque()
+        order: deque[Pending | Unanswered] = deque()
         done = [0.0]
 
         def parts() -> Iterator[Excerpt]:
-            for number, held in enumerate(in_order(sources, self.rate, question.channels)):
-                for part in self._parts(held, question, heard):
+            fast = isinstance(self.scorer, Beside) and self.scorer.ahead > 0
+            for number, one in enumerate(held(sources, self.rate, question.channels, fast=fast)):
+                for part in self._parts(one, question, heard):
                     if isinstance(part, Unanswered):
                         order.append(part)
                     else:
-                        order.append(_Pending(part))
+                        order.append(Pending(part))
                         done[0] = number + part.first / part.track.samples.count
                         yield part
 
         for pieces, found in scored(self.scorer, self.front(parts())):
-            _enter(pieces, found, order)
+            enter(pieces, found, order)
             progress(done[0], total)
             yield from self._finished(order, question)
         yield from self._finished(order, question)
@@ -195,30 +177,30 @@ class Predictor:
             raise PipelineError("a confidence is chosen on the validation rows of a run, which an exported model lacks")
         return chosen(right, self.folders, self.labels, self.target)
 
-    def _parts(self, held: Held, question: Question, heard: Callable[[Opened], None]) -> Iterator[Excerpt | Unanswered]:
+    def _parts(self, one: Held, question: Question, heard: Callable[[Opened], None]) -> Iterator[Excerpt | Unanswered]:
         """What is asked of one recording, which is let go of after it."""
-        with held.closing:
-            if isinstance(held.recording, Unanswered):
-                yield held.recording
+        with one.closing:
+            if isinstance(one.recording, Unanswered):
+                yield one.recording
                 return
-            heard(held.recording)
+            heard(one.recording)
             some = False
-            for part in excerpts(held.recording, question, self.rate):
+            for part in excerpts(one.recording, question, self.rate):
                 some = True
                 yield part
             if not some:
-                yield Unanswered(held.recording.name, "none of the turns is of this recording")
+                yield Unanswered(one.recording.name, "none of the turns is of this recording")
 
-    def _finished(self, order: deque[_Pending | Unanswered], question: Question) -> Iterator[Answer | Unanswered]:
+    def _finished(self, order: deque[Pending | Unanswered], question: Question) -> Iterator[Answer | Unanswered]:
         """The answers that are ready, from the first on."""
         ready = []
         while order and (isinstance(order[0], Unanswered) or order[0].done):
             ready.append(order.popleft())
-        answers = self._answers([one for one in ready if isinstance(one, _Pending)], question)
+        answers = self._answers([one for one in ready if isinstance(one, Pending)], question)
         for one in ready:
             yield one if isinstance(one, Unanswered) else next(answers)
 
-    def _answers(self, several: Sequence[_Pending], question: Question) -> Iterator[Answer]:
+    def _answers(self, several: Sequence[Pending], question: Question) -> Iterator[Answer | Unanswered]:
         """The models' outputs over the segments that count, averaged over models; of all at once."""
         if not several:
             return
@@ -236,12 +218,12 @@ class Predictor:
 
     def _answer(
         self,
-        pending: _Pending,
+        pending: Pending,
         mean: list[float],
         spread: float | None,
         attributes: dict[str, float],
         question: Question,
-    ) -> Answer:
+    ) -> Answer | Unanswered:
         """What is said of one excerpt.
 
         Args:
@@ -252,6 +234,8 @@ class Predictor:
             question: what is asked.
         """
         excerpt, highest = pending.excerpt, max(mean, default=-1.0)
+        if not math.isfinite(sum([*mean, *attributes.values()])):
+            return Unanswered(excerpt.recording.name, NO_NUMBER)
         seen, left_out_by = self.learned.folds(excerpt.recording.digest, self.folds)
         return Answer(
             file=excerpt.recording.name,
@@ -316,7 +300,7 @@ def _one(given: Iterator[Answer | Unanswered]) -> Answer:
     return answer
 
 
-def _notes(pending: _Pending, rate: int, learned: bool, left_out_by: str) -> Iterator[str]:
+def _notes(pending: Pending, rate: int, learned: bool, left_out_by: str) -> Iterator[str]:
     """What makes an answer worth less.
 
     Args:
@@ -333,12 +317,3 @@ def _notes(pending: _Pending, rate: int, learned: bool, left_out_by: str) -> Ite
         yield f"only {seconds:.3f} s long"
     if learned:
         yield "learned from" + (f", except by fold {left_out_by}" if left_out_by else "")
-
-
-def _enter(pieces: Pieces, found: Outputs, order: Iterable[_Pending | Unanswered]) -> None:
-    """Enter what the models say of `pieces` where it belongs."""
-    waiting = {id(pending.excerpt): pending for pending in order if isinstance(pending, _Pending)}
-    first = 0
-    for excerpt, piece in pieces:
-        waiting[id(excerpt)].add(piece, found[:, first : first + len(piece)])
-        first += len(piece)

@@ -86,11 +86,23 @@ class Decoded:
         self._file.close()
 
 
+class InMemory:
+    """The same of samples that lie somewhere, for as long as they do."""
+
+    def __init__(self, samples: Samples) -> None:
+        """Takes the samples (N,) as they are."""
+        self._samples, self.count = samples, len(samples)
+
+    def read(self, first: int, last: int) -> Samples:
+        """A copy of samples `first` to `last`, which lie within it."""
+        return self._samples[first:last].copy()
+
+
 @dataclass(frozen=True)
 class Track:
     """A decoded channel."""
 
-    samples: Decoded
+    samples: Decoded | InMemory
     channel: int | None  # from 1 on; None: the mean of all
 
 

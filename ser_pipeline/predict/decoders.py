@@ -1,0 +1,183 @@
+"""Folders of recordings decoded by processes of their own, which leave the samples in memory that all of them share.
+
+Threads wait for one another in the interpreter, and a GPU answers for more recordings than one process opens.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_pipeline.errors import PipelineError
+from ser_pipeline.predict.ahead import Held, decoded, in_order, size_of
+from ser_pipeline.predict.answers import Unanswered
+from ser_pipeline.predict.recordings import STDIN, Channels, InMemory, Opened, Source, Track
+from ser_pipeline.processes import cores, spread
+
+FILES = 512
+"""Recordings from which on it takes longer to decode them than to begin processes."""
+
+PROCESSES = 8
+"""At most."""
+
+CHUNK = 32
+"""Recordings that a process decodes at a time."""
+
+SLOT = 1 << 24
+"""Bytes of the samples of a chunk; a recording that does not fit is decoded in this process."""
+
+SHARED = Path("/dev/shm")
+"""Where Linux has files in memory."""
+
+
+class Chunk(NamedTuple):
+    """What a process is given."""
+
+    number: int
+    place: str  # file of the shared memory
+    slot: int
+    files: tuple[str, ...]
+    rate: int
+    channels: Channels
+
+
+class Lying(NamedTuple):
+    """A recording whose samples lie in a slot."""
+
+    digest: str
+    notes: tuple[str, ...]
+    tracks: tuple[tuple[int | None, int, int], ...]  # channel, first sample, samples
+
+
+def held(sources: Iterable[Source], rate: int, channels: Channels, *, fast: bool) -> Iterator[Held]:
+    """Every recording, decoded by the time it is wanted: by processes, where there are many and the models are `fast`.
+
+    Args:
+        sources: what is asked about.
+        rate: Hz of the samples that are wanted.
+        channels: which of them.
+        fast: whether the models answer sooner than one process decodes.
+    """
+    processes = min(PROCESSES, cores() - 1)
+    with ExitStack() as sharing:
+        memory = None
+        if fast and processes > 1 and _many_files(sources):
+            with suppress(OSError):
+                memory = sharing.enter_context(_shared(2 * processes))
+        if memory is None:
+            yield from in_order(sources, rate, channels)
+        else:
+            yield from _by_processes([str(file) for file in sources], rate, channels, processes, memory)
+
+
+def _many_files(sources: Iterable[Source]) -> bool:
+    if not isinstance(sources, Sequence) or len(sources) < FILES:
+        return False
+    return all(isinstance(source, str | Path) and str(source) != STDIN for source in sources)
+
+
+def decode(chunk: Chunk) -> list[Lying | Unanswered | None]:
+    """Recordings, in a worker: their samples go to the chunk's slot; None for one that does not fit."""
+    memory = _mapped(chunk.place)[chunk.slot]
+    found: list[Lying | Unanswered | None] = []
+    used = 0
+    for file in chunk.files:
+        if size_of(file) > SLOT:
+            found.append(None)
+            continue
+        with (one := decoded(file, chunk.rate, chunk.channels)).closing:
+            found.append(
+                one.recording if isinstance(one.recording, Unanswered) else _laid(one.recording, memory[used:])
+            )
+        if isinstance(last := found[-1], Lying):
+            found[-1] = last._replace(tracks=tuple((track, used + first, count) for track, first, count in last.tracks))
+            used += sum(count for *_, count in last.tracks)
+    return found
+
+
+def _laid(recording: Opened, memory: NDArray[np.float32]) -> Lying | None:
+    """Put the samples of a recording, a track after the other, into memory; None where they do not fit."""
+    tracks, used = [], 0
+    for track in recording.tracks:
+        count = track.samples.count
+        if used + count > len(memory):
+            return None
+        memory[used : used + count] = track.samples.read(0, count)
+        tracks.append((track.channel, used, count))
+        used += count
+    return Lying(recording.digest, recording.notes, tuple(tracks))
+
+
+def _by_processes(
+    files: Sequence[str], rate: int, channels: Channels, processes: int, memory: tuple[str, NDArray[np.float32]]
+) -> Iterator[Held]:
+    """The recordings, in order.
+
+    Args:
+        files: their paths.
+        rate: Hz of the samples that are wanted.
+        channels: which of them.
+        processes: that decode.
+        memory: its file, and its slots.
+    """
+    place, slots = memory
+    free, found, wanted = deque(range(len(slots))), dict[int, tuple[Chunk, Any]](), 0
+
+    def chunks() -> Iterator[Chunk | None]:
+        for number, first in enumerate(range(0, len(files), CHUNK)):
+            while not free:
+                yield None
+            yield Chunk(number, place, free.popleft(), tuple(files[first : first + CHUNK]), rate, channels)
+
+    try:
+        for chunk, several in spread(decode, chunks(), processes):
+            found[chunk.number] = chunk, several
+            while wanted in found:
+                done, recordings = found.pop(wanted)
+                for file, one in zip(done.files, recordings, strict=True):
+                    yield decoded(file, rate, channels) if one is None else _held(file, one, slots[done.slot])
+                free.append(done.slot)
+                wanted += 1
+    except BrokenProcessPool:
+        raise PipelineError("a process that decodes recordings was killed, by lack of memory as a rule") from None
+
+
+def _held(file: str, one: Lying | Unanswered, memory: NDArray[np.float32]) -> Held:
+    if isinstance(one, Unanswered):
+        return Held(one, ExitStack())
+    tracks = tuple(Track(InMemory(memory[first : first + count]), channel) for channel, first, count in one.tracks)
+    return Held(Opened(file, one.digest, tracks, one.notes), ExitStack())
+
+
+@contextmanager
+def _shared(slots: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Memory that processes share: its file, and its slots (slots, samples).
+
+    Raises:
+        OSError: there is not so much of it.
+    """
+    with tempfile.NamedTemporaryFile(dir=SHARED if SHARED.is_dir() else None, prefix="ser-pipeline-") as file:
+        os.posix_fallocate(file.fileno(), 0, slots * SLOT)
+        yield file.name, _slots(mmap.mmap(file.fileno(), 0))
+
+
+@cache
+def _mapped(place: str) -> NDArray[np.float32]:
+    """The same in a worker."""
+    with Path(place).open("r+b") as file:
+        return _slots(mmap.mmap(file.fileno(), 0))
+
+
+def _slots(memory: mmap.mmap) -> NDArray[np.float32]:
+    return np.frombuffer(memory, np.float32).reshape(-1, SLOT // 4)
