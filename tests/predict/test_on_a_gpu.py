@@ -1,4 +1,4 @@
-"""Answers on a CUDA device: by graphs of the faster modules, and in bf16, they are those of plain modules in float32."""
+"""Answers on a CUDA device: graphs of the faster modules, and bf16, answer as plain modules in float32 do."""
 
 from pathlib import Path
 from typing import Any
