@@ -138,7 +138,13 @@ def _filled(pieces: Iterator[tuple[Excerpt, Piece]], size: int) -> Iterator[list
 
 
 def enter(pieces: Pieces, found: Outputs, order: Iterable[Pending | Unanswered]) -> None:
-    """Enter what the models say of `pieces` where it belongs."""
+    """Enter what the models say of pieces where it belongs.
+
+    Args:
+        pieces: of a batch.
+        found: of their segments.
+        order: what is asked about.
+    """
     waiting = {id(pending.excerpt): pending for pending in order if isinstance(pending, Pending)}
     first = 0
     for excerpt, piece in pieces:

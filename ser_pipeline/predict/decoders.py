@@ -5,8 +5,10 @@ Threads wait for one another in the interpreter, and a GPU answers for more reco
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
+import shutil
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,7 +31,7 @@ FILES = 512
 """Recordings from which on it takes longer to decode them than to begin processes."""
 
 PROCESSES = 8
-"""At most."""
+"""Processes that decode, at most."""
 
 CHUNK = 32
 """Recordings that a process decodes at a time."""
@@ -167,9 +169,18 @@ def _shared(slots: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
     Raises:
         OSError: there is not so much of it.
     """
-    with tempfile.NamedTemporaryFile(dir=SHARED if SHARED.is_dir() else None, prefix="ser-pipeline-") as file:
-        os.posix_fallocate(file.fileno(), 0, slots * SLOT)
+    size = slots * SLOT
+    place = next((folder for folder in (SHARED, Path(tempfile.gettempdir())) if _free(folder) > 2 * size), None)
+    if place is None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with tempfile.NamedTemporaryFile(dir=place, prefix="ser-pipeline-") as file:
+        file.truncate(size)
         yield file.name, _slots(mmap.mmap(file.fileno(), 0))
+
+
+def _free(folder: Path) -> int:
+    """Bytes that are free there; 0 where it is none."""
+    return shutil.disk_usage(folder).free if folder.is_dir() else 0
 
 
 @cache

@@ -181,7 +181,7 @@ def test_else_threads_decode(why: str, folder: list[str], monkeypatch: pytest.Mo
     monkeypatch.setattr(decoders, "FILES", 99 if why == "few files" else 20)
     monkeypatch.setattr(decoders, "cores", lambda: 3)
     if why == "no memory":
-        monkeypatch.setattr(decoders.os, "posix_fallocate", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+        monkeypatch.setattr(decoders, "SLOT", 1 << 50)
     monkeypatch.setattr(decoders, "spread", lambda *_: pytest.fail("processes were begun"))
     sources = [*folder[:-1], "-"] if why == "standard input" else folder
     monkeypatch.setattr(decoders, "in_order", lambda sources, rate, channels: iter(sources))
