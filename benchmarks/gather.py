@@ -26,6 +26,7 @@ from ser_pipeline.cache.shards import name, open_shard
 from ser_pipeline.cache.store import Store
 from ser_pipeline.data.stream import Data, Resident, Streamed, order
 from ser_pipeline.processes import cores
+from ser_pipeline.text import plural
 
 CPU = torch.device("cpu")
 SHAPES: dict[str, tuple[tuple[int, ...], type]] = {
@@ -62,7 +63,7 @@ def written(folder: Path, count: int) -> Data:
     return Data(manifest, {feature: Written(folder / feature, feature, count) for feature in SHAPES})
 
 
-def epoch(source: Streamed | Resident, count: int, batch: int, turns: list[int]) -> float:
+def epoch(source: Streamed | Resident, count: int, batch: int, turns: list[int], threads: int) -> float:
     """Segments of an epoch in an order of its own.
 
     Args:
@@ -70,7 +71,9 @@ def epoch(source: Streamed | Resident, count: int, batch: int, turns: list[int])
         count: segments.
         batch: segments of one.
         turns: of the epochs, which get one more.
+        threads: of torch.
     """
+    torch.set_num_threads(threads)
     turns.append(len(turns))
     return float(sum(len(part) for part in source.batches(order(np.arange(count), 0, len(turns)), batch)))
 
@@ -82,12 +85,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="ser-pipeline-gather-") as folder:
         data = written(Path(folder), options.segments)
         sources: dict[str, Streamed | Resident] = {"streamed": Streamed(data, CPU), "resident": Resident(data, CPU)}
         ways: dict[str, Callable[[], float]] = {
-            way: partial(epoch, source, options.segments, options.batch, []) for way, source in sources.items()
+            f"{way}, {plural(count, 'thread')}": partial(epoch, source, options.segments, options.batch, [], count)
+            for way, source in sources.items()
+            for count in (1, 2, 4, 8, 16)
+            if count <= cores()
         }
         rates = rounds(ways, options.rounds)
     print(f"{options.segments} segments of {data.row_bytes / 1e3:.0f} kB, {cores()} cores\n")

@@ -134,6 +134,15 @@ class Store:
         return out
 
     @property
+    def maps(self) -> list[Array]:
+        """The rows of every shard as they are mapped, (R, *shape) each; none where a shard is compressed."""
+        return self._maps if all(isinstance(rows, np.ndarray) for rows in self._maps) else []
+
+    def seen(self, rows: NDArray[np.int64]) -> bool:
+        """Whether all of `rows` were read before, and so verified."""
+        return not self._unseen[rows].any()
+
+    @property
     def firsts(self) -> NDArray[np.int64]:
         """(U,) first row of each utterance."""
         counts = np.concatenate([shard.counts for shard in self.shards])

@@ -24,6 +24,7 @@ from ser_pipeline.cache.joined import JoinedStore
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.cache.store import Store
 from ser_pipeline.data.batch import Batch
+from ser_pipeline.data.gathering import gatherer
 
 MEMORY = 64 << 20
 """Bytes of the batches that are read ahead when streaming: five of 64 segments."""
@@ -157,6 +158,7 @@ class Streamed:
         """Reads ahead as many batches as `memory` bytes hold, and two at least."""
         self.data, self.device, self.memory = data, device, memory
         self._columns = data.columns()
+        self._gather = {name: gatherer(store) for name, store in data.stores.items()}
         self._idle: list[list[dict[str, Tensor]]] = []  # rings that no iterator reads into
 
     def batches(self, rows: Rows, size: int, start: int = 0) -> Iterator[Batch]:
@@ -219,8 +221,8 @@ class Streamed:
                 if cold:
                     self._prefetch(parts[turn + 1 : turn + 1 + len(buffers)])
                 began = time.perf_counter()
-                for name, store in self.data.stores.items():
-                    store.read(part, out=buffers[number][name].numpy()[: len(part)])
+                for name, gather in self._gather.items():
+                    gather(part, buffers[number][name][: len(part)])
                 cold = len(part) * self.data.row_bytes < WARM * (time.perf_counter() - began)
                 full.put((number, part))
             full.put(None)

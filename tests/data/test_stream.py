@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ser_pipeline.cache import manifest, shards
+from ser_pipeline.data.gathering import gatherer
 from ser_pipeline.data.stream import Data, Resident, Streamed, open_data, order
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.features.stores import store_entry
@@ -30,6 +31,21 @@ def test_streamed_and_resident_batches_are_the_same(data: Data) -> None:
         assert all(torch.equal(left, right) for left, right in zip(one.tensors(), other.tensors(), strict=True))
         assert set(one.inputs) == set(data.stores)
     assert count == -(-len(rows) // 5)
+
+
+def test_rows_of_several_shards_come_by_one_call_a_batch_once_they_are_verified(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = data.stores["waveform"]
+    assert len(store.shards) > 1
+    rows = order(np.arange(len(store)), 0, 0)
+    found = torch.full((len(store), *store.shape), 7, dtype=torch.int16)
+    gather = gatherer(store)
+    gather(rows, found)
+    np.testing.assert_array_equal(found.numpy(), store.read(rows))
+    monkeypatch.setattr(store, "read", lambda rows, out: pytest.fail("rows are read one by one"))
+    gather(rows[::-1], found)
+    np.testing.assert_array_equal(found.numpy(), np.concatenate(store.maps)[rows[::-1]])
 
 
 def test_an_epoch_has_every_row_once_in_an_order_of_its_own() -> None:
