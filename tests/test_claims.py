@@ -10,6 +10,7 @@ import pytest
 
 from ser_pipeline import claims as claims_module
 from ser_pipeline.claims import BEATS, FAILED, HELD, LEFT, Claims, Holder, at_work, read_record
+from ser_pipeline.entry import Entry, read_json
 from ser_pipeline.errors import PipelineError
 from support.sharing import Clock, hold
 from support.workers import until
@@ -183,6 +184,30 @@ def test_a_record_that_is_out_of_date_for_less_than_a_lease_takes_nothing_over(
         assert watcher.take("a") is None
         far.renew()
         clock.now += 1
+
+
+def test_a_record_that_is_out_of_date_for_longer_than_a_lease_costs_its_holder_the_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(0.0)
+    far, watcher = Claims(tmp_path, holder=ELSEWHERE), Claims(tmp_path, lease=BEATS, clock=clock)
+    held = far.take("a")
+    assert held
+    shown = read_record(held.file)
+    first = Entry(tmp_path / "result", {}, held.file)
+    first.begin()
+    monkeypatch.setattr(claims_module, "read_record", lambda file: shown)
+    while (claim := watcher.take("a")) is None:
+        clock.now += 1
+        far.renew()
+    second = Entry(tmp_path / "result", {}, claim.file)
+    second.begin()
+    assert (clock.now, first.lost, second.lost) == (BEATS, True, False)
+    with pytest.raises(FileNotFoundError):
+        first.publish(by="first")
+    second.publish(by="second")
+    first.publish(by="first")
+    assert read_json(tmp_path / "result" / "index.json")["by"] == "second"
 
 
 def test_who_seems_to_be_at_work(tmp_path: Path) -> None:
