@@ -6,12 +6,14 @@ import os
 import re
 import shutil
 import subprocess
-import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from support.places import ROOT
+from support.served import serving
 from support.sounds import write_emodb
 
 BLOCK = re.compile(r"<!-- (new|into|replace): (\S+)(?: (?:before|old): (.*?))? -->\n```\w+\n(.*?)```", re.DOTALL)
@@ -19,7 +21,7 @@ TINY = ("model.small_width=8", "model.small_layers=1", "train.batch=8", "train.l
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Copy"]:
     """A scratch copy of the package with every recipe applied, and a small corpus beside it."""
     folder = tmp_path_factory.mktemp("copy")
     shutil.copytree(ROOT / "ser_pipeline", folder / "ser_pipeline", ignore=shutil.ignore_patterns("__pycache__"))
@@ -40,14 +42,27 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "ser_pipeline/inputs.py",
     }
     write_emodb(folder / "corpus", speakers=3, takes=2)
-    return folder
-
-
-def run(folder: Path, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-    """The copy's command."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "SER_PIPELINE_CACHE": "cache"}
-    command = [sys.executable, "-m", "ser_pipeline", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    with serving(environment, folder) as words:
+        yield Copy(folder, words, environment)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy of the package in a folder, and the words of its command."""
+
+    folder: Path
+    words: Sequence[str]
+    environment: Mapping[str, str]
+
+    def __truediv__(self, name: str | Path) -> Path:
+        return self.folder / name
+
+
+def run(copy: Copy, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """The copy's command."""
+    command, where = [*copy.words, *arguments], {"cwd": copy.folder, "env": copy.environment}
+    done = subprocess.run(command, **where, capture_output=True, text=True, check=False)
     assert done.returncode == status, done.stderr
     return done
 
@@ -61,7 +76,7 @@ BARK = ('model.inputs=["bark", "waveform"]', "features.bark.bands=24", "model.se
 
 
 @pytest.mark.slow(reason="extracts and trains on a copy of the project")
-def test_an_input_is_a_function_and_a_row(copy: Path) -> None:
+def test_an_input_is_a_function_and_a_row(copy: Copy) -> None:
     features = Path(run(copy, "features", "emodb", "corpus", *options(*BARK), "--quiet").stdout.strip())
     assert [path.name.partition("-")[0] for path in (copy / features).glob("bark-*")] == ["bark"]
     changes = ("augment.gain=6", "augment.noise=0.5", "augment.frame_masks=1", "augment.bin_masks=1")
@@ -83,12 +98,12 @@ def test_an_input_is_a_function_and_a_row(copy: Path) -> None:
     assert "bark" in json.dumps(results)
 
 
-def test_an_input_has_limits(copy: Path) -> None:
+def test_an_input_has_limits(copy: Copy) -> None:
     said = run(copy, "features", "emodb", "corpus", *options("features.bark.bands=1000"), status=1).stderr
     assert said.strip().endswith("setting 'features.bark.bands' is 2 to 64, not 1000; the nearest is 64")
 
 
-def test_an_encoder_is_a_module_and_a_name(copy: Path) -> None:
+def test_an_encoder_is_a_module_and_a_name(copy: Copy) -> None:
     pairs = ('model.inputs=["spectrogram"]', "model.spectrogram_encoder=average", "train.epochs=1", "augment.speed=0")
     run(copy, "features", "emodb", "corpus", "--quiet")
     folder = copy / run(copy, "train", "--jobs", "1", *PART, *options(*pairs), "--quiet").stdout.strip()
@@ -96,7 +111,7 @@ def test_an_encoder_is_a_module_and_a_name(copy: Path) -> None:
 
 
 @pytest.mark.slow(reason="extracts and trains on a copy of the project")
-def test_a_protocol_an_ablation_and_a_setting_are_a_row_each(copy: Path) -> None:
+def test_a_protocol_an_ablation_and_a_setting_are_a_row_each(copy: Copy) -> None:
     run(copy, "features", "emodb", "corpus", "--quiet")
     said = run(copy, "train", *PART, "--protocol", "first-speaker", *options("train.sharpness=2"), "--dry-run").stdout
     assert [line.split("\t")[1] for line in said.splitlines()] == ["03"]

@@ -1,0 +1,95 @@
+"""Commands in processes forked from one that has loaded what they need: each starts in milliseconds, not in seconds.
+
+`serving(environment)` gives the words that stand for `python -m ser_pipeline`: this file again, run as a program,
+which hands its arguments, folder, environment and streams to the process that forks.
+"""
+
+import gc
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+LOADED = ("features.extract", "training.queue", "cli.train", "report.page", "predict.predictor", "export.writing")
+"""Modules of the package that commands take seconds to import."""
+
+SIZE = 8
+"""Bytes that say how long a message is."""
+
+
+@contextmanager
+def serving(environment: Mapping[str, str], folder: Path) -> Iterator[list[str]]:
+    """The words of the command, served until the block ends.
+
+    Args:
+        environment: in which its modules are imported; each command has its own besides.
+        folder: in which they are imported.
+    """
+    with tempfile.TemporaryDirectory() as place:  # a socket's name must be short
+        name = f"{place}/served"
+        words = [sys.executable, __file__, "--serve", name]
+        with subprocess.Popen(words, env=environment, cwd=folder, stdout=subprocess.PIPE) as server:
+            assert server.stdout
+            assert server.stdout.readline() == b"ready\n"
+            yield [sys.executable, "-S", "-E", __file__, name]
+            server.kill()
+
+
+def _serve(name: str) -> None:
+    """Fork a keeper for every command, which forks the command, waits for it and says how it ended."""
+    main = import_module("ser_pipeline.__main__").main
+    for module in LOADED:
+        import_module(f"ser_pipeline.{module}")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(name)
+        listening.listen(16)
+        gc.freeze()  # else every command copies what it looks through for garbage
+        print("ready", flush=True)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        while True:
+            asked, _ = listening.accept()
+            if not os.fork():
+                break
+            asked.close()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    head, streams, _, _ = socket.recv_fds(asked, SIZE, 3)
+    words, folder, environment = json.loads(asked.recv(int(head), socket.MSG_WAITALL))
+    if keeping := os.fork():
+        _, status = os.waitpid(keeping, 0)
+        asked.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+        os._exit(0)
+    asked.close()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    sys.stdin, sys.stdout = (os.fdopen(number, mode, closefd=False) for number, mode in ((0, "r"), (1, "w")))
+    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv[1:] = words
+    main()
+
+
+def _ask(name: str, *words: str) -> int:
+    """Exit status of a command that the server runs."""
+    text = json.dumps([words, str(Path.cwd()), dict(os.environ)]).encode()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.connect(name)
+        socket.send_fds(server, [f"{len(text):{SIZE}}".encode()], [0, 1, 2])
+        server.sendall(text)
+        return int(server.recv(SIZE) or 1)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--serve":
+        _serve(sys.argv[2])
+    else:
+        sys.exit(_ask(*sys.argv[1:]))
