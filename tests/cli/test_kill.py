@@ -147,18 +147,20 @@ def folds(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow(reason="starts the command three times")
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs signals")
-def test_a_train_that_was_frozen_and_wakes_changes_nothing(corpus: Path, tmp_path: Path) -> None:
+def test_a_train_that_was_frozen_and_wakes_changes_nothing(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     args = trained_by(corpus, tmp_path, "calm", "shared")
     finish(tmp_path / "calm", args)
-    shared, environment = tmp_path / "shared", {**os.environ, "SER_PIPELINE_LEASE": "1"}
-    command = [sys.executable, "-m", "ser_pipeline.cli", *args]
-    with subprocess.Popen(command, cwd=shared, env=environment, stderr=subprocess.PIPE, text=True) as frozen:
+    shared, command = tmp_path / "shared", [sys.executable, "-m", "ser_pipeline.cli", *args]
+    monkeypatch.setenv("SER_PIPELINE_LEASE", "1")
+    with subprocess.Popen(command, cwd=shared, stderr=subprocess.PIPE, text=True) as frozen:
         while not list(shared.glob("runs/*.partial/0*.partial/history.jsonl")):
             assert frozen.poll() is None
             time.sleep(0.001)
         frozen.send_signal(signal.SIGSTOP)
         try:
-            subprocess.run(command, cwd=shared, env=environment, check=True)
+            finish(shared, args)
             assert predictions(shared) == predictions(tmp_path / "calm")
         finally:
             frozen.send_signal(signal.SIGCONT)

@@ -193,11 +193,10 @@ def test_verify_gives_the_predictions_from_the_weights_again(
 
 
 def test_a_killed_run_goes_on_to_the_same_numbers(made: Path, tmp_path: Path, vad_run: Path) -> None:
-    (whole,) = prepared(made, tmp_path / "one", "vad")
-    shutil.copytree(whole, tmp_path / "two" / f"{whole.name}.partial")
-    (tmp_path / "two" / f"{whole.name}.partial" / "index.json").unlink()
-    shutil.rmtree(tmp_path / "two" / f"{whole.name}.partial" / FOLDS[1])
-    (again,) = prepared(made, tmp_path / "two", "vad")
+    partial = Path(shutil.copytree(vad_run, tmp_path / f"{vad_run.name}.partial"))
+    (partial / "index.json").unlink()
+    shutil.rmtree(partial / FOLDS[1])
+    (again,) = prepared(made, tmp_path, "vad")
     for fold in FOLDS:
         assert (again / fold / "predictions.csv").read_bytes() == (vad_run / fold / "predictions.csv").read_bytes()
 

@@ -265,7 +265,7 @@ def test_a_fold_that_breaks_does_not_keep_the_others_from_their_turn(
     train()  # from where it broke
 
 
-@pytest.mark.slow(reason="trains three folds for thirty epochs")
+@pytest.mark.slow(reason="trains three folds for eight epochs")
 def test_every_fold_that_ends_is_told_of_and_now_and_then_how_far_they_are(
     run: Callable[..., Result], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,7 +278,7 @@ def test_every_fold_that_ends_is_told_of_and_now_and_then_how_far_they_are(
     assert "training loss" not in run(*args).stderr  # as they were done before
     monkeypatch.setattr("ser_pipeline.cli.progress.LINE_SECONDS", 0.0)
     monkeypatch.setattr("ser_pipeline.training.statuses.POLL", 0.01)
-    assert re.search(r"\d\.\d of 3 folds, .* left; .* epochs? of 30\n", run(*ARGS, "--set", "train.epochs=30").stderr)
+    assert re.search(r"\d\.\d of 3 folds, .* left; .* epochs? of 8\n", run(*ARGS, "--set", "train.epochs=8").stderr)
 
 
 @pytest.fixture
