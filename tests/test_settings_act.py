@@ -26,6 +26,7 @@ from ser_pipeline.model.prosody import Prosody
 from ser_pipeline.model.small import BANDS, SmallSpeech, bands
 from ser_pipeline.report import figures, gallery
 from ser_pipeline.report.contents import Choice, make_report
+from ser_pipeline.report.drawing import Picture, Plan
 from support.run_folders import Planted, people, write_examples, write_run
 from support.sounds import tone, write_emodb
 from support.speech_models import write_encoder
@@ -159,13 +160,17 @@ def test_the_audit_counts_what_is_shorter_than_a_segment(tmp_path: Path) -> None
 @pytest.mark.slow(reason="draws the figures of a report")
 def test_the_report_follows_the_settings_of_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     who, drawn = people(each=16), []
-    attention = figures.attention
+    attention, render = figures.attention, gallery.render
 
     def told(*args: Any, **scale: Any) -> Any:
-        drawn.append(scale)
+        drawn.append(scale | {"frame": round(scale["length"] / args[1].shape[1], 9)})
         return attention(*args, **scale)
 
+    def of_attention(plan: Plan, folder: Path) -> Picture | None:
+        return render(plan, folder) if plan.id == "attention" else None
+
     monkeypatch.setattr(figures, "attention", told)
+    monkeypatch.setattr(gallery, "render", of_attention)  # what else there is does not follow these settings
     pairs = ("audio.rate=8000", "audio.segment=20000", "audio.hop=50", "features.spectrogram.n_fft=500")
     parts = []
     for overrides in ((), (*pairs, "features.spectrogram.window=400")):
