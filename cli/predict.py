@@ -211,7 +211,6 @@ def _run(names: Sequence[str], root: Path, quiet: bool) -> tuple[Path, Sequence[
     from ser_pipeline.export.names import is_model_folder
     from ser_pipeline.predict.recordings import AUDIO, STDIN
     from ser_pipeline.runs import layout
-    from ser_pipeline.runs.reading import newest
 
     first = Path(names[0])
     missing = len(names) > 1 and not first.exists() and names[0] != STDIN and first.suffix.lower() not in AUDIO
@@ -219,6 +218,8 @@ def _run(names: Sequence[str], root: Path, quiet: bool) -> tuple[Path, Sequence[
         if len(names) == 1:
             raise click.UsageError("name what to listen to after the run: files, folders, or -")
         return first, names[1:]
+    from ser_pipeline.runs.reading import newest
+
     run, count = newest(root)
     _say(f"{run}" + (f", the newest of {count} runs" if count > 1 else ""), quiet)
     return run, names

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tqdm import tqdm
+import click
 
 
 class _Lines(logging.Handler):
@@ -18,7 +18,7 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        tqdm.write(prefix + record.getMessage(), file=sys.stderr)
+        _write(prefix + record.getMessage())
 
 
 def say(text: str) -> None:
@@ -26,7 +26,17 @@ def say(text: str) -> None:
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns - 1
         text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
-    tqdm.write(text, file=sys.stderr)
+    _write(text)
+
+
+def _write(text: str) -> None:
+    """A line on stderr, above a progress bar where there may be one."""
+    if "tqdm" in sys.modules:
+        from tqdm import tqdm
+
+        tqdm.write(text, file=sys.stderr)
+    else:
+        click.echo(text, err=True)
 
 
 def start_log(quiet: bool) -> None:
@@ -41,14 +51,12 @@ def start_log(quiet: bool) -> None:
 @contextmanager
 def bar(title: str, unit: str, quiet: bool) -> Iterator[Callable[[float, int], None]]:
     """A progress bar as a function of (done, total); on a terminal alone, and not with `quiet`."""
-    shown = tqdm(
-        desc=title,
-        unit=f" {unit}",
-        file=sys.stderr,
-        disable=quiet or not sys.stderr.isatty(),
-        dynamic_ncols=True,
-        leave=False,
-    )
+    if quiet or not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from tqdm import tqdm
+
+    shown = tqdm(desc=title, unit=f" {unit}", file=sys.stderr, dynamic_ncols=True, leave=False)
 
     def update(done: float, total: int) -> None:
         if shown.total is None:

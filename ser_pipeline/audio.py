@@ -45,6 +45,12 @@ WHOLE = 1 << 26
 LOUDEST = 1.5
 """How many times full scale samples are at least that were not meant to be in -1 to 1."""
 
+QUIET = 0.001
+"""Peak under which a recording is silent: -60 dB of full scale."""
+
+SHORT = 0.3
+"""Seconds under which a cut has probably failed."""
+
 RATES = (1_000, 768_000)
 """Hz, least and most, that are taken for the rate of a recording."""
 

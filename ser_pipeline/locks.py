@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-
-from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+from typing import TYPE_CHECKING
 
 from ser_pipeline.errors import PipelineError, unwritable
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock  # imported when a lock is taken: what it brings would slow every command's start
 
 FOLDER = ".locks"
 MARK = ".held"
@@ -65,6 +67,8 @@ def hold(path: Path, *, needed: bool = True) -> Iterator[None]:
 
 def is_held(path: Path) -> bool:
     """Whether a process is writing the folder `path`."""
+    from filelock import Timeout
+
     file = lock_file(path)
     if not file.exists():
         return False
@@ -79,6 +83,8 @@ def is_held(path: Path) -> bool:
 
 def _taken(file: Path, path: Path) -> BaseFileLock:
     """The lock on `file`, after a wait for who has it; who holds it now is written in it."""
+    from filelock import Timeout
+
     try:
         lock = _try(file)
     except Timeout:
@@ -95,6 +101,8 @@ def _try(file: Path, *, forever: bool = False) -> BaseFileLock:
     Raises:
         Timeout: another process has it.
     """
+    from filelock import FileLock, SoftFileLock, Timeout
+
     wait = -1 if forever else 0
     try:
         lock: BaseFileLock = FileLock(file)

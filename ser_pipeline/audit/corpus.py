@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ser_pipeline.agreement import LEAST_SPEECH
-from ser_pipeline.audio import LOUDEST
+from ser_pipeline.audio import LOUDEST, QUIET, SHORT
 from ser_pipeline.audit.copies import near_copies
-from ser_pipeline.audit.sound import QUIET, Sound, listen, read_mono
+from ser_pipeline.audit.sound import Sound, listen, read_mono
 from ser_pipeline.config import Audio
 from ser_pipeline.corpora.corpus import Corpus, Utterance
 from ser_pipeline.findings import SEVERITIES, Finding, ordered
@@ -27,7 +27,7 @@ TOLERANCE = 0.01  # share of the published count from which on a difference is a
 CLIPPED = 0.001  # share of an utterance's samples
 MOSTLY_SILENT = 0.8  # share of frames
 OFFSET = 0.05  # of full scale
-SHORT, LONG = 0.3, 35.0  # seconds; outside of these a cut has probably failed
+LONG = 35.0  # seconds; what is longer was probably not cut
 
 
 def audit(

@@ -223,6 +223,3 @@ class Frames:
     def _power(frames: NDArray[np.float32]) -> NDArray[np.float64]:
         power: NDArray[np.float64] = np.square(frames, dtype=np.float64).mean(axis=1)
         return power
-
-
-QUIET = 0.001  # peak: -60 dB of full scale

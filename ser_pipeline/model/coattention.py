@@ -103,7 +103,7 @@ class SpeechEmotionModel(nn.Module):
 
     def __init__(self, settings: Model, sizes: Sizes, classes: int) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.audio = settings, sizes.audio
         self.streams: Streams = InTurn()
         self.inputs = tuple(name for name in INPUTS if name in settings.inputs)
         self.attends, self.acoustic, self.speech = settings.attends, settings.acoustic, settings.speech

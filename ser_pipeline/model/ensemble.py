@@ -6,12 +6,14 @@ speech encoder is the same in every fold. Shapes: F folds, B batch, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from ser_pipeline.data.batch import Batch
+from ser_pipeline.model import silence
 from ser_pipeline.model.coattention import Known, SpeechEmotionModel
 from ser_pipeline.model.small import SmallSpeech, Summarised
 
@@ -36,20 +38,42 @@ class Ensemble(nn.Module):
         self.summed_up = tuple(name for name, kind in kinds.items() if isinstance(kind, SmallSpeech | Summarised))
         self.hears_once = first.speech in kinds and _alike([model.encoders[model.speech] for model in models])
 
+    @cached_property
+    def needs_no_silence(self) -> bool:
+        """Whether `cut` may be asked."""
+        return all(silence.is_heard_alone(model) and silence.is_kept(model) for model in self._each())
+
     def forward(self, batch: Batch) -> Tensor:
         """Logits (F, B, C) of a batch."""
         known = self._known(batch)
-        return torch.stack([model(batch, known=known).logits for model in self.models])
+        return torch.stack([model(batch, known=known).logits for model in self._each()])
+
+    def cut(self, batch: Batch) -> Tensor:
+        """The same, with nothing computed of the silence after the longest segment."""
+        first, *_ = self._each()
+        batch = silence.cut(batch, first)
+        common = {name: silence.read(first, name, batch) for name in self.finished}
+        found = []
+        for model in self._each():
+            own = {name: silence.read(model, name, batch) for name in model.encoders if name not in common}
+            finished, statistics = ({name: read[place] for name, read in {**common, **own}.items()} for place in (0, 1))
+            known = Known(finished, statistics)
+            speech = first.hear(finished, batch.samples, known) if self.hears_once else None
+            found.append(model(batch, known=known._replace(speech=speech)).logits)
+        return torch.stack(found)
 
     def _known(self, batch: Batch) -> Known:
         """What all models would compute alike."""
-        first: SpeechEmotionModel = self.models[0]  # type: ignore[assignment]
+        first, *_ = self._each()
         finished = first.finished(batch, self.finished)
         statistics = {
             name: first.encoders[name].statistics(finished[name], batch.samples)  # type: ignore[operator]
             for name in self.summed_up
         }
         return Known(finished, statistics, first.hear(finished, batch.samples) if self.hears_once else None)
+
+    def _each(self) -> Iterator[SpeechEmotionModel]:
+        return iter(self.models)  # type: ignore[arg-type]
 
 
 def _alike(modules: Sequence[nn.Module]) -> bool:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ser_pipeline.config import Config
 from ser_pipeline.data.batch import Batch
-from ser_pipeline.device import free_memory, precision
+from ser_pipeline.device import batches_beside, free_memory, precision
 from ser_pipeline.entry import require_digest
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.model import SpeechEmotionModel, build_model
@@ -40,8 +40,11 @@ RESIDENT = 1 << 29
 LARGE = 20_000_000
 """Weights of a model from which on it is given few segments at a time on a processor."""
 
-FEW, MANY = 1, 16
+FEW, MANY = 1, 8
 """Segments that a large and a small model compute at a time on a processor."""
+
+SEVERAL = 4
+"""Batches of a small model that are given at a time on a processor, so that they are of segments of similar length."""
 
 ON_GPU = 128, 256
 """The same on a GPU."""
@@ -74,7 +77,8 @@ class FoldModels:
     @property
     def size(self) -> int:
         """Segments that are best given at a time."""
-        return ROUND if self.folders else self._batch
+        several = SEVERAL if self.device.type == "cpu" and not is_large(self.models[0]) else 1
+        return ROUND if self.folders else several * self._batch
 
     @property
     def _batch(self) -> int:
@@ -123,6 +127,8 @@ class FoldModels:
 
     def _outputs(self, ensemble: Ensemble, batch: Batch) -> Tensor:
         """Log-probabilities and attributes (F, S, C + A) on the device."""
+        if self.device.type == "cpu" and not self.half and ensemble.needs_no_silence:
+            return self._without_silence(ensemble, batch)
         size = self._batch
         parts = [batch.part(slice(first, first + size)) for first in range(0, len(batch), size)]
         return torch.cat([self._of_batch(ensemble, part) for part in parts], 1)
@@ -133,9 +139,23 @@ class FoldModels:
                 return self._graphed(batch)
         return self._forward(ensemble, batch)
 
+    def _without_silence(self, ensemble: Ensemble, batch: Batch) -> Tensor:
+        """The same by segments of similar length, as many batches at a time as there are cores."""
+        order = batch.samples.argsort(stable=True)
+
+        @torch.inference_mode()
+        def outputs(rows: Tensor) -> Tensor:
+            return self._told(ensemble.cut(batch.map(lambda column: column[rows])))
+
+        with batches_beside(self.device) as threads:
+            found = torch.cat(list(threads.map(outputs, order.split(self._batch))), 1)
+        return found[:, order.argsort()]
+
     def _forward(self, ensemble: Ensemble, batch: Batch) -> Tensor:
         with self._arithmetic():
-            logits = ensemble(batch).float()
+            return self._told(ensemble(batch).float())
+
+    def _told(self, logits: Tensor) -> Tensor:
         log_prob, attributes = split(logits, self.classes or logits.shape[-1], TARGETS[self.target])
         return log_prob if attributes is None else torch.cat([log_prob, attributes], -1)
 

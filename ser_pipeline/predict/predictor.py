@@ -10,21 +10,19 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ser_pipeline.arrays import Ints
-from ser_pipeline.audit.corpus import SHORT
-from ser_pipeline.audit.sound import QUIET
+from ser_pipeline.audio import QUIET, SHORT
 from ser_pipeline.corpora.ratings import CENTRED, DIMENSIONS, moved_to
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.evaluation.metrics import probabilities, utterance_means, utterance_scores
 from ser_pipeline.predict.ahead import Held
 from ser_pipeline.predict.answers import Answer, Unanswered
 from ser_pipeline.predict.asking import Beside, Outputs, Pending, Scorer, enter, scored
-from ser_pipeline.predict.confidence import Threshold, chosen
 from ser_pipeline.predict.decoders import held
 from ser_pipeline.predict.excerpts import Excerpt, Question, excerpts
 from ser_pipeline.predict.front import FrontEnd
@@ -32,6 +30,9 @@ from ser_pipeline.predict.learned import Learned
 from ser_pipeline.predict.recordings import Channels, Opened, Source
 from ser_pipeline.predict.turns import SpeakerTurn
 from ser_pipeline.targets import TARGETS
+
+if TYPE_CHECKING:
+    from ser_pipeline.predict.confidence import Threshold
 
 Progress = Callable[[float, int], None]
 """Told how many recordings are done, parts of one counted as parts, and how many there are."""
@@ -175,6 +176,8 @@ class Predictor:
         """
         if not self.folders:
             raise PipelineError("a confidence is chosen on the validation rows of a run, which an exported model lacks")
+        from ser_pipeline.predict.confidence import chosen  # reads runs, which a graph is none of
+
         return chosen(right, self.folders, self.labels, self.target)
 
     def _parts(self, one: Held, question: Question, heard: Callable[[Opened], None]) -> Iterator[Excerpt | Unanswered]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ser_pipeline.arrays import Rows
-from ser_pipeline.config import Audio, Config
+from ser_pipeline.config import Config
 from ser_pipeline.data.augment import stretches
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.data.neighbours import BatchSource
@@ -104,20 +104,6 @@ def pair(drawn: Tensor) -> tuple[Tensor, Tensor]:
     """(R, 2, count) as two of (count, R, 1)."""
     width, first = drawn.permute(1, 2, 0)[..., None]
     return width, first
-
-
-def shown(name: str, stored: Tensor, longest: int, audio: Audio) -> Tensor:
-    """The beginning of rows of one input, up to `longest` samples.
-
-    Args:
-        name: of the input.
-        stored: (R, …).
-        longest: samples.
-        audio: hop and frames of a row.
-    """
-    frames = min(audio.frames, 1 + longest // audio.hop)
-    parts = {SAMPLES: (..., slice(1 + longest)), CEPSTRA: (..., slice(frames), slice(None))}
-    return stored[parts.get(INPUTS[name].form, (..., slice(frames)))]
 
 
 def masked(batch: Batch, own: Mapping[str, Tensor], config: Config) -> Batch:

@@ -25,13 +25,13 @@ from ser_pipeline.data import augment
 from ser_pipeline.data.augment import drawings
 from ser_pipeline.data.batch import Batch, Mix
 from ser_pipeline.device import precision
-from ser_pipeline.inputs import CEPSTRA, IMAGE, INPUTS, SAMPLES
-from ser_pipeline.model import SpeechEmotionModel
+from ser_pipeline.inputs import CEPSTRA, IMAGE, INPUTS
+from ser_pipeline.model import SpeechEmotionModel, silence
 from ser_pipeline.model.coattention import Known, Output
-from ser_pipeline.model.small import SmallSpeech, SpeechFrames, Summarised
+from ser_pipeline.model.small import SmallSpeech, SpeechFrames
 from ser_pipeline.training.checkpoint import DRAWN
 from ser_pipeline.training.context import FoldContext
-from ser_pipeline.training.rows import Numbered, NumberedSource, RowDraws, StatisticsMemory, draws, masked, shown, white
+from ser_pipeline.training.rows import Numbered, NumberedSource, RowDraws, StatisticsMemory, draws, masked, white
 from ser_pipeline.training.scoring import Forward
 from ser_pipeline.training.step import Step
 
@@ -44,9 +44,6 @@ STEP = 8_000
 BY_ROW = "row"
 """What the state of a fold that is trained in this way holds as `DRAWN`."""
 
-SHORTEST = 1024
-"""Samples that are heard at least: more than the longest frame of any statistics at 16 kHz."""
-
 _MEMORIES: WeakKeyDictionary[Any, StatisticsMemory] = WeakKeyDictionary()
 """Where the rows come from -> what was computed of them in this process."""
 
@@ -54,13 +51,12 @@ _MEMORIES: WeakKeyDictionary[Any, StatisticsMemory] = WeakKeyDictionary()
 def fits(model: SpeechEmotionModel, context: FoldContext) -> bool:
     """Whether a fold is trained in this way: small encoders on a processor, of rows that are changed at random."""
     config = context.config
-    settings, change = config.model, config.augment
+    change = config.augment
     random = change.speed or change.gain or change.noise or change.frame_masks or change.bin_masks
-    plain = not (settings.pre_emphasis or settings.pad_front or settings.pad_loud)
-    small = all(isinstance(encoder, SmallSpeech | Summarised) for encoder in model.encoders.values())
+    small = silence.is_heard_alone(model)
     alone = context.world.size == 1 and not context.micro and isinstance(context.source, NumberedSource)
     exact = context.device.type == "cpu" and precision(config.train.precision, context.device) == "fp32"
-    return bool(random and plain and small and alone and exact and settings.small_drop < 1)
+    return bool(random and small and alone and exact and config.model.small_drop < 1)
 
 
 class Rowwise:
@@ -81,8 +77,8 @@ class Rowwise:
         self.memory = _MEMORIES.setdefault(source, StatisticsMemory())
         self.count = len(context.data.manifest.segments)
         self.encoders: Mapping[str, Any] = model.encoders
-        audio = self.config.model_audio
-        self.whole, self.hop = audio.segment, audio.hop
+        self.audio = self.config.model_audio
+        self.whole = self.audio.segment
 
     def fit_statistics(self, batches: Iterator[Batch]) -> None:
         """Standardise the statistics over the fold's training rows, as they are stored."""
@@ -132,8 +128,7 @@ class Rowwise:
             table = self.memory.table(self._key(name, epoch), (self.count, encoder.standard.size))
             missing = torch.from_numpy(np.flatnonzero(np.isnan(table[batch.rows, 0])))
             for rows, read, samples in self._read(name, batch, missing, epoch, alike=True):
-                given = {} if INPUTS[name].form == SAMPLES else {"frames": self.config.model_audio.frames}
-                table[batch.rows[rows.numpy()]] = encoder.statistics(read, samples, **given).numpy()
+                table[batch.rows[rows.numpy()]] = silence.statistics(self.model, name, read, samples).numpy()
             found[name] = torch.from_numpy(table[batch.rows])
         return found
 
@@ -189,8 +184,7 @@ class Rowwise:
                 changed = self._cut(name, batch, rows, longest if table is None else self._faster(longest))
                 if table is not None:
                     changed = self._changed(changed, table, batch.rows[rows.numpy()], noise=noise, longest=longest)
-                given = {"whole": self.whole} if form == SAMPLES else {}
-                yield rows, self.model.finish[name](changed[name], changed.samples, **given), changed.samples
+                yield rows, silence.finished(self.model, name, changed[name], changed.samples), changed.samples
 
     def _groups(self, some: Tensor, length: Tensor, *, alike: bool) -> Iterator[tuple[Tensor, int]]:
         """Rows of similar length, and the samples that are read of them.
@@ -224,7 +218,7 @@ class Rowwise:
 
     def _longest(self, samples: int) -> int:
         """Samples that are read of rows of at most so many: some silence follows."""
-        return min(self.whole, max(SHORTEST, (-(-samples // self.hop) + 2) * self.hop))
+        return silence.until(samples, self.audio)
 
     def _faster(self, longest: int) -> int:
         """Stored samples that rows of so many samples are read from at most."""
@@ -239,7 +233,7 @@ class Rowwise:
             rows: places (R,) in the batch.
             longest: samples.
         """
-        cut = shown(name, batch[name], longest, self.config.model_audio).index_select(0, rows)
+        cut = silence.shown(name, batch[name], longest, self.audio).index_select(0, rows)
         return Batch({name: cut}, batch.samples[rows], batch.label[rows], batch.utterance[rows])
 
     def _changed(self, batch: Batch, table: RowDraws, rows: Rows, *, noise: bool, longest: int) -> Batch:
@@ -257,7 +251,9 @@ class Rowwise:
         if settings.speed:
             batch = augment.speed(batch, self._factors(table, rows), self.whole)
             audio = self.config.model_audio
-            batch = batch.changed({name: shown(name, read, longest, audio) for name, read in batch.inputs.items()})
+            batch = batch.changed(
+                {name: silence.shown(name, read, longest, audio) for name, read in batch.inputs.items()}
+            )
         if settings.gain:
             batch = augment.gain(batch, augment.decibels(own["gain"], settings), features)
         if noise:

@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ from ser_pipeline.data.batch import Batch
 from ser_pipeline.model import SpeechEmotionModel
 from ser_pipeline.model.ensemble import Ensemble
 from ser_pipeline.model.prosody import Prosody
+from ser_pipeline.model.small import Convolution
 from ser_pipeline.model.speech.wav2vec2 import SpeechEncoder
-from support.models import make_batch, small_model
+from support.models import followed_by_silence, make_batch, small_model
 
 
 def differing(model: SpeechEmotionModel, count: int, *, but: str = "") -> list[SpeechEmotionModel]:
@@ -61,6 +63,34 @@ def test_small_models_together_answer_as_each_alone(scales: bool, monkeypatch: p
     assert calls == [1]
     assert (alone[0] - alone[1]).abs().max() > 1e-3
     torch.testing.assert_close(Ensemble(models[:1])(batch)[0], alone[0], atol=0, rtol=0)
+
+
+@torch.inference_mode()
+def test_nothing_is_computed_of_the_silence_after_the_longest_segment(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = differing(small_model(), 3)
+    for number, model in enumerate(models):
+        model.fit_scaler("spectrogram", *(torch.full((200,), edge, dtype=torch.uint8) for edge in (number, 200)))
+    ensemble, batch = Ensemble(models), followed_by_silence(make_batch(3), (20_000, 100, 9_000))
+    assert ensemble.needs_no_silence
+    longest = [0]
+    original = Convolution.forward
+
+    def watched(self: Convolution, hidden: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        longest[0] = max(longest[0], hidden.shape[1])
+        return original(self, hidden, real)
+
+    alone = torch.stack([model(batch).logits for model in models])
+    monkeypatch.setattr(Convolution, "forward", watched)
+    torch.testing.assert_close(ensemble.cut(batch), alone, atol=1e-5, rtol=1e-5)
+    assert 125 <= longest[0] <= 130, "of 300 frames"
+
+
+@pytest.mark.parametrize("changes", [{"pad_front": True}, {"pre_emphasis": 0.97}])
+def test_models_that_take_something_from_silence_are_given_it(changes: dict[str, Any]) -> None:
+    assert not Ensemble([small_model(**changes)]).needs_no_silence
+    faint = small_model()
+    faint.fit_scaler("spectrogram", torch.zeros(200, dtype=torch.uint8), torch.full((200,), 100, dtype=torch.uint8))
+    assert not Ensemble([small_model(), faint]).needs_no_silence, "silence is a grey level of 1 and more there"
 
 
 @torch.inference_mode()

@@ -1,5 +1,6 @@
 """Small models, and batches for them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +26,20 @@ def make_batch(size: int, device: torch.device | str = "cpu", audio: Audio | Non
     )
     rows = {"waveform": waveform, "spectrogram": spectrogram, "mfcc": mfcc}
     return Batch(rows, *known).map(lambda row: row.to(device))
+
+
+def followed_by_silence(batch: Batch, lengths: Sequence[int]) -> Batch:
+    """A batch whose segments have these lengths, silence after them."""
+    samples = torch.tensor(lengths, dtype=torch.int32)
+    frames = 1 + samples // 160
+    after = torch.arange(batch["waveform"].shape[1]) > samples[:, None]
+    late = torch.arange(batch["mfcc"].shape[1]) >= frames[:, None]
+    changed = {
+        "waveform": batch["waveform"].masked_fill(after, 0),
+        "mfcc": batch["mfcc"].masked_fill(late[..., None], 0),
+        "spectrogram": batch["spectrogram"].masked_fill(late[:, None], 0),
+    }
+    return batch.changed(changed, samples)
 
 
 def small_model(speech_settings: dict[str, Any] | None = None, **changes: Any) -> SpeechEmotionModel:

@@ -12,11 +12,12 @@ from torch.nn import functional as F
 
 from ser_pipeline import config as settings
 from ser_pipeline.arrays import Rows
-from ser_pipeline.config import Config
+from ser_pipeline.config import Audio, Config
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.device import autocasting
 from ser_pipeline.model import SpeechEmotionModel, build_model
 from ser_pipeline.model.prosody import Prosody
+from ser_pipeline.model.silence import until
 from ser_pipeline.model.small import SmallSpectrogram
 from ser_pipeline.splits.folds import Fold
 from ser_pipeline.training import rows as kept
@@ -26,7 +27,7 @@ from ser_pipeline.training.distributed import World
 from ser_pipeline.training.rows import Numbered, NumberedSource, draws
 from ser_pipeline.training.rowwise import Rowwise, RowwiseForward, fits
 from ser_pipeline.training.stage import train
-from support.models import make_batch
+from support.models import followed_by_silence, make_batch
 from support.stores import registered
 
 LENGTHS = (20_000, 100, 48_000, 30_000, 47_000, 9_000, 33_000, 21_000)
@@ -52,27 +53,13 @@ class Stored:
     manifest = property(lambda self: self)
 
 
-def silent(batch: Batch, lengths: Any = LENGTHS) -> Batch:
-    """A batch whose segments have these lengths, silence after them."""
-    samples = torch.tensor(lengths, dtype=torch.int32)
-    frames = 1 + samples // 160
-    after = torch.arange(batch["waveform"].shape[1]) > samples[:, None]
-    late = torch.arange(batch["mfcc"].shape[1]) >= frames[:, None]
-    changed = {
-        "waveform": batch["waveform"].masked_fill(after, 0),
-        "mfcc": batch["mfcc"].masked_fill(late[..., None], 0),
-        "spectrogram": batch["spectrogram"].masked_fill(late[:, None], 0),
-    }
-    return batch.changed(changed, samples)
-
-
 def configured(*overrides: str) -> Config:
     return settings.load("scratch", None, ["model.segments=1", *CHANGES, *overrides])
 
 
 def fold_of(config: Config) -> tuple[SpeechEmotionModel, FoldContext, Numbered]:
     """A model, a fold, and a batch of all rows."""
-    held, data = silent(make_batch(len(LENGTHS))), Stored()
+    held, data = followed_by_silence(make_batch(len(LENGTHS)), LENGTHS), Stored()
     fold: Any = Fold("a", np.arange(8), np.arange(8), np.arange(8))
     untyped: Any = data
     source = NumberedSource(Held(held))
@@ -180,7 +167,7 @@ def test_rows_are_read_as_long_as_they_are_once_their_speed_is_changed() -> None
     assert len(heard) == 8
     assert any(count < 0.9 * LENGTHS[row] for row, (_, count) in heard.items()), "some speech is faster"
     for read, count in heard.values():
-        assert count <= read <= max(rowwise.SHORTEST, count + rowwise.STEP + 2 * 160)
+        assert count <= read <= max(until(0, Audio()), count + rowwise.STEP + 2 * 160)
 
 
 def test_images_of_all_folds_have_the_same_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
