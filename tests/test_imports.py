@@ -188,3 +188,11 @@ def test_importing_the_command_or_the_package_loads_nothing_heavy(module: str) -
     code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_asking_a_graph_loads_nothing_that_its_answers_do_not_need() -> None:
+    unneeded = (*HEAVY, "joblib", "filelock", "asyncio", "tqdm", "psutil", "ser_pipeline.runs.reading")
+    asked = "ser_pipeline.cli.predict, ser_pipeline.cli.answers, ser_pipeline.export.session"
+    code = f"import sys, {asked}; print([name for name in {unneeded} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

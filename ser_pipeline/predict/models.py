@@ -153,7 +153,8 @@ class FoldModels:
 
     def _forward(self, ensemble: Ensemble, batch: Batch) -> Tensor:
         with self._arithmetic():
-            return self._told(ensemble(batch).float())
+            logits = ensemble(batch).float()
+        return self._told(logits)
 
     def _told(self, logits: Tensor) -> Tensor:
         log_prob, attributes = split(logits, self.classes or logits.shape[-1], TARGETS[self.target])

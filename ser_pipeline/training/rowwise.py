@@ -250,10 +250,8 @@ class Rowwise:
         own = {name: torch.from_numpy(value[rows]) for name, value in table.numbers.items()}
         if settings.speed:
             batch = augment.speed(batch, self._factors(table, rows), self.whole)
-            audio = self.config.model_audio
-            batch = batch.changed(
-                {name: silence.shown(name, read, longest, audio) for name, read in batch.inputs.items()}
-            )
+            read = batch.inputs.items()
+            batch = batch.changed({name: silence.shown(name, rows, longest, self.audio) for name, rows in read})
         if settings.gain:
             batch = augment.gain(batch, augment.decibels(own["gain"], settings), features)
         if noise:
