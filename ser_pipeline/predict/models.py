@@ -148,7 +148,7 @@ class FoldModels:
             return self._told(ensemble.cut(batch.map(lambda column: column[rows])))
 
         with batches_beside(self.device) as threads:
-            found = torch.cat(list(threads.map(outputs, order.split(self._batch))), 1)
+            found = torch.cat(list(threads.map(outputs, torch.split(order, self._batch))), 1)
         return found[:, order.argsort()]
 
     def _forward(self, ensemble: Ensemble, batch: Batch) -> Tensor:
