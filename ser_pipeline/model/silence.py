@@ -90,6 +90,12 @@ def cut(batch: Batch, model: SpeechEmotionModel) -> Batch:
 
 
 def read(model: SpeechEmotionModel, name: str, batch: Batch) -> tuple[Tensor, Tensor]:
-    """What an encoder reads of a batch that was cut, and its statistics (B, S)."""
+    """What an encoder reads of a batch that was cut, and its statistics (B, S).
+
+    Args:
+        model: whose encoder.
+        name: of the input.
+        batch: of `cut`.
+    """
     done = finished(model, name, batch[name], batch.samples)
     return done, statistics(model, name, done, batch.samples)
