@@ -22,7 +22,7 @@ SETTINGS := $(if $(PRESET),--preset $(PRESET))
 WITH_JOBS := $(if $(JOBS),--jobs $(JOBS))
 
 .DEFAULT_GOAL := help
-.PHONY: help features train report audit test lint types format docs bench clean
+.PHONY: help features train report audit test coverage lint types format docs bench clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -45,6 +45,12 @@ audit: $(INSTALLED) ## what is wrong with a corpus and its folds (CORPUS= ROOT=)
 test: $(DEVELOPED) ## every test that needs no GPU and no network
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
+coverage: $(DEVELOPED) ## lines and branches that the tests reach, those of other processes too
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+
 lint: $(DEVELOPED) ## style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -64,7 +70,7 @@ bench: $(PEERS) ## speed against peers, as ratios in one run
 	$(VENV)/bench/bin/python -m benchmarks.run
 
 clean: ## remove the environment and what was built; keeps cache, runs and reports
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .coverage* .mypy_cache .ruff_cache .hypothesis
 
 $(FEATURES): | $(INSTALLED)
 	$(RUN) features $(CORPUS) $(ROOT) $(WITH_JOBS) $(SETTINGS)

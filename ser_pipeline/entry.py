@@ -228,11 +228,8 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def file_digest(file: Path) -> str:
     """32 hex digits: XXH3 (128 bits) of a file's bytes."""
-    found = xxh3_128()
     with file.open("rb") as stream:
-        while part := stream.read(1 << 20):
-            found.update(part)
-    return found.hexdigest()
+        return hashlib.file_digest(stream, xxh3_128).hexdigest()
 
 
 def require_digest(file: Path, digests: Mapping[str, str]) -> None:

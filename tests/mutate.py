@@ -4,44 +4,64 @@
     python tests/mutate.py [--sample 80] [--seed 0] [--jobs 2] [--only metrics]
 
 Cosmic Ray changes one operator, comparison, number, keyword or branch at a time. Of all such changes of a module a
-sample is drawn; each is put into a copy of the sources, and the tests named here run on it until one fails. Changes of
-annotations and docstrings alone do nothing and are not drawn. A run that takes ten minutes counts as seen.
+sample is drawn; each is put into a copy of the sources, and the tests named here run on it until one fails, in a fork
+of this process, which has the large packages loaded. A run that takes ten minutes counts as seen.
+
+Not drawn is what changes nothing that could be seen, as a rule and never line by line:
+
+- annotations and docstrings;
+- `==` into `is` and back, and what else differs from a change that is drawn by identity alone;
+- `&` of truth values into `*` or `//`, and `|` into `+`, which are the same;
+- an order (`<`, `>=`) where a value is compared with a text that stands in the code, which is one of a few names.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import compileall
 import json
 import os
 import random
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import partial
+from importlib import import_module
 from itertools import count, takewhile
 from pathlib import Path
-from queue import Queue
-from typing import Any
+from py_compile import PycInvalidationMode
 
 ROOT = Path(__file__).parents[1]
 TARGETS = {
-    "evaluation/metrics.py": ["evaluation"],
+    "evaluation/metrics.py": ["evaluation/test_metrics.py"],
     "evaluation/intervals.py": ["evaluation/test_intervals.py"],
     "evaluation/jackknife.py": ["evaluation/test_intervals.py"],
-    "evaluation/significance.py": ["evaluation/test_significance.py", "evaluation/test_metrics.py"],
+    "evaluation/significance.py": ["evaluation/test_significance.py"],
     "splits/folds.py": ["splits"],
-    "splits/leaks.py": ["audit/test_audit.py", "splits"],
-    "entry.py": ["test_entry.py", "report/test_strange_runs.py", "cache/test_strange_caches.py"],
-    "cache/shards.py": ["cache/test_shards.py", "cache/test_strange_caches.py"],
+    "splits/leaks.py": ["audit/test_audit.py"],
+    "entry.py": ["test_entry.py", "test_golden.py", "cache/test_strange_caches.py", "report/test_strange_runs.py"],
+    "cache/shards.py": ["cache/test_shards.py", "test_golden.py", "cache/test_strange_caches.py"],
     "shape.py": ["test_shape.py", "report/test_strange_runs.py"],
-    "runs/shapes.py": ["report/test_strange_runs.py", "test_shape.py"],
+    "runs/shapes.py": ["test_shape.py", "report/test_strange_runs.py"],
 }
-"""Modules of the package, and the tests that answer for each."""
+"""Modules of the package, and the tests that answer for each beside the examples in it, the cheapest first."""
+LARGE = (
+    "numpy",
+    "scipy.stats",
+    "sklearn.metrics",
+    "torch",
+    "librosa",
+    "matplotlib.pyplot",
+    "transformers",
+    "hypothesis",
+)
+"""Packages that are loaded once, where they are there."""
+SAME = {"BitAnd_Mul", "BitAnd_FloorDiv", "BitOr_Add"}
+"""Changes of an operator that are none for truth values."""
 LONGEST = 600
 """Seconds after which a changed module's tests are given up."""
 
@@ -63,12 +83,28 @@ def mutants(module: str) -> Iterator[Mutant]:
 
     source = (ROOT / "ser_pipeline" / module).read_text()
     plain = _meaning(source)
-    for name in operator_names():
+    for name in filter(_seen, operator_names()):
         operator = get_operator(name)
         numbers = count() if not operator.arguments() else []  # the others want names to be told
         for text in takewhile(bool, (mutate_code(source, operator(), number) for number in numbers)):
-            if _meaning(text) not in ("", plain):
+            if _meaning(text) not in ("", plain) and not _orders_texts(text):
                 yield Mutant(module, name.split("/")[1], _line(source, text), text)
+
+
+def _seen(operator: str) -> bool:
+    """Whether the changes of an operator can be seen."""
+    before, after = operator.split("_")[-2:] if operator.count("_") > 1 else ("", "")
+    return f"{before}_{after}" not in SAME and before.startswith("Is") == after.startswith("Is")
+
+
+def _orders_texts(text: str) -> bool:
+    """Whether a text of the code is compared by its place in the alphabet."""
+    return any(
+        isinstance(node, ast.Compare)
+        and any(isinstance(sign, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for sign in node.ops)
+        and any(isinstance(one, ast.Constant) and isinstance(one.value, str) for one in (node.left, *node.comparators))
+        for node in ast.walk(ast.parse(text))
+    )
 
 
 def _meaning(source: str) -> str:
@@ -91,67 +127,74 @@ def _line(before: str, after: str) -> int:
     return next((number for number, (one, other) in enumerate(pairs, 1) if one != other), 0)
 
 
-def survives(mutant: Mutant, folder: Path) -> bool:
-    """Whether all tests pass on a copy of the sources with the change."""
-    file = folder / "ser_pipeline" / mutant.module
-    kept = file.read_text()
-    file.write_text(mutant.text)
+def outcomes(changes: list[Mutant], jobs: int, room: Path) -> Iterator[tuple[Mutant, bool]]:
+    """Each change, and whether all tests pass on a copy of the sources with it; in the order in which they end."""
+    waiting, free = changes[::-1], copies(jobs, room)
+    running: dict[int, tuple[Mutant, Path]] = {}
+    while waiting or running:
+        while waiting and free:
+            mutant, folder = waiting.pop(), free.pop()
+            (folder / "ser_pipeline" / mutant.module).write_text(mutant.text)
+            running[started(mutant.module, folder)] = mutant, folder
+        process, status = os.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(process, signal.SIGKILL)  # what it started and left
+        mutant, folder = running.pop(process)
+        shutil.copy(ROOT / "ser_pipeline" / mutant.module, folder / "ser_pipeline" / mutant.module)
+        free.append(folder)
+        yield mutant, status == 0
+
+
+def started(module: str, folder: Path) -> int:
+    """A process that runs the tests of a module in a copy of the sources: 0 where all pass."""
+    if process := os.fork():
+        return process
+    status = 1
     try:
-        return passes(mutant.module, folder)
+        os.setsid()
+        signal.alarm(LONGEST)
+        os.chdir(folder)
+        sys.path[:0] = [str(folder)]
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):
+            os.dup2(nothing, stream)
+        tests = [f"ser_pipeline/{module}", *(f"tests/{test}" for test in TARGETS[module])]
+        status = int(import_module("pytest").main(["-x", "-q", "-p", "no:cacheprovider", *tests]))
     finally:
-        file.write_text(kept)
+        os._exit(status)
 
 
-def passes(module: str, folder: Path) -> bool:
-    """Whether the tests of a module pass in a copy of the sources."""
-    words = ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *(f"tests/{test}" for test in TARGETS[module])]
-    paths = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        done = subprocess.run(
-            [sys.executable, *words], cwd=folder, env=environment, capture_output=True, timeout=LONGEST, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0
-
-
-def copies(jobs: int, room: Path) -> Queue[Path]:
-    """Folders with a copy of the sources and tests each."""
-    folders: Queue[Path] = Queue()
-    for number in range(jobs):
-        folder = room / str(number)
+def copies(jobs: int, room: Path) -> list[Path]:
+    """Folders with a copy of the sources and tests each; what is compiled is told by its contents, not its age."""
+    folders = [room / str(number) for number in range(jobs)]
+    for folder in folders:
         for name in ("ser_pipeline", "cli", "tests", "benchmarks"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(folder / "cli", folder / "ser_pipeline" / "cli", dirs_exist_ok=True)
         for name in ("setup.cfg", "pyproject.toml"):
             shutil.copy(ROOT / name, folder)
-        folders.put(folder)
+        compileall.compile_dir(folder / "ser_pipeline", quiet=2, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
     return folders
 
 
 def report(drawn: list[Mutant], jobs: int) -> None:
     """Run the tests on every change, and print survivors and a line a module."""
-    with tempfile.TemporaryDirectory() as room, ThreadPoolExecutor(jobs) as pool:
-        folders = copies(jobs, Path(room))
-
-        def within(run: Callable[[Any, Path], bool], what: object) -> bool:
-            folder = folders.get()
-            try:
-                return run(what, folder)
-            finally:
-                folders.put(folder)
-
-        modules = list(dict.fromkeys(mutant.module for mutant in drawn))
-        whole = dict(zip(modules, pool.map(partial(within, passes), modules), strict=True))
-        drawn = [mutant for mutant in drawn if whole[mutant.module]]
-        left = []
-        for mutant, stays in zip(drawn, pool.map(partial(within, survives), drawn), strict=True):
+    for package in (*LARGE, "pytest"):
+        with suppress(ImportError):
+            import_module(package)
+    modules = list(dict.fromkeys(mutant.module for mutant in drawn))
+    unchanged = [Mutant(module, "", 0, (ROOT / "ser_pipeline" / module).read_text()) for module in modules]
+    left = []
+    with tempfile.TemporaryDirectory() as whole, tempfile.TemporaryDirectory() as room:
+        sound = [mutant.module for mutant, stays in outcomes(unchanged, jobs, Path(whole)) if stays]
+        drawn = [mutant for mutant in drawn if mutant.module in sound]
+        for mutant, stays in outcomes(drawn, jobs, Path(room)):
             if stays:
                 left.append(mutant)
                 print(f"survived: {mutant.module}:{mutant.line} {mutant.operator}: {changed_line(mutant)}", flush=True)
     for module in modules:
-        if not whole[module]:
+        if module not in sound:
             print(f"{module:28} its tests fail without a change")
             continue
         made, lived = (sum(m.module == module for m in some) for some in (drawn, left))

@@ -8,9 +8,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from xxhash import xxh3_128
 
 from ser_pipeline.claims import Claims
-from ser_pipeline.entry import Entry, key, read_json, write_text, writing
+from ser_pipeline.entry import (
+    FORMAT,
+    Entry,
+    file_digest,
+    key,
+    partials,
+    read_as,
+    read_index,
+    read_json,
+    require_digest,
+    write_json,
+    write_text,
+    writing,
+)
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.file_names import LONGEST, FileName, path_name
 from ser_pipeline.shape import ShapeError, shaped
@@ -197,3 +211,90 @@ def test_two_threads_may_write_one_file_at_once(tmp_path: Path) -> None:
         other.join()
         assert (tmp_path / "one.txt").read_text() == "second"
     assert (tmp_path / "one.txt").read_text() == "first"
+
+
+def test_a_key_is_the_same_in_every_version() -> None:
+    assert key({"a": 1, "folder": Path("x")}) == "0ed3106e6a88"
+    with pytest.raises(TypeError, match="set has no JSON form"):
+        key({"a": {1}})
+
+
+def test_a_digest_is_of_all_bytes_and_a_file_with_another_is_refused(tmp_path: Path) -> None:
+    file, data = tmp_path / "rows", os.urandom(3 << 20)
+    file.write_bytes(data)
+    digest = xxh3_128(data).hexdigest()
+    assert file_digest(file) == digest
+    require_digest(file, {"rows": digest})
+    require_digest(file, {"other": "0" * 32})
+    for other in ("0" * 32, "f" * 32):
+        with pytest.raises(PipelineError, match="rows is damaged: its checksum differs"):
+            require_digest(file, {"rows": other})
+    file.unlink()
+    with pytest.raises(PipelineError, match=r"cannot read .*rows: No such file"):
+        require_digest(file, {"rows": digest})
+
+
+def test_an_index_has_the_digest_of_every_file_that_stays(tmp_path: Path) -> None:
+    entry = Entry.keyed(tmp_path, "store", {"a": 1})
+    entry.begin()
+    for name in ("one", "state", "one.4711.tmp"):
+        (entry.partial / name).write_text(name)
+    (entry.partial / "folder").mkdir()
+    index = read_json(entry.publish(("state", "missing"), digests=True) / "index.json")
+    assert index["files"] == {"one": file_digest(entry.path / "one")}
+    assert sorted(file.name for file in entry.path.iterdir()) == ["folder", "index.json", "one"]
+    entry.reopen()
+    assert not entry.done
+    assert entry.latest == entry.partial
+    entry.begin()
+    assert "files" not in read_json(entry.publish() / "index.json")
+
+
+@pytest.mark.parametrize("number", [FORMAT - 1, FORMAT + 1, None, "x"])
+def test_an_index_of_another_format_is_refused(tmp_path: Path, number: object) -> None:
+    entry = Entry.keyed(tmp_path, "store", {"a": 1})
+    write_json(entry.path / "index.json", {"format": number, "inputs": entry.inputs})
+    with pytest.raises(PipelineError, match=f"is of format {number!r}, and this version reads {FORMAT}"):
+        read_index(entry.path)
+
+
+@pytest.mark.parametrize("inputs", [None, [], *({"a": number} for number in range(2, 8))])
+def test_an_index_of_other_inputs_than_its_folders_is_refused(tmp_path: Path, inputs: object) -> None:
+    entry = Entry.keyed(tmp_path, "store", {"a": 1})
+    write_json(entry.path / "index.json", {"format": FORMAT, "inputs": {"a": 1}})
+    assert read_index(entry.path)["inputs"] == {"a": 1}
+    write_json(entry.path / "index.json", {"format": FORMAT, "inputs": inputs})
+    with pytest.raises(PipelineError, match=r"it has no inputs|the key of its inputs is not that of its folder"):
+        read_index(entry.path)
+
+
+def test_work_under_a_later_claim_has_a_folder_of_its_own_and_the_last_counts(tmp_path: Path) -> None:
+    names = [Entry(tmp_path / "x", {}, tmp_path / claim).partial.name for claim in ("1", "2", "10")]
+    assert names == ["x.partial", "x.~2.partial", "x.~10.partial"]
+    assert Entry(tmp_path / "x", {}).latest.name == "x.partial"
+    for name in names:
+        (tmp_path / name).mkdir()
+    assert partials(tmp_path) == {"x": tmp_path / "x.~10.partial"}
+    assert partials(tmp_path / "missing") == {}
+
+
+def test_what_must_last_is_flushed_with_its_folder_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    write_text(tmp_path / "a" / "b" / "often", "1", flush=False)
+    assert not flushed
+    write_json(tmp_path / "a" / "index.json", {"b": [1], "a": Path("x")})
+    assert len(flushed) == 2
+    assert (tmp_path / "a" / "index.json").read_text() == '{\n "a": "x",\n "b": [\n  1\n ]\n}\n'
+
+
+def test_a_pipe_is_not_waited_for_and_advice_is_told_where_there_is_some(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(PipelineError, match=r"pipe is damaged \(it is no file\); mend it$"):
+        read_as(tmp_path / "pipe", dict, "mend it")
+    with pytest.raises(PipelineError, match=r"pipe is damaged \(it is no file\)$"):
+        read_as(tmp_path / "pipe", dict, "")
+    with pytest.raises(PipelineError, match=r"cannot read .*missing: No such file"):
+        read_as(tmp_path / "missing", dict)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ser_pipeline.file_names import FileName
-from ser_pipeline.shape import ShapeError, shaped
+from ser_pipeline.shape import LARGEST, PathText, ShapeError, shaped
 
 
 @dataclass(frozen=True)
@@ -89,3 +89,46 @@ def test_any_json_is_taken_or_refused_and_what_is_taken_can_be_written(value: ob
             assert str(error).isprintable()
         else:
             json.dumps([found.file, found.note], ensure_ascii=False).encode()
+
+
+TAKEN: list[tuple[object, Any]] = [
+    (LARGEST, int),
+    (-LARGEST, int),
+    (True, Literal[True]),
+    (["a", "b"], list[str]),
+    ("a" * 99, PathText),
+    (None, str | None),
+    ({"a": {"b": [None]}}, dict[str, Any]),
+    ({"a": [0.5]}, dict),
+]
+
+
+@pytest.mark.parametrize(("value", "wanted"), TAKEN)
+def test_what_fits_is_taken_as_it_is(value: object, wanted: Any) -> None:
+    assert shaped(value, wanted) == value
+
+
+REFUSED: list[tuple[object, Any, str]] = [
+    (LARGEST + 1, int, "it is too large a number"),
+    (-LARGEST - 1, float, "it is too large a number"),
+    (float("inf"), float, "it is inf, not a finite number"),
+    (1, Literal[True], "it is 1, not one of True"),
+    (1.5, int, "it is a number, not a whole number"),
+    (["a", 1], list[str], "[1] is a whole number, not text"),
+    (["a", "\ud800"], list[str], "[1] holds half of a character"),
+    ("\ud800", str, "it holds half of a character"),
+    ("a\0", PathText, "it is 'a\\x00', not a path"),
+    ("a" * 38 + "\0", PathText, f"it is 'a{'a' * 37}\\…, not a path"),
+    ("a" * 34 + "\0", PathText, f"it is '{'a' * 34}\\x00', not a path"),
+    ({}, list[str], "it is an object, not a list"),
+    ([], dict[str, Any], "it is a list, not an object"),
+    ({"a b": {"\n": 1}}, dict[str, dict[str, str]], "a b.'\\n' is a whole number, not text"),
+    (3, list[str] | dict[str, Any], "it is a whole number, not a list or an object"),
+]
+
+
+@pytest.mark.parametrize(("value", "wanted", "words"), REFUSED)
+def test_what_does_not_fit_is_refused_in_these_words(value: object, wanted: Any, words: str) -> None:
+    with pytest.raises(ShapeError) as raised:
+        shaped(value, wanted)
+    assert str(raised.value) == words

@@ -1,4 +1,9 @@
+import errno
+import os
+import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -108,3 +113,97 @@ def test_more_shards_than_files_at_first_may_be_open_can_be_mapped(tmp_path: Pat
         assert sum(len(store) for store in opened) == 200 * len(opened[0])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize(("counts", "number"), [([256], 1), ([1] * 257, 4), ([1] * 1024, 4), ([5] * 205, 8)])
+def test_several_shards_are_a_multiple_of_four_and_hold_whole_utterances(counts: list[int], number: int) -> None:
+    bounds = list(shards.shard_bounds(np.array(counts)))
+    assert len(bounds) == number
+    assert [row for first, last in bounds for row in range(first, last)] == list(range(len(counts)))
+    assert max(sum(counts[first:last]) for first, last in bounds) <= shards.ROWS
+
+
+def tables() -> dict[str, Any]:
+    return {
+        "checksum": np.arange(6, dtype=np.uint64),
+        "key": np.array(KEYS, "S32"),
+        "counts": np.array([1, 3, 2]),
+        "minimum": np.zeros((3, 4), np.uint8),
+    }
+
+
+UNFIT: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "a row more": lambda made: {"counts": made["counts"] + 1},
+    "a row less": lambda made: {"counts": np.array([1, 3, 1])},
+    "an utterance without rows": lambda made: {"counts": np.array([4, 0, 2])},
+    "rows taken away": lambda made: {"counts": np.array([8, -4, 2])},
+    "a key more": lambda made: {"key": np.array([*KEYS, "x"], "S32")},
+    "short keys": lambda made: {"key": made["key"].astype("S8")},
+    "keys in a table": lambda made: {"key": made["key"][:, None]},
+    "counts as fractions": lambda made: {"counts": made["counts"] * 1.0},
+    "a checksum more": lambda made: {"checksum": np.arange(7, dtype=np.uint64)},
+    "a checksum less": lambda made: {"checksum": np.arange(5, dtype=np.uint64)},
+    "other extremes": lambda made: {"minimum": made["minimum"][:2]},
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_tables_that_do_not_fit_the_rows_are_found(case: str) -> None:
+    rows = np.zeros((6, 2))
+    assert shards._fits(tables(), rows)
+    assert not shards._fits(tables() | UNFIT[case](tables()), rows)
+
+
+def test_rows_are_more_than_a_number_each() -> None:
+    assert not shards._fits(tables(), np.zeros(6))
+    assert not shards._fits(tables(), np.zeros((5, 2)))
+
+
+def test_the_bytes_of_the_asked_rows_are_what_is_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, asked = write(tmp_path / "000.h5"), list[tuple[int, int]]()
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, first, width, __: asked.append((first, width)))
+    shard, data = shards.open_shard(file), file.read_bytes()
+    shard.prefetch([0, 4])
+    assert [data[first : first + width] for first, width in asked] == [shard.rows[row].tobytes() for row in (0, 4)]
+
+
+def test_what_is_no_shard_is_told_by_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(shards.DamagedError, match="it is not there") as raised:
+        shards.open_shard(tmp_path / "000.h5")
+    with pytest.raises(shards.DamagedError, match="it is no file"):
+        shards.open_shard(tmp_path)
+    again = pickle.loads(pickle.dumps(raised.value))
+    assert (str(again), again.file, again.what) == (str(raised.value), tmp_path / "000.h5", "it is not there")
+
+
+@pytest.mark.parametrize(("code", "said"), [(errno.EACCES, "cannot read"), (errno.EIO, "damaged"), (None, "damaged")])
+def test_a_shard_that_may_not_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None, said: str
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(*(() if code is None else (code, "said")))
+
+    file = write(tmp_path / "000.h5")
+    monkeypatch.setattr(h5py, "File", refused)
+    with pytest.raises(PipelineError, match=said) as raised:
+        shards.open_shard(file)
+    assert isinstance(raised.value, shards.DamagedError) == (said == "damaged")
+
+
+def test_a_shard_of_another_store_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / "000.h5")
+    assert shards.open_shard(file, {"feature": "spectrogram", "settings": {"bins": 200}}).feature == "spectrogram"
+    for feature in ("mfcc", "waveform"):
+        with pytest.raises(shards.DamagedError, match=f"it holds spectrogram, not {feature}"):
+            shards.open_shard(file, {"feature": feature, "settings": {"bins": 200}})
+    with pytest.raises(shards.DamagedError, match="other settings"):
+        shards.open_shard(file, {"feature": "spectrogram", "settings": {"bins": 100}})
+
+
+@pytest.mark.parametrize("number", [shards.FORMAT - 1, shards.FORMAT + 1])
+def test_a_shard_of_another_format_is_refused(tmp_path: Path, number: int) -> None:
+    file = write(tmp_path / "000.h5")
+    with h5py.File(file, "a") as shard:
+        shard.attrs["format"] = number
+    with pytest.raises(shards.DamagedError, match=f"format {number}, this version reads {shards.FORMAT}"):
+        shards.open_shard(file)

@@ -33,6 +33,17 @@ def test_matrices_of_seeds_and_speakers_are_those_of_each_alone():
     assert np.array_equal(counts[1, 3], Confusion.of(target[rows], seeds[1][rows], CLASSES).counts)
 
 
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_every_utterance_is_counted_in_its_cell_though_nothing_falls_into_the_last(classes):
+    rng = np.random.default_rng(classes)
+    target, speaker = rng.integers(classes - 1, size=40), rng.integers(3, size=40)
+    predictions = rng.integers(classes - 1, size=(3, 40))
+    wanted = np.zeros((3, 4, classes, classes), int)
+    for counts, prediction in zip(wanted, predictions, strict=True):
+        np.add.at(counts, (speaker, target, prediction), 1)
+    assert np.array_equal(cluster_counts(target, predictions, speaker, 4, classes), wanted)
+
+
 def test_corrected_p_values_are_statsmodels():
     p = np.random.default_rng(0).random(9) ** 3
     assert holm(list(p)) == pytest.approx(multipletests(p, method="holm")[1])

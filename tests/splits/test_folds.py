@@ -246,8 +246,35 @@ def test_a_speaker_in_two_sessions_cannot_be_left_out_by_session() -> None:
         for name in "abc"
         for turn in range(4)
     ]
-    with pytest.raises(PipelineError, match=r"fold x0 leaks: speaker \w and 1 more is in train and in test"):
+    with pytest.raises(
+        PipelineError, match=r"x0 leaks: speaker \w and 1 more is in train and in test; .*choose another"
+    ):
         folds_of(utterances, "session")
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+def test_utterances_of_no_class_train_but_neither_choose_the_epoch_nor_are_tested(selection: str) -> None:
+    utterances = [
+        replace(one, emotion="" if number % 4 == 0 else one.emotion) for number, one in enumerate(trees.people(4))
+    ]
+    for fold in folds_of(utterances, "speaker", selection):
+        own = [row for row, one in enumerate(utterances) if one.speaker == fold.name]
+        assert fold.test.tolist() == [row for row in own if utterances[row].emotion]
+        assert fold.undecided.tolist() == [row for row in own if not utterances[row].emotion]
+        assert all(utterances[row].emotion for row in fold.validation)
+        assert not all(utterances[row].emotion for row in fold.train)
+        assert not {*fold.train} & {*own, *fold.validation}
+
+
+def test_a_fold_that_tests_nothing_still_trains_and_validates() -> None:
+    columns, rows = Columns(tuple(trees.people(4))), np.arange(24)
+    parts = {"train": rows[:12], "validation": rows[12:], "test": rows[:0]}
+    assert not len(Fold.checked("x", columns, parts, tested=False).test)
+    with pytest.raises(PipelineError, match="no test utterances"):
+        Fold.checked("x", columns, parts)
+    for part in ("train", "validation"):
+        with pytest.raises(PipelineError, match=f"no {part} utterances"):
+            Fold.checked("x", columns, parts | {part: rows[:0]}, tested=False)
 
 
 def test_fold_names_can_be_folders() -> None:
@@ -269,6 +296,7 @@ def test_folds_are_the_same_when_written_and_read_back(tmp_path: Path, protocol:
     assert (read_protocol, read_selection) == (protocol, selection)
     for one, other in zip(folds, again, strict=True):
         assert one.name == other.name
+        assert not one.shared and not other.shared
         assert all(np.array_equal(getattr(one, part), getattr(other, part)) for part in PARTS)
 
 
@@ -356,11 +384,14 @@ def test_nothing_that_a_file_says_of_itself_lets_a_fold_leak(tmp_path: Path, pro
         read_folds(file, utterances)
 
 
-def test_a_file_of_the_shared_official_split_is_read_where_the_corpus_has_that_split() -> None:
+def test_a_file_of_the_shared_official_split_is_read_where_the_corpus_has_that_split(tmp_path: Path) -> None:
     utterances = [
         replace(one, split=("train", "validation", "test")[number % 3]) for number, one in enumerate(trees.people(3))
     ]
-    (fold,) = folds_of(utterances, "official-shared")
+    made = folds_of(utterances, "official-shared")
+    file = written(tmp_path, folds_json(made, utterances, "official-shared"))
+    (fold,), protocol, _ = read_folds(file, utterances)
+    assert protocol == "official-shared"
     assert fold.shared and speakers(utterances, fold.train) & speakers(utterances, fold.test)
 
 
