@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -57,10 +58,13 @@ class ShardWriter:
         self._out.write(part.data)
 
     def finish(self) -> None:
-        """Write what stands before the rows."""
+        """Write what stands before the rows, and after them, where HDF5 puts tables behind rows of few bytes."""
         image, offset = self._index(self._filled())
-        self._out.seek(0)
-        self._out.write(image if self._compress else image[:offset])
+        row = 0 if self._compress else self._like.dtype.itemsize * math.prod(self._like.shape[1:])
+        end = offset + self._rows * row
+        for start, part in ((0, image[:offset]), (end, image[end:])):
+            self._out.seek(start)
+            self._out.write(part)
 
     def _filled(self) -> dict[str, Array]:
         """The tables of the utterances that were taken so far, with the keys of all."""

@@ -35,6 +35,17 @@ def test_a_shard_gives_back_what_was_written(tmp_path: Path) -> None:
     shard.check(range(6))
 
 
+@pytest.mark.parametrize("width", [1, 5, 300])
+@pytest.mark.parametrize("compress", [False, True])
+def test_rows_of_few_bytes_make_a_whole_shard(tmp_path: Path, width: int, compress: bool) -> None:
+    """HDF5 puts tables behind rows that are too small to be aligned."""
+    parts = [RNG.normal(size=(2, width)).astype(np.float32) for _ in KEYS]
+    shard_writing.write_shard(tmp_path / "a.h5", "level", {}, KEYS, parts, extremes=False, compress=compress)
+    shard = shards.open_shard(tmp_path / "a.h5")
+    np.testing.assert_array_equal(shard.rows, np.concatenate(parts))
+    assert shard.counts.tolist() == [2, 2, 2]
+
+
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     assert write(tmp_path / "a.h5").read_bytes() == write(tmp_path / "b.h5").read_bytes()
 
