@@ -35,9 +35,10 @@ from ser_pipeline.predict.answers import Unanswered
 from ser_pipeline.predict.decoders import held
 from ser_pipeline.predict.excerpts import Excerpt
 from ser_pipeline.predict.graphs import Graphed
+from ser_pipeline.predict.opening import load
 from ser_pipeline.predict.predictor import Predictor
 from ser_pipeline.predict.recordings import Opened, listed
-from ser_pipeline.predict.runs import load, of_members
+from ser_pipeline.predict.runs import of_members
 from ser_pipeline.processes import cores
 from ser_pipeline.provenance import here
 

@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from .answers import Writer
 
 
-GRAPH = ".onnx"
-"""How the name of an ONNX graph ends, which takes the place of a run."""
-
-
 class ChannelsType(click.ParamType[str | int]):
     """`mix`, `split` or the number of a channel."""
 
@@ -133,15 +129,20 @@ def predict(
     """
     if not timeline and (window or stride):
         raise click.UsageError("--window and --stride go with --timeline")
+    from ser_pipeline.export.names import is_graph
+
     start_log(quiet)
     run, named = _run(names, runs_root, quiet)
+    if is_graph(run) and (folds or precision != "auto"):
+        raise click.UsageError(f"--fold and --precision are for runs and model folders; {run.name} is one graph")
     from ser_pipeline.predict.excerpts import Question
+    from ser_pipeline.predict.opening import load
     from ser_pipeline.predict.recordings import listed
     from ser_pipeline.predict.turns import read_turns
 
     said = read_turns(turns) if turns else ()
     sources = listed(named)
-    predictor = _opened(run, device, folds, precision)
+    predictor = load(run, device, folds, precision)
     if not predictor.learned.kept:
         _say(
             f"{run} keeps no {CONTENTS}: an earlier version trained it, and files of its training are not known", quiet
@@ -183,38 +184,15 @@ def _compare(run: Path, predictor: Predictor, sources: Sequence[str], quiet: boo
     return {one.file: one for one in found}
 
 
-def _opened(run: Path, device: str, folds: tuple[str, ...], precision: str) -> Predictor:
-    """The models of a run or of a model folder; or an ONNX graph, for which torch is not imported.
-
-    Args:
-        run: what is asked.
-        device: name of the device.
-        folds: names; none: all.
-        precision: name of the arithmetic.
-    """
-    if run.suffix == GRAPH:
-        from ser_pipeline.export.session import open_graph
-
-        if folds:
-            raise click.UsageError(f"--fold is for runs and model folders; {run.name} is one graph")
-        if precision != "auto":
-            raise click.UsageError(f"--precision is for runs and model folders; {run.name} has its own")
-        return open_graph(run)
-    from ser_pipeline.device import pick_device
-    from ser_pipeline.predict.runs import open_run
-
-    return open_run(run, pick_device(device), folds, precision)
-
-
 def _run(names: Sequence[str], root: Path, quiet: bool) -> tuple[Path, Sequence[str]]:
     """The run that is asked, and what it is asked about."""
-    from ser_pipeline.export.names import is_model_folder
+    from ser_pipeline.export.names import is_graph, is_model_folder
     from ser_pipeline.predict.recordings import AUDIO, STDIN
     from ser_pipeline.runs import layout
 
     first = Path(names[0])
     missing = len(names) > 1 and not first.exists() and names[0] != STDIN and first.suffix.lower() not in AUDIO
-    if missing or first.suffix == GRAPH or (first / layout.RUN).is_file() or is_model_folder(first):
+    if missing or is_graph(first) or (first / layout.RUN).is_file() or is_model_folder(first):
         if len(names) == 1:
             raise click.UsageError("name what to listen to after the run: files, folders, or -")
         return first, names[1:]

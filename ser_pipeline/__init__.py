@@ -1,10 +1,10 @@
 """Speech emotion recognition with co-attention: cached features, leak-proof folds, honest numbers.
 
 Three stages that meet on disk, each a function: `extract` (audio to HDF5 shards), `train` (shards to runs) and `report`
-(runs to tables and figures); `load` opens a run to answer for audio files, and `SpeechEmotion` a model folder, here or
-on the Hugging Face hub. `load_config` reads settings, and `corpora`
-is the package that knows the corpora. Each is imported when it is first used. `docs/python.md` has examples; the
-command line lives in `ser_pipeline.cli`.
+(runs to tables and figures); `load` opens a run, a model folder or an ONNX
+graph to answer for audio files, and `SpeechEmotion` a model folder, here or on the Hugging Face hub. `load_config`
+reads settings, and `corpora` is the package that knows the corpora. Each is imported when it is first used.
+`docs/python.md` has examples; the command line lives in `ser_pipeline.cli`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ser_pipeline.errors import PipelineError
     from ser_pipeline.export.hub import SpeechEmotion
     from ser_pipeline.features.stage import extract
-    from ser_pipeline.predict.runs import load
+    from ser_pipeline.predict.opening import load
     from ser_pipeline.report import build as report
     from ser_pipeline.training.stage import train
 
@@ -31,7 +31,7 @@ _FACES = {
     "SpeechEmotion": "ser_pipeline.export.hub:SpeechEmotion",
     "extract": "ser_pipeline.features.stage:extract",
     "train": "ser_pipeline.training.stage:train",
-    "load": "ser_pipeline.predict.runs:load",
+    "load": "ser_pipeline.predict.opening:load",
     "load_config": "ser_pipeline.config:load",
 }
 """Name -> where it stands; `corpora` and `report` are packages, of which the second can be called."""

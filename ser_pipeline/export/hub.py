@@ -10,8 +10,8 @@ from huggingface_hub import ModelHubMixin
 
 from ser_pipeline.export import names
 from ser_pipeline.export.folder import fetched
+from ser_pipeline.predict.opening import load
 from ser_pipeline.predict.predictor import Predictor
-from ser_pipeline.predict.runs import load
 
 
 class SpeechEmotion(

@@ -40,6 +40,11 @@ ONNX_INT8 = "model.int8.onnx"
 """The ONNX graph whose products are of 8 bits, where it was asked for."""
 
 
+def is_graph(file: Path) -> bool:
+    """Whether `file` is named as ONNX graphs are."""
+    return file.suffix == ".onnx"
+
+
 def is_model_folder(folder: Path) -> bool:
     """Whether `folder` is one that `export` wrote."""
     file = folder / ABOUT

@@ -10,7 +10,6 @@ import torch
 
 from ser_pipeline import config
 from ser_pipeline.config import Config
-from ser_pipeline.device import pick_device
 from ser_pipeline.entry import PARTIAL
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.export.folder import Members, read_members
@@ -30,21 +29,6 @@ from ser_pipeline.runs.shapes import read_run_file
 from ser_pipeline.targets import TARGETS
 
 
-def load(run: Path | str, device: str = "auto", folds: Sequence[str] = (), precision: str = "auto") -> Predictor:
-    """A run, or a model folder that `export` wrote, as a function of recordings.
-
-    Args:
-        run: the folder.
-        device: "cuda", "mps", "cpu"; "auto" takes what is there.
-        folds: ask the models of these folds alone; by default all, averaged.
-        precision: "fp32", "bf16"; "auto" is that of training, as far as the device is faster in it.
-
-    Raises:
-        PipelineError: not a run, or no such finished fold.
-    """
-    return open_run(Path(run), pick_device(device), folds, precision)
-
-
 def open_run(run: Path, device: torch.device, folds: Sequence[str] = (), precision: str = "auto") -> Predictor:
     """The models of the finished folds of `run`, or of those in `folds`.
 
@@ -52,7 +36,7 @@ def open_run(run: Path, device: torch.device, folds: Sequence[str] = (), precisi
         run: folder of the run, or a model folder.
         device: on which it predicts.
         folds: names; empty: all that are finished.
-        precision: as `load` takes it.
+        precision: as `opening.load` takes it.
 
     Raises:
         PipelineError: not a run, or no such finished fold.
@@ -109,7 +93,7 @@ def of_members(members: Members, device: torch.device, precision: str = "auto") 
     Args:
         members: the models.
         device: where they are.
-        precision: as `load` takes it.
+        precision: as `opening.load` takes it.
     """
     half, target = in_half(precision, members.config, device), members.config.train.target
     models = FoldModels(members.models, device, half, target=target, classes=len(members.labels))

@@ -22,7 +22,8 @@ from ser_pipeline.export.folder import Members
 from ser_pipeline.export.graph import Listener
 from ser_pipeline.features.embeddings import open_embedder
 from ser_pipeline.model import build_model
-from ser_pipeline.predict.runs import load, run_members
+from ser_pipeline.predict.opening import load
+from ser_pipeline.predict.runs import run_members
 from support.places import ROOT
 from support.reducing import TINY
 from support.speech_models import write_encoder
@@ -280,5 +281,9 @@ def test_a_mistake_is_one_line(small_graph: Path, run: Callable[..., Result], tm
     (tmp_path / "words.onnx").write_text("no graph")
     for graph, said in (("none.onnx", "there is no file"), ("words.onnx", "is no ONNX graph")):
         assert said in run("predict", tmp_path / graph, tmp_path / "a.wav", status=1).stderr
-    assert "--fold is for runs" in run("predict", small_graph, tmp_path / "a.wav", "--fold", "03", status=2).stderr
+    for option, value in (("--fold", "03"), ("--precision", "fp32")):
+        wrong = run("predict", small_graph, tmp_path / "a.wav", option, value, status=2).stderr
+        assert "--fold and --precision are for runs" in wrong
+    with pytest.raises(PipelineError, match="folds and a precision are for runs"):
+        load(small_graph, folds=["03"])
     assert "leave out" in run("export", "a", "b", "--encoder", "--onnx", status=2).stderr

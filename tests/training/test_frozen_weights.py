@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from ser_pipeline.model import kept
 from ser_pipeline.model.kept import read_weights
 from ser_pipeline.predict.models import open_models
-from ser_pipeline.predict.runs import load, run_members
+from ser_pipeline.predict.opening import load
+from ser_pipeline.predict.runs import run_members
 from ser_pipeline.runs import layout
 from ser_pipeline.training import fold as fold_module
 from support.reducing import TINY
