@@ -40,7 +40,9 @@ WITHOUT_TORCH = """
 import sys
 for name in ("torch", "transformers", "librosa", "numba", "scipy", "onnx"):
     sys.modules[name] = None
+from ser_pipeline import load
 from ser_pipeline.cli import main
+assert load(sys.argv[2]).labels
 main(sys.argv[1:])
 """
 ALONE = """

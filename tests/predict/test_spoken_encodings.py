@@ -14,9 +14,13 @@ from support.encodings import ALL, KEPT, ROUGH, coded
 from support.reducing import TINY
 
 EMODB = os.environ.get("SER_PIPELINE_EMODB", "")
-FILES = 6
+FILES = 12
 MOVED = 0.05
 """The mean difference of a probability that a codec makes at most, but for rough ones."""
+
+STAY = 0.65
+"""The least share of labels of this small model that stay under A-law, mu-law and 8 bits on EMO-DB's speech, where 10,
+10 and 9 of 12 do; docs/predict.md has the shares of a whole model."""
 
 
 @pytest.fixture(scope="module", params=["demo", "emodb"])
@@ -68,9 +72,10 @@ def test_an_encoding_keeps_the_label_of_the_wav_but_for_what_its_codec_changes(
         np.testing.assert_allclose(found, wanted, atol=1e-6)
         return
     change = np.abs(found - wanted)
-    assert change.mean() < MOVED or name in ROUGH
+    rough = name in ROUGH and (name == "gsm.wav" or "demo" in files[0].parts)
+    assert change.mean() < MOVED or rough
     best = np.sort(wanted, axis=1)[:, -2:]
     sure = best[:, 1] - best[:, 0] > 2 * MOVED
     same = found.argmax(1) == wanted.argmax(1)
-    assert same[sure].all() or name in ROUGH
-    assert same.mean() >= 0.5
+    assert same[sure].all() or rough
+    assert same.mean() >= (STAY if name in ROUGH and not rough else 0.5)
