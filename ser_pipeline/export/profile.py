@@ -122,7 +122,9 @@ def measured(run: Path) -> Iterator[str]:
 
 def _name(device: torch.device) -> str:
     return (
-        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device}, {torch.get_num_threads()} threads"
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device}, {plural(torch.get_num_threads(), 'thread')}"
     )
 
 

@@ -72,10 +72,10 @@ def test_an_encoding_keeps_the_label_of_the_wav_but_for_what_its_codec_changes(
         np.testing.assert_allclose(found, wanted, atol=1e-6)
         return
     change = np.abs(found - wanted)
-    rough = name in ROUGH and (name == "gsm.wav" or "demo" in files[0].parts)
-    assert change.mean() < MOVED or rough
+    lossy = name in ROUGH and (name == "gsm.wav" or "demo" in files[0].parts)
+    assert change.mean() < MOVED or lossy
     best = np.sort(wanted, axis=1)[:, -2:]
     sure = best[:, 1] - best[:, 0] > 2 * MOVED
     same = found.argmax(1) == wanted.argmax(1)
-    assert same[sure].all() or rough
-    assert same.mean() >= (STAY if name in ROUGH and not rough else 0.5)
+    assert same[sure].all() or name in ROUGH
+    assert same.mean() >= (STAY if name in ROUGH and not lossy else 0.5)
