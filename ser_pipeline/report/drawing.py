@@ -13,10 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from ser_pipeline.entry import writing
@@ -161,7 +164,7 @@ def _panel(panel: Drawn, plan: Plan, number: int) -> str:
     figure = Figure(figsize=plan.size, layout="constrained")
     panel.draw(figure.add_subplot())
     text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})
+    _write(figure, text, "svg")
     return clean(text.getvalue(), f"{plan.id}-{number}", panel.hints)
 
 
@@ -182,12 +185,25 @@ def _save(plan: Plan, folder: Path) -> Iterator[str]:
     if plan.keys:
         handles = [_handle(key) for key in plan.keys]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4 * columns))
-    for kind, undated in KINDS.items():
+    for kind in KINDS:
         name = f"{plan.id}.{kind}"
         with writing(folder / name) as file:
-            figure.savefig(file, format=kind, dpi=PNG_DPI, metadata={undated: None})
+            _write(figure, file, kind)
         figure.set_layout_engine("none")  # the others keep the places that the first found
         yield name
+
+
+def _write(figure: Figure, file: IO[Any], kind: str) -> None:
+    """Draw `figure` into `file`, once: `savefig` would draw it twice, the first time to see what it would be like.
+
+    Args:
+        figure: whose layout is found where it has none yet.
+        file: of text or bytes, as the kind is.
+        kind: of `KINDS`.
+    """
+    figure.set_dpi(PNG_DPI)  # the one before has left its own
+    canvas = {"svg": FigureCanvasSVG, "pdf": FigureCanvasPdf, "png": FigureCanvasAgg}[kind](figure)
+    getattr(canvas, f"print_{kind}")(file, metadata={KINDS[kind]: None})
 
 
 def _handle(key: Key) -> Any:

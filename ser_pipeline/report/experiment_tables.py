@@ -139,7 +139,7 @@ def by_speaker(experiment: Experiment) -> Table | None:
         return None
     columns = (Column("Speaker", number=False), *(Column(group.name) for group in groups))
     rows = [(text(name), *(percent(found[group.name].get(name)) for group in groups)) for name in speakers]
-    return Table(f"speakers-{experiment.id}", "UA of every model by speaker, %", columns, tuple(rows))
+    return Table(f"speakers-{experiment.id}", "UA of every model by speaker, pooled, %", columns, tuple(rows))
 
 
 def parts(experiment: Experiment) -> list[Table]:
@@ -250,7 +250,12 @@ def _pair(row: Row | None, experiment: Experiment) -> tuple[Cell, ...]:
 
 def _parts(experiment: Experiment, name: str, found: Sequence[Part]) -> Table:
     title = words.DIVISIONS.get(name, words.capital(name))
-    columns = [Column(title, number=False), Column("Utterances"), Column("WA, %"), Column("UA, %", hint=OF_PART)]
+    columns = [
+        Column(title, number=False),
+        Column("Utterances"),
+        Column("WA, %", hint=POOLED_PART),
+        Column("UA, %", hint=OF_PART),
+    ]
     rows = [
         [Cell(part.name, place), count(part.utterances), percent(part.wa), percent(part.ua, bar=True)]
         for place, part in enumerate(found)
@@ -279,7 +284,8 @@ def _gap(gap: GroupGap) -> str:
 HINTS = {"WA": FOLDS, "UA": FOLDS, "Published": "WA / UA as printed; their epoch was chosen on the test fold."}
 """What hovering says over the columns of the paper's table 2."""
 
-OF_PART = "Mean recall of the classes that the part holds, which may be fewer than the corpus has."
+POOLED_PART = "Pooled over the utterances of the part, the mean over seeds."
+OF_PART = f"{POOLED_PART} Mean recall of the classes that the part holds, which may be fewer than the corpus has."
 """What UA is of some of the utterances."""
 
 PICKED = (

@@ -236,6 +236,7 @@ def attention(
         ax.imshow(picture, origin="lower", aspect="auto", extent=(0, length, 0, top), interpolation="none")
         ax.fill_between(times, top * 1.06, top * (1.06 + 0.42 * heights), color=MARK, linewidth=0, alpha=0.85)
         ax.set(xlim=(0, length), ylim=(0, top * 1.5), xlabel="seconds", ylabel=unit)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.set_yticks([0, round(top / 2, 2), round(top, 2)])
         ax.set_title(title)
 

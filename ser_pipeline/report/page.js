@@ -157,7 +157,7 @@ function against(place) {
     body.replaceChildren(drawn);
     const better = known.filter(([, a, b]) => a > b).length, worse = known.filter(([, a, b]) => a < b).length;
     const mean = known.reduce((sum, [, a, b]) => sum + a - b, 0) / known.length;
-    told.textContent = `UA in %, by speaker. ${names[one.selectedIndex]} is higher for ${better} of ${known.length} speakers and lower for ${worse}; the mean of the differences is ${signed(mean)} points. Tests stand in the ablation table.`;
+    told.textContent = `UA in %, pooled over the utterances of each speaker, the mean over seeds. ${names[one.selectedIndex]} is higher for ${better} of ${known.length} speakers and lower for ${worse}; the mean of the differences is ${signed(mean)} points. Tests stand in the ablation table.`;
   }
 }
 

@@ -25,6 +25,7 @@ from ser_pipeline.report.tables import (
     chance,
     count,
     luck,
+    once,
     select,
     tests,
     text,
@@ -64,7 +65,8 @@ def tables(panel: RatedPanel) -> list[Table]:
     whole, lead = _table(panel), _lead(panel)
     own = select(whole, lambda column: column.title != SLOPE and column.group in ("", lead, AGAINST + lead))
     rest = select(whole, lambda column: column.title != "Seeds" and column.group not in (lead, AGAINST + lead))
-    return [own, replace(rest, id=f"{rest.id}-others", caption=f"{rest.caption}, other scores", note="")]
+    rest = replace(rest, id=f"{rest.id}-others", caption=f"{rest.caption}, other scores", note="")
+    return [own, once(rest, ("Tells", "constant"))]
 
 
 def _lead(panel: RatedPanel) -> str:

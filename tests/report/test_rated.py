@@ -96,6 +96,7 @@ def test_all_forms_have_the_tables_and_figures_of_raters(made: Path, run: Callab
         (note,) = set(re.findall(r"Constant is what[^<\n]*1 test, [^<\n]*", form))
         assert note.endswith("1 test, corrected together.")
     assert re.search(r"[0-9]+ turns of [0-9]+ have no class, and count for all scores but the accuracy\.", html)
+    assert re.search(r"In all rows: tells [^;]+; constant [^;]+ 0\.[0-9]+; constant [^;]+ 0\.[0-9]+", text)
     for name in DIMENSIONS:
         assert name in text
         assert name in latex

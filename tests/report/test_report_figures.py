@@ -2,6 +2,8 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
 from ser_pipeline.report import drawing, figures, gallery
 from ser_pipeline.report.contents import Choice, make_report
@@ -32,6 +34,15 @@ def test_every_figure_is_in_the_page_and_beside_it_as_svg_pdf_and_png(pictures):
         assert {name.rsplit(".")[-1] for name in picture.files} == {"svg", "pdf", "png"}
         assert all((folder / name).stat().st_size > 1000 for name in picture.files)
     assert sorted(file.name for file in folder.iterdir()) == sorted(name for p in found.values() for name in p.files)
+
+
+def test_nothing_is_drawn_twice_for_a_file_and_the_png_is_fine_enough_for_print(tmp_path, monkeypatch):
+    drawn, draw = [], Figure.draw
+    monkeypatch.setattr(Figure, "draw", lambda figure, renderer: (drawn.append(figure), draw(figure, renderer)))
+    panels = [figures.scatter("one", np.eye(2), np.arange(2), "ab")] * 2
+    drawing.render(drawing.Plan("two", "", "", "", panels, (3.2, 2.7)), tmp_path)
+    assert len(drawn) == len(panels) + len(drawing.KINDS)
+    assert Image.open(tmp_path / "two.png").size == (1280, 540)
 
 
 def test_the_papers_figures_have_their_panels(pictures):
