@@ -193,12 +193,12 @@ def _save(plan: Plan, folder: Path) -> Iterator[str]:
         yield name
 
 
-def _write(figure: Figure, file: IO[Any], kind: str) -> None:
+def _write(figure: Figure, file: Path | IO[str], kind: str) -> None:
     """Draw `figure` into `file`, once: `savefig` would draw it twice, the first time to see what it would be like.
 
     Args:
         figure: whose layout is found where it has none yet.
-        file: of text or bytes, as the kind is.
+        file: where it is written to; of SVG also text in memory.
         kind: of `KINDS`.
     """
     figure.set_dpi(PNG_DPI)  # the one before has left its own
