@@ -67,8 +67,10 @@ docs: $(DOCUMENTED) ## the documentation as a site in build/docs; every warning 
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --fresh-env --write-all docs build/docs
 	@echo build/docs/index.html
 
-bench: $(PEERS) ## speed against peers, as ratios in one run
+bench: $(PEERS) ## speed against peers, as ratios in one run; then reading and answers on the processor
 	$(VENV)/bench/bin/python -m benchmarks.run
+	$(VENV)/bench/bin/python -m benchmarks.gather
+	$(VENV)/bench/bin/python -m benchmarks.predict --device cpu --files 24 --folds 2
 
 clean: ## remove the environment and what was built; keeps cache, runs and reports
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .coverage* .mypy_cache .ruff_cache .hypothesis

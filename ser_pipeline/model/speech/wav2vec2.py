@@ -161,8 +161,10 @@ class SpeechEncoder(FrameEncoder):
         with quiet:
             for layer in encoder.layers[: self.layers if last is None else last]:
                 output = layer(hidden, **context)
-                if isinstance(output, tuple):  # WavLM hands the first layer's relative positions on to the others
-                    output, context["position_bias"] = output
+                if isinstance(output, tuple):
+                    output, *more = output
+                    if self.settings.model_type == "wavlm":  # hands the first layer's positions on to the others
+                        context["position_bias"] = more[0]
                 first_of_wavlm = (
                     "position_bias" in context and len(states) == 1
                 )  # never skipped: others need its positions
