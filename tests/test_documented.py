@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from ser_pipeline.cli import main
 
 from ser_pipeline import config
 from support.places import ROOT
+from support.served import serving
 from support.sounds import tone, write_emodb, write_wav
 from support.speech_models import write_whisper
 
@@ -236,15 +236,15 @@ SMALLER = """#!/bin/sh
 case "$1 $*" in
 train*demo*) set -- "$@" --protocol group-2 --set train.epochs=1 --set model.small_width=8;;
 train*) set -- "$@" --accept counts;;
-audit*) PYTHON -m ser_pipeline "$@" || test $? = 1; exit;;
+audit*) COMMAND "$@" || test $? = 1; exit;;
 esac
-exec PYTHON -m ser_pipeline "$@"
+exec COMMAND "$@"
 """
 """The command in small: two folds of an epoch of the demo; the other corpora are parts of the published ones."""
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Mapping[str, str]]:
+def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Mapping[str, str]]]:
     """A folder with what the documentation takes to be there, and the environment of its commands."""
     room = tmp_path_factory.mktemp("documented")
     corpus = write_emodb(room / "home/corpora/emodb", speakers=4, takes=3)
@@ -268,12 +268,14 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Mapping[str, s
     programs = room / "bin"
     programs.mkdir()
     script = programs / "ser-pipeline"
-    script.write_text(SMALLER.replace("PYTHON", shlex.quote(sys.executable)))
-    script.chmod(0o755)
     (room / "labels.csv").write_text("file,emotion\nrecordings/angry/ada_0.wav,angry\nrecordings/calm/bob_0.wav,calm\n")
     (room / "own.toml").write_text(next(one.text for one in BLOCKS if "ablations.narrow" in one.text))
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
-    return room, {**os.environ, "HOME": str(room / "home"), "PATH": path, "HF_HUB_CACHE": str(room / "hub")}
+    environment = {**os.environ, "HOME": str(room / "home"), "PATH": path, "HF_HUB_CACHE": str(room / "hub")}
+    with serving(environment, room) as words:
+        script.write_text(SMALLER.replace("COMMAND", shlex.join(words)))
+        script.chmod(0o755)
+        yield room, environment
 
 
 def shell(text: str, folder: Path, environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
