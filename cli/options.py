@@ -83,7 +83,8 @@ class CacheFolder(click.Path):
         if not is_url(value):
             return super().convert(value, param, ctx)
         if not self.far:
-            self.fail(f"{value} is a URL, from which train alone reads; ser-pipeline cache pull {value}", param, ctx)
+            mend = f"ser-pipeline cache pull {shlex.quote(value)}"
+            self.fail(f"{value} is a URL, from which train alone reads; {mend}", param, ctx)
         return value
 
 

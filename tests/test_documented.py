@@ -84,6 +84,7 @@ NOT_RUN = {
     "talk.mkv": "needs a video",
     "--onnx": "tests/export/test_onnx.py does it; takes minutes",
     "--final": "tests/export/test_final.py does it",
+    "docker": "needs an engine; tests/export/test_service.py reads the Dockerfile",
     "uvicorn": "a server: tests/export/test_service.py asks it",
     "sbatch": "needs Slurm: tests of the command start one",
     "--slurm": "needs Slurm: tests of the command start one",

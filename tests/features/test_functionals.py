@@ -84,7 +84,7 @@ def test_baselines_on_functionals_from_features_to_a_prediction(run: Callable[..
         (len(data.utterances), 1, size) for size in sorted(FUNCTIONALS.values())
     ]
     assert "everything is as it was written" in run("cache", "verify").stdout
-    train = ["train", "--preset", "frozen", "--jobs", "1", "--device", "cpu", "-q"]
+    train = ["train", "--preset", "frozen", "--jobs", "1", "--device", "cpu", "-q", "--accept", "counts"]
     said = run(*train, "--ablation", "compare-svm,egemaps-logistic").stdout.splitlines()
     names = [Path(line).name.partition("-s0-")[0] for line in said]
     assert names == ["emodb-speaker-compare-svm", "emodb-speaker-egemaps-logistic"]
