@@ -96,12 +96,12 @@ class Nobody:
 
     ahead = 1
 
-    def __init__(self, size: int, models: int) -> None:
-        self.size, self.models = size, models
+    def __init__(self, size: int, models: int, classes: int) -> None:
+        self.size, self.models, self.classes = size, models, classes
 
     def __call__(self, rows: Any, samples: Any) -> Any:
         """Alike for all."""
-        return np.full((self.models, len(samples), len(LABELS)), -1.4, np.float32)
+        return np.full((self.models, len(samples), self.classes), -1.4, np.float32)
 
     def begin(self, rows: Any, samples: Any) -> Any:
         """The same."""
@@ -110,7 +110,7 @@ class Nobody:
 
 def without_models(model: Predictor, files: Sequence[str]) -> None:
     """All but the models: decoding, rows, batches, answers."""
-    stand_in = Nobody(model.scorer.size, len(model.folds))
+    stand_in = Nobody(model.scorer.size, len(model.folds), len(model.labels))
     together(Predictor(model.labels, model.rate, model.window, model.front, stand_in, model.folds), files)
     if torch.cuda.is_available():
         torch.cuda.synchronize()
