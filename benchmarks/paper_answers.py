@@ -20,40 +20,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import Wav2Vec2Config
 
-from ser_pipeline import config
-from ser_pipeline.export.folder import Members, read_members
+from benchmarks.paper_members import RATE, paper_members
+from ser_pipeline.export.folder import read_members
 from ser_pipeline.export.names import ONNX, WEIGHTS
 from ser_pipeline.export.onnx_writing import write_graph
 from ser_pipeline.export.session import open_graph
 from ser_pipeline.export.writing import describe, write_parts
-from ser_pipeline.model import build_model
 from ser_pipeline.predict.predictor import Predictor
 from ser_pipeline.predict.runs import of_members
 
-LABELS = ("anger", "happiness", "neutral", "sadness")
-RATE = 16_000
 CPU = torch.device("cpu")
 
 
 def write_model(folder: Path) -> None:
     """A model folder of the paper's settings, with wav2vec 2.0 base and random weights, and its ONNX graph."""
-    settings = config.load("paper", None, [])
-    speech = {**Wav2Vec2Config().to_dict(), "preprocessor": {"do_normalize": True, "sampling_rate": RATE}}
-    speech = json.loads(json.dumps(speech, default=str))
-    model = build_model(
-        settings.model,
-        audio=settings.model_audio,
-        features=settings.features,
-        classes=len(LABELS),
-        pretrained=False,
-        speech_settings=speech,
-    )
-    members = Members(LABELS, settings, ("1",), (model.eval(),), {})
+    members = paper_members(1, CPU)
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as run:
-        (Path(run) / "run.json").write_text(json.dumps({"folds": ["1"]}), encoding="utf-8")
+        (Path(run) / "run.json").write_text(json.dumps({"folds": members.folds}), encoding="utf-8")
         about = describe(Path(run), members)
     write_parts(folder, members, about)
     write_graph(folder / ONNX, members, about)

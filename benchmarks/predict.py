@@ -11,7 +11,6 @@ libraries, kernels and graphs are ready. Features are made on the device, so tha
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -24,13 +23,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Wav2Vec2Config
 
+from benchmarks.paper_members import RATE, paper_members
 from benchmarks.paper_step import make_batch, measure
-from ser_pipeline import config
 from ser_pipeline.audio import header
-from ser_pipeline.export.folder import Members
-from ser_pipeline.model import build_model
 from ser_pipeline.predict.answers import Unanswered
 from ser_pipeline.predict.decoders import held
 from ser_pipeline.predict.excerpts import Excerpt
@@ -42,8 +38,10 @@ from ser_pipeline.predict.runs import of_members
 from ser_pipeline.processes import cores
 from ser_pipeline.provenance import here
 
-LABELS = ("anger", "happiness", "neutral", "sadness")
-RATE, SAMPLES = 16_000, 47_840
+ON_DEVICE = ("store=waveform", "train.precision=bf16")
+"""Settings of models whose features are made on the device."""
+
+SAMPLES = 47_840
 SECONDS = SAMPLES / RATE
 SIZES = (64, 128, 256)
 """Segments of a batch that the model alone is timed with."""
@@ -163,25 +161,6 @@ def write_files(folder: Path, count: int) -> list[str]:
     return listed([str(folder)])
 
 
-def paper_members(folds: int, device: torch.device) -> Members:
-    """Models of the paper's sizes with random weights, whose features are made on the device."""
-    settings = config.load("paper", None, ["store=waveform", "train.precision=bf16"])
-    speech = {**Wav2Vec2Config().to_dict(), "preprocessor": {"do_normalize": True, "sampling_rate": RATE}}
-    models = []
-    for fold in range(folds):
-        torch.manual_seed(fold)
-        model = build_model(
-            settings.model,
-            audio=settings.model_audio,
-            features=settings.features,
-            classes=len(LABELS),
-            pretrained=False,
-            speech_settings=json.loads(json.dumps(speech, default=str)),
-        )
-        models.append(model.eval().requires_grad_(False).to(device))
-    return Members(LABELS, settings, tuple(str(fold) for fold in range(folds)), tuple(models), {})
-
-
 def print_model(model: Predictor) -> None:
     """Print the rates of the models alone, on random rows that lie on the device, by a graph of each batch size."""
     scorer: Any = model.scorer
@@ -210,7 +189,7 @@ def paper(count: int, folds: int, device: torch.device) -> None:
     """Print the table of the paper's sizes."""
     with tempfile.TemporaryDirectory() as room:
         files = write_files(Path(room), count)
-        members = paper_members(1, device)
+        members = paper_members(1, device, ON_DEVICE)
         exact, half = (of_members(members, device, precision) for precision in ("fp32", "bf16"))
         some, warm = files[: max(1, count // 10)], min(count, 1_024)
         print_row("a file at a time, plain modules, fp32", one_by_one, exact, some)
@@ -224,7 +203,7 @@ def paper(count: int, folds: int, device: torch.device) -> None:
         if device.type == "cuda":
             print_model(half)
         print_agreement(half, exact, some)
-        several = paper_members(folds, device)
+        several = paper_members(folds, device, ON_DEVICE)
         print_row(f"predict, bf16, {folds} folds", together, of_members(several, device, "bf16"), files, warm)
 
 

@@ -1,8 +1,9 @@
 """A cache behind a URL that is trained from: its shards are copied into a bounded local folder as they are read.
 
 The mirror has the folders of the cache with all of their files but the shards, so that whoever opens a store finds it
-as any other. A shard is copied when its rows are first wanted, and has its name only once its checksums agree. Where
-the folder is full, those whose rows were wanted the longest time ago go, but for the one that is being read.
+as any other. A shard is copied when its store is opened, as its tables are read then, and again when its rows are
+wanted and it is no longer there; it has its name only once its checksums agree. Where the folder is full, those whose
+rows were wanted the longest time ago go, but for the one that is being read.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def open_shards(folder: Path, names: list[str], inputs: Mapping[str, Any]) -> li
 
 @dataclass(frozen=True)
 class FarRows:
-    """The rows of a shard, which is copied when they are wanted; indexed as they are."""
+    """The rows of a shard, which is copied when they are wanted and it is not there; indexed as they are."""
 
     shelf: Shelf
     file: Path

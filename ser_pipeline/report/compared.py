@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ser_pipeline.report.compare import Comparison
 from ser_pipeline.report.contents import Report
 from ser_pipeline.report.tables import (
     CORRECTED,
@@ -24,9 +25,11 @@ from ser_pipeline.text import plural
 
 def comparison(report: Report) -> list[Table]:
     """The two models that the user named."""
-    found = report.comparison
-    if found is None:
-        return []
+    return [_scores(report.comparison), _mcnemar(report.comparison)] if report.comparison else []
+
+
+def _scores(found: Comparison) -> Table:
+    """How far UA and WA of the two lie apart."""
     columns = (
         Column("Score", number=False),
         Column("Difference", hint="Percentage points, the first minus the second."),
@@ -47,9 +50,13 @@ def comparison(report: Report) -> list[Table]:
         )
         for name, one, corrected in scores
     ]
-    title = f"{found.one.name} against {found.other.name}"
     note = f"{plural(found.versus.utterances, 'utterance')}, {plural(len(found.pairs), 'pair')} of runs. "
     note += tests([one.p for _, one, _ in scores]) + luck([found.versus.ua.interval])
+    return Table("compare", f"{found.one.name} against {found.other.name}", columns, tuple(rows), note=note)
+
+
+def _mcnemar(found: Comparison) -> Table:
+    """Which of the two is right where they differ, a pair of runs a row."""
     pairs = [
         (
             text(f"{pair.seeds[0]} / {pair.seeds[1]}"),
@@ -71,7 +78,4 @@ def comparison(report: Report) -> list[Table]:
         "McNemar takes utterances for independent, which those of one speaker are not: its p-values are too small. "
         f"{tests([pair.p for pair in found.pairs])}"
     )
-    return [
-        Table("compare", title, columns, tuple(rows), note=note),
-        Table("mcnemar", "McNemar's test of each pair of runs", heads, tuple(pairs), note=remark),
-    ]
+    return Table("mcnemar", "McNemar's test of each pair of runs", heads, tuple(pairs), note=remark)

@@ -259,11 +259,8 @@ def read_predictions(file: Path, labels: Sequence[str], row: Target, decided: bo
     nothing = ("",) * len(ids)
     facts = list(zip(*(columns[place[name]] if name in place else nothing for name in FACTS), strict=True))
     prediction = columns[place["prediction"]] if row.classes else nothing
-    known = set(labels)
-    unknown = {*(prediction if row.classes else ())} - known | set(columns[place["label"]]) - (
-        known if decided else {""}
-    )
-    if unknown:
+    told = {*prediction} - {*labels} if row.classes else set()
+    if unknown := told | {*columns[place["label"]]} - ({*labels} if decided else {""}):
         raise PipelineError(f"{where} has an unknown class: {few(sorted(unknown))}")
     if votes and (np.array([numbers[name] for name in votes]).sum(0) <= 0).any():
         raise PipelineError(f"{where} has an utterance without votes")
