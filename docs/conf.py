@@ -1,4 +1,4 @@
-"""The documentation as a site: `make docs` builds it, and every warning is an error."""
+"""Sphinx configuration of the documentation site, which `make docs` builds; every warning is an error."""
 
 import re
 from importlib.metadata import version as installed
@@ -36,19 +36,19 @@ html_theme_options = {
     "show_version_warning_banner": False,
 }
 OPTION = re.compile(r"(?<![`\w-])--[a-z][a-z-]*(?![^`]*`(?:[^`]*`[^`]*`)*[^`]*$)")
-"""An option that is named in a line of help, outside of backticks."""
+"""An option in a line of help, outside of backticks."""
 
 copybutton_exclude = ".linenos, .gp, .go"
 
 
 def formula(translator, node):
-    """Write a formula as MathML, which browsers show without a script and without a network."""
+    """Write a formula as MathML, which browsers render without scripts or network access."""
     translator.body.append(tex2mathml(node.astext(), as_block=isinstance(node, nodes.math_block)))
     raise nodes.SkipNode
 
 
 def examples(app, context, lines):
-    """Print the examples of a command's help as they are typed."""
+    """Show the examples of a command's help as a code block."""
     said = [line.removeprefix("| ") for line in lines]
     typed = [line for line in said if line.startswith("  ser-pipeline ")]
     lines[:] = [OPTION.sub(r"`\g<0>`", line) for line in said if line not in typed]
@@ -57,12 +57,12 @@ def examples(app, context, lines):
 
 
 def options(app, context, lines):
-    """Print the options that the help of an option names as they are typed."""
+    """Show the options that an option's help text mentions as code."""
     lines[:] = [line if ".. option::" in line else OPTION.sub(r"`\g<0>`", line) for line in lines]
 
 
 def setup(app):
-    """Have formulas written by `formula`, and the help of commands by `examples` and `options`."""
+    """Register `formula` as the math renderer, and `examples` and `options` for the help of commands."""
     app.connect("sphinx-click-process-description", examples)
     app.connect("sphinx-click-process-options", options)
     app.add_html_math_renderer("mathml", inline_renderers=(formula, None), block_renderers=(formula, None))
