@@ -17,6 +17,13 @@ from ser_pipeline.processes import cores
 
 RESULTS = Path(__file__).parents[1] / "docs" / "peers.md"
 
+HEAD = """# Comparison with other libraries
+
+This page compares extraction, storage and streaming with other libraries and with the published code of the paper ("the
+reference"). `make bench` measures everything in one run and writes this page. The last column says how many times
+better ser-pipeline is.
+"""
+
 
 def main() -> None:
     """Read the options, measure, and write the page of results where everything was measured."""
@@ -35,14 +42,14 @@ def main() -> None:
                 print(markdown(found))
                 rows += found
     if options.only is None:
-        RESULTS.write_text(f"# Beside other libraries\n\n{_about(options.files)}\n\n{markdown(rows)}", encoding="utf-8")
+        RESULTS.write_text(f"{HEAD}\n{_about(options.files)}\n\n{markdown(rows)}", encoding="utf-8")
 
 
 def _about(files: int) -> str:
     busy = os.getloadavg()[0]
     return (
         f"{files} synthetic files, {cores()} cores ({platform.machine()}, load {busy:.1f}), "
-        f"Python {platform.python_version()}; medians of rounds in which the ways take turns."
+        f"Python {platform.python_version()}; medians over rounds in which all alternatives take turns."
     )
 
 
