@@ -218,7 +218,8 @@ def _with_declared(known: type[Any]) -> type[Any]:
     for row in INPUTS.values():
         if row.settings:
             columns = [(name, type(item.default), item) for name, item in row.settings.items()]
-            table = make_dataclass(f"{row.name.capitalize()}Settings", columns, frozen=True)
+            about = {"__doc__": f"Settings of the input `{row.name}`. Source: {row.source}."}
+            table = make_dataclass(f"{row.name.capitalize()}Settings", columns, namespace=about, frozen=True)
             tables.append((row.name, table, field(default_factory=table, metadata=ADDED)))
     for made in (
         *(table for _, table, _ in tables),

@@ -18,10 +18,10 @@ PAGE = ROOT / "docs" / "settings.md"
 
 HEAD = """# Settings
 
-Every setting with its default, what it may be, and where the default comes from. `--set KEY=VALUE` gives one, a TOML
-file of `--config` several, a preset many; a value beyond its limits is refused with the nearest that is allowed, and
-so are settings that do not go together. "Paper" is Zou et al., ICASSP 2022, "reference code" its authors' published
-code.
+This page lists every setting with its default, allowed values, meaning, and the source of the default. `--set
+KEY=VALUE` changes one setting, a TOML file that is passed with `--config` changes several, and a
+[preset](experiments.md#presets) is a named set of them. A value outside its limits is rejected with the nearest allowed value, and incompatible settings
+are rejected as well. "Paper" is Zou et al., ICASSP 2022; "reference code" is its authors' published code.
 """
 
 
@@ -29,13 +29,13 @@ def rows(table: Any, prefix: str = "") -> Iterator[str]:
     """The tables of the page, a section each."""
     declared = [(item, found) for item in fields(table) if (found := declaration(item))]
     if declared:
-        yield f"\n## {prefix.removesuffix('.') or 'Beside the tables'}\n"
+        yield f"\n## {prefix.removesuffix('.') or 'General'}\n"
         yield f"{(type(table).__doc__ or '').strip()}\n" if prefix else ""
-        yield "| setting | default | may be | what it is | source |"
+        yield "| setting | default | allowed | meaning | source |"
         yield "|---|---|---|---|---|"
     for item, found in declared:
         value = json.dumps(getattr(table, item.name), ensure_ascii=False)
-        allowed = found.allowed or {"bool": "true or false", "str": "words"}.get(str(item.type), "a list")
+        allowed = found.allowed or {"bool": "true or false", "str": "text"}.get(str(item.type), "a list")
         yield f"| `{prefix}{item.name}` | `{value}` | {allowed} | {found.about} | {found.source} |"
     for item in fields(table):
         if is_dataclass(getattr(table, item.name)):
