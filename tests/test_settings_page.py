@@ -20,8 +20,9 @@ HEAD = """# Settings
 
 This page lists every setting with its default, allowed values, meaning, and the source of the default. `--set
 KEY=VALUE` changes one setting, a TOML file that is passed with `--config` changes several, and a
-[preset](experiments.md#presets) is a named set of them. A value outside its limits is rejected with the nearest allowed value, and incompatible settings
-are rejected as well. "Paper" is Zou et al., ICASSP 2022; "reference code" is its authors' published code.
+[preset](experiments.md#presets) is a named set of them. A value outside its limits is rejected with the nearest allowed
+value, and incompatible settings are rejected as well. "Paper" is Zou et al., ICASSP 2022; "reference code" is its
+authors' published code.
 """
 
 
