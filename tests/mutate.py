@@ -42,7 +42,7 @@ TARGETS = {
     "evaluation/jackknife.py": ["evaluation/test_intervals.py"],
     "evaluation/significance.py": ["evaluation/test_significance.py"],
     "splits/folds.py": ["splits"],
-    "splits/leaks.py": ["audit/test_audit.py"],
+    "splits/leaks.py": ["splits/test_leaks.py", "audit/test_audit.py"],
     "entry.py": ["test_entry.py", "test_golden.py", "cache/test_strange_caches.py", "report/test_strange_runs.py"],
     "cache/shards.py": ["cache/test_shards.py", "test_golden.py", "cache/test_strange_caches.py"],
     "shape.py": ["test_shape.py", "report/test_strange_runs.py"],
