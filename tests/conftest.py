@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from ser_pipeline.cli import main
 from support.sounds import write_emodb
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background has it ignored, and so its children
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the network
 os.environ["HF_HUB_CACHE"] = str(
     Path(tempfile.gettempdir()) / "no-encoder-of-ser-pipeline"

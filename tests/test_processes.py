@@ -28,7 +28,6 @@ import signal
 import sys
 from pathlib import Path
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have it ignored
 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as in a job script with a trap
 sys.path.insert(0, {tests!r})
 from support.workers import wait

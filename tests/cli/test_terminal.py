@@ -282,7 +282,6 @@ class Finder:
             sys.meta_path.remove(Finder)
             os.kill(os.getpid(), signal.{signal})
 
-signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.meta_path.insert(0, Finder)
 sys.argv = ["ser-pipeline", *{args!r}]
 runpy.run_module("ser_pipeline", run_name="__main__")
