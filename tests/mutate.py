@@ -9,7 +9,7 @@ of this process, which has the large packages loaded. A run that takes ten minut
 
 Not drawn is what changes nothing that could be seen, as a rule and never line by line:
 
-- annotations and docstrings;
+- annotations, docstrings and whether imports for annotations alone are made;
 - `==` into `is` and back, and what else differs from a change that is drawn by identity alone;
 - `&` of truth values into `*` or `//`, and `|` into `+`, which are the same;
 - an order (`<`, `>=`) where a value is compared with a text that stands in the code, which is one of a few names.
@@ -108,7 +108,7 @@ def _orders_texts(text: str) -> bool:
 
 
 def _meaning(source: str) -> str:
-    """The syntax tree without annotations and docstrings; nothing of what is not Python."""
+    """The syntax tree without annotations, docstrings and `TYPE_CHECKING`; nothing of what is not Python."""
     try:
         tree = ast.parse(source)
     except SyntaxError:
@@ -119,6 +119,8 @@ def _meaning(source: str) -> str:
                 setattr(node, field, None if field == "returns" else ast.Constant(0))
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             node.value = ast.Constant(0)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.test = ast.Constant(0)
     return ast.dump(tree)
 
 
