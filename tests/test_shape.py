@@ -120,6 +120,7 @@ REFUSED: list[tuple[object, Any, str]] = [
     ("a\0", PathText, "it is 'a\\x00', not a path"),
     ("a" * 38 + "\0", PathText, f"it is 'a{'a' * 37}\\…, not a path"),
     ("a" * 34 + "\0", PathText, f"it is '{'a' * 34}\\x00', not a path"),
+    ("a" * 35 + "\0", PathText, f"it is '{'a' * 35}\\x00…, not a path"),
     ({}, list[str], "it is an object, not a list"),
     ([], dict[str, Any], "it is a list, not an object"),
     ({"a b": {"\n": 1}}, dict[str, dict[str, str]], "a b.'\\n' is a whole number, not text"),

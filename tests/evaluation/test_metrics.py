@@ -4,7 +4,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, recall_score
 
-from ser_pipeline.evaluation.metrics import SCORES, WEIGHTED, Confusion, probabilities, utterance_scores
+from ser_pipeline.evaluation.metrics import (
+    SCORES,
+    WEIGHTED,
+    Confusion,
+    macro_f1,
+    probabilities,
+    recalls,
+    ua,
+    utterance_scores,
+    wa,
+)
 from ser_pipeline.settings import UTTERANCE_SCORES
 
 labels = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60)
@@ -108,3 +118,19 @@ def test_a_tie_of_votes_goes_to_the_surer_segment_and_a_majority_is_never_overru
 
 def test_probabilities_sum_to_one_even_of_very_small_scores():
     assert probabilities(np.array([[-1000.0, -1001.0]])).sum() == pytest.approx(1.0)
+
+
+def test_probabilities_of_each_utterance_are_its_own_however_far_apart_utterances_are():
+    scores = np.array([[0.0, 0.0, -2000.0], [-3000.0, -1000.0, -1000.0], [-9000.0, -9000.0, -9000.0]])
+    expected = [[0.5, 0.5, 0.0], [0.0, 0.5, 0.5], [1 / 3, 1 / 3, 1 / 3]]
+    np.testing.assert_allclose(probabilities(scores), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("score", [wa, ua, macro_f1, recalls])
+def test_matrices_in_stacks_are_scored_each_alone(score):
+    counts = np.random.default_rng(0).integers(
+        0, 4, (2, 3, 3, 3)
+    )  # as many classes as matrices, so that no axis is told by length
+    counts[1, 2, 0] = 0
+    expected = [[score(matrix) for matrix in stack] for stack in counts]
+    np.testing.assert_array_equal(score(counts), expected)
