@@ -133,10 +133,10 @@ def shown(before: Sequence[Status], epochs: int, quiet: bool, estimate: float | 
             name = (status.run, status.fold)
             if status.done and status.last and name not in ended:
                 ended.add(name)
-                say(f"{_line(status)}, {plural(status.epoch, 'epoch')}")
+                say(f"{_line(status, statuses)}, {plural(status.epoch, 'epoch')}")
                 said = time.monotonic()
         if off and running and time.monotonic() - said > LINE_SECONDS:
-            latest = f"{_line(running[0])}, {plural(running[0].epoch, 'epoch')} of {epochs}"
+            latest = f"{_line(running[0], statuses)}, {plural(running[0].epoch, 'epoch')} of {epochs}"
             rest = f", {duration(left)} left" if left is not None else ""
             click.echo(f"{folds:.1f} of {len(statuses)} folds{rest}; {latest}", err=True)
             said = time.monotonic()
@@ -146,11 +146,11 @@ def shown(before: Sequence[Status], epochs: int, quiet: bool, estimate: float | 
         yield update
 
 
-def _line(status: Status) -> str:
-    """Where a fold stands: its run without the key, its name, and the latest epoch."""
+def _line(status: Status, statuses: Sequence[Status]) -> str:
+    """Where a fold stands: its name among `statuses`, and the latest epoch. It fits 80 columns with what ends it."""
     last = status.last
-    scores = f"training loss {last['loss']:.3f}, validation {_scores(last)}"
-    return f"{status.run.rpartition('-')[0]} {status.fold}: {scores}, {last['segments_per_second']:.0f} segments/s"
+    scores = f"loss {last['loss']:.3f}, validation {_scores(last)}"
+    return f"{_name(status, statuses)}: {scores}, {last['segments_per_second']:.0f} segments/s"
 
 
 def _scores(last: Mapping[str, float]) -> str:

@@ -18,7 +18,7 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        _write(prefix + record.getMessage())
+        say(prefix + record.getMessage())
 
 
 def say(text: str) -> None:
@@ -26,11 +26,6 @@ def say(text: str) -> None:
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns - 1
         text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
-    _write(text)
-
-
-def _write(text: str) -> None:
-    """A line on stderr, above a progress bar where there may be one."""
     if "tqdm" in sys.modules:
         from tqdm import tqdm
 

@@ -1,6 +1,7 @@
 """What people see of a command on a terminal of 80 columns, and how it is stopped."""
 
 import io
+import logging
 import os
 import re
 import signal
@@ -22,7 +23,7 @@ from numba.core import event
 from ser_pipeline.cli import main
 from ser_pipeline.cli.columns import aligned
 from ser_pipeline.cli.progress import Left, bar_line, shown
-from ser_pipeline.cli.terminal import say
+from ser_pipeline.cli.terminal import say, start_log
 
 from ser_pipeline import config
 from ser_pipeline.features.fourier import _Compiling
@@ -76,6 +77,17 @@ def test_something_is_shown_before_the_first_epoch_ends() -> None:
     assert re.search(r"first epoch  2 min left", bar_line(begun, 60, 12.0, 130.0, COLUMNS))
 
 
+def test_the_line_of_a_fold_that_has_ended_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    others = statuses(1, done=1, run="emodb-speaker-full-mean-s11-0123456789ab")
+    with shown(others, 100, False, None) as update:
+        update([*statuses(100, done=2), *others])
+        update(statuses(100, done=3))
+    told = capsys.readouterr().err.strip().split("\n")
+    assert told[-1] == "02: loss 0.934, validation UA 61.2%, 90 segments/s, 60 epochs"
+    assert told[0] == "full s0 00: loss 0.934, validation UA 61.2%, 90 segments/s, 60 epochs"
+    assert max(map(len, told)) < COLUMNS
+
+
 def test_the_bar_marks_its_length_in_ascii_where_nothing_else_can_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     assert "---" in bar_line(statuses(12), 60, 9.0, None, 120)
@@ -126,6 +138,11 @@ def test_a_line_on_a_terminal_is_broken_between_words(monkeypatch: pytest.Monkey
     lines = screen.getvalue().strip().split("\n")
     assert max(map(len, lines)) < 30
     assert " ".join(lines) == text
+    start_log(quiet=False)
+    logging.getLogger("ser_pipeline.some").warning(text)
+    logged = screen.getvalue().strip().split("\n")[len(lines) :]
+    assert max(map(len, logged)) < 30
+    assert " ".join(logged) == f"warning: {text}"
 
 
 ROWS = [
