@@ -13,13 +13,15 @@ n1 rows, so that both stay in the nearest cache (Bailey, FFTs in external or hie
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from numba import njit
+from numba import config, njit
 from numba.core import event
 from numpy.typing import NDArray
 
@@ -148,11 +150,26 @@ def _compiled() -> Callable[..., None]:
     sums = Sums(np.zeros(1, np.int64), np.ones(1, np.int64), np.ones(1, np.float32))
     made: Callable[..., None]
     for keep in (True, False):
-        with suppress(RuntimeError, OSError), event.install_listener("numba:compile", _Compiling()):
+        with suppress(RuntimeError, OSError), event.install_listener("numba:compile", _Compiling()), _in_users_cache():
             made = njit(cache=keep, error_model="numpy")(_logarithms)
             made(nothing, nothing[0, :2], _plan(2), sums, _scratch(2), nothing[1:], nothing[0])
             break
     return made
+
+
+@contextmanager
+def _in_users_cache() -> Iterator[None]:
+    """Have numba keep code in the user's cache, unless `$NUMBA_CACHE_DIR` names a folder.
+
+    Its own choice is the package's folder, where pip leaves such files behind when it removes the package: an empty
+    package that hides one which is installed as editable afterwards.
+    """
+    before = config.CACHE_DIR
+    config.CACHE_DIR = before or str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "ser-pipeline").expanduser())
+    try:
+        yield
+    finally:
+        config.CACHE_DIR = before
 
 
 class _Compiling(event.Listener):  # type: ignore[misc]

@@ -1,8 +1,15 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from ser_pipeline.features import fourier
 from ser_pipeline.features.fourier import logarithms
 from ser_pipeline.features.tables import FLOOR, Sums
+from support.places import ROOT
 
 RNG = np.random.default_rng(0)
 
@@ -56,3 +63,15 @@ def test_what_follows_does_not_change_the_first_frames() -> None:
     start, _ = logarithms(signal[: 160 * 40], window, 512, 160, every_bin(512))
     np.testing.assert_array_equal(whole, again)
     np.testing.assert_array_equal(whole[:, :32], start[:, :32])
+
+
+@pytest.mark.slow(reason="compiles the transforms anew")
+def test_compiled_code_is_kept_in_the_users_cache_and_not_in_the_package(tmp_path: Path) -> None:
+    """What a program adds to an installed package stays there when pip removes it."""
+    code = "import numba, ser_pipeline.features.fourier as f; f._compiled(); assert not numba.config.CACHE_DIR"
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path)}
+    before = {file.stat().st_mtime_ns for file in Path(fourier.__file__).parent.rglob("*.nb?")}
+    subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, check=True)
+    assert {file.suffix for file in (tmp_path / "ser-pipeline").rglob("*.*")} == {".nbi", ".nbc"}
+    assert {file.stat().st_mtime_ns for file in Path(fourier.__file__).parent.rglob("*.nb?")} == before

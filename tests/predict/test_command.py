@@ -46,9 +46,10 @@ def test_all_formats_say_the_same_with_the_same_digits(run: Command, segments_ru
     rows = table(run(*asked, "--csv", status=1))
     text = run(*asked, status=1)
     assert array == lines and len(rows) == len(array) == 3
-    assert array[2] == {"file": "words.wav", "error": "words.wav is no readable audio"}
+    assert array[2] == {"file": "words.wav", "error": array[2]["error"]}
+    assert array[2]["error"].startswith("words.wav is no readable audio")  # or none without ffmpeg, where there is none
     assert rows[2]["error"] == array[2]["error"] and rows[2]["emotion"] == rows[2]["probability"] == ""
-    assert text.stdout.splitlines()[3].split(maxsplit=1) == ["words.wav", "error: words.wav is no readable audio"]
+    assert text.stdout.splitlines()[3].split(maxsplit=1) == ["words.wav", f"error: {array[2]['error']}"]
     assert text.stderr == "error: 1 of 2 could not be answered for\n"
     for answer, row, line in zip(array[:2], rows, text.stdout.splitlines()[1:], strict=False):
         assert row["emotion"] == answer["emotion"] and int(row["channel"]) == answer["channel"]

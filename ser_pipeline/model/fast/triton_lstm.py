@@ -184,7 +184,8 @@ def _steps_back(
         first, second, third, fourth = _gates(opened + place * 4 * H + unit[None, :], inside, H)
         now = tl.load(cells + place * H + unit[None, :], mask=inside, other=0.0)
         past = (place + tl.where(back == 1, 2, -2)) * H + unit[None, :]
-        before = tl.load(cells + past, mask=inside & (step < frames - 1), other=0.0)
+        begun = row < tl.where(step < frames - 1, batch, 0)
+        before = tl.load(cells + past, mask=begun[:, None], other=0.0)
         if step > 0:
             after = to_added + (place + tl.where(back == 1, -2, 2)) * 4 * H
             for depth in tl.range(0, 4 * H, DEPTH, num_stages=STAGES):
