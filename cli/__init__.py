@@ -1,4 +1,4 @@
-"""The `ser-pipeline` command: one small file a command, loaded when it is asked for."""
+"""The `ser-pipeline` command: one small module per command, imported when the command is used."""
 
 from __future__ import annotations
 
@@ -31,30 +31,33 @@ COMMANDS = (
     "cache",
     "doctor",
 )
-"""The commands in the order of `--help`; each is a module of this package that holds a command of its own name."""
+"""The commands in the order of `--help`; each is a module of this package that defines a command of the same name."""
 
 
 class Commands(GuessingGroup):
-    """A group whose commands are imported when used, and whose errors are one line each."""
+    """A group that imports its commands when they are used and prints each error as one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order in which they are used."""
+        """The commands in the order of a typical workflow."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, or None."""
+        """The command called `cmd_name`, or None."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(importlib.import_module(f".{cmd_name}", __name__), cmd_name)
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep the words of the command line, for commands that other machines run."""
+        """Keep the command line, for commands that hand their work to other machines."""
         ctx.meta[f"{__name__}.elsewhere.words"] = tuple(args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; what a user can mend ends in one line and exit status 1, Ctrl-C in 130, SIGTERM in 143."""
+        """Run a command, and print each error that a user can fix as one line.
+
+        The exit status is 1 after an error, 2 after a usage error, 130 after Ctrl-C and 143 after SIGTERM.
+        """
         write_anything()
         try:
             with stoppable():
@@ -71,7 +74,7 @@ class Commands(GuessingGroup):
             from ser_pipeline.errors import is_full, no_space
 
             if is_full(error):
-                place = getattr(error, "filename", None) or "what this writes or prints to"
+                place = getattr(error, "filename", None) or "the output file or pipe"
                 raise click.ClickException(no_space(place)) from None
             if not isinstance(error, OSError):
                 raise
@@ -84,7 +87,7 @@ def main() -> None:
     """Speech emotion recognition with co-attention: features, training, report.
 
     \b
-    A first look, on a synthetic corpus that is made on the spot:
+    Quick start, on a synthetic corpus that the first command generates:
       ser-pipeline features
       ser-pipeline train --protocol speaker
       ser-pipeline report

@@ -1,4 +1,4 @@
-"""`python -m ser_pipeline.cli`: the same command, for `torchrun` and places without scripts on the path."""
+"""`python -m ser_pipeline.cli`: the same command, for `torchrun` and for machines without scripts on the path."""
 
 from . import main
 

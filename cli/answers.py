@@ -1,4 +1,4 @@
-"""Answers as they are printed: a table to read, and JSON, JSON lines or CSV, all with the same digits."""
+"""Writers of predictions: a table to read, and JSON, JSON lines or CSV, all rounded to the same digits."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ DIGITS = 4
 """Decimals of probabilities and spreads in every format."""
 
 SECONDS = 3
-"""Decimals of times."""
+"""Decimals of times in seconds."""
 
 UNSURE = "unsure"
-"""What the table has in the place of an emotion where there is no answer."""
+"""The table's entry in place of an emotion where the model gives no answer."""
 
 NARROWEST = 16
-"""Characters that a file's name has in a terminal at least; columns that leave less to it are left out."""
+"""Minimum width of the column of file names on a terminal; columns that leave less room for it are dropped."""
 
 SPARED = ("next", "spread", "end")
-"""Columns that a narrow terminal does without, the first one first."""
+"""Columns that are dropped on a narrow terminal, in this order."""
 
 
 class Writer(Protocol):
-    """One format of the answers."""
+    """Writer of one output format."""
 
     def write(self, answer: Answer | Unanswered) -> None:
-        """Print one answer, or why there is none."""
+        """Print one answer, or the reason why there is none."""
 
     def close(self) -> None:
-        """Print what ends the format."""
+        """Print the end of the output."""
 
 
 def record(answer: Answer | Unanswered) -> dict[str, Any]:
-    """An answer as JSON has it."""
+    """Return an answer as a dictionary for JSON."""
     if isinstance(answer, Unanswered):
         return {"file": answer.file, "error": answer.error}
     return {
@@ -78,7 +78,7 @@ class JsonWriter:
 
 @dataclass
 class JsonLinesWriter:
-    """A JSON object a line."""
+    """One JSON object per line."""
 
     out: TextIO
 
@@ -92,7 +92,7 @@ class JsonLinesWriter:
 
 
 class CsvWriter:
-    """A header, and a line an answer."""
+    """A header and one line per answer."""
 
     def __init__(self, out: TextIO, labels: Sequence[str], attributes: Sequence[str] = ()) -> None:
         self._labels, self._attributes = labels, attributes
@@ -117,10 +117,10 @@ class CsvWriter:
 
 
 class TableWriter:
-    """Aligned columns, printed as they come, no line of them wider than the terminal.
+    """Aligned columns, printed line by line and never wider than the terminal.
 
-    Where that is too narrow, the two likeliest classes stand for all; then long names lose their beginning, and notes
-    stand on lines of their own.
+    On a narrow terminal only the two likeliest classes are shown. If that is still too wide, the beginnings of long
+    names are cut, and notes are printed on lines of their own.
     """
 
     def __init__(
@@ -131,14 +131,14 @@ class TableWriter:
         shown: Mapping[str, bool],
         attributes: Sequence[str] = (),
     ) -> None:
-        """Prints the header.
+        """Print the header.
 
         Args:
-            out: where to.
-            labels: the classes.
-            names: of the files, for the width of their column.
-            shown: which of channel, speaker, time, emotion and spread there are.
-            attributes: arousal and so on, where they are told.
+            out: the stream to write to.
+            labels: names of the classes.
+            names: names of the files, which set the width of their column.
+            shown: which of channel, speaker, time, emotion and spread are shown.
+            attributes: names of the predicted attributes, such as arousal.
         """
         self._out, self._labels = out, labels
         self._room = shutil.get_terminal_size().columns if out.isatty() else sys.maxsize
@@ -160,7 +160,7 @@ class TableWriter:
         self._print({name: name.removeprefix("p:") for name in self._widths}, "note")
 
     def write(self, answer: Answer | Unanswered) -> None:
-        """Print one line; notes and errors that do not fit beside it have lines of their own."""
+        """Print one line; notes and errors that do not fit on it get lines of their own."""
         if isinstance(answer, Unanswered):
             self._print({"file": answer.file}, f"error: {answer.error}")
             return
@@ -182,11 +182,11 @@ class TableWriter:
         """Do nothing: a line ends itself."""
 
     def _left(self, widths: Mapping[str, int]) -> int:
-        """What columns of these widths leave to the names of files."""
+        """Characters that columns of these widths leave for the file names."""
         return self._room - sum(2 + width for width in widths.values())
 
     def _print(self, cells: Mapping[str, str], note: str) -> None:
-        """Print cells in their columns, as many as there are, and a note after them."""
+        """Print the cells that have a column, and a note after them."""
         texts = []
         for name, width in self._widths.items():
             if name in cells:

@@ -1,4 +1,4 @@
-"""`ser-pipeline audit`: what is wrong with a corpus or its folds, and what it costs."""
+"""`ser-pipeline audit`: find what is wrong with a corpus or its folds, and what it costs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ser_pipeline.splits.folds import Fold
 
 MOST_SPEAKERS = 40
-"""The table of classes a speaker is printed up to here."""
+"""Largest number of speakers for which the table of classes per speaker is printed."""
 
 
 @click.command()
@@ -30,13 +30,13 @@ MOST_SPEAKERS = 40
 @click.option(
     "--protocol",
     shell_complete=completion.PROTOCOLS,
-    help="Whose folds are looked at.  [default: official where there is one, else speaker]",
+    help="Protocol whose folds are audited.  [default: official if the corpus has one, else speaker]",
 )
-@click.option("--folds", "file", type=click.Path(path_type=Path), help="Look at the folds of this file instead.")
+@click.option("--folds", "file", type=click.Path(path_type=Path), help="Audit the folds of this file instead.")
 @click.option("--classes", metavar="LIST", help="Classes and merges, such as neutral=neu,happy=hap+exc.")
 @click.option("--subset", default="", help="Part of the corpus, such as improvised.")
-@click.option("--jobs", type=options.WORKERS, help="Threads that decode.  [default: one a core]")
-@click.option("--json", "as_json", is_flag=True, help="Findings as JSON, with every row.")
+@click.option("--jobs", type=options.WORKERS, help="Threads that decode audio.  [default: one per core]")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, with every row.")
 @options.cache
 @options.quiet
 def audit(
@@ -53,7 +53,7 @@ def audit(
 ) -> None:
     """Audit CORPUS in ROOT, or a corpus that has features: counts, speakers, audio, copies and leaks.
 
-    Exit status 1 where an error stands.
+    The exit status is 1 if a finding is an error.
 
     \b
     Examples:
@@ -88,7 +88,7 @@ def audit(
 def _folds(
     utterances: Sequence[Utterance], protocol: str | None, file: Path | None
 ) -> tuple[Sequence[Fold], list[Finding]]:
-    """The folds to look at, and a finding where there are none: an error if they were asked for by name."""
+    """Return the folds to audit; if they cannot be made, a finding, which is an error if the user named `protocol`."""
     from ser_pipeline.audit.corpus import Finding
     from ser_pipeline.splits.folds import folds_of, read_folds
     from ser_pipeline.splits.protocols import find_protocol

@@ -1,4 +1,4 @@
-"""`ser-pipeline cache`: what is in the cache, whether it is whole, and what may go."""
+"""`ser-pipeline cache`: list, check, copy and clean up the cache of features."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AGES = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 @click.group(cls=GuessingGroup)
 def cache() -> None:
-    """List, check, mend, share and clear the cache of features.
+    """List, check, repair, share and clean up the cache of features.
 
     \b
     Examples:
@@ -41,13 +41,13 @@ def cache() -> None:
 @cache.command("ls")
 @options.cache
 def ls(cache: Path) -> None:
-    """List corpora and stores: what, size, age, made from what."""
+    """List corpora and stores with their kind, size, age, folder and source."""
     start_log(quiet=False)
     from ser_pipeline.cache import housekeeping
 
     items = housekeeping.contents(cache)
     if not items:
-        click.echo(f"nothing in {cache}; make features first: ser-pipeline features", err=True)
+        click.echo(f"nothing in {cache}; extract features first: ser-pipeline features", err=True)
         return
     for line in _table(items):
         click.echo(line)
@@ -56,10 +56,10 @@ def ls(cache: Path) -> None:
 @cache.command()
 @options.cache
 def status(cache: Path) -> None:
-    """List who is at work on unfinished features, since when, and why a part failed.
+    """List which processes work on unfinished features, since when, and why a part failed.
 
-    A line a part, with tabs between: features, part, "held", "left" or "failed", who, since when, why. What is whole is
-    not in it: `ser-pipeline status` lists that, and runs.
+    Prints one line per part, separated by tabs: features, part, "held", "left" or "failed", who, since when, why.
+    Finished features are not listed; `ser-pipeline status` lists those, and runs.
     """
     start_log(quiet=False)
     from ser_pipeline.cache import catalogue
@@ -67,7 +67,7 @@ def status(cache: Path) -> None:
 
     parts = shared_parts(catalogue.features_root(cache))
     if not parts:
-        click.echo(f"nobody is at work in {cache}", err=True)
+        click.echo(f"no process is at work in {cache}", err=True)
     for line in claimed_lines(parts):
         click.echo(line)
 
@@ -77,9 +77,9 @@ def status(cache: Path) -> None:
 @options.quiet
 @click.pass_context
 def verify(ctx: click.Context, cache: Path, quiet: bool) -> None:
-    """Check every checksum, and every row against its manifest; take out what is damaged.
+    """Check every checksum, and every row against its manifest; remove what is damaged.
 
-    Exit status 1 if anything was. The command that is printed makes what was taken out again, and nothing else.
+    The exit status is 1 if anything was damaged. The printed command extracts the removed parts again, and only those.
     """
     start_log(quiet)
     from ser_pipeline.cache import housekeeping
@@ -93,7 +93,7 @@ def verify(ctx: click.Context, cache: Path, quiet: bool) -> None:
         else ""
     )
     for command in dict.fromkeys(damage.command for damage in damages):
-        click.echo(f"mend it: {command}{there}")
+        click.echo(f"repair: {command}{there}")
     if damages:
         ctx.exit(1)
     if not quiet:
@@ -101,21 +101,21 @@ def verify(ctx: click.Context, cache: Path, quiet: bool) -> None:
 
 
 def _sound(items: list[Item], cache: Path) -> str:
-    """What is said of a cache in which nothing is damaged."""
+    """Return the message about a cache in which nothing is damaged."""
     unfinished = [item.path.name for item in items if item.kind == "unfinished"]
     if not items:
         return f"nothing in {cache}"
     if unfinished:
         names = ", ".join(unfinished)
-        return f"what is finished is as it was written; {names} is not: the `features` command that made it goes on"
-    return "everything is as it was written"
+        return f"finished features are as written; {names} is unfinished: resume with the same `features` command"
+    return "everything is as written"
 
 
 @cache.command()
 @options.cache
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Remove without asking.")
 def prune(cache: Path, yes: bool) -> None:
-    """Remove features that no corpus refers to any more, and unfinished work that no process is at."""
+    """Remove features that no corpus refers to any more, and unfinished features that no process works on."""
     start_log(quiet=False)
     from ser_pipeline.cache import housekeeping
 
@@ -138,9 +138,9 @@ def prune(cache: Path, yes: bool) -> None:
 @options.cache
 @options.quiet
 def push(url: str, corpora: tuple[str, ...], cache: Path, quiet: bool) -> None:
-    """Copy whole features to URL, such as s3://bucket/cache: any folder that fsspec writes.
+    """Copy finished features to URL, such as s3://bucket/cache: any folder that fsspec can write.
 
-    What is there is not copied again; the index of a folder comes last. Prints the folders that were copied.
+    Files that are already there are not copied again; the index of a folder is copied last. Prints the copied folders.
 
     \b
     Examples:
@@ -160,10 +160,10 @@ def push(url: str, corpora: tuple[str, ...], cache: Path, quiet: bool) -> None:
 @options.cache
 @options.quiet
 def pull(url: str, corpora: tuple[str, ...], cache: Path, quiet: bool) -> None:
-    """Copy whole features from URL into the cache, where `train` finds them.
+    """Copy finished features from URL into the cache, where `train` finds them.
 
-    Every checksum is compared before a folder gets its name; what was stopped goes on with the same command. Prints the
-    folders that were copied.
+    Every checksum is compared before a folder gets its final name. To resume a stopped copy, run the same command
+    again. Prints the copied folders.
 
     \b
     Examples:
@@ -180,13 +180,13 @@ def pull(url: str, corpora: tuple[str, ...], cache: Path, quiet: bool) -> None:
 @cache.command()
 @options.cache
 def path(cache: Path) -> None:
-    """Print where the cache is."""
+    """Print the path of the cache."""
     click.echo(cache.resolve())
 
 
 @contextmanager
 def _copying(verb: str, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[int, int], None]]]:
-    """What is told of folders that are copied, printed once the bar is gone, and the bar of their files."""
+    """Yield a function that notes a copied folder, printed once the bar is gone, and the update function of the bar."""
     copied = list[str]()
     try:
         with bar(verb, "files", quiet) as progress:
@@ -203,12 +203,12 @@ def _table(items: list[Item]) -> list[str]:
 
 
 def _folder(item: Item) -> str:
-    """The folder below the features, a store behind two blanks."""
+    """Return the folder's name below the features, with a store indented by two spaces."""
     return item.path.name if item.path.parent.name == "features" else f"  {item.path.name}"
 
 
 def _size(count: int) -> str:
-    """Bytes in the largest unit that fits.
+    """Format bytes in the largest unit that fits.
 
     >>> _size(3 << 20), _size(12)
     ('3.0 MB', '12 B')
@@ -217,7 +217,7 @@ def _size(count: int) -> str:
 
 
 def _age(changed: float, now: Callable[[], float] = time.time) -> str:
-    """Time since `changed` in the largest unit that fits.
+    """Format the time since `changed`, in seconds since the epoch, in the largest unit that fits.
 
     >>> _age(0, lambda: 7200), _age(0, lambda: 3)
     ('2 h', '3 s')

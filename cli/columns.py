@@ -1,4 +1,4 @@
-"""Text laid out in aligned columns, folded at the terminal's width between words."""
+"""Layout of text in aligned columns, wrapped between words at the terminal's width."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from collections.abc import Iterator, Sequence
 WIDEST = 100
 
 GAP = 2
-"""Blanks between two columns."""
+"""Spaces between two columns."""
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = (), room: int | None = None) -> Iterator[str]:
-    """Lines of a table; cells that are too wide for the terminal go on in the next line, and no word is cut.
+    """Yield the lines of a table; cells that are too wide for the terminal are wrapped, and no word is cut.
 
-    Where not even the longest words fit side by side, each row is a block of its own, a line a column.
+    If not even the longest words fit next to each other, each row becomes a block with one line per column.
 
     Args:
         rows: the cells; the first row names the columns.
-        right: numbers of the columns that end flush.
-        room: width of a line; by default that of the terminal, and without a terminal as much as it takes.
+        right: numbers of the right-aligned columns.
+        room: width of a line in characters; by default that of the terminal, and unlimited without a terminal.
 
     >>> list(aligned([("fold", "test"), ("1F", "528")], right=[1]))
     ['fold  test', '1F     528']
@@ -50,13 +50,13 @@ def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = (), room: int 
 
 
 def wrapped(text: str, indent: int) -> str:
-    """`text` broken to the terminal's width, every line but the first behind `indent` blanks."""
+    """Wrap `text` at the terminal's width, with every line but the first indented by `indent` spaces."""
     width = max(40, min(shutil.get_terminal_size((WIDEST, 0)).columns, WIDEST))
     return ("\n" + " " * indent).join(_folded(text, width - indent))
 
 
 def reflowed(text: str) -> str:
-    """Paragraphs broken anew at the terminal's width; as they are where stdout is no terminal, or wide enough."""
+    """Wrap paragraphs at the terminal's width; unchanged if stdout is not a terminal, or is wide enough."""
     room = _room()
     if max(map(len, text.split("\n"))) <= room:
         return text
@@ -64,12 +64,12 @@ def reflowed(text: str) -> str:
 
 
 def _room() -> int:
-    """Characters of a line of stdout."""
+    """Return the width of a line of stdout in characters."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
 
 
 def _narrowed(wanted: Sequence[int], least: Sequence[int], room: int) -> list[int]:
-    """Widths that fit into `room`: the widest column gives way first, down to its longest word."""
+    """Return widths that fit into `room`: the widest column shrinks first, down to its longest word."""
     widths = list(wanted)
     while sum(widths) > room:
         place = max((place for place in range(len(widths)) if widths[place] > least[place]), key=widths.__getitem__)
@@ -78,7 +78,7 @@ def _narrowed(wanted: Sequence[int], least: Sequence[int], room: int) -> list[in
 
 
 def _blocks(rows: Sequence[Sequence[str]], room: int) -> Iterator[str]:
-    """The rows below one another, the name of the column before each cell, an empty line between two rows."""
+    """Yield the rows as blocks, with the column's name before each cell and an empty line between two rows."""
     names, *others = rows
     indent = max(map(len, names)) + GAP
     for number, row in enumerate(others):
@@ -91,11 +91,11 @@ def _blocks(rows: Sequence[Sequence[str]], room: int) -> Iterator[str]:
 
 
 def _folded(text: str, width: int) -> list[str]:
-    """The lines of `text` in `width` characters; a word that is longer stays whole."""
+    """Wrap `text` into lines of `width` characters; a longer word is not cut."""
     return textwrap.wrap(text, max(width, 1), break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _longest(text: str) -> int:
-    """Length of the longest word, with what it is indented by."""
+    """Return the length of the longest word plus the indentation."""
     words = text.split()
     return max((len(word) for word in words), default=0) + (len(text) - len(text.lstrip()) if words else 0)

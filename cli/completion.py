@@ -1,4 +1,4 @@
-"""What the shell offers for corpora, runs, presets, protocols, ablations and settings when Tab is pressed."""
+"""Shell completion of corpora, runs, presets, protocols, ablations and settings."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]
 
 
 def completer(names: Callable[[click.Context], Iterable[str]], *, paths: bool = False) -> Completer:
-    """A completion from the names that a function gives; what goes wrong meanwhile offers nothing.
+    """Return a completion of the names that a function returns; an error in it offers nothing.
 
     Args:
-        names: all names.
-        paths: whether files and folders are offered too.
+        names: returns all names.
+        paths: whether to offer files and folders if no name matches.
     """
 
     def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -37,7 +37,7 @@ def _corpora(context: click.Context) -> list[str]:
 
 
 def _featured(context: click.Context) -> list[str]:
-    """Corpora that have features in the cache that is named, or in the usual one."""
+    """Return the corpora that have features in the cache of the command line, or else in the default cache."""
     from ser_pipeline.cache.catalogue import sources
 
     place = context.params.get("cache") or os.environ.get("SER_PIPELINE_CACHE") or "cache"
@@ -45,7 +45,7 @@ def _featured(context: click.Context) -> list[str]:
 
 
 def _reported(context: click.Context) -> list[str]:
-    """Corpora that have runs."""
+    """Return the corpora that have runs."""
     from ser_pipeline.report import corpora
 
     return corpora(Path(context.params.get("runs_root") or "runs"))

@@ -1,4 +1,4 @@
-"""`ser-pipeline corpora`: which corpora can be read, and a table of one's own from any of them."""
+"""`ser-pipeline corpora`: list the corpora that can be read, and write a table of one."""
 
 from __future__ import annotations
 
@@ -22,17 +22,22 @@ from .terminal import start_log
 HEADER = ("corpus", "title", "utterances", "classes", "licence")
 
 LABEL = 11
-"""Width of the left column of one corpus's description."""
+"""Width of the left column in the description of a corpus."""
 
 
 @click.command()
 @click.argument("name", metavar="[CORPUS]", required=False, shell_complete=completion.CORPORA)
 @click.argument("root", required=False, type=click.Path(path_type=Path))
-@click.option("--init", is_flag=True, help="Print a table of CORPUS in ROOT, to be read as the corpus `table`.")
+@click.option("--init", is_flag=True, help="Print a CSV table of CORPUS in ROOT, which the corpus `table` reads.")
 @click.option("--classes", metavar="LIST", help="Classes and merges, such as neutral=neu,happy=hap+exc.")
 @click.option("--subset", default="", help="Part of the corpus, such as improvised; all for everything.")
-@click.option("--emotion", default="", metavar="PATTERN", help=f"Of `--init folder` or a table: {PATTERNS}.")
-@click.option("--speaker", default="", metavar="PATTERN", help="The same, for who speaks.")
+@click.option(
+    "--emotion",
+    default="",
+    metavar="PATTERN",
+    help=f"Part of the path that names the emotion, with `--init folder` or `--init table`: {PATTERNS}.",
+)
+@click.option("--speaker", default="", metavar="PATTERN", help="Part of the path that names the speaker.")
 @options.quiet
 def corpora(
     name: str | None,
@@ -44,11 +49,11 @@ def corpora(
     speaker: str,
     quiet: bool,
 ) -> None:
-    """List the corpora, describe CORPUS, or write a table of one, or of a folder of your own.
+    """List the corpora, describe CORPUS, or write a table of a corpus or of your own folder.
 
-    The paths in a table are relative to the folder where the command runs, so that is where the table belongs.
-    `--init folder` takes the folder of a recording as its emotion, and the one above as its speaker; where paths tell
-    it otherwise, a PATTERN says which part: parent, grandparent, or a regular expression with one group.
+    The paths in a table are relative to the current folder, so save the table there. `--init folder` uses the name of
+    a recording's folder as its emotion, and the name of the folder above as its speaker. For other layouts, a PATTERN
+    selects the part of the path: parent, grandparent, or a regular expression with one group.
 
     \b
     Examples:
@@ -72,7 +77,7 @@ def corpora(
     else:
         for line in aligned([HEADER, *map(_row, CORPORA.values())], right=[2, 3]):
             click.echo(line)
-        click.echo("\nser-pipeline corpora CORPUS says what its folder holds and where it can be had.")
+        click.echo("\nser-pipeline corpora CORPUS describes the corpus's folder and says where to get it.")
 
 
 def _row(corpus: Corpus) -> tuple[str, ...]:
@@ -117,14 +122,14 @@ def _table(name: str, root: Path, classes: str | None, subset: str, emotion: str
 
 
 def _by_paths(name: str, root: Path, emotion: str, speaker: str) -> list[Utterance]:
-    """The utterances of a folder or a table, with the emotion or the speaker that their paths tell."""
+    """Read the utterances of a folder or a table, with the emotion or the speaker from their paths."""
     if name == "table":
         return table.by_paths(root, emotion, speaker)
     if name != "folder":
-        raise click.UsageError("--emotion and --speaker are parts of the paths of `--init folder` and `--init table`")
+        raise click.UsageError("--emotion and --speaker work only with `--init folder` and `--init table`")
     if not root.is_dir():
-        raise PipelineError(f"{root} is no folder")
+        raise PipelineError(f"{root} is not a folder")
     found = sorted_by_paths(root, emotion, speaker)
     if not found:
-        raise PipelineError(f"{root} holds no audio")
+        raise PipelineError(f"{root} contains no audio")
     return found

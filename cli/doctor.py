@@ -1,4 +1,4 @@
-"""`ser-pipeline doctor`: what commands stand on, and what to do where it is amiss."""
+"""`ser-pipeline doctor`: check the installation and the machine, and say how to fix problems."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from .columns import wrapped
 from .terminal import start_log
 
 INDENT = 20
-"""Width of the two columns before what was found."""
+"""Width of the two columns before the result of a check."""
 
 
 @click.command()
 @options.cache
 @options.runs
-@click.option("--json", "as_json", is_flag=True, help="A JSON array, instead of a table.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array instead of a table.")
 def doctor(cache: Path, runs_root: Path, as_json: bool) -> None:
-    """Check versions, devices, weights, the cache, the disk and locks, and say what to do.
+    """Check versions, devices, weights, the cache, the disk and locks, and say how to fix problems.
 
-    Exit status 1 where something keeps commands from working. Nothing is changed, and nothing fetched.
+    The exit status is 1 if something keeps commands from working. Nothing is changed or downloaded.
 
     \b
     Examples:
@@ -42,6 +42,6 @@ def doctor(cache: Path, runs_root: Path, as_json: bool) -> None:
             if check.advice:
                 click.echo(" " * INDENT + wrapped(f"to do: {check.advice}", INDENT))
         amiss = sum(check.state != OK for check in checks)
-        click.echo(f"\n{amiss} of {len(checks)} want attention" if amiss else "\nall is well")
+        click.echo(f"\n{amiss} of {len(checks)} checks need attention" if amiss else "\nall checks passed")
     if any(check.state == ERROR for check in checks):
         raise click.exceptions.Exit(1)

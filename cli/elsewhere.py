@@ -1,4 +1,4 @@
-"""`--slurm` and `--dask`: a command that is run by other machines, in shares."""
+"""`--slurm` and `--dask`: run a command in shares on other machines."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from . import options
 from .terminal import bar
 
 MOST = 100_000
-"""Tasks of an array, at most."""
+"""Largest number of tasks of an array."""
 
 WORDS = f"{__name__}.words"
-"""Where the context keeps the words of the command line."""
+"""Key of the click context that stores the words of the command line."""
 
 TAKEN = {
     "--slurm": 0,
@@ -31,12 +31,12 @@ TAKEN = {
     "--no-wait": 0,
     "--share-only": 0,
 }
-"""Options that a task does not get, and how many values each has."""
+"""Options that are not passed on to a task, with the number of their values."""
 
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """What a user asked for."""
+    """The user's choice of where and how to run a command."""
 
     slurm: bool
     submit: bool
@@ -48,18 +48,18 @@ class Elsewhere:
         return self.slurm or self.dask is not None
 
     def hand_out(self, parts: int, noun: str, root: Path, quiet: bool) -> None:
-        """Have the parts of this command made by other machines.
+        """Run the parts of this command on other machines.
 
         Args:
-            parts: how many there are to be made.
-            noun: what one is called.
-            root: where the logs go.
-            quiet: whether to show no progress.
+            parts: number of parts left to do.
+            noun: what a part is called, "fold" or "shard".
+            root: folder for the logs.
+            quiet: whether to hide progress.
         """
         from ser_pipeline.elsewhere.tasks import Task
 
         if not parts:
-            click.echo("nothing to do: everything is there", err=True)
+            click.echo("nothing to do: everything is finished", err=True)
             return
         words = click.get_current_context().find_root().meta[WORDS]
         folds = noun == "fold"
@@ -73,7 +73,7 @@ class Elsewhere:
         from ser_pipeline.elsewhere.dask import Cluster
 
         cluster = Cluster(address)
-        count = count if folds else min(count, cluster.places)  # one that makes features keeps a machine busy
+        count = count if folds else min(count, cluster.places)  # one task of `features` keeps a machine busy
         tasks = [task.share(number, count) for number in range(1, count + 1)]
         with bar("parts", "parts", quiet) as progress:
             printed = cluster.run(tasks, root, progress)
@@ -90,12 +90,12 @@ class Elsewhere:
             click.echo(f"{told} submitted; logs in {array.folder}", err=True)
             click.echo(str(jobs[0].job_id).partition("_")[0])
         else:
-            click.echo(f"{told}; submit them by: sbatch {script}", err=True)
+            click.echo(f"{told}; submit with: sbatch {script}", err=True)
             click.echo(script)
 
 
 def without(words: Sequence[str]) -> list[str]:
-    """The words of a command without the options that say who runs it.
+    """Return the words of a command without the options that choose where it runs.
 
     >>> without(["train", "--slurm", "--array", "8", "--slurm-set=gpus=1", "--seeds", "2"])
     ['train', '--seeds', '2']
@@ -113,35 +113,35 @@ def without(words: Sequence[str]) -> list[str]:
 
 
 def elsewhere(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that have a command run elsewhere, which it gets as one value."""
+    """Add the options that run a command elsewhere; the command receives them as one `Elsewhere`."""
 
     @functools.wraps(command)
     def gathered(
         *, slurm: bool, submit: bool, array: int, slurm_set: tuple[str, ...], dask: str | None, **given: Any
     ) -> Any:
         if slurm and dask is not None:
-            raise click.UsageError("--slurm and --dask are two ways: give one")
+            raise click.UsageError("--slurm and --dask exclude each other: use one")
         if (submit or slurm_set) and not slurm:
-            raise click.UsageError("--submit and --slurm-set go with --slurm")
+            raise click.UsageError("--submit and --slurm-set need --slurm")
         return command(elsewhere=Elsewhere(slurm, submit, array, slurm_set, dask), **given)
 
     for option in (
-        click.option("--dask", metavar="URL", help="Scheduler of a Dask cluster that does this, tcp://HOST:PORT."),
+        click.option("--dask", metavar="URL", help="Run on a Dask cluster with this scheduler, tcp://HOST:PORT."),
         click.option(
             "--slurm-set",
             metavar="NAME=VALUE",
             multiple=True,
-            help="Option of sbatch, such as gpus=1; may be repeated.",
+            help="An option of sbatch, such as gpus=1; may be repeated.",
         ),
         click.option(
             "--array",
             type=options.IntRange(1, MOST),
             default=1000,
             show_default=True,
-            help="Tasks, at most; each has several parts where there are more.",
+            help="Largest number of tasks; if there are more parts, a task does several.",
         ),
-        click.option("--submit", is_flag=True, help="Submit the array by submitit."),
-        click.option("--slurm", is_flag=True, help="Write a script that does this as an array of Slurm tasks."),
+        click.option("--submit", is_flag=True, help="Submit the array with submitit."),
+        click.option("--slurm", is_flag=True, help="Write a script that runs this command as a Slurm job array."),
     ):
         gathered = option(gathered)
     return gathered

@@ -1,4 +1,4 @@
-"""Text to terminals and pipes of any encoding."""
+"""Output of text to terminals and pipes of any encoding."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import os
 import sys
 
 ESCAPED = "ser-pipeline-escaped"
-"""The error handler that writes `\\u00e9` where an encoding has no é, as JSON has it."""
+"""Name of the error handler that writes `\\u00e9`, as JSON does, where an encoding has no é."""
 
 
 def write_anything() -> None:
-    """Have stdout and stderr take any text: files and pipes in UTF-8, terminals escaped where they cannot show it.
+    """Let stdout and stderr write any text: UTF-8 to files and pipes, escapes for what a terminal cannot show.
 
-    An encoding that the user has named by PYTHONIOENCODING stays.
+    An encoding that the user set with PYTHONIOENCODING is kept.
     """
     codecs.register_error(ESCAPED, _escaped)
     for stream in (sys.stdout, sys.stderr):

@@ -1,4 +1,4 @@
-"""`ser-pipeline export`: a run to a model folder that other tools load."""
+"""`ser-pipeline export`: write a run as a model folder that other tools load."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .terminal import start_log
 @click.command()
 @click.argument("run", type=options.FOLDER, shell_complete=completion.RUNS)
 @click.argument("folder", metavar="DIR", type=options.FOLDER)
-@click.option("--fold", "folds", multiple=True, help="Take this fold's model alone; may be repeated.  [default: all]")
-@click.option("--encoder", is_flag=True, help="The pre-trained speech encoder alone, as a folder of transformers.")
-@click.option("--onnx", is_flag=True, help="Write model.onnx too: waveforms in, probabilities out.")
-@click.option("--int8", is_flag=True, help="Write model.int8.onnx too, whose matrix products are of 8 bits.")
+@click.option("--fold", "folds", multiple=True, help="Use only this fold's model; may be repeated.  [default: all]")
+@click.option("--encoder", is_flag=True, help="Write only the speech encoder, as a model folder of transformers.")
+@click.option("--onnx", is_flag=True, help="Also write model.onnx: waveforms in, probabilities out.")
+@click.option("--int8", is_flag=True, help="Also write model.int8.onnx, with 8-bit matrix products.")
 @options.quiet
 def export(run: Path, folder: Path, folds: tuple[str, ...], encoder: bool, onnx: bool, int8: bool, quiet: bool) -> None:
     """Write the models of RUN as the folder DIR, which loads without the run, the corpus or a network.
 
-    DIR holds model.safetensors, config.json, preprocessor_config.json, a model card (README.md) and the code that
-    transformers wants. The models of all folds are averaged; what they share, as a frozen encoder, stands there once.
-    `ser-pipeline predict DIR FILE` answers as RUN does. Prints the folder. An ONNX graph holds the front end; it is
-    checked on recordings of the run, and how far it agrees is told.
+    DIR contains model.safetensors, config.json, preprocessor_config.json, a model card (README.md) and the code that
+    transformers needs. The predictions of all folds' models are averaged; weights that they share, such as a frozen
+    encoder, are stored once. `ser-pipeline predict DIR FILE` gives the same answers as RUN. Prints the folder. An ONNX
+    graph includes the front end; it is checked on recordings of the run, and its agreement is printed.
 
     \b
     Examples:
@@ -35,7 +35,7 @@ def export(run: Path, folder: Path, folds: tuple[str, ...], encoder: bool, onnx:
     """
     start_log(quiet)
     if encoder and (onnx or int8):
-        raise click.UsageError("--encoder writes the encoder alone: leave out --onnx and --int8")
+        raise click.UsageError("--encoder writes only the encoder: leave out --onnx and --int8")
     from ser_pipeline.export.encoder import export_encoder
     from ser_pipeline.export.writing import export as write
 

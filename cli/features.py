@@ -1,4 +1,4 @@
-"""`ser-pipeline features`: audio to stores of features."""
+"""`ser-pipeline features`: extract features from audio."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     "names",
     multiple=True,
     shell_complete=completion.FEATURES,
-    help="A feature to make; may be repeated.  [default: all inputs]",
+    help="A feature to extract; may be repeated.  [default: all inputs]",
 )
-@click.option("--device", default="auto", show_default=True, help="Where a frozen speech encoder makes embeddings.")
+@click.option("--device", default="auto", show_default=True, help="Device of a frozen speech encoder.")
 @click.option("--jobs", type=options.WORKERS, help="Processes.  [default: as many as the audio keeps busy]")
 @options.part
-@click.option("--compress", is_flag=True, help="Half the disk space, slower to read; needs hdf5plugin.")
+@click.option("--compress", is_flag=True, help="Use half the disk space, but read more slowly; needs hdf5plugin.")
 @click.option("--skip-bad", is_flag=True, help="Leave out audio that cannot be read, and list it.")
-@click.option("--rated", is_flag=True, help="Keep turns of no class that raters voted on, for `train --target`.")
+@click.option("--rated", is_flag=True, help="Keep rated utterances without a class, for `train --target`.")
 @options.store
 @options.settings
 @options.cache
@@ -46,8 +46,8 @@ def features(
 ) -> None:
     """Extract features of CORPUS in ROOT into HDF5 shards, in parallel.
 
-    Prints the folder of the features. With no corpus named, makes and uses `demo`, a small corpus of synthetic
-    speech. What is finished is kept and never done again; `ser-pipeline corpora` lists the corpora.
+    Prints the folder of the features. Without CORPUS, the command generates and uses `demo`, a small corpus of
+    synthetic speech. Finished features are never extracted again. `ser-pipeline corpora` lists the corpora.
 
     \b
     Examples:
@@ -69,18 +69,18 @@ def features(
     for message in made.left_out:
         click.echo(f"left out: {message}", err=True)
     if made.replaced and not quiet:
-        was = f"it was {made.replaced.folder.name}, of {made.replaced.root}"
-        click.echo(f"{made.manifest.corpus} is {made.folder.name} from now on; {was}", err=True)
+        was = f"before it was {made.replaced.folder.name}, from {made.replaced.root}"
+        click.echo(f"{made.manifest.corpus} now refers to {made.folder.name}; {was}", err=True)
     if not quiet:
         click.echo(_told(made.manifest), err=True)
     click.echo(made.folder)
 
 
 def _told(data: Manifest) -> str:
-    """What the features are of."""
+    """Summarise the features: utterances, speakers, classes and segments."""
     speakers = {utterance.speaker for utterance in data.utterances} - {""}
     numbers = {"utterance": data.utterances, "speaker": speakers, "class": data.labels, "segment": data.segments}
     parts = [plural(len(those), noun) for noun, those in numbers.items()]
     if unclassed := sum(not utterance.emotion for utterance in data.utterances):
-        parts[0] += f" ({unclassed} of no class)"
+        parts[0] += f" ({unclassed} without a class)"
     return f"{data.corpus}: {', '.join(parts)} of {data.audio.segment / data.audio.rate:g} s"

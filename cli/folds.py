@@ -1,4 +1,4 @@
-"""`ser-pipeline folds`: who trains, chooses and tests, to look at and to publish."""
+"""`ser-pipeline folds`: print the training, validation and test rows of each fold."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ from .columns import aligned
     help="speaker, session, official, group-5, …",
 )
 @click.option(
-    "--selection", default="validation", show_default=True, help="Rows that choose the epoch, or test, or reference."
+    "--selection",
+    default="validation",
+    show_default=True,
+    help="Rows that select the epoch: validation, test or reference.",
 )
-@click.option("--folds", "file", type=click.Path(path_type=Path), help="Read the folds from this file, and prove them.")
+@click.option("--folds", "file", type=click.Path(path_type=Path), help="Read the folds from this file and check them.")
 @click.option("--classes", metavar="LIST", help="Classes and merges, such as neutral=neu,happy=hap+exc.")
 @click.option("--subset", default="", help="Part of the corpus, such as improvised.")
-@click.option("--json", "as_json", is_flag=True, help="Every id, in the form that `--folds` reads.")
+@click.option("--json", "as_json", is_flag=True, help="Print every id as JSON that `--folds` reads.")
 @options.cache
 def folds(
     corpus: str | None,
@@ -42,7 +45,7 @@ def folds(
 ) -> None:
     """Print the folds of CORPUS in ROOT, or of a corpus that has features.
 
-    They follow from the labels alone: the same on every machine. No audio is read.
+    The folds depend only on the labels, so they are the same on every machine. No audio is read.
 
     \b
     Examples:

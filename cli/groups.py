@@ -1,4 +1,4 @@
-"""A group of commands that says which one was meant."""
+"""A group of commands that suggests the nearest command for an unknown name."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from ser_pipeline.names import unknown
 
 
 class GuessingGroup(click.Group):
-    """A group in which an unknown command is one line, with the known one that is alike."""
+    """A group that reports an unknown command in one line, with the most similar known one."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that `args` begin with, as Click has it."""
+        """Return the command that `args` begin with, as `click.Group` does."""
         name = args[0]
         if not ctx.resilient_parsing and not name.startswith("-") and self.get_command(ctx, name) is None:
             ctx.fail(unknown("command", name, self.list_commands(ctx)))

@@ -31,26 +31,26 @@ class CorpusRoot(click.ParamType):  # type: ignore[type-arg]  # older versions o
     name = "path"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
-        """A path, or the URL as it is.
+        """Return a path, or a URL unchanged.
 
         Args:
-            value: what the user wrote.
-            param: of which it is the value.
-            ctx: of the command.
+            value: the user's text.
+            param: the parameter.
+            ctx: the command's context.
         """
         return value if is_url(value) else Path(value)
 
 
 class _PlainNumber(click.ParamType):  # type: ignore[type-arg]
-    """A number without the underscores that Python's code may have."""
+    """A number without the underscores that Python's syntax allows."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The number.
+        """Return the number.
 
         Args:
-            value: what the user wrote.
-            param: of which it is the value.
-            ctx: of the command.
+            value: the user's text.
+            param: the parameter.
+            ctx: the command's context.
         """
         if "_" in str(value):
             self.fail(f"{value!r} is not a valid {self.name}.", param, ctx)
@@ -66,25 +66,25 @@ class FloatRange(_PlainNumber, click.FloatRange):
 
 
 class CacheFolder(click.Path):
-    """A folder, or where it is only read the URL of one."""
+    """A folder, or with `far` the URL of one."""
 
     def __init__(self, *, far: bool) -> None:
         super().__init__(path_type=Path, file_okay=False)
         self.far = far
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """A path, or the URL as it is.
+        """Return a path, or a URL unchanged.
 
         Args:
-            value: what the user wrote.
-            param: of which it is the value.
-            ctx: of the command.
+            value: the user's text.
+            param: the parameter.
+            ctx: the command's context.
         """
         if not is_url(value):
             return super().convert(value, param, ctx)
         if not self.far:
             mend = f"ser-pipeline cache pull {shlex.quote(value)}"
-            self.fail(f"{value} is a URL, from which train alone reads; {mend}", param, ctx)
+            self.fail(f"{value} is a URL, which only train reads; copy it first: {mend}", param, ctx)
         return value
 
 
@@ -93,7 +93,7 @@ WORKERS = IntRange(1, MOST["jobs"])  # processes or threads
 
 
 def cache(command: Command, *, far: bool = False) -> Command:
-    """`--cache`: where features are kept; with `far`, behind a URL as well."""
+    """Add `--cache`, the folder of the features; with `far` it may be a URL."""
     return click.option(
         "--cache",
         type=CacheFolder(far=far),
@@ -106,23 +106,23 @@ def cache(command: Command, *, far: bool = False) -> Command:
 
 
 def far_cache(command: Command) -> Command:
-    """`--cache` of a command that reads features alone."""
+    """Add `--cache` to a command that only reads features."""
     return cache(command, far=True)
 
 
 def corpus(text: str, known: completion.Completer = completion.FEATURED) -> Callable[[Command], Command]:
-    """`--corpus`, once at most, since the last of several would be taken without a word.
+    """Return a decorator that adds `--corpus`, and refuses a second one instead of silently using the last.
 
     Args:
-        text: its help.
-        known: what the shell offers.
+        text: the option's help.
+        known: completes the option in the shell.
     """
     return click.option("--corpus", metavar="NAME", multiple=True, callback=_once, shell_complete=known, help=text)
 
 
 def test_corpus(command: Command) -> Command:
-    """`--test-corpus`, once at most."""
-    text = "Test on another corpus, in the classes that all have."
+    """Add `--test-corpus`, which is refused if repeated."""
+    text = "Test on another corpus, on the classes that all corpora have."
     return click.option(
         "--test-corpus", metavar="NAME", multiple=True, callback=_once, shell_complete=completion.FEATURED, help=text
     )(command)
@@ -136,12 +136,12 @@ def _once(context: click.Context, option: click.Parameter, values: tuple[str, ..
 
 
 def part(command: Command) -> Command:
-    """`--part`: which share of the work is done first."""
+    """Add `--part`, the share of the work that is done first."""
     return click.option(
         "--part",
         metavar="K/N",
         callback=_part,
-        help="Begin with share K of N, then help with the others.  [default: the task of a Slurm array]",
+        help="Start with share K of N, then help with the others.  [default: the task of a Slurm array]",
     )(command)
 
 
@@ -151,12 +151,12 @@ def _part(context: click.Context, option: click.Parameter, value: str | None) ->
     found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", value)
     number, count = map(int, found.groups()) if found else (0, 0)
     if not 1 <= number <= count:
-        raise click.BadParameter(f"'{value}' is no share K/N, such as 1/8 to 8/8")
+        raise click.BadParameter(f"'{value}' is not a share K/N, such as 1/8 to 8/8")
     return number, count
 
 
 def store(command: Command) -> Command:
-    """`--store`: what of the acoustic features is kept; the command has it among its `overrides`."""
+    """Add `--store`, the form in which acoustic features are stored; the command gets it in its `overrides`."""
 
     @wraps(command)
     def taking(*given: Any, store: str | None, overrides: tuple[str, ...], **chosen: Any) -> Any:
@@ -166,19 +166,20 @@ def store(command: Command) -> Command:
     return click.option(
         "--store",
         type=click.Choice(STORES),
-        help="Keep rows of features, or waveforms alone, of which a step makes them.  [default: by the corpus's size]",
+        help="Store rows of features, or only waveforms, from which each training step computes them.  "
+        "[default: by the corpus's size]",
     )(cast("Command", taking))
 
 
 def runs(command: Command) -> Command:
-    """`--runs-root`: where runs are kept."""
+    """Add `--runs-root`, the folder of the runs."""
     return click.option(
         "--runs-root", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of the runs."
     )(command)
 
 
 def settings(command: Command) -> Command:
-    """`--preset`, `--config` and `--set`: the layers of the settings."""
+    """Add `--preset`, `--config` and `--set`, the layers of the settings."""
     for option in (
         click.option(
             "--set",
@@ -186,17 +187,17 @@ def settings(command: Command) -> Command:
             metavar="KEY=VALUE",
             multiple=True,
             shell_complete=completion.SETTINGS,
-            help="One setting, such as train.lr=1e-4; may be repeated.",
+            help="A setting, such as train.lr=1e-4; may be repeated.",
         ),
         click.option(
-            "--config", type=click.Path(path_type=Path, dir_okay=False), help="TOML file of settings over the preset."
+            "--config", type=click.Path(path_type=Path, dir_okay=False), help="TOML file that overrides the preset."
         ),
         click.option(
             "--preset",
             callback=_preset,
             shell_complete=completion.PRESETS,
             help="Named settings: paper, reference, frozen, finetune, scratch, demo.  "
-            "[default: what suits corpus and machine; for train, as the features were made]",
+            "[default: chosen for the corpus and machine; for train, the preset of the features]",
         ),
     ):
         command = option(command)
@@ -204,7 +205,7 @@ def settings(command: Command) -> Command:
 
 
 def _preset(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
-    """A preset that there is, so that a mistake is told before anything else is looked for."""
+    """Return a known preset, so that an unknown one is reported before any other error."""
     if value is not None and not context.resilient_parsing:
         from ser_pipeline.config import presets
 
@@ -214,5 +215,5 @@ def _preset(context: click.Context, option: click.Parameter, value: str | None) 
 
 
 def quiet(command: Command) -> Command:
-    """`--quiet`: results and errors alone."""
-    return click.option("-q", "--quiet", is_flag=True, help="No progress and no log lines.")(command)
+    """Add `--quiet`, which hides all but results and errors."""
+    return click.option("-q", "--quiet", is_flag=True, help="Hide progress and log lines.")(command)

@@ -1,4 +1,4 @@
-"""`ser-pipeline predict`: a run and recordings to emotions."""
+"""`ser-pipeline predict`: predict the emotions of recordings with a run's models."""
 
 from __future__ import annotations
 
@@ -32,67 +32,69 @@ class ChannelsType(click.ParamType[str | int]):
     name = "mix|split|N"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str | int:
-        """The word, or the number from 1 on."""
+        """Return the word, or the channel's number, counted from 1."""
         if isinstance(value, int) or value in ("mix", "split"):
             return value
         if str(value).isdecimal() and int(str(value)) > 0:
             return int(str(value))
-        return self.fail(f"'{value}' is not mix, split or the number of a channel, from 1 on", param, ctx)
+        return self.fail(f"'{value}' is not mix, split or the number of a channel, counted from 1", param, ctx)
 
 
 @click.command()
 @click.argument("names", metavar="[RUN] AUDIO…", nargs=-1, required=True, shell_complete=completion.RUNS_OR_FILES)
-@click.option("--fold", "folds", multiple=True, help="Ask this fold alone; may be repeated.  [default: all, averaged]")
+@click.option(
+    "--fold", "folds", multiple=True, help="Use only this fold's model; may be repeated.  [default: all, averaged]"
+)
 @options.runs
-@click.option("--device", default="auto", show_default=True, help="cuda, mps, cpu; auto takes what is there.")
+@click.option("--device", default="auto", show_default=True, help="cuda, mps or cpu; auto: the first available.")
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16"]),
     default="auto",
     show_default=True,
-    help="Arithmetic of the models; auto: that of training, as far as the device is faster in it.",
+    help="Arithmetic of the models; auto: that of training, if the device is faster in it.",
 )
-@click.option("--json", "form", flag_value="json", help="One JSON array, instead of a table.")
-@click.option("--jsonl", "form", flag_value="jsonl", help="A JSON object a line.")
-@click.option("--csv", "form", flag_value="csv", help="CSV with a header.")
-@click.option("--timeline", is_flag=True, help="A line for every window of a recording.")
+@click.option("--json", "form", flag_value="json", help="Print one JSON array instead of a table.")
+@click.option("--jsonl", "form", flag_value="jsonl", help="Print one JSON object per line.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV with a header.")
+@click.option("--timeline", is_flag=True, help="Print one line per window of a recording.")
 @click.option(
     "--window",
     type=options.FloatRange(0, min_open=True),
     metavar="SECONDS",
-    help="Of a window.  [default: what the model hears at a time]",
+    help="Length of a window.  [default: the model's segment]",
 )
 @click.option(
     "--stride",
     type=options.FloatRange(0, min_open=True),
     metavar="SECONDS",
-    help="From a window to the next.  [default: the window]",
+    help="Time between the starts of two windows.  [default: the window's length]",
 )
 @click.option(
     "--channels",
     type=ChannelsType(),
     default="mix",
     show_default=True,
-    help="Their mean, each of them, or one, from 1 on.",
+    help="Mean of the channels, each channel, or one, counted from 1.",
 )
 @click.option(
     "--turns",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Who spoke when, as RTTM or CSV: a line for every turn.",
+    help="Who spoke when, as RTTM or CSV; prints one line per turn.",
 )
 @click.option(
     "--unsure",
     type=options.FloatRange(0, 1),
     metavar="SHARE",
-    help="No answer under the confidence from which on this share of the answers was right on validation speakers.",
+    help="Give an answer only at a confidence from which this share of answers was right on validation speakers.",
 )
 @click.option(
-    "--plot", type=options.FOLDER, help="Draw the probabilities over the waveform of each recording into this folder."
+    "--plot", type=options.FOLDER, help="Folder for plots of the probabilities over the waveform of each recording."
 )
 @click.option(
     "--near-copies",
     is_flag=True,
-    help="Compare the files by their sound with the run's corpus, which is decoded for it.",
+    help="Compare the sound of the files with the run's corpus, which must be decoded.",
 )
 @options.quiet
 def predict(
@@ -112,13 +114,13 @@ def predict(
     near_copies: bool,
     quiet: bool,
 ) -> None:
-    """Predict the emotion of AUDIO with the models of RUN, or of the newest run where none is named.
+    """Predict the emotion of AUDIO with the models of RUN, or of the newest run.
 
-    AUDIO are files of any format, rate, length and number of channels, folders of them, or - for standard input. The
-    models of all folds are averaged, and `spread` says how far they differ; for a speaker who is in the corpus, name
-    the fold that left the speaker out with --fold. Says where models had learned from a file, known by its content,
-    and with --near-copies from the same sound in other samples. A recording that cannot be read has its line, and the
-    others are answered. docs/predict.md has the formats.
+    AUDIO are files of any format, sampling rate, length and number of channels, folders of such files, or - for
+    standard input. The predictions of all folds' models are averaged, and `spread` is the difference between them. For
+    a speaker of the corpus, choose the fold that held the speaker out with --fold. The command warns about a file that
+    models were trained on, which it recognises by its content, and with --near-copies about modified copies. An
+    unreadable recording gets an error line, and the others are predicted. docs/predict.md describes the formats.
 
     \b
     Examples:
@@ -128,13 +130,13 @@ def predict(
       ser-pipeline predict call.wav --turns call.rttm --channels split
     """
     if not timeline and (window or stride):
-        raise click.UsageError("--window and --stride go with --timeline")
+        raise click.UsageError("--window and --stride need --timeline")
     from ser_pipeline.export.names import is_graph
 
     start_log(quiet)
     run, named = _run(names, runs_root, quiet)
     if is_graph(run) and (folds or precision != "auto"):
-        raise click.UsageError(f"--fold and --precision are for runs and model folders; {run.name} is one graph")
+        raise click.UsageError(f"--fold and --precision need a run or a model folder; {run.name} is an ONNX graph")
     from ser_pipeline.predict.excerpts import Question
     from ser_pipeline.predict.opening import load
     from ser_pipeline.predict.recordings import listed
@@ -145,7 +147,8 @@ def predict(
     predictor = load(run, device, folds, precision)
     if not predictor.learned.kept:
         _say(
-            f"{run} keeps no {CONTENTS}: an earlier version trained it, and files of its training are not known", quiet
+            f"{run} has no {CONTENTS}: an earlier version trained it, so files of its training set are not recognised",
+            quiet,
         )
     least = 0.0
     if unsure is not None:
@@ -158,34 +161,34 @@ def predict(
     writer = _writer(form, predictor, sources, question)
     failed = _print(predictor, sources, question, writer, plot, copies, quiet)
     if failed:
-        click.echo(f"error: {failed} of {len(sources)} could not be answered for", err=True)
+        click.echo(f"error: no prediction for {failed} of {len(sources)} recordings", err=True)
         raise click.exceptions.Exit(1)
 
 
 def _compare(run: Path, predictor: Predictor, sources: Sequence[str], quiet: bool) -> dict[str, Heard]:
-    """Say which files hold the sound of what the models asked learned from; by file."""
+    """Return the files that are near-copies of training utterances, by name, and print a warning for each."""
     from ser_pipeline.predict.heard import heard_before
     from ser_pipeline.predict.recordings import STDIN
     from ser_pipeline.runs import layout
 
     if not (run / layout.RUN).is_file():
-        raise click.UsageError(f"--near-copies is for runs; {run.name} does not say what it learned from")
+        raise click.UsageError(f"--near-copies needs a run; {run.name} does not list its training set")
     files = [name for name in sources if name != STDIN]
     with bar("compare", "recordings", quiet) as progress:
         found = heard_before(run, files, predictor.folds, progress=progress)
     for one in found:
-        held_out = f"; --fold {shlex.quote(one.left_out_by)} asks one that did not" if one.left_out_by else ""
+        held_out = f"; --fold {shlex.quote(one.left_out_by)} uses one that was not" if one.left_out_by else ""
         click.echo(
-            f"warning: {one.file} holds the sound of {one.utterance} (correlation {one.correlation:.3f}), which models "
-            f"of this run learned from{held_out}",
+            f"warning: {one.file} contains the sound of {one.utterance} (correlation {one.correlation:.3f}), which "
+            f"models of this run were trained on{held_out}",
             err=True,
         )
-    _say(f"{len(found)} of {len(files)} files are near-copies of what models asked learned from", quiet)
+    _say(f"{len(found)} of {len(files)} files are near-copies of utterances that the models were trained on", quiet)
     return {one.file: one for one in found}
 
 
 def _run(names: Sequence[str], root: Path, quiet: bool) -> tuple[Path, Sequence[str]]:
-    """The run that is asked, and what it is asked about."""
+    """Return the run, and the names of the recordings."""
     from ser_pipeline.export.names import is_graph, is_model_folder
     from ser_pipeline.predict.recordings import AUDIO, STDIN
     from ser_pipeline.runs import layout
@@ -194,7 +197,7 @@ def _run(names: Sequence[str], root: Path, quiet: bool) -> tuple[Path, Sequence[
     missing = len(names) > 1 and not first.exists() and names[0] != STDIN and first.suffix.lower() not in AUDIO
     if missing or is_graph(first) or (first / layout.RUN).is_file() or is_model_folder(first):
         if len(names) == 1:
-            raise click.UsageError("name what to listen to after the run: files, folders, or -")
+            raise click.UsageError("name the recordings after the run: files, folders, or -")
         return first, names[1:]
     from ser_pipeline.runs.reading import newest
 
@@ -234,7 +237,7 @@ def _print(
     copies: Mapping[str, Heard],
     quiet: bool,
 ) -> int:
-    """Print every answer, with a note where its file is one of `copies`; how many recordings or turns had none."""
+    """Print every answer, with a note if its file is in `copies`; return the number of files with an error."""
     pictures = _pictures(plot, predictor)
     failed: set[str] = set()
     learned: dict[str, str] = {}
@@ -255,7 +258,7 @@ def _print(
 
 
 def _noted(answer: Answer | Unanswered, copies: Mapping[str, Heard]) -> Answer | Unanswered:
-    """The answer with what its file holds the sound of in its note."""
+    """Return the answer, with its file's near-copy added to its note."""
     from ser_pipeline.predict.answers import Unanswered
 
     if isinstance(answer, Unanswered) or answer.file not in copies:
@@ -269,12 +272,12 @@ def _pictures(folder: Path | None, predictor: Predictor) -> Pictures | None:
     from ser_pipeline.predict.drawing import Pictures
 
     if not predictor.labels:
-        raise click.UsageError("--plot draws probabilities of classes, and these models tell attributes alone")
+        raise click.UsageError("--plot draws probabilities of classes, but these models predict only attributes")
     return Pictures(folder, predictor.labels, predictor.rate)
 
 
 def _enter(answer: Answer | Unanswered, failed: set[str], learned: dict[str, str]) -> None:
-    """Note what the last lines say."""
+    """Note an answer for the messages at the end: files with an error, and files of the training set."""
     from ser_pipeline.predict.answers import Unanswered
 
     if isinstance(answer, Unanswered):
@@ -289,10 +292,10 @@ def _say(line: str, quiet: bool) -> None:
 
 
 def _warning(learned: dict[str, str]) -> str:
-    """That models were asked of files that they had learned from; `learned` has the folds that left them out."""
+    """Return the warning about files that models were trained on; `learned` has the fold that held out each file."""
     from ser_pipeline.text import few
 
     name, fold = next(iter(learned.items()))
     files = few(list(learned), 1) + (" are files" if len(learned) > 1 else " is a file")
-    held_out = f"--fold {shlex.quote(fold)} asks the one that left {name} out"
-    return f"warning: {files} that models of this run learned from; {held_out}"
+    held_out = f"--fold {shlex.quote(fold)} uses the one that held {name} out"
+    return f"warning: {files} that models of this run were trained on; {held_out}"

@@ -1,4 +1,4 @@
-"""`ser-pipeline profile`: what a run's models cost."""
+"""`ser-pipeline profile`: measure the time and memory of a run's models."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from .terminal import start_log
 
 @click.command()
 @click.argument("run", type=options.FOLDER, shell_complete=completion.RUNS)
-@click.option("--fold", "folds", multiple=True, help="Take this fold's model alone; may be repeated.  [default: all]")
-@click.option("--device", default="auto", show_default=True, help="cuda, mps, cpu; auto takes what is there.")
+@click.option("--fold", "folds", multiple=True, help="Use only this fold's model; may be repeated.  [default: all]")
+@click.option("--device", default="auto", show_default=True, help="cuda, mps or cpu; auto: the first available.")
 @click.option(
     "--onnx",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="An ONNX graph, to time beside torch.  [default: that of a model folder]",
+    help="An ONNX graph to time as well.  [default: that of a model folder]",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, instead of a table.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @options.quiet
 def profile(run: Path, folds: tuple[str, ...], device: str, onnx: Path | None, as_json: bool, quiet: bool) -> None:
-    """Measure what the models of RUN, or of a model folder, cost.
+    """Measure the size, time and memory of the models of RUN, or of a model folder.
 
-    Parameters in all and trained, operations and time for a segment of audio (median and 95 %) alone and in the
-    largest batch that fits, of the front end and as a whole; sizes, memory, and the time from the command to the first
-    answer. A run keeps them as profile.json, for its report and its model card.
+    Prints the number of parameters, total and trained; the operations and time for a segment of audio (median and 95th
+    percentile), alone and in the largest batch that fits, for the front end and the whole model; file sizes, memory,
+    and the time from the start of the command to the first prediction. The results of a run are stored in its
+    profile.json, for its report and its model card.
 
     \b
     Examples:
@@ -47,4 +48,4 @@ def profile(run: Path, folds: tuple[str, ...], device: str, onnx: Path | None, a
     if (run / RUN).is_file():
         keep(run, place.type, found)
         if not quiet:
-            click.echo(f"kept in {run / PROFILE}, for the report and the model card", err=True)
+            click.echo(f"saved in {run / PROFILE}, for the report and the model card", err=True)

@@ -1,4 +1,4 @@
-"""How far training is: a line that fits the terminal, with the fold, its latest epoch and the time that is left."""
+"""Progress of training: a line that fits the terminal, with the fold, its latest epoch and the remaining time."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from .terminal import say
 if TYPE_CHECKING:
     from ser_pipeline.training.statuses import Status
 
-LINE_SECONDS = 30.0  # seconds between two lines of progress without a terminal
+LINE_SECONDS = 30.0  # minimum seconds between two lines of progress without a terminal
 
 BAR = (4, 40)
-"""Characters of the bar, at least and at most."""
+"""Minimum and maximum width of the bar in characters."""
 
 NAME = 16
-"""Characters of a fold's name in the bar at most."""
+"""Maximum length of a fold's name in the bar, in characters."""
 
 Progress = Callable[[Sequence["Status"]], None]
 
 
 class Left:
-    """The time that is left, from how fast the folds went since the start."""
+    """The remaining time, estimated from the speed of the folds since the start."""
 
     def __init__(self, folds: float, estimate: float | None, now: Callable[[], float] = time.monotonic) -> None:
-        """Begin to count.
+        """Start the clock.
 
         Args:
-            folds: that are done, in parts of folds.
-            estimate: seconds that all others were thought to take; None where nothing is known.
-            now: the clock.
+            folds: finished folds, where an unfinished one counts as a fraction.
+            estimate: estimated seconds for the remaining folds; None if unknown.
+            now: the clock, in seconds.
         """
         self._first = self._last = folds
         self._now = now
@@ -47,11 +47,11 @@ class Left:
         self._left = estimate
 
     def seconds(self, folds: float, total: int) -> float | None:
-        """Seconds that are left; None where nothing is known, as before the first epoch has ended.
+        """Return the remaining seconds; None if unknown, as before the end of the first epoch.
 
         Args:
-            folds: that are done by now, in parts of folds.
-            total: all of them.
+            folds: finished folds, where an unfinished one counts as a fraction.
+            total: number of all folds.
         """
         now = self._now()
         if folds > self._last:
@@ -61,14 +61,14 @@ class Left:
 
 
 def bar_line(statuses: Sequence[Status], epochs: int, spent: float, left: float | None, width: int) -> str:
-    """Where training stands, in `width` characters.
+    """Return the state of training in fewer than `width` characters.
 
     Args:
-        statuses: of all folds.
-        epochs: of a fold at most.
+        statuses: the states of all folds.
+        epochs: maximum number of epochs of a fold.
         spent: seconds since the start.
-        left: seconds that are left, where that is known.
-        width: of the terminal.
+        left: remaining seconds; None if unknown.
+        width: of the terminal in characters.
     """
     folds = done_of(statuses, epochs)
     done = sum(status.done for status in statuses)
@@ -97,21 +97,21 @@ def bar_line(statuses: Sequence[Status], epochs: int, spent: float, left: float 
 
 
 def done_of(statuses: Sequence[Status], epochs: int) -> float:
-    """Folds that are done, with the epochs of the others as parts of one."""
+    """Return the number of finished folds, where an unfinished one counts as the fraction of its epochs done."""
     return sum(1.0 if status.done else min(status.epoch / epochs, 1.0) for status in statuses)
 
 
 @contextmanager
 def shown(before: Sequence[Status], epochs: int, quiet: bool, estimate: float | None) -> Iterator[Progress]:
-    """One bar over all folds, with the latest epoch beside it, and a line for every fold that ends.
+    """Show one bar over all folds with the latest epoch, and a line for every fold that ends.
 
-    Without a terminal a line now and then takes the place of the bar.
+    Without a terminal, a line every 30 seconds or more replaces the bar.
 
     Args:
-        before: where the folds stand now.
-        epochs: of a fold at most.
+        before: the current states of the folds.
+        epochs: maximum number of epochs of a fold.
         quiet: whether to show nothing.
-        estimate: seconds that training was thought to take.
+        estimate: estimated seconds of training; None if unknown.
     """
     ended = {(status.run, status.fold) for status in before if status.done}
     off = quiet or not sys.stderr.isatty()
@@ -147,20 +147,20 @@ def shown(before: Sequence[Status], epochs: int, quiet: bool, estimate: float | 
 
 
 def _line(status: Status, statuses: Sequence[Status]) -> str:
-    """Where a fold stands: its name among `statuses`, and the latest epoch. It fits 80 columns with what ends it."""
+    """Return the state of a fold: its name among `statuses`, and the latest epoch; short enough for 80 columns."""
     last = status.last
     scores = f"loss {last['loss']:.3f}, validation {_scores(last)}"
     return f"{_name(status, statuses)}: {scores}, {last['segments_per_second']:.0f} segments/s"
 
 
 def _scores(last: Mapping[str, float]) -> str:
-    """UA, CCC or both of an epoch, as far as its target has them."""
+    """Return the UA, CCC or both of an epoch, depending on its target."""
     found = [f"UA {last['ua']:.1%}"] if "ua" in last else []
     return ", ".join([*found, *([f"CCC {last['ccc']:.3f}"] if "ccc" in last else [])])
 
 
 def _name(status: Status, statuses: Sequence[Status]) -> str:
-    """The fold, behind what tells its run from the others where there are several."""
+    """Return the fold's name, after its ablation and seed if there are several runs."""
     if len({one.run for one in statuses}) == 1:
         return status.fold
     ablation, seed = status.run.rsplit("-", 3)[-3:-1] if status.run.count("-") >= 3 else (status.run, "")

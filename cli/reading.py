@@ -1,4 +1,4 @@
-"""A corpus's labels for the commands that need no features: from its folder, or from what `features` kept."""
+"""Labels of a corpus for commands that need no features: from its folder, or from the cache of features."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ class Labels:
 
     title: str
     utterances: Sequence[Utterance]
-    folder: Path  # what their files are relative to
-    published: Corpus | None  # whose counts they should have; None with other classes
+    folder: Path  # their files are relative to it
+    published: Corpus | None  # the corpus whose counts they should have; None with other classes
 
 
 def labels(
     corpus: str | None, root: Path | None, classes: str | None, subset: str, cache: Path, rated: bool = False
 ) -> Labels:
-    """The utterances of `corpus` in `root`, or, where None, those that have features in `cache`.
+    """Return the utterances of `corpus` in `root`, or, if `root` is None, those that have features in `cache`.
 
     Args:
         corpus: its name, or None.
         root: its folder, or None.
-        classes: which to take, as `--classes` has them.
+        classes: classes and merges, as in `--classes`; None for the corpus's own.
         subset: part of the corpus.
-        cache: where features are.
-        rated: whether those of no class are kept that raters voted on.
+        cache: folder of the features.
+        rated: whether to keep rated utterances without a class.
     """
     if root is not None and corpus is not None:
         row = find_corpus(corpus)

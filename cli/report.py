@@ -1,4 +1,4 @@
-"""`ser-pipeline report`: runs to tables, figures and a page."""
+"""`ser-pipeline report`: turn runs into tables, figures and a page."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@options.corpus("Which corpus.  [default: each that has runs, a page each]", completion.REPORTED)
-@click.option("--protocol", shell_complete=completion.PROTOCOLS, help="Which protocol.  [default: all]")
+@options.corpus("The corpus.  [default: every corpus that has runs, with one page each]", completion.REPORTED)
+@click.option("--protocol", shell_complete=completion.PROTOCOLS, help="The protocol.  [default: all]")
 @click.option(
     "--runs",
     "patterns",
     metavar="PATTERN",
     multiple=True,
-    help="Ablation or folder name, with * and ?; may be repeated.",
+    help="An ablation or folder name, with * and ?; may be repeated.",
 )
-@click.option("--compare", nargs=2, metavar="A B", help="Two ablations or folder names: paired tests, with McNemar's.")
-@click.option("--author", default="", envvar="SER_PIPELINE_AUTHOR", help="Who signs the page.  [default: nobody]")
+@click.option("--compare", nargs=2, metavar="A B", help="Compare two ablations or runs by paired tests.")
+@click.option("--author", default="", envvar="SER_PIPELINE_AUTHOR", help="Author of the page.  [default: none]")
 @click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
 @click.option(
     "--reports", type=options.FOLDER, default=Path("reports"), show_default=True, help="Folder of the reports."
@@ -48,10 +48,10 @@ def report(
     runs_root: Path,
     quiet: bool,
 ) -> None:
-    """Report on every run: scores with intervals, ablations, errors, figures, in one page.
+    """Report on every run: scores with intervals, ablations, errors and figures on one page.
 
-    Prints the table of results and the page's path. The page needs no network and no server; results.json, .csv,
-    .md and .tex lie beside it.
+    Prints the table of results and the page's path. The page needs no network and no server. The same results are
+    written next to it as results.json, .csv, .md and .tex.
 
     \b
     Examples:
@@ -81,7 +81,7 @@ def report(
 
 
 def _report(choice: Choice, runs_root: Path, reports: Path, quiet: bool) -> Path:
-    """Report on one corpus and print what it says; returns the page's path."""
+    """Report on one corpus and print its results; return the page's path."""
     from ser_pipeline.report import make_report, write
 
     with bar("report", "runs", quiet) as progress:
@@ -96,7 +96,7 @@ def _report(choice: Choice, runs_root: Path, reports: Path, quiet: bool) -> Path
 
 
 def _lines(made: Report) -> Iterator[str]:
-    """The tables of results and of the comparison, and the errors: what makes their numbers wrong."""
+    """Yield the tables of results and of the comparison, and the errors, which make their numbers wrong."""
     from ser_pipeline.report import compared, matrix, rated_tables, results_table
 
     yield made.title
@@ -120,7 +120,7 @@ def _lines(made: Report) -> Iterator[str]:
 
 
 def _remarks(made: Report) -> Iterator[str]:
-    """What makes a number doubtful, and what was left out."""
+    """Yield the warnings, which make numbers doubtful, and the runs that were left out."""
     for finding in made.findings:
         if finding.severity == "warning":
             yield f"{finding.severity}: {finding.message}"

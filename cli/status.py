@@ -1,4 +1,4 @@
-"""`ser-pipeline status`: what is whole, who is at work on what is not, and what failed."""
+"""`ser-pipeline status`: list what is finished, what is in work, and what failed."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ WHOLE, UNFINISHED = "whole", "unfinished"
 @options.cache
 @options.runs
 def status(cache: Path, runs_root: Path) -> None:
-    """List features and runs: what is whole, claimed (by whom, since when), or failed (why).
+    """List features and runs: finished, in work (by whom, since when), or failed (why).
 
-    A line a store, run or claimed part, with tabs between: folder, part, state, who, since, why. A store or run is
-    "whole" or "unfinished"; a shard or fold "held", "left" or "failed".
+    Prints one line per store, run or claimed part, separated by tabs: folder, part, state, who, since, why. A store or
+    run is "whole" or "unfinished"; a shard or fold is "held", "left" or "failed".
 
     \b
     Examples:
@@ -37,13 +37,13 @@ def status(cache: Path, runs_root: Path) -> None:
     start_log(quiet=False)
     found = [*_features(cache), *_runs(runs_root)]
     if not found:
-        click.echo(f"nothing in {cache} and {runs_root}; begin with: ser-pipeline features", err=True)
+        click.echo(f"nothing in {cache} and {runs_root}; start with: ser-pipeline features", err=True)
     for line in found:
         click.echo(line)
 
 
 def _features(cache: Path) -> Iterator[str]:
-    """The stores in the cache, and the claims on their shards."""
+    """Yield the stores in the cache, and the claims on their shards."""
     from ser_pipeline.cache import catalogue, housekeeping
     from ser_pipeline.cache.sharing import shared_parts
 
@@ -56,7 +56,7 @@ def _features(cache: Path) -> Iterator[str]:
 
 
 def _runs(root: Path) -> Iterator[str]:
-    """The runs, and the claims on their folds."""
+    """Yield the runs, and the claims on their folds."""
     from ser_pipeline.cache.sharing import shared_parts
     from ser_pipeline.runs.states import run_states
 
@@ -66,7 +66,7 @@ def _runs(root: Path) -> Iterator[str]:
 
 
 def claimed_lines(parts: Iterable[SharedPart]) -> Iterator[str]:
-    """A line with tabs for each claimed part."""
+    """Yield a line, separated by tabs, for each claimed part."""
     for part in parts:
         why = " ".join(part.why.split())
         yield "\t".join([part.folder, part.part, part.state, part.who, part.since, why]).rstrip()

@@ -1,4 +1,4 @@
-"""How a command is stopped from outside: Ctrl-C, SIGTERM of a cluster or a service, a terminal that is closed."""
+"""Signals that stop a command: Ctrl-C, SIGTERM from a cluster or a service, SIGHUP from a closed terminal."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-STOPPED = "what is finished is kept. The same command goes on from there."
-"""What is said of work that was stopped."""
+STOPPED = "finished work is kept. Run the same command again to resume."
+"""Message about work that was stopped."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP, which end a command as Ctrl-C does."""
+    """SIGTERM or SIGHUP, which stop a command as Ctrl-C does."""
 
 
 def status(signal_number: int) -> int:
-    """The exit status of a command that a signal stopped, as shells have it.
+    """Return the exit status of a command that a signal stopped, by the convention of shells.
 
     >>> status(signal.SIGINT)
     130
@@ -28,15 +28,15 @@ def status(signal_number: int) -> int:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Have signals end the block as Ctrl-C does; where they come in the middle of an import, at once.
+    """Let signals end the block as Ctrl-C does; a signal during an import ends the process at once.
 
-    An exception that is raised while libraries are imported may be lost in them, or end in a traceback of theirs.
+    A library may swallow an exception that is raised while it is imported, or print a traceback of its own.
     """
     signals = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
     before = {}
-    with suppress(ValueError):  # not in the main thread, which alone hears signals
+    with suppress(ValueError):  # only the main thread can set signal handlers
         for number in signals:
-            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
                 before[number] = signal.signal(number, _stop)
     try:
         yield
@@ -55,12 +55,12 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def told(number: int) -> str:
-    """What is said of the signal `number`."""
+    """Return the message for the signal `number`."""
     return f"{'Stopped' if number == signal.SIGINT else signal.Signals(number).name}; {STOPPED}"
 
 
 def _importing(frame: FrameType | None) -> bool:
-    """Whether a frame is called by an import."""
+    """Whether a frame was called by an import."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return True

@@ -14,7 +14,7 @@ import click
 
 
 class _Lines(logging.Handler):
-    """Log records as lines that do not tear a progress bar."""
+    """Print log records as lines that do not break a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
@@ -22,7 +22,7 @@ class _Lines(logging.Handler):
 
 
 def say(text: str) -> None:
-    """A line on stderr, which does not tear a progress bar; on a terminal it is broken between words."""
+    """Print a line on stderr without breaking a progress bar; on a terminal it is wrapped between words."""
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns - 1
         text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
@@ -35,17 +35,17 @@ def say(text: str) -> None:
 
 
 def start_log(quiet: bool) -> None:
-    """Send the package's log lines to stderr: all of them, or with `quiet` errors alone."""
+    """Send the package's log lines to stderr: all of them, or only errors with `quiet`."""
     log = logging.getLogger("ser_pipeline")
     log.handlers = [_Lines()]
     log.propagate = False
     log.setLevel(logging.ERROR if quiet else logging.INFO)
-    warnings.simplefilter("ignore")  # of libraries, about their own future; ours are log lines
+    warnings.simplefilter("ignore")  # libraries' deprecation warnings; this package logs its own
 
 
 @contextmanager
 def bar(title: str, unit: str, quiet: bool) -> Iterator[Callable[[float, int], None]]:
-    """A progress bar as a function of (done, total); on a terminal alone, and not with `quiet`."""
+    """Yield a function of (done, total) that updates a progress bar; only on a terminal, and not with `quiet`."""
     if quiet or not sys.stderr.isatty():
         yield lambda done, total: None
         return
@@ -55,7 +55,7 @@ def bar(title: str, unit: str, quiet: bool) -> Iterator[Callable[[float, int], N
 
     def update(done: float, total: int) -> None:
         if shown.total is None:
-            shown.initial = done  # what was there before does not count for the rate
+            shown.initial = done  # work of an earlier command does not count towards the rate
         shown.total = total
         shown.n = done if isinstance(done, int) else round(done, 2)
         shown.refresh()

@@ -27,80 +27,87 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@options.corpus("Which corpus, or several to train on together: A+B.  [default: the one that has features]")
+@options.corpus("The corpus, or several to train on together: A+B.  [default: the one that has features]")
 @click.option(
     "--protocol",
     shell_complete=completion.PROTOCOLS,
-    help="What is left out: speaker, session, corpus, …  [default: speaker]",
+    help="What each fold holds out: speaker, session, corpus, …  [default: speaker]",
 )
 @click.option(
-    "--final", is_flag=True, help="One model of everything, to be used: nothing is left out, nothing is tested."
+    "--final", is_flag=True, help="Train one model for use on all data: nothing is held out, nothing is tested."
 )
 @options.test_corpus
 @click.option(
     "--target",
     type=click.Choice([*TARGETS]),
-    help="What is learned: the label, the raters' votes, or arousal, valence and dominance.  [default: class]",
+    help="What to predict: the label, the raters' votes, or arousal, valence and dominance.  [default: class]",
 )
 @click.option(
     "--classes",
     metavar="LIST",
-    help="Of several corpora, such as neutral,happy=happy+excited.  [default: those all have]",
+    help="Classes of several corpora, such as neutral,happy=happy+excited.  [default: those all of them have]",
 )
-@click.option("--folds", type=click.Path(path_type=Path, dir_okay=False), help="Published folds.json to take instead.")
-@click.option("--selection", type=click.Choice(SELECTIONS), help="Rows that choose the epoch.")
+@click.option("--folds", type=click.Path(path_type=Path, dir_okay=False), help="Use the folds of a folds.json file.")
+@click.option("--selection", type=click.Choice(SELECTIONS), help="Rows that select the epoch.")
 @click.option(
     "--ablation",
     shell_complete=completion.ABLATIONS,
     default="full",
     show_default=True,
-    help="Row of the ablation table, a list of them, or all.",
+    help="An ablation, a list with commas between, or all.",
 )
 @click.option(
     "--baseline",
     multiple=True,
     type=click.Choice([*BASELINES]),
     metavar="NAME",
-    help=f"A plain classifier as a row of its own, {', '.join(BASELINES)}; may be repeated.",
+    help=f"Also train a baseline classifier: {', '.join(BASELINES)}; may be repeated.",
 )
 @click.option(
     "--seeds",
     type=options.IntRange(1, MOST["seeds"]),
     default=1,
     show_default=True,
-    help="Seeds from 0 on, a run each.",
+    help="Number of seeds, counted from 0, with one run each.",
 )
-@click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, mps, cpu; auto takes what is there.")
-@click.option("--jobs", type=options.WORKERS, help="Folds at a time.  [default: one a core, or one a GPU]")
-@options.part
-@click.option("--share-only", is_flag=True, help="Train the share of --part alone, and help with no other.")
-@click.option("--no-wait", is_flag=True, help="End when other processes hold all that is left of the other shares.")
-@click.option("--jobs-per-gpu", type=options.WORKERS, help="Folds at a time on every GPU.")
 @click.option(
-    "--data", type=click.Choice(["auto", "resident", "stream"]), default="auto", help="Where the rows are kept."
+    "--device", default="auto", show_default=True, help="cuda, cuda:1, mps or cpu; auto: the first available."
+)
+@click.option(
+    "--jobs", type=options.WORKERS, help="Folds trained in parallel.  [default: one per core, or one per GPU]"
+)
+@options.part
+@click.option("--share-only", is_flag=True, help="Train only the share of --part, without helping with others.")
+@click.option("--no-wait", is_flag=True, help="Do not wait for folds of other shares that other processes train.")
+@click.option("--jobs-per-gpu", type=options.WORKERS, help="Folds trained in parallel on each GPU.")
+@click.option(
+    "--data",
+    type=click.Choice(["auto", "resident", "stream"]),
+    default="auto",
+    help="Keep all rows on the device, or stream them to it.",
 )
 @click.option(
     "--micro-batch",
     type=options.IntRange(1, MOST["micro_batch"]),
     default=None,
-    help="Segments computed at a time, to save memory.",
+    help="Segments computed at once, to save memory.",
 )
-@click.option("--one-by-one", is_flag=True, help="Train small heads fold by fold, not all folds at once.")
+@click.option("--one-by-one", is_flag=True, help="Train small heads fold by fold instead of all folds at once.")
 @click.option(
     "--accept",
     metavar="FINDING",
     multiple=True,
-    help="An error of the audit, by its name, that is taken as it is; the report says so. May be repeated.",
+    help="Train despite this error of the audit, given by name; the report shows it. May be repeated.",
 )
 @click.option(
     "--log",
     "log_to",
     default="",
     metavar="LIST",
-    help="Also log every epoch, and the scores: csv, tensorboard, mlflow, with commas between.  [default: none]",
+    help="Also log every epoch and the scores to csv, tensorboard or mlflow; several with commas.  [default: none]",
 )
-@click.option("--fresh", is_flag=True, help="Start anew beside an unfinished run that had other settings.")
-@click.option("--dry-run", is_flag=True, help="List the folds and what is left to do, and do nothing.")
+@click.option("--fresh", is_flag=True, help="Start a new run despite an unfinished one with other settings.")
+@click.option("--dry-run", is_flag=True, help="List the folds and their state without training.")
 @options.store
 @options.settings
 @options.far_cache
@@ -121,10 +128,10 @@ def train(
     elsewhere: Elsewhere,
     **chosen: Any,
 ) -> None:
-    """Train the co-attention model, a fold for everything that is left out once.
+    """Train the co-attention model by cross-validation, one fold for each speaker, session or corpus held out.
 
-    Prints the folder of each run. A run that was stopped goes on where it was; finished folds are never redone.
-    Where it was stopped with other settings, says which, and does nothing unless told to start --fresh.
+    Prints the folder of each run. A stopped run resumes where it stopped; finished folds are never trained again.
+    If an unfinished run has other settings, the command lists the differences and stops, unless --fresh is given.
 
     \b
     Examples:
@@ -139,7 +146,7 @@ def train(
       ser-pipeline train --corpus emodb --log csv,tensorboard
     """
     if final and protocol:
-        raise click.UsageError("--final leaves nothing out: give it without --protocol")
+        raise click.UsageError("--final holds nothing out: use it without --protocol")
     start_log(quiet)
     if chosen["jobs"] != 1 and not (dry_run or elsewhere) and "WORLD_SIZE" not in os.environ:
         warm_up("ser_pipeline.training.workers")
@@ -162,12 +169,12 @@ def train(
 
 
 def _train(prepared: Prepared, quiet: bool, dry_run: bool) -> None:
-    """Train, or with `dry_run` say what would be; prints the folders of the runs that are whole, whatever stops it.
+    """Train, or list the folds with `dry_run`; print the folders of the finished runs, even after an error.
 
     Args:
         prepared: the runs.
-        quiet: whether to show no progress.
-        dry_run: whether to train nothing.
+        quiet: whether to hide progress.
+        dry_run: whether to list the folds without training.
     """
     statuses = prepared.statuses()
     from ser_pipeline.training.estimate import advice, estimated
@@ -189,7 +196,7 @@ def _train(prepared: Prepared, quiet: bool, dry_run: bool) -> None:
 
 
 def _headline(prepared: Prepared, statuses: Sequence[Status]) -> str:
-    """What will be trained: the corpus, its classes, the folds and what is left of an earlier command."""
+    """Describe what will be trained: the corpus, its classes, the folds, and how many were trained or begun before."""
     labels = plural(len(prepared.planned[0].about["labels"]), "class")
     done = sum(status.done for status in statuses)
     begun = sum(status.epoch > 0 for status in statuses) - done
@@ -199,6 +206,6 @@ def _headline(prepared: Prepared, statuses: Sequence[Status]) -> str:
 
 
 def _state(status: Status) -> str:
-    """A fold as `--dry-run` lists it: its run, its name, and how far it is."""
+    """Return a fold's line of `--dry-run`: its run, its name and its state."""
     state = "done" if status.done else f"at epoch {status.epoch}" if status.epoch else "to do"
     return f"{status.run}\t{status.fold}\t{state}"

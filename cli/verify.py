@@ -1,4 +1,4 @@
-"""`ser-pipeline verify`: whether a run is as `train` left it."""
+"""`ser-pipeline verify`: check that a run is as `train` wrote it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path, file_okay=False), shell_complete=completion.RUNS)
-@click.option("--predictions", is_flag=True, help="Compute every prediction again, from the weights and the features.")
-@click.option("--device", default="auto", show_default=True, help="Where: cuda, cuda:1, mps, cpu.")
+@click.option("--predictions", is_flag=True, help="Recompute every prediction from the weights and the features.")
+@click.option("--device", default="auto", show_default=True, help="Device for --predictions: cuda, cuda:1, mps or cpu.")
 @options.cache
 @options.quiet
 def verify(run: Path, predictions: bool, device: str, cache: Path, quiet: bool) -> None:
     """Check RUN, the folder of a finished run: its key, its settings, the hash of every file, its scores.
 
-    A line a check; exit status 1 where one fails. Hashes stand in the run's own index.json: who writes that anew with
-    everything else is not found out, unless the index is kept elsewhere too.
+    Prints one line per check; the exit status is 1 if one fails. The hashes are stored in the run's own index.json, so
+    a change to a file and to the index together is found only by comparison with a copy of the index kept elsewhere.
 
     \b
     Examples:
@@ -53,4 +53,4 @@ def _checks(run: Path, predictions: bool, device: str, cache: Path) -> Iterator[
 
         yield predicted_again(run, cache, device)
     else:
-        yield RunCheck("predictions from the weights", note="--predictions asks for it", made=False)
+        yield RunCheck("predictions from the weights", note="use --predictions to check them", made=False)

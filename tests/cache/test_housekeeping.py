@@ -90,7 +90,7 @@ def test_ls_of_nothing_says_what_to_do(run: Run) -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_verify_of_a_whole_cache_is_content(run: Run) -> None:
-    assert "as it was written" in run("cache", "verify").stdout
+    assert "everything is as written" in run("cache", "verify").stdout
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
@@ -110,7 +110,7 @@ def test_verify_names_what_is_damaged_and_its_command_mends_that_alone(
     DAMAGES[case](shard)
     result = run("cache", "verify", status=1)
     assert re.findall(r"damaged: .*/(\S+):", result.stdout) == ["002.h5"]
-    (command,) = re.findall(r"mend it: ser-pipeline (.*)", result.stdout)
+    (command,) = re.findall(r"repair: ser-pipeline (.*)", result.stdout)
     assert command.split() == ["features", "emodb", str(corpus), "--feature", "mfcc"]
     others = {file: file.stat().st_mtime_ns for file in folder.rglob("*.h5")}
     run(*command.split(), "--quiet")
@@ -125,13 +125,13 @@ def test_verify_says_in_which_cache_and_what_is_still_to_be_mended(run: Run, fol
     there = Path("elsewhere") / "features" / folder.name
     flip(store_of(there, "mfcc") / "002.h5")
     (command,) = re.findall(
-        r"mend it: ser-pipeline (.*)", run("cache", "verify", "--cache", "elsewhere", status=1).stdout
+        r"repair: ser-pipeline (.*)", run("cache", "verify", "--cache", "elsewhere", status=1).stdout
     )
     assert command == f"features emodb {corpus} --feature mfcc --cache elsewhere"
     said = run("cache", "verify", "--cache", "elsewhere").stdout
-    assert re.match(r"what is finished is as it was written; mfcc-\w+.partial is not", said)
+    assert re.match(r"finished features are as written; mfcc-\w+.partial is unfinished", said)
     run(*command.split(), "--quiet")
-    assert run("cache", "verify", "--cache", "elsewhere").stdout == "everything is as it was written\n"
+    assert run("cache", "verify", "--cache", "elsewhere").stdout == "everything is as written\n"
     assert run("cache", "verify", "--cache", "nowhere").stdout == "nothing in nowhere\n"
 
 
@@ -140,8 +140,8 @@ def test_features_of_another_folder_that_take_the_place_of_others_say_so(
 ) -> None:
     other = write_emodb(tmp_path / "other", speakers=2)
     said = run("features", "emodb", other).stderr
-    assert re.search(rf"emodb is emodb-\w+ from now on; it was {folder.name}, of ", said)
-    assert "from now on" not in run("features", "emodb", other).stderr
+    assert re.search(rf"emodb now refers to emodb-\w+; before it was {folder.name}, from ", said)
+    assert "now refers to" not in run("features", "emodb", other).stderr
 
 
 def test_verify_mends_a_store_whose_index_is_lost(run: Run, folder: Path, corpus: Path) -> None:
@@ -165,7 +165,7 @@ def test_the_command_that_mends_names_settings_that_are_not_the_usual_ones(run: 
     setting = ["--set", "features.mfcc.n_mfcc=20", "--feature", "mfcc", "--quiet"]
     folder = Path(run("features", "emodb", corpus, *setting).stdout.strip()).resolve()
     flip(store_of(folder, "mfcc") / "000.h5")
-    (command,) = re.findall(r"mend it: ser-pipeline (.*)", run("cache", "verify", status=1).stdout)
+    (command,) = re.findall(r"repair: ser-pipeline (.*)", run("cache", "verify", status=1).stdout)
     run(*command.split(), "--quiet")
     assert "n_mfcc=20" in command
     run("cache", "verify")

@@ -129,7 +129,7 @@ def test_what_cannot_be_trained_from_is_one_line(
     run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = run("features", "demo", "--cache", "s3://bucket/x", status=2).stderr
-    assert re.search(r"s3://bucket/x is a URL, from which train\s+alone reads", said)
+    assert re.search(r"s3://bucket/x is a URL, which\s+only\s+train\s+reads", said)
     fsspec.filesystem("memory").pipe("/nothing/notes/a.txt", b"a")
     with pytest.raises(PipelineError, match="there are no features at memory://nothing; `ser-pipeline cache push`"):
         local_cache("memory://nothing")

@@ -44,9 +44,9 @@ def store_of(folder: Path) -> Path:
 def mended(run: Run) -> str:
     """Run the command that `cache verify` names; returns what `verify` found."""
     said = run("cache", "verify", status=1).stdout
-    for command in re.findall(r"mend it: ser-pipeline (.*)", said):
+    for command in re.findall(r"repair: ser-pipeline (.*)", said):
         run(*shlex.split(command), "--quiet")
-    assert run("cache", "verify").stdout == "everything is as it was written\n"
+    assert run("cache", "verify").stdout == "everything is as written\n"
     return said
 
 

@@ -113,4 +113,4 @@ def test_ctrl_c_is_exit_status_130_and_says_what_goes_on(
     monkeypatch.setattr("ser_pipeline.features.stage.extract_stores", stop)
     root = write_emodb(tmp_path / "corpus", speakers=2, takes=1)
     result = run("features", "emodb", root, status=130)
-    assert "The same command goes on from there" in result.stderr
+    assert "Run the same command again to resume" in result.stderr

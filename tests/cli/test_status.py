@@ -28,7 +28,7 @@ def rows(run: Callable[..., Result]) -> list[list[str]]:
 
 def test_nothing_is_said_to_be_there(run: Callable[..., Result]) -> None:
     said = run("status")
-    assert (said.stdout, said.stderr) == ("", "nothing in cache and runs; begin with: ser-pipeline features\n")
+    assert (said.stdout, said.stderr) == ("", "nothing in cache and runs; start with: ser-pipeline features\n")
 
 
 def test_what_is_whole_held_and_failed_is_listed(

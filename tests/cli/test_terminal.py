@@ -351,7 +351,7 @@ def test_a_stopped_command_says_what_is_kept_and_leaves_no_temporary_files(
             said = process.communicate()[1]
         if number != signal.SIGKILL:
             assert process.returncode == 128 + number
-            assert said.strip().endswith("what is finished is kept. The same command goes on from there.")
+            assert said.strip().endswith("finished work is kept. Run the same command again to resume.")
         assert "Traceback" not in said
         for _ in range(1_200):  # the process that workers are forked from ends after the command
             if not list(rooms.glob("pymp-*")):

@@ -119,4 +119,4 @@ def test_without_distributed_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 
 
 def test_one_way_at_a_time(run: Callable[..., Result]) -> None:
-    assert "give one" in run("train", "--slurm", "--dask", "tcp://127.0.0.1:9", status=2).stderr
+    assert "exclude each other" in run("train", "--slurm", "--dask", "tcp://127.0.0.1:9", status=2).stderr

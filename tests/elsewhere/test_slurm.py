@@ -44,7 +44,7 @@ def test_a_machine_that_lacks_the_folder_of_the_command_says_so(tmp_path: Path) 
 def test_the_script_is_the_command_in_shares(run: Callable[..., Result], features: list[str], tmp_path: Path) -> None:
     said = run(*TRAIN, "--slurm", "--array", "2", "--slurm-set", "gpus=1 time=2:00:00", "--slurm-set=mem_per_cpu=4G")
     script = Path(said.stdout.strip())
-    assert said.stderr == f"3 folds in 2 tasks; submit them by: sbatch {script}\n"
+    assert said.stderr == f"3 folds in 2 tasks; submit with: sbatch {script}\n"
     first, *lines = script.read_text().splitlines()
     assert first == "#!/usr/bin/env bash"
     assert [line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH")] == [
@@ -72,12 +72,12 @@ def test_the_tasks_of_a_script_make_the_whole(run: Callable[..., Result], featur
         array = {"SLURM_ARRAY_TASK_ID": task, "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_ARRAY_TASK_MIN": "1"}
         subprocess.run(["bash", script], env={**os.environ, **array}, check=True)
     assert len(predictions(Path())) == 3
-    assert run(*TRAIN, "--slurm").stderr == "nothing to do: everything is there\n"
+    assert run(*TRAIN, "--slurm").stderr == "nothing to do: everything is finished\n"
 
 
 def test_features_have_a_task_a_shard(run: Callable[..., Result], features: list[str]) -> None:
     said = run(*features, "--slurm", "--cache", "other")
-    assert "1 shard in 1 task; submit them by: sbatch " in said.stderr
+    assert "1 shard in 1 task; submit with: sbatch " in said.stderr
     assert "--no-wait" not in Path(said.stdout.strip()).read_text()
 
 
@@ -95,7 +95,7 @@ def test_settings_that_sbatch_cannot_have_are_said(pair: str, told: str) -> None
 
 
 def test_what_is_for_slurm_goes_with_it(run: Callable[..., Result]) -> None:
-    assert "go with --slurm" in run("train", "--submit", status=2).stderr
+    assert "need --slurm" in run("train", "--submit", status=2).stderr
 
 
 def test_without_slurm_submitting_says_what_to_do(

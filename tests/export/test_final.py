@@ -99,7 +99,7 @@ def test_the_report_leaves_it_out_with_a_line(tested: Path, final: Path, tmp_pat
 def test_it_is_not_asked_for_beside_what_is_left_out(final: Path, tmp_path: Path) -> None:
     result = run("train", "--final", "--protocol", "speaker")
     assert result.exit_code == 2
-    assert "--final leaves nothing out: give it without --protocol" in result.stderr
+    assert "--final holds nothing out: use it without --protocol" in result.stderr
     file = tmp_path / "folds.json"
     file.write_text("{}")
     cache = final.parent.parent / "cache"

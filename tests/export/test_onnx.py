@@ -285,7 +285,7 @@ def test_a_mistake_is_one_line(small_graph: Path, run: Callable[..., Result], tm
         assert said in run("predict", tmp_path / graph, tmp_path / "a.wav", status=1).stderr
     for option, value in (("--fold", "03"), ("--precision", "fp32")):
         wrong = run("predict", small_graph, tmp_path / "a.wav", option, value, status=2).stderr
-        assert "--fold and --precision are for runs" in wrong
+        assert "--fold and --precision need a run" in wrong
     with pytest.raises(PipelineError, match="folds and a precision are for runs"):
         load(small_graph, folds=["03"])
     assert "leave out" in run("export", "a", "b", "--encoder", "--onnx", status=2).stderr

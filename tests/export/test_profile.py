@@ -66,7 +66,7 @@ def test_what_was_measured_stands_in_the_report_and_the_card(
     assert "What it costs to use" not in to_html(make_report(copy.parent, Choice()), {}, tmp_path)
     done = run("profile", copy, "--device", "cpu", "--json")
     found = json.loads(done.stdout)
-    assert done.stderr == f"kept in {copy / 'profile.json'}, for the report and the model card\n"
+    assert done.stderr == f"saved in {copy / 'profile.json'}, for the report and the model card\n"
     run("verify", copy)
     page = to_html(make_report(copy.parent, Choice()), {}, tmp_path)
     row = found["torch"][1]

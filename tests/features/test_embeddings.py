@@ -317,7 +317,7 @@ def test_a_damaged_store_is_found_and_mended_by_the_command_that_is_named(
     shard.write_bytes(data)
     said = run("cache", "verify", status=1).stdout
     assert f"damaged: {shard.relative_to(Path.cwd()) if shard.is_absolute() else shard}" in said
-    run(*shlex.split(said.partition("mend it: ser-pipeline ")[2]), "--device", "cpu", "--quiet")
+    run(*shlex.split(said.partition("repair: ser-pipeline ")[2]), "--device", "cpu", "--quiet")
     run("cache", "verify")
     assert contents(folder) == whole
 

@@ -147,7 +147,7 @@ def test_from_features_to_a_prediction(run: Callable[..., Result], encoder: Path
     data = manifest.read(folder)
     (store,) = (Store(path) for path in folder.glob("statistics-*"))
     assert (len(store), store.shape) == (len(data.utterances), (3, 4 * 32))
-    assert "everything is as it was written" in run("cache", "verify").stdout
+    assert "everything is as written" in run("cache", "verify").stdout
     made = Path(run("train", "--accept", "counts", "--jobs", "1", *words(encoder), "--quiet").stdout.strip())
     with (made / "03" / "predictions.csv").open() as lines:
         rows = list(csv.DictReader(lines))

@@ -83,7 +83,7 @@ def test_baselines_on_functionals_from_features_to_a_prediction(run: Callable[..
     assert sorted((len(store), *store.shape) for store in stores) == [
         (len(data.utterances), 1, size) for size in sorted(FUNCTIONALS.values())
     ]
-    assert "everything is as it was written" in run("cache", "verify").stdout
+    assert "everything is as written" in run("cache", "verify").stdout
     train = ["train", "--preset", "frozen", "--jobs", "1", "--device", "cpu", "-q", "--accept", "counts"]
     said = run(*train, "--ablation", "compare-svm,egemaps-logistic").stdout.splitlines()
     names = [Path(line).name.partition("-s0-")[0] for line in said]

@@ -43,4 +43,4 @@ def test_a_share_is_written_first_and_then_the_others(
 
 @pytest.mark.parametrize("part", ["0/2", "3/2", "1", "a/b", "-1/2"])
 def test_what_is_no_share_is_said(run: Callable[..., Result], part: str) -> None:
-    assert "is no share K/N" in run("features", "demo", f"--part={part}", status=2).stderr
+    assert "is not a share K/N" in run("features", "demo", f"--part={part}", status=2).stderr

@@ -50,7 +50,7 @@ def test_all_formats_say_the_same_with_the_same_digits(run: Command, segments_ru
     assert array[2]["error"].startswith("words.wav is no readable audio")  # or none without ffmpeg, where there is none
     assert rows[2]["error"] == array[2]["error"] and rows[2]["emotion"] == rows[2]["probability"] == ""
     assert text.stdout.splitlines()[3].split(maxsplit=1) == ["words.wav", f"error: {array[2]['error']}"]
-    assert text.stderr == "error: 1 of 2 could not be answered for\n"
+    assert text.stderr == "error: no prediction for 1 of 2 recordings\n"
     for answer, row, line in zip(array[:2], rows, text.stdout.splitlines()[1:], strict=False):
         assert row["emotion"] == answer["emotion"] and int(row["channel"]) == answer["channel"]
         shares = {name: row[f"p:{name}"] for name in answer["probabilities"]}
@@ -71,8 +71,7 @@ def test_a_timeline_has_a_line_a_window(run: Command, segments_run: Path, call: 
     found = table(run(*asked, "--window", "2", "--stride", "1"))[1]
     assert float(found["probability"]) == pytest.approx(alone.confidence, abs=2e-3)
     assert (
-        "--window and --stride go with --timeline"
-        in run("predict", segments_run, call, "--window", "2", status=2).stderr
+        "--window and --stride need --timeline" in run("predict", segments_run, call, "--window", "2", status=2).stderr
     )
 
 
@@ -147,7 +146,7 @@ def test_the_newest_run_is_asked_where_none_is_named_and_is_said(
     assert json.loads(said.stdout)["file"] == str(call)
     assert run("predict", call, "--device", "cpu", "--quiet").stderr == ""
     assert "is not a run" in run("predict", "runs/none", call, status=1).stderr
-    assert "name what to listen to" in run("predict", segments_run, status=2).stderr
+    assert "name the recordings after the run" in run("predict", segments_run, status=2).stderr
 
 
 def test_standard_input_is_heard(segments_run: Path, call: Path) -> None:
@@ -203,7 +202,7 @@ def test_a_run_of_an_earlier_version_says_that_training_files_are_not_known_agai
     file = next(iter(corpus.rglob("*.wav")))
     said = run("predict", older, file, "--device", "cpu", "--json")
     assert said.stderr == (
-        f"{older} keeps no contents.csv: an earlier version trained it, and files of its training are not known\n"
+        f"{older} has no contents.csv: an earlier version trained it, so files of its training set are not recognised\n"
     )
     assert json.loads(said.stdout)[0]["note"] is None
     assert run("predict", older, file, "--device", "cpu", "--quiet").stderr == ""
@@ -259,8 +258,8 @@ def test_near_copies_of_what_a_run_learned_from_are_found_and_other_recordings_a
         notes = [one.get("note") or "" for one in answers]
         assert [noted in note for note in notes] == [True, False, False], form
         assert "learned from in training" in notes[0]
-    assert f"warning: copy.flac holds the sound of {source.stem} (correlation 0.9" in said
-    assert "--fold 03 asks one that did not" in said
+    assert f"warning: copy.flac contains the sound of {source.stem} (correlation 0.9" in said
+    assert "--fold 03 uses one that was not" in said
     assert "1 of 3 files are near-copies" in said
     held_out = run(*asked, "--fold", "03", status=1).stderr
     assert "warning:" not in held_out and "0 of 3 files are near-copies" in held_out
@@ -270,4 +269,4 @@ def test_near_copies_of_what_a_run_learned_from_are_found_and_other_recordings_a
     found = heard_before(untested, ["copy.flac"], folds, jobs=1)
     assert [one.utterance for one in found] == [source.stem]
     run("export", segments_run, "folder", "--quiet")
-    assert "--near-copies is for runs" in run("predict", "folder", "own.wav", "--near-copies", status=2).stderr
+    assert "--near-copies needs a run" in run("predict", "folder", "own.wav", "--near-copies", status=2).stderr

@@ -119,4 +119,4 @@ def test_every_recording_has_its_answer_or_its_line(
         assert ODD.get(name, (b"", ""))[1] in found[name].note, name
     for name in KEPT.keys() & wanted.keys():
         assert found[name].emotion == wanted["original.wav"].emotion, name
-    assert done.stderr == f"error: {len(BAD)} of {len(found)} could not be answered for\n"
+    assert done.stderr == f"error: no prediction for {len(BAD)} of {len(found)} recordings\n"

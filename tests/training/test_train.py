@@ -480,10 +480,10 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_predicted(
     assert words["error"].startswith(f"{tmp_path / 'words.wav'} is no readable audio")
     assert answer["file"] == str(good) and answer["note"] == f"learned from, except by fold {good.name[:2]}"
     warning, error = said.stderr.splitlines()
-    assert error == "error: 1 of 2 could not be answered for"
+    assert error == "error: no prediction for 1 of 2 recordings"
     fold = good.name[:2]
     assert warning.startswith(
-        f"warning: {good.name} is a file that models of this run learned from; --fold {fold} asks"
+        f"warning: {good.name} is a file that models of this run were trained on; --fold {fold} uses"
     )
     assert run("predict", folder, good, "--fold", fold).stderr == ""
 
@@ -497,13 +497,13 @@ def test_files_that_a_run_learned_from_are_known_by_their_content(
     samples, rate = soundfile.read(known[1])
     soundfile.write(tmp_path / known[1].name, samples[: -rate // 100], rate)
     told = run("predict", folder, tmp_path / "another.wav", tmp_path / known[1].name).stderr
-    assert told.startswith("warning: another.wav is a file that models of this run learned from; --fold ")
+    assert told.startswith("warning: another.wav is a file that models of this run were trained on; --fold ")
     soundfile.write(tmp_path / "silent.wav", np.zeros(rate), rate)
     soundfile.write(tmp_path / "short.wav", samples[: rate // 100], rate)
     told = json.loads(run("predict", folder, tmp_path / "silent.wav", tmp_path / "short.wav", "--json").stdout)
     assert [answer["note"] for answer in told] == ["silent", "only 0.010 s long"]
     several = run("predict", folder, *known[:3]).stderr
-    assert several.startswith(f"warning: {known[0].name} and 2 more are files that models of this run learned from")
+    assert several.startswith(f"warning: {known[0].name} and 2 more are files that models of this run were trained on")
 
 
 @pytest.mark.parametrize(("processes", "size"), [(1, 6), (2, 3), (3, 2), (4, 2)])
