@@ -1,1 +1,1 @@
-"""Scores, intervals and tests, in numpy alone."""
+"""Scores, confidence intervals and significance tests, without torch."""

@@ -1,4 +1,4 @@
-"""How far probabilities can be believed: Brier score, logarithmic loss, expected calibration error.
+"""Quality of probabilities: Brier score, logarithmic loss and expected calibration error.
 
 Shapes: R seeds, U utterances, K clusters, C classes.
 """
@@ -22,26 +22,26 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often predictions of a confidence are right, in equal bins of confidence from 0 to 1."""
+    """Accuracy as a function of confidence, in equal bins of confidence from 0 to 1."""
 
-    count: Ints  # (bins,)
+    count: Ints  # (bins,) predictions in each bin
     confidence: Floats  # (bins,) mean confidence; NaN where a bin is empty
-    accuracy: Floats  # (bins,) share that is right; NaN where a bin is empty
+    accuracy: Floats  # (bins,) share of correct predictions; NaN where a bin is empty
 
     @property
     def ece(self) -> float:
-        """Expected calibration error: the mean distance of confidence and accuracy, weighted by `count`; 0 to 1."""
+        """Expected calibration error: the mean gap between confidence and accuracy, weighted by `count`; 0 to 1."""
         gaps = np.abs(self.confidence - self.accuracy)
         return float(np.nansum(gaps * self.count) / self.count.sum()) if self.count.any() else float("nan")
 
 
 def reliability(confidence: Floats, right: NDArray[np.bool_], bins: int = BINS) -> Reliability:
-    """The reliability of predictions with `confidence` (U,) in 0 to 1, of which `right` (U,) are right.
+    """Return the reliability of predictions.
 
     Args:
         confidence: probability of the predicted class (U,), 0 to 1.
-        right: whether it is the true one (U,).
-        bins: of equal width.
+        right: whether the predicted class is the true one (U,).
+        bins: number of bins of equal width.
 
     >>> round(reliability(np.array([0.9, 0.9]), np.array([True, False])).ece, 3)
     0.4
@@ -58,29 +58,30 @@ def reliability(confidence: Floats, right: NDArray[np.bool_], bins: int = BINS) 
 
 @dataclass(frozen=True)
 class Error:
-    """A loss of probabilities, the smaller the better."""
+    """A loss of predicted probabilities; smaller is better."""
 
-    value: float  # over all utterances, the mean over seeds
-    seed_deviation: float | None  # over seeds; None of one seed
+    value: float  # over all utterances, averaged over seeds
+    seed_deviation: float | None  # standard deviation over seeds; None for one seed
     interval: Interval  # by the jackknife over clusters
-    corrected: float | None = None  # less what few utterances add to it; None of a mean, to which they add nothing
+    corrected: float | None = None  # without the bias of a small sample; None for a mean, which has no such bias
 
 
 def errors(
     scores: NDArray[np.floating], target: Ints, cluster: Ints, *, crossed: bool = False, level: float = LEVEL
 ) -> dict[str, Error]:
-    """Brier score, logarithmic loss and expected calibration error, each with its interval.
+    """Return the Brier score, logarithmic loss and expected calibration error (ECE), each with its interval.
 
-    The intervals of the first two are on the logarithm. The calibration error reads higher the fewer utterances there
-    are, as a distance takes the luck of every bin for a fault. So its interval is about the error less that, on the
-    square root upwards, and begins at 0 where it reads no higher than that of a calibrated model might.
+    The intervals of the first two are computed on the logarithm. The ECE is biased upwards, and more so for fewer
+    utterances, because random deviations within a bin count as miscalibration. Its interval is therefore centred on the
+    bias-corrected error. Its upper limit is computed on the square root. Its lower limit is 0 if the measured error
+    could come from a calibrated model.
 
     Args:
         scores: log-probabilities of every seed, (R, U, C); they need not be normalised.
         target: true classes, (U,).
-        cluster: of each utterance, (U,), 0 to K - 1.
-        crossed: one model of each seed tests every cluster.
-        level: of the intervals.
+        cluster: cluster of each utterance, (U,), 0 to K - 1.
+        crossed: whether one model per seed tests every cluster.
+        level: confidence level of the intervals, 0 to 1.
     """
     chances = probabilities(scores)
     means = {name: _mean_loss(parts(chances, target, cluster), crossed, level) for name, parts in MEANS.items()}
@@ -88,7 +89,7 @@ def errors(
 
 
 def _mean_loss(parts: Floats, crossed: bool, level: float) -> Error:
-    """The mean of a loss, from its sum and count in every cluster, (R, K, 2)."""
+    """Return the mean of a loss from its sum and count in every cluster, (R, K, 2)."""
     value, deviation, why = _read(_mean, parts)
     left = _mean(parts.sum(1, keepdims=True) - parts)  # (R, K)
     if not why and (value <= 0 or (left <= 0).any()):
@@ -100,14 +101,14 @@ def _mean_loss(parts: Floats, crossed: bool, level: float) -> Error:
 
 
 def _calibration_error(parts: Floats, crossed: bool, level: float) -> Error:
-    """The expected calibration error, from what `_binned` makes of every cluster."""
+    """Return the expected calibration error from the sums of every cluster, which `_binned` computes."""
     value, deviation, why = _read(_distance, parts)
     if why:
         return Error(value, deviation, _interval(parts, crossed, level, why=why))
     spread = variation(_corrected(parts.sum(1, keepdims=True) - parts), crossed=crossed)
     corrected, beyond = (float(reading(parts.sum(1)).mean()) for reading in (_corrected, _beyond_luck))
     if not spread.known:
-        why = "no cluster differs from another, which tells nothing of how clusters vary"
+        why = "no cluster differs from another, so their variance cannot be estimated"
         return Error(value, deviation, _interval(parts, crossed, level, why=why), max(0.0, corrected))
     half = float(spread.reach((1 - level) / 2))
     low = max(0.0, corrected - half) if beyond > half else 0.0
@@ -116,7 +117,7 @@ def _calibration_error(parts: Floats, crossed: bool, level: float) -> Error:
 
 
 def _read(reading: Callable[[Floats], Floats], parts: Floats) -> tuple[float, float | None, str]:
-    """Mean over seeds of what `reading` makes of all clusters, its deviation, and why there is no interval, or ""."""
+    """Return the mean of `reading` over seeds, its standard deviation, and why there is no interval, or ""."""
     seeds, clusters = parts.shape[:2]
     each = reading(parts.sum(1))  # (R,)
     return float(each.mean()), float(each.std(ddof=1)) if seeds > 1 else None, too_few(clusters)
@@ -129,12 +130,14 @@ def _interval(
 
 
 def _mean(parts: Floats) -> Floats:
-    """A mean from its sum and count, (..., 2)."""
+    """Return the mean (...) from its sum and count, (..., 2)."""
     return np.asarray(parts[..., 0] / parts[..., 1])
 
 
 def _brier(chances: Floats, target: Ints, cluster: Ints) -> Floats:
-    """Sum over classes of the squared distance to what was true, 0 to 2.
+    """Return the sum and count in every cluster of the Brier score, 0 to 2 per utterance.
+
+    The score is the squared difference between probabilities and the one-hot true class, summed over classes.
 
     Source: Brier, Verification of Forecasts Expressed in Terms of Probability, 1950.
     """
@@ -142,21 +145,22 @@ def _brier(chances: Floats, target: Ints, cluster: Ints) -> Floats:
 
 
 def _log_loss(chances: Floats, target: Ints, cluster: Ints) -> Floats:
-    """Negative natural logarithm of the true class's probability, in nats."""
+    """Return the sum and count in every cluster of the negative log-probability of the true class, in nats."""
     return _sums(-np.log(np.maximum(chances[:, np.arange(len(target)), target], TINY)), cluster)
 
 
 def _sums(losses: Floats, cluster: Ints) -> Floats:
-    """Sum and count of the losses (R, U) of every cluster, (R, K, 2)."""
+    """Return the sum and count of the losses (R, U) in every cluster, (R, K, 2)."""
     count = np.bincount(cluster)
     sums = np.stack([np.bincount(cluster, weights=row, minlength=len(count)) for row in losses])
     return np.stack([sums, np.broadcast_to(count, sums.shape)], axis=-1)
 
 
 def _binned(chances: Floats, target: Ints, cluster: Ints) -> Floats:
-    """What the error and its spread are made of, to be summed over clusters: (R, K, 3 `BINS` + 3).
+    """Return the terms of the error and of its standard error, to be summed over clusters, (R, K, 3 `BINS` + 3).
 
-    Confidence less right ones by bin, its square, its product with the utterances; these, their square, and 1.
+    For every bin: the sum of confidence minus the number of correct predictions, its square, and its product with the
+    cluster's number of utterances. Then that number, its square, and 1.
     """
     clusters = int(cluster.max()) + 1
     confidence, right = chances.max(-1), chances.argmax(-1) == target
@@ -170,7 +174,7 @@ def _binned(chances: Floats, target: Ints, cluster: Ints) -> Floats:
 
 
 def _gaps(sums: Floats) -> tuple[Floats, Floats]:
-    """Mean gap of each bin (..., `BINS`) and its standard error over clusters, as a ratio of sums has it."""
+    """Return the mean gap of each bin (..., `BINS`) and its standard error over clusters, as for a ratio of sums."""
     gap, squares, products = np.split(sums[..., :-3], 3, axis=-1)
     count, count_squares, clusters = np.moveaxis(sums[..., -3:, None], -2, 0)
     mean = gap / count
@@ -179,12 +183,12 @@ def _gaps(sums: Floats) -> tuple[Floats, Floats]:
 
 
 def _distance(sums: Floats) -> Floats:
-    """The expected calibration error as it is read, (...)."""
+    """Return the uncorrected expected calibration error, (...)."""
     return np.asarray(np.abs(sums[..., :BINS]).sum(-1) / sums[..., -3])
 
 
 def _corrected(sums: Floats) -> Floats:
-    """The error less what the luck of few utterances adds to the mean of a distance, were it the true one.
+    """Return the error (...) minus its bias from sampling, if the measured gaps were the true ones.
 
     Source: Leone, Nelson and Nottingham, Technometrics 3, 1961 (mean of a folded normal variable).
     """
@@ -198,7 +202,7 @@ def _corrected(sums: Floats) -> Floats:
 
 
 def _beyond_luck(sums: Floats) -> Floats:
-    """The error less what would be read of a calibrated model in the mean, (...)."""
+    """Return the error (...) minus the error that a calibrated model would have on average."""
     mean, error = _gaps(sums)
     return np.asarray((np.abs(mean) - error * np.sqrt(2 / np.pi)).sum(-1))
 
@@ -208,7 +212,7 @@ def _bin(confidence: Floats, bins: int) -> Ints:
 
 
 MEANS: dict[str, Callable[[Floats, Ints, Ints], Floats]] = {"brier": _brier, "log_loss": _log_loss}
-"""Losses that are means over utterances: their sum and count in every cluster, (R, K, 2)."""
+"""Losses that are means over utterances; each function returns its sum and count in every cluster, (R, K, 2)."""
 
 LOSSES = (*MEANS, "ece")
 """Names of all losses."""

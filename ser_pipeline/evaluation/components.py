@@ -1,6 +1,6 @@
-"""Where scores differ: between speakers, between trainings, or in what is left.
+"""Variance components of scores: between speakers, between seeds, and the residual.
 
-Source: Searle, Casella and McCulloch, Variance Components, 1992, chapter 4 (two crossed random sources, one score a
+Source: Searle, Casella and McCulloch, Variance Components, 1992, chapter 4 (two crossed random sources, one score per
 cell, by analysis of variance).
 """
 
@@ -15,17 +15,18 @@ from ser_pipeline.arrays import Floats
 
 @dataclass(frozen=True)
 class Components:
-    """Standard deviations of a score by source, of one speaker and one seed; they add up as squares."""
+    """Standard deviations of the score of one speaker and one seed, by source; their squares add up."""
 
-    speaker: float | None  # between speakers; None of one speaker
-    seed: float | None  # between trainings; None of one seed
-    rest: float | None  # speaker and seed together, and the luck of few utterances; None of one seed
+    speaker: float | None  # between speakers; None for one speaker
+    seed: float | None  # between seeds; None for one seed
+    rest: float | None  # interaction of speaker and seed, and sampling of utterances; None for one seed
 
 
 def components(scores: Floats) -> Components:
-    """The sources of what differs in `scores` (R, K), by seed and speaker.
+    """Return the variance components of `scores` (R, K), by seed and speaker.
 
-    With one seed nothing tells speakers from the rest, and `speaker` is both. A variance that comes out below 0 is 0.
+    With one seed, speakers cannot be separated from the residual, and `speaker` contains both. A variance estimated
+    below 0 is set to 0.
     """
     seeds, speakers = scores.shape
     if speakers < 2:

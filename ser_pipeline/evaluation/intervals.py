@@ -1,15 +1,16 @@
-"""How sure a score or a difference is: leave-one-cluster-out jackknife intervals and tests.
+"""Confidence intervals and tests of scores and differences, by the jackknife that leaves out one cluster at a time.
 
-A cluster is what one trained model tests (a speaker, a session, a group of speakers): its utterances share the people
-and the luck of one training, so that K clusters are K observations, however many utterances they hold. Where one model
-tests everybody (an official split, another corpus), speakers and seeds are two crossed sources of variance.
+A cluster is the test data of one trained model: a speaker, a session or a group of speakers. Its utterances share
+speakers and the randomness of one training, so K clusters are K observations, however many utterances they contain.
+Where one model tests all speakers (an official split, another corpus), speakers and seeds are two crossed sources of
+variance.
 
-Shares are treated on the logit, which keeps intervals within 0 to 1 and its misses balanced; differences as they are.
-Quantiles are Student's t with K - 1 degrees of freedom.
+Intervals of shares are computed on the logit, which keeps them within 0 to 1 and balances misses above and below;
+intervals of differences are not transformed. Quantiles are Student's t with K - 1 degrees of freedom.
 
-Shapes: R seeds, K clusters, C classes. Every function takes further axes in front, `...`.
+Shapes: R seeds, K clusters, C classes; `...` are further leading axes.
 
-Source: Cox and Snell, Analysis of Binary Data, 1989 (empirical logit); of the rest, `jackknife.py`.
+Source: Cox and Snell, Analysis of Binary Data, 1989 (empirical logit); `jackknife.py` has the other sources.
 """
 
 from __future__ import annotations
@@ -32,35 +33,35 @@ from ser_pipeline.evaluation.jackknife import (
 from ser_pipeline.evaluation.metrics import METRICS, recalls
 
 LEAST_CLUSTERS = 3
-"""Clusters without which there is no interval: two give one degree of freedom, and a quantile of 12.7."""
+"""Smallest number of clusters for an interval; two have one degree of freedom, and a t quantile of 12.7."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A range that holds the true value in `level` of repetitions; both ends NaN where there is none."""
+    """A confidence interval, which contains the true value in a share `level` of repetitions, or two NaN."""
 
     low: float
     high: float
     level: float = LEVEL
-    clusters: int = 0  # K; of a recall, those that hold the class
-    training: bool = True  # whether the luck of training is in it; not where one model of one seed tests everybody
-    why: str = ""  # there is none
+    clusters: int = 0  # K; for a recall, the clusters that contain the class
+    training: bool = True  # whether it includes the variance between trainings; not with one model of one seed
+    why: str = ""  # the reason why there is no interval, or ""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One score minus another on the same utterances, in -1 to 1."""
+    """The difference between two scores, -1 to 1."""
 
     value: float
     interval: Interval
-    p: float | None  # two-sided, not corrected; None where no test is possible
-    detectable: float | None  # smallest true difference that such a test finds with `POWER`; None as for `p`
+    p: float | None  # two-sided, not corrected for multiple tests; None where no test is possible
+    detectable: float | None  # smallest true difference that the test finds with `POWER`; None where unknown
 
 
 def link(*columns: NDArray[np.integer]) -> Ints:
-    """Clusters of utterances that share a value in any of `columns` (U,), numbered from 0 in order of appearance.
+    """Return clusters (U,) of utterances that share a value in any of `columns` (U,), numbered from 0 by appearance.
 
-    A speaker whom two models test makes one cluster of all that these two test.
+    If two models test the same speaker, all utterances that the two models test form one cluster.
 
     >>> link(np.array([0, 0, 1, 2]), np.array([5, 6, 6, 7]))
     array([0, 0, 0, 1])
@@ -78,13 +79,13 @@ def link(*columns: NDArray[np.integer]) -> Ints:
 
 
 def share_interval(counts: Ints, metric: str = "ua", *, crossed: bool = False, level: float = LEVEL) -> Interval:
-    """Interval of the seeds' mean of a share pooled over clusters.
+    """Return the interval of a score that is pooled over clusters and averaged over seeds.
 
     Args:
         counts: confusion matrices, (R, K, C, C).
         metric: a key of `METRICS`.
-        crossed: one model of each seed tests every cluster.
-        level: of the interval.
+        crossed: whether one model per seed tests every cluster.
+        level: confidence level of the interval, 0 to 1.
     """
     if why := _impossible(counts, metric):
         return no_interval(counts.shape[1], level, why, has_luck(counts, crossed))
@@ -93,19 +94,19 @@ def share_interval(counts: Ints, metric: str = "ua", *, crossed: bool = False, l
 
 
 def recall_intervals(counts: Ints, *, crossed: bool = False, level: float = LEVEL) -> list[Interval]:
-    """Interval of each class's recall, (C,), over the clusters that hold the class.
+    """Return the interval of each class's recall, (C,), over the clusters that contain the class.
 
     Args:
         counts: confusion matrices, (R, K, C, C).
-        crossed: one model of each seed tests every cluster.
-        level: of the interval.
+        crossed: whether one model per seed tests every cluster.
+        level: confidence level of the interval, 0 to 1.
     """
     found = []
     for place in range(counts.shape[-1]):
         kept = counts[:, counts[0, :, place].sum(-1) > 0]
         training = has_luck(counts, crossed)
         if kept.shape[1] < LEAST_CLUSTERS:
-            why = f"the class is in {kept.shape[1]} of the clusters; an interval takes {LEAST_CLUSTERS}"
+            why = f"the class is in {kept.shape[1]} of the clusters; an interval needs {LEAST_CLUSTERS}"
             found.append(no_interval(kept.shape[1], level, why, training))
             continue
         score = _recall(place)
@@ -118,17 +119,17 @@ def recall_intervals(counts: Ints, *, crossed: bool = False, level: float = LEVE
 def difference(
     one: Ints, other: Ints, metric: str = "ua", *, crossed: bool = False, level: float = LEVEL
 ) -> Difference:
-    """`one` minus `other`: the seeds' mean of pooled scores, with its interval, test and detectable size.
+    """Return the paired difference `one` minus `other` of pooled scores, averaged over seeds, with interval and test.
 
     Args:
-        one: confusion matrices, (R, K, C, C), by the same clusters and seeds as the other's.
-        other: those of the model that is subtracted.
+        one: confusion matrices, (R, K, C, C), with the same clusters and seeds as `other`.
+        other: confusion matrices of the model that is subtracted.
         metric: a key of `METRICS`.
-        crossed: one model of each seed tests every cluster.
-        level: of the interval.
+        crossed: whether one model per seed tests every cluster.
+        level: confidence level of the interval, 0 to 1.
 
     Raises:
-        ValueError: seeds, clusters, or utterances of a cluster and class are not the same.
+        ValueError: the seeds, the clusters, or the number of utterances of a cluster and class differ.
     """
     if one.shape != other.shape or not np.array_equal(one.sum(-1), other.sum(-1)):
         raise ValueError("a paired difference needs the same seeds, clusters and utterances")
@@ -140,7 +141,7 @@ def difference(
         return Difference(value, no_interval(clusters, level, why, training), None, None)
     spread = variation(_left_out(one, score) - _left_out(other, score), crossed=crossed)
     if value != 0 and not spread.known:
-        why = "every cluster differs by the same amount, which tells nothing of how clusters vary"
+        why = "all clusters differ by the same amount, so their variance cannot be estimated"
         return Difference(value, no_interval(clusters, level, why, training), None, None)
     return difference_of(value, spread, clusters, training, level)
 
@@ -148,17 +149,18 @@ def difference(
 def group_difference(
     one: Ints, other: Ints, metric: str = "ua", *, crossed: bool = False, level: float = LEVEL
 ) -> Difference:
-    """`one` minus `other`, the same model's scores of two groups of utterances, such as women's and men's.
+    """Return the difference between a model's scores on two groups of utterances, such as women and men.
 
-    Where no cluster holds both groups, the variances of both add up, each with the degrees of freedom of its own
-    clusters. Where some do, or the seeds test both, what they share is in the difference: it is left out whole.
+    If no cluster contains both groups, the variances of the two scores add up, each with the degrees of freedom of its
+    own clusters. If a cluster contains both, or each seed's model tests both, the scores are correlated, and the
+    jackknife leaves a cluster out of both groups at once.
 
     Args:
-        one: confusion matrices, (R, K, C, C), of the first group; all 0 for a cluster that it is not in.
-        other: those of the other group, by the same clusters and seeds.
+        one: confusion matrices of the first group, (R, K, C, C); all 0 in a cluster without the group.
+        other: confusion matrices of the second group, with the same clusters and seeds.
         metric: a key of `METRICS`.
-        crossed: one model of each seed tests every cluster.
-        level: of the interval, and of the test whose detectable size is told.
+        crossed: whether one model per seed tests every cluster.
+        level: confidence level of the interval and of the test, 0 to 1.
     """
     score = METRICS[metric]
     value = float((score(one.sum(1)) - score(other.sum(1))).mean())
@@ -168,7 +170,7 @@ def group_difference(
     clusters = min(counts.shape[1] for counts in own)
     why = _impossible(own[0], metric) or _impossible(own[1], metric)
     if not why and metric != "wa" and not np.array_equal(*(counts.sum((0, 1, 3)) > 0 for counts in own)):
-        why = "one of the two lacks a class that the other holds"
+        why = "one of the two groups lacks a class that the other contains"
     if why:
         return Difference(value, no_interval(clusters, level, why, training), None, None)
     if (held[0] & held[1]).any() or (crossed and training):
@@ -177,7 +179,7 @@ def group_difference(
         both = [variation(_left_out(counts, score), crossed=crossed) for counts in own]
         spread = Spread(np.concatenate([x.parts for x in both]), np.concatenate([x.degrees for x in both]))
     if not spread.known:
-        why = "no cluster differs from another, which tells nothing of how clusters vary"
+        why = "no cluster differs from another, so their variance cannot be estimated"
         return Difference(value, no_interval(clusters, level, why, training), None, None)
     return difference_of(value, spread, clusters, training, level)
 
@@ -190,18 +192,18 @@ def share_limits(
     crossed: bool = False,
     level: float = LEVEL,
 ) -> tuple[Floats, Floats]:
-    """Lower and upper limits, each (...), of the seeds' mean of a pooled share.
+    """Return the lower and upper limits, each (...), of a pooled share that is averaged over seeds.
 
-    Where a share is 0 or 1 with all or without one of the clusters, half an utterance is added on either side before
-    the logit. Where no cluster differs from another (all right, all wrong), the limits are Clopper and Pearson's at
-    Korn and Graubard's size.
+    If a share is 0 or 1, with all clusters or without one of them, half an utterance is added to both the correct and
+    the wrong ones before the logit. If no cluster differs from another (all correct, all wrong), the limits are those
+    of Clopper and Pearson with the effective sample size of Korn and Graubard.
 
     Args:
         counts: confusion matrices, (..., R, K, C, C).
-        score: a share in 0 to 1, (...), of matrices (..., C, C).
-        size: utterances that the share counts, (...).
-        crossed: one model of each seed tests every cluster.
-        level: of the interval.
+        score: maps matrices (..., C, C) to shares (...), 0 to 1.
+        size: number of utterances that the share counts, (...).
+        crossed: whether one model per seed tests every cluster.
+        level: confidence level of the interval, 0 to 1.
     """
     value = score(counts.sum(-3)).mean(-1)
     left = _left_out(counts, score)
@@ -227,9 +229,9 @@ def share_limits(
 
 
 def sizes(counts: Ints, metric: str) -> Floats:
-    """Utterances, (...), that a share of `counts` (..., R, K, C, C) counts.
+    """Return the number of utterances, (...), that a score of `counts` (..., R, K, C, C) counts.
 
-    A mean of C recalls varies as a share of C^2 / sum(1 / n_c) utterances does, where n_c is the size of a class.
+    A mean of C recalls has the variance of a share of C^2 / sum(1 / n_c) utterances, where n_c is the size of a class.
     """
     total = counts.sum((-1, -3))[..., 0, :].astype(np.float64)  # (..., C)
     if metric != "ua":
@@ -239,7 +241,7 @@ def sizes(counts: Ints, metric: str) -> Floats:
 
 
 def _impossible(counts: Ints, metric: str) -> str:
-    """Why there is no interval, or ""."""
+    """Return the reason why there is no interval, or ""."""
     if why := too_few(counts.shape[1]):
         return why
     held = counts.sum(-1)  # (R, K, C)
@@ -247,19 +249,19 @@ def _impossible(counts: Ints, metric: str) -> str:
         held = held + counts.sum(-2)
     alone = int(((held > 0).sum(1) == 1).any(0).sum())
     if metric != "wa" and alone:
-        return f"{alone} class{'es are' if alone > 1 else ' is'} in one cluster alone, whose spread cannot be known"
+        return f"{alone} class{'es are' if alone > 1 else ' is'} in one cluster only, so the variance is unknown"
     return ""
 
 
 def difference_of(value: float, spread: Spread, clusters: int, training: bool, level: float) -> Difference:
-    """A difference with its interval and, where the luck of training shows in the spread, its test.
+    """Return a difference with its interval and, if its variance includes that between trainings, its test.
 
     Args:
         value: one score minus another.
-        spread: of what it is without each cluster.
+        spread: variance of the difference, by the jackknife.
         clusters: K.
-        training: whether the luck of training shows, as `has_luck` says.
-        level: of the interval.
+        training: whether the variance includes that between trainings, as in `has_luck`.
+        level: confidence level of the interval, 0 to 1.
     """
     half = float(spread.reach((1 - level) / 2))
     interval = Interval(value - half, value + half, level, clusters, training)
@@ -271,29 +273,29 @@ def difference_of(value: float, spread: Spread, clusters: int, training: bool, l
 
 
 def no_interval(clusters: int, level: float, why: str, training: bool) -> Interval:
-    """The place of an interval that cannot be told.
+    """Return an interval without limits.
 
     Args:
         clusters: K.
-        level: of the interval that is not there.
-        why: in words.
-        training: as `has_luck` says.
+        level: confidence level that the interval would have, 0 to 1.
+        why: the reason why there is no interval.
+        training: as in `has_luck`.
     """
     return Interval(float("nan"), float("nan"), level, clusters, training, why)
 
 
 def has_luck(parts: NDArray[np.number], crossed: bool) -> bool:
-    """Whether the luck of training shows in how the clusters, or the seeds, of `parts` (R, K, ...) differ."""
+    """Whether the clusters, or the seeds, of `parts` (R, K, ...) show the variance between trainings."""
     return not crossed or len(parts) >= LEAST_SEEDS
 
 
 def too_few(clusters: int) -> str:
-    """Why so few clusters give no interval; "" where they are enough.
+    """Return why there are too few clusters for an interval, or "".
 
     >>> too_few(1), too_few(3)
-    ('1 cluster; an interval takes 3', '')
+    ('1 cluster; an interval needs 3', '')
     """
-    said = f"{clusters} cluster{'s' if clusters != 1 else ''}; an interval takes {LEAST_CLUSTERS}"
+    said = f"{clusters} cluster{'s' if clusters != 1 else ''}; an interval needs {LEAST_CLUSTERS}"
     return said if clusters < LEAST_CLUSTERS else ""
 
 
@@ -302,5 +304,5 @@ def _recall(place: int) -> Callable[[NDArray[np.number]], Floats]:
 
 
 def _left_out(counts: Ints, score: Callable[[NDArray[np.number]], Floats]) -> Floats:
-    """Score of each seed without each cluster, (..., R, K)."""
+    """Return the score of each seed without each cluster, (..., R, K)."""
     return score(counts.sum(-3, keepdims=True) - counts)

@@ -1,6 +1,6 @@
-"""How an estimate varies: the jackknife over clusters, and seeds as a second source that crosses them.
+"""Variance of an estimate: the jackknife over clusters, with seeds as a second, crossed source.
 
-Shapes: R seeds, K clusters, P sources; further axes in front, `...`.
+Shapes: R seeds, K clusters, P sources of variance; `...` are further leading axes.
 
 Sources: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11 (jackknife); Searle, Casella and
 McCulloch, Variance Components, 1992 (crossed sources); Banerjee, Biometrika 48, 1961 (a quantile for each source); Korn
@@ -19,27 +19,27 @@ from numpy.typing import NDArray
 from ser_pipeline.arrays import Floats
 
 LEVEL = 0.95
-"""Share of repetitions in which an interval holds the true value."""
+"""Confidence level of intervals: the share of repetitions in which an interval contains the true value."""
 
 POWER = 0.8
-"""Probability with which a difference of the detectable size is found by a two-sided test at 1 - `LEVEL`."""
+"""Probability that a two-sided test at 1 - `LEVEL` finds a difference of the detectable size."""
 
 LEAST_SEEDS = 2
-"""Seeds without which the luck of training cannot be told where one model tests everybody."""
+"""Smallest number of seeds from which the variance between trainings is known if one model tests all speakers."""
 
 TINY = 1e-24
-"""Variance below which rounding alone is left of a share's spread."""
+"""Largest variance of a share that can be rounding error."""
 
 HALVINGS = 60
-"""Steps that find a p-value to 1e-16."""
+"""Bisection steps for a p-value; 60 are exact to 1e-16."""
 
 
 @dataclass(frozen=True, eq=False)
 class Spread:
-    """Variance of an estimate by its sources, each with the degrees of freedom in which it is known."""
+    """Variance of an estimate by source, each with its degrees of freedom."""
 
-    parts: Floats  # (..., P)
-    degrees: Floats  # (P,)
+    parts: Floats  # (..., P) variances
+    degrees: Floats  # (P,) degrees of freedom
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -47,9 +47,9 @@ class Spread:
         return np.asarray(self.parts.sum(-1) > TINY)
 
     def reach(self, tail: Floats | float) -> Floats:
-        """Distance (...) that the estimate's error exceeds upwards with probability `tail` (...).
+        """Return the distance (...) that the estimate's error exceeds upwards with probability `tail` (...).
 
-        Each source's standard error takes its own t quantile; the squares add up.
+        The standard error of each source is multiplied by its own t quantile; the squares add up.
         """
         from scipy.special import stdtrit
 
@@ -57,7 +57,7 @@ class Spread:
         return np.asarray(np.sqrt((np.square(quantiles) * self.parts).sum(-1)))
 
     def p_value(self, value: Floats) -> Floats:
-        """Two-sided p-value (...) of `value` (...) against 0: an interval of level 1 - p ends there."""
+        """Return the two-sided p-value (...) of `value` (...) against 0: an interval of level 1 - p ends at 0."""
         low, high = np.zeros(np.shape(value)), np.full(np.shape(value), 0.5)
         for _ in range(HALVINGS):
             middle = (low + high) / 2
@@ -66,23 +66,24 @@ class Spread:
         return np.asarray(low + high)
 
     def detectable(self, level: float = LEVEL, power: float = POWER) -> Floats:
-        """Smallest true difference (...) that a two-sided test at 1 - `level` finds with probability `power`."""
+        """Return the smallest true difference (...) that a two-sided test at 1 - `level` finds with this power."""
         return self.reach((1 - level) / 2) + self.reach(1 - power)
 
 
 def variation(
     left: Floats, *, crossed: bool = False, transform: Callable[[Floats], Floats] = lambda share: share
 ) -> Spread:
-    """How the transformed mean over seeds varies.
+    """Return the variance of the transformed mean score over seeds.
 
-    One source: the jackknife over clusters. Crossed: clusters and seeds; their interaction, which shows in both, is
-    taken off the source of more parts, whose variance is known better. Intervals then hold the truth in 94 to 98 % of
-    cases, most where both sources are alike. Under `LEAST_SEEDS` seeds, clusters alone.
+    Without `crossed`, or with fewer than `LEAST_SEEDS` seeds, the only source is the jackknife over clusters. With
+    `crossed`, clusters and seeds are two sources. Both contain their interaction, which is subtracted from the source
+    with more parts, whose variance is known better. Intervals then contain the true value in 94 to 98 % of cases, the
+    most when both sources are of similar size.
 
     Args:
         left: score of each seed without each cluster, (..., R, K).
-        crossed: one model of each seed tests every cluster.
-        transform: of the mean score of seeds.
+        crossed: whether one model per seed tests every cluster.
+        transform: applied to the mean score over seeds.
     """
     seeds, clusters = left.shape[-2:]
     own = _jackknife(transform(left.mean(-2)))
@@ -101,15 +102,15 @@ def variation(
 
 
 def limits_without_spread(value: Floats, size: Floats, clusters: int, level: float) -> tuple[Floats, Floats]:
-    """Clopper and Pearson's limits, each (...), of a share of `size` utterances in clusters that do not differ.
+    """Return the limits of Clopper and Pearson, each (...), of a share in clusters that do not differ.
 
     The size is reduced by the ratio of squared t quantiles with size - 1 and K - 1 degrees of freedom.
 
     Args:
         value: shares (...), 0 to 1.
-        size: utterances that each is a share of (...).
-        clusters: K, how many.
-        level: of confidence, 0 to 1.
+        size: number of utterances of each share (...).
+        clusters: K.
+        level: confidence level, 0 to 1.
     """
     from scipy.special import betaincinv, stdtrit
 
@@ -118,19 +119,19 @@ def limits_without_spread(value: Floats, size: Floats, clusters: int, level: flo
     reduced = size * np.minimum(1, ratio) ** 2
     right = np.clip(value, 0, 1) * reduced
     wrong = reduced - right
-    least = 1e-9  # a parameter of the beta distribution is above 0; there the limit itself is 0 or 1
+    least = 1e-9  # parameters of the beta distribution must be above 0; with 0 the limit is 0 or 1
     low = betaincinv(np.maximum(right, least), wrong + 1, tail)
     high = betaincinv(right + 1, np.maximum(wrong, least), 1 - tail)
     return np.where(right < least, 0.0, low), np.where(wrong < least, 1.0, high)
 
 
 def without_seed(left: Floats) -> Floats:
-    """Mean over the other seeds, (..., R, K), for each seed left out."""
+    """Return the mean over the other seeds, (..., R, K), for each seed left out."""
     seeds = left.shape[-2]
     return np.asarray((left.sum(-2, keepdims=True) - left) / (seeds - 1))
 
 
 def _jackknife(values: Floats) -> Floats:
-    """Variance (...) from values with each of N parts left out, (..., N)."""
+    """Return the jackknife variance (...) from values with each of N parts left out, (..., N)."""
     parts = values.shape[-1]
     return np.asarray((parts - 1) * values.var(-1))

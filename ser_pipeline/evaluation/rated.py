@@ -1,13 +1,13 @@
-"""Scores against raters, of sums over utterances: value, interval and paired test, by the jackknife over clusters.
+"""Scores against raters, with intervals and paired tests by the jackknife over clusters.
 
-Each utterance adds a row of numbers; a score is a function of the sums, so that what a cluster adds can be left out.
-Intervals are on a scale on which a score's spread hardly depends on it: Fisher's z for correlations and CCC, the
-logarithm for distances and errors, the logit for shares; differences are as they are.
+Each utterance adds a vector of numbers, and a score is a function of the sums, so that any cluster can be left out.
+Intervals are computed on a scale on which a score's variance hardly depends on its value: Fisher's z for correlations
+and CCC, the logarithm for divergences and errors, the logit for shares. Differences are not transformed.
 
-Shapes: R seeds, U utterances, K clusters, C classes, M numbers an utterance.
+Shapes: R seeds, U utterances, K clusters, C classes, M numbers per utterance.
 
 Sources: Lin, Biometrics 54, 1998 (z of CCC); Lin, IEEE Transactions on Information Theory 37, 1991 (Jensen-Shannon);
-Chou et al., EMO-SUPERB, SLT 2024 (classes over 1 / C); of the jackknife, `jackknife.py`.
+Chou et al., EMO-SUPERB, SLT 2024 (classes over 1 / C); `jackknife.py` has the sources of the jackknife.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from ser_pipeline.evaluation.jackknife import LEVEL, variation
 from ser_pipeline.evaluation.metrics import TINY
 
 HEAD = 5
-"""Numbers before those of classes in what an utterance adds under votes: 1, both distances, right or not, classed."""
+"""Numbers in a row of `vote_sums` before those of classes: 1, both divergences, correct or not, labelled or not."""
 
 EDGE = 1e-9
-"""Distance from the ends of a scale at which a score has no finite place on the scale of its interval."""
+"""Distance from the ends of a score's range within which the transformed score is not finite."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The scale of an interval: there and back, where a score must lie, and what it is called."""
+    """The transformation of an interval: its function and inverse, the range of the score, and its name."""
 
     there: Callable[[Floats], Floats]
     back: Callable[[Floats], Floats]
@@ -57,20 +57,20 @@ LOGIT = Scale(_logit, _logistic, 0.0, 1.0, "the logit")
 
 @dataclass(frozen=True)
 class RatedScore:
-    """A row of the tables of scores below."""
+    """A score, as listed in the tables below."""
 
     words: str
-    score: Callable[[Floats], Floats]  # of sums (..., M)
+    score: Callable[[Floats], Floats]  # maps sums (..., M) to the score (...)
     scale: Scale
-    rises: bool  # whether more is better
+    rises: bool  # whether higher is better
 
 
 @dataclass(frozen=True)
 class Reading:
     """A score over all utterances."""
 
-    value: float  # the mean over seeds
-    seed_deviation: float | None  # over seeds; None of one seed
+    value: float  # mean over seeds
+    seed_deviation: float | None  # standard deviation over seeds; None for one seed
     interval: Interval
 
 
@@ -79,19 +79,22 @@ ATTRIBUTES: Mapping[str, RatedScore] = {
     "pearson": RatedScore("Pearson", attributes.pearson, FISHER, rises=True),
     "mae": RatedScore("MAE", attributes.mae, LOGARITHM, rises=False),
 }
-"""Scores of an attribute, of the sums of `attributes.sums_of`."""
+"""Scores of an attribute, from the sums of `attributes.sums_of`."""
 
 
 def vote_sums(
     wanted: Floats, told: Floats, right: NDArray[np.bool_], classed: NDArray[np.bool_] | bool = True
 ) -> Floats:
-    """What each utterance adds under votes, (..., U, 5 + 3 C): as `HEAD` has it, and the cells of classes.
+    """Return each utterance's terms of the sums for votes, (..., U, 5 + 3 C).
+
+    The first five are listed at `HEAD`. Then follow, for each class, whether its share is above 1 / C for both the
+    raters and the model, for the raters, and for the model.
 
     Args:
-        wanted: the raters' shares (U, C).
+        wanted: the raters' shares of votes (U, C).
         told: the model's probabilities (..., U, C).
         right: whether the likeliest class is the label (..., U).
-        classed: whether there is a label (..., U): turns without one count for all but the accuracy.
+        classed: whether there is a label (..., U); utterances without one count in every score but the accuracy.
     """
     wanted = np.broadcast_to(wanted, told.shape)
     least = 1 / wanted.shape[-1]
@@ -102,13 +105,13 @@ def vote_sums(
 
 
 def kullback(wanted: Floats, told: Floats) -> Floats:
-    """Kullback-Leibler divergence of `told` (..., C) from `wanted` (..., C), in bits, (...)."""
+    """Return the Kullback-Leibler divergence of `told` (..., C) from `wanted` (..., C), in bits, (...)."""
     ratio = np.where(wanted > 0, wanted, 1.0) / np.maximum(told, TINY)
     return np.asarray(np.where(wanted > 0, wanted * np.log2(ratio), 0.0).sum(-1))
 
 
 def jensen_shannon(wanted: Floats, told: Floats) -> Floats:
-    """Jensen-Shannon divergence of `wanted` and `told` (..., C), 0 to 1 bit, (...).
+    """Return the Jensen-Shannon divergence of `wanted` and `told` (..., C), 0 to 1 bit, (...).
 
     >>> jensen_shannon(np.array([1.0, 0.0]), np.array([0.0, 1.0])).item()
     1.0
@@ -122,7 +125,7 @@ def _share(place: int, of: int = 0) -> Callable[[Floats], Floats]:
 
 
 def _macro_f1(sums: Floats) -> Floats:
-    """Mean F1 of the classes that raters or the model give over 1 / C to some utterance."""
+    """Return the mean F1 of the classes that raters or the model give more than 1 / C in some utterance."""
     both, there, said = np.split(sums[..., HEAD:], 3, axis=-1)
     known = there + said > 0
     each = np.where(known, 2 * both / np.where(known, there + said, 1), 0.0)
@@ -135,27 +138,27 @@ VOTES: Mapping[str, RatedScore] = {
     "accuracy": RatedScore("accuracy of the top class", _share(3, of=4), LOGIT, rises=True),
     "f1": RatedScore("macro F1 over 1 / C", _macro_f1, LOGIT, rises=True),
 }
-"""Scores of a distribution, of the sums of `vote_sums`."""
+"""Scores of a distribution over classes, from the sums of `vote_sums`."""
 
 RATED: Mapping[str, Mapping[str, RatedScore]] = {"votes": VOTES, "vad": ATTRIBUTES}
-"""What is told -> its scores, the first of which models are compared by."""
+"""Scores by target; models are compared by the first one."""
 
 
 def by_cluster(parts: Floats, cluster: Ints) -> Floats:
-    """Sums (R, K, M) of what the utterances of each cluster add (R, U, M); `cluster` (U,) is 0 to K - 1."""
+    """Sum the terms (R, U, M) of utterances over each cluster, (R, K, M); `cluster` (U,) is 0 to K - 1."""
     found = np.zeros((int(cluster.max()) + 1, *parts.shape[:1], parts.shape[-1]))
     np.add.at(found, cluster, parts.swapaxes(0, 1))
     return found.swapaxes(0, 1)
 
 
 def reading(sums: Floats, score: RatedScore, *, crossed: bool = False, level: float = LEVEL) -> Reading:
-    """A score over all clusters, with its interval.
+    """Return a score over all clusters, with its interval.
 
     Args:
-        sums: of each seed and cluster (R, K, M).
-        score: a row of `ATTRIBUTES` or `VOTES`.
-        crossed: one model of each seed tests every cluster.
-        level: of the interval.
+        sums: sums of each seed and cluster (R, K, M).
+        score: a value of `ATTRIBUTES` or `VOTES`.
+        crossed: whether one model per seed tests every cluster.
+        level: confidence level of the interval, 0 to 1.
     """
     seeds, clusters = sums.shape[:2]
     each = score.score(sums.sum(1))
@@ -170,10 +173,10 @@ def reading(sums: Floats, score: RatedScore, *, crossed: bool = False, level: fl
     left, scale = _left_out(sums, score), score.scale
     inside = (left > scale.low + EDGE) & (left < scale.high - EDGE)
     if not inside.all() or not scale.low + EDGE < value < scale.high - EDGE:
-        return none("the score is at an end of its scale, or cannot be told, without one of the clusters")
+        return none("without one of the clusters the score is undefined, or at the end of its range")
     spread = variation(left, crossed=crossed, transform=scale.there)
     if not spread.known:
-        return none("no cluster differs from another, which tells nothing of how clusters vary")
+        return none("no cluster differs from another, so their variance cannot be estimated")
     middle, half = float(scale.there(np.asarray(value))), float(spread.reach((1 - level) / 2))
     low, high = (float(scale.back(np.asarray(end))) for end in (middle - half, middle + half))
     return Reading(value, deviation, Interval(low, high, level, clusters, training))
@@ -182,14 +185,14 @@ def reading(sums: Floats, score: RatedScore, *, crossed: bool = False, level: fl
 def rated_difference(
     one: Floats, other: Floats, score: RatedScore, *, crossed: bool = False, level: float = LEVEL
 ) -> Difference:
-    """`one` minus `other` over the same clusters, with its interval and two-sided test.
+    """Return the paired difference `one` minus `other` over the same clusters, with its interval and two-sided test.
 
     Args:
         one: sums of each seed and cluster (R, K, M).
-        other: those of the model that is subtracted.
-        score: a row of `ATTRIBUTES` or `VOTES`.
-        crossed: one model of each seed tests every cluster.
-        level: of the interval.
+        other: sums of the model that is subtracted.
+        score: a value of `ATTRIBUTES` or `VOTES`.
+        crossed: whether one model per seed tests every cluster.
+        level: confidence level of the interval, 0 to 1.
     """
     clusters, training = one.shape[1], has_luck(one, crossed)
     value = float((score.score(one.sum(1)) - score.score(other.sum(1))).mean())
@@ -201,13 +204,13 @@ def rated_difference(
         return none(why)
     apart = _left_out(one, score) - _left_out(other, score)
     if not np.isfinite(apart).all():
-        return none("the score cannot be told without one of the clusters")
+        return none("without one of the clusters the score is undefined")
     spread = variation(apart, crossed=crossed)
     if not spread.known:
-        return none("every cluster differs by the same amount, which tells nothing of how clusters vary")
+        return none("all clusters differ by the same amount, so their variance cannot be estimated")
     return difference_of(value, spread, clusters, training, level)
 
 
 def _left_out(sums: Floats, score: RatedScore) -> Floats:
-    """The score of each seed without each cluster, (R, K)."""
+    """Return the score of each seed without each cluster, (R, K)."""
     return score.score(sums.sum(1, keepdims=True) - sums)

@@ -1,9 +1,9 @@
-"""How far raters agree, and what that leaves to a model.
+"""Agreement of raters, and the score that it allows a model to reach.
 
 Shapes: U utterances, C categories, R raters of an utterance.
 
 Sources: Krippendorff, Computing Krippendorff's Alpha-Reliability, 2011; Shrout and Fleiss, Psychological Bulletin 86,
-1979, case 1 (other raters for each utterance).
+1979, case 1 (each utterance has different raters).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ser_pipeline.arrays import Floats
 
 
 def alpha_of_votes(counts: ArrayLike) -> float:
-    """Krippendorff's alpha of nominal votes `counts` (U, C), 1 for full agreement; NaN where none can be told.
+    """Return Krippendorff's alpha of nominal votes `counts` (U, C), 1 for full agreement; NaN if it is undefined.
 
-    Utterances of fewer than two votes do not count. Two raters of two utterances, who agree on one:
+    Utterances with fewer than two votes do not count. An example of two utterances, where two raters agree on one:
 
     >>> round(alpha_of_votes([[2, 0], [1, 1]]), 3)
     0.0
@@ -36,7 +36,7 @@ def alpha_of_votes(counts: ArrayLike) -> float:
 
 
 def alpha_of_values(ratings: Sequence[Sequence[float]]) -> float:
-    """Krippendorff's alpha of numbers at equal distances: those of each utterance's raters, R of its own.
+    """Return Krippendorff's alpha of interval data, from the values of each utterance's raters.
 
     >>> alpha_of_values([[1, 1], [3, 3]])
     1.0
@@ -45,7 +45,7 @@ def alpha_of_values(ratings: Sequence[Sequence[float]]) -> float:
     if not several:
         return float("nan")
     every = np.concatenate(several)
-    expected = every.var() * len(every) / (len(every) - 1)  # half the mean squared distance of all pairs
+    expected = every.var() * len(every) / (len(every) - 1)  # half the mean squared difference of all pairs
     if not expected:
         return float("nan")
     observed = sum(len(values) * values.var(ddof=1) for values in several) / len(every)
@@ -53,10 +53,10 @@ def alpha_of_values(ratings: Sequence[Sequence[float]]) -> float:
 
 
 def reliability_of_means(ratings: Sequence[Sequence[float]]) -> float:
-    """Intraclass correlation of the raters' means, 0 to 1: ICC(1, k), k being the mean number of raters.
+    """Return the intraclass correlation of the raters' means, ICC(1, k), 0 to 1, where k is the mean number of raters.
 
-    Another panel's means would correlate by as much with these, and what the means measure by the square root of it:
-    the largest correlation that a model can be expected to reach.
+    It is the expected correlation with the means of another panel of raters. Its square root is the correlation with
+    the quantity that the means measure, and the largest that a model can be expected to reach.
 
     >>> reliability_of_means([[1, 1], [3, 3]])
     1.0
@@ -73,16 +73,16 @@ def reliability_of_means(ratings: Sequence[Sequence[float]]) -> float:
 
 
 def one_against_others(counts: ArrayLike) -> float:
-    """How often a rater says what most of the others say, 0 to 1: what a listener reaches against a majority.
+    """Return how often a rater agrees with the majority of the others, 0 to 1: the accuracy of a human listener.
 
-    Where the others' majority is tied, a rater who chose one of the tied counts in part. Utterances of fewer than two
-    votes do not count; NaN where there is none.
+    If n classes tie for the others' majority, a rater who chose one of them counts as 1 / n. Utterances with fewer than
+    two votes do not count; NaN if none remains.
 
     >>> one_against_others([[3, 0], [2, 1]])
     0.6666666666666666
 
     Args:
-        counts: whole votes (U, C).
+        counts: numbers of votes (U, C), whole.
     """
     votes = np.asarray(counts, np.float64)
     votes = votes[votes.sum(1) >= 2]

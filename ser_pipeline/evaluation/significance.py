@@ -1,4 +1,4 @@
-"""Confusion matrices by cluster, which intervals and tests are made of; many tests at once; and McNemar's.
+"""Confusion matrices by cluster, Holm's correction for multiple tests, and McNemar's test.
 
 Shapes: R seeds, K clusters, C classes.
 """
@@ -15,12 +15,12 @@ from ser_pipeline.arrays import Ints
 
 
 def cluster_counts(target: Ints, predictions: NDArray[np.integer], cluster: Ints, clusters: int, classes: int) -> Ints:
-    """Confusion matrices of every seed and cluster, (R, K, C, C).
+    """Return the confusion matrices of every seed and cluster, (R, K, C, C).
 
     Args:
         target: true class, (U,).
         predictions: predicted class of each seed, (R, U).
-        cluster: cluster of each utterance, (U,) in 0 to `clusters` - 1.
+        cluster: cluster of each utterance, (U,), 0 to `clusters` - 1.
         clusters: K.
         classes: C.
     """
@@ -31,7 +31,7 @@ def cluster_counts(target: Ints, predictions: NDArray[np.integer], cluster: Ints
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """P-values corrected for the number of tests, in the same order; None is no test, and stays.
+    """Return p-values corrected for the number of tests, in the same order; None stands for no test and stays None.
 
     Source: Holm, A simple sequentially rejective multiple test procedure, 1979.
 
@@ -48,10 +48,10 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def mcnemar(right: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[int, int, float]:
-    """Utterances that only the first got right, that only the other did, and the exact two-sided p-value.
+    """Return McNemar's exact test: the utterances only the first or only the other got right, and a two-sided p-value.
 
-    It takes utterances for independent, which those of one speaker are not: a companion of `difference`, not a
-    substitute.
+    The test assumes independent utterances, but those of one speaker are not independent. Report it in addition to
+    `difference`, not instead.
 
     >>> mcnemar(np.array([True, True, True, False]), np.array([False, False, False, False]))
     (3, 0, 0.25)

@@ -158,7 +158,7 @@ def test_where_one_model_tests_everybody_its_luck_is_in_the_interval_with_seeds_
 
 def test_two_speakers_and_a_model_that_is_always_right_have_no_interval_of_a_loss():
     log_prob, target, cluster = world(np.random.default_rng(3), clusters=2)
-    assert errors(log_prob, target, cluster)["ece"].interval.why == "2 clusters; an interval takes 3"
+    assert errors(log_prob, target, cluster)["ece"].interval.why == "2 clusters; an interval needs 3"
     target, cluster = np.arange(12) % CLASSES, np.arange(12) // CLASSES
     sure = np.where(np.eye(CLASSES)[target] > 0, 0.0, -np.inf)[None]
     for name, error in errors(sure, target, cluster).items():

@@ -323,7 +323,7 @@ def test_under_three_clusters_there_is_no_interval_and_no_test():
         one, other = equal_clusters(np.random.default_rng(0), clusters=clusters)
         found = share_interval(one)
         assert np.isnan([found.low, found.high]).all()
-        assert "an interval takes 3" in found.why
+        assert "an interval needs 3" in found.why
         gap = difference(one, other)
         assert np.isnan(gap.interval.low)
         assert (gap.p, gap.detectable) == (None, None)
@@ -378,7 +378,7 @@ def test_a_class_of_one_speaker_alone_leaves_no_interval_of_ua_and_one_of_wa():
     size[0, 1:, 2] = 0
     right = np.minimum(size, np.random.default_rng(0).integers(4, 9, size.shape))
     counts = confused(right, size)
-    assert "1 class is in one cluster alone" in share_interval(counts, "ua").why
+    assert "1 class is in one cluster only" in share_interval(counts, "ua").why
     assert share_interval(counts, "wa").high > 0
     by_class = recall_intervals(counts)
     assert [one.clusters for one in by_class] == [6, 6, 1, 6]

@@ -113,9 +113,9 @@ def test_a_better_model_is_told_from_a_worse_one() -> None:
 def test_few_clusters_and_scores_that_cannot_be_told_have_no_interval_and_say_why() -> None:
     rng = np.random.default_rng(5)
     sums = attribute_sums(rng, 1)
-    assert "2 clusters; an interval takes 3" in reading(sums[:, :2], ATTRIBUTES["ccc"]).interval.why
+    assert "2 clusters; an interval needs 3" in reading(sums[:, :2], ATTRIBUTES["ccc"]).interval.why
     perfect = sums_of(*[people(rng, ())[0]] * 2).sum(1)[None]
-    assert "at an end of its scale" in reading(perfect, ATTRIBUTES["ccc"]).interval.why
+    assert "at the end of its range" in reading(perfect, ATTRIBUTES["ccc"]).interval.why
 
 
 def test_sums_by_cluster_add_up_to_all() -> None:

@@ -476,7 +476,7 @@ def test_two_speakers_are_enough_for_a_report(tmp_path, speakers):
     assert len(group.header.fold_names) == 2
     assert np.isnan(result.scores["ua"].interval.low)
     assert [one.message for one in found.findings if one.name == "no interval"] == [
-        "Leave one speaker out: 2 clusters; an interval takes 3."
+        "Leave one speaker out: 2 clusters; an interval needs 3."
     ]
     (versus,) = [row.versus for row in found.experiments[0].rows if row.versus]
     assert (versus.ua.p, versus.ua_corrected, versus.ua.detectable) == (None, None, None)

@@ -185,7 +185,7 @@ def test_the_page_says_what_its_interval_is_made_of_and_how_many_tests_it_holds(
 def test_a_page_without_an_interval_says_why(tmp_path):
     write_run(tmp_path / "runs", people(each=12, speakers=SPEAKERS[:2]))
     text = build(tmp_path / "runs", tmp_path / "reports").read_text(encoding="utf-8")
-    assert '<p class="interval">No interval: 2 clusters; an interval takes 3</p>' in text
+    assert '<p class="interval">No interval: 2 clusters; an interval needs 3</p>' in text
     assert "nan" not in re.sub(r"<script.*?</script>|data:[^\"]*", "", text, flags=re.S)
 
 
