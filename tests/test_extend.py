@@ -82,7 +82,7 @@ def test_an_input_is_a_function_and_a_row(copy: Copy) -> None:
     changes = ("augment.gain=6", "augment.noise=0.5", "augment.frame_masks=1", "augment.bin_masks=1")
     train = ["train", "--jobs", "1", *PART, *options(*BARK, *changes, "train.epochs=2"), "--quiet"]
     said = run(copy, "train", *options(*BARK[:-1], "augment.speed=0.1"), status=1).stderr
-    assert "bark cannot follow augment.speed; leave these out: --set augment.speed=0" in said
+    assert "augment.speed cannot be applied to bark; turn it off: --set augment.speed=0" in said
     folder = copy / run(copy, *train).stdout.strip()
     stored = (folder / "03" / "predictions.csv").read_text(encoding="utf-8")
     assert len(list(csv.DictReader(stored.splitlines()))) == 8

@@ -1,1 +1,1 @@
-"""Stage 2: features to runs."""
+"""Stage 2: train models on features, and write runs."""

@@ -1,4 +1,4 @@
-"""Experiments as changed settings: the rows of the paper's Table 2, and others that vary one thing."""
+"""Ablations as changes of settings: the rows of the paper's Table 2, and others that vary one thing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.names import unknown
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
-"""Names of rows, which become part of a run's folder."""
+"""Valid names of ablations, which become part of the name of a run's folder."""
 
 log = logging.getLogger(__name__)
 
@@ -23,15 +23,17 @@ log = logging.getLogger(__name__)
 def ablated(
     config: Config, names: Sequence[str], own: Mapping[str, Mapping[str, Any]] | None = None
 ) -> dict[str, Config]:
-    """The settings of every row in `names` that is worth a run; of any other a log line says why it is left out.
+    """Return the settings of the ablations in `names`, without those that change nothing or cannot be applied.
+
+    A log line says why an ablation is left out.
 
     Args:
-        config: what the rows change.
+        config: the settings that the ablations change.
         names: keys of `ABLATIONS` or of `own`.
-        own: rows of the user, as `own_ablations` reads them.
+        own: the user's ablations, from `own_ablations`.
 
     Raises:
-        PipelineError: no row is left.
+        PipelineError: all ablations are left out.
     """
     rows: dict[str, Config] = {}
     table = {**ABLATIONS, **(own or {})}
@@ -43,29 +45,29 @@ def ablated(
             continue
         same = seen.setdefault(_effective(changed), name)
         if same != name:
-            why = f"with these settings it would be '{same}' again"
+            why = f"with these settings it is the same as '{same}'"
             log.info("ablation '%s' is left out: %s", name, why)
         else:
             rows[name] = changed
     if not rows:
-        raise PipelineError(f"ablation '{names[-1]}' is left out: {why}; choose another row or other settings")
+        raise PipelineError(f"ablation '{names[-1]}' is left out: {why}; choose another ablation or other settings")
     return rows
 
 
 def ablation_names(text: str, own: Mapping[str, Mapping[str, Any]] | None = None) -> list[str]:
-    """Rows of the ablation table from a comma-separated list; "all" is every row that reads what the others read.
+    """Return the names of ablations from a comma-separated list.
 
-    Those of the user are among them.
+    "all" stands for all ablations, the user's included, except for the baselines that need features of their own.
 
     Args:
         text: the list.
-        own: rows of the user.
+        own: the user's ablations.
 
     Raises:
-        PipelineError: an unknown row.
+        PipelineError: an unknown ablation.
     """
     known = [*ABLATIONS, *(own or {})]
-    apart = [name for name, row in BASELINES.items() if "model" in row]  # want features of their own
+    apart = [name for name, row in BASELINES.items() if "model" in row]  # they need features of their own
     every = [name for name in known if name not in apart]
     names = every if text == "all" else [name.strip() for name in text.split(",")]
     for name in names:
@@ -75,22 +77,22 @@ def ablation_names(text: str, own: Mapping[str, Mapping[str, Any]] | None = None
 
 
 def own_ablations(file: Path | None) -> dict[str, Mapping[str, Any]]:
-    """The tables `[ablations.NAME]` of a TOML file: settings that a row changes, as those of `ABLATIONS`.
+    """Read the tables `[ablations.NAME]` of a TOML file: the settings that each ablation changes, as in `ABLATIONS`.
 
     Raises:
-        PipelineError: a name that is taken or could not be part of a folder's name, or settings that are not valid.
+        PipelineError: a name that is taken or cannot be part of a folder's name, or invalid settings.
     """
     rows: dict[str, Mapping[str, Any]] = {}
     for name, changes in settings.tables(file).get("ablations", {}).items():
         if not NAME.fullmatch(name):
             raise PipelineError(
                 f"{file}: ablation '{name}' cannot name a folder; use up to 40 letters, digits, '-', '_' and '.', "
-                "and begin with a letter or digit"
+                "and start with a letter or digit"
             )
         if name in ABLATIONS:
-            raise PipelineError(f"{file}: ablation '{name}' is a row already; choose another name")
+            raise PipelineError(f"{file}: ablation '{name}' already exists; choose another name")
         if not isinstance(changes, Mapping):
-            raise PipelineError(f"{file}: ablation '{name}' is a table of settings, such as [ablations.{name}.train]")
+            raise PipelineError(f"{file}: ablation '{name}' must be a table of settings, as [ablations.{name}.train]")
         try:
             settings.merge(Config(), changes)
         except PipelineError as error:
@@ -100,24 +102,24 @@ def own_ablations(file: Path | None) -> dict[str, Mapping[str, Any]]:
 
 
 def _unfit(name: str, config: Config, changed: Config) -> str:
-    """Why the row `name`, which makes `changed` of `config`, has nothing to vary there; "" where it has."""
+    """Return why the ablation `name`, which changes `config` to `changed`, cannot be applied to it, or ""."""
     if name in ENCODERS_OF_SPEECH and config.model.speech_encoder == "small":
         return "it names a pre-trained speech encoder, and these settings train a small one"
     if name in BASELINES and changed.model.head != "linear":
-        return "it is for a linear head over whole utterances, as preset frozen has"
+        return "it needs a linear head over whole utterances, such as that of preset frozen"
     if config.model.whole and not changed.model.whole:
         return "it reads segments, and these settings read whole utterances"
     return ""
 
 
 def _with_speech(config: Config, speech: str) -> Config:
-    """`config` with the input `speech` in the place of the waveform, of which the rows speak."""
+    """Return `config` with the input `speech` in place of the waveform, which the ablations name."""
     inputs = tuple(speech if name == "waveform" and speech else name for name in config.model.inputs)
     return replace(config, model=replace(config.model, inputs=inputs))
 
 
 def _effective(config: Config) -> Config:
-    """`config` with every setting of the model that nothing reads at its default."""
+    """Return `config` with every setting of the model that has no effect at its default."""
     model, usual = config.model, Model()
     idle: set[str] = set()
     if model.whole:
@@ -135,7 +137,7 @@ def _effective(config: Config) -> Config:
         idle.add("layer_mix")
     if not model.attends:
         idle.add("attention")
-    if model.speech and not model.attends:  # two ways to say the mean
+    if model.speech and not model.attends:  # two ways to set the same mean pooling
         model = replace(model, pooling=model.pooled, co_attention=False)
     if model.spectrogram_encoder == "small" or not {"spectrogram", "logmel"} & set(model.reads):
         idle.add("spectrogram_weights")
@@ -175,7 +177,7 @@ ENCODERS_OF_SPEECH: Mapping[str, Mapping[str, Any]] = {
     "whisper-medium": _speech("openai/whisper-medium"),
     "whisper-large-v3": _speech("openai/whisper-large-v3"),
 }
-"""Rows that put another pre-trained speech encoder in the place of the preset's."""
+"""Ablations that replace the preset's pre-trained speech encoder by another one."""
 
 BASELINES: Mapping[str, Mapping[str, Any]] = {
     "svm": {"train": {"solver": "svm"}},
@@ -185,7 +187,7 @@ BASELINES: Mapping[str, Mapping[str, Any]] = {
     "egemaps-svm": _functionals("eGeMAPSv02", "svm"),
     "egemaps-logistic": _functionals("eGeMAPSv02", "logistic"),
 }
-"""Rows that put a plain classifier of scikit-learn in the place of a linear head, some on openSMILE's functionals."""
+"""Baselines that replace the linear head by a classifier of scikit-learn, some on openSMILE's functionals."""
 
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "full": {},
@@ -207,4 +209,4 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     **ENCODERS_OF_SPEECH,
     **BASELINES,
 }
-"""Ablation -> settings that it changes, as nested tables over those of the preset."""
+"""Settings that each ablation changes, as nested tables that override the preset."""

@@ -1,7 +1,7 @@
-"""What a fold keeps of its epochs: the best weights, and all that a stopped one needs to go on.
+"""Checkpoints of a fold: the weights of its best epoch, and the state from which a stopped fold resumes.
 
-An epoch is copied from the device at once and written in the background, while the next one is trained. Where epochs
-take less time than a disk needs to have them for certain, not every one is written: what a kill costs is seconds.
+An epoch's state is copied from the device and written in the background while the next epoch is trained. Epochs that
+are shorter than `WRITE_SECONDS` are not all written, so that a killed process loses a few seconds of training.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from ser_pipeline.training.step import Step
 from ser_pipeline.training.trackers import log_epochs
 
 CHECKSUM, WEIGHTS_DIGEST = "checksum", "weights_digest"
-"""What a state holds beside itself: a digest of all of it, and of the file of the best weights."""
+"""Keys of a state with the digest of the state itself, and of the file of the best weights."""
 
 DRAWN = "drawn"
-"""What a state holds of how its rows were changed at random; without it, batch by batch."""
+"""Key of a state with the way in which augmentation draws random changes; if absent, batch by batch."""
 
 WRITE_SECONDS = 5.0
-"""Seconds of training that a kill may cost, at most, beside the epoch at work."""
+"""Seconds of training that a killed process may lose, in addition to the current epoch."""
 
 TOLD_SECONDS = 0.25
-"""Seconds between two writings of the history alone, which progress is read from."""
+"""Minimum seconds between two writes of the history, from which progress is read."""
 
 Record = dict[str, Any]
 
@@ -50,14 +50,14 @@ MONITORS: Mapping[str, Callable[[Record], float]] = {
     "loss": lambda record: -float(record["validation_loss"]),
     "last": lambda record: float(record["epoch"]),
 }
-"""Setting `train.monitor` -> what is largest at the epoch that it chooses."""
+"""Value that each `train.monitor` maximises to choose the best epoch."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class FoldProgress:
-    """How far a fold has come: what a resumed one needs to go on as if it had never stopped."""
+    """The epochs of a fold so far, with which a resumed fold continues as if it had never stopped."""
 
     history: list[Record] = field(default_factory=list)
     best: float = -np.inf
@@ -65,27 +65,27 @@ class FoldProgress:
 
     @property
     def epoch(self) -> int:
-        """How many epochs are done."""
+        """Number of finished epochs."""
         return len(self.history)
 
     def add(self, record: Record, monitor: str) -> None:
-        """Add an epoch, and note where it is the best by what the setting `monitor` names."""
+        """Add an epoch, and note whether it is the best by `monitor`, a key of `MONITORS`."""
         self.history.append(record)
         value = MONITORS[monitor](record)
         if value > self.best:
             self.best, self.best_epoch = value, self.epoch
 
     def finished(self, config: Config) -> bool:
-        """Whether the fold has had its epochs, or its patience is out."""
+        """Whether the fold has trained all its epochs, or has run out of patience."""
         return self.epoch >= config.train.epochs or self.epoch - self.best_epoch >= config.train.patience
 
 
 class Checkpoints:
-    """The files of a fold's epochs in its folder, written one epoch after the other by a thread of their own.
+    """The checkpoint files of a fold, which a background thread writes.
 
     Args:
-        folder: of the fold.
-        trackers: where the epochs are logged beside it.
+        folder: folder of the fold.
+        trackers: names of trackers that also log the epochs.
     """
 
     def __init__(self, folder: Path, trackers: Sequence[str] = ()) -> None:
@@ -93,29 +93,29 @@ class Checkpoints:
         self.trackers = trackers
         self._thread = ThreadPoolExecutor(1)
         self._pending: Future[None] | None = None
-        self._best: dict[str, Tensor] | None = None  # the best weights, while the disk has not got them
+        self._best: dict[str, Tensor] | None = None  # the best weights, until they are written
         self._written = time.monotonic()
         self._told = 0.0
         self._state = self._intact()
 
     @property
     def begun(self) -> bool:
-        """Whether an epoch was kept before, and can be gone on from."""
+        """Whether there is an intact checkpoint to resume from."""
         return self._state is not None
 
     def require_drawn(self, how: str | None) -> None:
-        """Begin anew where the epochs that were kept were trained on rows that were changed in another way.
+        """Discard the checkpoint if its epochs were trained with random changes drawn in another way.
 
         Args:
-            how: what a state holds as `DRAWN` where they are changed as they will be.
+            how: the required value of `DRAWN` in the state.
         """
         if self._state is not None and self._state.get(DRAWN) != how:
             file = self.folder / layout.STATE
-            log.warning("%s was trained on other random changes, as by an earlier version: the fold begins anew", file)
+            log.warning("%s has random changes of another kind, as of an earlier version: the fold starts again", file)
             self._begin_anew()
 
     def best(self, progress: FoldProgress) -> Path:
-        """The weights of the best epoch; under their final name once the fold has been tested."""
+        """Return the file with the weights of the best epoch; it has its final name once the fold has been tested."""
         return self._best_file(progress.best_epoch)
 
     def _best_file(self, epoch: int) -> Path:
@@ -123,14 +123,15 @@ class Checkpoints:
         return file if file.exists() else self.folder / layout.WEIGHTS
 
     def save(self, progress: FoldProgress, step: Step, *, last: bool) -> None:
-        """Keep the epoch: its weights where they are the best yet, and all that a resumed fold needs.
+        """Save the epoch: its weights if they are the best so far, and the state from which a fold resumes.
 
-        Before the `last` epoch they reach the disk once in `WRITE_SECONDS`; the best weights wait on the device.
+        Before the `last` epoch, the files are written at most once every `WRITE_SECONDS`. Until then, a copy of the
+        best weights stays on the device.
 
         Args:
             progress: the epochs so far.
-            step: holds the weights and the optimiser.
-            last: whether no epoch follows.
+            step: has the weights and the state of the optimiser.
+            last: whether this is the last epoch.
         """
         improved = progress.best_epoch == progress.epoch
         if not last and time.monotonic() - self._written < WRITE_SECONDS:
@@ -149,20 +150,20 @@ class Checkpoints:
             "best": progress.best,
             "best_epoch": progress.best_epoch,
         }
-        self.wait()  # for the epoch before, so that no two are in memory
+        self.wait()  # for the write of the previous epoch, so that memory holds one copy
         self._pending = self._thread.submit(self._write, _copied(state), _copied(weights))
         self._best = None
         self._written = time.monotonic()
 
     def keep(self, progress: FoldProgress, model: nn.Module) -> None:
-        """Write the weights and the history of a model that was solved for, in one go."""
+        """Write the weights and the history of a model that was solved in closed form or by scikit-learn."""
         with writing(self.folder / _weights(progress.best_epoch)) as temporary:
             save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
         self._write_history(progress.history)
         self.close()
 
     def solved(self) -> FoldProgress:
-        """How far a model to be solved for has come: it is there, or to be made."""
+        """Return the progress of a model that is solved rather than trained: finished, or not started."""
         file = self.folder / layout.HISTORY
         if not (file.exists() and (self.folder / _weights(1)).exists()):
             return FoldProgress()
@@ -170,13 +171,13 @@ class Checkpoints:
             history = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
             load_file(self.folder / _weights(1))
         except (ValueError, OSError, SafetensorError):
-            log.warning("%s is damaged: the fold begins anew", self.folder)
+            log.warning("%s is damaged: the fold starts again", self.folder)
             return FoldProgress()
         self.close()
         return FoldProgress(history, 1.0, 1)
 
     def resume(self, step: Step) -> FoldProgress:
-        """How far a stopped fold had come, with its state put back; a new one otherwise."""
+        """Restore the state of a stopped fold and return its progress; without a checkpoint, return a new one."""
         state, self._state = self._state, None
         if state is None:
             return FoldProgress()
@@ -187,20 +188,20 @@ class Checkpoints:
         return FoldProgress(state["history"], state["best"], state["best_epoch"])
 
     def wait(self) -> None:
-        """Go on when everything is on the disk.
+        """Wait until everything is written.
 
         Raises:
-            PipelineError: it could not be written.
+            PipelineError: the files could not be written.
         """
         if self._pending is not None:
             self._pending.result()
 
     def close(self) -> None:
-        """End the thread that writes, once it has written."""
+        """Finish all writes and end the background thread."""
         self._thread.shutdown()
 
     def _intact(self) -> dict[str, Any] | None:
-        """The state of the last epoch that was kept; None where there is none, or a damaged one was taken away."""
+        """Read the state of the last saved epoch; None if there is none, or if it was damaged and is now removed."""
         file = self.folder / layout.STATE
         if not file.exists():
             return None
@@ -211,17 +212,17 @@ class Checkpoints:
             intact = intact and file_digest(self._best_file(state["best_epoch"])) == state[WEIGHTS_DIGEST]
             if intact and (self.folder / layout.SPEECH).exists():
                 read_json(self.folder / layout.SPEECH)
-        except Exception as error:  # torch raises a dozen kinds for a damaged file
+        except Exception as error:  # torch raises many kinds of errors for a damaged file
             log.debug("%s: %s", file, error)
             intact = False
         if intact:
             return state
-        log.warning("%s is damaged, or of another version: the fold begins anew", file)
+        log.warning("%s is damaged, or from another version: the fold starts again", file)
         self._begin_anew()
         return None
 
     def _begin_anew(self) -> None:
-        """Take away what was kept."""
+        """Remove all saved epochs."""
         self._state = None
         names = (layout.STATE, layout.SPEECH, layout.WEIGHTS)
         for old in (*(self.folder / name for name in names), *self.folder.glob("epoch-*.safetensors")):
@@ -235,20 +236,20 @@ class Checkpoints:
         log_epochs(self.trackers, self.folder, history)
         kept = {**state, WEIGHTS_DIGEST: file_digest(self.folder / _weights(state["best_epoch"]))}
         with writing(self.folder / layout.STATE) as temporary, temporary.open("wb") as stream:
-            torch.save({**kept, CHECKSUM: _checksum(kept)}, stream)  # by its own file, it would not say why it failed
+            torch.save({**kept, CHECKSUM: _checksum(kept)}, stream)  # given a path, torch hides the cause of an error
         self._write_history(history)
         for old in self.folder.glob("epoch-*.safetensors"):
             if old.name != _weights(state["best_epoch"]):
                 old.unlink()
 
     def _write_history(self, history: list[Record]) -> None:
-        """What the progress bar and the report read; the state has it too, so it need not be flushed."""
+        """Write the history for the progress bar and the report; unflushed, since the state contains it as well."""
         text = "".join(json.dumps(record) + "\n" for record in history)
         write_text(self.folder / layout.HISTORY, text, flush=False)
 
 
 def spare(folder: Path) -> list[str]:
-    """Names of the files of a fold that are of no use once it is whole."""
+    """Return the names of the files that a finished fold no longer needs."""
     return [layout.STATE, *(file.name for file in folder.glob("epoch-*.safetensors"))]
 
 
@@ -257,7 +258,7 @@ def _weights(epoch: int) -> str:
 
 
 def _checksum(value: Any) -> str:
-    """32 hex digits of nested dictionaries and lists: of each tensor's type, shape and bytes, and of all else."""
+    """Hash nested dictionaries and lists, with the type, shape and bytes of each tensor; 32 hex digits."""
     found = xxh3_128()
     _add(found, value)
     return found.hexdigest()
@@ -280,7 +281,7 @@ def _add(found: xxh3_128, value: Any) -> None:
 
 
 def _copied(value: Any) -> Any:
-    """Nested dictionaries and lists with a copy of every tensor on the CPU, which later steps do not change."""
+    """Copy nested dictionaries and lists, with every tensor on the CPU, so that later steps do not change them."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What stays the same while a fold is trained and tested."""
+"""The context of a fold: its data, settings and device, which are constant during training and testing."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from ser_pipeline.training.objective import Objective
 from ser_pipeline.training.scoring import Forward
 
 EVALUATION = 4
-"""Times the training batch that is evaluated at once: without gradients that takes less memory than a step."""
+"""Size of an evaluation batch in training batches; without gradients it needs less memory than a training step."""
 
 
 @dataclass(frozen=True)
 class FoldContext:
-    """What stays the same while a fold is trained."""
+    """The data, settings and device of a fold, which are constant while it is trained."""
 
     fold: Fold
     data: Data
@@ -39,42 +39,42 @@ class FoldContext:
     world: World
     autocast: Callable[[], Any]
     micro: int = 0  # segments computed at a time; 0: the whole batch
-    meter: Meter | None = None  # of the fold alone, from its beginning; None: others are trained with it
-    trackers: tuple[str, ...] = ()  # where epochs and scores are logged beside the fold's files
+    meter: Meter | None = None  # measures the fold from its start; None if other folds are trained at the same time
+    trackers: tuple[str, ...] = ()  # names of trackers that also log epochs and scores
 
     @cached_property
     def objective(self) -> Objective:
-        """The targets, and their loss."""
+        """The targets and their loss."""
         return Objective.of(self.data.manifest, self.config.train, self.device)
 
     @property
     def seed(self) -> int:
-        """The fold's own seed, the same on every machine."""
+        """The fold's seed, which is the same on every machine."""
         return zlib.crc32(f"{self.config.seed}:{self.fold.name}".encode())
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the fold holds a GPU."""
+        """Whether the fold is trained on a GPU."""
         return self.device.type != "cpu"
 
     def score(self, forward: Forward, utterances: Rows, change: scoring.Change | None = None) -> Scores:
-        """The model's output over the segments of `utterances`.
+        """Return the model's outputs for `utterances`.
 
         Args:
             forward: the model.
             utterances: rows (U,) of the manifest.
-            change: of a batch before the model sees it; None: as it is.
+            change: changes each batch before it is given to the model; None for no change.
         """
         how = self.config.model.utterance_score
         return scoring.score(forward, self.segments(utterances), self.objective, change, how)
 
     def swapped(self, name: str) -> scoring.Change:
-        """A change of test batches that gives every utterance another one's input `name`."""
+        """Return a change of test batches that replaces the input `name` of every utterance by that of another one."""
         rows = scoring.shuffled(self.data.manifest, self.fold.test, self.config.seed)
         return scoring.swapped(name, self._large(rows))
 
     def segments(self, utterances: Rows) -> Iterator[Batch]:
-        """The segments of `utterances`, in batches as large as those of an evaluation."""
+        """Yield the segments of `utterances` in batches of the evaluation's size."""
         return self._large(self.data.manifest.rows(utterances))
 
     def _large(self, rows: Rows) -> Iterator[Batch]:

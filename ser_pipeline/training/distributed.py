@@ -1,4 +1,4 @@
-"""One run over several processes, as `torchrun` starts them."""
+"""Training of one run by several processes that `torchrun` started."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class World:
-    """The processes that train together; one alone by default."""
+    """The processes that train together; by default a single one."""
 
     rank: int = 0
     size: int = 1
-    local: int = 0  # which device of this machine
+    local: int = 0  # index of this process's device on its machine
 
     @property
     def is_main(self) -> bool:
@@ -28,13 +28,13 @@ class World:
         return self.rank == 0
 
     def device(self, wanted: str) -> str:
-        """The device of this process: with several, each takes a GPU of its own where there are GPUs."""
+        """Return the device of this process; of several processes, each has a GPU of its own if there are GPUs."""
         if self.size > 1 and wanted in ("auto", "cuda") and torch.cuda.is_available():
             return f"cuda:{self.local}"
         return "cpu" if self.size > 1 and wanted == "auto" else wanted
 
     def broadcast(self, value: Value) -> Value:
-        """The first process's `value`, in every process."""
+        """Return the `value` of the first process in every process."""
         if self.size == 1:
             return value
         holder = [value]
@@ -42,7 +42,7 @@ class World:
         return holder[0]
 
     def all_reduce(self, tensors: Sequence[Tensor]) -> None:
-        """Sum each of `tensors` over all processes, in place: one exchange for all of them."""
+        """Sum each of `tensors` over all processes, in place, with one exchange for all of them."""
         if self.size == 1:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
@@ -51,19 +51,19 @@ class World:
         torch._foreach_copy_(list(tensors), [part.view_as(old) for part, old in zip(parts, tensors, strict=True)])
 
     def broadcast_tensors(self, tensors: Iterable[Tensor]) -> None:
-        """The first process's values of `tensors`, in every process."""
+        """Set `tensors` to the first process's values in every process."""
         if self.size > 1:
             for tensor in tensors:
                 distributed.broadcast(tensor, src=0)
 
     def barrier(self) -> None:
-        """Go on when every process has come here."""
+        """Wait until every process has reached this point."""
         if self.size > 1:
             distributed.barrier()
 
 
 def join_world(device: str = "auto") -> World:
-    """The world that `torchrun` describes in the environment, joined; one process alone without it."""
+    """Join the processes that `torchrun` describes in the environment; without it, return a single process."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World()
@@ -78,6 +78,6 @@ def join_world(device: str = "auto") -> World:
 
 
 def _leave() -> None:
-    """Leave the world before the interpreter ends: threads of its library that still run then abort the process."""
+    """Leave the process group before the interpreter ends; its threads would abort the process otherwise."""
     if distributed.is_initialized():
         distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""How long training will take, before it has begun: as earlier folds took, or by rates that were measured elsewhere."""
+"""Estimate of the time of training before it starts, from earlier folds or from rates measured on other machines."""
 
 from __future__ import annotations
 
@@ -31,28 +31,29 @@ RATES = {
     SMALL: {"cpu": 90.0, "cuda": 12_000.0},
     LINEAR: {"cpu": 5_000.0, "cuda": 20_000.0},
 }
-"""Kind of model -> device -> training segments a second of one core, or of one GPU.
+"""Training segments per second of one core or one GPU, by kind of model and device.
 
-Source: docs/speed.md, docs/scratch.md. `SMALL` is of width 64, and others are taken to go by its square.
+Source: docs/speed.md, docs/scratch.md. The rate of `SMALL` is for width 64, and is assumed to fall with the square of
+the width.
 """
 
 START_SECONDS = 8.0
-"""Seconds until the first step, most of which are imports of libraries."""
+"""Seconds until the first step, mostly for importing libraries."""
 
 MOST_RUNS = 20
-"""Earlier runs that are looked through at most."""
+"""Largest number of earlier runs that are read."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds that training will take, and where that is known from."""
+    """Estimated seconds of training, and the source of the estimate."""
 
     seconds: float
     source: str
 
 
 def kind_of(config: Config) -> str:
-    """Which row of `RATES` a model belongs to."""
+    """Return the kind of a model, a key of `RATES`."""
     model = config.model
     if model.head == "linear" or config.train.solver != "adamw":
         return LINEAR
@@ -64,13 +65,13 @@ def kind_of(config: Config) -> str:
 def estimated(
     planned: Sequence[PlannedRun], statuses: Sequence[Status], device: torch.device, options: QueueOptions
 ) -> Estimate | None:
-    """How long the folds that are missing will take; None where none is, or nothing is known of the device.
+    """Estimate the time of the remaining folds; None if there are none, or the device's rate is unknown.
 
     Args:
         planned: the runs.
-        statuses: where their folds stand.
-        device: where they will train.
-        options: how many at a time.
+        statuses: the states of their folds.
+        device: the device of training.
+        options: has the number of folds trained in parallel.
     """
     parts = {(status.run, status.fold): status for status in statuses}
     left = list[float]()
@@ -90,24 +91,24 @@ def estimated(
     if not left:
         return None
     seconds = START_SECONDS + sum(left) / _at_once(len(left), device, options)
-    return Estimate(seconds, "as folds before took" if all(known) else "by rates measured elsewhere")
+    return Estimate(seconds, "estimated from earlier folds" if all(known) else "estimated from rates on other machines")
 
 
 def advice(prepared: Prepared, estimate: Estimate | None) -> Iterator[str]:
-    """What is said before training starts: how long it will take, and where that is far too long, what to do."""
+    """Yield the messages before training: the estimated time, and advice if it is far too long."""
     about = f"about {duration(estimate.seconds)}" if estimate else ""
     if estimate:
         yield f"{about} of training, {estimate.source}"
     if estimate and prepared.device.type == "cpu" and kind_of(prepared.config) == PRETRAINED:
         yield (
-            f"warning: preset {prepared.preset} trains large pre-trained networks, which wants a GPU; "
+            f"warning: preset {prepared.preset} trains large pre-trained networks, which needs a GPU; "
             f"on this CPU it takes {about}. "
-            "--preset frozen takes minutes, --preset scratch about an hour of a core for 500 recordings"
+            "--preset frozen takes minutes, --preset scratch about an hour on one core for 500 recordings"
         )
 
 
 def _earlier(run: PlannedRun, device: torch.device) -> Iterator[float]:
-    """Seconds of the folds that were trained before on such a device with these settings, of any seed."""
+    """Yield the seconds of earlier folds with the same device and settings, and any seed."""
     wanted, prefix = replace(run.config, seed=0), run.entry.path.name.rsplit("-", 2)[0]
     folders = sorted(run.entry.path.parent.glob(f"{prefix}-s*"))[:MOST_RUNS]
     for folder in folders:
@@ -128,7 +129,7 @@ def _seconds(folder: Path, run: PlannedRun) -> Iterator[float]:
 
 
 def _rate(config: Config, device: torch.device) -> float | None:
-    """Segments a second of one core or GPU; None of a device that was not measured."""
+    """Return the segments per second of one core or GPU; None for a device that was not measured."""
     kind = kind_of(config)
     found = RATES[kind].get(device.type)
     if found is None:
@@ -138,6 +139,6 @@ def _rate(config: Config, device: torch.device) -> float | None:
 
 
 def _at_once(folds: int, device: torch.device, options: QueueOptions) -> int:
-    """Folds that get on at the same time: more than one on a core or a GPU get on no faster than one by one."""
+    """Return the number of folds that speed up in parallel: at most one per core, or one per GPU."""
     places = cores() if device.type == "cpu" else len(_devices(device))
     return max(1, min(options.jobs or places, places, folds))

@@ -1,4 +1,4 @@
-"""The end of a fold: its test predictions, probes, examples and result, written."""
+"""The end of a fold: test it, and write its predictions, probes, examples and result."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def finish_fold(folder: Path, model: nn.Module, progress: FoldProgress, context:
     """Write predictions of the validation and test rows, and the result; a final model has no test rows.
 
     Args:
-        folder: of the fold.
-        model: with the weights of the best epoch.
+        folder: folder of the fold.
+        model: the model with the weights of the best epoch.
         progress: the epochs.
         context: the fold, its data and settings.
-        seconds: that training took.
+        seconds: duration of training.
     """
     end, forward = Meter(context.on_gpu), Forward(model, context.autocast)
     tested = _test(folder, forward, context) if len(context.fold.test) else {}
@@ -50,10 +50,10 @@ def finish_fold(folder: Path, model: nn.Module, progress: FoldProgress, context:
 
 
 def _test(folder: Path, forward: Forward, context: FoldContext) -> dict[str, Any]:
-    """Write the test predictions, and what becomes of them when an input is shuffled or silenced.
+    """Write the test predictions, and those with each input shuffled or silenced.
 
     Args:
-        folder: of the fold.
+        folder: folder of the fold.
         forward: the model with the weights of the best epoch.
         context: the fold, its data and settings.
 
@@ -78,12 +78,15 @@ def _test(folder: Path, forward: Forward, context: FoldContext) -> dict[str, Any
 
 
 def _spent(progress: FoldProgress, context: FoldContext, end: Meter) -> dict[str, float]:
-    """What the fold cost: since it began, or by its epochs where an earlier call began it or others went with it.
+    """Return the resources that the fold used.
+
+    They are measured since the start of the fold. If an earlier call started it, or others were trained with it, they
+    are the sum over its epochs.
 
     Args:
-        progress: the epochs, each with what it cost.
+        progress: the epochs, each with the resources that it used.
         context: the fold.
-        end: what counts since its last epoch.
+        end: measures from the end of the last epoch.
     """
     found = {}
     for name, value in (context.meter or end).read().items():
@@ -93,7 +96,7 @@ def _spent(progress: FoldProgress, context: FoldContext, end: Meter) -> dict[str
 
 
 def _write_examples(folder: Path, scores: Scores, context: FoldContext, image: str) -> None:
-    """Keep the image and attention of a few test utterances, to be drawn."""
+    """Write the image and attention of a few test utterances, for the report's figures."""
     manifest, test = context.data.manifest, context.fold.test
     chosen = pick_examples(scores, manifest, test)
     rows = manifest.firsts[test[chosen]]

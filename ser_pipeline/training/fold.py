@@ -1,4 +1,4 @@
-"""One fold from random or pre-trained weights to its test predictions, resumable at every epoch."""
+"""Training of one fold, from random or pre-trained weights to its test predictions; it can resume after any epoch."""
 
 from __future__ import annotations
 
@@ -58,24 +58,23 @@ def fit(
     world: World | None = None,
     trackers: tuple[str, ...] = (),
 ) -> Path:
-    """Train, choose the epoch, test, and write the fold's folder; returns it.
+    """Train a fold, choose its epoch, test it, and write its folder; return the folder.
 
-    Goes on from the last finished epoch where an earlier call was stopped. `micro` segments are computed at a
-    time where the batch does not fit into memory; in a `world` of several processes the batch is shared out.
+    If an earlier call was stopped, training resumes from the last saved epoch.
 
     Args:
         entry: the folder of the fold.
-        fold: rows that train, validate and test.
+        fold: the training, validation and test rows.
         data: the rows on disk.
-        source: of batches.
+        source: yields batches.
         config: the settings.
-        device: on which it trains.
-        micro: segments computed at a time; 0: the whole batch.
-        world: the processes that share a batch; None: this one alone.
-        trackers: where epochs and scores are logged beside the fold's files.
+        device: the device of training.
+        micro: segments computed at once, for a batch that does not fit into memory; 0 for the whole batch.
+        world: the processes that share a batch; None for this process alone.
+        trackers: names of trackers that also log epochs and scores.
 
     Raises:
-        PipelineError: the loss is no longer a number, or the device is out of memory.
+        PipelineError: the loss is not finite, or the device is out of memory.
     """
     with fixed_threads(config.train.threads):
         autocast = autocasting(config, device)
@@ -86,18 +85,18 @@ def fit(
 
 
 def _fit(entry: Entry, context: FoldContext) -> Path:
-    """Train, test and write the fold of `context`; returns its folder."""
+    """Train, test and write the fold of `context`; return its folder."""
     config, device, folder = context.config, context.device, entry.partial
     if context.world.is_main:
         entry.begin()
-    if context.world.broadcast((folder / "index.json").exists()):  # killed between the last file and the final name
+    if context.world.broadcast((folder / "index.json").exists()):  # killed just before the folder got its final name
         if context.world.is_main:
             entry.publish(discard=spare(folder), digests=True, made=made_on(device, config))
         return entry.path
     set_arithmetic(config, device)
     if device.type == "cuda":
-        gc.collect()  # a step and its graph know each other: the last fold's memory is free only now
-        torch.cuda.empty_cache()  # and is the device's again, for the processes beside this one and for its libraries
+        gc.collect()  # a step and its graph refer to each other, so this frees the last fold's memory
+        torch.cuda.empty_cache()  # returns it to the device, for other processes and for libraries
         torch.cuda.reset_peak_memory_stats(device)
     started = time.monotonic()
     kept = Checkpoints(folder, context.trackers)
@@ -121,11 +120,11 @@ def complete(
 
     Args:
         entry: the folder of the fold.
-        model: whose weights become those of the best epoch.
-        kept: the epochs on the disk.
+        model: loads the weights of the best epoch.
+        kept: the checkpoints.
         progress: the epochs.
         context: the fold, its data and settings.
-        seconds: that training took.
+        seconds: duration of training.
     """
     model.load_state_dict(load_file(kept.best(progress), device=str(context.device)))
     finish_fold(entry.partial, model, progress, context, seconds)
@@ -135,7 +134,7 @@ def complete(
 
 
 def _train(model: SpeechEmotionModel, kept: Checkpoints, context: FoldContext) -> FoldProgress:
-    """Train to the last epoch, from the one after the last that was kept."""
+    """Train to the last epoch, starting after the last saved one."""
     step = make_step(model, context)
     progress = kept.resume(step)
     if progress.epoch and context.world.rank:
@@ -157,7 +156,7 @@ def _train(model: SpeechEmotionModel, kept: Checkpoints, context: FoldContext) -
 
 
 def _solve(model: SpeechEmotionModel, kept: Checkpoints, context: FoldContext) -> FoldProgress:
-    """Set a linear head in closed form; one epoch, which is kept as one of training is."""
+    """Solve a linear head, and record it as one epoch of training."""
     started, meter = time.monotonic(), Meter(context.on_gpu)
     progress = kept.solved()
     if progress.epoch:
@@ -182,7 +181,7 @@ def _solve(model: SpeechEmotionModel, kept: Checkpoints, context: FoldContext) -
 
 
 def make_model(kept: Checkpoints, context: FoldContext) -> SpeechEmotionModel:
-    """The model on its device, its weights as the fold's seed has them; pre-trained ones only at the very start."""
+    """Build the model on its device, with weights from the fold's seed; load pre-trained weights unless it resumes."""
     config, data, folder, resumed = context.config, context.data, kept.folder, kept.begun
     torch.manual_seed(context.seed)
     model = build_model(
@@ -209,7 +208,7 @@ def make_model(kept: Checkpoints, context: FoldContext) -> SpeechEmotionModel:
 
 
 def _extremes(name: str, context: FoldContext) -> tuple[Array, Array]:
-    """Minimum and maximum a bin, uint8 (F,), over the training rows with what they are padded with."""
+    """Return the minimum and maximum of each bin, uint8 (F,), over the training rows with their padding."""
     low, high = context.data.extremes(name, context.fold.train)
     manifest, hop = context.data.manifest, context.config.audio.hop
     real = manifest.segments[manifest.rows(context.fold.train), 2]
@@ -219,9 +218,9 @@ def _extremes(name: str, context: FoldContext) -> tuple[Array, Array]:
 
 
 def make_step(model: SpeechEmotionModel, context: FoldContext) -> Step:
-    """The optimiser's step on `model`, at the start of its schedule."""
+    """Build the training step of `model`, at the start of its schedule."""
     config, world = context.config, context.world
-    torch.manual_seed(context.seed + world.rank)  # every process draws dropout of its own
+    torch.manual_seed(context.seed + world.rank)  # processes draw different dropout masks
     kind = partial(RowwiseStep, rowwise=Rowwise(model, context)) if fits(model, context) else Step
     return kind(
         model,
@@ -236,7 +235,7 @@ def make_step(model: SpeechEmotionModel, context: FoldContext) -> Step:
 
 
 def _class_weights(context: FoldContext) -> Tensor:
-    """(C,) inverse of each class's share of the training segments, 1 on average over them."""
+    """Return class weights (C,), inverse to the class's share of training segments, with a mean of 1 over segments."""
     manifest, train = context.data.manifest, context.fold.train
     shares = values_of(manifest, context.objective.row)[train, : context.objective.classes]
     counts = (shares * manifest.counts[train][:, None]).sum(0)
@@ -245,7 +244,7 @@ def _class_weights(context: FoldContext) -> Tensor:
 
 
 def epoch_rows(context: FoldContext, epoch: int) -> Rows:
-    """The training segments of an epoch in their order."""
+    """Return the training segments of an epoch in their order."""
     manifest, train = context.data.manifest, context.fold.train
     settings = context.config.train
     parts = manifest.target[train] if settings.balanced else np.zeros(len(train), np.int64)
@@ -260,14 +259,14 @@ def epoch_rows(context: FoldContext, epoch: int) -> Rows:
 
 
 def shares(rows: Rows, batch: int, world: World) -> tuple[Rows, list[tuple[int, int]]]:
-    """This process's rows, equally many a step, and of every step how many count here and in all.
+    """Return this process's rows, and for every step the number of rows that count in this process and in total.
 
-    A process takes the rows that follow those of the one before it, as micro-batches do in one process alone. Steps are
-    filled up with rows that do not count, so that all have the same size in all processes.
+    In each step, a process takes the rows after those of the previous process, as micro-batches do in a single process.
+    Steps are padded with rows that do not count, so that they have the same size in all processes.
 
     Args:
-        rows: (S,) in the order of the epoch.
-        batch: rows of a step in all processes.
+        rows: rows (S,) in the order of the epoch.
+        batch: rows of a step over all processes.
         world: the processes.
 
     >>> shares(np.arange(5), 4, World(rank=1, size=2))
@@ -284,7 +283,7 @@ def shares(rows: Rows, batch: int, world: World) -> tuple[Rows, list[tuple[int, 
 
 
 def _epoch(progress: FoldProgress, step: Step, forward: Forward, context: FoldContext) -> None:
-    """Train an epoch, measure it on the validation rows, and add both to the course."""
+    """Train an epoch, evaluate it on the validation rows, and add both to `progress`."""
     started, meter = time.monotonic(), Meter(context.on_gpu)
     config, world = context.config, context.world
     rows = epoch_rows(context, progress.epoch)
@@ -309,7 +308,7 @@ def _epoch(progress: FoldProgress, step: Step, forward: Forward, context: FoldCo
 
 
 def _validate(forward: Forward, context: FoldContext) -> Record:
-    """What the target has of loss, WA, UA and CCC of the validation rows, measured by the first process."""
+    """Return the loss, WA, UA and CCC of the validation rows, as far as the target has them, from the first process."""
     row, rows = context.objective.row, context.fold.validation
     found = {"validation_loss": 0.0, **dict.fromkeys(["wa", "ua"] * row.classes + ["ccc"] * row.attributes, 0.0)}
     if context.world.is_main:
@@ -318,15 +317,15 @@ def _validate(forward: Forward, context: FoldContext) -> Record:
 
 
 def require_finite(losses: Tensor, context: FoldContext, epoch: int) -> None:
-    """Stop a fold whose loss is no longer a number, naming the first batch that gave one.
+    """Stop a fold whose loss is not finite, and name the first batch with such a loss.
 
     Args:
-        losses: of every batch (N,).
+        losses: the loss of every batch (N,).
         context: the fold.
-        epoch: from 1 on.
+        epoch: number of the epoch, counted from 1.
 
     Raises:
-        PipelineError: one is not finite.
+        PipelineError: a loss is not finite.
     """
     bad = (~losses.isfinite()).nonzero()
     if len(bad):
@@ -339,10 +338,10 @@ def require_finite(losses: Tensor, context: FoldContext, epoch: int) -> None:
 def _too_large(context: FoldContext) -> str:
     size = context.micro or context.config.train.batch
     return (
-        f"fold {context.fold.name}: {size} segments at a time do not fit into the memory of {context.device}; "
-        f"--micro-batch {max(1, size // 2)} gives the same result with less"
+        f"fold {context.fold.name}: {size} segments at once do not fit into the memory of {context.device}; "
+        f"--micro-batch {max(1, size // 2)} gives the same result with less memory"
     )
 
 
 SOLVERS = {"adamw": _train, **dict.fromkeys(HEADS, _solve)}
-"""Setting `train.solver` -> what becomes of a fold's model."""
+"""Function that trains or solves a fold's model, by `train.solver`."""

@@ -1,8 +1,8 @@
-"""Parameters in groups with a learning rate and a decay of their own, and which of a speech encoder are trained.
+"""Parameter groups with their own learning rate and weight decay, and the frozen parts of a speech encoder.
 
-A pre-trained encoder wants a lower rate than the new layers above it, lower still for its lower layers, which are
-the most general. Sources: Howard and Ruder, ULMFiT, ACL 2018 (rates a layer); Clark et al., ELECTRA, ICLR 2020 (decay
-of the rate from layer to layer, no weight decay of norms and biases).
+A pre-trained encoder needs a lower learning rate than the new layers above it, and a still lower one for its lower
+layers, which are the most general. Sources: Howard and Ruder, ULMFiT, ACL 2018 (a rate per layer); Clark et al.,
+ELECTRA, ICLR 2020 (decay of the rate from layer to layer, no weight decay of norms and biases).
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from ser_pipeline.model import SpeechEmotionModel
 from ser_pipeline.model.speech import FrameEncoder
 
 FRONT = ("feature_extractor", "feature_projection", "pos_conv_embed", "conv1", "conv2", "embed_positions")
-"""Parts of an encoder that stand before its layers."""
+"""Names of the parts of an encoder before its layers."""
 
 LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
-"""A layer's number in the name of a parameter."""
+"""Matches a layer's number in the name of a parameter."""
 
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that share a rate and a decay."""
+    """Parameters that share a learning rate and a weight decay."""
 
     parameters: list[nn.Parameter]
-    factor: float  # of the rate `train.lr`
-    decay: float  # of the weights
-    speech: bool  # whether they are of the pre-trained speech encoder
+    factor: float  # learning rate as a multiple of `train.lr`
+    decay: float  # weight decay
+    speech: bool  # whether they belong to the pre-trained speech encoder
 
 
 def depth(name: str, layers: int) -> int:
-    """Where a parameter of an encoder with so many layers stands: 0 before them, 1 for the first, one more after all.
+    """Return a parameter's depth in an encoder: 0 before the layers, 1 in the first one, `layers` + 1 after the last.
 
     >>> depth("encoder.layers.3.fc1.weight", 12), depth("encoder.conv1.bias", 12), depth("mix", 12)
     (4, 0, 13)
@@ -47,7 +47,7 @@ def depth(name: str, layers: int) -> int:
 
 
 def freeze(model: SpeechEmotionModel, settings: Model) -> None:
-    """Keep the parts of the speech encoder as they are that `model.freeze` names."""
+    """Freeze the parts of the speech encoder that `model.freeze` names."""
     encoder = model.encoders[model.speech] if model.speech else None
     if not isinstance(encoder, FrameEncoder) or settings.freeze == "none":
         return
@@ -60,13 +60,13 @@ def freeze(model: SpeechEmotionModel, settings: Model) -> None:
 
 
 def frozen_names(model: nn.Module) -> list[str]:
-    """Names of the weights of a model that training leaves as they are."""
+    """Return the names of a model's weights that are not trained."""
     weights = model.state_dict(keep_vars=True).items()
     return [name for name, one in weights if isinstance(one, nn.Parameter) and not one.requires_grad]
 
 
 def parameter_groups(model: nn.Module, settings: Train) -> list[ParameterGroup]:
-    """The trained parameters of a model, in groups; one group where the settings ask for nothing else."""
+    """Return the trained parameters of a model in groups; a single group unless the settings require more."""
     parts: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for parameter, factor, speech in _rated(model, settings):
         small = parameter.ndim < 2 and not settings.decay_norms
@@ -76,7 +76,7 @@ def parameter_groups(model: nn.Module, settings: Train) -> list[ParameterGroup]:
 
 
 def _rated(model: nn.Module, settings: Train) -> Iterator[tuple[nn.Parameter, float, bool]]:
-    """Every trained parameter with its share of the rate, and whether it rests with a pre-trained encoder."""
+    """Yield every trained parameter with its factor of the rate, and whether it follows the encoder's schedule."""
     encoders = [module for module in model.modules() if isinstance(module, FrameEncoder)]
     owned = {
         id(parameter): (encoder, name)

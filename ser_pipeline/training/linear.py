@@ -1,14 +1,16 @@
-"""Linear heads that are solved for and not trained: balanced ridge regression, a linear SVM, logistic regression.
+"""Linear heads that are solved instead of trained: balanced ridge regression, a linear SVM, logistic regression.
 
-Ridge regression to 0 and 1 with every class of equal weight is linear discriminant analysis by least squares. Its
-strength is told in utterances, each as heavy as the inputs' mean variance, so that it does not depend on how many
-inputs there are. Source: Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, 2nd ed., sections 3.4.1
-and 4.2. The other two are scikit-learn's, on the utterances as they are, with their strength chosen among `STRENGTHS`
-on groups of the training speakers. One scale then turns scores into probabilities; the validation rows choose it.
+Ridge regression to targets 0 and 1 with equal class weights is linear discriminant analysis by least squares. Its
+strength is given in utterances, relative to the inputs' mean variance, so that it does not depend on the number of
+inputs. Source: Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, 2nd ed., sections 3.4.1 and 4.2.
+The other two are scikit-learn's, fitted without augmented rows, with their strength chosen among `STRENGTHS` by
+cross-validation over groups of the training speakers. The scores are then multiplied by one scale, which is chosen on
+the validation rows, to turn them into probabilities.
 
-To the raters' distribution the same regression goes from their mean shares, every utterance as heavy as the other, and
-the logarithms of these shares are the bias: without any scale the prediction is the mean distribution. Attributes are
-regressed to as they are, and each is then stretched from its mean so that its CCC on the validation rows is largest.
+For the raters' votes, the targets of the regression are the shares of votes minus their mean, all utterances have the
+same weight, and the bias is the logarithm of the mean shares: with a scale of 0 the prediction is the mean
+distribution. For attributes, the targets are their values, and the predictions are then stretched around their mean to
+the largest CCC on the validation rows.
 
 Shapes: N rows, S inputs, C classes, K outputs.
 """
@@ -32,40 +34,40 @@ from ser_pipeline.model import SpeechEmotionModel
 from ser_pipeline.training.objective import Objective
 
 SCALES = torch.logspace(-1, 2.5, 64, dtype=torch.float64)
-"""Factors of the scores that are tried for the probabilities."""
+"""Candidates for the scale of the scores."""
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
-"""Values of scikit-learn's C that are tried."""
+"""Candidates for scikit-learn's C."""
 
 DOUBT = 0.05
-"""Share of a validation row that counts for all classes, so that rows which are all right leave a finite scale."""
+"""Label smoothing of validation rows, which keeps the scale finite if all of them are predicted correctly."""
 
 GROUPS = 3
 """Groups of training speakers, each held out once to choose among `STRENGTHS`."""
 
 ITERATIONS = 2_000
-"""Most iterations of scikit-learn's solvers."""
+"""Largest number of iterations of scikit-learn's solvers."""
 
 LEAST_SHARE = 1e-4
-"""Mean share of votes that a class has at least, so that its logarithm is finite."""
+"""Lower limit of a class's mean share of votes, which keeps its logarithm finite."""
 
 SMALLEST = 1e-12
-"""Variance under which predictions are all alike."""
+"""Lower limit of the variance of predictions, which avoids a division by 0."""
 
 STRETCH = (1.0, 4.0)
-"""Least and largest factor by which predicted attributes are stretched: ridge regression draws them together."""
+"""Smallest and largest stretch of predicted attributes, which ridge regression shrinks towards their mean."""
 
 
 @dataclass(frozen=True)
 class HeadRows:
-    """What a linear head learns from."""
+    """Inputs and labels of a linear head."""
 
     inputs: Tensor  # (N, S) float64, standardised
-    labels: Tensor  # (N,) class index; -1 of none
-    utterances: Tensor  # (N,) row of the manifest; drawings of an utterance follow it as it is
+    labels: Tensor  # (N,) class index; -1 for no class
+    utterances: Tensor  # (N,) row of the manifest; an utterance comes first, then its augmented copies
 
     def where(self, kept: Tensor) -> HeadRows:
-        """The rows of a mask (N,)."""
+        """Return the rows selected by a mask (N,)."""
         return HeadRows(self.inputs[kept], self.labels[kept], self.utterances[kept])
 
 
@@ -82,15 +84,15 @@ def solve_head(
     settings: Train,
     speakers: Sequence[str],
 ) -> float:
-    """Set the last layer of a model with a linear head; returns the loss over the training rows.
+    """Solve the last layer of a model with a linear head; return the loss over the training rows.
 
     Args:
-        model: its inputs are standardised already.
-        train: the rows to learn from, drawings included.
+        model: the model, which standardises its inputs.
+        train: training rows, augmented copies included.
         validation: rows that choose the scale of the outputs and nothing else.
         objective: the targets of all utterances.
         settings: `solver` and `ridge` are used.
-        speakers: of every utterance of the manifest.
+        speakers: speaker of every utterance of the manifest.
     """
     model.eval()
     rows, held = encode(model, train), encode(model, validation)
@@ -112,14 +114,14 @@ def solve_head(
 
 
 def _to_classes(rows: HeadRows, held: HeadRows, classes: int, settings: Train, speakers: Sequence[str]) -> Solution:
-    """Weights and bias of the solver that is set, scaled so that validation rows are likeliest.
+    """Return the weights and bias of the chosen solver, scaled to the largest likelihood of the validation rows.
 
     Args:
-        rows: to learn from.
+        rows: training rows.
         held: validation rows.
         classes: C.
-        settings: `solver` and `ridge`.
-        speakers: of every utterance of the manifest.
+        settings: `solver` and `ridge` are used.
+        speakers: speaker of every utterance of the manifest.
     """
     rows, held = (part.where(part.labels >= 0) for part in (rows, held))
     weights, bias = HEADS[settings.solver](rows, classes, settings, speakers)
@@ -128,13 +130,13 @@ def _to_classes(rows: HeadRows, held: HeadRows, classes: int, settings: Train, s
 
 
 def _to_votes(rows: HeadRows, held: HeadRows, objective: Objective, settings: Train) -> Solution:
-    """Ridge regression to the raters' shares, from their mean; its scale as that of classes.
+    """Return the weights and bias of ridge regression to the raters' shares, scaled as in `_to_classes`.
 
     Args:
-        rows: to learn from.
+        rows: training rows.
         held: validation rows.
         objective: has the shares.
-        settings: `ridge`.
+        settings: `ridge` is used.
     """
     shares = objective.values.double()
     wanted, prior = shares[rows.utterances], shares[rows.utterances].mean(0)
@@ -145,16 +147,16 @@ def _to_votes(rows: HeadRows, held: HeadRows, objective: Objective, settings: Tr
 
 
 def _to_attributes(rows: HeadRows, held: HeadRows, objective: Objective, settings: Train) -> Solution:
-    """Ridge regression to attributes, stretched from their mean to the largest CCC on the validation rows.
+    """Return the weights and bias of ridge regression to attributes, stretched to the largest CCC on validation rows.
 
-    With predictions of variance v, wanted ones of variance w, and means d apart, CCC is largest where the stretched
-    variance is w + d²: the derivative of 2 s c / (s² v + w + d²) by s is 0 there.
+    For predictions with variance v, targets with variance w, covariance c and a difference d between their means, the
+    stretch s multiplies the predictions. Its CCC, 2 s c / (s² v + w + d²), is largest at s² v = w + d².
 
     Args:
-        rows: to learn from.
+        rows: training rows.
         held: validation rows.
         objective: has the attributes.
-        settings: `ridge`.
+        settings: `ridge` is used.
     """
     values = objective.values[:, objective.classes :].double()
     wanted, mean = values[rows.utterances], values[rows.utterances].mean(0)
@@ -166,7 +168,7 @@ def _to_attributes(rows: HeadRows, held: HeadRows, objective: Objective, setting
 
 
 def _regression(rows: HeadRows, targets: Tensor, settings: Train) -> Tensor:
-    """Weights (S, K) of ridge regression to centred targets (N, K), every utterance as heavy as the other."""
+    """Return the weights (S, K) of ridge regression to centred targets (N, K), with equal weights of all rows."""
     count, size = rows.inputs.shape
     strength = settings.ridge / len(set(rows.utterances.tolist()))
     penalty = strength * torch.eye(size, dtype=rows.inputs.dtype, device=rows.inputs.device)
@@ -176,19 +178,19 @@ def _regression(rows: HeadRows, targets: Tensor, settings: Train) -> Tensor:
 
 
 def encode(model: SpeechEmotionModel, batches: Iterable[Batch]) -> HeadRows:
-    """The inputs of the head over `batches`."""
+    """Compute the inputs of the head for `batches`."""
     parts = [(model(batch).fused.double(), batch.label.clone(), batch.utterance.clone()) for batch in batches]
     return HeadRows(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def ridge(rows: HeadRows, classes: int, settings: Train, speakers: Sequence[str] = ()) -> Solution:
-    """Weights of balanced ridge regression; no bias, as inputs are centred.
+    """Return the weights of balanced ridge regression; the bias is 0 because the inputs are centred.
 
     Args:
-        rows: what to learn from.
+        rows: training rows.
         classes: C.
         settings: `ridge` is the strength.
-        speakers: of no account.
+        speakers: unused.
 
     >>> inputs = torch.tensor([[1.0], [1.0], [-1.0]], dtype=torch.float64)
     >>> weights, bias = ridge(HeadRows(inputs, torch.tensor([0, 0, 1]), torch.arange(3)), 2, Train(ridge=3.0))
@@ -206,13 +208,13 @@ def ridge(rows: HeadRows, classes: int, settings: Train, speakers: Sequence[str]
 
 
 def svm(rows: HeadRows, classes: int, settings: Train, speakers: Sequence[str]) -> Solution:
-    """Weights and bias of scikit-learn's linear SVM, one class against the others.
+    """Return the weights and bias of scikit-learn's linear SVM, one class against the others.
 
     Args:
-        rows: inputs, labels and groups of the training segments.
-        classes: how many.
-        settings: of training.
-        speakers: of the training utterances: a fold each where the strength is chosen.
+        rows: training rows.
+        classes: C.
+        settings: unused.
+        speakers: speaker of every utterance of the manifest; groups of them choose the strength.
     """
     from sklearn.svm import LinearSVC
 
@@ -225,13 +227,13 @@ def svm(rows: HeadRows, classes: int, settings: Train, speakers: Sequence[str]) 
 
 
 def logistic(rows: HeadRows, classes: int, settings: Train, speakers: Sequence[str]) -> Solution:
-    """Weights and bias of scikit-learn's multinomial logistic regression.
+    """Return the weights and bias of scikit-learn's multinomial logistic regression.
 
     Args:
-        rows: inputs, labels and groups of the training segments.
-        classes: how many.
-        settings: of training.
-        speakers: of the training utterances: a fold each where the strength is chosen.
+        rows: training rows.
+        classes: C.
+        settings: unused.
+        speakers: speaker of every utterance of the manifest; groups of them choose the strength.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -244,13 +246,13 @@ def logistic(rows: HeadRows, classes: int, settings: Train, speakers: Sequence[s
 
 
 def _chosen(make: Callable[[float], Any], rows: HeadRows, classes: int, speakers: Sequence[str]) -> Solution:
-    """A model of scikit-learn with the strength that does best on training speakers it had not learned from."""
+    """Fit a model of scikit-learn with the strength that scores best on held-out training speakers."""
     utterances = rows.utterances.cpu().numpy()
     plain = np.unique(utterances, return_index=True)[1]
     inputs, labels = rows.inputs.cpu().numpy()[plain], rows.labels.cpu().numpy()[plain]
     names = np.array([speakers[row] for row in utterances[plain]])
     group = np.unique(names, return_inverse=True)[1] % GROUPS
-    left, sizes, axes = np.linalg.svd(inputs, full_matrices=False)  # as good, as no solution leaves the rows' span
+    left, sizes, axes = np.linalg.svd(inputs, full_matrices=False)  # exact, since solutions lie in the rows' span
     turned = left * sizes
     found = {strength: _held_out(make, strength, turned, labels, group, classes) for strength in STRENGTHS}
     best = max(found, key=lambda strength: found[strength])
@@ -266,7 +268,7 @@ def _held_out(
     group: NDArray[np.int64],
     classes: int,
 ) -> float:
-    """UA over all rows, each predicted by a model that had not learned from its group of speakers."""
+    """Return the UA over all rows, each predicted by a model that was not fitted to its group of speakers."""
     predicted = np.zeros_like(labels)
     for held in np.unique(group):
         mine = group == held
@@ -276,7 +278,7 @@ def _held_out(
 
 
 def _by_class(fitted: Any, classes: int, size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weights (S, C) and bias (C,) of a fitted model; a class that it never saw is never predicted."""
+    """Return the weights (S, C) and bias (C,) of a fitted model; a class without training rows is never predicted."""
     weights, bias = np.zeros((size, classes)), np.full(classes, -1e3)
     coefficients, intercepts = fitted.coef_, fitted.intercept_
     if len(fitted.classes_) == 2:
@@ -286,12 +288,12 @@ def _by_class(fitted: Any, classes: int, size: int) -> tuple[NDArray[np.float64]
 
 
 def _best_scale(scores: Tensor, shares: Tensor, bias: Tensor | float = 0.0) -> float:
-    """The factor of scores (N, C) under which classes with `shares` (N, C) are likeliest, none of them for certain.
+    """Return the scale of the scores with the smallest cross-entropy to label-smoothed shares.
 
     Args:
-        scores: without their bias.
-        shares: of each class, 1 in all.
-        bias: (C,) that is not scaled.
+        scores: scores without their bias, (N, C).
+        shares: share of each class, (N, C), with a sum of 1 per row.
+        bias: bias (C,), which is not scaled.
     """
     doubted = shares * (1 - DOUBT) + DOUBT / shares.shape[1]
     losses = torch.stack([F.cross_entropy(float(scale) * scores + bias, doubted) for scale in SCALES])
@@ -303,4 +305,4 @@ HEADS: Mapping[str, Callable[[HeadRows, int, Train, Sequence[str]], Solution]] =
     "svm": svm,
     "logistic": logistic,
 }
-"""Setting `train.solver` -> weights and bias of a linear head."""
+"""Function that returns the weights and bias of a linear head, by `train.solver`."""

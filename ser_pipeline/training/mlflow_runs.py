@@ -1,6 +1,6 @@
-"""Numbers of a fold as a run of MLflow, at `$MLFLOW_TRACKING_URI`, in the experiment `$MLFLOW_EXPERIMENT_NAME`.
+"""Logging of folds and runs to MLflow, at `$MLFLOW_TRACKING_URI`, in the experiment `$MLFLOW_EXPERIMENT_NAME`.
 
-The fold keeps the id of its run of MLflow, and goes on in it.
+A fold stores the id of its MLflow run, and a resumed fold continues that run.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from ser_pipeline.locks import lock_file
 from ser_pipeline.training.points import Point, whose
 
 IDENTITY = "mlflow.txt"
-"""Holds the id of the run of MLflow that a fold, or a run, is logged to."""
+"""Name of the file with the id of the MLflow run of a fold or run."""
 
 EXPERIMENT = "ser-pipeline"
-"""The experiment where none is named."""
+"""Default name of the experiment."""
 
 MOST = 1_000
-"""Numbers that a call takes."""
+"""Largest number of metrics in one call."""
 
 LAST = ("test/", "mean/", "pooled/")
-"""Beginnings of the names of scores, after which nothing follows."""
+"""Prefixes of the names of scores, which are logged last."""
 
 
 def write(folder: Path, points: Sequence[Point]) -> None:
-    """Log those of `points` that are not there yet.
+    """Log the `points` that are not logged yet.
 
     Args:
-        folder: of the fold or run.
-        points: all of them, in the order in which they came.
+        folder: folder of the fold or run.
+        points: all points so far, in order.
     """
     from mlflow.entities import Metric
     from mlflow.tracking import MlflowClient
 
     lock = lock_file(folder.parents[bool(whose(folder)[1])] / "mlflow")
     lock.parent.mkdir(exist_ok=True)
-    with FileLock(lock):  # one after the other: the first one makes the tables of a database
+    with FileLock(lock):  # one process at a time, since the first one creates the tables of a database
         client = MlflowClient()
         run, now = _run(client, folder), round(1000 * time.time())
         new = [Metric(point.name, point.value, now, point.epoch) for point in _missing(client, run, points)]
@@ -54,14 +54,14 @@ def write(folder: Path, points: Sequence[Point]) -> None:
 
 
 def _missing(client: Any, run: str, points: Sequence[Point]) -> list[Point]:
-    """Those of `points` that a run of MLflow has not got."""
+    """Return the `points` that are missing in an MLflow run."""
     names = dict.fromkeys(point.name for point in points)
     there = {(name, metric.step) for name in names for metric in client.get_metric_history(run, name)}
     return [point for point in points if (point.name, point.epoch) not in there]
 
 
 def _run(client: Any, folder: Path) -> str:
-    """The id of the run of MLflow that a folder is logged to; a new one where it has none."""
+    """Return the id of a folder's MLflow run, which is created if there is none."""
     file = folder / IDENTITY
     if file.is_file():
         return file.read_text(encoding="utf-8").strip()
@@ -74,7 +74,7 @@ def _run(client: Any, folder: Path) -> str:
 
 
 def _experiment(client: Any) -> str:
-    """The id of the experiment, which another process may make at the same time."""
+    """Return the id of the experiment, which is created if needed, possibly by another process at the same time."""
     from mlflow.exceptions import MlflowException
 
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)

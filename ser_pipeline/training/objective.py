@@ -1,6 +1,6 @@
-"""What outputs are compared with, and the loss between them, for every target.
+"""Targets of a model, and the loss between its outputs and its targets.
 
-Shapes: B segments of a batch, C classes, A attributes, K = C + A outputs or those of them that the target has.
+Shapes: B segments of a batch, C classes, A attributes, K outputs: C, A or C + A, depending on the target.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ser_pipeline.corpora.ratings import DIMENSIONS
 from ser_pipeline.targets import TARGETS, Target
 
 TINY = 1e-8
-"""Added to the denominator of CCC, which is 0 where all are alike."""
+"""Added to the denominator of CCC, which is 0 if all values are equal."""
 
 
 def outputs_of(target: str, classes: int) -> int:
-    """Outputs K of a model: one a class, and one an attribute, as far as the target has them.
+    """Return the number of outputs K of a model: one per class and one per attribute, if the target has them.
 
     >>> [outputs_of(name, 4) for name in TARGETS]
     [4, 4, 3, 7]
@@ -36,19 +36,19 @@ class Objective:
     """The targets of all utterances, and the loss of outputs."""
 
     row: Target
-    classes: int  # C; 0 where the target has none
+    classes: int  # C; 0 if the target has no classes
     values: Tensor  # (U, K) float32
-    smoothing: float = 0.0  # share of a distribution that is spread over all classes
-    weight: float = 1.0  # of the attributes' loss beside that of classes
+    smoothing: float = 0.0  # label smoothing: share of a distribution that is spread over all classes
+    weight: float = 1.0  # of the attributes' loss, relative to that of classes
 
     @classmethod
     def of(cls, manifest: Manifest, settings: Train, device: torch.device) -> Objective:
-        """The objective over the utterances of `manifest`.
+        """Return the objective for the utterances of `manifest`.
 
         Args:
-            manifest: of the utterances that have what the target wants.
+            manifest: manifest of the utterances that have the target.
             settings: `target`, `label_smoothing` and `vad_weight` are used.
-            device: where batches are.
+            device: device of the batches.
         """
         row = TARGETS[settings.target]
         values = torch.from_numpy(values_of(manifest, row)).float().to(device)
@@ -56,7 +56,7 @@ class Objective:
         return cls(row, classes, values, settings.label_smoothing, settings.vad_weight)
 
     def targets(self, utterance: Tensor) -> Tensor:
-        """Targets (..., K) of utterance rows (...), smoothed."""
+        """Return the targets (..., K) of utterance rows (...), with label smoothing."""
         found = self.values[utterance]
         if not self.classes:
             return found
@@ -65,13 +65,13 @@ class Objective:
         return smoothed if not self.row.attributes else torch.cat([smoothed, found[..., self.classes :]], -1)
 
     def losses(self, outputs: Tensor, targets: Tensor, counts: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Loss of each segment (..., B); that of attributes is the batch's, the same for all of its segments.
+        """Return the loss of each segment (..., B); the loss of attributes is that of the batch in all its segments.
 
         Args:
             outputs: float32 (..., B, K).
             targets: (..., B, K).
-            counts: 1 where a segment counts, 0 where it fills the batch up (..., B).
-            weights: of each class (..., C), or None.
+            counts: 1 for a segment that counts, 0 for padding of the batch, (..., B).
+            weights: weight of each class (..., C), or None.
         """
         if not self.row.attributes:
             return cross_entropy(outputs, targets, weights)
@@ -82,43 +82,43 @@ class Objective:
         return shares + self.weight * apart
 
     def split(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Log-probabilities (..., C) and attributes (..., A) of outputs (..., K)."""
+        """Split outputs (..., K) into log-probabilities (..., C) and attributes (..., A)."""
         return split(outputs, self.classes, self.row)
 
 
 def split(outputs: Tensor, classes: int, row: Target) -> tuple[Tensor, Tensor | None]:
-    """Log-probabilities (..., C) and, where there are some, attributes (..., A) of -1 to 1.
+    """Split outputs into log-probabilities (..., C) and, if the target has them, attributes (..., A), -1 to 1.
 
     Args:
         outputs: float32 (..., K).
-        classes: C; of no account where the target has none.
-        row: of the target.
+        classes: C; ignored if the target has no classes.
+        row: the target.
     """
     count = classes if row.classes else 0
     return F.log_softmax(outputs[..., :count], dim=-1), outputs[..., count:] if row.attributes else None
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-    """Cross-entropy of each segment (...).
+    """Return the cross-entropy of each segment (...), in nats.
 
     Args:
         logits: (..., C).
         targets: (..., C).
-        weights: of each class (C,), or None.
+        weights: weight of each class (C,), or None.
     """
     weighted = targets if weights is None else targets * weights
     return -(weighted * F.log_softmax(logits, dim=-1)).sum(-1)
 
 
 def discordance(outputs: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
-    """1 - CCC over a batch, the mean over attributes, for each of its segments (..., B).
+    """Return 1 - CCC over a batch, averaged over attributes and repeated for each segment (..., B).
 
     Source: Lin, Biometrics 45, 1989.
 
     Args:
         outputs: (..., B, A).
         targets: (..., B, A).
-        counts: 1 or 0 for each segment (..., B).
+        counts: 1 for a segment that counts, 0 for padding of the batch, (..., B).
     """
     share = (counts / counts.sum(-1, keepdim=True).clamp(min=1))[..., None]
     mean, wanted = ((share * x).sum(-2, keepdim=True) for x in (outputs, targets))

@@ -1,4 +1,4 @@
-"""What will be trained: runs of a protocol, ablation and seed, proven not to leak before anything is written."""
+"""Plan of the runs to train; their folds are checked for leaks before anything is written."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ from ser_pipeline.training.pretrained import Known, pretrained
 log = logging.getLogger(__name__)
 
 CHANGES = ("speed", "gain", "noise", "frame_masks")
-"""Changes of training segments that every input must follow."""
+"""Kinds of augmentation that must be applied to every input."""
 
 
 LEAKS = frozenset({"speaker-in-two-parts", "dialogue-split"})
-"""Errors of folds, one of which must be accepted before a file of folds may share speakers or dialogues."""
+"""Errors of folds; a file of folds may share speakers or dialogues only if one of these is accepted."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class PlannedRun:
     entry: Entry
     folds: tuple[Fold, ...]
     config: Config
-    about: Mapping[str, Any]  # what `run.json` says
-    members: Mapping[str, Any]  # what `folds.json` says: ids of every part
+    about: Mapping[str, Any]  # contents of `run.json`
+    members: Mapping[str, Any]  # contents of `folds.json`: the ids of every part
     manifest: Manifest
 
 
@@ -78,31 +78,31 @@ def plan_runs(
     about: Mapping[str, Any],
     accepted: Collection[str] = (),
 ) -> list[PlannedRun]:
-    """The runs of every ablation and seed, proven not to leak; nothing is written.
+    """Plan the runs of every ablation and seed, and check their folds for leaks; nothing is written.
 
     Args:
-        sources: the corpus or corpora, and the one to test on where that is another.
-        runs: where runs are kept.
-        config: settings of every run, but for the seed and what an ablation changes.
-        protocol: what is left out; of no account with a corpus to test on or a `file`.
-        file: a published `folds.json` to take instead.
-        ablations: rows of the ablation table; those that would repeat another run are left out.
-        own: rows of the user, beside those of the table.
-        seeds: a run each.
-        device: where it will train; decides on the precision.
-        about: what else `run.json` says.
-        accepted: names of the audit's errors that are taken as they are.
+        sources: the corpus or corpora, and the corpus to test on if that is another one.
+        runs: folder of the runs.
+        config: settings of every run, except for the seed and the changes of an ablation.
+        protocol: what each fold holds out; ignored with a corpus to test on or a `file`.
+        file: a `folds.json` to use instead of a protocol.
+        ablations: names of ablations; those that would repeat another run are left out.
+        own: the user's ablations.
+        seeds: the seeds, with one run each.
+        device: the device of training, which determines the precision.
+        about: further contents of `run.json`.
+        accepted: names of the audit's errors that the user accepts.
 
     Raises:
-        PipelineError: features are missing or would have to change, pre-trained weights cannot be had, a protocol that
-            the corpus cannot give or that contradicts the file or the other corpus, or an error in labels or folds
-            that was not accepted.
+        PipelineError: features are missing or do not fit the settings, pre-trained weights are not available, the
+            protocol does not suit the corpus or contradicts the file or the corpus to test on, or labels or folds have
+            an error that was not accepted.
     """
     for name in FROZEN:
         config = resolved(config, sources.folders[0], name)
     require_followed(config)
     if protocol == FINAL and (file or sources.tested):
-        raise PipelineError("a final model tests nothing: leave out --test-corpus and --folds, or --final")
+        raise PipelineError("a final model is not tested: leave out --test-corpus and --folds, or --final")
     require_together(config, sources)
     data = targeted(read_manifest(sources), config.train.target)
     protocol, split, config = _split(data, "cross" if sources.tested else protocol, file, config, accepted)
@@ -114,7 +114,7 @@ def plan_runs(
         require_valid(changed)
         require_needs(changed)
         if changed.train.target != config.train.target:
-            raise PipelineError(f"ablation '{ablation}' changes train.target, and so who trains; --target is for that")
+            raise PipelineError(f"ablation '{ablation}' changes train.target, and with it the folds; use --target")
         changed = with_store(sources.folders, changed)
         changed = replace(changed, train=replace(changed.train, precision=precision(config.train.precision, device)))
         found = find_stores(sources.folders, changed)
@@ -138,7 +138,7 @@ def plan_runs(
 def _split(
     data: Manifest, protocol: str, file: Path | None, config: Config, accepted: Collection[str]
 ) -> tuple[str, tuple[Fold, ...], Config]:
-    """Protocol, folds and settings, of which a file of folds decides the protocol and the selection."""
+    """Return the protocol, folds and settings; a file of folds determines the protocol and `train.selection`."""
     if file is None:
         return protocol, folds.make_folds(data, protocol, config.train.selection), config
     split, protocol, selection = folds.read_folds(file, data.utterances, sharing=not LEAKS.isdisjoint(accepted))
@@ -146,10 +146,10 @@ def _split(
 
 
 def require_followed(config: Config) -> None:
-    """Refuse changes of segments that an input of the model would not follow.
+    """Check that augmentation and joined segments can be applied to every input of the model.
 
     Raises:
-        PipelineError: names the inputs, the changes, and the settings that leave them out.
+        PipelineError: they cannot; the message names the inputs, the changes, and the settings that turn them off.
     """
     rows = [INPUTS[name] for name in config.model.reads]
     asked = [name for name in CHANGES if getattr(config.augment, name)]
@@ -158,25 +158,23 @@ def require_followed(config: Config) -> None:
         stiff = [row.name for row in rows if not row.follows.issuperset(refused)]
         words = " ".join(f"--set augment.{name}=0" for name in refused)
         told = ", ".join(f"augment.{name}" for name in refused)
-        raise PipelineError(f"{' and '.join(stiff)} cannot follow {told}; leave these out: {words}")
+        raise PipelineError(f"{told} cannot be applied to {' and '.join(stiff)}; turn it off: {words}")
     alone = [row.name for row in rows if not row.joins]
     if alone and config.model.segments > 1:
-        raise PipelineError(f"{' and '.join(alone)} is of single segments: --set model.segments=1")
+        raise PipelineError(f"{' and '.join(alone)} cannot join segments: --set model.segments=1")
 
 
 def require_together(config: Config, sources: Sources) -> None:
-    """Refuse what is for several corpora where there is one to train on.
+    """Refuse settings and options for several corpora if there is only one.
 
     Raises:
         PipelineError: names the setting or the option.
     """
     if config.train.corpus_weights == "equal" and len(sources.trained) < 2:
-        raise PipelineError(
-            "train.corpus_weights='equal' is for several corpora that are trained together: --corpus A+B"
-        )
+        raise PipelineError("train.corpus_weights='equal' needs several corpora to train on: --corpus A+B")
     if sources.classes and len(sources.sets) < 2:
         raise PipelineError(
-            "train --classes is for several corpora; the classes of one are chosen as its features are made: "
+            "train --classes needs several corpora; choose the classes of one corpus when its features are extracted: "
             "ser-pipeline features CORPUS ROOT --classes LIST"
         )
 
@@ -184,13 +182,13 @@ def require_together(config: Config, sources: Sources) -> None:
 def findings_of(
     sources: Sources, split: Sequence[Fold], config: Config, accepted: Collection[str] = ()
 ) -> dict[str, Any]:
-    """The audit of a corpus and its folds, with its audio where that is still where it was; for `audit.json`.
+    """Audit a corpus and its folds, including the audio if it still exists, and return the contents of `audit.json`.
 
     Args:
-        sources: the features of the corpus, or of several.
+        sources: the features of one or several corpora.
         split: the folds.
-        config: for the length of a segment.
-        accepted: names of errors that are taken as they are.
+        config: has the length of a segment.
+        accepted: names of errors that the user accepts.
     """
     data = targeted(read_manifest(sources), config.train.target)
     if not all(one.root.is_dir() for one in sources.sets):
@@ -204,7 +202,7 @@ def findings_of(
 
 
 def _published(data: Manifest) -> Corpus | None:
-    """The corpus whose published counts hold for `data`; None where other classes were chosen, or it is one's own."""
+    """Return the corpus whose published counts apply to `data`; None with other classes, or for a user's own corpus."""
     row = CORPORA.get(data.corpus)
     return row if row and dict(row.classes) == dict(data.classes) else None
 
@@ -255,12 +253,12 @@ def _run(
 
 
 def _of_the_corpus(sources: Sources, data: Manifest) -> int:
-    """How many utterances there are that folds could test: all, or those of the corpus that is tested on."""
+    """Return the number of utterances that folds could test: all, or those of the corpus to test on."""
     there = [utterance for utterance in data.utterances if utterance.emotion]
     return sum(not sources.tested or utterance.split == "test" for utterance in there)
 
 
 def _selection(config: Config) -> str:
-    """What chooses the epoch: "validation" or "test" rows, or "last" where nothing does."""
+    """Return the rows that choose the epoch, "validation", "test" or "reference", or "last" if the last is used."""
     chosen = config.train.selection
     return "last" if config.train.monitor == "last" and chosen == "validation" else chosen

@@ -1,4 +1,4 @@
-"""What is logged of a fold: its numbers, each with its name and epoch."""
+"""Numbers that trackers log of a fold, with their names and epochs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ser_pipeline.entry import PARTIAL
 from ser_pipeline.runs import layout
 
 History = Sequence[Mapping[str, Any]]
-"""Records of epochs, as `history.jsonl` has them."""
+"""Records of epochs, as in `history.jsonl`."""
 
 TAGS = {
     "loss": "loss/training",
@@ -22,7 +22,7 @@ TAGS = {
     "lr": "training/lr",
     "segments_per_second": "training/segments_per_second",
 }
-"""Field of an epoch's record -> what every tracker calls it."""
+"""Name of a number in every tracker, by the field of an epoch's record."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Point:
 
 
 def points(history: History) -> Iterator[Point]:
-    """The numbers of all epochs."""
+    """Yield the numbers of all epochs."""
     for record in history:
         yield from (Point(TAGS[key], int(record["epoch"]), float(record[key])) for key in TAGS if key in record)
 
 
 def whose(folder: Path) -> tuple[str, str]:
-    """Run and fold of a folder; no fold of a run's own."""
+    """Return the names of the run and fold of a folder; the fold is "" for a run's folder."""
     run = _plain(folder.parent.name)
     return (run, _plain(folder.name)) if (folder.parent / layout.RUN).exists() else (_plain(folder.name), "")
 

@@ -1,4 +1,4 @@
-"""Which pre-trained weights a run starts from: their hashes are part of its key, and not only where they were found."""
+"""Hashes of the pre-trained weights that a run starts from; they are part of the run's key."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from ser_pipeline.inputs import IMAGE, INPUTS
 from ser_pipeline.model.speech import hub
 
 Known = dict[tuple[str, bool], dict[str, str]]
-"""A speech encoder's name and whether its weights are read -> what is known of its files."""
+"""Revision and hash of a speech encoder, by its name and whether its weights are read."""
 
 
 def pretrained(config: Config, known: Known) -> dict[str, Any]:
-    """Hash and revision of the speech encoder, and hash of a file of AlexNet's weights, where the model reads them.
+    """Return the hash and revision of the speech encoder, and the hash of a file of AlexNet's weights, if used.
 
-    A speech encoder that is not here is downloaded, so that a run has one key before that and after.
+    A missing speech encoder is downloaded first, so that the run's key does not depend on whether it was there.
 
     Args:
         config: the settings of a run.
-        known: what was found for other runs of the plan; what is found now is added.
+        known: results for other runs of the plan; new results are added.
 
     Raises:
-        PipelineError: the encoder cannot be had.
+        PipelineError: the encoder is not available.
     """
     model, found = config.model, dict[str, Any]()
     if model.speech == "waveform" and model.speech_encoder not in INPUTS["waveform"].encoders:

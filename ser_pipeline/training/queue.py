@@ -1,8 +1,8 @@
-"""Stage 2: a queue of folds, over seeds and ablations, to runs.
+"""The queue of stage 2, which trains the folds of all seeds and ablations.
 
-A run is one protocol, ablation and seed; a job is one fold of it. Jobs are independent: each reads the shards,
-trains and writes its own folder, so that they can be spread over processes and devices, and a run that was killed
-goes on with what is missing.
+A run is one protocol, ablation and seed; a job is one fold of it. Jobs are independent: each reads the shards, trains
+and writes its own folder. They can be spread over processes and devices, and a killed run resumes with the missing
+folds.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ from ser_pipeline.training.trackers import log_run
 from ser_pipeline.training.workers import FoldJob, QueueOptions, claimed, data_of, work
 
 OVER = "over"
-"""What the processes of a world are told when no fold is left."""
+"""Message to the processes of a world that no fold is left."""
 
 WAIT = 0.5
-"""Seconds between two looks of a world for folds that others may have left."""
+"""Seconds after which a world looks again for folds that other processes may have abandoned."""
 
 log = logging.getLogger(__name__)
 
@@ -63,23 +63,23 @@ def run_queue(
     world: World | None = None,
     accepted: Collection[str] = (),
 ) -> list[Path]:
-    """Train every fold that is missing and that no other process has; returns the folders of the runs.
+    """Train every fold that is missing and that no other process trains; return the folders of the finished runs.
 
-    Any number of processes may do so at once; each ends when all runs are whole, or without `options.wait` when others
-    hold what is left.
+    Several processes may call this at the same time. Each returns when all runs are finished or, without
+    `options.wait`, when other processes train all remaining folds.
 
     Args:
-        planned: from `plan`.
+        planned: the runs, from `plan_runs`.
         sources: as in the plan.
-        device: where to train.
-        options: how many at a time, and from where.
-        progress: called about twice a second with where every fold stands.
-        world: the processes that train every fold together, one after the other.
-        accepted: names of the audit's errors that are taken as they are.
+        device: the device of training.
+        options: number of folds in parallel, and this process's share.
+        progress: called about twice a second with the states of all folds.
+        world: the processes that train every fold together, one fold after the other.
+        accepted: names of the audit's errors that the user accepts.
 
     Raises:
-        PipelineError: what stopped a fold, the others being kept for the next call to go on; or, with all runs kept,
-            an error of the audit that was not accepted.
+        PipelineError: an error stopped a fold (finished folds are kept, and another call resumes), or the audit found
+            an error that was not accepted (all runs are kept).
     """
     world, claims = world or World(), Claims.beside(planned[0].entry.path)
     for run in planned if world.is_main else ():
@@ -102,7 +102,7 @@ def run_queue(
             claims.remove(path.name)
     left = sum(not fold_entry(run, fold).done for run in planned for fold in run.folds)
     if left and world.is_main:
-        log.info("%s left to other processes: ser-pipeline status", plural(left, "fold"))
+        log.info("%s left for other processes; see ser-pipeline status", plural(left, "fold"))
     for path in done:
         found, before = audited(path)
         refuse(found, {*accepted, *before}, f"{path} is trained and kept; ")
@@ -112,13 +112,13 @@ def run_queue(
 def queue_jobs(
     waiting: Sequence[PlannedRun], sources: Sources, device: torch.device, options: QueueOptions
 ) -> list[FoldJob]:
-    """The folds that are missing, those of this process's share first.
+    """Return the missing folds, starting with this process's share.
 
     Args:
         waiting: runs, finished or not.
         sources: as in the plan.
-        device: chosen by the command.
-        options: how many at a time, and from where.
+        device: the device of training.
+        options: number of folds in parallel, and this process's share.
     """
     every = [(run, fold) for run in waiting for fold in run.folds]
     number, count = options.part or (0, 1)
@@ -133,7 +133,7 @@ def queue_jobs(
     threads = max((run.config.train.threads for run, *_ in missing), default=1)
     if device.type == "cpu" and 4 * at_once * threads <= cores():
         idle = cores() - at_once * threads
-        log.info("%d of %d cores are idle: with --set train.threads=N a fold takes more, as another run", idle, cores())
+        log.info("%d of %d cores are idle: --set train.threads=N gives a fold more, as a new run", idle, cores())
     options = replace(options, jobs=at_once, apart=options.jobs != 1)
     return [
         FoldJob(fold_entry(run, fold), fold, run.config, sources, devices, options, own) for run, fold, own in missing
@@ -145,7 +145,7 @@ def _is_begun(run: PlannedRun) -> bool:
 
 
 def _begin(run: PlannedRun) -> None:
-    """Make the folder of a run, and write what it says of itself."""
+    """Create the folder of a run, with its settings, folds and description."""
     with _unless_done([run]):
         run.entry.begin()
         begin_run(run.entry.partial, run.config, {**run.about, "started": now()}, run.members, run.manifest)
@@ -153,7 +153,7 @@ def _begin(run: PlannedRun) -> None:
 
 @contextmanager
 def _unless_done(runs: Sequence[PlannedRun]) -> Iterator[None]:
-    """Let an error of the block pass only where a run is unfinished: others may have ended them meanwhile."""
+    """Ignore errors of the block if all runs are finished, since another process may have finished them meanwhile."""
     try:
         yield
     except (OSError, PipelineError):
@@ -162,12 +162,12 @@ def _unless_done(runs: Sequence[PlannedRun]) -> Iterator[None]:
 
 
 def _train(todo: Sequence[FoldJob], claims: Claims, device: torch.device, world: World) -> None:
-    """Train the folds that nobody else has.
+    """Train the folds that no other process trains.
 
     Args:
-        todo: the folds that are missing.
-        claims: on them.
-        device: where to train.
+        todo: the missing folds.
+        claims: the claims on folds.
+        device: the device of training.
         world: the processes that train every fold together.
     """
     parts = Parts(claims, todo, lambda job: job.part, lambda job: job.whole, lambda job: job.own or job.options.wait)
@@ -179,11 +179,11 @@ def _train(todo: Sequence[FoldJob], claims: Claims, device: torch.device, world:
 
 
 def _train_in_world(parts: Parts[FoldJob], device: str, world: World) -> None:
-    """Train the folds one after the other with all processes of `world`; a fold's data are shared out among them.
+    """Train the folds one after the other with all processes of `world`, which share the data of each fold.
 
     Args:
-        parts: the folds, of which the first process claims one at a time.
-        device: of this process.
+        parts: the folds; the first process claims one at a time.
+        device: device of this process.
         world: the processes.
     """
     turns = claimed(parts) if world.is_main else iter(())
@@ -199,7 +199,7 @@ def _train_in_world(parts: Parts[FoldJob], device: str, world: World) -> None:
 
 
 def _audit(runs: Sequence[PlannedRun], sources: Sources, accepted: Collection[str], claims: Claims) -> None:
-    """Audit the corpus for the runs that were not yet; of several processes one does it."""
+    """Audit the corpus for the runs that have no audit yet; only one of several processes does it."""
 
     def left() -> list[PlannedRun]:
         return [run for run in runs if not (run.entry.done or (run.entry.partial / layout.AUDIT).exists())]
@@ -219,7 +219,7 @@ def _audit(runs: Sequence[PlannedRun], sources: Sources, accepted: Collection[st
 
 @contextmanager
 def _beside(task: Callable[[], None]) -> Iterator[None]:
-    """Do `task` beside the block, and raise at its end what stopped it; Ctrl-C in the block does not wait for it."""
+    """Run `task` in a thread during the block, and raise its error at the end; Ctrl-C in the block does not wait."""
     outcome: Future[None] = Future()
 
     def run() -> None:
@@ -240,13 +240,13 @@ def _beside(task: Callable[[], None]) -> Iterator[None]:
 
 
 def _publish_whole(runs: Sequence[PlannedRun], device: torch.device, claims: Claims, trackers: tuple[str, ...]) -> None:
-    """Give the runs that are whole their final names, whatever became of the others.
+    """Give all runs that are complete their final names, even if others failed.
 
     Args:
-        runs: finished or not.
-        device: where this process trained.
-        claims: beside the runs.
-        trackers: where their scores are logged.
+        runs: runs, finished or not.
+        device: the device of this process.
+        claims: the claims in the folder of the runs.
+        trackers: names of trackers that log their scores.
     """
     for run in runs:
         if (run.entry.partial / layout.AUDIT).exists() and all(fold_entry(run, fold).done for fold in run.folds):
@@ -255,12 +255,12 @@ def _publish_whole(runs: Sequence[PlannedRun], device: torch.device, claims: Cla
 
 
 def _publish(run: PlannedRun, device: torch.device, trackers: tuple[str, ...]) -> None:
-    """Give a run its final name, without what processes that were taken for dead have left in it.
+    """Give a run its final name, after removing partial folders of processes that were assumed dead.
 
     Args:
-        run: whole.
-        device: where this process trained.
-        trackers: where its scores are logged.
+        run: a run whose folds are all finished.
+        device: the device of this process.
+        trackers: names of trackers that log its scores.
     """
     for left in partials(run.entry.partial).values():
         shutil.rmtree(left, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What training row by row knows of rows: their numbers, what is drawn for them in an epoch, and their statistics.
+"""Rows in row-wise training: their numbers, their random draws in an epoch, and their statistics.
 
 Shapes: B batch, R rows, N samples, S statistics.
 """
@@ -23,32 +23,32 @@ from ser_pipeline.data.neighbours import BatchSource
 from ser_pipeline.inputs import CEPSTRA, IMAGE, INPUTS, SAMPLES
 
 MEMORY = 256 << 20
-"""Bytes of statistics that a process keeps of what its folds read; the oldest epochs go first."""
+"""Bytes of statistics that a process caches; those of the oldest epochs are dropped first."""
 
 BLOCK = 16
-"""torch draws normal numbers in blocks of so many; a row's do not depend on the others' if it takes whole ones."""
+"""Size of the blocks in which torch draws normal numbers; a row that draws whole blocks does not affect other rows."""
 
 
 @dataclass(frozen=True)
 class Numbered(Batch):
-    """A batch that knows the rows it holds."""
+    """A batch with the numbers of its rows."""
 
-    rows: Rows  # int64 (B,), of the segments of the manifest
+    rows: Rows  # int64 (B,), rows of segments in the manifest
 
     def first(self, count: int) -> Numbered:
-        """The first `count` segments."""
+        """Return the first `count` segments."""
         part = self.part(slice(count))
         return Numbered(part.inputs, part.samples, part.label, part.utterance, self.rows[:count])
 
 
 class NumberedSource:
-    """Batches of another source, each with its rows."""
+    """A source that adds the numbers of their rows to another source's batches."""
 
     def __init__(self, source: BatchSource) -> None:
         self.source = source
 
     def batches(self, rows: Rows, size: int) -> Iterator[Batch]:
-        """Batches of `size` of the segment rows `rows`, in their order."""
+        """Yield batches of `size` segments for the segment rows `rows`, in their order."""
         for number, batch in enumerate(self.source.batches(rows, size)):
             part = rows[number * size : (number + 1) * size]
             yield Numbered(batch.inputs, batch.samples, batch.label, batch.utterance, part)
@@ -56,16 +56,16 @@ class NumberedSource:
 
 @dataclass
 class StatisticsMemory:
-    """Statistics of rows that were computed before: key -> float32 (rows of the manifest, S), NaN where not yet."""
+    """Cache of the statistics of rows: float32 (rows of the manifest, S) by key, NaN where not computed yet."""
 
     kept: OrderedDict[Hashable, NDArray[np.float32]] = field(default_factory=OrderedDict)
 
     def table(self, key: Hashable, shape: tuple[int, int]) -> NDArray[np.float32]:
-        """The table of a key, new where it is not kept.
+        """Return the table of a key, which is created if it is missing.
 
         Args:
-            key: what the statistics depend on beside their row.
-            shape: rows of the manifest and S.
+            key: everything that the statistics depend on in addition to their row.
+            shape: number of rows of the manifest, and S.
         """
         if key not in self.kept:
             self.kept[key] = np.full(shape, np.nan, np.float32)
@@ -76,21 +76,21 @@ class StatisticsMemory:
 
 @dataclass(frozen=True)
 class RowDraws:
-    """What was drawn for every row of a manifest in an epoch, by the run's seed and the epoch alone."""
+    """Random draws for every row of a manifest in an epoch, which depend only on the run's seed and the epoch."""
 
-    numbers: Mapping[str, NDArray[np.float32]]  # name -> from 0 to 1, (rows, …)
-    chosen: NDArray[np.bool_]  # (rows,): those with noise
-    seeds: NDArray[np.int64]  # (rows,): of the noise itself
+    numbers: Mapping[str, NDArray[np.float32]]  # by name, 0 to 1, (rows, …)
+    chosen: NDArray[np.bool_]  # (rows,) whether noise is added
+    seeds: NDArray[np.int64]  # (rows,) seeds of the noise
 
 
 @lru_cache(maxsize=4)
 def draws(config: Config, epoch: int, count: int) -> RowDraws:
-    """What is drawn for `count` rows in an epoch, the same in every fold and on every machine.
+    """Return the random draws for `count` rows in an epoch, which are the same in every fold and on every machine.
 
     Args:
-        config: the settings, of which the seed and those of the changes count.
-        epoch: from 0 on.
-        count: rows of the manifest.
+        config: the seed and the settings of augmentation are used.
+        epoch: number of the epoch, counted from 0.
+        count: number of rows of the manifest.
     """
     settings, generator = config.augment, np.random.Generator(np.random.PCG64([config.seed, epoch, count]))
     images = [f"bins {name}" for name in config.model.inputs if INPUTS[name].form == IMAGE]
@@ -101,17 +101,17 @@ def draws(config: Config, epoch: int, count: int) -> RowDraws:
 
 
 def pair(drawn: Tensor) -> tuple[Tensor, Tensor]:
-    """(R, 2, count) as two of (count, R, 1)."""
+    """Split draws (R, 2, count) into two tensors (count, R, 1)."""
     width, first = drawn.permute(1, 2, 0)[..., None]
     return width, first
 
 
 def masked(batch: Batch, own: Mapping[str, Tensor], config: Config) -> Batch:
-    """A batch of one input with stretches of its frames and bands silenced.
+    """Mask stretches of frames and bands in a batch.
 
     Args:
-        batch: of one input.
-        own: what was drawn for its rows, (R, 2, count).
+        batch: a batch with one input.
+        own: draws for its rows, (R, 2, count).
         config: the settings.
     """
     settings, frames = config.augment, config.model_audio.frames
@@ -124,16 +124,16 @@ def masked(batch: Batch, own: Mapping[str, Tensor], config: Config) -> Batch:
     if form == CEPSTRA:
         return batch.changed({name: rows * ~silent[..., None]})
     bands = stretches(pair(own[f"bins {name}"]), rows.shape[1], settings.bin_mask)
-    return batch.changed({name: rows * ~silent[:, None] * ~bands[:, :, None]})  # faster than to fill
+    return batch.changed({name: rows * ~silent[:, None] * ~bands[:, :, None]})  # faster than masked_fill
 
 
 def white(like: Tensor, seeds: list[int], counts: list[int]) -> Tensor:
-    """White noise (R, N) under the real samples of every row, from its own seed; 0 after them.
+    """Return white noise (R, N) for the real samples of every row, and 0 in the padding.
 
     Args:
         like: float32 (R, N).
-        seeds: of every row.
-        counts: real samples of every row.
+        seeds: seed of every row.
+        counts: number of samples of every row without padding.
     """
     found, generator = torch.zeros_like(like), torch.Generator()
     for row, seed, count in zip(found, seeds, counts, strict=True):

@@ -1,9 +1,11 @@
-"""Training of the small encoders on a processor, row by row: nothing is computed that a step does not need.
+"""Row-wise training of the small encoders on a CPU, which computes nothing that a step does not need.
 
-What a row is changed by in an epoch is drawn from the run's seed, the epoch and the row alone, so the statistics of the
-changed row, which have no weights, are computed once for all folds. A learned path that a step leaves out of a segment
-is not computed for it, nor is the silence after it: rows of similar length go through an encoder together. What a step
-takes from this is what the plain model gives, to rounding. Shapes: B batch, R rows that are wanted, S statistics.
+The augmentation of a row depends only on the run's seed, the epoch and the row. Its statistics, which have no weights,
+are therefore computed once for all folds. A learned path that path dropout removes for a segment is not computed, and
+neither is the padding: rows of similar length go through an encoder together. The result equals that of the plain
+model up to rounding.
+
+Shapes: B batch, R selected rows, S statistics.
 """
 
 from __future__ import annotations
@@ -36,20 +38,20 @@ from ser_pipeline.training.scoring import Forward
 from ser_pipeline.training.step import Step
 
 TOGETHER = 16
-"""Rows of similar length that go through an encoder at once: few enough for the processor's cache."""
+"""Number of rows of similar length that go through an encoder at once; few enough for the CPU's cache."""
 
 STEP = 8_000
-"""Samples in which lengths are told apart where rows must not depend on each other."""
+"""Lengths are rounded up to multiples of so many samples where rows must not depend on each other."""
 
 BY_ROW = "row"
-"""What the state of a fold that is trained in this way holds as `DRAWN`."""
+"""Value of `DRAWN` in the state of a fold with row-wise training."""
 
 _MEMORIES: WeakKeyDictionary[Any, StatisticsMemory] = WeakKeyDictionary()
-"""Where the rows come from -> what was computed of them in this process."""
+"""Statistics that this process has computed, by the source of the rows."""
 
 
 def fits(model: SpeechEmotionModel, context: FoldContext) -> bool:
-    """Whether a fold is trained in this way: small encoders on a processor, of rows that are changed at random."""
+    """Whether row-wise training applies to a fold: small encoders in float32 on a CPU, with augmentation."""
     config = context.config
     change = config.augment
     random = change.speed or change.gain or change.noise or change.frame_masks or change.bin_masks
@@ -60,13 +62,13 @@ def fits(model: SpeechEmotionModel, context: FoldContext) -> bool:
 
 
 class Rowwise:
-    """What a fold's model is given of rows beside the weights' own work."""
+    """Computes the inputs of a fold's model from rows: statistics that do not depend on weights, and learned paths."""
 
     def __init__(self, model: Any, context: FoldContext) -> None:
-        """Find what was computed of these rows by other folds of this process.
+        """Use the statistics that other folds of this process have computed.
 
         Args:
-            model: of the fold, of small encoders.
+            model: the fold's model, with small encoders.
             context: the fold.
         """
         self.model: SpeechEmotionModel = model
@@ -81,7 +83,7 @@ class Rowwise:
         self.whole = self.audio.segment
 
     def fit_statistics(self, batches: Iterator[Batch]) -> None:
-        """Standardise the statistics over the fold's training rows, as they are stored."""
+        """Fit the standardisation of the statistics on the fold's training rows, without augmentation."""
         found: dict[str, list[Tensor]] = {name: [] for name in self.encoders}
         for batch in batches:
             assert isinstance(batch, Numbered)
@@ -91,11 +93,12 @@ class Rowwise:
             encoder.standard.fit(found[name])
 
     def known(self, batch: Numbered, epoch: int | None) -> Known:
-        """What the model makes of a batch, its statistics from before and its learned paths where they count.
+        """Compute the encoders' outputs for a batch, with cached statistics and only the learned paths that are kept.
 
         Args:
             batch: compact rows, as they are stored.
-            epoch: of training, from 0 on, in which they are changed; None: they stay, and every path counts.
+            epoch: epoch of training, counted from 0, which determines the augmentation; None for no augmentation and
+                no path dropout.
         """
         statistics = self.statistics(batch, epoch)
         share = self.config.model.small_drop
@@ -117,11 +120,11 @@ class Rowwise:
 
     @torch.no_grad()
     def statistics(self, batch: Numbered, epoch: int | None) -> dict[str, Tensor]:
-        """Name of an input -> statistics (B, S) of a batch, computed where no fold did so before.
+        """Return the statistics (B, S) of each input of a batch, and compute those that are not cached.
 
         Args:
             batch: compact rows, as they are stored.
-            epoch: in which they are changed; None: they stay.
+            epoch: epoch of the augmentation; None for none.
         """
         found = {}
         for name, encoder in self.encoders.items():
@@ -133,20 +136,20 @@ class Rowwise:
         return found
 
     def _key(self, name: str, epoch: int | None) -> Hashable:
-        """What the statistics of an input depend on."""
+        """Return everything that the statistics of an input depend on."""
         config = self.config
         scale = tuple(value.numpy().tobytes() for value in self.model.finish[name].state_dict().values())
         drawn = None if epoch is None else (config.seed, epoch, config.augment)
         return name, drawn, config.model_audio, config.features, config.model.small_width, scale
 
     def _frames(self, name: str, batch: Numbered, wanted: Tensor, epoch: int | None) -> SpeechFrames:
-        """Frames of the rows `wanted` of a batch.
+        """Compute the frames of some rows of a batch.
 
         Args:
-            name: of the speech input.
+            name: name of the speech input.
             batch: compact rows.
-            wanted: places (R,) in the batch.
-            epoch: in which they are changed; None: they stay.
+            wanted: positions (R,) in the batch.
+            epoch: epoch of the augmentation; None for none.
         """
         encoder = self.encoders[name]
         heard = [(rows, *encoder.hear(read, samples)) for rows, read, samples in self._read(name, batch, wanted, epoch)]
@@ -161,14 +164,14 @@ class Rowwise:
     def _read(
         self, name: str, batch: Numbered, wanted: Tensor, epoch: int | None, *, alike: bool = False
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Places (R,) of some of the rows `wanted`, what the encoder reads of them, and their real samples.
+        """Yield groups of rows: their positions (R,) in the batch, the encoder's input, and their numbers of samples.
 
         Args:
-            name: of the input.
+            name: name of the input.
             batch: compact rows.
-            wanted: places (R,) in the batch.
-            epoch: in which they are changed; None: they stay.
-            alike: whether what is made of a row must not depend on those beside it, to the last digit.
+            wanted: positions (R,) in the batch.
+            epoch: epoch of the augmentation; None for none.
+            alike: whether the result for a row must be independent of the other rows, to the last digit.
         """
         table = None if epoch is None else draws(self.config, epoch, self.count)
         form = INPUTS[name].form
@@ -187,12 +190,12 @@ class Rowwise:
                 yield rows, silence.finished(self.model, name, changed[name], changed.samples), changed.samples
 
     def _groups(self, some: Tensor, length: Tensor, *, alike: bool) -> Iterator[tuple[Tensor, int]]:
-        """Rows of similar length, and the samples that are read of them.
+        """Yield groups of rows of similar length, with the number of samples that are read of each row.
 
         Args:
-            some: places (R,) in `length`.
-            length: samples.
-            alike: whether the samples that are read of a row depend on its own length alone.
+            some: positions (R,) in `length`.
+            length: lengths of rows, in samples.
+            alike: whether the samples that are read of a row depend only on its own length.
         """
         ranked = some[length[some].argsort(stable=True)]
         steps = length[ranked].div(STEP, rounding_mode="floor").tolist() if alike else [0] * len(ranked)
@@ -201,50 +204,50 @@ class Rowwise:
                 yield part, self._longest((step + 1) * STEP if alike else int(length[part].max()))
 
     def _lasting(self, samples: Tensor, table: RowDraws | None, rows: Rows) -> Tensor:
-        """Real samples (R,) of rows as they are read.
+        """Return the numbers of samples (R,) of rows after a change of speed, without padding.
 
         Args:
-            samples: as they are stored (R,).
-            table: what was drawn for the rows; None: they stay.
-            rows: of the manifest (R,).
+            samples: numbers of samples as stored (R,).
+            table: the random draws; None for no augmentation.
+            rows: rows of the manifest (R,).
         """
         if table is None or not self.config.augment.speed:
             return samples
         return augment.lasting(samples, self._factors(table, rows), self.whole)
 
     def _factors(self, table: RowDraws, rows: Rows) -> Tensor:
-        """How many times as fast rows of the manifest are (R,)."""
+        """Return the factors of speed (R,) of rows of the manifest."""
         return augment.factors(torch.from_numpy(table.numbers["speed"][rows]), self.config.augment)
 
     def _longest(self, samples: int) -> int:
-        """Samples that are read of rows of at most so many: some silence follows."""
+        """Return the number of samples to read of rows with up to `samples` samples; it includes some padding."""
         return silence.until(samples, self.audio)
 
     def _faster(self, longest: int) -> int:
-        """Stored samples that rows of so many samples are read from at most."""
+        """Return the largest number of stored samples that rows of `longest` samples after a speed change need."""
         return min(self.whole, round(longest * (1 + self.config.augment.speed)))
 
     def _cut(self, name: str, batch: Batch, rows: Tensor, longest: int) -> Batch:
-        """Rows of a batch in one input, up to `longest` samples.
+        """Select rows of one input of a batch, cut to `longest` samples.
 
         Args:
-            name: of the input.
+            name: name of the input.
             batch: compact rows.
-            rows: places (R,) in the batch.
-            longest: samples.
+            rows: positions (R,) in the batch.
+            longest: number of samples.
         """
         cut = silence.shown(name, batch[name], longest, self.audio).index_select(0, rows)
         return Batch({name: cut}, batch.samples[rows], batch.label[rows], batch.utterance[rows])
 
     def _changed(self, batch: Batch, table: RowDraws, rows: Rows, *, noise: bool, longest: int) -> Batch:
-        """A batch as its rows are changed in an epoch.
+        """Apply the augmentation of an epoch to a batch.
 
         Args:
-            batch: of one input, cut.
-            table: what was drawn for the rows.
-            rows: of the manifest (R,).
-            noise: whether there is noise under all of them, or under none.
-            longest: samples that are read of them.
+            batch: a batch with one input, cut.
+            table: the random draws.
+            rows: rows of the manifest (R,).
+            noise: whether noise is added to all rows, or to none.
+            longest: number of samples that are read of each row.
         """
         settings, features = self.config.augment, self.config.features
         own = {name: torch.from_numpy(value[rows]) for name, value in table.numbers.items()}
@@ -262,28 +265,28 @@ class Rowwise:
 
 
 class RowwiseStep(Step):
-    """A step on rows that are changed as the epoch has drawn it, with no path computed that is left out."""
+    """A training step on rows with the augmentation of their epoch, which computes only the paths that are kept."""
 
     def __init__(self, model: SpeechEmotionModel, config: Config, *, rowwise: Rowwise, **options: Any) -> None:
         """Prepare a step.
 
         Args:
-            model: what is trained.
+            model: the model to train.
             config: `train` and `augment` are used.
-            rowwise: what the model is given of rows.
-            options: those of `Step`.
+            rowwise: computes the model's inputs.
+            options: options of `Step`.
         """
         super().__init__(model, config, **options)
         self.rowwise, self.epoch = rowwise, 0
         self.rows: Rows = np.zeros(0, np.int64)
 
     def __call__(self, batch: Batch, real: int, total: int) -> Tensor:
-        """Take a step; returns the summed loss of the first `real` segments; the others are not computed.
+        """Take a step and return the summed loss of the first `real` segments; the others are not computed.
 
         Args:
-            batch: with its rows.
-            real: segments that count.
-            total: segments that count over all processes.
+            batch: a `Numbered` batch.
+            real: number of segments that count.
+            total: number of segments that count in all processes.
         """
         assert isinstance(batch, Numbered)
         count = self.config.train.epochs
@@ -291,7 +294,7 @@ class RowwiseStep(Step):
         return super().__call__(batch.first(real), real, total)
 
     def state(self) -> dict[str, Any]:
-        """What a resumed fold needs, which must draw as this one does."""
+        """Return the state for a resumed fold, which must draw its augmentation in the same way."""
         return {**super().state(), DRAWN: BY_ROW}
 
     def _changed(self, batch: Batch) -> Batch:
@@ -304,15 +307,15 @@ class RowwiseStep(Step):
 
 
 class RowwiseForward(Forward):
-    """A model's output over a batch in evaluation mode, its statistics from before and no silence computed."""
+    """A model's output for a batch in evaluation mode, with cached statistics and without computing padding."""
 
     def __init__(self, rowwise: Rowwise, context: FoldContext) -> None:
         super().__init__(rowwise.model, context.autocast)
         self.rowwise = rowwise
 
     def __call__(self, batch: Batch) -> Output:
-        """The output of the model as its weights are now."""
-        if not isinstance(batch, Numbered):  # changed, as in a probe
+        """Return the output of the model with its current weights."""
+        if not isinstance(batch, Numbered):  # a changed batch, as in a probe
             return super().__call__(batch)
         self.model.eval()
         output: Output = self.model(batch, None, self.rowwise.known(batch, None))
@@ -320,7 +323,7 @@ class RowwiseForward(Forward):
 
 
 def fit_statistics(model: SpeechEmotionModel, context: FoldContext) -> None:
-    """Standardise the statistics of the small encoders over a fold's training rows."""
+    """Fit the standardisation of the small encoders' statistics on a fold's training rows."""
     batches = context.segments(context.fold.train)
     if fits(model, context):
         Rowwise(model, context).fit_statistics(batches)
@@ -329,7 +332,7 @@ def fit_statistics(model: SpeechEmotionModel, context: FoldContext) -> None:
 
 
 def forward_of(step: Step, context: FoldContext) -> Forward:
-    """What evaluates the model of a step while it is trained."""
+    """Return the forward pass that evaluates the model of a step during training."""
     if isinstance(step, RowwiseStep):
         return RowwiseForward(Rowwise(step.evaluated, context), context)
     return Forward(step.evaluated, context.autocast, step.pool)

@@ -1,6 +1,6 @@
-"""What a trained model says of a fold's test rows, and the files that keep it.
+"""Outputs and scores of a model on the rows of a fold.
 
-Legend of shapes: U utterances, S segments, C classes, D width of an embedding, T frames of the speech encoder.
+Shapes: U utterances, S segments, C classes, B segments of a batch, K outputs.
 """
 
 from __future__ import annotations
@@ -28,25 +28,29 @@ Change = Callable[[Batch], Batch]
 
 
 class Forward:
-    """A model's output over a batch, in evaluation mode."""
+    """A model's output for a batch, in evaluation mode."""
 
     def __init__(self, model: nn.Module, autocast: Callable[[], Any], pool: Any = None) -> None:
-        """Keep the model.
+        """Prepare the forward pass.
 
-        With the `pool` of a captured step, batches as large as the first come from a graph in that memory.
+        Args:
+            model: the model.
+            autocast: context manager of the arithmetic.
+            pool: memory of a captured training step, in which batches of the first batch's size run as a CUDA graph;
+                None for no graph.
         """
         self.model, self.autocast = model, autocast
         self._names: tuple[str, ...] = ()
         self._taken = self._take if pool is None else Captured(self._take, "evaluations", pool=pool, search=False)
 
     def __call__(self, batch: Batch) -> Output:
-        """The output of the model as its weights are now."""
+        """Return the output of the model with its current weights."""
         self.model.eval()
         self._names = tuple(batch.inputs)
         return Output(*self._taken(*batch.tensors()))
 
     def release(self) -> None:
-        """Let go of what was captured."""
+        """Release the captured graph."""
         if isinstance(self._taken, Captured):
             self._taken.release()
 
@@ -62,14 +66,14 @@ def score(
     change: Change | None = None,
     how: str = "log-probability",
 ) -> Scores:
-    """A model's output over `batches`; `change` alters a batch before the model sees it.
+    """Compute a model's outputs and loss over `batches`.
 
     Args:
         forward: the model.
-        batches: of segments.
-        objective: what the outputs are of, and their loss.
-        change: of a batch before the model sees it; None: as it is.
-        how: an utterance is scored by its segments.
+        batches: batches of segments.
+        objective: the targets and their loss.
+        change: changes each batch before it is given to the model; None for no change.
+        how: how segments are combined to utterances, a key of `evaluation.metrics.SCORES`.
     """
     names = ("log_prob", "vad", "w2e", "fused", "attention", "samples")
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in names}
@@ -91,7 +95,7 @@ def score(
 
 
 class Losses:
-    """The loss over many batches: the mean over segments, and of attributes that of all segments at once."""
+    """The loss over many batches: the mean over segments, or for attributes the loss of all segments together."""
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
@@ -100,12 +104,12 @@ class Losses:
         self._rows = 0
 
     def add(self, outputs: torch.Tensor, log_prob: torch.Tensor, batch: Batch) -> None:
-        """Take a batch into account.
+        """Add a batch.
 
         Args:
             outputs: float32 (B, K).
-            log_prob: of classes, (B, C).
-            batch: what they are of.
+            log_prob: log-probabilities of classes (B, C).
+            batch: the batch.
         """
         row = self.objective.row
         self._rows += len(outputs)
@@ -117,7 +121,7 @@ class Losses:
             self._sums.append(F.nll_loss(log_prob, batch.label, reduction="sum"))
 
     def mean(self) -> float:
-        """The loss so far."""
+        """Return the loss so far."""
         if not self._kept:
             return float(torch.stack(self._sums).sum()) / self._rows
         outputs, targets = (torch.cat(part) for part in zip(*self._kept, strict=True))
@@ -129,11 +133,11 @@ def _to_numpy(parts: list[torch.Tensor]) -> Array:
 
 
 def confusion(scores: Scores, manifest: Manifest, utterances: Rows) -> Confusion:
-    """The confusion matrix over the utterance rows `utterances`, whose segments `scores` holds in order.
+    """Return the confusion matrix of utterances.
 
     Args:
-        scores: of the segments of `utterances`, in their order.
-        manifest: of the corpus.
+        scores: outputs for the segments of `utterances`, in their order.
+        manifest: manifest of the corpus.
         utterances: rows (U,) of the manifest.
     """
     position = np.repeat(np.arange(len(utterances)), manifest.counts[utterances])
@@ -142,11 +146,11 @@ def confusion(scores: Scores, manifest: Manifest, utterances: Rows) -> Confusion
 
 
 def measured(scores: Scores, manifest: Manifest, utterances: Rows) -> dict[str, Any]:
-    """Loss, and WA, UA and CCC as far as the target has them, of the utterance rows `utterances`.
+    """Return the loss of utterances, and their WA, UA and CCC if the target has them.
 
     Args:
-        scores: of the segments of `utterances`, in their order.
-        manifest: of the corpus.
+        scores: outputs for the segments of `utterances`, in their order.
+        manifest: manifest of the corpus.
         utterances: rows (U,) of the manifest.
     """
     found: dict[str, Any] = {"validation_loss": scores.loss}
@@ -161,18 +165,19 @@ def measured(scores: Scores, manifest: Manifest, utterances: Rows) -> dict[str, 
 
 
 def shuffled(manifest: Manifest, utterances: Rows, seed: int) -> Rows:
-    """Segment rows of other utterances, one for each segment row of `utterances`.
+    """Return segment rows of other utterances, one for each segment of `utterances`.
 
-    Every utterance gets the segments of one other, from its first on and around again where it has fewer.
+    Every utterance gets the segments of one other utterance, starting with its first segment, and repeated if there are
+    fewer.
 
     Args:
-        manifest: of the corpus.
+        manifest: manifest of the corpus.
         utterances: rows (U,) of the manifest.
-        seed: of the run.
+        seed: seed of the run.
     """
     order = np.random.Generator(np.random.PCG64([seed, len(utterances)])).permutation(len(utterances))
     giver = np.empty_like(order)
-    giver[order] = np.roll(order, 1)  # one cycle: nobody gives to itself
+    giver[order] = np.roll(order, 1)  # a single cycle, so no utterance gets its own segments
     counts = manifest.counts[utterances]
     target = np.repeat(np.arange(len(utterances)), counts)
     inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -181,7 +186,7 @@ def shuffled(manifest: Manifest, utterances: Rows, seed: int) -> Rows:
 
 
 def zeroed(name: str) -> Change:
-    """A change of batches that silences one input."""
+    """Return a change of batches that sets one input to zero."""
 
     def change(batch: Batch) -> Batch:
         return batch.changed({name: torch.zeros_like(batch[name])})
@@ -190,7 +195,7 @@ def zeroed(name: str) -> Change:
 
 
 def swapped(name: str, others: Iterable[Batch]) -> Change:
-    """A change of batches that takes one input from the batches of `others`, in step."""
+    """Return a change of batches that takes one input from the corresponding batches of `others`."""
     stream = iter(others)
 
     def change(batch: Batch) -> Batch:

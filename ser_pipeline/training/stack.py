@@ -1,9 +1,9 @@
-"""Small heads of several folds as one model with stacked parameters, which takes a step of all folds at a time.
+"""Training of the small heads of several folds as one model with stacked parameters.
 
-Every fold keeps its own model, optimiser and schedule, whose tensors are views of the stacked ones: what is evaluated,
-kept and resumed is what training fold by fold has. What is drawn, a fold draws from its own generator, in the order in
-which it would alone. The last batch of an epoch is filled up with rows that count nothing, as it is fold by fold, and a
-fold that has no batch left in an epoch stays as it is.
+Every fold keeps its own model, optimiser and schedule, whose tensors are views of the stacked ones. It is therefore
+evaluated, saved and resumed as in training fold by fold. A fold draws random numbers from its own generator, in the
+same order as alone. The last batch of an epoch is padded with rows that do not count, as in training fold by fold, and
+a fold without a batch left in an epoch does not change.
 
 Shapes: K folds, B segments of a batch, C classes, G groups of parameters.
 """
@@ -26,52 +26,52 @@ from ser_pipeline.inputs import INPUTS, VECTOR
 from ser_pipeline.training.step import Step
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
-"""AdamW's, as torch has them by default and the steps of single folds do."""
+"""Parameters of AdamW: torch's defaults, which the steps of single folds use too."""
 
 NORM = 1e-6
-"""Added to a norm that is clipped, as `torch.nn.utils.clip_grad_norm_` does."""
+"""Added to the norm in gradient clipping, as in `torch.nn.utils.clip_grad_norm_`."""
 
 State = dict[str, Tensor]
-"""Name of a parameter or buffer -> its values (K, ...)."""
+"""Values (K, ...) of a parameter or buffer, by name."""
 
 
 class GivenDropout(nn.Module):
-    """Dropout by a mask (B, ...) that was drawn beforehand; nothing in evaluation."""
+    """Dropout with a mask (B, ...) that was drawn beforehand; the identity in evaluation."""
 
     mask: Tensor
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(B, ...), each number times that of the mask in training."""
+        """Multiply `rows` (B, ...) by the mask in training."""
         return rows * self.mask if self.training else rows
 
 
 @dataclass(frozen=True)
 class DropPlace:
-    """A dropout of the model: what draws its masks, and where they are put."""
+    """A dropout layer of the model: the layer that draws its masks, and the one that applies them."""
 
     draw: nn.Dropout
-    shape: tuple[int, ...]  # of what it reads, without the batch
+    shape: tuple[int, ...]  # of its input, without the batch
     given: GivenDropout
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What the folds drew for one step; empty where nothing is drawn."""
+    """Random draws of the folds for one step; empty if nothing is drawn."""
 
-    drawings: Mapping[str, Tensor]  # input of whole utterances -> number of the drawing (K, B)
-    mix: tuple[Tensor, ...]  # of `Mix`: other rows (K, B) and weights (K, B, 1)
-    masks: tuple[Tensor, ...]  # of every dropout, in the order in which they are used: (K, B, ...)
+    drawings: Mapping[str, Tensor]  # number of the augmented copy (K, B), by input of whole utterances
+    mix: tuple[Tensor, ...]  # arguments of `Mix`: other rows (K, B) and weights (K, B, 1)
+    masks: tuple[Tensor, ...]  # masks of the dropout layers (K, B, ...), in the order of use
 
 
 class Stack:
-    """The steps of several folds of one setting, taken together."""
+    """Training steps of several folds with the same settings, taken together."""
 
     def __init__(self, steps: Sequence[Step], source: Resident) -> None:
-        """Stack the parameters and the optimisers' state, of which those of the folds become views.
+        """Stack the parameters and the optimisers' states, and make those of the folds views of them.
 
         Args:
-            steps: of folds whose settings differ in nothing but the seed.
-            source: all rows on the device.
+            steps: the steps of folds whose settings differ only in the seed.
+            source: all rows, resident on the device.
         """
         self.steps, self.source, self.first = tuple(steps), source, steps[0]
         self.settings, self.device = self.first.config, source.device
@@ -95,10 +95,10 @@ class Stack:
         self._one = vmap(self._fold)
 
     def draw(self, randoms: Sequence[RandomState | None]) -> Draws:
-        """What the folds draw for a batch each.
+        """Draw the random numbers of each fold for a batch.
 
         Args:
-            randoms: the generator of each fold, which goes on; None: it has no batch.
+            randoms: the generator of each fold, which advances; None for a fold without a batch.
         """
         parts = list[list[Tensor]]()
         for random in randoms:
@@ -115,14 +115,14 @@ class Stack:
         return Draws(dict(zip(names, filled, strict=False)), tuple(rest[:mixed]), tuple(rest[mixed:]))
 
     def __call__(self, rows: Tensor, share: Tensor, rates: Tensor, draws: Draws, resting: Tensor | None) -> Tensor:
-        """Take a step; returns each fold's summed loss (K,), still on the device.
+        """Take a step and return each fold's summed loss (K,), on the device.
 
         Args:
-            rows: int64 (K, B) segments.
-            share: float32 (K, B) of each segment in its fold's loss; 0 for those that only fill up.
-            rates: float32 (G, K) learning rates.
+            rows: rows of segments, int64 (K, B).
+            share: share of each segment in its fold's loss, float32 (K, B); 0 for padding of the batch.
+            rates: learning rates, float32 (G, K).
             draws: from `draw`.
-            resting: bool (K,) folds without a batch, which stay as they are; None: there are none.
+            resting: folds without a batch, bool (K,), which do not change; None if there are none.
         """
         samples, utterance, inputs = self._read(rows, draws.drawings)
         targets = self.first.objective.targets(utterance)
@@ -137,7 +137,7 @@ class Stack:
 
     @torch.no_grad()
     def logits(self, rows: Tensor) -> Tensor:
-        """Outputs (K, B, C) of segments (K, B), in evaluation mode, of the weights that are kept."""
+        """Return the outputs (K, B, C) for segments (K, B), in evaluation mode, with the weights that are saved."""
         samples, _, inputs = self._read(rows, {})
         self._template.eval()
         found: Tensor = self._one(self.means or self.trained, self.fixed, inputs, samples, samples, (), ())[0]
@@ -153,16 +153,16 @@ class Stack:
         masks: tuple[Tensor, ...],
         mix: tuple[Tensor, ...],
     ) -> tuple[Tensor, Tensor]:
-        """Logits (B, C) and targets (B, C) of one fold: what is mapped over all of them.
+        """Return the logits (B, C) and targets (B, C) of one fold; `vmap` maps this over all folds.
 
         Args:
             trained: its parameters.
             fixed: its buffers.
             inputs: rows of every input.
-            samples: real ones (B,).
+            samples: numbers of samples without padding (B,).
             targets: (B, C).
-            masks: of every dropout; none in evaluation.
-            mix: of `Mix`; empty: nothing is mixed.
+            masks: masks of the dropout layers; empty in evaluation.
+            mix: arguments of `Mix`; empty for no mixup.
         """
         for place, mask in zip(self._drops, masks, strict=False):
             place.given.mask = mask
@@ -173,7 +173,7 @@ class Stack:
         return output.logits, mixed(targets) if mixed else targets
 
     def _read(self, rows: Tensor, drawings: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, State]:
-        """Real samples and utterances (K, B) of segments, and the rows of every input, in the given drawings."""
+        """Return numbers of samples and utterances (K, B) of segments, and the rows of the augmented copies."""
         samples, _, utterance = (column[rows] for column in self.source.columns)
         inputs = {}
         for name, stored in self.source.features.items():
@@ -184,7 +184,7 @@ class Stack:
         return samples, utterance, inputs
 
     def _draw(self) -> list[Tensor]:
-        """What one fold draws for a batch, in the order in which `Step` does."""
+        """Draw the random numbers of one fold for a batch, in the same order as `Step`."""
         size = self.settings.train.batch
         found = [
             drawn(size, stored.shape[1], self.device)
@@ -196,7 +196,7 @@ class Stack:
         return found + [place.draw(torch.ones(size, *place.shape, device=self.device)) for place in self._drops]
 
     def _moments(self, name: str) -> tuple[Tensor, Tensor]:
-        """Both running moments (K, ...) of a parameter: those of folds that went on before, or zeros."""
+        """Return both running moments (K, ...) of a parameter: those of resumed folds, or zeros."""
         values = self.trained[name].detach()
         found = torch.zeros_like(values), torch.zeros_like(values)
         for number, step in enumerate(self.steps):
@@ -207,7 +207,7 @@ class Stack:
         return found
 
     def _share_moments(self) -> None:
-        """Make the state of every fold's optimiser views of the stacked one."""
+        """Replace the state of every fold's optimiser by views of the stacked one."""
         for number, step in enumerate(self.steps):
             for parameter, (first, second) in zip(step.trained, self.moments, strict=True):
                 moments = {"exp_avg": first[number], "exp_avg_sq": second[number]}
@@ -215,7 +215,7 @@ class Stack:
 
     @torch.no_grad()
     def _update(self, rates: Tensor, resting: Tensor | None) -> None:
-        """AdamW on all folds but those that rest. Source: Loshchilov and Hutter, ICLR 2019."""
+        """Update all folds but the resting ones by AdamW. Source: Loshchilov and Hutter, ICLR 2019."""
         kept = [] if resting is None else [(values, values[resting].clone()) for values in self._changing()]
         if self.settings.train.clip:
             self._clip(self.settings.train.clip)
@@ -236,13 +236,13 @@ class Stack:
             values[resting] = before
 
     def _follow(self) -> None:
-        """Let the running means of the weights follow them; they start from those after the first step."""
+        """Update the running means of the weights, which start with the weights after the first step."""
         for name, mean in self.means.items():
             weight = torch.where(self.counts > 1, 1 - self.settings.train.ema, 1.0)
             mean.lerp_(self.trained[name], _wide(weight, mean))
 
     def _clip(self, most: float) -> None:
-        """Scale each fold's gradient down to a norm of at most `most`."""
+        """Clip the norm of each fold's gradient at `most`."""
         gradients = [values.grad for values in self.trained.values() if values.grad is not None]
         norm = torch.stack([part.flatten(1).norm(dim=1) for part in gradients]).norm(dim=0)
         scale = (most / (norm + NORM)).clamp(max=1)
@@ -250,16 +250,16 @@ class Stack:
             part.mul_(_wide(scale, part))
 
     def _changing(self) -> list[Tensor]:
-        """Everything that a step changes."""
+        """Return all tensors that a step changes."""
         moments = [moment for pair in self.moments for moment in pair]
         return [*(values.detach() for values in self.trained.values()), *moments, *self.means.values(), self.counts]
 
 
 class RandomState:
-    """A fold's own place in torch's generators: in a `with` block they are there, and after it as they were left."""
+    """A fold's own state of torch's generators, which a `with` block restores, and saves at its end."""
 
     def __init__(self, device: torch.device) -> None:
-        """Begin where the generators are now."""
+        """Start with the current state of the generators."""
         self.device = device
         self._keep()
 
@@ -281,7 +281,7 @@ def _stacked(parts: Sequence[Mapping[str, Tensor]]) -> State:
 
 
 def _shared(models: Sequence[nn.Module]) -> State:
-    """The parameters of models, stacked; those of the models become views."""
+    """Stack the parameters of models, and make those of the models views of them."""
     stacked = _stacked([dict(model.named_parameters()) for model in models])
     for number, model in enumerate(models):
         for name, parameter in model.named_parameters():
@@ -290,7 +290,7 @@ def _shared(models: Sequence[nn.Module]) -> State:
 
 
 def _with_given(model: nn.Module, source: Resident) -> tuple[Any, list[DropPlace]]:
-    """A copy of a model whose dropouts take given masks, and these in the order in which they are used."""
+    """Return a copy of a model whose dropout layers take given masks, and these layers in the order of use."""
     template, used = copy.deepcopy(model), list[tuple[nn.Dropout, tuple[int, ...]]]()
 
     def note(module: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -313,5 +313,5 @@ def _with_given(model: nn.Module, source: Resident) -> tuple[Any, list[DropPlace
 
 
 def _wide(numbers: Tensor, like: Tensor) -> Tensor:
-    """A number for each fold (K,) in the shape (K, 1, ...) that is spread over `like`."""
+    """Reshape a number per fold (K,) to (K, 1, ...), which broadcasts over `like`."""
     return numbers.view(-1, *[1] * (like.dim() - 1))

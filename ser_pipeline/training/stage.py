@@ -1,4 +1,4 @@
-"""Stage 2 as one call: a corpus with features, a protocol and settings to the folders of runs."""
+"""Stage 2 as one function: train the runs of a corpus that has features."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from ser_pipeline.training.unfinished import require_repeated
 from ser_pipeline.training.workers import QueueOptions
 
 MOST_PAIRS = 3
-"""Settings that one line names before it says how many more there are."""
+"""Largest number of settings that a log line lists."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Runs that are planned and proven not to leak, ready to be trained."""
+    """Runs that are planned, checked for leaks and ready to be trained."""
 
     corpus: str
     preset: str
@@ -52,18 +52,18 @@ class Prepared:
     device: torch.device
     options: QueueOptions
     world: World
-    accepted: frozenset[str] = frozenset()  # names of the audit's errors that are taken as they are
+    accepted: frozenset[str] = frozenset()  # names of the audit's errors that the user accepts
 
     def statuses(self) -> list[Status]:
-        """How far every fold is."""
+        """Return the state of every fold."""
         return statuses(self.planned)
 
     def train(self, progress: Progress = lambda statuses: None) -> list[Path]:
-        """Train every fold that is missing; the folders of the runs.
+        """Train every missing fold, and return the folders of the finished runs.
 
         Raises:
-            PipelineError: what stopped a fold, the others being kept for the next call to go on; or, with all runs
-                kept, an error of the audit that was not accepted.
+            PipelineError: an error stopped a fold (finished folds are kept, and another call resumes), or the audit
+                found an error that was not accepted (all runs are kept).
         """
         return run_queue(
             self.planned,
@@ -105,41 +105,41 @@ def prepare(
     cache: Path | str = "cache",
     runs: Path | str = "runs",
 ) -> Prepared:
-    """Runs of a corpus that has features, planned and proven not to leak; nothing is written.
+    """Plan the runs of a corpus that has features, and check their folds for leaks; nothing is written.
 
     Args:
-        corpus: which one, or several that are trained together, "emodb+savee"; by default the only one that has
+        corpus: name of the corpus, or of several to train on together, "emodb+savee"; by default the only one that has
             features.
-        protocol: what is left out: "speaker", "session", "official", "corpus", "group-5", …; "final" for
-            one model of everything; "matrix": each of several corpora trains alone, a run
-            each, and all others together.
-        test_corpus: another corpus to test on, in the classes that all have.
-        target: what is learned: "class", "votes", "vad" or "vad+class"; by default as `train.target` says.
-        classes: of several corpora, as "neutral,happy=happy+excited"; by default those that all have.
-        folds: a published folds.json to take instead.
+        protocol: what each fold holds out: "speaker", "session", "official", "corpus", "group-5", …; "final" for one
+            model trained on everything; "matrix" for a run per corpus that trains on it alone and, with three or more
+            corpora, a run that holds out each corpus once.
+        test_corpus: another corpus to test on, on the classes that all corpora have.
+        target: what to predict: "class", "votes", "vad" or "vad+class"; by default the value of `train.target`.
+        classes: classes of several corpora, such as "neutral,happy=happy+excited"; by default those all of them have.
+        folds: a folds.json file with the folds to use.
         selection: rows that choose the epoch: "validation", "test" or "reference".
-        ablation: rows of the ablation table with commas between, or "all"; `config` may add rows of its own.
-        seeds: how many, from that of the settings on.
-        preset: named settings; by default those that its features were made with.
-        config: TOML file of settings over the preset.
-        overrides: `KEY=VALUE` pairs over both.
-        device: where to train.
-        jobs: folds at a time.
-        jobs_per_gpu: folds at a time on every GPU.
-        data: where the rows are kept: "resident", "stream", or what fits.
-        micro_batch: segments computed at a time; 0: the whole batch.
-        stack: whether all folds of a small head on stored features are trained at once.
-        part: K and N: begin with share K of N, where several processes share the work.
-        wait: for the folds of other shares that other processes hold, until all are whole.
-        share_only: whether the folds of other shares are left to others.
-        fresh: whether to start anew beside an unfinished run that had other settings.
-        accept: names of the audit's errors that are taken as they are.
-        log_to: where epochs and scores are logged beside the runs: "csv", "tensorboard", "mlflow", with commas between.
-        cache: folder of the features, or its URL: shards are copied as they are read.
+        ablation: names of ablations with commas between, or "all"; `config` may define more of them.
+        seeds: number of seeds, counted from `seed` of the settings.
+        preset: named settings; by default those of the features.
+        config: TOML file that overrides the preset.
+        overrides: `KEY=VALUE` pairs that override both.
+        device: the device of training.
+        jobs: folds trained in parallel.
+        jobs_per_gpu: folds trained in parallel on each GPU.
+        data: where the rows are kept: "resident" on the device, "stream" from disk, or "auto" by size.
+        micro_batch: segments computed at once; 0 for the whole batch.
+        stack: whether to train all folds of a small head on stored features at once.
+        part: K and N, to start with share K of N if several processes share the work.
+        wait: whether to wait for folds of other shares that other processes train.
+        share_only: whether to train only the folds of this share.
+        fresh: whether to start a new run despite an unfinished one with other settings.
+        accept: names of the audit's errors to accept.
+        log_to: trackers that also log epochs and scores: "csv", "tensorboard", "mlflow", with commas between.
+        cache: folder of the features, or its URL; shards are then copied when they are read.
         runs: folder of the runs.
 
     Raises:
-        PipelineError: features, settings, folds or a protocol that cannot be had, or an error in labels or folds.
+        PipelineError: features, settings, folds or a protocol are missing or invalid, or labels or folds have an error.
     """
     require_counts(seeds=seeds, jobs=jobs, jobs_per_gpu=jobs_per_gpu, micro_batch=micro_batch or None)
     cache, file, trackers = local_cache(cache), Path(config) if config else None, chosen_trackers(log_to)
@@ -175,43 +175,43 @@ def prepare(
 
 
 def _joined(sources: Sources) -> str:
-    """The corpora that are trained, with + between."""
+    """Return the names of the corpora to train on, with + between."""
     return "+".join(one.corpus for one in sources.trained)
 
 
 def _asked(**options: str | None) -> list[str]:
-    """`KEY=VALUE` pairs of the settings of `train` that have options of their own; of None there is none."""
+    """Return `KEY=VALUE` pairs of the settings of `train` that have options of their own, except for None."""
     return [f'train.{name}="{value}"' for name, value in options.items() if value]
 
 
 def _consider(target: str, sources: Sources, micro_batch: int, world: World) -> None:
-    """Log what a target takes of the utterances; refuse to compute a loss in parts that is of a whole batch.
+    """Log which utterances have the target, and refuse to compute a loss of whole batches in parts.
 
     Args:
-        target: its name.
+        target: name of the target.
         sources: the corpora.
-        micro_batch: segments computed at a time; 0: all.
+        micro_batch: segments computed at once; 0 for the whole batch.
         world: the processes that share a batch.
 
     Raises:
-        PipelineError: it would be computed in parts.
+        PipelineError: the loss would be computed in parts.
     """
     row = TARGETS[target]
     if row.attributes and (micro_batch or world.size > 1):
         how = "--micro-batch" if micro_batch else f"{world.size} processes that share a batch"
-        raise PipelineError(f"the loss of --target {target} is of a whole batch ({row.loss}): leave out {how}")
+        raise PipelineError(f"the loss of --target {target} needs a whole batch ({row.loss}): leave out {how}")
     if line := targeted.told(read_manifest(sources), target):
         log.info("%s", line)
 
 
 def _sources(cache: Path, corpus: str | None, test_corpus: str | None, classes: str | None) -> Sources:
-    """The corpora that were asked for; of several it is logged what becomes of their classes.
+    """Find the requested corpora; for several of them, log how their classes are joined.
 
     Args:
         cache: folder of the features.
-        corpus: one, or several with + between them.
-        test_corpus: another one to test on.
-        classes: of several corpora; None: those that all have.
+        corpus: name of one corpus, or of several with + between.
+        test_corpus: another corpus to test on.
+        classes: classes of several corpora; None for those that all have.
     """
     found = catalogue.find_together(cache, corpus)
     if test_corpus:
@@ -224,12 +224,12 @@ def _sources(cache: Path, corpus: str | None, test_corpus: str | None, classes: 
 
 
 def _protocols(protocol: str, sources: Sources, given: bool) -> list[str]:
-    """The protocol, or those of the cross-corpus matrix.
+    """Return the protocol, or those of the cross-corpus matrix.
 
     Args:
-        protocol: its name, or `MATRIX`.
+        protocol: name of the protocol, or `MATRIX`.
         sources: the corpora.
-        given: whether a file has the folds.
+        given: whether a file defines the folds.
     """
     if protocol != MATRIX:
         return [protocol]
@@ -239,20 +239,20 @@ def _protocols(protocol: str, sources: Sources, given: bool) -> list[str]:
 
 
 def _about(trained: Sequence[FeatureSet]) -> dict[str, str | bool]:
-    """What the corpora that are trained are called, and whether a program made one of them."""
+    """Return the title of the corpora to train on, and whether one of them is synthetic."""
     rows = [CORPORA.get(one.corpus) for one in trained]
     titles = [row.title if row else one.corpus for row, one in zip(rows, trained, strict=True)]
     return {"title": " + ".join(titles), "synthetic": any(row.synthetic for row in rows if row)}
 
 
 def _as_made(source: FeatureSet, preset: str | None, file: Path | None) -> tuple[str, tuple[str, ...]]:
-    """The preset, and the pairs over it that the features were made with: as they were, unless the user names one."""
+    """Return the preset, and the pairs that override it; both are those of the features unless the user chose one."""
     row = CORPORA.get(source.corpus)
     if preset or not source.preset:
         return preset or (row.preset if row else Corpus.preset), ()
     made = () if file else source.settings
     over = f" with {few(made, MOST_PAIRS)}" if made else ""
-    log.info("preset %s%s, as the features of %s were made; --preset takes another", source.preset, over, source.corpus)
+    log.info("preset %s%s, from the features of %s; --preset chooses another", source.preset, over, source.corpus)
     return source.preset, made
 
 
@@ -272,25 +272,26 @@ def train(
     accept: Collection[str] = (),
     progress: Progress = lambda statuses: None,
 ) -> list[Path]:
-    """Train a fold for everything that is left out once; the folders of the runs. `prepare` takes more options.
+    """Train all folds of a protocol, and return the folders of the runs. `prepare` has more options.
 
     Args:
-        corpus: which one; by default the only one that has features.
-        protocol: what is left out.
-        ablation: rows of the ablation table.
-        seeds: how many.
-        preset: named settings; by default those that its features were made with.
-        config: TOML file of settings over the preset.
-        overrides: `KEY=VALUE` pairs over both.
-        device: where to train.
-        jobs: folds at a time.
+        corpus: name of the corpus; by default the only one that has features.
+        protocol: what each fold holds out.
+        ablation: names of ablations with commas between, or "all".
+        seeds: number of seeds.
+        preset: named settings; by default those of the features.
+        config: TOML file that overrides the preset.
+        overrides: `KEY=VALUE` pairs that override both.
+        device: the device of training.
+        jobs: folds trained in parallel.
         cache: folder of the features.
         runs: folder of the runs.
-        accept: names of the audit's errors that are taken as they are.
-        progress: told where every fold stands.
+        accept: names of the audit's errors to accept.
+        progress: called with the states of all folds.
 
     Raises:
-        PipelineError: what cannot be had, or what stopped a fold; the others are kept, and the next call goes on.
+        PipelineError: something is missing or invalid, or an error stopped a fold; finished folds are kept, and
+            another call resumes.
     """
     prepared = prepare(
         corpus,

@@ -1,4 +1,4 @@
-"""Where every fold stands, read from the files that whoever trains it writes."""
+"""States of folds, read from the files that the training processes write."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from ser_pipeline.text import lines
 from ser_pipeline.training.plan import PlannedRun
 
 POLL = 0.5
-"""Seconds between two looks at the folds' histories, at least."""
+"""Minimum seconds between two reads of the folds' histories."""
 
 REST = 20
-"""How many times as long as a look the time to the next is, at least: thousands of folds are many files."""
+"""Minimum time between two reads as a multiple of a read's duration, since thousands of folds have many files."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """How far one fold is."""
+    """The state of one fold."""
 
     run: str
     fold: str
-    epoch: int
+    epoch: int  # number of finished epochs
     done: bool
-    last: Mapping[str, Any]  # the latest line of its history; empty before the first
+    last: Mapping[str, Any]  # the latest record of its history; empty before the first epoch has ended
 
 
 Progress = Callable[[Sequence[Status]], None]
-"""Told where every fold stands, twice a second where that costs little."""
+"""A function that is called with the states of all folds, about twice a second."""
 
 
 def fold_entry(run: PlannedRun, fold: Fold) -> Entry:
-    """The folder of a fold, in its run's as it is now."""
+    """Return the entry of a fold in the current folder of its run, which may be unfinished."""
     folder = run.entry.path if run.entry.done else run.entry.partial
     return Entry(folder / fold.name, {"run": run.entry.path.name, "fold": fold.name})
 
 
 @contextmanager
 def watching(runs: Sequence[PlannedRun], progress: Progress) -> Iterator[None]:
-    """Tell `progress` where the folds stand until the block ends."""
+    """Call `progress` with the states of the folds until the block ends."""
     stop = threading.Event()
     ended: dict[Path, Status] = {}
 
@@ -69,7 +69,7 @@ def watching(runs: Sequence[PlannedRun], progress: Progress) -> Iterator[None]:
 
 
 def statuses(runs: Sequence[PlannedRun], ended: dict[Path, Status] | None = None) -> list[Status]:
-    """Where every fold of `runs` stands, read from their histories; `ended` keeps what need not be read again."""
+    """Read the states of all folds of `runs`; `ended` caches those of finished folds."""
     ended = {} if ended is None else ended
     found = []
     for run in runs:
@@ -77,7 +77,7 @@ def statuses(runs: Sequence[PlannedRun], ended: dict[Path, Status] | None = None
         for fold in run.folds:
             place = run.entry.path / fold.name
             status = ended.get(place) or _status(run, fold, work)
-            if status.done and status.last:  # else it was given its final name in between
+            if status.done and status.last:  # otherwise it got its final name between the two reads
                 ended[place] = status
             found.append(status)
     return found

@@ -1,7 +1,8 @@
-"""One step of the optimiser: augment, forward, loss, backward, clip, update.
+"""A training step: augmentation, forward pass, loss, backward pass, gradient clipping, update.
 
-On CUDA the whole of it is one graph, which the processor starts with a single call: nothing in it waits for the
-device, and what changes from step to step, the learning rate and what each segment counts, are numbers there.
+On CUDA the whole step is captured as one graph, which the CPU launches with a single call. Nothing in it waits for the
+device. The values that change from step to step, the learning rate and the weight of each segment, are tensors on the
+device.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ser_pipeline.training.objective import Objective
 
 
 class AdamW(torch.optim.AdamW):
-    """torch's, without the guards that import its compiler, which is not at work here: seconds of every start."""
+    """torch's AdamW without the wrappers that import its unused compiler, which costs seconds at every start."""
 
     add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
     zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
@@ -36,7 +37,7 @@ class AdamW(torch.optim.AdamW):
 
 
 class Step:
-    """Changes a model by one batch at a time, and keeps all that a resumed fold must have back."""
+    """A training step of a model, with the state that a resumed fold needs."""
 
     def __init__(
         self,
@@ -53,14 +54,14 @@ class Step:
         """Prepare the optimiser and the schedule.
 
         Args:
-            model: what is trained, on its device.
+            model: the model to train, on its device.
             config: `train` and `augment` are used.
-            objective: the targets, and their loss.
-            steps: of the whole fold, for the schedule.
-            weights: (C,) weight of each class in the loss, or None.
+            objective: the targets and their loss.
+            steps: number of steps of the whole fold, for the schedule.
+            weights: weight of each class in the loss (C,), or None.
             autocast: context manager of the arithmetic.
-            micro: segments that are computed at a time; 0: the whole batch.
-            world: the processes that share every batch.
+            micro: segments computed at once; 0 for the whole batch.
+            world: the processes that share every batch; None for this process alone.
         """
         self.model, self.config, self.objective, self.steps = model, config, objective, steps
         self.weights, self.autocast, self.micro, self.world = weights, autocast, micro, world or World()
@@ -87,16 +88,16 @@ class Step:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The model that is evaluated and kept: the running mean of the weights, or the weights."""
+        """The model that is evaluated and saved: the running mean of the weights if there is one, or the weights."""
         return self.model if self.mean is None else self.mean
 
     def __call__(self, batch: Batch, real: int, total: int) -> Tensor:
-        """Take a step; returns the summed loss of the first `real` segments, still on the device.
+        """Take a step and return the summed loss of the first `real` segments, on the device.
 
         Args:
-            batch: the segments of this process; those from `real` on only fill it up.
-            real: segments that count.
-            total: segments that count over all processes.
+            batch: the segments of this process; those after the first `real` are padding.
+            real: number of segments that count.
+            total: number of segments that count in all processes.
         """
         self.set_rates()
         counts = (torch.arange(len(batch.label), device=batch.label.device) < real).float()
@@ -107,18 +108,18 @@ class Step:
         return losses
 
     def taken(self, count: int) -> None:
-        """Note `count` steps that were taken together with those of other folds."""
+        """Count `count` steps that were taken together with those of other folds."""
         self.done += count - 1
         self.set_rates()
         self.done += 1
 
     def release(self) -> None:
-        """Take no more steps: what was captured is let go."""
+        """Release the captured graph; no further steps can be taken."""
         if isinstance(self._taken, Captured):
             self._taken.release()
 
     def state(self) -> dict[str, Any]:
-        """What a resumed fold needs."""
+        """Return the state for a resumed fold."""
         return {
             "model": self.model.state_dict(),
             "mean": None if self.mean is None else self.mean.state_dict(),
@@ -127,31 +128,31 @@ class Step:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Restore the state from `state()`."""
         self.model.load_state_dict(state["model"])
         if self.mean is not None:
             self.mean.load_state_dict(state["mean"])
         self.optimiser.load_state_dict(state["optimiser"])
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
-            group["lr"] = rate  # which `__call__` changes; the loaded one is a copy
+            group["lr"] = rate  # the tensor that `__call__` changes; the loaded one is a copy
         self.done = state["steps"]
 
     def group_rates(self, step: int) -> list[float]:
-        """The rate of every group at a step, from 0 on; a pre-trained encoder rests for the head's own epochs."""
+        """Return the learning rate of every group at a step, counted from 0; it is 0 for an encoder in head epochs."""
         settings = self.config.train
         rate = settings.lr * factor(settings, step, self.steps)
         resting = step < settings.head_epochs * self.steps / settings.epochs
         return [0.0 if group.speech and resting else rate * group.factor for group in self.groups]
 
     def set_rates(self) -> None:
-        """Put the rates of this step where the optimiser reads them."""
+        """Write the learning rates of this step to the tensors that the optimiser reads."""
         self.rate.fill_(self.config.train.lr * factor(self.config.train, self.done, self.steps))
         for own, rate in zip(self.rates, self.group_rates(self.done), strict=True):
             if own is not self.rate:
                 own.fill_(rate)
 
     def _take(self, *inputs: Any) -> Tensor:
-        """The step on the parts of a batch, on what each segment counts (B,), and on its share of the loss (B,)."""
+        """Take a step on the tensors of a batch, whether each segment counts (B,), and its share of the loss (B,)."""
         *parts, counts, share = inputs
         self.model.train()
         self.optimiser.zero_grad(set_to_none=True)
@@ -175,41 +176,41 @@ class Step:
         return summed
 
     def _add_up(self) -> None:
-        """Gradients of the whole batch in every process: a part without one in this process may have one elsewhere."""
+        """Sum the gradients over all processes; a parameter without one here may have one in another process."""
         if self.world.size > 1:
             for parameter in self.trained:
                 parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             self.world.all_reduce([parameter.grad for parameter in self.trained if parameter.grad is not None])
 
     def _follow(self) -> None:
-        """Let the running mean of the weights follow them; it starts from those after the first step."""
+        """Update the running mean of the weights, which starts with the weights after the first step."""
         if self.mean is not None:
             decay = self.config.train.ema if self.done > 1 else 0.0
             with torch.no_grad():
                 torch._foreach_lerp_(list(self.mean.parameters()), list(self.model.parameters()), 1 - decay)
 
     def _prepared(self, batch: Batch) -> tuple[Batch, Tensor]:
-        """The batch as it is trained on, and its targets (B, K)."""
+        """Return the augmented batch and its targets (B, K)."""
         targets = self.objective.targets(batch.utterance)
         with torch.no_grad():
             return self._changed(batch), targets
 
     def _changed(self, batch: Batch) -> Batch:
-        """The batch changed at random."""
+        """Return the augmented batch."""
         return augment(batch, self.config)
 
     def _output(self, batch: Batch, mix: Mix | None) -> Output:
-        """What the model says of segments, or of their mixtures."""
+        """Return the model's output for segments, or for their mixtures."""
         return self.model(batch, mix)  # type: ignore[no-any-return]
 
 
 def factor(settings: Train, step: int, steps: int) -> float:
-    """The learning rate of a step, as a share of the highest.
+    """Return the learning rate of a step as a share of the highest one, 0 to 1.
 
     Args:
-        settings: schedule and warm-up.
-        step: from 0 on.
-        steps: of the whole training.
+        settings: `schedule` and `warmup` are used.
+        step: number of the step, counted from 0.
+        steps: number of steps of the whole training.
 
     >>> [round(factor(Train(warmup=0.5, schedule="linear"), step, 4), 2) for step in range(4)]
     [0.5, 1.0, 1.0, 0.5]

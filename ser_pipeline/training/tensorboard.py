@@ -1,4 +1,4 @@
-"""Numbers of a fold for TensorBoard: `tensorboard --logdir runs`."""
+"""Logging of folds and runs for TensorBoard: `tensorboard --logdir runs`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ser_pipeline.entry import writing
 from ser_pipeline.training.points import Point
 
 FOLDER = "tensorboard"
-BEGINNING = "events.out.tfevents"  # of a file's name, as its readers want it; how many numbers there are then, follows
+BEGINNING = "events.out.tfevents"  # prefix of file names that TensorBoard requires; the number of points follows
 
 
 def write(folder: Path, points: Sequence[Point]) -> None:
-    """Write those of `points` that are not there yet into `folder`.
+    """Write the `points` that are not yet in `folder`.
 
-    Each call writes one event file, whole or absent and named after how many numbers there are with it, so that a fold
-    that was killed and resumed neither lacks one nor has one twice.
+    Each call writes one event file atomically and names it after the number of points so far. A fold that was killed
+    and resumed therefore neither lacks a point nor has one twice.
 
     Args:
-        folder: of the fold or run.
-        points: all of them, in the order in which they came.
+        folder: folder of the fold or run.
+        points: all points so far, in order.
     """
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary

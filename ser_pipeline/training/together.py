@@ -1,6 +1,7 @@
-"""All folds of a small head on stored features trained at once, in one process, to the folders that each has alone.
+"""Training of all folds of a small head on stored features at once, in one process.
 
-Folds that are stopped go on from their own epochs, here or fold by fold; those that end leave the others to themselves.
+The results are the same as in training fold by fold. A stopped fold resumes from its own epoch, in either way. A fold
+that finishes leaves the group.
 """
 
 from __future__ import annotations
@@ -38,17 +39,17 @@ from ser_pipeline.training.step import Step
 from ser_pipeline.training.workers import FoldJob, data_of, fail, unforeseen
 
 MEMORY = {"cpu": 1 << 30, "cuda": 8 << 30}
-"""Kind of device -> bytes that one step of all folds may take."""
+"""Largest memory of a step of all folds in bytes, by type of device."""
 
 COPIES = 6
-"""How many copies of a batch's rows in float32 a step holds, about."""
+"""Approximate number of float32 copies of a batch's rows in a step."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Member:
-    """One fold among those that are trained together."""
+    """One of the folds that are trained together."""
 
     job: FoldJob
     context: FoldContext
@@ -57,21 +58,21 @@ class Member:
     step: Step
     progress: FoldProgress
     random: RandomState
-    seconds: float  # that it took to begin
-    cost: dict[str, float]  # of that, until its next epoch counts it
+    seconds: float  # duration of its start
+    cost: dict[str, float]  # resources used by its start, to be added to its next epoch
 
     @property
     def finished(self) -> bool:
-        """Whether it has had its epochs."""
+        """Whether it has trained all its epochs."""
         return self.progress.finished(self.context.config)
 
 
 def stackable(config: Config, device: str) -> bool:
-    """Whether all folds of these settings can be trained at once: a small head by gradient on what is stored."""
+    """Whether all folds with these settings can be trained at once: a small head, by gradient, on stored features."""
     forms, kind = {INPUTS[name].form for name in config.model.reads}, device.partition(":")[0]
     masks = config.augment.mixup or (config.model.dropout and config.model.head != "linear")
     return (
-        not (kind == "cuda" and masks)  # a captured step draws these in an order of its own
+        not (kind == "cuda" and masks)  # a captured step draws these in another order
         and config.train.solver == "adamw"
         and forms <= {VECTOR, FRAMES}
         and config.train.precision == "fp32"
@@ -80,13 +81,13 @@ def stackable(config: Config, device: str) -> bool:
 
 
 def train_together(parts: Parts[FoldJob], todo: Sequence[FoldJob]) -> dict[Path, str]:
-    """Train the folds that can be at once, and that nobody else has; what stopped a fold, by its folder.
+    """Train together the folds that can be, and that no other process trains; return errors by the fold's folder.
 
-    The others are left to be trained one by one.
+    The other folds are left for training one by one.
 
     Args:
         parts: hands out the jobs.
-        todo: all of them, those of this process's share first.
+        todo: all jobs, starting with this process's share.
 
     Raises:
         PipelineError: the data cannot be read.
@@ -110,7 +111,7 @@ def train_together(parts: Parts[FoldJob], todo: Sequence[FoldJob]) -> dict[Path,
 
 
 def _fitting(data: Data, config: Config, source: object) -> int:
-    """How many folds fit into a step; 0 where their rows are streamed."""
+    """Return the number of folds that fit into a step; 0 if their rows are streamed."""
     if not isinstance(source, Resident):
         return 0
     each = COPIES * 2 * config.train.batch * data.row_bytes
@@ -118,24 +119,24 @@ def _fitting(data: Data, config: Config, source: object) -> int:
 
 
 def _train_group(jobs: Sequence[FoldJob], data: Data, source: Resident, failed: dict[Path, str]) -> None:
-    """Train folds of one setting; adds what stopped one to `failed`. Those that want to be alone stay unfinished."""
+    """Train folds with the same settings, and add errors to `failed`; if memory is too small they stay unfinished."""
     set_arithmetic(jobs[0].config, source.device)
     with fixed_threads(jobs[0].config.train.threads):
         try:
             members = [member for job in jobs for member in _begun(job, data, source, failed)]
             _train_members(members, source, failed)
         except torch.OutOfMemoryError:
-            log.warning("%d folds at once do not fit into the memory of %s; they go on one by one", len(jobs), source)
+            log.warning("%d folds at once do not fit into the memory of %s; training one by one", len(jobs), source)
         except Exception as error:
             if any(job.entry.lost and not job.whole for job in jobs):
-                return  # this process was asleep, and another has taken a fold over
+                return  # this process was suspended, and another one has taken over a fold
             if isinstance(error, PipelineError):
                 raise
             raise PipelineError(unforeseen(jobs[0], error)) from None
 
 
 def _begun(job: FoldJob, data: Data, source: Resident, failed: dict[Path, str]) -> Iterator[Member]:
-    """The fold of a job, new or where it was stopped; none where it cannot begin, or only lacks its name."""
+    """Yield the fold of a job, new or resumed; none if it cannot start, or if it only lacked its final name."""
     folder, started, meter = job.entry.partial, time.monotonic(), Meter(source.device.type != "cpu")
     job.entry.begin()
     if (folder / "index.json").exists():
@@ -158,7 +159,7 @@ def _begun(job: FoldJob, data: Data, source: Resident, failed: dict[Path, str]) 
 
 
 def _train_members(members: list[Member], source: Resident, failed: dict[Path, str]) -> None:
-    """Train folds, epoch after epoch of each, until all have ended."""
+    """Train folds, one epoch of all at a time, until all are finished."""
     stack = None
     try:
         while members:
@@ -177,7 +178,7 @@ def _train_members(members: list[Member], source: Resident, failed: dict[Path, s
 
 
 def _end(member: Member) -> None:
-    """Test a fold that is trained, and give its folder the final name."""
+    """Test a trained fold, and give its folder the final name."""
     member.kept.wait()
     member.kept.close()
     entry, context = member.job.entry, member.context
@@ -186,7 +187,7 @@ def _end(member: Member) -> None:
 
 
 def _epoch(stack: Stack, members: Sequence[Member], failed: dict[Path, str]) -> list[Member]:
-    """Train an epoch of every fold, measure it on the validation rows, and keep it; the folds that it stopped."""
+    """Train an epoch of every fold, evaluate it on the validation rows and save it; return the folds that failed."""
     started, meter = time.monotonic(), Meter(members[0].context.on_gpu)
     rows = [epoch_rows(member.context, member.progress.epoch) for member in members]
     losses = _steps(stack, members, rows).cpu()
@@ -217,7 +218,7 @@ def _epoch(stack: Stack, members: Sequence[Member], failed: dict[Path, str]) -> 
 
 
 def _keep(member: Member, record: Record) -> None:
-    """Add an epoch to a fold, with the state of its own generators."""
+    """Add an epoch to a fold and save it, with the state of the fold's generators."""
     device, settings = member.context.device, member.context.config.train
     if device.type == "cuda":
         record["memory_gb"] = round(torch.cuda.max_memory_allocated(device) / 1e9, 2)
@@ -227,7 +228,7 @@ def _keep(member: Member, record: Record) -> None:
 
 
 def _steps(stack: Stack, members: Sequence[Member], rows: Sequence[Rows]) -> Tensor:
-    """Take all steps of an epoch; the summed losses (N, K) of every step, 0 where a fold had no batch left."""
+    """Take all N steps of an epoch, and return their summed losses (N, K), 0 where a fold had no batch left."""
     size, device = members[0].context.config.train.batch, stack.device
     count = max(-(-len(part) // size) for part in rows)
     filled, share = np.zeros((len(rows), count, size), np.int64), np.zeros((len(rows), count, size), np.float32)
@@ -248,13 +249,13 @@ def _steps(stack: Stack, members: Sequence[Member], rows: Sequence[Rows]) -> Ten
 
 
 def _rates(members: Sequence[Member], count: int) -> NDArray[np.float32]:
-    """The rate (N, G, K) of every group of every fold at the next `count` steps."""
+    """Return the learning rates (N, G, K) of every group and fold at the next `count` steps."""
     each = [[member.step.group_rates(member.step.done + number) for number in range(count)] for member in members]
     return np.ascontiguousarray(np.array(each, np.float32).transpose(1, 2, 0))
 
 
 def _validate(stack: Stack, members: Sequence[Member]) -> list[Record]:
-    """What the target has of loss, WA, UA and CCC of the validation rows of every fold."""
+    """Return the loss, WA, UA and CCC of every fold's validation rows, as far as the target has them."""
     manifest, size = members[0].context.data.manifest, EVALUATION * members[0].context.config.train.batch
     rows = [manifest.rows(member.context.fold.validation) for member in members]
     filled = np.zeros((len(rows), max(map(len, rows))), np.int64)

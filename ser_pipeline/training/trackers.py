@@ -1,7 +1,7 @@
-"""Where the epochs and scores of a fold are logged beside its own files: a row a tracker, as `train --log` names them.
+"""Trackers that log the epochs and scores of a fold in addition to its own files, by their names in `train --log`.
 
-A tracker is handed all of a fold's epochs again and again, by the process that holds the fold, and adds those that it
-has not got: what was killed and goes on lacks no epoch and has none twice.
+The process that trains a fold passes all of its epochs to a tracker again after each one, and the tracker adds the
+missing ones. A killed and resumed fold therefore neither lacks an epoch nor has one twice.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Tracker:
-    """One place to log to."""
+    """A tracker."""
 
-    write: Callable[[Path, Sequence[Point]], None]  # of a folder of a fold or run: those that are not there yet
-    library: str = ""  # that has to be installed, which is also the name of the extra
+    write: Callable[[Path, Sequence[Point]], None]  # logs the missing points of a fold's or run's folder
+    library: str = ""  # library that it needs, which is also the name of the extra
 
 
 def write_csv(folder: Path, numbers: Sequence[Point]) -> None:
-    """Write `log.csv`: a line a number, so that the files of many folds can be put one below the other.
+    """Write `log.csv` with one line per number, so that the files of many folds can be concatenated.
 
     Args:
-        folder: of the fold or run.
-        numbers: all of them.
+        folder: folder of the fold or run.
+        numbers: all points so far.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -59,13 +59,13 @@ TRACKERS = {
 
 
 def chosen(names: str) -> tuple[str, ...]:
-    """The trackers of a list with commas between, each once.
+    """Return the trackers of a comma-separated list, each once.
 
     Args:
-        names: what the user asked for; "": none.
+        names: the list; "" for none.
 
     Raises:
-        PipelineError: one that is not known, or whose library is not installed.
+        PipelineError: a tracker is unknown, or its library is not installed.
 
     >>> chosen("csv,csv")
     ('csv',)
@@ -81,23 +81,23 @@ def chosen(names: str) -> tuple[str, ...]:
 
 
 def log_epochs(trackers: Sequence[str], folder: Path, history: History) -> None:
-    """Log the epochs of a fold as far as it has come.
+    """Log the epochs of a fold so far.
 
     Args:
-        trackers: names of `TRACKERS`.
-        folder: of the fold.
-        history: all its epochs.
+        trackers: keys of `TRACKERS`.
+        folder: folder of the fold.
+        history: all epochs so far.
     """
     _write(trackers, folder, list(points(history)))
 
 
 def log_scores(trackers: Sequence[str], folder: Path, history: History) -> None:
-    """Log the epochs of a fold that has been tested, and at the epoch that was kept the scores of the test.
+    """Log the epochs of a tested fold, and the test scores at its best epoch.
 
     Args:
-        trackers: names of `TRACKERS`.
-        folder: of the fold, with its result.
-        history: all its epochs.
+        trackers: keys of `TRACKERS`.
+        folder: folder of the fold, with its result.
+        history: all epochs.
     """
     if trackers:
         result = read_json(folder / layout.RESULT)
@@ -107,11 +107,11 @@ def log_scores(trackers: Sequence[str], folder: Path, history: History) -> None:
 
 
 def log_run(trackers: Sequence[str], folder: Path, folds: Sequence[str]) -> None:
-    """Log the scores of a whole run: the means over its folds, and WA and UA of all test utterances together.
+    """Log the scores of a finished run: the means over its folds, and the pooled WA and UA of all test utterances.
 
     Args:
-        trackers: names of `TRACKERS`.
-        folder: of the run.
+        trackers: keys of `TRACKERS`.
+        folder: folder of the run.
         folds: names of its folds.
     """
     results = [read_json(folder / fold / layout.RESULT) for fold in folds] if trackers else []
@@ -127,9 +127,9 @@ def log_run(trackers: Sequence[str], folder: Path, folds: Sequence[str]) -> None
 
 
 def _write(trackers: Sequence[str], folder: Path, numbers: Sequence[Point]) -> None:
-    """Hand the numbers to every tracker; one that fails, as a server that is away, does not stop the training."""
+    """Pass the numbers to every tracker; a failing tracker, such as an unreachable server, does not stop training."""
     for name in trackers if numbers else ():
         try:
             TRACKERS[name].write(folder, numbers)
-        except Exception as error:  # every library has kinds of its own
+        except Exception as error:  # every library raises its own kinds of errors
             log.warning("not logged to %s: %s", name, str(error).partition("\n")[0])

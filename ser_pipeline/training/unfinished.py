@@ -1,4 +1,4 @@
-"""Runs that were started with other settings and never finished: going on with them must not happen by halves."""
+"""Detection of unfinished runs that were started with other settings."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from ser_pipeline.text import few
 from ser_pipeline.training.plan import PlannedRun
 
 MOST_DIFFERENCES = 6
-"""Differences that one line names before it says how many more there are."""
+"""Largest number of differences that an error message lists."""
 
 
 def require_repeated(planned: Sequence[PlannedRun]) -> None:
-    """Refuse to start a run beside an unfinished one of its name that was started with other settings.
+    """Refuse to start a new run if there is an unfinished one of the same name with other settings.
 
-    A run that has been started itself goes on; one that another process is at work on is no reason to stop.
+    A run that was started with the same settings resumes. An unfinished run that another process trains is ignored.
 
     Raises:
-        PipelineError: names the unfinished run, what differs, and how to repeat it.
+        PipelineError: names the unfinished run, the differences, and how to repeat it.
     """
     for run in planned:
         if run.entry.done or run.entry.partial.exists():
@@ -37,12 +37,12 @@ def require_repeated(planned: Sequence[PlannedRun]) -> None:
             changes, words = _compare(folder, run)
             raise PipelineError(
                 f"{folder} is unfinished and was started differently ({changes}); "
-                f"repeat that to go on with it{words}, or start anew beside it with --fresh"
+                f"resume it with the same settings{words}, or start a new run with --fresh"
             )
 
 
 def _unfinished(path: Path) -> Iterator[Path]:
-    """Unfinished runs that differ from that of `path` in their key alone, and that nobody is at work on."""
+    """Yield unfinished runs that differ from the run at `path` only in their key, and that no process trains."""
     name = re.escape(path.name.rpartition("-")[0])
     for folder in sorted(path.parent.glob(f"*{PARTIAL}")):
         if re.fullmatch(f"{name}-[0-9a-f]{{12}}{re.escape(PARTIAL)}", folder.name) and _stopped(folder):
@@ -50,13 +50,13 @@ def _unfinished(path: Path) -> Iterator[Path]:
 
 
 def _stopped(folder: Path) -> bool:
-    """Whether a run has said what it is and finished an epoch, which could be lost, and no process holds it."""
+    """Whether a run has a finished epoch, which could be lost, and no process trains it."""
     begun = (folder / layout.FOLDS).exists() and any(folder.glob(f"*/{layout.HISTORY}"))
     return begun and not at_work(folder.with_name(folder.name.removesuffix(PARTIAL)))
 
 
 def _compare(folder: Path, run: PlannedRun) -> tuple[str, str]:
-    """What differs between the unfinished run in `folder` and `run`, and the options that repeat it."""
+    """Return the differences between the unfinished run in `folder` and `run`, and the options that repeat it."""
     before = read_run_file(folder)
     config = _config(folder)
     found = ["settings that this version does not know"] if config is None else []
@@ -78,7 +78,7 @@ def _compare(folder: Path, run: PlannedRun) -> tuple[str, str]:
 
 
 def _config(folder: Path) -> Config | None:
-    """The settings of a run; None where they are of another version."""
+    """Return the settings of a run; None if another version wrote them and they cannot be read."""
     file = folder / layout.CONFIG
     try:
         return settings.loads(file.read_text(encoding="utf-8"), str(file))

@@ -1,4 +1,4 @@
-"""Folds in worker processes, each on a device of its own for as long as it lives."""
+"""Training of folds in worker processes, each of which uses one device for its lifetime."""
 
 from __future__ import annotations
 
@@ -34,47 +34,47 @@ from ser_pipeline.runs import layout
 from ser_pipeline.splits.folds import Fold
 from ser_pipeline.training.fold import fit
 
-MOST_KILLS = 3  # times that processes may be killed with no fold ended, before the queue gives up
-LOST = 70  # exit status of a process whose device no longer works for it
+MOST_KILLS = 3  # the queue gives up after so many kills in a row without a finished fold
+LOST = 70  # exit status of a process whose device no longer works
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class QueueOptions:
-    """What changes the speed of training and not its result."""
+    """Options that change the speed of training but not its results."""
 
-    jobs: int | None = None  # folds at a time; None: one a core on the CPU, one on every GPU
-    data: str = "auto"  # "resident", "stream", or what fits
-    micro: int = 0  # segments computed at a time; 0: the whole batch
+    jobs: int | None = None  # folds trained in parallel; None for one per core on the CPU, or one per GPU
+    data: str = "auto"  # "resident" on the device, "stream" from disk, or "auto" by size
+    micro: int = 0  # segments computed at once; 0 for the whole batch
     stack: bool = True  # whether all folds of a small head are trained at once
-    part: tuple[int, int] | None = None  # K and N: begin with share K of N, where several processes share the work
-    wait: bool = True  # for the folds of other shares that others hold, until all are whole
-    share_only: bool = False  # whether the folds of other shares are left to others
-    trackers: tuple[str, ...] = ()  # where epochs and scores are logged beside the folds' files
-    apart: bool = False  # in processes of their own, so that one that is lost can be replaced; set by `train`
+    part: tuple[int, int] | None = None  # K and N, to start with share K of N if several processes share the work
+    wait: bool = True  # whether to wait for folds of other shares that other processes train
+    share_only: bool = False  # whether to train only the folds of this share
+    trackers: tuple[str, ...] = ()  # names of trackers that also log epochs and scores
+    apart: bool = False  # whether to train in worker processes, which can be replaced; set by `queue_jobs`
 
 
 @dataclass(frozen=True)
 class FoldJob:
-    """One fold of a run, with all that a process needs to train it."""
+    """One fold of a run, with everything that a process needs to train it."""
 
     entry: Entry
     fold: Fold
     config: Config
     sources: Sources
-    devices: tuple[str, ...]  # that folds are trained on; each process keeps to one of them
+    devices: tuple[str, ...]  # devices of training; each process uses one of them
     options: QueueOptions
-    own: bool = False  # whether it is of this process's share
+    own: bool = False  # whether it belongs to this process's share
 
     @property
     def part(self) -> str:
-        """The name of the claims on it."""
+        """Name of the fold in claims."""
         return f"{self._run.name}/{self.entry.path.name}"
 
     @property
     def whole(self) -> bool:
-        """Whether it is trained, in a run that is unfinished or whole."""
+        """Whether it is finished, in an unfinished or finished run."""
         return self.entry.done or Entry(self._run / self.entry.path.name, {}).done
 
     @property
@@ -83,15 +83,12 @@ class FoldJob:
         return run.with_name(run.name.removesuffix(PARTIAL))
 
     def under(self, claim: Claim) -> FoldJob:
-        """The job, done under a claim."""
+        """Return the job with a claim on it."""
         return replace(self, entry=replace(self.entry, claim=claim.file))
 
 
 def train_job(job: FoldJob) -> None:
-    """Train one fold.
-
-    A process keeps to one device: what it loads and compiles there serves all of its folds.
-    """
+    """Train one fold on the device of this process, which reuses loaded data and compiled code for all its folds."""
     device = job.devices[worker() % len(job.devices)]
     if not job.entry.done:
         data, source = data_of(job, device)
@@ -100,7 +97,7 @@ def train_job(job: FoldJob) -> None:
 
 
 def data_of(job: FoldJob, device: str) -> Any:
-    """What a job reads, in segments as long as its model hears them."""
+    """Open the data of a job, in segments of the model's length, and the source of its batches."""
     sharers = -(-(job.options.jobs or 1) // len(job.devices))
     stores = find_stores(job.sources.folders, job.config)
     made = rendered(job.config.model.reads, job.config)
@@ -127,7 +124,7 @@ def _data(
     front: Renderer | None,
     target: str,
 ) -> Any:
-    """Data and where its batches come from, shared by the folds that a process trains."""
+    """Open data and the source of its batches, which all folds of a process share."""
     manifest = targeted(read_manifest(sources), target)
     data, place = open_data(manifest.whole if whole else manifest, dict(stores)), torch.device(device)
     if front is None:
@@ -137,15 +134,15 @@ def _data(
 
 
 def work(parts: Parts[FoldJob], todo: Sequence[FoldJob], failed: dict[Path, str] | None = None) -> None:
-    """Train the jobs that nobody else has. One that fails does not keep the others from their turn, nor does a kill.
+    """Train the jobs that no other process has; a failed or killed job does not stop the others.
 
     Args:
         parts: hands out the jobs.
-        todo: all of them.
-        failed: what stopped those trained before: fold's folder -> why.
+        todo: all jobs.
+        failed: errors of folds that have failed before, by the fold's folder.
 
     Raises:
-        PipelineError: what stopped a fold, once the others have been trained.
+        PipelineError: an error stopped a fold; it is raised after the others have been trained.
     """
     failed = {} if failed is None else failed
     suspects: set[Path] = set()
@@ -165,8 +162,8 @@ def work(parts: Parts[FoldJob], todo: Sequence[FoldJob], failed: dict[Path, str]
         fruitless = 0 if ended or len(failed) > before else fruitless + 1
         if fruitless == MOST_KILLS and not over:
             raise PipelineError(
-                "a training process was killed again and again, perhaps for want of memory; what is finished is "
-                "kept: go on with fewer at a time, such as --jobs 1"
+                "a training process was killed repeatedly, perhaps because memory is too small; finished folds are "
+                "kept: resume with fewer folds in parallel, such as --jobs 1"
             )
     if failed:
         first, *more = failed.values()
@@ -174,18 +171,18 @@ def work(parts: Parts[FoldJob], todo: Sequence[FoldJob], failed: dict[Path, str]
 
 
 def claimed(parts: Parts[FoldJob]) -> Iterator[FoldJob | None]:
-    """The jobs as this process gets them, each under its claim; None where there is none for now."""
+    """Yield the jobs that this process gets, each with its claim; None if there is none for now."""
     for job in parts:
         yield job and job.under(parts.claim(job))
 
 
 def fail(job: FoldJob, why: str, failed: dict[Path, str]) -> None:
-    """Note what stopped a fold; what stops all of them alike is said once.
+    """Note the error of a fold, and log it unless another fold had the same one.
 
     Args:
-        job: of the fold.
-        why: what stopped it.
-        failed: fold's folder -> what stopped it; gets this one.
+        job: the fold.
+        why: the error.
+        failed: errors by the fold's folder, to which this one is added.
     """
     if why not in failed.values():
         log.error("%s", why)
@@ -193,15 +190,15 @@ def fail(job: FoldJob, why: str, failed: dict[Path, str]) -> None:
 
 
 def _after_a_kill(parts: Parts[FoldJob], began: float, suspects: set[Path], failed: dict[Path, str]) -> None:
-    """Let go the jobs that a kill stopped, to come again after those that are new.
+    """Release the jobs that a killed process had, to be tried again after new ones.
 
-    Who lost the device becomes one of the `suspects`, and if it was one before, of those that `failed`.
+    A job that lost its device is added to `suspects`, and the second time to `failed`.
 
     Args:
-        parts: of which this process has those in work.
-        began: seconds since the epoch, when they were tried.
-        suspects: folders of folds.
-        failed: fold's folder -> what stopped it.
+        parts: the jobs, including those that this process has claimed.
+        began: start of the attempt, in seconds since the epoch.
+        suspects: folders of folds that lost their device.
+        failed: errors by the fold's folder.
     """
     running = [job.under(parts.claim(job)) for job in parts.mine]
     lost = [job for job in running if _broke_since(job, began)]
@@ -213,17 +210,17 @@ def _after_a_kill(parts: Parts[FoldJob], began: float, suspects: set[Path], fail
         parts.end(job, why)
     suspects.update(job.entry.path for job in lost)
     log.warning(
-        "a training process was killed%s; what is left goes on", f" (see {_error_file(lost[0])})" if lost else ""
+        "a training process was killed%s; the other folds continue", f" (see {_error_file(lost[0])})" if lost else ""
     )
 
 
 def _tried(todo: Iterable[FoldJob | None], options: QueueOptions) -> Iterator[tuple[FoldJob, str | None]]:
-    """The jobs as they end, each with what stopped it."""
+    """Train jobs, and yield each one when it ends, with its error or None."""
     return spread(_attempt, todo, options.jobs or 1) if options.apart else handed_here(_attempt, todo)
 
 
 def _attempt(job: FoldJob) -> str | None:
-    """Train a fold; returns what stopped it. A process whose device is lost ends, for a new one to go on."""
+    """Train a fold and return its error or None; a process whose device is lost exits, and a new one replaces it."""
     try:
         train_job(job)
     except Exception as error:
@@ -234,10 +231,10 @@ def _attempt(job: FoldJob) -> str | None:
 
 
 def unforeseen(job: FoldJob, error: Exception) -> str:
-    """What is said of an error that no check foresaw, whose traceback is written into the fold's folder.
+    """Return the message about an unexpected error, and write its traceback into the fold's folder.
 
     Raises:
-        PipelineError: the device is lost to this process.
+        PipelineError: the device no longer works in this process.
     """
     error_file = _error_file(job)
     with suppress(OSError, PipelineError):
@@ -247,14 +244,14 @@ def unforeseen(job: FoldJob, error: Exception) -> str:
     if _lost(job):
         if multiprocessing.parent_process():
             os._exit(LOST)
-        raise PipelineError(f"{what}; the device is lost to this process: run the same command again") from None
+        raise PipelineError(f"{what}; the device no longer works in this process: run the same command again") from None
     return what + _advice(error)
 
 
 def _advice(error: Exception) -> str:
-    """What would help against an error that no check foresaw; nothing where it would only come again."""
+    """Return advice on an unexpected error."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return "; train fewer folds at a time (--jobs) or fewer segments at a time (--micro-batch)"
+        return "; train fewer folds in parallel (--jobs) or fewer segments at once (--micro-batch)"
     return "; please report it with that file" if not isinstance(error, OSError) else ""
 
 
@@ -263,14 +260,14 @@ def _error_file(job: FoldJob) -> Path:
 
 
 def _broke_since(job: FoldJob, began: float) -> bool:
-    """Whether the job left a traceback since `began`, give or take the clock of a file system."""
+    """Whether the job has written a traceback since `began`, with a tolerance of a second for file times."""
     with suppress(OSError):
         return _error_file(job).stat().st_mtime > began - 1
     return False
 
 
 def _lost(job: FoldJob) -> bool:
-    """Whether CUDA no longer works in this process, as after an illegal access to memory."""
+    """Whether CUDA no longer works in this process, for example after an illegal memory access."""
     if not job.devices[0].startswith("cuda"):
         return False
     try:

@@ -196,7 +196,7 @@ def test_a_queue_goes_on_when_one_of_its_processes_is_killed(corpus: Path, tmp_p
         os.kill(working[0], signal.SIGKILL)
         said = process.communicate()[1]
     assert process.returncode == 0
-    assert "a training process was killed; what is left goes on" in said
+    assert "a training process was killed; the other folds continue" in said
     assert len(list(tmp_path.glob("runs/*/*/predictions.csv"))) == 9
     assert not list(tmp_path.rglob("*.partial"))
 

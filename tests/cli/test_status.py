@@ -58,7 +58,7 @@ def test_what_is_whole_held_and_failed_is_listed(
 def test_a_share_alone_leaves_the_others(run: Callable[..., Result], features: Path) -> None:
     said = run(*TRAIN, "--part", "2/3", "--share-only")
     assert said.stdout == ""
-    assert "2 folds left to other processes" in said.stderr
+    assert "2 folds left for other processes" in said.stderr
     assert rows(run)[-1][1:] == ["1 of 3 folds", "unfinished"]
     assert run(*TRAIN, "--dry-run").stdout.count("\tdone") == 1
     run(*TRAIN, "--part", "1/3", "--share-only")
@@ -73,6 +73,6 @@ def test_without_waiting_a_command_ends_where_others_hold_the_rest(run: Callable
     held = claims.take(f"{name}/03")
     assert held
     said = run(*TRAIN, "--part", "3/3", "--no-wait")
-    assert "1 fold left to other processes" in said.stderr
+    assert "1 fold left for other processes" in said.stderr
     claims.let_go(held)
     assert run(*TRAIN).stdout == f"runs/{name}\n"

@@ -257,9 +257,9 @@ def test_the_estimate_counts_the_folds_that_get_on_at_the_same_time(
 def test_the_paper_on_a_processor_is_warned_of_with_the_time_that_it_takes() -> None:
     def said(preset: str, device: str) -> str:
         prepared = SimpleNamespace(preset=preset, config=config.load(preset), device=torch.device(device))
-        return "\n".join(advice(prepared, Estimate(500_000.0, "by rates measured elsewhere")))  # type: ignore[arg-type]
+        return "\n".join(advice(prepared, Estimate(500_000.0, "estimated from rates on other machines")))  # type: ignore[arg-type]
 
-    assert "warning: preset paper trains large pre-trained networks, which wants a GPU" in said("paper", "cpu")
+    assert "warning: preset paper trains large pre-trained networks, which needs a GPU" in said("paper", "cpu")
     assert "about 6 days" in said("paper", "cpu")
     assert "warning" not in said("scratch", "cpu") + said("paper", "cuda")
 
@@ -269,12 +269,12 @@ def test_training_on_a_terminal_fits_it_and_is_estimated_before_it_starts(made: 
     status, states = on_terminal(made, *TRAIN, "--jobs", "1", "--runs-root", "shown")
     assert status == 0
     assert all(len(state) <= COLUMNS for state in states)
-    assert any("of training, by rates measured elsewhere" in state for state in states)
+    assert any("of training, estimated from rates on other machines" in state for state in states)
     bars = [state for state in states if re.match(r"\d/2 folds ", state)]
     assert "first epoch" in bars[0]
     assert any(re.search(r"group-\d  epoch \d/3  loss \d\.\d+  UA [\d.]+%  \d+ s left", state) for state in bars)
     _, states = on_terminal(made, *TRAIN, "--set", "seed=1", "--jobs", "1", "--runs-root", "shown", "--dry-run")
-    assert any("of training, as folds before took" in state for state in states)
+    assert any("of training, estimated from earlier folds" in state for state in states)
 
 
 @pytest.mark.parametrize(

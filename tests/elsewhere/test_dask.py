@@ -85,7 +85,7 @@ def test_a_command_that_is_stopped_leaves_the_cluster_idle(
         said = process.communicate()[1]
     if number == signal.SIGINT:
         assert process.returncode == 130
-        assert "Stopped; what is finished is kept" in said
+        assert "Stopped; finished work is kept" in said
     (run_folder,) = Path("runs").glob("*.partial")
     until(lambda: not at_work(run_folder.with_name(run_folder.name.removesuffix(".partial"))))
     with distributed.Client(cluster) as client:

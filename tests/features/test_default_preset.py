@@ -84,7 +84,7 @@ def test_training_takes_what_the_features_were_made_with(
     assert said.count("preset frozen: no GPU, and its speech encoder") == 1
     said = run("train", "--accept", "counts", "--dry-run").stderr
     assert f"preset frozen with features.statistics.encoder={json.dumps(encoder.partition('=')[2])}" in said
-    assert "features.statistics.draws=1, as the features of emodb were made; --preset takes another" in said
+    assert "features.statistics.draws=1, from the features of emodb; --preset chooses another" in said
     assert "emodb, 7 classes, preset frozen, 3 folds, on " in said
     run("features", "emodb", root, "--feature", "logmel", "--quiet")
     assert "preset frozen with" in run("train", "--accept", "counts", "--dry-run").stderr, (
@@ -94,7 +94,7 @@ def test_training_takes_what_the_features_were_made_with(
     said = run("features", "emodb", root, "--preset", "scratch").stderr
     assert "preset" not in said
     said = run("train", "--accept", "counts", "--dry-run").stderr
-    assert "preset scratch, as the features of emodb were made; --preset takes another" in said
+    assert "preset scratch, from the features of emodb; --preset chooses another" in said
 
 
 def test_features_of_an_earlier_version_are_trained_as_they_were(run: Callable[..., Result], tmp_path: Path) -> None:

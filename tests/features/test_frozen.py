@@ -179,7 +179,7 @@ def test_baselines_are_rows(run: Callable[..., Result], encoder: Path, tmp_path:
 def test_a_baseline_wants_a_linear_head(run: Callable[..., Result], tmp_path: Path) -> None:
     run("features", "emodb", write_emodb(tmp_path / "corpus", speakers=3, takes=1), "--quiet")
     said = run("train", "--accept", "counts", "--preset", "demo", "--ablation", "svm", "--dry-run", status=1).stderr
-    assert "it is for a linear head over whole utterances" in said
+    assert "it needs a linear head over whole utterances" in said
 
 
 def random_rows(size: int = 60, inputs: int = 20, classes: int = 3) -> HeadRows:

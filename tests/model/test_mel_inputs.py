@@ -74,6 +74,6 @@ def test_both_are_made_trained_on_and_predicted_from(run: Callable[..., Result],
         assert weights.get_slice("encoders.mfcc.contours.layers.0.convolution.weight").get_shape()[1] == 120
     assert "03a01Wa.wav" in run("predict", fold.parent, root / "wav" / "03a01Wa.wav").stdout
     assert (
-        "logmel cannot follow augment.speed"
+        "augment.speed cannot be applied to logmel"
         in run("train", "--accept", "counts", *words, "--set", "augment.speed=0.1", status=1).stderr
     )

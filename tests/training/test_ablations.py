@@ -27,7 +27,7 @@ def test_rows_about_pre_trained_weights_are_no_runs_where_everything_is_small(ca
     with caplog.at_level(logging.INFO, "ser_pipeline"):
         left = rows("scratch")
     assert left == set(ABLATIONS) - {"softmax", "no-pretraining", *ENCODERS_OF_SPEECH, *BASELINES}
-    assert "ablation 'no-pretraining' is left out: with these settings it would be 'full' again" in caplog.messages
+    assert "ablation 'no-pretraining' is left out: with these settings it is the same as 'full'" in caplog.messages
     assert (
         "ablation 'wavlm' is left out: it names a pre-trained speech encoder, and these settings train a small one"
         in caplog.messages
@@ -54,7 +54,7 @@ def test_without_speech_no_row_about_the_speech_encoder_is_run_twice() -> None:
 
 
 def test_a_row_that_changes_nothing_cannot_be_asked_for_alone() -> None:
-    with pytest.raises(PipelineError, match="'no-pretraining' is left out: with these settings it would be 'full'"):
+    with pytest.raises(PipelineError, match="'no-pretraining' is left out: with these settings it is the same as 'full'"):
         ablated(settings.load("scratch"), ["no-pretraining"])
 
 

@@ -77,7 +77,7 @@ def test_a_damaged_state_begins_the_fold_anew_with_a_line(
     (file,) = fold.glob(name)
     damage(file)
     said = run(*ARGS).stderr
-    assert said.count("is damaged, or of another version: the fold begins anew") == 1
+    assert said.count("is damaged, or from another version: the fold starts again") == 1
     (found,) = Path("runs").glob(f"*/{fold.name.removesuffix('.partial')}/predictions.csv")
     assert found.read_text() == wanted
 
@@ -85,7 +85,7 @@ def test_a_damaged_state_begins_the_fold_anew_with_a_line(
 def test_a_sound_state_is_gone_on_from(run: Callable[..., Result], stopped: tuple[Path, str]) -> None:
     fold, wanted = stopped
     assert Checkpoints(fold).begun
-    assert "begins anew" not in run(*ARGS).stderr
+    assert "starts again" not in run(*ARGS).stderr
     (found,) = Path("runs").glob(f"*/{fold.name.removesuffix('.partial')}/predictions.csv")
     assert found.read_text() == wanted
 
@@ -104,7 +104,7 @@ def test_a_fold_whose_rows_were_changed_in_another_way_begins_anew_with_a_line(
     fold, wanted = stopped
     if earlier:
         drawn_as_in_an_earlier_version(fold / "last.pt")
-    assert run(*BY_ROW).stderr.count("other random changes") == earlier
+    assert run(*BY_ROW).stderr.count("random changes of another kind") == earlier
     (found,) = Path("runs").glob(f"*/{fold.name.removesuffix('.partial')}/predictions.csv")
     assert found.read_text() == wanted
     assert len((found.parent / "history.jsonl").read_text().splitlines()) == 2

@@ -291,7 +291,7 @@ def test_settings_without_a_meaning_for_the_target_are_a_line(pairs: Sequence[st
 
 
 def test_a_loss_over_a_batch_is_not_computed_in_parts(made: Path, tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match=r"the loss of --target vad is of a whole batch.*leave out --micro-batch"):
+    with pytest.raises(PipelineError, match=r"the loss of --target vad needs a whole batch.*leave out --micro-batch"):
         prepared(made, tmp_path, "vad", micro_batch=4)
 
 

@@ -317,7 +317,7 @@ def test_a_process_whose_device_is_lost_ends(
 
 def test_a_command_without_workers_whose_device_is_lost_stops(lost: jobs.FoldJob) -> None:
     with pytest.raises(
-        PipelineError, match=r"^fold 03: RuntimeError: an illegal access \(see .*\); the device is lost"
+        PipelineError, match=r"^fold 03: RuntimeError: an illegal access \(see .*\); the device no longer works"
     ):
         work([lost])
 
@@ -325,8 +325,8 @@ def test_a_command_without_workers_whose_device_is_lost_stops(lost: jobs.FoldJob
 @pytest.mark.parametrize(
     ("error", "advice"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory"), r"fewer folds at a time \(--jobs\) or .* \(--micro-batch\)"),
-        (MemoryError("no room"), r"fewer folds at a time \(--jobs\) or .* \(--micro-batch\)"),
+        (torch.OutOfMemoryError("CUDA out of memory"), r"fewer folds in parallel \(--jobs\) or .* \(--micro-batch\)"),
+        (MemoryError("no room"), r"fewer folds in parallel \(--jobs\) or .* \(--micro-batch\)"),
         (IndexError("an index"), "please report it with that file"),
     ],
 )
@@ -360,7 +360,7 @@ def test_a_queue_whose_processes_are_killed_again_and_again_gives_up(
         raise BrokenProcessPool
 
     monkeypatch.setattr(jobs, "_tried", tried_in_vain)
-    with pytest.raises(PipelineError, match="a training process was killed again and again"):
+    with pytest.raises(PipelineError, match="a training process was killed repeatedly"):
         work(queue)
     assert tried == [4, 3, 3, 3]
 
@@ -383,7 +383,7 @@ def test_a_fold_that_kills_its_process_does_not_keep_the_others_from_their_turn(
             yield job, None
 
     monkeypatch.setattr(jobs, "_tried", tried)
-    with pytest.raises(PipelineError, match="fold 03 lost its device twice" if tells else "again and again"):
+    with pytest.raises(PipelineError, match="fold 03 lost its device twice" if tells else "killed repeatedly"):
         work(queue)
     assert [job.entry.done for job in queue] == [False, True, True, True]
 

@@ -54,7 +54,7 @@ def test_other_settings_than_those_of_a_stopped_run_are_named_and_nothing_is_sta
 
 def test_the_options_that_it_names_go_on_with_the_stopped_run(run: Callable[..., Result], stopped: Path) -> None:
     said = run(*ARGS, status=1).stderr
-    words = shlex.split(said.partition("to go on with it (")[2].partition("), or start")[0])
+    words = shlex.split(said.partition("with the same settings (")[2].partition("), or start")[0])
     assert "stopped here" in run(*ARGS, *words, status=1).stderr
     assert list(Path("runs").glob("*.partial")) == [stopped]
 
@@ -70,7 +70,7 @@ def test_fresh_starts_beside_it_and_both_go_on_from_then(run: Callable[..., Resu
 def test_another_preset_is_named_before_its_settings(run: Callable[..., Result], stopped: Path) -> None:
     said = run(*ARGS, *BEFORE, "--preset", "scratch", status=1).stderr
     assert "(preset: demo -> scratch; " in said
-    assert " more); repeat that to go on with it (--preset demo), or" in said
+    assert " more); resume it with the same settings (--preset demo), or" in said
 
 
 def test_other_folds_and_features_are_named(run: Callable[..., Result], stopped: Path, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_other_folds_and_features_are_named(run: Callable[..., Result], stopped:
         (tmp_path / f"{count}.json").write_text(json.dumps({**folds, "folds": folds["folds"][:count]}))
     assert "stopped here" in run(*ARGS, *BEFORE, "--folds", tmp_path / "2.json", status=1).stderr
     said = run(*ARGS, *BEFORE, "--folds", tmp_path / "1.json", status=1).stderr
-    assert "was started differently (folds); repeat that to go on with it, or" in said
+    assert "was started differently (folds); resume it with the same settings, or" in said
     run("features", "emodb", write_emodb(tmp_path / "more", speakers=4, takes=1), "--cache", tmp_path / "other")
     said = run(*ARGS, *BEFORE, "--cache", tmp_path / "other", status=1).stderr
     assert "(features: emodb-" in said
