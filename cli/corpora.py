@@ -77,7 +77,7 @@ def corpora(
     else:
         for line in aligned([HEADER, *map(_row, CORPORA.values())], right=[2, 3]):
             click.echo(line)
-        click.echo("\nser-pipeline corpora CORPUS describes the corpus's folder and says where to get it.")
+        click.echo("\nser-pipeline corpora CORPUS describes its folder and says where to get it.")
 
 
 def _row(corpus: Corpus) -> tuple[str, ...]:

@@ -1,1 +1,1 @@
-"""The folder of a run, where stage 2 and stage 3 meet: written and read."""
+"""Writing and reading of a run's folder, which stage 2 writes and stage 3 reads."""

@@ -1,4 +1,4 @@
-"""What the audit of a run's corpus and folds found, and which of its errors were accepted."""
+"""Findings of the audit of a run's corpus and folds, and the errors that the user accepted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ser_pipeline.runs import layout
 
 
 def audited(run: Path) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
-    """The findings of a run's audit, and the names of the errors among them that were accepted; none without one.
+    """Return the findings of a run's audit, and the names of accepted errors; both are empty without an audit.
 
     Raises:
         PipelineError: the file is damaged.
@@ -37,7 +37,7 @@ def audited(run: Path) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
 
 
 def accept(run: Path, names: Collection[str]) -> None:
-    """Note in a finished run which errors of its audit are taken as they are from now on."""
+    """Add `names` to the accepted errors in the audit of a finished run."""
     found, before = audited(run)
     now = {finding.name for finding in found if finding.severity == "error"} & {*names, *before}
     if now != set(before):

@@ -1,4 +1,4 @@
-"""Whether the files of a finished run are as `train` wrote them: its key, and the hash of each."""
+"""Checks that the files of a finished run are as `train` wrote them, by its key and the hash of each file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ser_pipeline.runs.records import read_text
 from ser_pipeline.runs.shapes import IndexFile, read_run_file, read_shape
 
 CHEAP = (layout.RUN, layout.CONFIG, layout.FOLDS)
-"""Files whose hashes a report compares; `verify` compares all."""
+"""Files whose hashes a report checks; `verify` checks those of all files."""
 
 CHANGING = (layout.STATE, layout.ERROR)
-"""Files without a hash: what only an unfinished fold has. The index of the run, which holds the hashes, has none."""
+"""Files of unfinished folds, which have no hash; neither has the run's index, which contains the hashes."""
 
 
 def hashes(run: Path) -> dict[str, str]:
-    """SHA-256, 64 hex digits, of every file of a run that is never written again, by its path below `run`."""
+    """Return the SHA-256, 64 hex digits, of every file of a run that is final, by its path relative to `run`."""
     files = [*run.glob("[!.]*"), *run.glob("[!.]*/[!.]*")]
     return {
         file.relative_to(run).as_posix(): _hash(file)
@@ -34,27 +34,27 @@ def hashes(run: Path) -> dict[str, str]:
 
 
 def cheap_fault(run: Path) -> str:
-    """What shows without reading more than a few files that a run is not as `train` left it; "" where nothing does."""
+    """Return how a run differs from what `train` wrote, found by reading only a few small files; "" if it does not."""
     known = read_shape(run / "index.json", IndexFile).files
     index = read_json(run / "index.json")
     if not known and not index.get("inputs"):
-        return ""  # it says nothing that could be compared
+        return ""  # an earlier version wrote it without anything to compare
     return key_fault(run, index) or file_fault(run, known, CHEAP) or settings_fault(run, index)
 
 
 def key_fault(run: Path, index: dict[str, Any]) -> str:
-    """What is wrong with the key in a run's name, against its settings and folds; "" where nothing is."""
+    """Return how the key in a run's name contradicts its settings and folds, or ""."""
     try:
         found = key(index["inputs"] | {"folds": read_json(run / layout.FOLDS)})
     except (PipelineError, KeyError, TypeError) as error:
         return f"its index.json or folds.json cannot be read ({error})"
     return (
-        "" if run.name.endswith(f"-{found}") else f"its settings and folds make the key {found}, not that of its name"
+        "" if run.name.endswith(f"-{found}") else f"its settings and folds have the key {found}, not that of its name"
     )
 
 
 def settings_fault(run: Path, index: dict[str, Any]) -> str:
-    """What `config.toml` and `run.json` say otherwise than what the key was made from; "" where nothing is."""
+    """Return how `config.toml` and `run.json` differ from the inputs of the key in `index.json`, or ""."""
     try:
         config = loads(read_text(run / layout.CONFIG), f"{run.name}/{layout.CONFIG}")
         said, made = read_run_file(run), index["inputs"]
@@ -79,12 +79,12 @@ def settings_fault(run: Path, index: dict[str, Any]) -> str:
 
 
 def file_fault(run: Path, known: dict[str, str], names: tuple[str, ...]) -> str:
-    """Which of a run's files are not as they were; "" where all are.
+    """Return which of a run's files have changed, or "".
 
     Args:
         run: folder of the run.
-        known: the hash of each by its path below `run`.
-        names: of those to look at.
+        known: the hash of each file, by its path relative to `run`.
+        names: paths of the files to check.
     """
     changed = [name for name in names if name in known and not _is(run / name, known[name])]
     more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
@@ -96,7 +96,7 @@ def _is(file: Path, wanted: str) -> bool:
 
 
 def _hash(file: Path) -> str:
-    """SHA-256 of a file; of an audit without the errors that were accepted, to which `train --accept` may add."""
+    """Return the SHA-256 of a file; that of an audit leaves out accepted errors, to which `train --accept` may add."""
     if file.name == layout.AUDIT:
         found = _without_accepted(file)
         return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()

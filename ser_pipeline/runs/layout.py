@@ -1,4 +1,4 @@
-"""Names of the files in a run's folder, in one place for who writes them and who reads them.
+"""Names of the files in a run's folder, shared by the code that writes them and the code that reads them.
 
 ```
 runs/CORPUS-PROTOCOL-ABLATION-sSEED-KEY/
@@ -12,31 +12,31 @@ runs/CORPUS-PROTOCOL-ABLATION-sSEED-KEY/
 from __future__ import annotations
 
 RUN = "run.json"
-"""What a run says of itself before its first fold."""
+"""Description of a run, written before its first fold."""
 
 CONFIG = "config.toml"
-"""The whole settings of a run."""
+"""All settings of a run."""
 
 CONTENTS = "contents.csv"
-"""A hash of the content of every utterance of a run, by which `predict` knows it again."""
+"""Hash of the content of every utterance of a run, by which `predict` recognises it."""
 
 FOLDS = "folds.json"
-"""The ids of every part of every fold."""
+"""Ids of the utterances in every part of every fold."""
 
 AUDIT = "audit.json"
-"""What the audit of the corpus and of the folds found."""
+"""Findings of the audit of the corpus and the folds."""
 
 PREDICTIONS = "predictions.csv"
-"""A line for each test utterance of a fold."""
+"""One line for each test utterance of a fold."""
 
 UNDECIDED = "undecided.csv"
-"""A line for each turn of no class beside a fold's test utterances, as in `PREDICTIONS`; where there are some."""
+"""One line for each rated utterance without a class in a fold's test part, as in `PREDICTIONS`, if there are any."""
 
 VALIDATION = "validation.csv"
-"""A line for each validation utterance of a fold, as in `PREDICTIONS`."""
+"""One line for each validation utterance of a fold, as in `PREDICTIONS`."""
 
 PROFILE = "profile.json"
-"""What the models of a run cost to use, where `ser-pipeline profile` measured it; no part of what training left."""
+"""Size, time and memory of a run's models, measured by `ser-pipeline profile`; training does not write it."""
 
 SEGMENTS = "segments.npz"
 """Scores, embeddings and probes of each test segment of a fold."""
@@ -45,22 +45,22 @@ EXAMPLES = "examples.npz"
 """Spectrograms and attention of a few test utterances of a fold."""
 
 HISTORY = "history.jsonl"
-"""A line for each epoch of a fold."""
+"""One line for each epoch of a fold."""
 
 RESULT = "result.json"
 """Scores and counts of a fold."""
 
 STATE = "last.pt"
-"""What a stopped fold needs to go on; absent once it is whole."""
+"""State from which a stopped fold resumes; absent in a finished fold."""
 
 WEIGHTS = "model.safetensors"
-"""The weights of the epoch that was tested, but for those in `FROZEN`."""
+"""Weights of the tested epoch, except for those in `FROZEN`."""
 
 FROZEN = "frozen-{}.safetensors"
-"""Weights of a run that training left as they were, of all folds, with the XXH3 (128 bits) of the file."""
+"""Frozen weights that all folds of a run share; the name contains the file's XXH3 (128 bits)."""
 
 SPEECH = "speech.json"
-"""Configuration of the speech encoder, so that the weights alone rebuild the model."""
+"""Configuration of the speech encoder, which is needed to build the model for the weights."""
 
 ERROR = "error.txt"
-"""The traceback of what broke a fold."""
+"""Traceback of the error that stopped a fold."""

@@ -1,4 +1,4 @@
-"""Where a run comes from: who trained its folds, from which data and weights; written when it is whole, and read."""
+"""Provenance of a run: the machines and versions that trained its folds, its data and its weights."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ser_pipeline.runs.shapes import IndexFile, RunFile, read_run_file
 
 
 def gathered(run: Path, folds: Sequence[str]) -> dict[str, Any]:
-    """What the `index.json` of a run says of its making, once all folds are whole.
+    """Collect the provenance of a run's folds for its `index.json`, once all folds are finished.
 
     Args:
         run: folder of the run.
-        folds: their names.
+        folds: names of its folds.
     """
     ended, started = now(), read_run_file(run).started
     seconds = (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds() if started else 0.0
@@ -28,7 +28,7 @@ def gathered(run: Path, folds: Sequence[str]) -> dict[str, Any]:
 
 
 def origin(said: RunFile, index: IndexFile) -> Origin:
-    """The origin of a run, by its `run.json` and its `index.json`, which is empty while it is unfinished."""
+    """Return the origin of a run from its `run.json` and its `index.json`, which is empty for an unfinished run."""
     return Origin(
         made={name: value if isinstance(value, list) else [value] for name, value in index.made.items()},
         started=said.started,

@@ -1,6 +1,6 @@
-"""What the models of a run cost to use, as `ser-pipeline profile` measured it last on each kind of device.
+"""Size, time and memory of a run's models, as last measured by `ser-pipeline profile` on each kind of device.
 
-It stands in the run's folder for the report and for model cards, and is no part of what training left.
+They are stored in the run's folder for the report and for model cards. Training does not write them.
 """
 
 from __future__ import annotations
@@ -22,56 +22,56 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Timing:
-    """How long one part of the models takes."""
+    """Time of one part of the models."""
 
     part: str
-    batch: int  # recordings at a time
+    batch: int  # recordings per batch
     median_ms: float
     p95_ms: float
-    real_time_factor: float  # seconds of work for a second of audio
+    real_time_factor: float  # seconds of computation per second of audio
 
 
 @dataclass(frozen=True)
 class Profile:
     """The cost of a run's models on one device."""
 
-    device: str  # in words
+    device: str  # name of the device
     measured: str  # UTC
-    seconds: float  # of the noise that was heard
+    seconds: float  # length of the noise used as input
     folds: list[str]
     parameters: dict[str, int]
-    gflops: dict[str, float]  # for that noise; empty where they cannot be counted
-    megabytes: dict[str, float]  # of files
-    memory_megabytes: dict[str, float]  # at most
-    start_seconds: dict[str, float]  # from the command to its first answer
+    gflops: dict[str, float]  # for this input; empty if they cannot be counted
+    megabytes: dict[str, float]  # sizes of files
+    memory_megabytes: dict[str, float]  # peak memory
+    start_seconds: dict[str, float]  # from the start of the command to its first prediction
     torch: list[Timing]
-    onnx: list[Timing] = field(default_factory=list)  # on the processor
+    onnx: list[Timing] = field(default_factory=list)  # on the CPU
 
     @property
     def timings(self) -> list[tuple[str, Timing]]:
-        """The name of the engine with each of its times."""
+        """Each timing with the name of its engine, "torch" or "onnx"."""
         return [("torch", one) for one in self.torch] + [("onnx", one) for one in self.onnx]
 
     @property
     def heard(self) -> str:
-        """Where it was measured, when, and on what."""
+        """The device, date and input of the measurement, in words."""
         when = self.measured.partition("T")[0]
         return f"{self.device}, {when}: {self.seconds:g} s of noise, {plural(len(self.folds), 'fold')}"
 
     @property
     def sums(self) -> list[tuple[str, str]]:
-        """Everything but times, in words."""
+        """All values except the timings, with their names."""
         return [
             *((f"parameters, {name}", f"{count:,}") for name, count in self.parameters.items()),
             *((f"GFLOPs, {name}", f"{value:.3f}") for name, value in self.gflops.items()),
             *((f"MB, {name}", f"{value:.1f}") for name, value in self.megabytes.items()),
-            *((f"MB of memory at most, {name}", f"{value:,.0f}") for name, value in self.memory_megabytes.items()),
+            *((f"MB of peak memory, {name}", f"{value:,.0f}") for name, value in self.memory_megabytes.items()),
             *((f"seconds to the first answer, {name}", f"{value:.2f}") for name, value in self.start_seconds.items()),
         ]
 
 
 def amounts(found: Mapping[str, float]) -> str:
-    """Numbers with their names.
+    """Format numbers with their names.
 
     >>> amounts({"torch": 2.31, "onnx": 0.5})
     'torch 2.3, onnx 0.5'
@@ -80,15 +80,15 @@ def amounts(found: Mapping[str, float]) -> str:
 
 
 def keep(run: Path, kind: str, found: Mapping[str, Any]) -> None:
-    """Keep what was measured on a kind of device in a run's folder, in the place of what was measured there before.
+    """Store a profile in a run's folder, and replace an earlier one of the same kind of device.
 
     Args:
         run: folder of the run.
-        kind: of device: cpu, cuda, mps.
-        found: what `Profile` holds.
+        kind: kind of device: cpu, cuda or mps.
+        found: the fields of `Profile`.
 
     Raises:
-        PipelineError: nothing can be written there.
+        PipelineError: the folder is not writable.
     """
     file = run / layout.PROFILE
     before = read_shape(file, dict[str, Any]) if profiles(run) else {}
@@ -99,10 +99,10 @@ def keep(run: Path, kind: str, found: Mapping[str, Any]) -> None:
 
 
 def profiles(run: Path) -> list[Profile]:
-    """What was measured of a run, by kind of device; none where nothing was, or the file is damaged, with a line."""
+    """Read the profiles of a run; if the file is damaged, log a warning and return none."""
     file = run / layout.PROFILE
     try:
         return list(read_shape(file, dict[str, Profile]).values()) if file.is_file() else []
     except PipelineError as error:
-        log.warning("%s: %s; `ser-pipeline profile` measures again", run.name, error)
+        log.warning("%s: %s; run `ser-pipeline profile` again", run.name, error)
         return []

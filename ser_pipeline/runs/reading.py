@@ -1,4 +1,4 @@
-"""Runs on disk, as `train` left them, read and checked against themselves."""
+"""Reading of runs from disk, with checks of their consistency."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ from ser_pipeline.targets import TARGETS, Target
 from ser_pipeline.text import few, parse_float, parse_int, unguarded
 
 LONGEST = 4_096
-"""Most characters of a cell of predictions.csv, as long as a path may be: tables take memory by their longest."""
+"""Maximum characters of a cell of predictions.csv, the longest path; an array of text needs memory for the longest."""
 
 _WORDS = ("corpus", "protocol", "selection", "ablation", "preset", "features")
 _NOTES = ("title", "device", "precision", "test_corpus", "audio_root", "audio_roots", "rated")
 
 
 def scan(root: Path) -> tuple[list[RunHeader], list[LeftOut]]:
-    """The runs below `root` by name, finished or not, and the folders that are none."""
+    """Return the runs in `root` by name, finished or not, and the folders that are left out."""
     headers, left_out = [], []
     for folder in sorted(path for path in _folders(root) if not path.name.startswith(".")):
         try:
@@ -65,34 +65,34 @@ def scan(root: Path) -> tuple[list[RunHeader], list[LeftOut]]:
 
 
 def newest(root: Path) -> tuple[Path, int]:
-    """The run below `root` that was begun last, of those that are whole where there are any; and how many there are.
+    """Return the run in `root` that was started last, a finished one if there is any, and the number of all runs.
 
     Raises:
-        PipelineError: there is none.
+        PipelineError: there is no run.
     """
     found = [file.parent for file in root.glob(f"*/{layout.RUN}")]
     whole = [folder for folder in found if not folder.name.endswith(PARTIAL)]
     if not found:
-        raise PipelineError(f"no run in {root}; `ser-pipeline train` makes one, or name its folder before the audio")
+        raise PipelineError(f"no run in {root}; train one with `ser-pipeline train`, or name a run before the audio")
     return max(whole or found, key=lambda folder: (folder / layout.RUN).stat().st_mtime_ns), len(found)
 
 
 def _reason_against(header: RunHeader, finished: AbstractSet[str]) -> str:
-    """Why a run is left out where some are `finished`; "" for any that has something to tell."""
+    """Return why a run is left out, given the names of `finished` ones, or ""."""
     if header.protocol == FINAL:
-        return "it is a final model, which tests nothing and has no scores; predict, export and profile take it"
+        return "it is a final model, which has no test scores; use it with predict, export or profile"
     if header.whole:
         return ""
     if header.name in finished:
         return "a finished run has the same name"
-    return "" if any(header.path.glob(f"*/{layout.HISTORY}")) else "none of its folds has ended an epoch"
+    return "" if any(header.path.glob(f"*/{layout.HISTORY}")) else "none of its folds has finished an epoch"
 
 
 def read_header(folder: Path) -> RunHeader:
-    """What the run in `folder` says of itself.
+    """Read the header of the run in `folder`.
 
     Raises:
-        PipelineError: it is no run, or damaged.
+        PipelineError: it is not a run, or it is damaged.
     """
     said = read_run_file(folder)
     whole = not folder.name.endswith(PARTIAL)
@@ -122,7 +122,7 @@ def read_header(folder: Path) -> RunHeader:
 
 
 def read_run(header: RunHeader, roll: UtteranceTable) -> Run:
-    """The run of `header` with its whole folds; its utterances are entered in `roll`.
+    """Read the run of `header` with its finished folds, and add its utterances to `roll`.
 
     Raises:
         PipelineError: a fold is damaged or contradicts itself.
@@ -130,7 +130,7 @@ def read_run(header: RunHeader, roll: UtteranceTable) -> Run:
     there = [name for name in header.fold_names if (header.path / name / "index.json").is_file()]
     if header.whole and len(there) < len(header.fold_names):
         missing = ", ".join(name for name in header.fold_names if name not in there)
-        raise PipelineError(f"it is marked whole but lacks fold {missing}; train again to mend it")
+        raise PipelineError(f"it is marked as finished but lacks fold {missing}; train again to repair it")
     known = len(roll.facts)
     try:
         run = Run(header, tuple(read_fold(header.path / name, header.labels, roll, header.target) for name in there))
@@ -144,16 +144,16 @@ def read_run(header: RunHeader, roll: UtteranceTable) -> Run:
 
 
 def read_fold(folder: Path, labels: Sequence[str], roll: UtteranceTable, row: Target = TARGETS["class"]) -> FoldResult:
-    """The fold in `folder`, checked against its own counts.
+    """Read the fold in `folder`, and check its predictions against its counts.
 
     Args:
-        folder: of the fold.
-        labels: of the run, in its order of classes.
+        folder: folder of the fold.
+        labels: classes of the run, in its order.
         roll: the utterances of all runs.
-        row: of the run's target.
+        row: target of the run.
 
     Raises:
-        PipelineError: a file is missing or damaged, or the counts are not those of the predictions.
+        PipelineError: a file is missing or damaged, or the counts differ from those of the predictions.
     """
     files = read_shape(folder / "index.json", IndexFile).files
     for name in (layout.PREDICTIONS, layout.RESULT):
@@ -173,7 +173,7 @@ def read_fold(folder: Path, labels: Sequence[str], roll: UtteranceTable, row: Ta
         files=files,
     )
     if row.classes and fold.confusion().counts.tolist() != said.counts:
-        raise PipelineError(f"the counts of fold {folder.name} are not those of its predictions")
+        raise PipelineError(f"the counts of fold {folder.name} differ from those of its predictions")
     if layout.UNDECIDED not in files:
         return fold
     require_digest(folder / layout.UNDECIDED, files)
@@ -182,11 +182,11 @@ def read_fold(folder: Path, labels: Sequence[str], roll: UtteranceTable, row: Ta
 
 
 def _arrays(said: Predictions, labels: Sequence[str], roll: UtteranceTable) -> dict[str, Any]:
-    """What a fold's result has of a file of predictions.
+    """Return the fields of a `FoldResult` that come from a file of predictions.
 
     Args:
-        said: its lines.
-        labels: of the run, in its order of classes.
+        said: the predictions.
+        labels: classes of the run, in its order.
         roll: the utterances of all runs.
     """
     class_of = {label: place for place, label in enumerate(labels)}
@@ -202,24 +202,24 @@ def _arrays(said: Predictions, labels: Sequence[str], roll: UtteranceTable) -> d
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """The lines of a file of predictions. U utterances, C classes."""
+    """Contents of a file of predictions. U utterances, C classes."""
 
     ids: Sequence[str]
-    facts: list[tuple[str, ...]]
-    prediction: Sequence[str]  # "" each where the target has no classes
-    log_prob: NDArray[np.float32]  # (U, C) mean log-probabilities; (U, 0) as above
-    votes: Floats | None  # (U, C) weights of votes, where they are the target
-    attributes: Floats | None  # (2, U, 3) by the raters and by the model, where they are the target
+    facts: list[tuple[str, ...]]  # columns of `FACTS` by utterance
+    prediction: Sequence[str]  # "" if the target has no classes
+    log_prob: NDArray[np.float32]  # (U, C) mean log-probabilities; (U, 0) if the target has no classes
+    votes: Floats | None  # (U, C) weights of votes; None if they are not the target
+    attributes: Floats | None  # (2, U, 3) by the raters and by the model; None if they are not the target
 
 
 def read_predictions(file: Path, labels: Sequence[str], row: Target, decided: bool = True) -> Predictions:
-    """The lines of a file of predictions.
+    """Read a file of predictions.
 
     Args:
-        file: to read.
-        labels: of the run.
-        row: of its target.
-        decided: whether every line has a class, or none.
+        file: the file.
+        labels: classes of the run.
+        row: target of the run.
+        decided: whether all lines have a class; otherwise none has one.
 
     Raises:
         PipelineError: it cannot be read, lacks a column, or is damaged.
@@ -242,7 +242,7 @@ def read_predictions(file: Path, labels: Sequence[str], row: Target, decided: bo
     if any(len(line) != len(place) for line in lines):
         raise PipelineError(f"{where} has a broken line")
     if any(len(cell) > LONGEST or "\0" in cell for line in lines for cell in line):
-        raise PipelineError(f"{where} has a cell that is no text, or of more than {LONGEST} characters")
+        raise PipelineError(f"{where} has a cell that is not text, or has more than {LONGEST} characters")
     columns = [[unguarded(cell) for cell in column] for column in zip(*lines[1:], strict=True)]
     try:
         numbers = {name: list(map(parse_float, columns[place[name]])) for name in (*scores, *votes, *attributes)}
@@ -252,7 +252,7 @@ def read_predictions(file: Path, labels: Sequence[str], row: Target, decided: bo
         raise PipelineError(f"{where} is damaged ({error})") from None
     given = np.array([*numbers.values(), seconds])
     if not (np.isfinite(given).all() and (segments > 0).all()):
-        raise PipelineError(f"{where} has scores or lengths that are no numbers")
+        raise PipelineError(f"{where} has scores or lengths that are not valid numbers")
     ids = columns[place["id"]]
     if len(set(ids)) < len(ids):
         raise PipelineError(f"{where} has an utterance twice")

@@ -1,4 +1,4 @@
-"""A run and its folds as the report holds them: shared facts once, heavy arrays read when asked for."""
+"""A run and its folds in memory; utterances are shared by all runs, and large arrays are read when needed."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from ser_pipeline.targets import TARGETS, Target
 from ser_pipeline.text import lines
 
 Progress = Callable[[int, int], None]
-"""Told how many runs are read, and how many there are."""
+"""A function that is called with the number of runs read so far, and of all runs."""
 
 SPEAKER_FACTS = ("gender", "age", "language")
-"""Columns that earlier versions did not write, and that a corpus may not know; empty there."""
+"""Columns that are empty if a corpus does not have them, or if an earlier version wrote the file."""
 
 FACTS = ("file", "speaker", "session", "dialogue", "script", *SPEAKER_FACTS, "seconds", "segments", "label")
-"""Columns of predictions.csv that belong to the utterance, whatever the model."""
+"""Columns of predictions.csv that describe the utterance and do not depend on the model."""
 
 
 PREDICTED = "predicted:"
-"""What the name of a column of predictions.csv begins with that has a predicted attribute."""
+"""Prefix of the columns of predictions.csv with predicted attributes."""
 
 COUNTS = ("utterance", "samples")
-"""Arrays of segments.npz that hold one whole number a segment."""
+"""Arrays of segments.npz with one whole number per segment."""
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A folder that the report does not count, and why."""
+    """A folder that the report leaves out, and the reason."""
 
     name: str
     reason: str
@@ -50,12 +50,12 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a run comes from; what an earlier version did not write is empty."""
+    """Provenance of a run; fields that an earlier version did not write are empty."""
 
     made: dict[str, list[Fact]] = field(default_factory=dict)  # the distinct values of each fact over its folds
-    started: str = ""  # UTC; by the command that began it
+    started: str = ""  # UTC; start of the first command
     ended: str = ""  # UTC; "" while unfinished
-    seconds: float = 0.0  # from its start to its end, pauses included
+    seconds: float = 0.0  # from start to end, including pauses
     manifest: str = ""  # SHA-256 of the corpus's manifest
     contents: str = ""  # SHA-256 of `contents.csv`, which has the hash of every utterance's audio
     encoders: dict[str, dict[str, str]] = field(default_factory=dict)  # `content` and `revision` of pre-trained weights
@@ -63,13 +63,13 @@ class Origin:
 
 @dataclass(frozen=True)
 class RunHeader:
-    """What a run says of itself before its results are read."""
+    """Description of a run, without its results."""
 
     path: Path
     corpus: str
     labels: tuple[str, ...]
     protocol: str
-    selection: str  # one of `SELECTIONS`, or "last" where nothing chooses the epoch
+    selection: str  # one of `SELECTIONS`, or "last" if the last epoch is always used
     ablation: str
     seed: int
     preset: str
@@ -79,35 +79,35 @@ class RunHeader:
     synthetic: bool
     device: str
     precision: str
-    test_corpus: str  # "" where it is the corpus itself
+    test_corpus: str  # "" if it is the corpus itself
     audio_root: str
-    settings: Mapping[str, Any]  # the whole config, without the seed
-    audio: Audio  # of `settings`
-    spectrogram: Spectrogram  # of `settings`
+    settings: Mapping[str, Any]  # all settings except for the seed
+    audio: Audio  # part of `settings`
+    spectrogram: Spectrogram  # part of `settings`
     reads: tuple[str, ...]  # features that the model reads
     versions: Mapping[str, str]  # {} while unfinished
-    whole: bool
-    features_cost: Mapping[str, float] = field(default_factory=dict)  # seconds as of a fold; {} where not known
-    utterances: int = 0  # that folds could test; 0 where the run does not say
-    accepted: tuple[str, ...] = ()  # errors of the audit that were taken as they are
+    whole: bool  # whether the run is finished
+    features_cost: Mapping[str, float] = field(default_factory=dict)  # seconds of extraction; {} if unknown
+    utterances: int = 0  # number of utterances that folds could test; 0 if unknown
+    accepted: tuple[str, ...] = ()  # errors of the audit that the user accepted
     origin: Origin = field(default_factory=Origin)
-    audio_roots: Mapping[str, str] = field(default_factory=dict)  # of each of several corpora; {} of one
-    rated: bool = False  # whether utterances of no class train
+    audio_roots: Mapping[str, str] = field(default_factory=dict)  # by corpus, if there are several; otherwise {}
+    rated: bool = False  # whether utterances without a class are used in training
     hashed: bool = False  # whether its index has the hashes of its files
 
     @property
     def target(self) -> Target:
-        """What it learned to tell."""
+        """The target that the model predicts."""
         return TARGETS[str(self.settings.get("train", {}).get("target", "class"))]
 
     @property
     def roots(self) -> list[str]:
-        """The folders of its audio, as far as it says them."""
+        """The known folders of its audio."""
         return [root for root in (self.audio_root, *self.audio_roots.values()) if root]
 
     @property
     def on_test(self) -> bool:
-        """Whether the rows that it tests chose the epoch."""
+        """Whether the epoch was chosen on the test rows."""
         return self.selection in ON_TEST
 
     @property
@@ -118,31 +118,31 @@ class RunHeader:
 
 @dataclass(frozen=True)
 class UtteranceTable:
-    """Every utterance of a corpus that some run was tested on; rows are given in order of appearance."""
+    """All utterances that some run was tested on, numbered in order of appearance."""
 
-    row_of: dict[str, int] = field(default_factory=dict)  # id -> row
-    facts: list[tuple[str, ...]] = field(default_factory=list)  # as FACTS
+    row_of: dict[str, int] = field(default_factory=dict)  # row by id
+    facts: list[tuple[str, ...]] = field(default_factory=list)  # columns of `FACTS` by row
 
     @property
     def ids(self) -> list[str]:
-        """The utterances' ids by row."""
+        """Ids of the utterances by row."""
         return list(self.row_of)
 
     def column(self, name: str) -> NDArray[np.str_]:
-        """A column of FACTS, (utterances,), as text."""
+        """Return a column of FACTS, (utterances,), as text."""
         place = FACTS.index(name)
         return np.array([row[place] for row in self.facts])
 
     def numbers(self, name: str) -> Floats:
-        """A column of FACTS, (utterances,), as numbers."""
+        """Return a column of FACTS, (utterances,), as numbers."""
         place = FACTS.index(name)
         return np.array([float(row[place]) for row in self.facts])
 
     def rows(self, ids: Sequence[str], facts: Sequence[tuple[str, ...]]) -> Ints:
-        """Rows of `ids`, new ones entered.
+        """Return the rows of `ids`, after adding those that are new.
 
         Raises:
-            PipelineError: an id is known with other facts: the two runs do not share a corpus.
+            PipelineError: an id is known with other facts, so the two runs are of different corpora.
         """
         for name, row in zip(ids, facts, strict=True):
             known = self.row_of.setdefault(name, len(self.facts))
@@ -155,17 +155,18 @@ class UtteranceTable:
         return np.array([self.row_of[name] for name in ids], dtype=np.int64)
 
     def forget(self, count: int) -> None:
-        """Take out all utterances but the first `count`: those of a run that turned out to be damaged."""
+        """Remove all utterances after the first `count`, which came from a damaged run."""
         for name in self.ids[count:]:
             del self.row_of[name]
         del self.facts[count:]
 
 
 def _changed(one: tuple[str, ...], other: tuple[str, ...]) -> str:
-    """The first of FACTS in which two utterances differ, or "".
+    """Return the first of FACTS in which two descriptions of an utterance contradict each other, or "".
 
-    A file may be named from another folder above it, as where features were made of a corpus and of a part of it;
-    models that hear longer segments have fewer; and of fewer classes, a turn may have none.
+    Some differences are allowed. A file may be relative to another parent folder, if features were extracted from a
+    corpus and from a part of it. Models with longer segments have fewer segments. With fewer classes, an utterance may
+    have no label.
     """
     for name, first, second in zip(FACTS, one, other, strict=True):
         longer, shorter = sorted((first, second), key=len, reverse=True)
@@ -181,7 +182,7 @@ def _changed(one: tuple[str, ...], other: tuple[str, ...]) -> str:
 
 
 def _together(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
-    """What is known of an utterance from two runs that do not contradict each other: the first, with what it lacks."""
+    """Merge two descriptions of an utterance that do not contradict each other: the second fills gaps of the first."""
     return tuple(
         second if name in (*SPEAKER_FACTS, "label") and not first else first
         for name, first, second in zip(FACTS, one, other, strict=True)
@@ -194,24 +195,24 @@ class FoldResult:
 
     name: str
     path: Path
-    rows: Ints  # (U,) rows of the roll
+    rows: Ints  # (U,) rows of the `UtteranceTable`
     target: Ints  # (U,) class index
-    prediction: Ints  # (U,) class index; -1 where the target has no classes
-    log_prob: NDArray[np.float32]  # (U, C) mean log-probability of the segments; (U, 0) as above
+    prediction: Ints  # (U,) class index; -1 if the target has no classes
+    log_prob: NDArray[np.float32]  # (U, C) mean log-probability of the segments; (U, 0) if the target has no classes
     best_epoch: int
     epochs: int
     seconds: float
-    cpu_seconds: float | None = None  # of training and testing it; None: of an earlier version
+    cpu_seconds: float | None = None  # of training and testing; None if an earlier version trained it
     gpu_seconds: float | None = None
     silent: float = 0.0  # share of test segments whose co-attention weights are all zero
-    files: Mapping[str, str] = field(default_factory=dict, repr=False)  # name -> digest, as its index has them
-    votes: Floats | None = None  # (U, C) weight of the raters of each class; None where it is not the target
-    attributes: Floats | None = None  # (2, U, 3) by the raters and by the model, on the corpus's scale; None as above
-    undecided: FoldResult | None = None  # the same of turns of no class, which scores of classes do not count
+    files: Mapping[str, str] = field(default_factory=dict, repr=False)  # digest by name, from its index
+    votes: Floats | None = None  # (U, C) weight of the raters of each class; None if it is not the target
+    attributes: Floats | None = None  # (2, U, 3) by raters and model, on the corpus's scale; None if not the target
+    undecided: FoldResult | None = None  # results for utterances without a class, which only scores by raters include
 
     @property
     def by_raters(self) -> FoldResult:
-        """All that raters judged: the test utterances, and after them the turns of no class, whose target is -1."""
+        """All rated utterances: the test utterances, followed by those without a class, whose target is -1."""
         both = (self, self.undecided)
         if both[1] is None:
             return self
@@ -222,14 +223,14 @@ class FoldResult:
         return replace(self, **found)
 
     def confusion(self) -> Confusion:
-        """The confusion matrix of the test utterances."""
+        """Return the confusion matrix of the test utterances."""
         return Confusion.of(self.target, self.prediction, self.log_prob.shape[1])
 
     def segments(self, names: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
-        """Arrays of segments.npz: those of `names` that it has, or all.
+        """Read the arrays of segments.npz: those of `names` that exist, or all.
 
         Raises:
-            PipelineError: the file is damaged, or its arrays are not of the fold's utterances and classes.
+            PipelineError: the file is damaged, or its arrays do not match the fold's utterances and classes.
         """
         stored = self._arrays(layout.SEGMENTS, names)
         lengths = {len(array) for array in stored.values() if array.ndim}
@@ -243,27 +244,27 @@ class FoldResult:
             or len(lengths) > 1
             or not ((utterance >= 0) & (utterance < len(self.rows))).all()
         ):
-            raise PipelineError(f"{self.path.name}/{layout.SEGMENTS} has not what it should hold")
+            raise PipelineError(f"{self.path.name}/{layout.SEGMENTS} has unexpected contents")
         return stored
 
     def examples(self) -> dict[str, NDArray[Any]]:
-        """Arrays of examples.npz: `spectrogram` uint8 (N, bins, frames), `attention` (N, T), `utterance` (N,).
+        """Read examples.npz: `spectrogram` uint8 (N, bins, frames), `attention` (N, T), `utterance` (N,).
 
         Raises:
-            PipelineError: the file is damaged, or its arrays have other shapes, or are of other utterances.
+            PipelineError: the file is damaged, or its arrays have other shapes or belong to other utterances.
         """
         stored = self._arrays(layout.EXAMPLES, ())
         shapes = [stored[name].shape for name in ("spectrogram", "attention", "utterance") if name in stored]
         kinds = "".join(stored[name].dtype.kind for name in ("spectrogram", "attention", "utterance") if name in stored)
         lengths = {shape[0] for shape in shapes if shape}
         if [len(shape) for shape in shapes] != [3, 2, 1] or kinds != "ufi" or len(lengths) > 1 or 0 in sum(shapes, ()):
-            raise PipelineError(f"{self.path.name}/{layout.EXAMPLES} has not what it should hold")
+            raise PipelineError(f"{self.path.name}/{layout.EXAMPLES} has unexpected contents")
         if not ((stored["utterance"] >= 0) & (stored["utterance"] < len(self.rows))).all():
-            raise PipelineError(f"{self.path.name}/{layout.EXAMPLES} names utterances that its fold has not")
+            raise PipelineError(f"{self.path.name}/{layout.EXAMPLES} names utterances that its fold does not have")
         return stored
 
     def history(self) -> list[dict[str, float]]:
-        """The epochs in order; lines that cannot be read are left out."""
+        """Read the records of the epochs in order; unreadable lines are left out."""
         require_digest(self.path / layout.HISTORY, self.files)
         epochs = (_line(text) for text in lines(read_text(self.path / layout.HISTORY)))
         return [epoch for epoch in epochs if epoch]
@@ -274,32 +275,32 @@ class FoldResult:
 
 
 def _scores(name: str) -> bool:
-    """Whether an array of segments.npz has a column a class."""
+    """Whether an array of segments.npz has one column per class."""
     return name == "log_prob" or name.startswith(("shuffled:", "zeroed:"))
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A run with the results of its whole folds."""
+    """A run with the results of its finished folds."""
 
     header: RunHeader
     folds: tuple[FoldResult, ...]
 
     @property
     def whole(self) -> bool:
-        """Whether every fold is there."""
+        """Whether all folds are finished."""
         return self.header.whole and len(self.folds) == len(self.header.fold_names)
 
     def concatenated(self, name: str) -> NDArray[Any]:
-        """The array `name` of all folds, one after the other."""
+        """Concatenate the array `name` of all folds."""
         return np.concatenate([getattr(fold, name) for fold in self.folds])
 
 
 def read_text(file: Path) -> str:
-    """The text of a file of a run; a missing or damaged one is a `PipelineError`."""
+    """Read a text file of a run; raise a `PipelineError` if it is missing or damaged."""
     try:
-        if file.exists() and not file.is_file():  # a pipe would be waited for
-            raise PipelineError(f"{file.parent.name}/{file.name} is no file")
+        if file.exists() and not file.is_file():  # reading from a pipe would block
+            raise PipelineError(f"{file.parent.name}/{file.name} is not a file")
         return file.read_text(encoding="utf-8")
     except OSError as error:
         raise PipelineError(f"cannot read {file.parent.name}/{file.name}: {error.strerror}") from None
@@ -318,7 +319,7 @@ def _arrays(file: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     try:
         with np.load(file, allow_pickle=False) as stored:
             if sum(part.file_size for part in stored.zip.infolist()) > 2 * file.stat().st_size:
-                raise ValueError("it is packed, as no run's arrays are")
+                raise ValueError("it is compressed, but a run's arrays never are")
             return {name: stored[name] for name in (names or stored.files) if name in stored.files}
-    except Exception as error:  # numpy and zipfile raise a dozen kinds for a damaged archive
+    except Exception as error:  # numpy and zipfile raise many kinds of errors for a damaged archive
         raise PipelineError(f"{file.parent.name}/{file.name} cannot be read ({error})") from None

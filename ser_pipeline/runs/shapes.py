@@ -1,4 +1,4 @@
-"""What each JSON file of a run's folder holds, as types that `shape.shaped` makes, or says what is wrong."""
+"""Types of the JSON files in a run's folder; `shape.shaped` validates them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Label = Annotated[str, Spelled(re.compile(r"[^\x00-\x1f]+").fullmatch, "the name
 
 @dataclass(frozen=True)
 class RunFile:
-    """`run.json`: what a run says of itself before its first fold."""
+    """`run.json`: the description of a run, written before its first fold."""
 
     corpus: str
-    labels: tuple[Label, ...]  # in the order of all arrays
+    labels: tuple[Label, ...]  # in the order of classes in all arrays
     protocol: str
     selection: str
     ablation: str
@@ -40,31 +40,31 @@ class RunFile:
     precision: str = ""
     test_corpus: str = ""
     audio_root: PathText = ""
-    audio_roots: dict[str, PathText] = field(default_factory=dict)  # of corpora that are trained together, by name
-    features_cost: dict[str, float] = field(default_factory=dict)  # seconds that the features took
+    audio_roots: dict[str, PathText] = field(default_factory=dict)  # by corpus, if there are several
+    features_cost: dict[str, float] = field(default_factory=dict)  # seconds of extraction
     pretrained: dict[str, Any] = field(default_factory=dict)  # hashes of pre-trained weights
-    rated: bool = False  # whether utterances of no class train
-    scale: list[float] = field(default_factory=list)  # ends of that of attributes, where they are the target
-    utterances: int = 0  # of the corpus; 0: of an earlier version
-    started: str = ""  # UTC; earlier versions did not say it, nor what follows
+    rated: bool = False  # whether utterances without a class are used in training
+    scale: list[float] = field(default_factory=list)  # ends of the attributes' scale, if they are the target
+    utterances: int = 0  # utterances that folds could test; 0 if an earlier version wrote it
+    started: str = ""  # UTC; earlier versions did not write this field and the following ones
     manifest: str = ""  # SHA-256
     encoders: dict[str, dict[str, str]] = field(default_factory=dict)  # `content` and `revision` of each
 
 
 @dataclass(frozen=True)
 class FoldMembers:
-    """The ids of the parts of a fold."""
+    """Ids of the utterances in the parts of a fold."""
 
     name: FileName
     train: list[str]
     validation: list[str]
     test: list[str]
-    undecided: list[str] = field(default_factory=list)  # of no class, tested against raters alone
+    undecided: list[str] = field(default_factory=list)  # without a class, tested only against raters
 
 
 @dataclass(frozen=True)
 class FoldsFile:
-    """`folds.json`: who trains, validates and tests."""
+    """`folds.json`: the training, validation and test utterances of each fold."""
 
     protocol: str
     selection: str
@@ -73,7 +73,7 @@ class FoldsFile:
 
 @dataclass(frozen=True)
 class ResultFile:
-    """`result.json`: counts of a fold, and its course."""
+    """`result.json`: the counts, epochs and time of a fold."""
 
     best_epoch: int
     epochs: int
@@ -86,20 +86,20 @@ class ResultFile:
 
 @dataclass(frozen=True)
 class IndexFile:
-    """`index.json` of a whole run or fold."""
+    """`index.json` of a finished run or fold."""
 
     versions: dict[str, str] = field(default_factory=dict)
-    made: dict[str, Fact | list[Fact]] = field(default_factory=dict)  # of a run: the distinct values of its folds
-    ended: str = ""  # UTC; of a run
+    made: dict[str, Fact | list[Fact]] = field(default_factory=dict)  # in a run, the distinct values of its folds
+    ended: str = ""  # UTC; in a run
     seconds: float = 0.0
-    files: dict[str, str] = field(default_factory=dict)  # name -> digest of each file beside it; earlier versions: none
+    files: dict[str, str] = field(default_factory=dict)  # digest of each other file by name; {} in earlier versions
 
 
 def read_run_file(run: Path) -> RunFile:
-    """What the run in the folder `run` says of itself.
+    """Read the `run.json` of the run in the folder `run`.
 
     Raises:
-        PipelineError: it is no run, or its `run.json` is damaged.
+        PipelineError: the folder is not a run, or its `run.json` is damaged.
     """
     file = run / layout.RUN
     if not file.is_file():
@@ -114,10 +114,10 @@ def read_run_file(run: Path) -> RunFile:
 
 
 def read_shape(file: Path, wanted: type[T]) -> T:
-    """A JSON file of a run as the type `wanted`.
+    """Read a JSON file of a run as the type `wanted`.
 
     Raises:
-        PipelineError: it is missing or damaged; named with its folder.
+        PipelineError: the file is missing or damaged; the message names it with its folder.
     """
     text = read_text(file)
     try:

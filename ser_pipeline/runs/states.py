@@ -1,4 +1,4 @@
-"""How much of every run in a folder is there, finished or not."""
+"""States of the runs in a folder, finished or not."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ser_pipeline.runs.shapes import read_run_file
 
 @dataclass(frozen=True)
 class RunState:
-    """A run and how far it is."""
+    """The state of a run."""
 
-    name: str  # of its folder once it is whole
-    folds: int
-    trained: int  # folds that are whole
-    whole: bool
+    name: str  # name of its folder when finished
+    folds: int  # number of folds
+    trained: int  # number of finished folds
+    whole: bool  # whether the run is finished
 
 
 def run_states(runs: Path) -> list[RunState]:
-    """The runs in the folder `runs`, by name; what is no run, or damaged, is left to `report`, which says why."""
+    """Return the runs in the folder `runs` by name, without damaged ones, about which `report` has messages."""
     found = []
     for folder in sorted(runs.glob("*-*")):
         try:

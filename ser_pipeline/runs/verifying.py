@@ -1,4 +1,4 @@
-"""Whether a finished run is as `train` left it: its key, its settings, its files, its scores."""
+"""Checks that a finished run is as `train` wrote it: its key, settings, files and scores."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ser_pipeline.splits.protocols import FINAL
 class RunCheck:
     """One check of a run."""
 
-    name: str  # what it looks at
-    fault: str = ""  # what is wrong; "": nothing
-    note: str = ""  # why it was not made, or what it found; "": nothing to say
-    made: bool = True
+    name: str  # what is checked
+    fault: str = ""  # what is wrong, or ""
+    note: str = ""  # why the check was skipped, or what it found, or ""
+    made: bool = True  # False if the check was skipped
 
 
 def checks(run: Path) -> Iterator[RunCheck]:
-    """Each check of a finished run that needs its folder alone.
+    """Run the checks of a finished run that need only its folder.
 
     Raises:
         PipelineError: there is no finished run.
@@ -36,17 +36,17 @@ def checks(run: Path) -> Iterator[RunCheck]:
     yield RunCheck("key against settings, folds and name", key_fault(run, index))
     yield RunCheck("config.toml and run.json against index.json", settings_fault(run, index))
     if known is None:
-        yield RunCheck("hashes of the files", note="an earlier version trained it, which kept none", made=False)
+        yield RunCheck("hashes of the files", note="an earlier version trained it without hashes", made=False)
     else:
         yield RunCheck(f"hashes of {len(known)} files", file_fault(run, known, tuple(known)))
     if tests_nothing(run):
-        yield RunCheck("scores from predictions", note="a final model tests nothing", made=False)
+        yield RunCheck("scores from predictions", note="a final model is not tested", made=False)
     else:
         yield RunCheck("scores from predictions", _scores_fault(run))
 
 
 def tests_nothing(run: Path) -> bool:
-    """Whether it is a final model, which has no scores."""
+    """Whether a run is a final model, which has no test scores."""
     try:
         return read_run_file(run).protocol == FINAL
     except PipelineError:

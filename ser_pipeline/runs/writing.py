@@ -1,6 +1,6 @@
-"""A run's files as `train` writes them; `reading.py` has the other half.
+"""Writing of a run's files; `reading.py` reads them.
 
-Legend of shapes: U utterances, S segments, C classes, D width of an embedding, T frames of the speech encoder.
+Shapes: U utterances, S segments, C classes, D width of an embedding, T frames of the speech encoder.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from ser_pipeline.text import guarded
 def begin_run(
     folder: Path, config: Config, about: Mapping[str, Any], members: Mapping[str, Any], manifest: Manifest
 ) -> None:
-    """Write what a run says of itself before its first fold; `folds.json` comes last.
+    """Write the description of a run before its first fold; `folds.json` is written last.
 
     Args:
-        folder: of the unfinished run.
-        config: its whole settings.
-        about: what `run.json` says.
-        members: what `folds.json` says: ids of every part.
-        manifest: of the corpus.
+        folder: folder of the unfinished run.
+        config: all settings.
+        about: contents of `run.json`.
+        members: contents of `folds.json`: the ids of every part.
+        manifest: manifest of the corpus.
     """
     write_text(folder / layout.CONFIG, dumps(config))
     write_json(folder / layout.RUN, about)
@@ -47,7 +47,7 @@ def begin_run(
 
 
 def _contents(manifest: Manifest) -> str:
-    """A line an utterance: id, the manifest's hash of its content, start and end where it is part of a file, file."""
+    """Return one CSV line per utterance: id, hash of its content, its start and end within the file, and file."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["id", "key", "start", "end", "file"])
@@ -57,33 +57,33 @@ def _contents(manifest: Manifest) -> str:
 
 
 EXAMPLES = 3
-"""Right ones, and wrong ones, whose attention is kept to be drawn."""
+"""Number of correct and of wrong utterances whose attention is stored for the report's figures."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """A model's output over segments, on the CPU."""
+    """A model's outputs for segments, on the CPU."""
 
-    log_prob: Array  # (S, C) float32; (S, 0) where the target has no classes
-    loss: float  # of the target, over segments
+    log_prob: Array  # (S, C) float32; (S, 0) if the target has no classes
+    loss: float  # mean over segments
     w2e: Array | None  # (S, D) float16
     fused: Array  # (S, D) float16
     attention: Array | None  # (S, T) float16
-    samples: Array  # (S,) real samples
-    how: str = "log-probability"  # key of `evaluation.metrics.SCORES`: the score of an utterance by its segments
-    vad: Array | None = None  # (S, 3) float32, -1 to 1; None where the target has no attributes
+    samples: Array  # (S,) number of samples without padding
+    how: str = "log-probability"  # key of `evaluation.metrics.SCORES`: how segments are combined to utterances
+    vad: Array | None = None  # (S, 3) float32, -1 to 1; None if the target has no attributes
 
     @property
     def silent(self) -> float:
-        """Share of segments without any co-attention: rectified weights that are all zero."""
+        """Share of segments whose co-attention weights are all zero, 0 to 1."""
         return 0.0 if self.attention is None else float((self.attention.max(axis=1) == 0).mean())
 
     def utterances(self, segment_utterance: Rows, count: int) -> Array:
-        """Scores of utterances (U, C), logarithms; `segment_utterance` (S,) is in 0..count - 1."""
+        """Return the log-scores of utterances (U, C); `segment_utterance` (S,) is 0 to `count` - 1."""
         return utterance_scores(self.log_prob, segment_utterance, count, self.how, self.samples)
 
     def attributes(self, segment_utterance: Rows, count: int) -> Array:
-        """Attributes of utterances (U, 3), -1 to 1: the means of their segments; arguments as of `utterances`."""
+        """Return the mean attributes of utterances (U, 3), -1 to 1; the arguments are those of `utterances`."""
         assert self.vad is not None
         return utterance_means(self.vad, segment_utterance, count, self.how, self.samples)
 
@@ -92,11 +92,11 @@ def write_segments(file: Path, scores: Scores, manifest: Manifest, utterances: R
     """Write `segments.npz`: scores, embeddings and probes of every segment.
 
     Args:
-        file: to write.
-        scores: of the segments of `utterances`, in their order.
-        manifest: of the corpus.
+        file: the file to write.
+        scores: outputs for the segments of `utterances`, in their order.
+        manifest: manifest of the corpus.
         utterances: rows (U,) of the manifest.
-        probes: name -> an array with a row for each segment.
+        probes: arrays with one row per segment, by name.
     """
     arrays = {
         "utterance": np.repeat(np.arange(len(utterances), dtype=np.int32), manifest.counts[utterances]),
@@ -113,13 +113,13 @@ def write_segments(file: Path, scores: Scores, manifest: Manifest, utterances: R
 
 
 def pick_examples(scores: Scores, manifest: Manifest, utterances: Rows) -> Rows:
-    """Positions in `utterances` of the surest right and the surest wrong ones, in turn; short ones last.
+    """Return positions in `utterances` of the most confident correct and wrong predictions, alternately.
 
-    An utterance of one segment that is at least half full comes before the others.
+    Utterances with a single segment that is at least half filled are preferred.
 
     Args:
-        scores: of the segments of `utterances`, in their order.
-        manifest: of the corpus.
+        scores: outputs for the segments of `utterances`, in their order.
+        manifest: manifest of the corpus.
         utterances: rows (U,) of the manifest.
     """
     counts = manifest.counts[utterances]
@@ -137,12 +137,12 @@ def write_examples(
     """Write `examples.npz`: spectrogram and attention of the first segment of a few utterances.
 
     Args:
-        file: where to.
-        scores: of the segments of `utterances`, with attention.
-        manifest: what the utterances are.
-        utterances: (U,) rows of the manifest.
-        chosen: (E,) positions in `utterances`, as `pick_examples` gives them.
-        spectrograms: (E, bins, frames) uint8 of their first segments.
+        file: the file to write.
+        scores: outputs for the segments of `utterances`, with attention.
+        manifest: manifest of the corpus.
+        utterances: rows (U,) of the manifest.
+        chosen: positions (E,) in `utterances`, from `pick_examples`.
+        spectrograms: uint8 (E, bins, frames) of their first segments.
     """
     assert scores.attention is not None
     counts = manifest.counts[utterances]
@@ -156,14 +156,14 @@ def write_examples(
 
 
 def write_predictions(file: Path, scores: Scores, manifest: Manifest, utterances: Rows, row: Target) -> None:
-    """Write `predictions.csv`: a line an utterance, with what the target has of scores, votes and attributes.
+    """Write `predictions.csv` with one line per utterance, and the target's scores, votes and attributes.
 
     Args:
-        file: to write.
-        scores: of the segments of `utterances`, in their order.
-        manifest: of the corpus.
+        file: the file to write.
+        scores: outputs for the segments of `utterances`, in their order.
+        manifest: manifest of the corpus.
         utterances: rows (U,) of the manifest.
-        row: of the target.
+        row: the target.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -179,13 +179,13 @@ def write_predictions(file: Path, scores: Scores, manifest: Manifest, utterances
 
 
 def _told(scores: Scores, manifest: Manifest, utterances: Rows, row: Target) -> dict[str, list[str]]:
-    """Column -> what it holds of each utterance; arguments as of `write_predictions`.
+    """Return the columns of `write_predictions` that depend on the target, by name.
 
     Args:
-        scores: of the segments.
-        manifest: of the corpus.
+        scores: outputs for the segments.
+        manifest: manifest of the corpus.
         utterances: rows (U,) of the manifest.
-        row: of the target.
+        row: the target.
     """
     position, labels = np.repeat(np.arange(len(utterances)), manifest.counts[utterances]), manifest.labels
     found: dict[str, list[str]] = {}

@@ -54,7 +54,9 @@ def test_without_speech_no_row_about_the_speech_encoder_is_run_twice() -> None:
 
 
 def test_a_row_that_changes_nothing_cannot_be_asked_for_alone() -> None:
-    with pytest.raises(PipelineError, match="'no-pretraining' is left out: with these settings it is the same as 'full'"):
+    with pytest.raises(
+        PipelineError, match="'no-pretraining' is left out: with these settings it is the same as 'full'"
+    ):
         ablated(settings.load("scratch"), ["no-pretraining"])
 
 
