@@ -1,6 +1,6 @@
-"""A trained run and recordings to emotions: every fold's model is asked, and their log-probabilities are averaged.
+"""Prediction of the emotions of recordings, by averaging the log-probabilities of the models of all folds.
 
-A recording is decoded (`recordings`), cut into what is asked about (`excerpts`), made into rows as for training
-(`front`), and asked about in batches that fill over recordings (`models`); `predictor` sums up. What another kind of
-model needs is a `FrontEnd` and a `Scorer`.
+A recording is decoded (`recordings`), cut into excerpts (`excerpts`), converted to the rows of training (`front`), and
+scored in batches that may span several recordings (`models`). `predictor` combines the results. Another kind of model
+needs only a `FrontEnd` and a `Scorer`.
 """

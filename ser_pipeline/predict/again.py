@@ -1,4 +1,4 @@
-"""A run's predictions once more, from its weights and the features that it was trained on."""
+"""Check of a run's predictions, recomputed from its weights and features."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from ser_pipeline.training.scoring import Forward
 from ser_pipeline.training.workers import FoldJob, QueueOptions, data_of
 
 LIMITS = {"fp32": 1e-5, "bf16": 0.05}
-"""Arithmetic -> largest difference of a logarithm of a score, against 1 or its size where that is more.
+"""Largest allowed difference of a log-score or attribute, absolute up to 1 and relative above, by arithmetic.
 
-Six digits are written, and float32 on another device or processor adds up in another order. bf16 has 8 bits of
-precision, which a model of many layers spends several times over.
+Predictions are written with six decimals, and another device or CPU adds float32 numbers in another order. bf16 has
+8 bits of precision, and the errors of a model's many layers add up.
 """
 
 
 def predicted_again(run: Path, cache: Path, device: str = "auto") -> RunCheck:
-    """Whether the weights of a run give its predictions of the test utterances, of all folds.
+    """Check that the weights of a run reproduce its predictions for the test utterances of all folds.
 
     Args:
         run: folder of a finished run.
         cache: folder of the features.
-        device: where to compute.
+        device: the device of the models.
     """
     name = "predictions from the weights"
     try:
@@ -58,7 +58,7 @@ def predicted_again(run: Path, cache: Path, device: str = "auto") -> RunCheck:
 
 
 def _sources(run: Path, said: RunFile, cache: Path) -> Sources:
-    """The features of a run, by what its index says.
+    """Find the features of a run in the cache.
 
     Raises:
         PipelineError: they are not in the cache.
@@ -67,14 +67,14 @@ def _sources(run: Path, said: RunFile, cache: Path) -> Sources:
     folders = [features_root(cache) / name for name in said.features.split("+")]
     missing = [folder for folder in folders if not (folder / "index.json").is_file()]
     if missing:
-        raise PipelineError(f"its features {missing[0].name} are not in {cache}; --cache names another folder")
+        raise PipelineError(f"its features {missing[0].name} are not in {cache}; choose another folder with --cache")
     sets = tuple(FeatureSet(folder.name.rpartition("-")[0], folder, folder) for folder in folders)
     classes = tuple((name, tuple(labels)) for name, labels in made.get("classes", {}).items())
     return Sources(sets, bool(said.test_corpus), classes)
 
 
 def _difference(folder: Path, said: RunFile, config: Config, sources: Sources, device: str) -> float:
-    """The largest difference between a fold's predictions and what its weights give."""
+    """Return the largest difference between a fold's stored predictions and the recomputed ones."""
     place = pick_device(device)
     row = TARGETS[config.train.target]
     written = read_predictions(folder / layout.PREDICTIONS, said.labels, row)
@@ -98,15 +98,15 @@ def _difference(folder: Path, said: RunFile, config: Config, sources: Sources, d
 
 
 def _apart(again: Array, written: Array) -> float:
-    """The largest difference, against 1 or its size where that is more."""
+    """Return the largest difference, absolute for values up to 1 and relative above."""
     return float((np.abs(again - written) / np.maximum(1, np.abs(written))).max())
 
 
 def _rows(ids: Sequence[str], there: Sequence[str]) -> Rows:
-    """Rows of the manifest.
+    """Return the rows of `ids` in the manifest.
 
     Raises:
-        PipelineError: it has not all of `ids`.
+        PipelineError: an id is missing.
     """
     row = {name: number for number, name in enumerate(there)}
     missing = [name for name in ids if name not in row]

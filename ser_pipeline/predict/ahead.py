@@ -1,4 +1,4 @@
-"""Recordings decoded ahead of the models, in threads, and given in their order."""
+"""Decoding of recordings in threads ahead of the models, in order."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from ser_pipeline.predict.recordings import Channels, Opened, Source, name_of, o
 from ser_pipeline.processes import cores
 
 THREADS = 8
-"""Threads at most: more wait for the interpreter, not for the audio."""
+"""Largest number of threads; more of them would wait for the interpreter."""
 
 MANY, BYTES = 256, 1 << 25
-"""Recordings, and bytes of their files, that are decoded ahead at most; one always is, however long."""
+"""Largest number of recordings, and of bytes of their files, decoded ahead; at least one always is."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """A recording that is decoded and kept until it is let go of."""
+    """A decoded recording, kept until it is closed."""
 
     recording: Opened | Unanswered
     closing: ExitStack
 
 
 def decoded(source: Source, rate: int, channels: Channels) -> Held:
-    """A recording, or why it cannot be read.
+    """Decode a recording, or return why it cannot be read.
 
     Args:
-        source: what is asked about.
-        rate: Hz of the samples that are wanted.
-        channels: which of them.
+        source: the recording.
+        rate: sampling rate of the result in Hz.
+        channels: the channels to decode.
     """
     with ExitStack() as closing:
         try:
@@ -46,12 +46,12 @@ def decoded(source: Source, rate: int, channels: Channels) -> Held:
 
 
 def in_order(sources: Iterable[Source], rate: int, channels: Channels) -> Iterator[Held]:
-    """Every recording, decoded by the time it is wanted; the caller closes what it gets, and this all the others.
+    """Yield recordings in order, decoded ahead; the caller closes each one, and the rest are closed at the end.
 
     Args:
-        sources: what is asked about.
-        rate: Hz of the samples that are wanted.
-        channels: which of them.
+        sources: the recordings.
+        rate: sampling rate of the result in Hz.
+        channels: the channels to decode.
     """
     if isinstance(sources, Sequence) and len(sources) == 1:
         yield decoded(sources[0], rate, channels)
@@ -76,7 +76,7 @@ def in_order(sources: Iterable[Source], rate: int, channels: Channels) -> Iterat
 
 
 def size_of(source: Source) -> int:
-    """Bytes of what is decoded; 0 where they are not known."""
+    """Return the size of a source in bytes; 0 if it is unknown."""
     if isinstance(source, str | Path):
         with suppress(OSError, ValueError):
             return Path(source).stat().st_size

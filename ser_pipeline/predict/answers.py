@@ -1,4 +1,4 @@
-"""What is said of a recording, or of a part of it."""
+"""Answers of the models for a recording, or for a part of it."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Answer:
-    """What the models say of a recording from `start` to `end`."""
+    """The models' prediction for a recording from `start` to `end`."""
 
-    file: str  # as it was asked for; "-" for standard input, "" for samples and bytes
+    file: str  # as given by the caller; "-" for standard input, "" for samples and bytes
     start: float  # seconds into the recording
     end: float  # seconds into the recording
-    emotion: str | None  # the likeliest class; None where the models are less sure than was asked for, or tell none
-    probabilities: Mapping[str, float]  # class -> 0 to 1, summing to 1; under target votes the raters' distribution
-    spread: float | None  # standard deviation over the folds' models of the likeliest class's probability; None for one
-    channel: int | None = None  # from 1 on; None: the mean of all
-    speaker: str = ""  # who has the turn
-    note: str = ""  # what makes the answer worth less, in words
+    emotion: str | None  # the likeliest class; None below the requested confidence, or without classes
+    probabilities: Mapping[str, float]  # by class, 0 to 1, summing to 1; with target votes the raters' distribution
+    spread: float | None  # standard deviation over models of the likeliest class's probability; None for one model
+    channel: int | None = None  # counted from 1; None for the mean of all channels
+    speaker: str = ""  # speaker of the turn
+    note: str = ""  # reasons to trust the answer less
     attributes: Mapping[str, float] = field(default_factory=dict)  # arousal, valence, dominance on the corpus's scale
-    left_out_by: str = ""  # for a recording that models asked had learned from: the fold that tested on it
+    left_out_by: str = ""  # for a recording that one of the models was trained on: the fold that tested on it
 
     @property
     def confidence(self) -> float:
-        """Probability of the likeliest class, 0 to 1; NaN where the models tell no class."""
+        """Probability of the likeliest class, 0 to 1; NaN if the models predict no classes."""
         return max(self.probabilities.values(), default=float("nan"))
 
 
 @dataclass(frozen=True)
 class Unanswered:
-    """A recording, or a part of it, that could not be answered for."""
+    """A recording, or a part of it, without a prediction."""
 
-    file: str  # as it was asked for
-    error: str  # why, in one line
+    file: str  # as given by the caller
+    error: str  # the reason, in one line

@@ -1,6 +1,6 @@
-"""Batches of segments that fill over recordings, and what the models say of them.
+"""Batches of segments from several recordings, and the models' outputs for them.
 
-Legend of shapes: F models, S segments, C classes, A attributes.
+Shapes: F models, S segments, C classes, A attributes.
 """
 
 from __future__ import annotations
@@ -18,49 +18,48 @@ from ser_pipeline.predict.excerpts import Excerpt
 from ser_pipeline.predict.front import Piece
 
 Pieces = Sequence[tuple[Excerpt, Piece]]
-"""Segments of one batch, and what they are of."""
+"""Segments of one batch with their excerpts."""
 
 Outputs = NDArray[np.float32]
-"""Log-probabilities of classes, then attributes of -1 to 1 where there are some, (F, S, C + A) by F models."""
+"""Log-probabilities of classes, then attributes, -1 to 1, if there are any: (F, S, C + A)."""
 
 
 class Scorer(Protocol):
-    """Log-probabilities of segments: the models of a run, or what stands in for them."""
+    """Computes the outputs for segments: the models of a run, or an ONNX graph."""
 
     @property
     def size(self) -> int:
-        """Segments that are best given at a time."""
+        """Best number of segments per call."""
 
     def __call__(self, rows: Mapping[str, Any], samples: NDArray[np.int64]) -> Outputs:
-        """What the models say of segments.
+        """Return the models' outputs for segments.
 
         Args:
-            rows: name of an input -> its rows (S, ...), as they are stored for training: arrays, or tensors where the
-                front end makes these.
-            samples: (S,) real samples of each segment.
+            rows: rows (S, ...) by name of the input, as stored for training; arrays, or tensors from some front ends.
+            samples: number of samples of each segment without padding (S,).
         """
 
 
 @runtime_checkable
 class Beside(Scorer, Protocol):
-    """A scorer on a device of its own, beside which this process can go on."""
+    """A scorer that computes asynchronously on a device of its own."""
 
     @property
     def ahead(self) -> int:
-        """Batches that are best begun before the first of them is waited for."""
+        """Best number of batches to start before waiting for the first one."""
 
     def begin(self, rows: Mapping[str, Any], samples: NDArray[np.int64]) -> Callable[[], Outputs]:
-        """Begin with what a call does; what it returns waits for the result.
+        """Start a call, and return a function that waits for its result.
 
         Args:
-            rows: as for a call.
-            samples: as for a call.
+            rows: as in `__call__`.
+            samples: as in `__call__`.
         """
 
 
 @dataclass
 class Pending:
-    """An excerpt whose segments are being asked about."""
+    """An excerpt whose segments are being scored."""
 
     excerpt: Excerpt
     outputs: list[Outputs] = field(default_factory=list)  # (F, S, C + A) each
@@ -69,13 +68,13 @@ class Pending:
     done: bool = False
 
     def add(self, piece: Piece, outputs: Outputs) -> None:
-        """Keep what the models said of its next segments."""
+        """Add the outputs for its next segments."""
         self.outputs.append(outputs)
         self.samples.append(piece.samples)
         self.peak, self.done = max(self.peak, piece.peak), piece.last
 
     def counted(self, least: int) -> tuple[Outputs, NDArray[np.int64]]:
-        """Outputs and real samples of the segments that count: a last one of several with too few does not."""
+        """Return outputs and numbers of samples of the segments that count, without a last one that is too short."""
         outputs = self.outputs[0] if len(self.outputs) == 1 else np.concatenate(self.outputs, axis=1)
         real = self.samples[0] if len(self.samples) == 1 else np.concatenate(self.samples)
         count = len(real) - (len(real) > 1 and int(real[-1]) < least)
@@ -83,11 +82,11 @@ class Pending:
 
 
 def scored(scorer: Scorer, pieces: Iterator[tuple[Excerpt, Piece]]) -> Iterator[tuple[Pieces, Outputs]]:
-    """What the models say of every batch, in order; a device of their own is given others before one is waited for.
+    """Yield every batch with the models' outputs, in order; an asynchronous scorer computes several batches ahead.
 
     Args:
         scorer: the models.
-        pieces: of all excerpts.
+        pieces: the segments of all excerpts.
     """
     batches = _filled(pieces, scorer.size)
     if not isinstance(scorer, Beside):
@@ -105,7 +104,7 @@ def scored(scorer: Scorer, pieces: Iterator[tuple[Excerpt, Piece]]) -> Iterator[
 
 
 def _joined(pieces: Pieces) -> tuple[dict[str, Any], NDArray[np.int64]]:
-    """Rows and real samples of pieces, one after the other."""
+    """Concatenate the rows and numbers of samples of pieces."""
     several = [piece for _, piece in pieces]
     rows = {name: _one_after_other([piece.rows[name] for piece in several]) for name in several[0].rows}
     return rows, np.concatenate([piece.samples for piece in several])
@@ -114,13 +113,13 @@ def _joined(pieces: Pieces) -> tuple[dict[str, Any], NDArray[np.int64]]:
 def _one_after_other(parts: list[Any]) -> Any:
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts)
-    import torch  # as what made them does
+    import torch  # already imported by the front end that made them
 
     return torch.cat(parts)
 
 
 def _filled(pieces: Iterator[tuple[Excerpt, Piece]], size: int) -> Iterator[list[tuple[Excerpt, Piece]]]:
-    """The same segments, `size` at a time, whichever excerpts they are of."""
+    """Group segments into batches of `size`, across excerpts."""
     batch: list[tuple[Excerpt, Piece]] = []
     room = size
     for excerpt, piece in pieces:
@@ -138,12 +137,12 @@ def _filled(pieces: Iterator[tuple[Excerpt, Piece]], size: int) -> Iterator[list
 
 
 def enter(pieces: Pieces, found: Outputs, order: Iterable[Pending | Unanswered]) -> None:
-    """Enter what the models say of pieces where it belongs.
+    """Add the outputs for pieces to their pending excerpts.
 
     Args:
-        pieces: of a batch.
-        found: of their segments.
-        order: what is asked about.
+        pieces: the pieces of a batch.
+        found: outputs for their segments.
+        order: the pending excerpts.
     """
     waiting = {id(pending.excerpt): pending for pending in order if isinstance(pending, Pending)}
     first = 0

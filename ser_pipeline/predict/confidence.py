@@ -1,4 +1,4 @@
-"""The confidence from which on answers are right often enough, chosen on a run's validation speakers."""
+"""Choice of a confidence threshold for a given accuracy, on a run's validation speakers."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from ser_pipeline.targets import TARGETS
 
 @dataclass(frozen=True)
 class Threshold:
-    """The least confidence of an answer, and what came of it on validation rows."""
+    """The smallest confidence of an answer, and its effect on validation rows."""
 
     confidence: float  # 0 to 1
-    right: float  # share of the answers at or above it that were right
-    answered: float  # share of all rows
-    rows: int
+    right: float  # share of correct answers among those at or above it
+    answered: float  # share of rows at or above it
+    rows: int  # number of validation rows
 
     def __str__(self) -> str:
         return (
-            f"answers from a confidence of {self.confidence:.4f} on: {self.right:.1%} of them were right, and "
-            f"{self.answered:.1%} of the {self.rows:,} validation utterances answered"
+            f"answers need a confidence of at least {self.confidence:.4f}: of {self.rows:,} validation utterances, "
+            f"{self.answered:.1%} reach it, and {self.right:.1%} of these are correct"
         )
 
 
 def least_confidence(wanted: float, confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> Threshold | None:
-    """The least confidence from which on a share of answers is right; None where there is none.
+    """Return the smallest confidence at or above which a share of answers is correct; None if there is none.
 
     Args:
         wanted: the share, 0 to 1.
-        confidence: of the likeliest class, (U,).
-        right: whether it was the true one, (U,).
+        confidence: probability of the likeliest class, (U,).
+        right: whether it is the true class, (U,).
 
     >>> least_confidence(0.75, np.array([0.9, 0.8, 0.7, 0.6, 0.5]), np.array([True, True, False, True, False]))
     Threshold(confidence=0.6, right=0.75, answered=0.8, rows=5)
     """
     order = np.argsort(-confidence, kind="stable")
     share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    ends = np.append(np.diff(confidence[order]) != 0, True)  # of answers of one confidence all count, or none
+    ends = np.append(np.diff(confidence[order]) != 0, True)  # answers with equal confidence count together
     good = np.flatnonzero((share >= wanted) & ends)
     if not len(good):
         return None
@@ -54,26 +54,26 @@ def least_confidence(wanted: float, confidence: NDArray[np.floating], right: NDA
 
 
 def chosen(wanted: float, folders: Sequence[Path], labels: Sequence[str], target: str) -> Threshold:
-    """The threshold for a share of right answers, over the validation rows of folds by their own models.
+    """Choose the threshold for a share of correct answers on the validation rows of folds, predicted by their models.
 
     Args:
-        wanted: share of the answers that shall be right, 0 to 1.
-        folders: of the folds.
+        wanted: share of answers that must be correct, 0 to 1.
+        folders: folders of the folds.
         labels: the classes in their order.
-        target: of the run.
+        target: target of the run.
 
     Raises:
-        PipelineError: a run of before validation predictions were kept, or no confidence gives that share.
+        PipelineError: the run has no validation predictions or no classes, or no confidence reaches the share.
     """
     missing = [folder for folder in folders if not (folder / layout.VALIDATION).is_file()]
     if missing:
         raise PipelineError(
-            f"{missing[0].parent} keeps no predictions of validation rows, on which a confidence is chosen; "
+            f"{missing[0].parent} has no predictions of validation rows, which are needed to choose a confidence; "
             "train it again: ser-pipeline train --fresh"
         )
     row = TARGETS[target]
     if not row.classes:
-        raise PipelineError(f"a confidence is of classes, and the run tells {row.words}")
+        raise PipelineError(f"a confidence needs classes, but the run predicts {row.words}")
     tables = [read_predictions(folder / layout.VALIDATION, labels, row) for folder in folders]
     scores = probabilities(np.concatenate([table.log_prob for table in tables]))
     true = np.array([labels.index(facts[-1]) for table in tables for facts in table.facts])
@@ -82,6 +82,6 @@ def chosen(wanted: float, folders: Sequence[Path], labels: Sequence[str], target
     if found is None:
         best = max((np.cumsum(right[np.argsort(-scores.max(1))]) / np.arange(1, len(right) + 1)).tolist())
         raise PipelineError(
-            f"no confidence leaves {wanted:.1%} of the answers right on validation rows; the most is {best:.1%}"
+            f"no confidence gives {wanted:.1%} correct answers on validation rows; the highest share is {best:.1%}"
         )
     return found

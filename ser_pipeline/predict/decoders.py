@@ -1,6 +1,6 @@
-"""Folders of recordings decoded by processes of their own, which leave the samples in memory that all of them share.
+"""Decoding of many recordings by worker processes, which write the samples to shared memory.
 
-Threads wait for one another in the interpreter, and a GPU answers for more recordings than one process opens.
+Threads wait for each other in the interpreter, and a GPU predicts faster than one process can decode.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from ser_pipeline.predict.recordings import STDIN, Channels, InMemory, Opened, S
 from ser_pipeline.processes import cores, spread
 
 FILES = 512
-"""Recordings from which on it takes longer to decode them than to begin processes."""
+"""Smallest number of recordings that take longer to decode than processes take to start."""
 
 PROCESSES = 8
-"""Processes that decode, at most."""
+"""Largest number of processes that decode."""
 
 CHUNK = 32
-"""Recordings that a process decodes at a time."""
+"""Number of recordings that a process decodes per task."""
 
 SLOT = 1 << 24
-"""Bytes of the samples of a chunk; a recording that does not fit is decoded in this process."""
+"""Bytes of memory for the samples of a chunk; a recording that does not fit is decoded in this process."""
 
 SHARED = Path("/dev/shm")
-"""Where Linux has files in memory."""
+"""Folder in which Linux keeps files in memory."""
 
 
 class Chunk(NamedTuple):
-    """What a process is given."""
+    """A task of a process: some recordings to decode."""
 
     number: int
     place: str  # file of the shared memory
@@ -55,21 +55,21 @@ class Chunk(NamedTuple):
 
 
 class Lying(NamedTuple):
-    """A recording whose samples lie in a slot."""
+    """A recording whose samples are in a slot of the shared memory."""
 
     digest: str
     notes: tuple[str, ...]
-    tracks: tuple[tuple[int | None, int, int], ...]  # channel, first sample, samples
+    tracks: tuple[tuple[int | None, int, int], ...]  # channel, first sample, number of samples
 
 
 def held(sources: Iterable[Source], rate: int, channels: Channels, *, fast: bool) -> Iterator[Held]:
-    """Every recording, decoded by the time it is wanted: by processes, where there are many and the models are `fast`.
+    """Yield recordings in order, decoded ahead: by processes if there are many and the models are fast, or by threads.
 
     Args:
-        sources: what is asked about.
-        rate: Hz of the samples that are wanted.
-        channels: which of them.
-        fast: whether the models answer sooner than one process decodes.
+        sources: the recordings.
+        rate: sampling rate of the result in Hz.
+        channels: the channels to decode.
+        fast: whether the models predict faster than one process decodes.
     """
     processes = min(PROCESSES, cores() - 1)
     with ExitStack() as sharing:
@@ -90,7 +90,7 @@ def _many_files(sources: Iterable[Source]) -> bool:
 
 
 def decode(chunk: Chunk) -> list[Lying | Unanswered | None]:
-    """Recordings, in a worker: their samples go to the chunk's slot; None for one that does not fit."""
+    """Decode the recordings of a chunk into its slot, in a worker process; None for one that does not fit."""
     memory = _mapped(chunk.place)[chunk.slot]
     found: list[Lying | Unanswered | None] = []
     used = 0
@@ -109,7 +109,7 @@ def decode(chunk: Chunk) -> list[Lying | Unanswered | None]:
 
 
 def _laid(recording: Opened, memory: NDArray[np.float32]) -> Lying | None:
-    """Put the samples of a recording, a track after the other, into memory; None where they do not fit."""
+    """Write the samples of a recording to memory, one track after the other; None if they do not fit."""
     tracks, used = [], 0
     for track in recording.tracks:
         count = track.samples.count
@@ -124,14 +124,14 @@ def _laid(recording: Opened, memory: NDArray[np.float32]) -> Lying | None:
 def _by_processes(
     files: Sequence[str], rate: int, channels: Channels, processes: int, memory: tuple[str, NDArray[np.float32]]
 ) -> Iterator[Held]:
-    """The recordings, in order.
+    """Yield the recordings in order, decoded by processes.
 
     Args:
-        files: their paths.
-        rate: Hz of the samples that are wanted.
-        channels: which of them.
-        processes: that decode.
-        memory: its file, and its slots.
+        files: paths of the recordings.
+        rate: sampling rate of the result in Hz.
+        channels: the channels to decode.
+        processes: number of processes.
+        memory: file of the shared memory, and its slots.
     """
     place, slots = memory
     free, found, wanted = deque(range(len(slots))), dict[int, tuple[Chunk, Any]](), 0
@@ -152,7 +152,7 @@ def _by_processes(
                 free.append(done.slot)
                 wanted += 1
     except BrokenProcessPool:
-        raise PipelineError("a process that decodes recordings was killed, by lack of memory as a rule") from None
+        raise PipelineError("a process that decodes recordings was killed, probably because memory ran out") from None
 
 
 def _held(file: str, one: Lying | Unanswered, memory: NDArray[np.float32]) -> Held:
@@ -164,10 +164,10 @@ def _held(file: str, one: Lying | Unanswered, memory: NDArray[np.float32]) -> He
 
 @contextmanager
 def _shared(slots: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Memory that processes share: its file, and its slots (slots, samples).
+    """Create memory that processes share, and yield its file and its slots (slots, samples).
 
     Raises:
-        OSError: there is not so much of it.
+        OSError: there is not enough memory.
     """
     size = slots * SLOT
     place = next((folder for folder in (SHARED, Path(tempfile.gettempdir())) if _free(folder) > 2 * size), None)
@@ -179,13 +179,13 @@ def _shared(slots: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
 
 
 def _free(folder: Path) -> int:
-    """Bytes that are free there; 0 where it is none."""
+    """Return the free bytes in a folder; 0 if it does not exist."""
     return shutil.disk_usage(folder).free if folder.is_dir() else 0
 
 
 @cache
 def _mapped(place: str) -> NDArray[np.float32]:
-    """The same in a worker."""
+    """Map the shared memory in a worker process."""
     with Path(place).open("r+b") as file:
         return _slots(mmap.mmap(file.fileno(), 0))
 

@@ -1,6 +1,6 @@
-"""Rows of many recordings at a time, made on the device where the models are.
+"""Rows of many recordings at once, computed on the models' device.
 
-Legend of shapes: S segments, N samples.
+Shapes: S segments, N samples.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from ser_pipeline.predict.excerpts import Excerpt
 from ser_pipeline.predict.front import Piece, StoredRows, peak_of
 
 SEGMENTS = 128
-"""Segments that are made at a time: always as many, as transforms of another count are planned anew."""
+"""Number of segments computed at once; it is constant because each other number needs a new plan of the transforms."""
 
 Heard = tuple[Excerpt, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class DeviceRows:
-    """The front end of models on a GPU: what a few recordings have, in one go."""
+    """The front end of models on a GPU, which computes the rows of several recordings at once."""
 
-    alone: StoredRows  # for a recording of more than `size` segments
+    alone: StoredRows  # for a recording with more than `size` segments
     rendering: Rendering
     size: int = SEGMENTS
 
     def __call__(self, excerpts: Iterable[Excerpt]) -> Iterator[tuple[Excerpt, Piece]]:
-        """The pieces of every excerpt, in order; their rows are tensors on the device."""
+        """Yield the pieces of every excerpt in order; their rows are tensors on the device."""
         waiting: list[Heard] = []
         left = self.size
         for excerpt in excerpts:
@@ -79,7 +79,7 @@ class DeviceRows:
     def _places(
         self, lengths: NDArray[np.int64], counts: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """What `Rendering.several` takes beside samples; segments that fill up are of an utterance without samples."""
+        """Return spans and utterances for `Rendering.several`; padding segments have an utterance without samples."""
         spans, utterance = np.zeros((self.size, 3), np.int64), np.full(self.size, len(lengths), np.int64)
         total = int(counts.sum())
         utterance[:total] = np.repeat(np.arange(len(lengths)), counts)
@@ -91,7 +91,7 @@ class DeviceRows:
         return spans, utterance
 
     def _together(self, signals: list[NDArray[np.float32]]) -> Tensor:
-        """All samples, one signal after the other, on the device."""
+        """Concatenate all signals on the device."""
         device = self.rendering.device
         kept = torch.empty(max(1, sum(map(len, signals))), pin_memory=device.type == "cuda")
         np.concatenate(signals, out=kept.numpy()[: sum(map(len, signals))])
@@ -99,13 +99,13 @@ class DeviceRows:
 
 
 def on_device(numbers: NDArray[np.generic], device: torch.device) -> Tensor:
-    """A tensor of them, for which nothing waits: neither for the copy nor for what the device was given before."""
+    """Copy an array to a device asynchronously."""
     given = torch.from_numpy(numbers)
     return given.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else given.to(device)
 
 
 def fetched(numbers: Tensor) -> Callable[[], NDArray[np.float32]]:
-    """What waits until they are computed, and gives them; the copy is begun here."""
+    """Start copying a tensor to the CPU, and return a function that waits for it."""
     if numbers.device.type != "cuda":
         return lambda: np.asarray(numbers.cpu().numpy())
     kept = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)

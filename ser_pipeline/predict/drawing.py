@@ -1,4 +1,4 @@
-"""Probabilities drawn over the waveform of a recording, one picture a channel."""
+"""Plots of probabilities over the waveform of a recording, one per channel."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from ser_pipeline.predict.recordings import Decoded, InMemory, Opened
 from ser_pipeline.report.drawing import CLASS_COLOURS, RULE, STYLE
 
 POINTS = 1_600
-"""Columns of a drawn waveform."""
+"""Number of columns of a plotted waveform."""
 
 BLOCK = 1 << 18
-"""Samples that are read at a time."""
+"""Number of samples that are read at once."""
 
 
 @dataclass(frozen=True)
 class Outlined:
-    """What is drawn of one channel of one recording."""
+    """The contents of the plot of one channel of a recording."""
 
     file: str
     channel: int | None
@@ -38,28 +38,28 @@ class Outlined:
 
 @dataclass
 class Pictures:
-    """The pictures of all recordings, drawn when everything is answered."""
+    """The plots of all recordings, drawn after all predictions."""
 
     folder: Path
     labels: Sequence[str]
-    rate: int  # Hz of what is heard
+    rate: int  # sampling rate of the decoded recordings in Hz
     kept: list[Outlined] = field(default_factory=list)
 
     def hear(self, recording: Opened) -> None:
-        """Keep the outline of a recording while its samples are there."""
+        """Compute the outlines of a recording while its samples are available."""
         for track in recording.tracks:
             seconds = track.samples.count / self.rate
             self.kept.append(Outlined(recording.name, track.channel, seconds, envelope(track.samples)))
 
     def add(self, answer: Answer | Unanswered) -> None:
-        """Keep an answer for the picture of its channel: the first of that recording that has not all of it yet."""
+        """Add an answer to the plot of its channel; of several plots of one recording, the first incomplete one."""
         if isinstance(answer, Answer):
             mine = [one for one in self.kept if (one.file, one.channel) == (answer.file, answer.channel)]
             later = (one for one in mine if not one.answers or one.answers[-1].start < answer.start)
             next(later, mine[-1]).answers.append(answer)
 
     def draw(self) -> Iterator[Path]:
-        """Write a PNG for every channel that has an answer; their paths."""
+        """Write a PNG for every channel that has an answer, and yield its path."""
         self.folder.mkdir(parents=True, exist_ok=True)
         used: dict[str, int] = {}
         for picture in self.kept:
@@ -74,7 +74,7 @@ class Pictures:
 
 
 def envelope(samples: Decoded | InMemory) -> NDArray[np.float32]:
-    """Largest magnitude (POINTS,) of each column of a waveform, read in blocks."""
+    """Return the largest magnitude (POINTS,) of each column of a waveform, which is read in blocks."""
     found = np.zeros(POINTS, np.float32)
     for first in range(0, samples.count, BLOCK):
         last = min(first + BLOCK, samples.count)
@@ -84,7 +84,7 @@ def envelope(samples: Decoded | InMemory) -> NDArray[np.float32]:
 
 
 def _figure(picture: Outlined, labels: Sequence[str]) -> Figure:
-    """The outline in grey, and a line for each class from 0 to 1."""
+    """Draw the outline in grey, and a line for each class, 0 to 1."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 3), layout="constrained")
         axes = figure.subplots()
@@ -100,7 +100,7 @@ def _figure(picture: Outlined, labels: Sequence[str]) -> Figure:
 
 
 def _line(answers: Sequence[Answer], label: str) -> tuple[list[float], list[float]]:
-    """Times and probabilities: steps, or where answers overlap a line through their middles."""
+    """Return times and probabilities: steps, or a line through the centres if answers overlap."""
     if any(one.end > after.start for one, after in pairwise(answers)):
         return [(one.start + one.end) / 2 for one in answers], [one.probabilities[label] for one in answers]
     times = [time for one in answers for time in (one.start, one.end, np.nan)]

@@ -1,4 +1,4 @@
-"""Which parts of recordings are asked about: whole ones, windows, turns, channels."""
+"""Excerpts of recordings to predict: whole recordings, windows, turns, channels."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ from ser_pipeline.predict.turns import SpeakerTurn
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of every recording."""
+    """The excerpts to predict of every recording, and the confidence that an answer needs."""
 
-    window: float | None = None  # seconds that are answered for at a time; None: all
-    stride: float | None = None  # seconds from one window to the next; None: `window`
+    window: float | None = None  # length of a window in seconds; None for the whole recording or turn
+    stride: float | None = None  # seconds between the starts of two windows; None for `window`
     channels: Channels = "mix"
-    turns: tuple[SpeakerTurn, ...] = ()  # answered for one by one; none: the whole recording
-    unsure: float = 0.0  # probability under which there is no answer
+    turns: tuple[SpeakerTurn, ...] = ()  # turns to predict one by one; () for the whole recording
+    unsure: float = 0.0  # smallest probability of an answer, 0 to 1
 
     def __post_init__(self) -> None:
         for name, value in (("window", self.window), ("stride", self.stride)):
             if value is not None and not 0 < value < math.inf:
-                raise PipelineError(f"a {name} is a number of seconds over 0, not {value:g}")
+                raise PipelineError(f"a {name} must be a number of seconds above 0, not {value:g}")
         if self.stride is not None and self.window is None:
-            raise PipelineError("a stride goes with a window")
+            raise PipelineError("a stride needs a window")
 
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Samples that are answered for as one utterance."""
+    """A part of a recording that is predicted as one utterance."""
 
     recording: Opened
     track: Track
-    first: int  # sample at the model's rate
-    last: int  # sample after the end
+    first: int  # first sample, at the model's rate
+    last: int  # end, exclusive
     speaker: str = ""
 
     def __len__(self) -> int:
         return self.last - self.first
 
     def read(self, first: int, last: int) -> Samples:
-        """Its samples from `first` to `last`, counted from its beginning."""
+        """Read its samples `first` to `last` (exclusive), counted from its start."""
         return self.track.samples.read(self.first + first, self.first + last)
 
 
 def excerpts(recording: Opened, question: Question, rate: int) -> Iterator[Excerpt | Unanswered]:
-    """What is asked of one recording, in the order of channels and of time.
+    """Yield the excerpts of one recording, ordered by channel and time.
 
     Args:
-        recording: decoded.
-        question: what is asked.
-        rate: Hz of the decoded samples.
+        recording: the decoded recording.
+        question: the excerpts to predict.
+        rate: sampling rate of the decoded recording in Hz.
     """
     for track in recording.tracks:
         if question.turns:
@@ -70,7 +70,7 @@ def excerpts(recording: Opened, question: Question, rate: int) -> Iterator[Excer
 
 
 def _turns(recording: Opened, track: Track, question: Question, rate: int) -> Iterator[Excerpt | Unanswered]:
-    """The turns of one channel; a turn of another one is left out where channels are told apart."""
+    """Yield the turns of one channel; with split channels, turns of other channels are left out."""
     for turn in question.turns:
         here = turn.channel in (None, track.channel) or question.channels != "split"
         if not (turn.of(recording.name) and here):
@@ -80,12 +80,13 @@ def _turns(recording: Opened, track: Track, question: Question, rate: int) -> It
             yield Excerpt(recording, track, first, last, turn.speaker)
         else:
             there = f"the recording ends at {track.samples.count / rate:.3f} s"
-            said = f"no audio in the turn of {turn.speaker or 'nobody'} from {turn.start:g} to {turn.end:g} s: {there}"
+            who = turn.speaker or "an unnamed speaker"
+            said = f"no audio in the turn of {who} from {turn.start:g} to {turn.end:g} s: {there}"
             yield Unanswered(recording.name, said)
 
 
 def _windows(excerpt: Excerpt, window: float, stride: float, rate: int) -> Iterator[Excerpt]:
-    """Windows from its beginning on; the last one ends with it, and none lies wholly within another."""
+    """Yield windows from the start of an excerpt; the last one ends with it, and none is contained in another."""
     size, step = max(1, round(window * rate)), max(1, round(stride * rate))
     start = excerpt.first
     while start < excerpt.last:

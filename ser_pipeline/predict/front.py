@@ -1,6 +1,6 @@
-"""Samples to what a model reads, as `features` makes it for training, a bounded part at a time.
+"""Conversion of samples to the inputs of a model, as `features` does for training, in parts of bounded size.
 
-Legend of shapes: S segments, N samples.
+Shapes: S segments, N samples.
 """
 
 from __future__ import annotations
@@ -24,80 +24,80 @@ from ser_pipeline.inputs import INPUTS
 from ser_pipeline.predict.excerpts import Excerpt
 
 LONGEST = 300.0
-"""Seconds of audio that are made into rows at a time.
+"""Largest length of audio in seconds that is converted at once.
 
-No corpus has an utterance as long. Rows of a longer recording are those of all of it, made in parts; a model of whole
-utterances hears it in equal parts, whose log-probabilities are averaged as those of segments are.
+No corpus has such long utterances. The rows of a longer recording are computed in parts, with the same result. A model
+of whole utterances gets equal parts of it, and their log-probabilities are averaged like those of segments.
 """
 
 TOGETHER = 120.0
-"""Seconds of audio at least that go to a frozen encoder of whole utterances at a time, so that every core has some."""
+"""Smallest length of audio in seconds per call of a frozen encoder of whole utterances, which keeps all cores busy."""
 
 KEY = "0" * 16
-"""Stands for an utterance's key, from which augmented drawings follow: there are none here."""
+"""Placeholder of an utterance's key, which seeds augmentation; predictions have no augmentation."""
 
 
 @dataclass(frozen=True)
 class Piece:
     """Neighbouring segments of one excerpt."""
 
-    rows: Mapping[str, Any]  # name of an input -> (S, ...), as it is stored for training: arrays, or tensors
-    samples: NDArray[np.int64]  # (S,) real samples of each segment; the rest is padding
+    rows: Mapping[str, Any]  # rows (S, ...) by input, as stored for training: arrays or tensors
+    samples: NDArray[np.int64]  # (S,) number of samples of each segment without padding
     peak: float  # largest magnitude of the samples
-    last: bool  # whether the excerpt ends with it
+    last: bool  # whether it is the end of the excerpt
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def part(self, first: int, last: int) -> Piece:
-        """Segments `first` to `last`."""
+        """Return segments `first` to `last` (exclusive)."""
         rows = {name: rows[first:last] for name, rows in self.rows.items()}
         return Piece(rows, self.samples[first:last], self.peak, self.last and last >= len(self))
 
 
 class FrontEnd(Protocol):
-    """What makes the rows that a model reads."""
+    """Computes the rows that a model reads."""
 
     def __call__(self, excerpts: Iterable[Excerpt]) -> Iterator[tuple[Excerpt, Piece]]:
-        """The pieces of every excerpt, in order."""
+        """Yield the pieces of every excerpt in order."""
 
 
 class RowMaker(Protocol):
-    """What a frozen speech encoder makes of stored waveforms: a `features.frozen.Maker`."""
+    """Computes rows from stored waveforms by a frozen speech encoder: a `features.frozen.Maker`."""
 
     def __call__(
         self, waveforms: NDArray[np.int16], samples: NDArray[np.int64], counts: NDArray[np.int64], keys: list[str]
     ) -> list[NDArray[np.float16]]:
-        """The rows of every utterance, of which `counts` (U,) segments stand in `waveforms`, one after the other."""
+        """Return the rows of every utterance; `waveforms` has `counts` (U,) segments of each, one after the other."""
 
 
 class RowRenderer(Protocol):
-    """What makes features on a device: a `features.rendering.Rendering`."""
+    """Computes features on a device: a `features.rendering.Rendering`."""
 
     def rows(self, name: str, samples: NDArray[np.float32]) -> NDArray[Any]:
-        """The rows (S, ...) of a feature of a whole utterance (N,)."""
+        """Return the rows (S, ...) of a feature of a whole utterance (N,)."""
 
     def parts(self, name: str, read: Callable[[int, int], NDArray[np.float32]], samples: int) -> Iterator[NDArray[Any]]:
-        """The same of a recording, a stretch of which is in memory at a time.
+        """Yield the rows of a recording in parts, with only a part of it in memory.
 
         Args:
-            name: of the feature.
-            read: gives its samples, from the first to before the last.
-            samples: how many there are.
+            name: name of the feature.
+            read: returns samples from a first one to a last one (exclusive).
+            samples: number of samples.
         """
 
 
 @dataclass(frozen=True)
 class StoredRows:
-    """Rows as the stores of `features` have them."""
+    """Computes rows in the form of the stores of `features`."""
 
     config: Config
-    makers: Mapping[str, RowMaker] = field(default_factory=dict)  # of the inputs that a frozen encoder makes
-    rendering: RowRenderer | None = None  # of the features that training made on its device
-    rendered: tuple[str, ...] = ()  # their names
+    makers: Mapping[str, RowMaker] = field(default_factory=dict)  # of the inputs from frozen encoders
+    rendering: RowRenderer | None = None  # of the features that training computes on its device
+    rendered: tuple[str, ...] = ()  # names of these features
 
     def __call__(self, excerpts: Iterable[Excerpt]) -> Iterator[tuple[Excerpt, Piece]]:
-        """The pieces of every excerpt, in order."""
+        """Yield the pieces of every excerpt in order."""
         if self.config.model.whole:
             yield from self._of_whole(excerpts)
             return
@@ -106,7 +106,7 @@ class StoredRows:
                 yield excerpt, piece
 
     def _of_whole(self, excerpts: Iterable[Excerpt]) -> Iterator[tuple[Excerpt, Piece]]:
-        """A row for each excerpt, or for each of its equal parts; several go through the encoder at a time."""
+        """Yield a row for each excerpt, or for each of its equal parts; the encoder processes several at once."""
         waiting: list[tuple[Excerpt, NDArray[np.float32], bool]] = []
         rate = self.config.audio.rate
         for excerpt in excerpts:
@@ -131,7 +131,7 @@ class StoredRows:
             yield excerpt, Piece(rows, np.array([len(samples)], np.int64), peak_of(samples), last)
 
     def _of_segments(self, excerpt: Excerpt) -> Iterator[Piece]:
-        """Its segments, as many at a time as `LONGEST` holds."""
+        """Yield the segments of an excerpt, at once if it is shorter than `LONGEST`."""
         audio, count = self.config.model_audio, len(excerpt)
         total = audio.segments(count)
         real = np.clip(count - np.arange(total, dtype=np.int64) * audio.segment, 0, audio.segment)
@@ -149,9 +149,9 @@ class StoredRows:
             first = last
 
     def _stream(self, name: str, excerpt: Excerpt, total: int) -> Iterator[NDArray[Any]]:
-        """The rows of an input of a long excerpt of `total` segments, some at a time.
+        """Yield the rows of an input of a long excerpt with `total` segments in parts.
 
-        A frozen encoder hears no more of it at a time either.
+        A frozen encoder processes one part at a time too, without the rest as context.
         """
         audio, count = self.config.model_audio, streamed.SEGMENTS
         if self.rendering and name in self.rendered:
@@ -166,17 +166,17 @@ class StoredRows:
             yield self._rows(name, excerpt.read(first * audio.segment, last))[: min(count, total - first)]
 
     def _rows(self, name: str, samples: NDArray[np.float32]) -> NDArray[Any]:
-        """Rows (S, ...) of an input; alone, as compiled transforms and the threads of numpy are the process's."""
+        """Compute the rows (S, ...) of an input under a lock, since transforms and numpy's threads are process-wide."""
         if name in self.makers:
             return self._joined(name, self._frozen(name, [samples])[0])
         if self.rendering and name in self.rendered:
             return self.rendering.rows(name, samples)
-        with _ALONE, _threads().limit(limits=1, user_api="blas"):  # a product's last digit depends on its threads
+        with _ALONE, _threads().limit(limits=1, user_api="blas"):  # the last digit depends on the number of threads
             made: NDArray[Any] = FEATURES[name].rows(samples, self.config.model_audio, self._settings(name))
         return made
 
     def _frozen(self, name: str, signals: list[NDArray[np.float32]]) -> list[NDArray[np.float16]]:
-        """Rows (S, ...) of each signal that a frozen encoder makes of its stored segments."""
+        """Compute the rows (S, ...) of each signal by a frozen encoder, from its stored segments."""
         audio = self.config.audio
         stored = [FEATURES["waveform"].rows(samples, audio, None) for samples in signals]
         counts = np.array([len(rows) for rows in stored], np.int64)
@@ -187,11 +187,11 @@ class StoredRows:
         return self.makers[name](np.concatenate(stored), np.concatenate(real), counts, [KEY] * len(signals))
 
     def _joined(self, name: str, rows: NDArray[np.float16]) -> NDArray[np.float16]:
-        """Rows of stored segments as those of the segments that the model hears."""
+        """Join the rows of stored segments to those of the model's segments."""
         several = self.config.model.segments
         if several == 1:
             return rows
-        import torch  # as a frozen encoder does
+        import torch  # already imported by the frozen encoder
 
         from ser_pipeline.data.neighbours import JOIN
 
@@ -204,7 +204,7 @@ class StoredRows:
 
 
 _ALONE = Lock()
-"""Held by the thread that computes rows."""
+"""Lock of the thread that computes rows."""
 
 
 @cache
@@ -213,7 +213,7 @@ def _threads() -> ThreadpoolController:
 
 
 def _alone(parts: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
-    """The same parts, each made by this thread alone."""
+    """Yield the same parts, each computed under the lock."""
     while True:
         with _ALONE, _threads().limit(limits=1, user_api="blas"):
             part = next(parts, None)
@@ -223,7 +223,7 @@ def _alone(parts: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
 
 
 def _in_parts(parts: Iterator[NDArray[Any]], count: int) -> Iterator[NDArray[Any]]:
-    """The same rows, `count` at a time."""
+    """Yield the same rows in parts of up to `count`."""
     for part in parts:
         for first in range(0, len(part), count):
             yield part[first : first + count]
@@ -235,5 +235,5 @@ def _blocks(excerpt: Excerpt) -> Iterator[NDArray[np.float32]]:
 
 
 def peak_of(samples: NDArray[np.float32]) -> float:
-    """The largest magnitude."""
+    """Return the largest magnitude."""
     return float(max(samples.max(initial=0), -samples.min(initial=0)))

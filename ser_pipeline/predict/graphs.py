@@ -1,4 +1,4 @@
-"""Batches of one size, again and again, on a CUDA device: by the models' faster modules, as one graph.
+"""Predictions for batches of a fixed size on a CUDA device, by the models' fast modules in one CUDA graph.
 
 Shapes: F models, B segments of a batch, K outputs.
 """
@@ -21,16 +21,16 @@ from ser_pipeline.model.fast import FastPaths, accelerate
 from ser_pipeline.model.fast.graph import Captured
 
 PLAIN_FIRST = 4
-"""Batches that are computed plainly first: the kernels take seconds to be made, which few recordings are not worth."""
+"""Number of batches that are computed without a graph first, since compiling its kernels takes seconds."""
 
 PATHS = FastPaths(channels_last=False)
-"""All but the one that lays weights out anew, which belong to other graphs and to plain modules as well."""
+"""All fast paths except the one that changes the layout of weights, which other graphs and plain modules share."""
 
 _numbers = count()
 
 
 class Graphed:
-    """What models say of batches of up to `size` segments; those that are smaller are filled up."""
+    """Outputs of models for batches of up to `size` segments; smaller batches are padded."""
 
     def __init__(
         self,
@@ -41,14 +41,14 @@ class Graphed:
         forward: Callable[[Ensemble, Batch], Tensor],
         capture: Callable[..., Any] = Captured,
     ) -> None:
-        """Wait for enough batches; nothing is made before.
+        """Prepare a graph, which is captured after enough batches.
 
         Args:
-            models: in evaluation, on their device; they stay as they are, and their weights may change in place.
-            size: segments of a batch.
+            models: models in evaluation mode on their device; they do not change, but their weights may, in place.
+            size: number of segments of a batch.
             half: whether `forward` computes in half precision.
-            forward: outputs (F, B, K) of a batch.
-            capture: makes a graph of a step.
+            forward: returns the outputs (F, B, K) for a batch.
+            capture: captures a graph of a step.
         """
         self._models, self._size, self._half, self._forward, self._capture = models, size, half, forward, capture
         self._plain, self._lock = PLAIN_FIRST, Lock()
@@ -56,7 +56,7 @@ class Graphed:
         self._taken: Callable[..., Tensor] | None = None
 
     def takes(self, count: int) -> bool:
-        """Whether it is for a batch of so many segments: at least half a whole one, after enough of them."""
+        """Whether to use the graph for a batch of `count` segments: at least half a batch, after enough batches."""
         if not self._size // 2 <= count <= self._size:
             return False
         with self._lock:
@@ -64,7 +64,7 @@ class Graphed:
             return not self._plain
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Outputs (F, B, K)."""
+        """Return the outputs (F, B, K) for a batch."""
         missing = self._size - len(batch)
         full = batch.map(lambda x: torch.cat([x, x[:1].expand(missing, *x.shape[1:])])) if missing else batch
         with self._lock, torch.inference_mode():
@@ -85,5 +85,5 @@ class Graphed:
 
 
 def _shared(model: SpeechEmotionModel) -> SpeechEmotionModel:
-    """A copy of the model's modules on the same numbers."""
+    """Copy the model's modules, with shared weights."""
     return copy.deepcopy(model, {id(numbers): numbers for numbers in chain(model.parameters(), model.buffers())})

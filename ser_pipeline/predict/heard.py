@@ -1,4 +1,4 @@
-"""Recordings whose sound a run's models learned from in other samples: louder, cut, resampled, coded or joined."""
+"""Recordings that are modified copies of a run's training utterances: louder, cut, resampled, coded or joined."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Heard:
-    """A recording that holds the sound of an utterance that models learned from."""
+    """A recording that contains the sound of an utterance that models were trained on."""
 
     file: str
-    utterance: str  # its id
-    correlation: float  # of both waveforms where they overlap, to 1
-    left_out_by: str  # the fold that tested on the utterance; "" where none did
+    utterance: str  # id of the utterance
+    correlation: float  # correlation of both waveforms where they overlap, up to 1
+    left_out_by: str  # the fold that tested on the utterance, or ""
 
     @property
     def note(self) -> str:
-        """What it takes from the worth of an answer, in words."""
-        return f"holds the sound of {self.utterance} (correlation {self.correlation:.3f}), learned from in training"
+        """The note of an answer for this recording."""
+        return f"contains the sound of {self.utterance} (correlation {self.correlation:.3f}), seen in training"
 
 
 def heard_before(
@@ -44,19 +44,19 @@ def heard_before(
     jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Heard]:
-    """Which of `files` hold the sound of what models of `folds` learned from, the surest pair of each.
+    """Find the `files` that contain the sound of training utterances, with the best match of each.
 
-    The run's whole corpus is decoded for it.
+    The run's whole corpus is decoded.
 
     Args:
-        run: its folder.
-        files: recordings on disk; those that cannot be read are passed over.
-        folds: names, whose models are asked.
-        jobs: threads that decode; all cores where None.
-        progress: called with how many recordings are decoded, and of how many.
+        run: folder of the run.
+        files: recordings on disk; unreadable ones are ignored.
+        folds: names of the folds whose models are used.
+        jobs: number of threads that decode; None for all cores.
+        progress: called with the number of decoded recordings, and of all.
 
     Raises:
-        PipelineError: the corpus is not where it was, or is not the one that was trained.
+        PipelineError: the corpus was moved, or the run has several corpora.
     """
     corpus, root = _trained(run)
     learned = read_learned(run)
@@ -64,7 +64,7 @@ def heard_before(
     unknown = sum(1 for name, where in learned.seen.items() if where & set(folds) and name not in known)
     if unknown:
         log.warning(
-            "%s is of an earlier version, which does not say where %d of the utterances lie that models learned from; "
+            "%s is from an earlier version, which did not store the files of %d training utterances; "
             "these are not compared",
             run.name,
             unknown,
@@ -83,13 +83,13 @@ def heard_before(
 
 
 def _trained(run: Path) -> tuple[list[Utterance], Path]:
-    """The utterances of the run's corpus, and the folder that their files are below."""
+    """Return the utterances of the run's corpus, and the folder that their files are relative to."""
     about = read_run_file(run)
     root = Path(about.audio_root)
     if about.test_corpus or not about.audio_root:
-        raise PipelineError(f"{run.name} is of several corpora; --near-copies compares with a run of one")
+        raise PipelineError(f"{run.name} has several corpora; --near-copies needs a run with a single corpus")
     if not root.is_dir():
-        raise PipelineError(f"the audio of {run.name} is not in {root} any more; --near-copies compares with it")
+        raise PipelineError(f"the audio of {run.name} is no longer in {root}; --near-copies needs it")
     contents = _rows(run / layout.CONTENTS)
     tested = [
         row

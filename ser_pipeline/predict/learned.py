@@ -1,4 +1,4 @@
-"""Which recordings a run's models learned from, known by the content of their files."""
+"""Recognition of recordings that a run's models were trained on, by the content of their files."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from ser_pipeline.runs.shapes import FoldsFile, read_shape
 from ser_pipeline.text import unguarded
 
 PARTS = ("train", "validation")
-"""Parts of a fold that its model, or the choice of its epoch, has seen."""
+"""Parts of a fold that its model was trained on, or that chose its epoch."""
 
 
 @dataclass(frozen=True)
 class Learned:
-    """The utterances of a run's corpus, and which folds had them where."""
+    """The utterances of a run's corpus, and the folds that trained or tested on them."""
 
-    keys: Mapping[str, tuple[str, ...]]  # content of an utterance, as the manifest has it -> ids
+    keys: Mapping[str, tuple[str, ...]]  # ids by the hash of their content, as in the manifest
     spans: tuple[tuple[str, str], ...] = ()  # start and end of utterances that are parts of a file, as text
-    seen: Mapping[str, frozenset[str]] = field(default_factory=dict)  # id -> folds whose model learned from it
-    tested: Mapping[str, str] = field(default_factory=dict)  # id -> fold that tested on it
-    kept: bool = True  # False: of a run of an earlier version, which kept no list of its utterances
+    seen: Mapping[str, frozenset[str]] = field(default_factory=dict)  # folds whose model was trained on it, by id
+    tested: Mapping[str, str] = field(default_factory=dict)  # fold that tested on it, by id
+    kept: bool = True  # False for a run of an earlier version without a list of its utterances
 
     def folds(self, digest: str, asked: Iterable[str]) -> tuple[frozenset[str], str]:
-        """Those of the folds asked that learned from a file with that SHA-256; and one that tested on it, or ""."""
+        """Return which `asked` folds trained on a file with this SHA-256, and a fold that tested on it, or ""."""
         ids = [name for key in self._keys(digest) for name in self.keys.get(key, ())] if digest else []
         seen = frozenset(fold for name in ids for fold in self.seen.get(name, ()))
         tested = [self.tested[name] for name in ids if name in self.tested]
         return seen & frozenset(asked), next((fold for fold in tested if fold not in seen), "")
 
     def _keys(self, digest: str) -> list[str]:
-        """Keys that utterances of such a file would have; as `features.measure.content_key`."""
+        """Return the keys that utterances of such a file would have, as computed by `features.measure.content_key`."""
         parts = (f"{digest}:{start}:{end}".encode() for start, end in self.spans)
         return [digest[:32], *(hashlib.sha256(text).hexdigest()[:32] for text in parts)]
 
 
 def read_learned(run: Path) -> Learned:
-    """What the folder of a run says of its corpus; nothing is known of runs that were begun before this was kept."""
+    """Read the utterances of a run; runs of an earlier version have no list of them."""
     if not (run / layout.CONTENTS).exists():
         return Learned({}, kept=False)
     keys: dict[str, tuple[str, ...]] = {}
@@ -62,10 +62,10 @@ def read_learned(run: Path) -> Learned:
 
 
 def _contents(file: Path) -> list[dict[str, str]]:
-    """The lines of a run's list of utterances.
+    """Read a run's list of utterances.
 
     Raises:
-        PipelineError: it is damaged.
+        PipelineError: the file is damaged.
     """
     try:
         rows = list(csv.DictReader(io.StringIO(read_text(file), newline="")))

@@ -1,6 +1,6 @@
 """The models of a run's folds as one function of rows, in memory together or one after the other.
 
-Legend of shapes: F folds, S segments, C classes.
+Shapes: F folds, S segments, C classes, A attributes.
 """
 
 from __future__ import annotations
@@ -35,32 +35,32 @@ from ser_pipeline.targets import TARGETS
 from ser_pipeline.training.objective import outputs_of, split
 
 RESIDENT = 1 << 29
-"""Bytes of weights up to which all folds' models are kept in memory on a processor; more are read one by one."""
+"""Largest size of all folds' weights in bytes that stays in memory on a CPU; more are read one by one."""
 
 LARGE = 20_000_000
-"""Weights of a model from which on it is given few segments at a time on a processor."""
+"""Number of weights above which a model is large, and computes few segments at once on a CPU."""
 
 FEW, MANY = 1, 8
-"""Segments that a large and a small model compute at a time on a processor."""
+"""Segments that a large and a small model compute at once on a CPU."""
 
 SEVERAL = 4
-"""Batches of a small model that are given at a time on a processor, so that they are of segments of similar length."""
+"""Batches of a small model per call on a CPU, which are then sorted into batches of similar length."""
 
 ON_GPU = 128, 256
-"""The same on a GPU."""
+"""Segments that a large and a small model compute at once on a GPU."""
 
 AHEAD = 2
-"""Batches that a GPU is given before the first is waited for."""
+"""Batches that a GPU gets before the result of the first one is awaited."""
 
 PRECISIONS = ("auto", "fp32", "bf16")
-"""Arithmetic in which models may be asked."""
+"""Choices of arithmetic."""
 
 ROUND = 256
-"""Segments that are asked of one model before the next one's weights are read in its place."""
+"""Segments that one model computes before it is replaced by the next one's weights."""
 
 
 _TURN = Lock()
-"""Held while the weights of a single model change."""
+"""Lock while the weights of a single model change."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,13 @@ class FoldModels:
     models: tuple[SpeechEmotionModel, ...]
     device: torch.device
     half: bool = False  # whether they compute in bf16
-    folders: tuple[Path, ...] = ()  # folds whose weights the single model takes in turn; none: all models are there
-    target: str = "class"  # what they tell
-    classes: int = 0  # C, of account where they tell attributes too
+    folders: tuple[Path, ...] = ()  # folds whose weights a single model loads in turn; () if all models are in memory
+    target: str = "class"  # key of `TARGETS`
+    classes: int = 0  # C; only used if the target has attributes too
 
     @property
     def size(self) -> int:
-        """Segments that are best given at a time."""
+        """Best number of segments per call."""
         several = SEVERAL if self.device.type == "cpu" and not is_large(self.models[0]) else 1
         return ROUND if self.folders else several * self._batch
 
@@ -87,7 +87,7 @@ class FoldModels:
 
     @property
     def ahead(self) -> int:
-        """Batches that are best begun before the first of them is waited for."""
+        """Best number of batches to start before waiting for the first one."""
         return AHEAD if self.device.type == "cuda" else 0
 
     @cached_property
@@ -99,16 +99,16 @@ class FoldModels:
         return Graphed(self.models, self._batch, half=self.half, forward=self._forward)
 
     def __call__(self, rows: Mapping[str, Any], samples: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Log-probabilities and attributes (F, S, C + A); as `asking.Scorer`."""
+        """Return log-probabilities and attributes (F, S, C + A), as an `asking.Scorer`."""
         return self.begin(rows, samples)()
 
     @torch.inference_mode()
     def begin(self, rows: Mapping[str, Any], samples: NDArray[np.int64]) -> Callable[[], NDArray[np.float32]]:
-        """Begin with what a call does; what it returns waits for the device.
+        """Start a call, and return a function that waits for its result.
 
         Args:
-            rows: name of an input -> its rows (S, ...), arrays or tensors.
-            samples: (S,) real samples of each segment.
+            rows: rows (S, ...) by input, arrays or tensors.
+            samples: number of samples of each segment without padding (S,).
         """
         given = {name: x if isinstance(x, Tensor) else on_device(x, self.device) for name, x in rows.items()}
         real = on_device(samples, self.device)
@@ -119,14 +119,14 @@ class FoldModels:
         return fetched(found)
 
     def _each(self) -> Iterator[Ensemble]:
-        """All models together, or one after the other."""
+        """Yield all models together, or one after the other."""
         if not self.folders:
             yield self._ensemble
         for folder in self.folders:
             yield Ensemble([_with_weights(self.models[0], folder)])
 
     def _outputs(self, ensemble: Ensemble, batch: Batch) -> Tensor:
-        """Log-probabilities and attributes (F, S, C + A) on the device."""
+        """Compute log-probabilities and attributes (F, S, C + A) on the device."""
         if self.device.type == "cpu" and not self.half and ensemble.needs_no_silence:
             return self._without_silence(ensemble, batch)
         size = self._batch
@@ -140,7 +140,7 @@ class FoldModels:
         return self._forward(ensemble, batch)
 
     def _without_silence(self, ensemble: Ensemble, batch: Batch) -> Tensor:
-        """The same by segments of similar length, as many batches at a time as there are cores."""
+        """Compute the same in batches of segments of similar length without their padding, one batch per core."""
         order = batch.samples.argsort(stable=True)
 
         @torch.inference_mode()
@@ -168,23 +168,23 @@ class FoldModels:
 
 
 def is_large(model: nn.Module) -> bool:
-    """Whether a model has so many weights that it is given little at a time on a processor."""
+    """Whether a model has so many weights that it computes few segments at once on a CPU."""
     return sum(weights.numel() for weights in model.parameters()) > LARGE
 
 
 def in_half(wanted: str, config: Config, device: torch.device) -> bool:
-    """Whether models are asked in bf16: for "auto", where they were trained in it and the device is faster in it.
+    """Whether models compute in bf16; for "auto", if they were trained in bf16 and the device is faster in it.
 
     Args:
         wanted: "auto", "fp32" or "bf16".
-        config: of the run.
-        device: on which they are asked.
+        config: settings of the run.
+        device: device of the models.
 
     Raises:
-        PipelineError: another word.
+        PipelineError: `wanted` is something else.
     """
     if wanted not in PRECISIONS:
-        raise PipelineError(f"precision is one of {', '.join(PRECISIONS)}, not {wanted}")
+        raise PipelineError(f"precision must be one of {', '.join(PRECISIONS)}, not {wanted}")
     if wanted == "auto":
         return config.train.precision == "bf16" and precision("auto", device) == "bf16"
     return wanted == "bf16"
@@ -193,14 +193,14 @@ def in_half(wanted: str, config: Config, device: torch.device) -> bool:
 def open_models(
     folders: Sequence[Path], config: Config, classes: int, device: torch.device, wanted: str = "auto"
 ) -> FoldModels:
-    """The models of whole folds, ready to be asked: all at once where they fit into memory, else in turn.
+    """Open the models of finished folds: all in memory if they fit, otherwise one after the other.
 
     Args:
-        folders: of the folds.
-        config: of the run.
-        classes: how many.
-        device: on which they are asked.
-        wanted: as `in_half` takes it.
+        folders: folders of the folds.
+        config: settings of the run.
+        classes: C.
+        device: device of the models.
+        wanted: precision, as in `in_half`.
     """
     half = in_half(wanted, config, device)
     size = _size(folders)
@@ -216,25 +216,25 @@ def open_models(
 def all_models(
     folders: Sequence[Path], config: Config, classes: int, device: torch.device
 ) -> tuple[SpeechEmotionModel, ...]:
-    """The models of whole folds in evaluation mode, each in memory.
+    """Load the models of finished folds in evaluation mode, all in memory.
 
     Args:
-        folders: of the folds.
-        config: of the run.
-        classes: how many.
-        device: where they are.
+        folders: folders of the folds.
+        config: settings of the run.
+        classes: C.
+        device: device of the models.
     """
     first = _built(folders[0], config, classes).to(device).eval().requires_grad_(False)
     for folder in folders:
         _require_weights(folder)
-    # On a processor weights are exchanged for those in the files; until then the models may share them.
+    # On a CPU the weights are replaced by those mapped from the files, so the models may share them until then.
     alike = {id(one): one for one in first.parameters()} if _mapped(first) else {}
     several = [first, *(copy.deepcopy(first, dict(alike)) for _ in folders[1:])]
     return tuple(_with_weights(model, folder) for model, folder in zip(several, folders, strict=True))
 
 
 def _size(folders: Sequence[Path]) -> int:
-    """Bytes of the weights of folds, what they share counted once."""
+    """Return the size of the folds' weights in bytes, with shared weights counted once."""
     found = dict[Path, int]()
     for folder in folders:
         with _naming(folder):
@@ -244,19 +244,19 @@ def _size(folders: Sequence[Path]) -> int:
 
 
 def _room(device: torch.device) -> int:
-    """Bytes of weights that may be kept at a time."""
+    """Return the largest size of weights in bytes that may stay in memory."""
     return int(torch.cuda.mem_get_info(device)[0] // 2) if device.type == "cuda" else RESIDENT
 
 
 def _require_weights(folder: Path) -> None:
-    """Refuse the weights of a fold that are not those that training wrote: once, however often they are read."""
+    """Check that the weights of a fold are those that training wrote; done once, however often they are read."""
     with _naming(folder):
         require_digest(folder / layout.WEIGHTS, read_shape(folder / "index.json", IndexFile).files)
         require_shared(folder)
 
 
 def _with_weights(model: SpeechEmotionModel, folder: Path) -> SpeechEmotionModel:
-    """The model with the weights of a fold; on a processor they stay in their file, which is mapped into memory."""
+    """Load the weights of a fold into the model; on a CPU they are mapped from their file."""
     with _naming(folder):
         model.load_state_dict(read_weights(folder), assign=_mapped(model))
     free_memory()
@@ -264,7 +264,7 @@ def _with_weights(model: SpeechEmotionModel, folder: Path) -> SpeechEmotionModel
 
 
 def _mapped(model: SpeechEmotionModel) -> bool:
-    """Whether weights stay in their files, which are mapped into memory."""
+    """Whether weights are mapped from their files."""
     return next(model.parameters()).device.type == "cpu"
 
 
@@ -283,15 +283,16 @@ def _built(fold: Path, config: Config, classes: int) -> SpeechEmotionModel:
 
 @contextmanager
 def _naming(fold: Path) -> Iterator[None]:
-    """Say which fold cannot be asked: libraries raise a dozen kinds for weights and settings of another shape.
+    """Replace any error of the block by one that names the fold; libraries raise many kinds for damaged weights.
 
     Raises:
-        PipelineError: for whatever is raised in the block.
+        PipelineError: an error was raised in the block.
     """
     try:
         yield
     except Exception as error:
         said = str(error).partition("\n")[0] or type(error).__name__
         raise PipelineError(
-            f"fold {fold.name} of {fold.parent} cannot be asked ({said}); copy the run again, or ask others with --fold"
+            f"fold {fold.name} of {fold.parent} cannot be loaded ({said}); copy the run again, or use others with "
+            "--fold"
         ) from None

@@ -1,4 +1,4 @@
-"""What answers for recordings, opened by its name; torch is imported for what needs it alone."""
+"""Loading of a run, model folder or ONNX graph by its path; torch is imported only if needed."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 
 def load(run: Path | str, device: str = "auto", folds: Sequence[str] = (), precision: str = "auto") -> Predictor:
-    """A run, a model folder or an ONNX graph that `export` wrote, as a function of recordings.
+    """Load a run, a model folder or an ONNX graph that `export` wrote, as a function of recordings.
 
     Args:
-        run: the folder, or the graph, which onnxruntime computes on the processor, without torch.
-        device: "cuda", "mps", "cpu"; "auto" takes what is there.
-        folds: ask the models of these folds alone; by default all, averaged.
-        precision: "fp32", "bf16"; "auto" is that of training, as far as the device is faster in it.
+        run: the folder, or the graph, which runs in onnxruntime on the CPU, without torch.
+        device: "cuda", "mps" or "cpu"; "auto" for the first one available.
+        folds: names of the folds whose models to use; by default all, averaged.
+        precision: "fp32" or "bf16"; "auto" for that of training, if the device is faster in it.
 
     Raises:
-        PipelineError: none of the three, no such finished fold, or a graph with folds or a precision.
+        PipelineError: the path is none of the three, a fold is missing, or a graph is used with folds or a precision.
     """
     if is_graph(run := Path(run)):
         from ser_pipeline.export.session import open_graph
 
         if folds or precision != "auto":
-            raise PipelineError(f"{run.name} is one graph: folds and a precision are for runs and model folders")
+            raise PipelineError(f"{run.name} is an ONNX graph: folds and a precision need a run or a model folder")
         return open_graph(run)
     from ser_pipeline.device import pick_device
     from ser_pipeline.predict.runs import open_run

@@ -1,6 +1,6 @@
-"""Recordings to answers: decode, make rows, ask the models in batches that fill over files, sum up.
+"""Prediction for recordings: decode, compute rows, run the models in batches across files, combine the results.
 
-Legend of shapes: F folds, S segments, C classes.
+Shapes: F folds, S segments, C classes, A attributes.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from ser_pipeline.predict.confidence import Threshold
 
 Progress = Callable[[float, int], None]
-"""Told how many recordings are done, parts of one counted as parts, and how many there are."""
+"""A function that is called with the number of recordings done, fractions included, and of all."""
 
 
-NO_NUMBER = "the models' answer is no number; --precision fp32 may help, or the weights are damaged"
-"""Why there is no answer where arithmetic overflows."""
+NO_NUMBER = "the models' output is not a finite number; try --precision fp32, or check the weights"
+"""Error of a recording for which arithmetic overflows."""
 
 _Shares = Sequence[tuple[list[float], float | None]]
 
@@ -48,38 +48,36 @@ _Shares = Sequence[tuple[list[float], float | None]]
 class Predictor:
     """A run, or an exported model, as a function of recordings; any number of threads may call it."""
 
-    labels: tuple[str, ...]  # the classes; none where attributes alone are told
-    rate: int  # Hz at which recordings are heard
-    window: float  # seconds that the model hears at a time, or the length of a stored segment
+    labels: tuple[str, ...]  # the classes; () if only attributes are predicted
+    rate: int  # sampling rate of the models in Hz
+    window: float  # length of the model's segment in seconds, or of a stored segment for models of whole utterances
     front: FrontEnd
     scorer: Scorer
-    folds: tuple[str, ...] = ()  # of the models, in their order
+    folds: tuple[str, ...] = ()  # names of the models' folds, in their order
     learned: Learned = field(default_factory=lambda: Learned({}))
-    folders: tuple[Path, ...] = ()  # of the folds
-    how: str = "log-probability"  # key of `evaluation.metrics.SCORES`: the score of an utterance by its segments
-    least: int = 0  # real samples without which a last segment does not count
-    target: str = "class"  # key of `TARGETS`: what is told
-    scale: tuple[float, float] | None = None  # ends of that of attributes; None where none are told
+    folders: tuple[Path, ...] = ()  # folders of the folds
+    how: str = "log-probability"  # key of `evaluation.metrics.SCORES`: how segments are combined to utterances
+    least: int = 0  # a last segment with fewer samples does not count
+    target: str = "class"  # key of `TARGETS`
+    scale: tuple[float, float] | None = None  # ends of the attributes' scale; None without attributes
 
     def __call__(
         self, source: Source | NDArray[Any], rate: int | None = None, *, channels: Channels = "mix", unsure: float = 0.0
     ) -> Answer:
-        """The answer for one recording.
+        """Predict one recording.
 
         Args:
             source: path of a file, "-" for standard input, the bytes of a file, or samples: float -1 to 1 or signed
                 integers, (N,) or (N, channels).
-            rate: Hz of samples.
-            channels: "mix" for their mean, or the number of one of them, from 1 on.
-            unsure: probability under which there is no answer.
+            rate: sampling rate of samples in Hz.
+            channels: "mix" for their mean, or the number of a channel, counted from 1.
+            unsure: smallest probability for which an emotion is given, 0 to 1.
 
         Raises:
-            PipelineError: it cannot be read, is broken, or has no such channel.
+            PipelineError: the recording cannot be read, is damaged, or has no such channel.
         """
         if channels == "split":
-            raise PipelineError(
-                "one answer for every channel is what `each` gives: model.each([...], channels='split')"
-            )
+            raise PipelineError("for an answer per channel use `each`: model.each([...], channels='split')")
         given = self.each([_source(source, rate)], channels=channels, unsure=unsure)
         return _one(given)
 
@@ -94,19 +92,19 @@ class Predictor:
         turns: Sequence[SpeakerTurn] = (),
         unsure: float = 0.0,
     ) -> list[Answer]:
-        """The answers for windows of one recording, each as if the recording were cut to it, or for its turns.
+        """Predict windows of one recording, each as if it were a recording of its own, or its turns.
 
         Args:
-            source: as for a call.
-            rate: Hz of samples.
-            window: seconds; by default what the model hears at a time.
-            stride: seconds from one window to the next; by default the window.
+            source: as in `__call__`.
+            rate: sampling rate of samples in Hz.
+            window: length of a window in seconds; by default the model's segment.
+            stride: seconds between the starts of two windows; by default the window's length.
             channels: "mix", "split" or a number.
-            turns: who spoke when: an answer a turn, or for the windows of each where there is a `window`.
-            unsure: probability under which there is no answer.
+            turns: who spoke when, for an answer per turn, or per window of each turn if `window` is given.
+            unsure: smallest probability for which an emotion is given, 0 to 1.
 
         Raises:
-            PipelineError: as a call; or a turn without audio.
+            PipelineError: as in `__call__`, or a turn has no audio.
         """
         size = window if turns else window or self.window
         question = Question(size, stride, channels, tuple(turns), unsure)
@@ -119,12 +117,12 @@ class Predictor:
     def each(
         self, sources: Iterable[Source], *, channels: Channels = "mix", unsure: float = 0.0
     ) -> Iterator[Answer | Unanswered]:
-        """An answer for every recording, in order; batches are filled over recordings.
+        """Predict recordings in order, with batches across recordings.
 
         Args:
-            sources: as for a call; samples go with their rate: (samples, rate).
+            sources: as in `__call__`; samples are given with their rate: (samples, rate).
             channels: "mix", "split" or a number.
-            unsure: probability under which there is no answer.
+            unsure: smallest probability for which an emotion is given, 0 to 1.
         """
         return self.ask(sources, Question(channels=channels, unsure=unsure))
 
@@ -136,16 +134,16 @@ class Predictor:
         progress: Progress = lambda done, total: None,
         heard: Callable[[Opened], None] = lambda recording: None,
     ) -> Iterator[Answer | Unanswered]:
-        """Answers to a question about every recording, in order.
+        """Predict the excerpts of recordings that a question asks for, in order.
 
         Args:
-            sources: as for `each`.
-            question: what is asked.
-            progress: told how far it is, where `sources` is a sequence.
-            heard: given every recording once it is decoded, while its samples can be read.
+            sources: as in `each`.
+            question: the excerpts to predict.
+            progress: called with the progress if `sources` is a sequence.
+            heard: called with every decoded recording, while its samples can be read.
         """
         if question.unsure and not self.labels:
-            raise PipelineError(f"an answer is unsure of a class, and these models tell {TARGETS[self.target].words}")
+            raise PipelineError(f"`unsure` needs classes, but these models predict {TARGETS[self.target].words}")
         total = len(sources) if isinstance(sources, Sequence) else 0
         order: deque[Pending | Unanswered] = deque()
         done = [0.0]
@@ -169,19 +167,19 @@ class Predictor:
         progress(total, total)
 
     def threshold(self, right: float) -> Threshold:
-        """The confidence from which on a share of answers, 0 to 1, was right on validation rows.
+        """Return the smallest confidence at which a share `right`, 0 to 1, of validation answers was correct.
 
         Raises:
-            PipelineError: not a run, one of before its validation predictions were kept, or no such confidence.
+            PipelineError: the model is not a run, has no validation predictions, or no confidence reaches the share.
         """
         if not self.folders:
             raise PipelineError("a confidence is chosen on the validation rows of a run, which an exported model lacks")
-        from ser_pipeline.predict.confidence import chosen  # reads runs, which a graph is none of
+        from ser_pipeline.predict.confidence import chosen  # reads runs, which an ONNX graph does not need
 
         return chosen(right, self.folders, self.labels, self.target)
 
     def _parts(self, one: Held, question: Question, heard: Callable[[Opened], None]) -> Iterator[Excerpt | Unanswered]:
-        """What is asked of one recording, which is let go of after it."""
+        """Yield the excerpts of one recording, and close it afterwards."""
         with one.closing:
             if isinstance(one.recording, Unanswered):
                 yield one.recording
@@ -192,10 +190,10 @@ class Predictor:
                 some = True
                 yield part
             if not some:
-                yield Unanswered(one.recording.name, "none of the turns is of this recording")
+                yield Unanswered(one.recording.name, "no turn belongs to this recording")
 
     def _finished(self, order: deque[Pending | Unanswered], question: Question) -> Iterator[Answer | Unanswered]:
-        """The answers that are ready, from the first on."""
+        """Yield the answers that are ready, in order."""
         ready = []
         while order and (isinstance(order[0], Unanswered) or order[0].done):
             ready.append(order.popleft())
@@ -204,7 +202,7 @@ class Predictor:
             yield one if isinstance(one, Unanswered) else next(answers)
 
     def _answers(self, several: Sequence[Pending], question: Question) -> Iterator[Answer | Unanswered]:
-        """The models' outputs over the segments that count, averaged over models; of all at once."""
+        """Combine the models' outputs for several excerpts at once, averaged over segments and models."""
         if not several:
             return
         parts = [pending.counted(self.least) for pending in several]
@@ -227,14 +225,14 @@ class Predictor:
         attributes: dict[str, float],
         question: Question,
     ) -> Answer | Unanswered:
-        """What is said of one excerpt.
+        """Return the answer for one excerpt.
 
         Args:
             pending: the excerpt.
             mean: probability of each class (C,).
-            spread: how far the models differ on the likeliest.
-            attributes: by name.
-            question: what is asked.
+            spread: standard deviation over models of the likeliest class's probability; None for one model.
+            attributes: attributes by name.
+            question: has the smallest probability of an answer.
         """
         excerpt, highest = pending.excerpt, max(mean, default=-1.0)
         if not math.isfinite(sum([*mean, *attributes.values()])):
@@ -255,13 +253,13 @@ class Predictor:
         )
 
     def _classes(self, log_prob: Outputs, position: Ints, real: Ints, count: int) -> _Shares:
-        """Probability of each class (C,) in every excerpt, and how far the models differ on the likeliest.
+        """Return the probability of each class (C,) for every excerpt, and the spread of the likeliest class's.
 
         Args:
-            log_prob: (F, S, C).
+            log_prob: log-probabilities (F, S, C).
             position: excerpt of each segment (S,).
-            real: samples of each segment (S,).
-            count: of excerpts.
+            real: number of samples of each segment without padding (S,).
+            count: number of excerpts.
         """
         if not self.labels:
             return [([], None)] * count
@@ -273,10 +271,10 @@ class Predictor:
         return list(zip(mean.tolist(), spread.tolist(), strict=True))
 
     def _attributes(self, told: Outputs, position: Ints, real: Ints, count: int) -> list[dict[str, float]]:
-        """Arousal, valence and dominance on the corpus's scale, the mean over models; empty where none are told.
+        """Return arousal, valence and dominance on the corpus's scale, averaged over models; {} without attributes.
 
         Args:
-            told: (F, S, A).
+            told: attributes (F, S, A), -1 to 1.
             position: as in `_classes`.
             real: as in `_classes`.
             count: as in `_classes`.
@@ -288,7 +286,7 @@ class Predictor:
 
 
 def _source(source: Any, rate: int | None) -> Source:
-    """A source with the rate that samples need."""
+    """Return a source, with the rate that samples need."""
     if isinstance(source, str | Path | bytes | tuple):
         return source
     if rate is None:
@@ -304,13 +302,13 @@ def _one(given: Iterator[Answer | Unanswered]) -> Answer:
 
 
 def _notes(pending: Pending, rate: int, learned: bool, left_out_by: str) -> Iterator[str]:
-    """What makes an answer worth less.
+    """Yield reasons to trust an answer less.
 
     Args:
-        pending: what is answered for.
-        rate: Hz of its samples.
-        learned: whether models asked had learned from it.
-        left_out_by: the fold that had not, or "".
+        pending: the excerpt.
+        rate: sampling rate in Hz.
+        learned: whether one of the models was trained on the recording.
+        left_out_by: a fold whose model was not, or "".
     """
     seconds = len(pending.excerpt) / rate
     yield from pending.excerpt.recording.notes
@@ -319,4 +317,4 @@ def _notes(pending: Pending, rate: int, learned: bool, left_out_by: str) -> Iter
     if seconds < SHORT:
         yield f"only {seconds:.3f} s long"
     if learned:
-        yield "learned from" + (f", except by fold {left_out_by}" if left_out_by else "")
+        yield "seen in training" + (f", except by fold {left_out_by}" if left_out_by else "")

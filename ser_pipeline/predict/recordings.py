@@ -1,4 +1,4 @@
-"""What is asked about, decoded: files, standard input, bytes and samples, a channel at a time, read anywhere."""
+"""Decoding of recordings to predict: files, standard input, bytes and samples."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from ser_pipeline.audio import ADVICE, Recording, Samples
 from ser_pipeline.errors import PipelineError
 
 Source = str | Path | bytes | tuple[NDArray[Any], int]
-"""A file, "-" for standard input, the bytes of a file, or samples (N,) or (N, channels) and their rate in Hz."""
+"""A file, "-" for standard input, the bytes of a file, or samples (N,) or (N, channels) with their rate in Hz."""
 
 Channels = Literal["mix", "split"] | int
-"""The mean of the channels, each of them on its own, or one of them, from 1 on."""
+"""The mean of the channels, each channel separately, or the number of one, counted from 1."""
 
 STDIN = "-"
 
 _OfChannel = Callable[[int | None], Iterator[Samples]]
 
 MEMORY = 1 << 24
-"""Bytes of a decoded channel that are kept in memory: 4 minutes at 16 kHz. What is longer lies in a temporary file."""
+"""Largest size of a decoded channel in memory, in bytes: 4 minutes at 16 kHz; a temporary file has longer ones."""
 
 
 AUDIO = frozenset(
@@ -40,14 +40,14 @@ AUDIO = frozenset(
         *("m4a", "mp4", "aac", "wma", "amr", "webm", "mka", "mkv", "mov", "avi", "3gp"),
     )
 )
-"""Endings, in small letters, of the files of a folder that are taken for recordings."""
+"""Suffixes, in lower case, of the files in a folder that are recordings."""
 
 
 def listed(names: Iterable[str]) -> list[str]:
-    """Paths of recordings: files as they are named, and all that a folder and the folders in it hold, by name.
+    """Return the paths of recordings: files as given, and all recordings in a folder and its subfolders, by name.
 
     Raises:
-        PipelineError: a folder has none.
+        PipelineError: a folder contains no recordings.
     """
     found: list[str] = []
     for name in names:
@@ -59,17 +59,17 @@ def listed(names: Iterable[str]) -> list[str]:
         ]
         if not inside:
             raise PipelineError(
-                f"no recordings in the folder {name}; their names end in {', '.join(sorted(AUDIO)[:5])}, …"
+                f"no recordings in the folder {name}; their names must end in {', '.join(sorted(AUDIO)[:5])}, …"
             )
         found += inside
     return found
 
 
 class Decoded:
-    """Samples of one channel at the model's rate, float32 (N,), of which any part can be read."""
+    """Samples of one channel at the model's rate, float32 (N,), with random access."""
 
     def __init__(self, parts: Iterable[Samples]) -> None:
-        """Keeps all samples of `parts`, one after the other."""
+        """Store all samples of `parts`, one after the other."""
         self._file: IO[bytes] = SpooledTemporaryFile(MEMORY)  # noqa: SIM115
         self.count = 0
         for part in parts:
@@ -77,24 +77,24 @@ class Decoded:
             self.count += len(part)
 
     def read(self, first: int, last: int) -> Samples:
-        """Samples `first` to `last`, which lie within it."""
+        """Read samples `first` to `last` (exclusive), which must exist."""
         self._file.seek(4 * first)
         return np.frombuffer(self._file.read(4 * (last - first)), np.float32)
 
     def close(self) -> None:
-        """Let go of the samples."""
+        """Release the samples."""
         self._file.close()
 
 
 class InMemory:
-    """The same of samples that lie somewhere, for as long as they do."""
+    """The same interface for samples in memory, which must stay there."""
 
     def __init__(self, samples: Samples) -> None:
-        """Takes the samples (N,) as they are."""
+        """Use the samples (N,) without a copy."""
         self._samples, self.count = samples, len(samples)
 
     def read(self, first: int, last: int) -> Samples:
-        """A copy of samples `first` to `last`, which lie within it."""
+        """Copy samples `first` to `last` (exclusive), which must exist."""
         return self._samples[first:last].copy()
 
 
@@ -103,43 +103,43 @@ class Track:
     """A decoded channel."""
 
     samples: Decoded | InMemory
-    channel: int | None  # from 1 on; None: the mean of all
+    channel: int | None  # counted from 1; None for the mean of all channels
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A recording that was decoded to its end."""
+    """A decoded recording."""
 
-    name: str  # as it was asked for
-    digest: str  # 64 hex digits: SHA-256 of the file's bytes; "" for samples
+    name: str  # as given by the caller
+    digest: str  # SHA-256 of the file's bytes, 64 hex digits; "" for samples
     tracks: tuple[Track, ...]
-    notes: tuple[str, ...] = ()  # what is odd about it
+    notes: tuple[str, ...] = ()  # unusual properties
 
 
 def name_of(source: Source) -> str:
-    """What answers call a source: its path, or "" for bytes and samples."""
+    """Return the name of a source in answers: its path, or "" for bytes and samples."""
     return str(source) if isinstance(source, str | Path) else ""
 
 
 @contextmanager
 def opened(source: Source, rate: int, channels: Channels = "mix") -> Iterator[Opened]:
-    """A recording at `rate` Hz, decoded while it is open.
+    """Decode a recording, and release its samples at the end of the block.
 
     Args:
-        source: what is asked about.
-        rate: Hz of the samples that are wanted.
-        channels: which of them.
+        source: the recording.
+        rate: sampling rate of the result in Hz.
+        channels: the channels to decode.
 
     Raises:
-        PipelineError: it cannot be read, is broken, or has no such channel.
+        PipelineError: the recording cannot be read, is damaged, or has no such channel.
     """
     name = name_of(source)
     with ExitStack() as held:
         try:
-            with ExitStack() as reading:  # the file itself is let go of once it is decoded
-                digest, count, parts, notes = _parts(source, name or "what was given", rate, reading)
+            with ExitStack() as reading:  # the file is closed after decoding
+                digest, count, parts, notes = _parts(source, name or "the recording", rate, reading)
                 tracks = []
-                for channel in _chosen(channels, count, name or "what was given"):
+                for channel in _chosen(channels, count, name or "the recording"):
                     samples = Decoded(parts(channel))
                     held.callback(samples.close)
                     tracks.append(Track(samples, None if channel is None else channel + 1))
@@ -151,7 +151,7 @@ def opened(source: Source, rate: int, channels: Channels = "mix") -> Iterator[Op
 
 
 def _parts(source: Source, name: str, rate: int, held: ExitStack) -> tuple[str, int, _OfChannel, list[str]]:
-    """Digest, number of channels, a function from a channel (None: their mean) to pieces of its samples, and notes."""
+    """Return the digest, the number of channels, a function that decodes a channel (None: their mean), and notes."""
     given = _encoded(*source, name) if isinstance(source, tuple) else source
     if isinstance(given, str | Path):
         given = _standard_input(held) if str(given) == STDIN else Path(given)
@@ -161,7 +161,7 @@ def _parts(source: Source, name: str, rate: int, held: ExitStack) -> tuple[str, 
 
 
 def _standard_input(held: ExitStack) -> Path:
-    """All of it, in a temporary file: audio is not read from front to back alone."""
+    """Copy standard input to a temporary file, since decoding audio needs random access."""
     kept = held.enter_context(NamedTemporaryFile())  # noqa: SIM115
     shutil.copyfileobj(sys.stdin.buffer, kept)
     kept.flush()
@@ -169,21 +169,21 @@ def _standard_input(held: ExitStack) -> Path:
 
 
 def _encoded(samples: NDArray[Any], rate: int, name: str) -> bytes:
-    """Samples as a WAV file of float32; whole numbers are scaled by what their type holds."""
+    """Encode samples as a float32 WAV file; integers are scaled by the range of their type."""
     found = np.asarray(samples)
     if found.ndim not in (1, 2) or not found.size:
-        raise PipelineError(f"{name} holds no samples: they are (N,) or (N, channels), not {found.shape}")
+        raise PipelineError(f"{name} has no samples: their shape must be (N,) or (N, channels), not {found.shape}")
     if np.issubdtype(found.dtype, np.signedinteger):
         found = found / -float(np.iinfo(found.dtype).min)
     if not np.issubdtype(found.dtype, np.floating):
-        raise PipelineError(f"{name} holds samples of {found.dtype}; they are floats in -1 to 1, or signed integers")
+        raise PipelineError(f"{name} has samples of {found.dtype}; they must be floats in -1 to 1, or signed integers")
     out = io.BytesIO()
     soundfile.write(out, found.astype(np.float32), rate, format="WAV", subtype="FLOAT")
     return out.getvalue()
 
 
 def _chosen(channels: Channels, count: int, name: str) -> list[int | None]:
-    """Which channels are decoded, from 0 on; None: their mean."""
+    """Return the indices of the channels to decode, counted from 0; None for their mean."""
     if channels == "mix":
         return [None]
     if channels == "split":

@@ -1,4 +1,4 @@
-"""A trained run or a model folder opened, to be asked."""
+"""Opening of a trained run or a model folder for prediction."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from ser_pipeline.targets import TARGETS
 
 
 def open_run(run: Path, device: torch.device, folds: Sequence[str] = (), precision: str = "auto") -> Predictor:
-    """The models of the finished folds of `run`, or of those in `folds`.
+    """Open the models of the finished folds of `run`, or of those in `folds`.
 
     Args:
         run: folder of the run, or a model folder.
-        device: on which it predicts.
-        folds: names; empty: all that are finished.
-        precision: as `opening.load` takes it.
+        device: device of the models.
+        folds: names of folds; () for all finished ones.
+        precision: as in `opening.load`.
 
     Raises:
-        PipelineError: not a run, or no such finished fold.
+        PipelineError: the folder is not a run, or a fold is missing or unfinished.
     """
     if is_model_folder(run):
         return of_members(_chosen(read_members(run, device), folds), device, precision)
@@ -52,34 +52,34 @@ def open_run(run: Path, device: torch.device, folds: Sequence[str] = (), precisi
 
 
 def _classes(labels: tuple[str, ...], settings: Config) -> tuple[str, ...]:
-    """The classes that models tell; none where they tell attributes alone."""
+    """Return the classes that models predict; () if they predict only attributes."""
     return labels if TARGETS[settings.train.target].classes else ()
 
 
 def _scale(run: Path, settings: Config) -> tuple[float, ...]:
-    """The ends of the scale of the attributes that a run tells; none where it tells none.
+    """Return the ends of the scale of a run's attributes; () if it has none.
 
     Raises:
-        PipelineError: the run does not say it.
+        PipelineError: the scale is missing.
     """
     if not TARGETS[settings.train.target].attributes:
         return ()
     scale = tuple(read_run_file(run).scale)
     if len(scale) != 2:
-        raise PipelineError(f"{run} does not say on which scale its attributes are; copy the run again")
+        raise PipelineError(f"{run} lacks the scale of its attributes; copy the run again")
     return scale
 
 
 def run_members(run: Path, device: torch.device, folds: Sequence[str] = ()) -> Members:
-    """All models of a run, or of those of its folds in `folds`, in memory at once: what is exported.
+    """Load the models of a run, or of its folds in `folds`, into memory, for an export.
 
     Args:
         run: folder of the run.
-        device: where they are.
-        folds: names; empty: all that are finished.
+        device: device of the models.
+        folds: names of folds; () for all finished ones.
 
     Raises:
-        PipelineError: not a run, or no such finished fold.
+        PipelineError: the folder is not a run, or a fold is missing or unfinished.
     """
     labels, settings, asked = _header(run, folds)
     models = all_models([run / name for name in asked], settings, len(labels), device)
@@ -88,12 +88,12 @@ def run_members(run: Path, device: torch.device, folds: Sequence[str] = ()) -> M
 
 
 def of_members(members: Members, device: torch.device, precision: str = "auto") -> Predictor:
-    """Models that are in memory, as a function of recordings.
+    """Return models in memory as a function of recordings.
 
     Args:
         members: the models.
-        device: where they are.
-        precision: as `opening.load` takes it.
+        device: device of the models.
+        precision: as in `opening.load`.
     """
     half, target = in_half(precision, members.config, device), members.config.train.target
     models = FoldModels(members.models, device, half, target=target, classes=len(members.labels))
@@ -124,7 +124,7 @@ def _predictor(
 
 
 def _front(settings: Config, makers: Mapping[str, Maker], models: FoldModels) -> FrontEnd:
-    """What makes the rows of recordings, as those of training were made, or on the device, which rounds differently."""
+    """Return the front end: the one of training, or one on the device, which rounds differently."""
     made = rendered(settings.model.reads, settings)
     alone = StoredRows(settings, makers)
     if made:
@@ -142,7 +142,7 @@ def _rendering(names: tuple[str, ...], settings: Config, device: torch.device) -
 
 
 def _header(run: Path, folds: Sequence[str]) -> tuple[tuple[str, ...], Config, tuple[str, ...]]:
-    """Labels and settings of a run, and which of its folds are asked."""
+    """Return the labels and settings of a run, and the folds to use."""
     if not (run / layout.RUN).is_file():
         raise PipelineError(f"{run} is not a run; `ser-pipeline train` prints the folders of runs")
     said = read_run_file(run)
@@ -152,41 +152,41 @@ def _header(run: Path, folds: Sequence[str]) -> tuple[tuple[str, ...], Config, t
     finished = [name for name in said.folds if (run / name / "index.json").is_file()]
     missing = [name for name in folds if name not in finished]
     if not finished:
-        raise PipelineError(f"{run} has no finished fold yet; `ser-pipeline train` goes on with it")
+        raise PipelineError(f"{run} has no finished fold yet; resume it with `ser-pipeline train`")
     if missing:
-        raise PipelineError(f"{run} has no finished fold {', '.join(missing)}; there are {', '.join(finished)}")
+        raise PipelineError(f"{run} has no finished fold {', '.join(missing)}; it has {', '.join(finished)}")
     return said.labels, settings, tuple(folds or finished)
 
 
 def _chosen(members: Members, folds: Sequence[str]) -> Members:
-    """Those of `folds`; all where it is empty.
+    """Select the models of `folds`; all if it is empty.
 
     Raises:
-        PipelineError: no such fold.
+        PipelineError: a fold is missing.
     """
     missing = [name for name in folds if name not in members.folds]
     if missing:
-        raise PipelineError(f"the folder has no fold {', '.join(missing)}; there are {', '.join(members.folds)}")
+        raise PipelineError(f"the folder has no fold {', '.join(missing)}; it has {', '.join(members.folds)}")
     asked = tuple(folds) or members.folds
     models = tuple(members.models[members.folds.index(name)] for name in asked)
     return replace(members, folds=asked, models=models)
 
 
 def _makers(settings: Config, device: torch.device) -> dict[str, Maker]:
-    """The frozen speech encoders that the run's features were made with.
+    """Load the frozen speech encoders of the run's features.
 
     Raises:
-        PipelineError: one cannot be had, or its weights are others by now.
+        PipelineError: an encoder is not available, or its weights have changed.
     """
     makers = {name: MAKERS[name](_undrawn(settings), device) for name in FROZEN if name in settings.model.reads}
     for name, maker in makers.items():
         wanted = getattr(settings.features, name)
         if maker.content != wanted.content:
-            raise PipelineError(f"the weights of {wanted.encoder} are not those that the run's {name} were made with")
+            raise PipelineError(f"the weights of {wanted.encoder} differ from those that computed the run's {name}")
     return makers
 
 
 def _undrawn(settings: Config) -> Config:
-    """`settings` without augmented drawings, which only training wants."""
+    """Return `settings` without augmented copies, which only training needs."""
     features = settings.features
     return replace(settings, features=replace(features, statistics=replace(features.statistics, draws=0)))

@@ -16,7 +16,7 @@ from ser_pipeline.predict.answers import Answer, Unanswered
 SHARES = {"anger": 0.7, "happiness": 0.15, "neutral": 0.1, "sadness": 0.05}
 EVERYTHING = {"channel": True, "speaker": True, "time": True, "spread": True}
 LONG = "recordings/of calls/2024-06-11/" + 5 * "very long " + "name.wav"
-NOTE = "has samples up to 3 times full scale, which are clipped, learned from, except by fold 03"
+NOTE = "has samples up to 3 times full scale, which are clipped, seen in training, except by fold 03"
 
 
 class Terminal(io.StringIO):

@@ -56,7 +56,7 @@ def test_it_is_predicted_with_and_knows_what_it_learned_from(final: Path, corpus
     file = next(iter(sorted(corpus.rglob("*.wav"))))
     (answer,) = json.loads(run("predict", final, file, "--json", "--device", "cpu").stdout)
     assert answer["emotion"] in load(final, "cpu").labels
-    assert "learned from" in load(final, "cpu")(file).note
+    assert "seen in training" in load(final, "cpu")(file).note
 
 
 def test_exported_it_answers_alike_and_its_card_has_the_scores_of_the_tested_run(
@@ -91,7 +91,7 @@ def test_the_report_leaves_it_out_with_a_line(tested: Path, final: Path, tmp_pat
     assert tested in [header.path for header in headers]
     assert final not in [header.path for header in headers]
     (why,) = [one.reason for one in left_out if one.name == final.name]
-    assert why == "it is a final model, which tests nothing and has no scores; predict, export and profile take it"
+    assert why == "it is a final model, which has no test scores; use it with predict, export or profile"
     result = run("report", "--runs-root", final.parent, "--reports", tmp_path / "reports", "--quiet")
     assert result.exit_code == 0, result.stderr
 

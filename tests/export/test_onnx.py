@@ -286,6 +286,6 @@ def test_a_mistake_is_one_line(small_graph: Path, run: Callable[..., Result], tm
     for option, value in (("--fold", "03"), ("--precision", "fp32")):
         wrong = run("predict", small_graph, tmp_path / "a.wav", option, value, status=2).stderr
         assert "--fold and --precision need a run" in wrong
-    with pytest.raises(PipelineError, match="folds and a precision are for runs"):
+    with pytest.raises(PipelineError, match="folds and a precision need a run"):
         load(small_graph, folds=["03"])
     assert "leave out" in run("export", "a", "b", "--encoder", "--onnx", status=2).stderr

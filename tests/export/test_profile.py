@@ -84,7 +84,7 @@ def test_a_damaged_file_of_it_is_a_line_and_measured_anew(
 ) -> None:
     (tmp_path / "profile.json").write_text(text)
     assert profiled.profiles(tmp_path) == []
-    assert "`ser-pipeline profile` measures again" in caplog.text
+    assert "run `ser-pipeline profile` again" in caplog.text
     profiled.keep(tmp_path, "cpu", {"device": "x"})
     assert json.loads((tmp_path / "profile.json").read_text()) == {"cpu": {"device": "x"}}
 

@@ -367,7 +367,7 @@ def test_from_features_to_a_prediction_by_the_command(
     scores = np.array([float(row[f"log_p:{label}"]) for label in found["probabilities"]])
     np.testing.assert_allclose(list(found["probabilities"].values()), np.exp(scores) / np.exp(scores).sum(), atol=1e-4)
     write_encoder(encoder, seed=1)
-    assert "are not those that the run's embedding were made with" in run(*predict, status=1).stderr
+    assert "differ from those that computed the run's embedding" in run(*predict, status=1).stderr
 
 
 @pytest.mark.parametrize("feature", ["embedding", "statistics"])

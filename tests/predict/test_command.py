@@ -103,9 +103,9 @@ def test_turns_are_answered_for_one_by_one(run: Command, segments_run: Path, cal
     ("name", "text", "said"),
     [
         ("a.rttm", "SPEAKER call 1 0.50\n", "line 1 of a.rttm has 4 fields"),
-        ("a.rttm", "SPEAKER call 1 zero 1 <NA> <NA> x <NA> <NA>\n", "line 1 of a.rttm has 'zero' where seconds stand"),
-        ("a.rttm", "SPEAKER call 1 0 1_0 <NA> <NA> x <NA> <NA>\n", "line 1 of a.rttm has '1_0' where seconds stand"),
-        ("a.rttm", "nothing\n", "a.rttm holds no turns"),
+        ("a.rttm", "SPEAKER call 1 zero 1 <NA> <NA> x <NA> <NA>\n", "line 1 of a.rttm has 'zero' instead of seconds"),
+        ("a.rttm", "SPEAKER call 1 0 1_0 <NA> <NA> x <NA> <NA>\n", "line 1 of a.rttm has '1_0' instead of seconds"),
+        ("a.rttm", "nothing\n", "a.rttm contains no turns"),
         ("a.csv", "start,end\n0,1\n", "a.csv has no column speaker"),
         ("a.csv", "start,end,speaker\n2,1,x\n", "line 2 of a.csv has a turn that ends at 1 s"),
         ("missing.csv", None, "cannot read missing.csv"),
@@ -129,14 +129,14 @@ def test_a_turn_after_the_end_and_a_recording_without_turns_have_their_lines(
     assert [row["error"] for row in rows] == [
         "",
         "no audio in the turn of customer from 7 to 9 s: the recording ends at 5.000 s",
-        "none of the turns is of this recording",
+        "no turn belongs to this recording",
     ]
 
 
 def test_the_newest_run_is_asked_where_none_is_named_and_is_said(
     run: Command, segments_run: Path, whole_run: Path, call: Path
 ) -> None:
-    assert "no run in runs; `ser-pipeline train` makes one" in run("predict", call, status=1).stderr
+    assert "no run in runs; train one with `ser-pipeline train`" in run("predict", call, status=1).stderr
     Path("runs").mkdir()
     for number, folder in enumerate((segments_run, whole_run)):
         Path("runs", folder.name).symlink_to(folder)
@@ -179,7 +179,7 @@ def test_the_confidence_is_the_least_from_which_on_enough_was_right_on_validatio
     said = run("predict", segments_run, call, "--device", "cpu", "--jsonl", "--unsure", str(wanted))
     answer = json.loads(said.stdout)
     assert (answer["emotion"] is None) == (answer["probability"] < threshold.confidence)
-    assert said.stderr.startswith(f"answers from a confidence of {threshold.confidence:.4f} on")
+    assert said.stderr.startswith(f"answers need a confidence of at least {threshold.confidence:.4f}:")
     assert model(call, unsure=1.0).emotion is None and model(call, unsure=0.0).emotion
     assert least_confidence(1.0, np.array([0.9, 0.8]), np.array([False, True])) is None
 
@@ -191,7 +191,7 @@ def test_a_run_without_validation_predictions_says_what_mends_it(
     for file in [*older.glob("*/validation.csv"), older / "contents.csv"]:
         file.unlink()
     said = run("predict", older, call, "--device", "cpu", "--unsure", "0.9", status=1).stderr
-    assert "keeps no predictions of validation rows" in said and "train it again" in said
+    assert "has no predictions of validation rows" in said and "train it again" in said
 
 
 def test_a_run_of_an_earlier_version_says_that_training_files_are_not_known_again(
@@ -207,7 +207,8 @@ def test_a_run_of_an_earlier_version_says_that_training_files_are_not_known_agai
     assert json.loads(said.stdout)[0]["note"] is None
     assert run("predict", older, file, "--device", "cpu", "--quiet").stderr == ""
     assert (
-        "learned from" in json.loads(run("predict", segments_run, file, "--device", "cpu", "--json").stdout)[0]["note"]
+        "seen in training"
+        in json.loads(run("predict", segments_run, file, "--device", "cpu", "--json").stdout)[0]["note"]
     )
 
 
@@ -251,13 +252,13 @@ def test_near_copies_of_what_a_run_learned_from_are_found_and_other_recordings_a
     asked = ("predict", segments_run, "copy.flac", "own.wav", "words.wav", "--device", "cpu", "--near-copies")
     asking = run(*asked, status=1)
     said = asking.stderr
-    noted = f"holds the sound of {source.stem} (correlation 0.9"
+    noted = f"contains the sound of {source.stem} (correlation 0.9"
     assert noted in asking.stdout.splitlines()[1] and asking.stdout.count(noted) == 1
     for form in ("--json", "--jsonl", "--csv"):
         answers = read(form, run(*asked, form, status=1).stdout)
         notes = [one.get("note") or "" for one in answers]
         assert [noted in note for note in notes] == [True, False, False], form
-        assert "learned from in training" in notes[0]
+        assert "seen in training" in notes[0]
     assert f"warning: copy.flac contains the sound of {source.stem} (correlation 0.9" in said
     assert "--fold 03 uses one that was not" in said
     assert "1 of 3 files are near-copies" in said

@@ -72,7 +72,7 @@ def test_a_file_of_another_shape_is_one_line_that_names_it(
     ):
         return  # which lack nothing that predicting needs, or are read as every default
     said = refused(run, copied, corpus)
-    assert name in said or (name == "folds.json" and "its settings and folds make the key" in said)
+    assert name in said or (name == "folds.json" and "its settings and folds have the key" in said)
 
 
 @pytest.mark.parametrize("name", ["run.json", "config.toml"])

@@ -148,8 +148,8 @@ def test_what_cannot_be_heard_has_its_line_and_the_others_are_answered(model: Pr
     ("samples", "rate", "said"),
     [
         (SOUND, None, "need their rate"),
-        (SOUND[:0], RATE, "holds no samples"),
-        (SOUND.reshape(1, 2, -1), RATE, "are (N,) or (N, channels)"),
+        (SOUND[:0], RATE, "has no samples"),
+        (SOUND.reshape(1, 2, -1), RATE, "must be (N,) or (N, channels)"),
         (SOUND > 0, RATE, "samples of bool"),
         (np.full(100, np.nan), RATE, "NaN"),
     ],

@@ -76,7 +76,7 @@ def test_what_models_learned_from_is_known_by_its_content(asked: Asked, corpus: 
     changed.write_bytes(file.read_bytes() + b"LIST\x04\0\0\0more")
     everyone, its_own, another = asked(), asked("03"), asked("04")
     assert everyone(renamed).left_out_by == everyone(file.read_bytes()).left_out_by == "03"
-    assert everyone(renamed).note == "learned from, except by fold 03"
+    assert everyone(renamed).note == "seen in training, except by fold 03"
     assert everyone(changed).note == its_own(renamed).note == ""
     assert another(renamed).left_out_by == "03"
 

@@ -363,7 +363,9 @@ def test_a_run_without_an_epoch_is_left_out(tmp_path):
     folder = write_run(tmp_path, WHO, Planted(finished=0, seed=1))
     found = planted(tmp_path, Planted())
     assert [group.unfinished for group in found.experiments[0].panel.groups] == [()]
-    assert [(one.name, one.reason) for one in found.left_out] == [(folder.name, "none of its folds has ended an epoch")]
+    assert [(one.name, one.reason) for one in found.left_out] == [
+        (folder.name, "none of its folds has finished an epoch")
+    ]
 
 
 def test_published_numbers_stand_beside_iemocap_alone(tmp_path):

@@ -109,7 +109,7 @@ def test_damage_is_one_line(
     (tmp_path / "a.wav").write_bytes(b"")
     for command in (["predict", copied, tmp_path / "a.wav"], ["export", copied, tmp_path / "model"]):
         said = run(*command, status=1).stderr
-        assert "cannot be asked" in said and name in said and said.count("\n") == 1
+        assert "cannot be loaded" in said and name in said and said.count("\n") == 1
 
 
 def test_a_name_that_leads_out_is_refused(copied: Path) -> None:

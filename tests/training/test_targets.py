@@ -242,12 +242,12 @@ def test_what_tells_no_class_is_refused_where_classes_are_wanted(
     vad_run: Path, both_run: Path, run: Callable[..., Result], tmp_path: Path
 ) -> None:
     file = tmp_path / "none.wav"
-    assert "a confidence is of classes" in run("predict", vad_run, file, "--unsure", "0.9", status=1).stderr
+    assert "a confidence needs classes" in run("predict", vad_run, file, "--unsure", "0.9", status=1).stderr
     assert "--plot draws probabilities of classes" in run("predict", vad_run, file, "--plot", tmp_path, status=2).stderr
     said = run("export", both_run, tmp_path / "out", "--onnx", status=1).stderr
     assert "a graph gives probabilities of classes" in said and "export without --onnx" in said
     assert not (tmp_path / "out").exists()
-    with pytest.raises(PipelineError, match="an answer is unsure of a class"):
+    with pytest.raises(PipelineError, match="`unsure` needs classes"):
         next(ser_pipeline.load(vad_run, "cpu").each([file], unsure=0.5))
 
 

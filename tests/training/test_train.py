@@ -478,7 +478,7 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_predicted(
     words, answer = json.loads(said.stdout)
     assert words.keys() == {"file", "error"} and words["file"] == str(tmp_path / "words.wav")
     assert words["error"].startswith(f"{tmp_path / 'words.wav'} is no readable audio")
-    assert answer["file"] == str(good) and answer["note"] == f"learned from, except by fold {good.name[:2]}"
+    assert answer["file"] == str(good) and answer["note"] == f"seen in training, except by fold {good.name[:2]}"
     warning, error = said.stderr.splitlines()
     assert error == "error: no prediction for 1 of 2 recordings"
     fold = good.name[:2]
