@@ -1,1 +1,1 @@
-"""A trained run to what other tools load: a model folder, an ONNX graph, and figures of its cost."""
+"""Export of a trained run as a model folder or an ONNX graph, and profiling of its models."""

@@ -1,4 +1,4 @@
-"""A model folder for transformers' Auto classes and pipelines."""
+"""Classes with which transformers' Auto classes and pipelines load a model folder."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from ser_pipeline.targets import TARGETS
 
 
 class SpeechEmotionConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
-    """What `config.json` of a model folder says."""
+    """The contents of a model folder's `config.json`."""
 
     model_type = MODEL_TYPE
 
 
 class SpeechEmotionFeatureExtractor(SequenceFeatureExtractor):
-    """Waveforms as they are, padded at the end with zeros: the model makes its own features."""
+    """Pads waveforms with zeros at the end; the model computes its own features."""
 
-    model_input_names = ["input_values", "attention_mask"]  # noqa: RUF012  (as transformers has it)
+    model_input_names = ["input_values", "attention_mask"]  # noqa: RUF012  (as in transformers)
 
     def __call__(
         self, raw_speech: Any, sampling_rate: int | None = None, return_tensors: str | None = None, **options: Any
     ) -> BatchFeature:
-        """Float32 waveforms (B, N) and a mask of their real samples.
+        """Return float32 waveforms (B, N), and a mask that is 1 for samples and 0 for padding.
 
         Args:
             raw_speech: a waveform (N,) in [-1, 1], or a list of them.
-            sampling_rate: of the waveforms in Hz.
+            sampling_rate: sampling rate of the waveforms in Hz.
             return_tensors: "pt" or "np".
-            options: of `pad`.
+            options: options of `pad`.
 
         Raises:
-            ValueError: another rate than the model hears.
+            ValueError: the sampling rate is not the model's.
         """
         if sampling_rate not in (None, self.sampling_rate):
-            raise ValueError(f"the model hears {self.sampling_rate} Hz, not {sampling_rate} Hz: resample the audio")
+            raise ValueError(f"the model needs {self.sampling_rate} Hz, not {sampling_rate} Hz: resample the audio")
         single = not isinstance(raw_speech, list | tuple) or np.isscalar(raw_speech[0])
         rows = [np.asarray(one, np.float32) for one in ([raw_speech] if single else raw_speech)]
         options.setdefault("padding", True)
@@ -54,13 +54,13 @@ class SpeechEmotionFeatureExtractor(SequenceFeatureExtractor):
 
 
 class SpeechEmotionForAudioClassification(PreTrainedModel):  # type: ignore[no-untyped-call]
-    """The members of a model folder; its logits are their averaged log-probabilities."""
+    """The models of a model folder; the logits are their averaged log-probabilities."""
 
     config_class = SpeechEmotionConfig
     main_input_name = "input_values"
 
     def __init__(self, config: SpeechEmotionConfig, opened: Members) -> None:
-        """Hold the members of a folder."""
+        """Use the models of an opened folder."""
         super().__init__(config)
         self.members = nn.ModuleList(opened.models)
         self.makers = nn.ModuleDict({name: maker.encoder for name, maker in opened.makers.items()})
@@ -75,28 +75,28 @@ class SpeechEmotionForAudioClassification(PreTrainedModel):  # type: ignore[no-u
 
         Args:
             name: the folder, or a name on the hub.
-            args: of no account.
-            config: its configuration; None: it is read.
-            options: `revision`, `cache_dir`, `token`, `local_files_only` and `force_download` choose what is fetched.
+            args: ignored.
+            config: the configuration; None to read it from the folder.
+            options: `revision`, `cache_dir`, `token`, `local_files_only` and `force_download` control the download.
         """
         known = ("revision", "cache_dir", "token", "local_files_only", "force_download")
         folder = fetched(name, **{key: options[key] for key in known if key in options})
         opened = read_members(folder, torch.device("cpu"))
         if not opened.labels:
             told = TARGETS[opened.config.train.target].words
-            raise ValueError(f"{name} tells {told}, no classes: SpeechEmotion.from_pretrained opens it")
+            raise ValueError(f"{name} predicts {told} and no classes: open it with SpeechEmotion.from_pretrained")
         return cls(config or SpeechEmotionConfig.from_pretrained(folder), opened)
 
     @torch.inference_mode()
     def forward(
         self, input_values: Tensor, attention_mask: Tensor | None = None, **options: Any
     ) -> SequenceClassifierOutput:
-        """Log-probabilities (B, C) of waveforms.
+        """Return the log-probabilities (B, C) of waveforms.
 
         Args:
             input_values: float32 (B, N) in [-1, 1].
-            attention_mask: 1 for real samples, which come first; None: all are real.
-            options: of no account.
+            attention_mask: 1 for samples, followed by 0 for padding; None without padding.
+            options: ignored.
         """
         rows = input_values.float().cpu().numpy()
         lengths = [rows.shape[1]] * len(rows) if attention_mask is None else attention_mask.sum(1).tolist()
@@ -109,7 +109,7 @@ class SpeechEmotionForAudioClassification(PreTrainedModel):  # type: ignore[no-u
         return SequenceClassifierOutput(logits=torch.tensor(np.array(scores), dtype=torch.float32))
 
     def _placed(self) -> Predictor:
-        """The predictor on the device that the members were moved to."""
+        """Return the predictor on the device that the models were moved to."""
         device = self.device
         if self.predictor.scorer.device != device:  # type: ignore[attr-defined]
             makers: dict[str, Any] = dict(self.opened.makers)
@@ -120,4 +120,4 @@ class SpeechEmotionForAudioClassification(PreTrainedModel):  # type: ignore[no-u
 
 modeling_auto.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES.setdefault(
     MODEL_TYPE, SpeechEmotionForAudioClassification.__name__
-)  # otherwise transformers' pipeline says that it does not support what it then does
+)  # otherwise transformers' pipeline warns that the model is not supported

@@ -1,4 +1,4 @@
-"""The model card: what a stranger must know of a model before trusting it, from the run's own report."""
+"""The model card: what users must know about a model before they trust it, from the run's report."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
 LIMITS = (
-    "It names what an utterance sounds like, in the classes that the corpus was labelled with; it does not know what "
-    "a person feels. Acted speech, one language, few speakers and clean recordings make scores that other speech does "
-    "not reach. Its probabilities are those of the corpus's classes in about the corpus's shares. Do not decide about "
-    "people with it; in the European Union, systems that infer emotions at work and in education are prohibited "
-    "(Regulation 2024/1689, article 5)."
+    "The model classifies how an utterance sounds, in the classes of the corpus; it does not know what a person feels. "
+    "Acted speech, a single language, few speakers and clean recordings give scores that other speech does not reach. "
+    "The probabilities assume that the classes are about as frequent as in the corpus. Do not make decisions about "
+    "people with the model. In the European Union, systems that infer emotions at work and in education are "
+    "prohibited (Regulation 2024/1689, article 5)."
 )
-"""What no score says."""
+"""Limits of every model that its scores do not show."""
 
 USE = """```python
 from ser_pipeline import SpeechEmotion
@@ -40,7 +40,7 @@ model = SpeechEmotion.from_pretrained("FOLDER OR HUB NAME")
 print(model("speech.wav").emotion)
 ```
 
-Or with transformers, where ser-pipeline is installed (its code is what `trust_remote_code` runs):
+Or with transformers, if ser-pipeline is installed, whose code `trust_remote_code` runs:
 
 ```python
 from transformers import pipeline
@@ -50,7 +50,7 @@ listen = pipeline("audio-classification", "FOLDER OR HUB NAME", trust_remote_cod
 
 Or on the command line: `ser-pipeline predict FOLDER speech.wav`.
 """
-"""How every folder is used."""
+"""Use of a model folder."""
 
 USE_ATTRIBUTES = """```python
 from ser_pipeline import SpeechEmotion
@@ -61,28 +61,29 @@ print(model("speech.wav").attributes)
 
 Or on the command line: `ser-pipeline predict FOLDER speech.wav`.
 """
-"""How one is used that tells attributes alone."""
+"""Use of a model folder that predicts only attributes."""
 
 WITHOUT_TORCH = "\nWithout torch: `ser-pipeline predict model.onnx speech.wav`, or onnxruntime alone.\n"
-"""How one with an ONNX graph is used, too."""
+"""Use of the ONNX graph in a model folder."""
 
 UNTESTED = (
-    "This model learned from the corpus and was tested on nothing: it has no scores. Those of its settings are "
-    "measured by `ser-pipeline train` without --final; a card that is written after that has them.\n"
+    "This model was trained on the whole corpus and was not tested, so it has no scores. `ser-pipeline train` without "
+    "--final measures the scores of its settings; export the model again after that to include them.\n"
 )
-"""What stands for the scores of a final model whose settings were not tested."""
+"""Text in place of the scores of a final model whose settings were not tested."""
 
-UNREAD = "The run is not finished, or its scores cannot be read: there are none to report.\n"
-"""What stands for the scores of another."""
+UNREAD = "The run is not finished, or its scores cannot be read.\n"
+"""Text in place of the scores of any other run without them."""
 
 MOST_FINDINGS = 12
-"""Findings that are written out."""
+"""Largest number of findings in a card."""
 
 
 def run_report(run: Path) -> Report | None:
-    """What the report says of a whole run alone; None where it has nothing to say yet.
+    """Return the report on a single run; None if it has no results yet.
 
-    Of a final model, which tests nothing: of the runs beside it that left out what they tested, in the same settings.
+    For a final model, which is not tested, it is the report on cross-validation runs with the same settings in the same
+    folder.
     """
     try:
         header = read_header(run)
@@ -93,7 +94,7 @@ def run_report(run: Path) -> Report | None:
 
 
 def _tested_alike(final: RunHeader) -> tuple[str, ...]:
-    """Names of the whole runs beside a final model that have its features, settings and ablation, whatever the seed."""
+    """Return the names of finished runs with a final model's features, settings and ablation, and any seed."""
     return tuple(
         other.path.name
         for other in scan(final.path.parent)[0]
@@ -110,24 +111,24 @@ def card(
     cost: Sequence[str],
     agreed: Sequence[str] = (),
 ) -> str:
-    """The text of README.md, with the metadata that the Hugging Face hub reads.
+    """Return the text of README.md, with the metadata that the Hugging Face hub reads.
 
     Args:
-        about: what `config.json` says.
-        report: of the run; None where it has no scores.
+        about: contents of `config.json`.
+        report: report on the run; None if it has no scores.
         files: names of the folder's files.
-        cost: what the model costs, a line each.
-        agreed: what the checks of the ONNX graphs say.
+        cost: lines about the size, time and memory of the model.
+        agreed: results of the checks of the ONNX graphs, one line each.
     """
     group, result = (report.experiments[0].main if report and report.experiments else None) or (None, None)
     title, final = about["run"]["title"], about["run"]["protocol"] == FINAL
     parts = [
         _metadata(about, None if final else result),
-        f"# Emotions of speech, learned from {title}\n",
+        f"# Speech emotion recognition, trained on {title}\n",
         "".join(f"{line}\n" for line in _what(about)),
         f"## Use\n\n{_use(about, files)}",
         f"## Data\n\n{_data(about, result)}",
-        f"## How it was trained\n\n{_protocol(about)}",
+        f"## Training\n\n{_protocol(about)}",
         f"## Scores\n\n{_scores(about, group, result) if about['id2label'] else ''}{_rated(report)}",
         f"## Findings\n\n{_findings(report)}",
         "## Cost\n\n" + "".join(f"- {line}\n" for line in cost),
@@ -152,7 +153,7 @@ def _metadata(about: Mapping[str, Any], result: Result | None) -> str:
 
 
 def _measured(run: Mapping[str, Any], result: Result) -> Iterator[EvalResult]:
-    """The scores in the form that the hub reads."""
+    """Yield the scores in the form that the hub reads."""
     from huggingface_hub import EvalResult
 
     for name, metric in (("wa", "accuracy"), ("ua", "recall")):
@@ -176,16 +177,16 @@ def _what(about: Mapping[str, Any]) -> Iterator[str]:
         if len(folds) == 1
         else f"the models of {plural(len(folds), 'fold')}, averaged"
     )
-    yield f"It hears speech of {about['sampling_rate'] / 1000:g} kHz and gives {_told(about, labels)}. It is"
-    yield f"{members} ({', '.join(folds)}), with {words.inputs(about['settings']['model']['inputs'])} for inputs."
-    yield f"Made with ser-pipeline {about['ser_pipeline_version']}, preset `{run['preset']}`, run `{run['name']}`."
+    yield f"Takes speech sampled at {about['sampling_rate'] / 1000:g} kHz and predicts {_told(about, labels)}. It is"
+    yield f"{members} ({', '.join(folds)}); inputs: {words.inputs(about['settings']['model']['inputs'])}."
+    yield f"Trained with ser-pipeline {about['ser_pipeline_version']}, preset `{run['preset']}`, run `{run['name']}`."
 
 
 def _told(about: Mapping[str, Any], labels: str) -> str:
-    """What the models say of a recording."""
+    """Return what the models predict, in words."""
     low, high = about.get("scale", (0, 0))
     attributes = f"{', '.join(DIMENSIONS)} on a scale of {low:g} to {high:g}" if low < high else ""
-    return " and ".join(filter(None, (f"a probability to each of {labels}" if labels else "", attributes)))
+    return " and ".join(filter(None, (f"a probability for each of {labels}" if labels else "", attributes)))
 
 
 def _use(about: Mapping[str, Any], files: Sequence[str]) -> str:
@@ -199,11 +200,11 @@ def _data(about: Mapping[str, Any], result: Result | None) -> str:
     corpus: Corpus | None = CORPORA.get(run["corpus"])
     lines = [f"- Corpus: {run['title']}" + (f" ({corpus.source})" if corpus and corpus.source else "")]
     if run["synthetic"]:
-        lines.append("- **Synthetic speech, made by a program: nothing here is about people.**")
+        lines.append("- **Synthetic speech, generated by a program: the scores say nothing about real speech.**")
     if corpus and corpus.licence:
         lines.append(f"- Licence of the corpus: {corpus.licence}")
     else:
-        lines.append("- Licence of the corpus: not known to ser-pipeline; ask who gave it to you.")
+        lines.append("- Licence of the corpus: not known to ser-pipeline; ask its owner.")
     if result:
         lines.append(f"- {plural(result.utterances, 'utterance')} of {plural(result.speakers, 'speaker')}")
     if about["id2label"]:
@@ -216,10 +217,10 @@ def _protocol(about: Mapping[str, Any]) -> str:
     lines = [
         f"- Protocol: {words.protocol(run['protocol'])} ({plural(run['folds'], 'fold')}), seed {run['seed']}",
         f"- Epoch of each fold: {words.epoch(run['selection'])}",
-        f"- Settings: in `config.json`, key `settings`; changed by the ablation row `{run['ablation']}`",
+        f"- Settings: in `config.json`, key `settings`; ablation `{run['ablation']}`",
         f"- Segments of {about['segment'] / about['sampling_rate']:g} s"
         if about["segment"]
-        else "- Utterances are heard whole",
+        else "- Whole utterances, without segments",
         f"- Arithmetic: {run['precision']}; device: {run['device']}",
     ]
     if about["commit"]:
@@ -228,12 +229,12 @@ def _protocol(about: Mapping[str, Any]) -> str:
 
 
 def _scores(about: Mapping[str, Any], group: Group | None, result: Result | None) -> str:
-    """The table of scores, of what, and what they do not say.
+    """Return the table of scores, with what they measure and what they do not.
 
     Args:
-        about: what `config.json` says.
-        group: the runs that have the scores; None without any.
-        result: their scores; None without any.
+        about: contents of `config.json`.
+        group: the runs with the scores; None if there are none.
+        result: the scores; None if there are none.
     """
     final = about["run"]["protocol"] == FINAL
     if group is None or result is None:
@@ -243,19 +244,19 @@ def _scores(about: Mapping[str, Any], group: Group | None, result: Result | None
     unit = words.clusters(group.header.protocol, result.clusters, result.crossed)
     lines += [
         "",
-        f"Chance is {100 * result.chance:.1f} % UA. The intervals are those of a jackknife over {unit}. They are of "
-        "the run's folds, each tested on what it had not learned from.",
+        f"Chance is {100 * result.chance:.1f} % UA. The intervals are computed by the jackknife over {unit}. The "
+        "scores are those of the run's folds, each of which was tested on data that it was not trained on.",
     ]
     if final:
         named = ", ".join(f"`{run.header.name}`" for run in group.runs)
         lines.append(
-            f"They are not of this model, which was tested on nothing, but of {named}: models of the same settings, "
-            "which learned from less of the corpus."
+            f"This model was not tested. The scores are those of {named}: models with the same settings, which were "
+            "trained on a part of the corpus."
         )
     elif len(about["folds"]) > 1:
         lines.append(
-            "The average of the folds' models has no score of its own: each recording of the corpus trained most of "
-            "them. Other speakers' speech is where it is to be tested."
+            "The average of the folds' models has no score of its own, because most of them were trained on any given "
+            "recording of the corpus. Test it on other speakers."
         )
     recalls = zip(about["id2label"].values(), result.recalls.tolist(), strict=True)
     lines += ["", "Recalls: " + ", ".join(f"{label} {100 * value:.0f} %" for label, value in recalls) + "."]
@@ -263,7 +264,7 @@ def _scores(about: Mapping[str, Any], group: Group | None, result: Result | None
 
 
 def _rated(report: Report | None) -> str:
-    """The table of the first model's scores against raters; "" without any."""
+    """Return the table of the first model's scores against raters, or ""."""
     lines = ["", "| against raters | pooled | 95 % interval |", "|---|---|---|"]
     for panel in report.rated if report else ():
         for row in (row for row in panel.rows if row.model == panel.rows[0].model):
@@ -281,7 +282,7 @@ def _score(name: str, score: Score) -> str:
 
 
 def _findings(report: Report | None) -> str:
-    """What the audit and the report found: leaks between folds among them."""
+    """Return the findings of the audit and the report, including leaks between folds."""
     if report is None:
         return "The run has no report.\n"
     lines = [
@@ -289,7 +290,7 @@ def _findings(report: Report | None) -> str:
         for finding in report.findings[:MOST_FINDINGS]
     ]
     more = len(report.findings) - MOST_FINDINGS
-    lines += [f"- and {more} more, in the run's report"] if more > 0 else []
+    lines += [f"- and {more} more in the run's report"] if more > 0 else []
     if not any(finding.name == "leak" for finding in report.findings):
-        lines.append("- The check of the folds found no utterance, speaker or dialogue where it must not be.")
+        lines.append("- The check of the folds found no leak of utterances, speakers or dialogues.")
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Recordings to check an exported model on: those that its run was tested on, or noise."""
+"""Recordings for the check of an exported model: test recordings of its run, or noise."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.runs import layout
 
 MOST = 100
-"""Recordings that a graph is checked on, evenly taken from those that the run was tested on."""
+"""Largest number of recordings for the check of a graph, evenly spaced among the run's test recordings."""
 
 LENGTHS = (0.4, 1.7, 3.3, 7.1)
-"""Seconds of the stretches of noise that take the place of recordings."""
+"""Lengths in seconds of the noise signals that replace missing recordings."""
 
 
 def tested_recordings(run: Path, rate: int, most: int = MOST) -> Iterator[NDArray[np.float32]]:
-    """Samples (N,) of recordings that a run was tested on, where they still are.
+    """Yield the samples (N,) of test recordings of a run that still exist.
 
     Args:
         run: folder of the run.
-        rate: Hz at which they are wanted.
-        most: how many.
+        rate: sampling rate of the result in Hz.
+        most: largest number of recordings.
     """
     root, files = Path(read_json(run / layout.RUN).get("audio_root", "")), list(_files(run))
     root = root if root.is_dir() else root.parent
@@ -39,13 +39,13 @@ def tested_recordings(run: Path, rate: int, most: int = MOST) -> Iterator[NDArra
 
 
 def noise(rate: int) -> list[NDArray[np.float32]]:
-    """Stretches of noise, the same every time."""
+    """Return noise signals, which are the same every time."""
     random = np.random.default_rng(0)
     return [(0.1 * random.standard_normal(round(seconds * rate))).astype(np.float32) for seconds in LENGTHS]
 
 
 def _files(run: Path) -> Iterator[str]:
-    """Names of the files that the folds were tested on; of a final model, that its epoch was chosen on."""
+    """Yield the names of the folds' test files; for a final model, those of the validation files."""
     tables = sorted(run.glob(f"*/{layout.PREDICTIONS}")) or sorted(run.glob(f"*/{layout.VALIDATION}"))
     for table in tables:
         with table.open(encoding="utf-8", newline="") as lines:

@@ -1,4 +1,4 @@
-"""A pre-trained speech encoder alone, as the folder that transformers writes."""
+"""Export of the speech encoder alone, as a model folder of transformers."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ USUAL_FRONT = {
     "return_attention_mask": False,
     "do_normalize": True,
 }
-"""The feature extractor of an encoder that read waveforms of zero mean and unit variance."""
+"""Feature extractor of an encoder that reads waveforms normalised to zero mean and unit variance."""
 
 
 def export_encoder(run: Path | str, folder: Path | str, folds: Sequence[str] = ()) -> Path:
-    """Write the speech encoder of a run, as it was trained on, as a plain folder of transformers.
+    """Write the fine-tuned or frozen speech encoder of a run as a model folder of transformers.
 
     Args:
         run: folder of the run.
-        folder: to write; must not be there, or be empty.
-        folds: the fold whose encoder it is; any where it is frozen.
+        folder: the folder to write; it must be new or empty.
+        folds: the fold whose encoder to write; any fold if it is frozen.
 
     Raises:
-        PipelineError: the run has no pre-trained encoder, several folds trained theirs, or the folder is in use.
+        PipelineError: the run has no pre-trained encoder, its folds have different ones, or the folder is not empty.
     """
     members = run_members(Path(run), pick_device("cpu"), folds)
     encoder = _encoder(members, str(run))
@@ -56,10 +56,10 @@ def export_encoder(run: Path | str, folder: Path | str, folds: Sequence[str] = (
 
 
 def _encoder(members: Members, run: str) -> FrameEncoder:
-    """The one pre-trained encoder of all models asked.
+    """Return the pre-trained encoder that all models share.
 
     Raises:
-        PipelineError: there is none, or each model has its own.
+        PipelineError: there is none, or the models have different ones.
     """
     if members.makers:
         return next(iter(members.makers.values())).encoder
@@ -69,7 +69,7 @@ def _encoder(members: Members, run: str) -> FrameEncoder:
         raise PipelineError(f"{run} has no pre-trained speech encoder; leave out --encoder to export its models")
     first = encoders[0].state_dict()
     if not all(_equal(first, encoder.state_dict()) for encoder in encoders[1:]):
-        raise PipelineError(f"every fold of {run} trained its encoder: choose one with --fold")
+        raise PipelineError(f"every fold of {run} fine-tuned its own encoder: choose one with --fold")
     return encoders[0]
 
 

@@ -1,7 +1,7 @@
-"""The model folder on disk: names of its files, its weights, and how models are made of it without a run or corpus.
+"""Reading and writing of a model folder's weights, without a run or a corpus.
 
-Weights that are the same in all members, as those of a frozen encoder are, stand once under `shared.`; those of the
-encoder that made a stored feature under `made.FEATURE.`; all others under `members.NUMBER.`.
+Weights that all models share, such as those of a frozen encoder, are stored once with the prefix `shared.`. Those of
+an encoder that computes a stored feature have the prefix `made.FEATURE.`, and all others `members.NUMBER.`.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ from ser_pipeline.training.objective import outputs_of
 class Members:
     """The models of a folder, whose log-probabilities are averaged."""
 
-    labels: tuple[str, ...]  # none where attributes alone are told
+    labels: tuple[str, ...]  # the classes; () if only attributes are predicted
     config: Config
     folds: tuple[str, ...]
     models: tuple[SpeechEmotionModel, ...]
-    makers: Mapping[str, Maker]
-    scale: tuple[float, ...] = ()  # ends of that of attributes; none where no attributes are told
+    makers: Mapping[str, Maker]  # frozen encoders, by the feature that they compute
+    scale: tuple[float, ...] = ()  # ends of the attributes' scale; () without attributes
 
     @property
     def outputs(self) -> int:
-        """Outputs of a model: one a class, and one an attribute."""
+        """Number of outputs of a model: one per class, and one per attribute."""
         return outputs_of(self.config.train.target, len(self.labels))
 
 
 def fetched(name: str, **options: Any) -> Path:
-    """A model folder: `name` itself, or a repository of the hub, which is fetched where it is not in the local cache.
+    """Return a model folder: `name` itself, or a repository of the hub, downloaded if it is not in the local cache.
 
     Args:
         name: the folder, or a name on the hub.
-        options: of `huggingface_hub.snapshot_download`.
+        options: options of `huggingface_hub.snapshot_download`.
 
     Raises:
-        PipelineError: it is no model folder.
+        PipelineError: it is not a model folder.
     """
     folder = Path(name)
     if not folder.is_dir():
@@ -61,16 +61,16 @@ def fetched(name: str, **options: Any) -> Path:
 
         folder = Path(snapshot_download(name, **options))
     if not names.is_model_folder(folder):
-        raise PipelineError(f"{name} is no model folder; `ser-pipeline export RUN DIR` writes one")
+        raise PipelineError(f"{name} is not a model folder; write one with `ser-pipeline export RUN DIR`")
     return folder
 
 
 def read_members(folder: Path, device: torch.device) -> Members:
-    """The models of a folder in evaluation mode; neither the hub nor the run nor the corpus is asked.
+    """Load the models of a folder in evaluation mode, without the hub, the run or the corpus.
 
     Args:
-        folder: as `export` writes it.
-        device: where the models will be.
+        folder: a folder that `export` wrote.
+        device: device of the models.
 
     Raises:
         PipelineError: a file is missing or damaged.
@@ -97,28 +97,28 @@ def read_members(folder: Path, device: torch.device) -> Members:
         raise PipelineError(f"{folder / names.ABOUT}: {error}") from error
     except (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         said = (str(error) or type(error).__name__).splitlines()[0]
-        raise PipelineError(f"{folder} is not a whole model folder ({said}); {names.AGAIN}") from error
+        raise PipelineError(f"{folder} is not a complete model folder ({said}); {names.AGAIN}") from error
     ready = tuple(one.to(device).eval() for one in models)
     if bool(about.scale) != TARGETS[settings.train.target].attributes:
-        raise PipelineError(f"{folder / names.ABOUT} is damaged (a scale goes with attributes alone); {names.AGAIN}")
+        raise PipelineError(f"{folder / names.ABOUT} is damaged (attributes need a scale, classes none); {names.AGAIN}")
     return Members(about.labels, settings, about.folds, ready, makers, about.scale)
 
 
 def _of(state: Mapping[str, Tensor], *starts: str) -> dict[str, Tensor]:
-    """The weights whose names begin with one of `starts`, named by what follows."""
+    """Return the weights whose names start with one of `starts`, without this prefix."""
     return {name[len(start) :]: state[name] for start in starts for name in state if name.startswith(start)}
 
 
 def _member(
     settings: Config, outputs: int, speech: Mapping[str, Any] | None, state: Mapping[str, Tensor]
 ) -> SpeechEmotionModel:
-    """A model with its weights.
+    """Build a model with its weights.
 
     Args:
-        settings: of the run.
-        outputs: of classes and attributes.
-        speech: description of its speech encoder; None without a pre-trained one.
-        state: its weights.
+        settings: settings of the run.
+        outputs: number of classes and attributes.
+        speech: description of the speech encoder; None without a pre-trained one.
+        state: the weights.
     """
     model = build_model(
         settings.model,
@@ -128,18 +128,18 @@ def _member(
         pretrained=False,
         speech_settings=dict(speech) if speech else None,
     )
-    model.load_state_dict(state, assign=True)  # on a processor they stay in their file, which is mapped into memory
+    model.load_state_dict(state, assign=True)  # on a CPU they are mapped from their file
     free_memory()
     return model.requires_grad_(False)
 
 
 def write_weights(file: Path, models: Sequence[nn.Module], makers: Mapping[str, Maker]) -> None:
-    """Write the weights of all members and of the encoders that made their features.
+    """Write the weights of all models, and of the encoders that compute their features.
 
     Args:
-        file: to write.
-        models: the members.
-        makers: feature -> what makes it.
+        file: the file to write.
+        models: the models.
+        makers: encoders by the feature that they compute.
     """
     states = [model.state_dict() for model in models]
     found: dict[str, Tensor] = {}

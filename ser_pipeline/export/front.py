@@ -1,8 +1,8 @@
-"""The front end as torch modules of plain products, so that it becomes a part of an ONNX graph.
+"""The front end as torch modules of matrix products, which can become part of an ONNX graph.
 
-The modules are those of `ser_pipeline.features.on_device`. Discrete Fourier transforms are one product with sines and
-cosines, or, where that is less work, two with a turn between them (Bailey, FFTs in external or hierarchical memory,
-1990).
+The modules are those of `ser_pipeline.features.on_device`. A discrete Fourier transform is one product with sines and
+cosines or, if this needs fewer operations, two products with twiddle factors in between (Bailey, FFTs in external or
+hierarchical memory, 1990).
 
 Shapes: B utterances, N samples (whole segments), T frames, K bins.
 """
@@ -24,7 +24,7 @@ from ser_pipeline.features.on_device import MfccFront, Power, rounded
 
 
 class ProductPower(Power):
-    """Power of the bins of a short-time Fourier transform by products."""
+    """Power of the bins of a short-time Fourier transform, by matrix products."""
 
     first: Tensor
     second: Tensor
@@ -33,7 +33,7 @@ class ProductPower(Power):
     filled: Tensor
 
     def __init__(self, window: NDArray[np.float32], n: int, hop: int, bins: int) -> None:
-        """Make the tables of the transform; as `Power`."""
+        """Compute the tables of the transform; the arguments are those of `Power`."""
         super().__init__(window, n, hop, bins)
         self.columns = _columns(n, len(window), bins)
         if self.columns == 1:
@@ -60,12 +60,12 @@ class ProductPower(Power):
         self.keep("second", np.block([[real, imaginary], [-imaginary, real]]))  # (2 columns, 2 wanted)
 
     def forward(self, padded: Tensor) -> Tensor:
-        """Power (B, T, K) of signals (B, before + T hop + after)."""
+        """Return the power (B, T, K) of signals (B, before + T hop + after)."""
         frames = self._frames(padded)
         return self._product(frames) if self.columns == 1 else self._products(frames)
 
     def _frames(self, padded: Tensor) -> Tensor:
-        """The frames (B, T, length)."""
+        """Return the frames (B, T, length)."""
         count = (padded.shape[1] - self.before - self.after) // self.hop
         parts = -(-self.length // self.hop)
         whole = F.pad(padded, (0, (parts - 1) * self.hop - self.before - self.after))
@@ -91,17 +91,17 @@ class ProductPower(Power):
 
 
 class DeltaFront(MfccFront):
-    """What `mfcc_rows` makes of whole utterances where the settings ask for deltas: rows (B, T, size)."""
+    """MFCC with deltas of whole utterances, as in `mfcc_rows`: rows (B, T, size)."""
 
     fits: Tensor
 
     def __init__(self, audio: Audio, settings: Mfcc, transform: type[Power] = ProductPower) -> None:
-        """Make the tables.
+        """Compute the tables.
 
         Args:
-            audio: rate and hop.
-            settings: of the MFCC.
-            transform: what makes the power.
+            audio: has the sampling rate and the hop.
+            settings: settings of the MFCC.
+            transform: class that computes the power.
         """
         from scipy.signal import savgol_coeffs
 
@@ -111,10 +111,11 @@ class DeltaFront(MfccFront):
         self.register_buffer("fits", torch.from_numpy(fits.astype(np.float32)), persistent=False)
 
     def finished(self, coefficients: Tensor, real: Tensor) -> Tensor:
-        """Rows of coefficients (B, T, n_mfcc) in float32, and of their changes.
+        """Append the deltas to coefficients (B, T, n_mfcc), float32.
 
-        A change is a constant of the polynomial that is fitted to the frames around: the first and last frames of an
-        utterance have that of the first and last frame that has as many on either side. Shorter ones are continued.
+        A delta is a derivative of the polynomial that is fitted to the surrounding frames. The first and last frames of
+        an utterance have the delta of the nearest frame with enough frames on both sides. Utterances with fewer frames
+        than a fit needs are extended by repeating their first and last frame.
         """
         count, half = real.sum(1), CHANGE // 2
         place = torch.arange(coefficients.shape[1], device=coefficients.device)[None]
@@ -129,7 +130,7 @@ class DeltaFront(MfccFront):
 
 
 def _columns(n: int, length: int, bins: int) -> int:
-    """Columns of a transform of two products; 1 where one product is less work."""
+    """Return the number of columns of a transform by two products; 1 if a single product needs fewer operations."""
     rows = max(number for number in range(1, math.isqrt(n) + 1) if n % number == 0)
     columns, wanted = n // rows, -(-bins // rows)
     in_two = 2 * n * rows + 4 * n * wanted
@@ -137,7 +138,7 @@ def _columns(n: int, length: int, bins: int) -> int:
 
 
 def waveform_front(signal: Tensor, segment: int) -> Tensor:
-    """What `waveform_rows` makes of signals (B, S segment), float32: (B S, 1 + segment)."""
+    """Convert signals (B, S segment) to the rows of `waveform_rows`, float32 (B S, 1 + segment)."""
     whole = rounded(signal)
     before = F.pad(whole, (1, 0))[:, :-1].reshape(-1, segment)[:, :1]
     return torch.cat([before, whole.reshape(-1, segment)], 1)

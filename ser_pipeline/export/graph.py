@@ -1,4 +1,4 @@
-"""The models of a folder as one torch module from waveforms to probabilities, in the form that ONNX can have.
+"""The models of a folder as one torch module from waveforms to probabilities, which can be exported to ONNX.
 
 Shapes: B utterances, N samples, S segments, L frames of a segment, C classes.
 """
@@ -26,14 +26,14 @@ from ser_pipeline.model.ensemble import Ensemble
 
 
 class Segmented(nn.Module):
-    """The rows of every segment of utterances: the front end of models that hear segments."""
+    """The front end of models of segments: computes the rows of every segment of utterances."""
 
     def __init__(self, config: Config, makers: Mapping[str, Maker]) -> None:
-        """Make the front end of each feature that the model reads.
+        """Build the front end of each feature that the model reads.
 
         Args:
-            config: of the run.
-            makers: frozen encoders of the features that these make.
+            config: settings of the run.
+            makers: frozen encoders, by the feature that they compute.
 
         Raises:
             PipelineError: a feature has no ONNX form.
@@ -56,7 +56,7 @@ class Segmented(nn.Module):
         self.fronts = nn.ModuleDict(made)
 
     def forward(self, waveform: Tensor, samples: Tensor) -> tuple[Batch, Tensor]:
-        """The segments (B S) as a batch, and the weights (B, S) of those that count, of sum 1 in each utterance."""
+        """Return the segments (B S) as a batch, and their weights (B, S), which sum to 1 in each utterance."""
         audio = self.audio
         count = (waveform.shape[1] // audio.hop + audio.frames) // audio.frames
         signal = F.pad(waveform, (0, count * audio.segment - waveform.shape[1]))
@@ -85,10 +85,10 @@ class Segmented(nn.Module):
 
 
 class Listener(nn.Module):
-    """Waveforms to probabilities: front end, all members, and the mean of their log-probabilities."""
+    """Maps waveforms to probabilities: front end, all models, and the mean of their log-probabilities."""
 
     def __init__(self, members: Members) -> None:
-        """Put the parts together.
+        """Build the module.
 
         Raises:
             PipelineError: an input has no ONNX form.
@@ -104,11 +104,11 @@ class Listener(nn.Module):
             self.front = Segmented(members.config, members.makers)
 
     def forward(self, waveform: Tensor, samples: Tensor) -> Tensor:
-        """Probabilities (B, C).
+        """Return the probabilities (B, C).
 
         Args:
-            waveform: float32 (B, N), -1 to 1; what follows the real samples does not matter.
-            samples: int64 (B,), real samples, at least 1.
+            waveform: float32 (B, N), -1 to 1; the padding may have any values.
+            samples: number of samples without padding, int64 (B,), at least 1.
         """
         inside = torch.arange(waveform.shape[1], device=waveform.device) < samples[:, None]
         waveform = waveform * inside
@@ -121,5 +121,5 @@ class Listener(nn.Module):
         return (scores.reshape(waveform.shape[0], -1, scores.shape[1]) * weights[..., None]).sum(1).softmax(1)  # type: ignore[no-any-return]
 
     def _scores(self, batch: Batch) -> Tensor:
-        """The members' mean log-probabilities (B, C)."""
+        """Return the models' mean log-probabilities (B, C)."""
         return F.log_softmax(self.members(batch), dim=-1).mean(0)

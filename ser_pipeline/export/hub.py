@@ -1,4 +1,4 @@
-"""A model folder, here or on the Hugging Face hub, as a function of audio."""
+"""A local model folder or one on the Hugging Face hub, as a function of audio."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ser_pipeline.predict.predictor import Predictor
 class SpeechEmotion(
     ModelHubMixin, library_name="ser-pipeline", tags=["speech-emotion-recognition"], pipeline_tag="audio-classification"
 ):
-    """The models of a folder that `ser-pipeline export` wrote; a call answers as a run that `load` opened does.
+    """The models of a folder that `ser-pipeline export` wrote; call it like a run that `load` opened.
 
-    `SpeechEmotion.from_pretrained(FOLDER)` opens it, `from_pretrained("OWNER/NAME")` one of the hub, `save_pretrained`
-    copies it and `push_to_hub("OWNER/NAME")` publishes it, model card included.
+    `SpeechEmotion.from_pretrained(FOLDER)` opens a folder, and `from_pretrained("OWNER/NAME")` one on the hub.
+    `save_pretrained` copies it, and `push_to_hub("OWNER/NAME")` publishes it with its model card.
     """
 
     def __init__(self, predictor: Predictor, folder: Path) -> None:
-        """Keep the models, and the folder that they are from."""
+        """Use the models of a folder."""
         self.predictor = predictor
         self.folder = folder
         self._files = {file.name: file.read_text(encoding="utf-8") for file in [folder / names.ABOUT]}
@@ -35,7 +35,7 @@ class SpeechEmotion(
         return self.predictor.labels
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        """What the predictor answers of a recording; takes what `ser_pipeline.predict.predictor.Predictor` takes."""
+        """Predict a recording; the arguments are those of `ser_pipeline.predict.predictor.Predictor`."""
         return self.predictor(*args, **options)
 
     @classmethod
@@ -46,21 +46,21 @@ class SpeechEmotion(
         device: str = "auto",
         **options: Any,
     ) -> SpeechEmotion:
-        """Open a folder, or a repository of the hub, which is fetched first.
+        """Open a folder, or a repository of the hub, which is downloaded first.
 
         Args:
             model_id: the folder, or a name on the hub.
-            device: "cuda", "mps", "cpu"; "auto" takes what is there.
-            options: `revision`, `cache_dir`, `token`, `local_files_only` and `force_download` choose what is fetched.
+            device: "cuda", "mps" or "cpu"; "auto" for the first one available.
+            options: `revision`, `cache_dir`, `token`, `local_files_only` and `force_download` control the download.
 
         Raises:
-            PipelineError: not a model folder.
+            PipelineError: it is not a model folder.
         """
         folder = fetched(model_id, **options)
         return cls(load(folder, device), folder)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        """Copy the folder; its `config.json` was removed before, should it be the same."""
+        """Copy the folder; `ModelHubMixin` has removed `config.json` before, even if both folders are the same."""
         for name, text in self._files.items():
             (save_directory / name).write_text(text, encoding="utf-8")
         for file in sorted(self.folder.iterdir()):

@@ -1,4 +1,4 @@
-"""Names of a model folder's files and weights, in one place for who writes them and who reads them."""
+"""Names of a model folder's files and weights, shared by the code that writes them and the code that reads them."""
 
 from __future__ import annotations
 
@@ -10,56 +10,56 @@ from ser_pipeline.entry import read_as, read_json
 from ser_pipeline.errors import PipelineError
 
 ABOUT = "config.json"
-"""Settings, labels and what the encoders are, in the form that transformers reads."""
+"""Settings, labels and descriptions of the encoders, in the form that transformers reads."""
 
 FRONT = "preprocessor_config.json"
-"""What transformers' feature extractor is made of."""
+"""Settings of transformers' feature extractor."""
 
 WEIGHTS = "model.safetensors"
-"""The weights of all members, and of the encoders that made their features."""
+"""The weights of all models, and of the encoders that compute their features."""
 
 CODE = "speech_emotion.py"
-"""What transformers imports with `trust_remote_code=True`."""
+"""Module that transformers imports with `trust_remote_code=True`."""
 
 CARD = "README.md"
 """The model card."""
 
 ONNX = "model.onnx"
-"""The ONNX graph, where it was asked for."""
+"""The ONNX graph of `export --onnx`."""
 
 MODEL_TYPE = "ser-pipeline"
 """Value of `model_type` in `config.json`."""
 
 AGAIN = "export it again"
-"""What mends a damaged model folder."""
+"""Advice on a damaged model folder."""
 
 SHARED, MEMBERS, MADE = "shared.", "members.", "made."
-"""How names of weights begin."""
+"""Prefixes of the names of weights."""
 
 ONNX_INT8 = "model.int8.onnx"
-"""The ONNX graph whose products are of 8 bits, where it was asked for."""
+"""The ONNX graph with 8-bit matrix products of `export --int8`."""
 
 
 def is_graph(file: Path) -> bool:
-    """Whether `file` is named as ONNX graphs are."""
+    """Whether `file` has the suffix of ONNX graphs."""
     return file.suffix == ".onnx"
 
 
 def is_model_folder(folder: Path) -> bool:
-    """Whether `folder` is one that `export` wrote."""
+    """Whether `folder` is a model folder."""
     file = folder / ABOUT
     return (folder / CODE).is_file() or (file.is_file() and read_json(file).get("model_type") == MODEL_TYPE)
 
 
 @dataclass(frozen=True)
 class About:
-    """`config.json`: what a model folder says of its models."""
+    """`config.json`: the description of the models in a model folder."""
 
-    settings: dict[str, Any]  # of the run
-    id2label: dict[str, str]  # number of a class -> its name
-    folds: tuple[str, ...]  # of which the models are
-    encoders: dict[str, dict[str, Any]]  # what frozen encoders are
-    scale: tuple[float, ...] = ()  # ends of that of attributes, where the models tell some
+    settings: dict[str, Any]  # settings of the run
+    id2label: dict[str, str]  # names of the classes by number
+    folds: tuple[str, ...]  # names of the models' folds
+    encoders: dict[str, dict[str, Any]]  # descriptions of encoders
+    scale: tuple[float, ...] = ()  # ends of the attributes' scale; () without attributes
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -68,14 +68,14 @@ class About:
 
 
 def read_about(folder: Path) -> About:
-    """What the model folder `folder` says of its models.
+    """Read the description of the models in the model folder `folder`.
 
     Raises:
-        PipelineError: it is missing or damaged, or its classes are not numbered from 0 on, or it has no fold.
+        PipelineError: it is missing or damaged, its classes are not numbered from 0, or it has no fold.
     """
     about = read_as(folder / ABOUT, About, AGAIN)
     if about.scale and not (len(about.scale) == 2 and about.scale[0] < about.scale[1]):
-        raise PipelineError(f"{folder / ABOUT} is damaged (its scale must be two numbers that rise); {AGAIN}")
+        raise PipelineError(f"{folder / ABOUT} is damaged (its scale must be two increasing numbers); {AGAIN}")
     if set(about.id2label) != {str(number) for number in range(len(about.id2label))} or not about.folds:
         raise PipelineError(f"{folder / ABOUT} is damaged (it must number its classes and name its folds); {AGAIN}")
     return about

@@ -1,4 +1,4 @@
-"""A model as an ONNX graph: written, made whole in one file, checked on recordings, and with products in 8 bits."""
+"""Writing of models as an ONNX graph in a single file, its check on recordings, and its 8-bit quantisation."""
 
 from __future__ import annotations
 
@@ -29,45 +29,45 @@ from ser_pipeline.predict.predictor import Predictor
 from ser_pipeline.text import plural
 
 OPSET = 20
-"""Version of ONNX's operators, of 2023; onnxruntime 1.17 and later have them."""
+"""Version of ONNX's operators, from 2023; onnxruntime 1.17 and later support it."""
 
 AGREEMENT = 1e-3
-"""The largest difference of a probability that is taken for rounding."""
+"""Largest difference of a probability that can be rounding error."""
 
 LONGEST_LARGE = 20.0
-"""Seconds that the graph of a large model hears at a time; one of wav2vec 2.0's size takes about 20 MB a second."""
+"""Largest input of a large model's graph in seconds; a model of wav2vec 2.0's size needs about 20 MB per second."""
 
 LARGEST = 2_000_000_000
-"""Bytes that a single ONNX file can hold."""
+"""Largest size of a single ONNX file in bytes."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Check:
-    """How far an ONNX graph agrees with the model in torch."""
+    """Agreement of an ONNX graph with the model in torch."""
 
-    count: int  # recordings, or stretches of noise
-    difference: float  # the largest of a probability, torch hearing what the graph hears at a time
-    same: int  # how many have the same label
-    longest: float  # seconds that the graph hears at a time
-    parted: float  # the largest difference of a probability between a longer recording in parts, and whole in torch
+    count: int  # number of recordings or noise signals
+    difference: float  # largest difference of a probability for the same input
+    same: int  # number of recordings with the same label
+    longest: float  # largest input of the graph in seconds
+    parted: float  # largest difference of a probability in torch between a long recording in parts and as a whole
 
     def __str__(self) -> str:
         share = f"{100 * self.same / self.count:.4g} % of {plural(self.count, 'label')} as in torch"
         return (
-            f"{share}, the largest difference of a probability is {self.difference:.1g}; recordings of over "
-            f"{self.longest:g} s are heard in equal parts, which changed a probability by up to {self.parted:.1g}"
+            f"{share}; probabilities differ by at most {self.difference:.1g}; recordings over {self.longest:g} s are "
+            f"split into equal parts, which changed a probability by up to {self.parted:.1g}"
         )
 
 
 def write_graph(file: Path, members: Members, about: Mapping[str, Any]) -> None:
-    """Write models as one ONNX file: waveforms in, probabilities out, batch and length free.
+    """Write models as one ONNX file from waveforms to probabilities, with any batch size and length.
 
     Args:
-        file: to write.
+        file: the file to write.
         members: the models.
-        about: what `config.json` says.
+        about: contents of `config.json`.
 
     Raises:
         PipelineError: an input or encoder has no ONNX form, the model is too large, or onnx is not installed.
@@ -75,7 +75,7 @@ def write_graph(file: Path, members: Members, about: Mapping[str, Any]) -> None:
     onnx, optimizer = _libraries()
     listener = Listener(members).eval()
     if sum(tensor.numel() * tensor.element_size() for tensor in listener.state_dict().values()) > LARGEST:
-        raise PipelineError("an ONNX file holds 2 GB at most; export fewer folds with --fold, or without --onnx")
+        raise PipelineError("an ONNX file has at most 2 GB; export fewer folds with --fold, or without --onnx")
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             listener,
@@ -109,7 +109,7 @@ def _libraries() -> tuple[Any, Any]:
 
 
 def _example(members: Members) -> tuple[torch.Tensor, torch.Tensor]:
-    """Waveforms of two lengths, from which the graph is drawn."""
+    """Return waveforms of two lengths, with which the graph is traced."""
     audio = members.config.model_audio
     length = members.config.audio.rate * 5 if members.config.model.whole else audio.segment + audio.segment // 2
     samples = torch.tensor([length, length * 2 // 5])
@@ -117,7 +117,7 @@ def _example(members: Members) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _facts(members: Members, about: Mapping[str, Any]) -> dict[str, Any]:
-    """What an answer needs besides the graph, kept in its metadata."""
+    """Return the graph's metadata: everything else that a prediction needs."""
     config, maker = members.config, members.makers.get("statistics")
     longest = getattr(maker.encoder, "longest", None) if maker else None
     seconds = longest / config.audio.rate if longest else None
@@ -137,7 +137,7 @@ def _facts(members: Members, about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _name_axes(model: Any) -> None:
-    """Call the free axes batch and length."""
+    """Name the dynamic axes batch and length."""
     waveform = next(one for one in model.graph.input if one.name == INPUTS[0])
     old = [axis.dim_param for axis in waveform.type.tensor_type.shape.dim]
     named = dict(zip(old, ("batch", "length"), strict=True))
@@ -149,13 +149,13 @@ def _name_axes(model: Any) -> None:
 
 
 def check_graph(file: Path, members: Members, recordings: Sequence[NDArray[np.float32]]) -> Check:
-    """Compare a graph with the models in torch, both asked as `predict` asks them.
+    """Compare the predictions of a graph with those of the models in torch.
 
-    A recording that the graph hears in parts is asked of torch in the same parts, and whole. One of half as long again
-    as the graph hears at a time, made of the recordings, is among them.
+    A recording that the graph splits into parts is predicted in torch in the same parts, and as a whole. A recording
+    of 1.5 times the graph's largest input, built from the others, is included.
 
     Args:
-        file: of the graph.
+        file: the graph.
         members: the models.
         recordings: samples (N,) at the models' rate.
     """
@@ -176,29 +176,29 @@ def check_graph(file: Path, members: Members, recordings: Sequence[NDArray[np.fl
 
 
 def _asked(predictor: Predictor, samples: NDArray[np.float32], rate: int) -> Floats:
-    """Logarithms of the probabilities (C,) of a recording."""
+    """Return the log-probabilities (C,) of a recording."""
     return np.log(np.array(list(predictor(samples, rate).probabilities.values())) + TINY)
 
 
 def _apart(one: Floats, other: Floats) -> float:
-    """The largest difference of a probability."""
+    """Return the largest difference of a probability."""
     return float(np.abs(probabilities(one[None]) - probabilities(other[None])).max())
 
 
 def write_int8(file: Path, source: Path) -> None:
-    """Write a graph whose matrix products with weights are of 8-bit whole numbers; all else stays in float32.
+    """Write a graph with 8-bit integer weights in matrix products; everything else stays in float32.
 
-    Convolutions, the front end and the classifier stay as they are: they are small, and rounding costs most there.
+    Convolutions, the front end and the classifier are not quantised: they are small, and most sensitive to rounding.
 
     Args:
-        file: to write.
+        file: the file to write.
         source: the graph in float32.
     """
     onnx, _ = _libraries()
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     model = onnx.load(source)
-    # A product with a sum is parted before it is quantised, and then has another name.
+    # The quantiser splits a Gemm into a MatMul and a sum first, and gives it another name.
     names_of = [node.name for node in model.graph.node if node.op_type in ("MatMul", "Gemm") and _stays(node)]
     kept = [
         *names_of,
@@ -220,7 +220,7 @@ def write_int8(file: Path, source: Path) -> None:
 
 
 def _stays(node: Any) -> bool:
-    """Whether a product is of the front end, of a classifier, or of co-attention's weights."""
+    """Whether a product stays in float32: in the front end, a classifier, or the weights of co-attention."""
     told = {entry.key: entry.value for entry in node.metadata_props}.get("pkg.torch.onnx.name_scopes", "")
     front = "'front'" in told and not re.search(r"'front\.\S*encoder\.(encoder|model)", told)
     return front or ".classifier'" in told or ".attention.linear'" in told
@@ -228,7 +228,7 @@ def _stays(node: Any) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter and the quantiser without the warnings and log lines that are for their authors."""
+    """Hide the warnings and log lines of the exporter and the quantiser, which are meant for their developers."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "root", "")]
     before = [logger.level for logger in loggers]
     with warnings.catch_warnings():
@@ -245,20 +245,20 @@ def _quiet() -> Iterator[None]:
 def write_graphs(
     folder: Path, members: Members, about: Mapping[str, Any], recordings: Sequence[NDArray[np.float32]], int8: bool
 ) -> Iterator[str]:
-    """Write a graph into a model folder and check it; with `int8` also one whose products are of 8 bits.
+    """Write a graph into a model folder and check it; with `int8` also one with 8-bit matrix products.
 
     Args:
-        folder: to write into.
+        folder: the model folder.
         members: the models.
-        about: what `config.json` says.
-        recordings: samples (N,) at the models' rate, to check it on.
-        int8: whether that of 8 bits is wanted.
+        about: contents of `config.json`.
+        recordings: samples (N,) at the models' rate, for the check.
+        int8: whether to write the 8-bit graph.
 
     Returns:
-        a line for each graph: how far it agrees.
+        a line about the agreement of each graph.
 
     Raises:
-        PipelineError: it cannot be written, or does not agree with torch.
+        PipelineError: a graph cannot be written, or does not agree with torch.
     """
     file = folder / names.ONNX
     write_graph(file, members, about)

@@ -1,4 +1,4 @@
-"""Frames of a frozen speech encoder, or their statistics, as a part of an ONNX graph: what its maker gives for batches.
+"""Frames of a frozen speech encoder, or their statistics, for batches, as part of an ONNX graph.
 
 Shapes: B utterances or segments, N samples, L layers, T frames, D width of the encoder, S statistics.
 """
@@ -21,7 +21,7 @@ from ser_pipeline.model.speech.whisper import WhisperEncoder
 
 
 class ProductLogMel(nn.Module):
-    """Whisper's log-mel spectrogram by products, with the tables of `WhisperLogMel`."""
+    """Whisper's log-mel spectrogram by matrix products, with the tables of `WhisperLogMel`."""
 
     filters: Tensor
 
@@ -31,7 +31,7 @@ class ProductLogMel(nn.Module):
         self.register_buffer("filters", source.filters.T.contiguous(), persistent=False)
 
     def forward(self, samples: Tensor) -> Tensor:
-        """Log-mel (B, K, M) of waveforms float32 (B, N), mirrored before their start and silent after their end."""
+        """Return the log-mel (B, K, M) of waveforms float32 (B, N), with reflection before and silence after them."""
         count = (samples.shape[1] + HOP - 1) // HOP
         silent = F.pad(samples, (0, count * HOP + self.power.after - samples.shape[1]))
         mirrored = F.pad(samples, (0, POINTS))[:, 1 : 1 + POINTS // 2].flip(1)
@@ -41,13 +41,13 @@ class ProductLogMel(nn.Module):
 
 
 class SegmentFrames(nn.Module):
-    """Segments to frames, rounded to float16 as stores keep them."""
+    """Computes the frames of segments, rounded to float16 as in stores."""
 
     def __init__(self, maker: Embedder) -> None:
-        """Take the encoder of a maker, the log-mel of which becomes products.
+        """Use the encoder of a maker, with its log-mel computed by matrix products.
 
         Raises:
-            PipelineError: the encoder hears more with a segment than the segment.
+            PipelineError: the encoder uses the utterance as context of a segment.
         """
         super().__init__()
         if type(maker) is not Embedder:
@@ -57,7 +57,7 @@ class SegmentFrames(nn.Module):
         self.encoder, self.layers, self.finish = _in_products(maker.encoder, "embedding"), maker.layers, maker.finish
 
     def forward(self, rows: Tensor, samples: Tensor) -> Tensor:
-        """Frames (B, L, T, D) of segments as they are stored (B, 1 + N), of `samples` (B,)."""
+        """Return the frames (B, L, T, D) of stored segments (B, 1 + N) with `samples` (B,) samples."""
         states, heard = self.encoder.states(self.encoder.prepare(self.finish(rows, samples), samples))
         layers = torch.stack([states[layer] for layer in self.layers or range(len(states))], 1)
         if self.encoder.mask_padding:
@@ -66,10 +66,10 @@ class SegmentFrames(nn.Module):
 
 
 def _in_products(encoder: FrameEncoder, feature: str) -> FrameEncoder:
-    """A copy of an encoder whose log-mel, where it is Whisper's, is made by products.
+    """Copy an encoder, with Whisper's log-mel computed by matrix products.
 
     Raises:
-        PipelineError: it hears 30 s whatever the length.
+        PipelineError: the encoder always reads 30 s.
     """
     if encoder.options.window != "cut":
         raise PipelineError(f"features.{feature}.window=30s has no ONNX form yet, only cut: leave out --onnx")
@@ -80,13 +80,13 @@ def _in_products(encoder: FrameEncoder, feature: str) -> FrameEncoder:
 
 
 class PooledStatistics(nn.Module):
-    """Waveforms to statistics, rounded to float16 as stores keep them."""
+    """Computes the statistics of waveforms, rounded to float16 as in stores."""
 
     def __init__(self, maker: StatisticsMaker) -> None:
-        """Take the encoder of a maker, whose log-mel becomes products.
+        """Use the encoder of a maker, with its log-mel computed by matrix products.
 
         Raises:
-            PipelineError: the encoder is not Whisper's, whose parts alone are known to have an ONNX form.
+            PipelineError: the encoder is not Whisper's, the only one that is known to have an ONNX form.
         """
         super().__init__()
         if not isinstance(maker.encoder, WhisperEncoder):
@@ -95,11 +95,11 @@ class PooledStatistics(nn.Module):
                 f"statistics of a {kind} encoder have no ONNX form yet, only Whisper's: leave out --onnx"
             )
         self.encoder = _in_products(maker.encoder, "statistics")
-        self.encoder.longest = None  # which would become a limit of the graph; whoever calls it cuts the audio
+        self.encoder.longest = None  # it would become a limit of the graph; the caller splits the audio instead
         self.kinds, self.layers = maker.settings.kinds, maker.through.numbers
 
     def forward(self, waveform: Tensor, samples: Tensor) -> Tensor:
-        """Statistics (B, S) of waveforms float32 (B, N) of `samples` (B,)."""
+        """Return the statistics (B, S) of waveforms float32 (B, N) with `samples` (B,) samples."""
         states = self.encoder.states(self.encoder.prepare(waveform, samples), upto=max(self.layers))
         weights = _weights(states.real)
         found = []
@@ -112,7 +112,7 @@ class PooledStatistics(nn.Module):
 
 
 def _weights(real: Tensor) -> dict[str, Tensor]:
-    """Weights (B, T) of the frames for each kind of mean, which sum to 1 over the frames that are `real` (B, T)."""
+    """Return the weights (B, T) of frames for each kind of mean, which sum to 1 over the `real` ones (B, T)."""
     place, count = torch.arange(real.shape[1], device=real.device), real.sum(1, keepdim=True)
     third = torch.div(count, 3, rounding_mode="floor").clamp(min=1)
     chosen = {"mean": real, "first": real & (place < third), "last": real & (place >= count - third)}

@@ -1,7 +1,7 @@
-"""What a model costs: parameters, operations, size, time and memory, of its parts and as a whole.
+"""Profile of a model: parameters, operations, size, time and memory, of its parts and as a whole.
 
-Times are of noise as long as a segment that the models hear, from samples to probabilities, after a first call that is
-not counted. Models that have no form as one module are timed as `predict` asks them, and as a whole.
+Times are measured from samples to probabilities, with noise of a segment's length as input, after a warm-up call.
+Models that cannot be built as one module are timed through `predict`, and only as a whole.
 """
 
 from __future__ import annotations
@@ -36,31 +36,31 @@ from ser_pipeline.text import plural
 from ser_pipeline.training.groups import freeze
 
 WHOLE = 3.0
-"""Seconds of the noise that models of whole utterances hear; others hear a segment."""
+"""Length of the noise in seconds for models of whole utterances; others get a segment."""
 
 CALLS = (3, 20)
-"""Calls of which the median and the 95th percentile are told: at least and at most."""
+"""Smallest and largest number of timed calls, of which the median and the 95th percentile are reported."""
 
 BUDGET = 5.0
-"""Seconds of calls after which no more than the least are made."""
+"""Seconds after which timing stops, if the smallest number of calls is reached."""
 
 LARGEST = {"cpu": 16, "cuda": 4096}
-"""Recordings of a batch at most, by device."""
+"""Largest batch in recordings, by type of device."""
 
 
 def profile(
     run: Path | str, device: torch.device, folds: Sequence[str] = (), graph: Path | None = None
 ) -> dict[str, Any]:
-    """The cost of a run's models.
+    """Measure the size, time and memory of a run's models.
 
     Args:
         run: folder of the run, or a model folder.
-        device: where torch computes; onnxruntime computes on the processor.
-        folds: names; empty: all.
-        graph: an ONNX graph to time beside torch; None: that of the model folder, where it has one.
+        device: device of torch; onnxruntime uses the CPU.
+        folds: names of folds; () for all.
+        graph: an ONNX graph to time as well; None for that of the model folder, if it has one.
 
     Raises:
-        PipelineError: not a run, nor a model folder.
+        PipelineError: `run` is neither a run nor a model folder.
     """
     run, kept = Path(run), Path(run) / names.ONNX
     members = read_members(run, device) if is_model_folder(run) else run_members(run, device, folds)
@@ -84,39 +84,39 @@ def profile(
 
 
 def _seconds(config: Config) -> float:
-    """Length of the noise that is heard."""
+    """Return the length of the noise in seconds."""
     return WHOLE if config.model.whole else config.model_audio.seconds
 
 
 def figures(members: Members, weights: Path) -> list[str]:
-    """What a model card says of the cost: what does not depend on the machine, and takes no timing.
+    """Return the lines of a model card about size and operations, which do not depend on the machine.
 
     Args:
-        members: the models, on the processor.
+        members: the models, on the CPU.
         weights: the file of their weights.
     """
     counts = _parameters(members)
-    lines = [f"Parameters of a model: {counts['model']:,}, of which {counts['trained']:,} were trained"]
+    lines = [f"Parameters per model: {counts['model']:,}, of which {counts['trained']:,} were trained"]
     if counts["encoders of its features"]:
-        lines.append(f"Parameters of the encoders that make its features: {counts['encoders of its features']:,}")
+        lines.append(f"Parameters of the encoders that compute its features: {counts['encoders of its features']:,}")
     if counted := _operations(members, torch.device("cpu")):
         lines.append(
             f"Operations for {_seconds(members.config):g} s of audio: {counted['whole']:.3g} GFLOPs "
-            f"by {plural(counts['models'], 'model')}, of which {counted['front end']:.3g} are the front end's"
+            f"for {plural(counts['models'], 'model')}, of which {counted['front end']:.3g} for the front end"
         )
     return [*lines, f"Weights: {weights.stat().st_size / 1e6:.1f} MB"]
 
 
 def measured(run: Path) -> Iterator[str]:
-    """What a model card says of the times that `profile` kept in a run's folder, those of the whole alone."""
+    """Yield the lines of a model card about times and memory, from the profiles in a run's folder."""
     for one in profiles(run):
-        yield f"Measured on {one.heard}; memory at most: {amounts(one.memory_megabytes)} MB"
-        yield f"Seconds from the command to the first answer there: {amounts(one.start_seconds)}"
+        yield f"Measured on {one.heard}; peak memory: {amounts(one.memory_megabytes)} MB"
+        yield f"Seconds from the start of the command to the first prediction: {amounts(one.start_seconds)}"
         for engine, row in one.timings:
             if row.part == "whole":
                 yield (
-                    f"{engine}, batch {row.batch}: {row.median_ms:.1f} ms in the median, {row.p95_ms:.1f} ms in 95 of "
-                    f"100 calls; real-time factor {row.real_time_factor:.2g}"
+                    f"{engine}, batch {row.batch}: median {row.median_ms:.1f} ms, 95th percentile {row.p95_ms:.1f} ms, "
+                    f"real-time factor {row.real_time_factor:.2g}"
                 )
 
 
@@ -129,7 +129,7 @@ def _name(device: torch.device) -> str:
 
 
 def _parameters(members: Members) -> dict[str, int]:
-    """Parameters of one model, and of what was trained of it; encoders that made its features apart."""
+    """Count the parameters of one model, those that were trained, and those of encoders that compute its features."""
     config = members.config
     model = build_model(
         config.model,
@@ -152,9 +152,9 @@ def _parameters(members: Members) -> dict[str, int]:
 
 
 def _operations(members: Members, device: torch.device) -> dict[str, float]:
-    """Billions of floating-point operations of products and convolutions for the noise: the front end's, and all.
+    """Count the operations of products and convolutions for the noise, of the front end and in total, in GFLOPs.
 
-    Empty where the models have no form as one module: what their features take cannot be counted.
+    Returns {} if the models cannot be built as one module, because operations of their features cannot be counted.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -185,17 +185,17 @@ Call = Callable[[torch.Tensor, torch.Tensor], Any]
 
 
 def _parts(members: Members, device: torch.device) -> Mapping[str, Call]:
-    """The front end and the whole as functions that return when they are done."""
+    """Return the front end and the whole model as functions that wait for the device."""
     try:
         listener = Listener(members).eval().to(device)
-    except PipelineError:  # its features have no form as a module
+    except PipelineError:  # its features cannot be built as a module
         model, rate = of_members(members, device), members.config.audio.rate
         return {"whole": lambda waveform, _: list(model.each([(one, rate) for one in waveform.cpu().numpy()]))}
     return {"front end": _done(listener.front, device), "whole": _done(listener, device)}
 
 
 def _done(module: torch.nn.Module, device: torch.device) -> Call:
-    """A module as a function that returns when the device is done."""
+    """Return a module as a function that waits for the device."""
 
     def call(waveform: torch.Tensor, samples: torch.Tensor) -> None:
         with torch.inference_mode():
@@ -216,7 +216,7 @@ def _onnx(graph: Path) -> Mapping[str, Call]:
 
 
 def _timed(parts: Mapping[str, Call], config: Config, device: torch.device) -> list[dict[str, Any]]:
-    """Times of every part at batch 1, and at the largest batch that fits."""
+    """Time every part with batches of 1, and of the largest size that fits."""
     rows = []
     for size in dict.fromkeys((1, _largest(parts["whole"], config, device))):
         given = _batch(size, config, device)
@@ -236,7 +236,7 @@ def _timed(parts: Mapping[str, Call], config: Config, device: torch.device) -> l
 
 
 def _largest(call: Call, config: Config, device: torch.device) -> int:
-    """The largest power of two that fits, up to `LARGEST`."""
+    """Return the largest batch size that fits, a power of two up to `LARGEST`."""
     size = 1
     try:
         while size < LARGEST.get(device.type, 64):
@@ -259,7 +259,7 @@ def _calls(call: Call, given: tuple[torch.Tensor, torch.Tensor]) -> NDArray[np.f
 
 
 def _start(model: Path, config: Config) -> float:
-    """Seconds from the command to its first answer, in a process of its own."""
+    """Measure the seconds from the start of `predict`, as a new process, to its first prediction."""
     import soundfile
 
     with tempfile.TemporaryDirectory() as room:
@@ -274,14 +274,14 @@ def _start(model: Path, config: Config) -> float:
 
 
 def _memory(device: torch.device) -> dict[str, float]:
-    """The most memory of this process, and of the device."""
-    unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes elsewhere
+    """Return the peak memory of this process, and of the device, in MB."""
+    unit = 1e6 if sys.platform == "darwin" else 1e3  # macOS counts bytes, others kilobytes
     found = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}
     return found | ({"device": torch.cuda.max_memory_allocated(device) / 1e6} if device.type == "cuda" else {})
 
 
 def table(found: Mapping[str, Any]) -> list[str]:
-    """The lines of a table."""
+    """Return the lines of a table of a profile."""
     told = shaped(dict(found), Profile)
     lines = [told.heard, *("\t".join(pair) for pair in told.sums)]
     lines.append("engine\tpart\tbatch\tmedian, ms\t95 %, ms\treal-time factor")

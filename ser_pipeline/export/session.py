@@ -1,7 +1,7 @@
-"""An ONNX graph to answers, by onnxruntime alone: neither torch nor any of its libraries is imported.
+"""Prediction with an ONNX graph by onnxruntime, without importing torch or its libraries.
 
-The graph hears recordings whole, of up to `LONGEST` seconds; what is longer is heard in equal parts, whose answers are
-averaged.
+The graph takes whole recordings of up to `LONGEST` seconds. Longer ones are split into equal parts, whose predictions
+are averaged.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ser_pipeline.predict.predictor import Predictor
 from ser_pipeline.shape import shaped
 
 INPUTS = ("waveform", "samples")
-"""What a graph takes: float32 (batch, length) in -1 to 1, and int64 (batch,), how many samples of each are real."""
+"""Inputs of a graph: float32 (batch, length), -1 to 1, and the numbers of samples without padding, int64 (batch,)."""
 
 OUTPUT = "probabilities"
-"""What a graph gives: float32 (batch, classes)."""
+"""Output of a graph: float32 (batch, classes)."""
 
 LONGEST = 60.0
-"""Seconds that a graph hears at a time; its front end takes about 3 MB a second of audio."""
+"""Largest input of a graph in seconds; its front end needs about 3 MB per second of audio."""
 
 TINY = 1e-30
 """Added to a probability before its logarithm."""
@@ -37,24 +37,24 @@ TINY = 1e-30
 
 @dataclass(frozen=True)
 class GraphFacts:
-    """What the metadata of a graph say."""
+    """The metadata of a graph."""
 
     labels: tuple[str, ...]
     rate: int  # Hz
-    window: float  # seconds that a model hears at a time
-    longest: float | None  # seconds that its encoder takes; None: any
+    window: float  # length of the model's segment in seconds
+    longest: float | None  # largest input of its encoder in seconds; None for any
     folds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class WholeWaveforms:
-    """The front end of a graph that has its own: recordings as they are, long ones in equal parts."""
+    """Front end of a graph, which contains its own: passes recordings on, long ones in equal parts."""
 
     rate: int
     longest: float  # seconds
 
     def __call__(self, excerpts: Iterable[Excerpt]) -> Iterator[tuple[Excerpt, Piece]]:
-        """The parts of every excerpt, in order."""
+        """Yield the parts of every excerpt in order."""
         for excerpt in excerpts:
             for first, last in self.parts(len(excerpt)):
                 samples = excerpt.read(first, last)
@@ -65,65 +65,65 @@ class WholeWaveforms:
                 )
 
     def parts(self, count: int) -> list[tuple[int, int]]:
-        """First and last+1 sample of the equal parts of a recording of `count` samples."""
+        """Return the first and last (exclusive) samples of the equal parts of a recording with `count` samples."""
         edges = np.linspace(0, count, 1 + max(1, -(-count // round(self.longest * self.rate)))).round().astype(int)
         return list(pairwise(edges.tolist()))
 
 
 @dataclass(frozen=True)
 class OnnxScorer:
-    """A graph as what a predictor asks, a recording at a time, as no two are of one length."""
+    """A graph as a scorer of one recording at a time, since recordings differ in length."""
 
     session: Any
     size: int = 1
 
     def __call__(self, rows: Mapping[str, NDArray[Any]], samples: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Log-probabilities (1, S, C) of waveforms (S, N) of `samples` (S,)."""
+        """Return the log-probabilities (1, S, C) of waveforms (S, N) with `samples` (S,) samples."""
         given = {INPUTS[0]: rows[INPUTS[0]].astype(np.float32), INPUTS[1]: np.maximum(samples, 1).astype(np.int64)}
         probabilities = self.session.run([OUTPUT], given)[0]
         return np.asarray(np.log(probabilities + TINY), np.float32)[None]
 
 
 def open_session(file: Path, threads: int = 0) -> tuple[Any, GraphFacts]:
-    """The session of a graph, and what its metadata say.
+    """Open a graph, and return its session and metadata.
 
     Args:
-        file: that `export --onnx` wrote.
-        threads: on which it computes; 0: one a core.
+        file: a graph that `export --onnx` wrote.
+        threads: number of threads; 0 for one per core.
 
     Raises:
-        PipelineError: onnxruntime is not installed, or this is no such graph.
+        PipelineError: onnxruntime is not installed, or the file is not such a graph.
     """
     try:
         import onnxruntime
     except ImportError:
         raise PipelineError("onnxruntime is not installed; install it with: pip install onnxruntime") from None
     if not file.is_file():
-        raise PipelineError(f"there is no file {file}; `ser-pipeline export RUN DIR --onnx` writes one")
+        raise PipelineError(f"there is no file {file}; write one with `ser-pipeline export RUN DIR --onnx`")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
     try:
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # of no common class
-        raise PipelineError(f"{file} is no ONNX graph ({str(error).splitlines()[0]}); export it again") from None
+    except Exception as error:  # its errors have no common class
+        raise PipelineError(f"{file} is not an ONNX graph ({str(error).splitlines()[0]}); export it again") from None
     facts = session.get_modelmeta().custom_metadata_map.get("ser-pipeline")
     if facts is None:
-        raise PipelineError(f"{file} is not of ser-pipeline: its metadata say neither labels nor rate")
+        raise PipelineError(f"{file} is not from ser-pipeline: its metadata lack the labels and the rate")
     try:
         found = shaped(json.loads(facts), GraphFacts)
     except (ValueError, RecursionError) as error:
-        raise PipelineError(f"{file} is damaged (of its metadata, {error}); export it again") from None
+        raise PipelineError(f"{file} is damaged (metadata: {error}); export it again") from None
     if not (found.labels and found.rate > 0 and found.window > 0 and (found.longest or 1) > 0):
-        raise PipelineError(f"{file} is damaged (its metadata name no labels, rate or seconds); export it again")
+        raise PipelineError(f"{file} is damaged (its metadata lack labels, rate or lengths); export it again")
     return session, found
 
 
 def open_graph(file: Path | str) -> Predictor:
-    """An ONNX graph as a function of recordings, without torch.
+    """Load an ONNX graph as a function of recordings, without torch.
 
     Raises:
-        PipelineError: onnxruntime is not installed, or this is no graph of `export --onnx`.
+        PipelineError: onnxruntime is not installed, or the file is not a graph that `export --onnx` wrote.
     """
     session, facts = open_session(Path(file))
     front = WholeWaveforms(facts.rate, min(LONGEST, facts.longest or LONGEST))

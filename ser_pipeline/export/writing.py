@@ -1,4 +1,4 @@
-"""A run to a model folder that needs neither the run nor the corpus nor the hub."""
+"""Writing of a run as a model folder that needs neither the run nor the corpus nor the hub."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ser_pipeline.runs import layout
 from ser_pipeline.targets import TARGETS
 from ser_pipeline.text import portable
 
-REMOTE = '''"""What transformers imports with trust_remote_code=True; the model's code is that of ser-pipeline."""
+REMOTE = '''"""Classes that transformers imports with trust_remote_code=True; their code is in ser-pipeline."""
 
 from ser_pipeline.export.auto import (
     SpeechEmotionConfig,
@@ -37,17 +37,17 @@ from ser_pipeline.export.auto import (
 
 __all__ = ["SpeechEmotionConfig", "SpeechEmotionFeatureExtractor", "SpeechEmotionForAudioClassification"]
 '''
-"""The code of a model folder: one import, so that what is trusted can be read, and mends of the package arrive."""
+"""The code of a model folder: a single import, which is easy to review and receives updates of the package."""
 
 AUTO = {
     "AutoConfig": "SpeechEmotionConfig",
     "AutoFeatureExtractor": "SpeechEmotionFeatureExtractor",
     "AutoModelForAudioClassification": "SpeechEmotionForAudioClassification",
 }
-"""Transformers' Auto class -> the class of `auto.py` that it gives."""
+"""Class of `auto.py`, by the Auto class of transformers that returns it."""
 
 FACTS = ("corpus", "title", "synthetic", "protocol", "selection", "ablation", "seed", "preset", "precision", "device")
-"""What `run.json` says that a stranger wants to know."""
+"""Fields of `run.json` that are published with a model."""
 
 
 def export(
@@ -63,14 +63,14 @@ def export(
 
     Args:
         run: folder of the run.
-        folder: to write; must not be there, or be empty.
-        folds: names of the folds whose models are averaged; empty: all that are finished.
-        onnx: whether to write an ONNX graph beside the weights.
-        int8: whether to write one whose products are of 8 bits, too.
-        say: told how far the graphs agree with torch.
+        folder: the folder to write; it must be new or empty.
+        folds: names of the folds whose models are averaged; () for all finished ones.
+        onnx: whether to write an ONNX graph as well.
+        int8: whether to write an ONNX graph with 8-bit matrix products as well.
+        say: called with a message about the agreement of each graph with torch.
 
     Raises:
-        PipelineError: not a run, no such finished fold, the folder is in use, or the models have no ONNX form.
+        PipelineError: `run` is not a run, a fold is missing, the folder is not empty, or the models have no ONNX form.
     """
     run = Path(run)
     with new_folder(Path(folder)) as partial:
@@ -78,7 +78,7 @@ def export(
         if members.scale and (onnx or int8):
             told = TARGETS[members.config.train.target].words
             raise PipelineError(
-                f"a graph gives probabilities of classes, and {run} tells {told}; export without --onnx"
+                f"an ONNX graph predicts classes, but {run} predicts {told}; export without --onnx and --int8"
             )
         about = describe(run, members)
         agreed = list(_graphs(partial, run, members, about, int8, say)) if onnx or int8 else []
@@ -92,12 +92,12 @@ def export(
 def _graphs(
     folder: Path, run: Path, members: Members, about: Mapping[str, Any], int8: bool, say: Callable[[str], None]
 ) -> Iterator[str]:
-    """Write the ONNX graphs; what their checks on recordings of the run, or on noise where these are gone, say."""
+    """Write the ONNX graphs and check them on recordings of the run, or on noise; yield the results of the checks."""
     from ser_pipeline.export.onnx_writing import write_graphs
 
     recordings = list(tested_recordings(run, members.config.audio.rate))
     if not recordings:
-        say("the recordings of the run are not where they were: the graph is checked on noise")
+        say("the recordings of the run were not found: the graph is checked on noise")
         recordings = noise(members.config.audio.rate)
     for line in write_graphs(folder, members, about, recordings, int8):
         say(line)
@@ -106,16 +106,16 @@ def _graphs(
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes `folder` when the block ends well; what a killed process left is removed.
+    """Yield a partial folder, which becomes `folder` if the block succeeds; remove those of killed processes.
 
     Raises:
-        PipelineError: there is such a folder, which is not empty, or such a file.
+        PipelineError: `folder` is a file, or a folder that is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise PipelineError(f"{folder} is there already; give the name of a new folder, or delete it")
+        raise PipelineError(f"{folder} already exists; name a new folder, or delete it")
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob(f"{glob.escape(folder.name)}.*{PARTIAL}"):
-        if not is_held(left / folder.name):  # it was killed
+        if not is_held(left / folder.name):  # its process was killed
             shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", suffix=PARTIAL, dir=folder.parent) as room:
         partial = Path(room) / folder.name
@@ -128,12 +128,12 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_parts(folder: Path, members: Members, about: Mapping[str, Any]) -> None:
-    """Write the files of a model folder, all but its card.
+    """Write the files of a model folder, except for its card.
 
     Args:
-        folder: to write into.
+        folder: the model folder.
         members: the models.
-        about: what `config.json` says.
+        about: contents of `config.json`.
     """
     write_weights(folder / names.WEIGHTS, members.models, members.makers)
     write_json(folder / names.ABOUT, about)
@@ -143,7 +143,7 @@ def write_parts(folder: Path, members: Members, about: Mapping[str, Any]) -> Non
 
 
 def describe(run: Path, members: Members) -> dict[str, Any]:
-    """What `config.json` says of the models of a run.
+    """Return the contents of `config.json` for the models of a run.
 
     Args:
         run: folder of the run.
@@ -178,12 +178,12 @@ def describe(run: Path, members: Members) -> dict[str, Any]:
 
 
 def _imported(name: str) -> str:
-    """Where transformers finds the class of an Auto class: the module of the folder, and its name."""
+    """Return the name of the class for an Auto class, with the folder's module that transformers imports it from."""
     return f"{Path(names.CODE).stem}.{AUTO[name]}"
 
 
 def _front(about: Mapping[str, Any]) -> dict[str, Any]:
-    """What transformers makes the feature extractor of."""
+    """Return the settings of transformers' feature extractor."""
     return {
         "feature_extractor_type": AUTO["AutoFeatureExtractor"],
         "auto_map": {"AutoFeatureExtractor": _imported("AutoFeatureExtractor")},
@@ -197,7 +197,7 @@ def _front(about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _commit(run: Path) -> str:
-    """The commit of the code that trained a run, and whether its source was modified; "" where the run does not say."""
+    """Return the commit of the code that trained a run, and whether its source was modified; "" if unknown."""
     made = read_json(run / "index.json").get("made", {}) if (run / "index.json").is_file() else {}
     commits = ", ".join(map(str, made.get("commit", ())))
     return f"{commits} (modified)" if commits and True in made.get("modified", ()) else commits

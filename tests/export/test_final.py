@@ -68,7 +68,7 @@ def test_exported_it_answers_alike_and_its_card_has_the_scores_of_the_tested_run
         load(final, "cpu")(file).probabilities, abs=1e-5
     )
     card = (folder / names.CARD).read_text()
-    assert f"was tested on nothing, but of `{tested.name.rpartition('-')[0]}" in card
+    assert f"This model was not tested. The scores are those of `{tested.name.rpartition('-')[0]}" in card
     assert "eval_results" not in card
     assert "model-index" not in card
 
@@ -78,7 +78,7 @@ def test_without_a_tested_run_its_card_has_no_scores(final: Path, tmp_path: Path
     alone.parent.mkdir()
     alone.symlink_to(final)
     card = (export(alone, tmp_path / "model") / names.CARD).read_text()
-    assert "was tested on nothing: it has no scores" in card
+    assert "was not tested, so it has no scores" in card
 
 
 def test_its_graph_is_checked_on_recordings_that_its_epoch_was_chosen_on(final: Path) -> None:

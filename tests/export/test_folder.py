@@ -165,7 +165,7 @@ def test_the_card_says_what_the_model_costs(trained_run: Path, tmp_path: Path) -
     (member,) = run_members(trained_run, torch.device("cpu"), ["03"]).models
     count = sum(one.numel() for one in member.parameters())
     text = (folder / "README.md").read_text(encoding="utf-8")
-    assert f"Parameters of a model: {count:,}, of which " in text
+    assert f"Parameters per model: {count:,}, of which " in text
     assert "GFLOPs by 1 model, of which" in text
     assert f"Weights: {(folder / 'model.safetensors').stat().st_size / 1e6:.1f} MB" in text
 
@@ -202,7 +202,7 @@ def test_a_mistake_is_one_line(small_run: Path, run: Callable[..., Result], tmp_
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a.txt").write_text("mine")
     for words, said in (
-        (["export", small_run, tmp_path / "full"], "is there already"),
+        (["export", small_run, tmp_path / "full"], "already exists"),
         (["export", tmp_path / "full", tmp_path / "new"], "is not a run"),
         (["export", small_run, tmp_path / "new", "--encoder"], "has no pre-trained speech encoder"),
         (["export", small_run, tmp_path / "new", "--fold", "99"], "has no finished fold 99"),
@@ -211,9 +211,9 @@ def test_a_mistake_is_one_line(small_run: Path, run: Callable[..., Result], tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full"]
     folder = export(small_run, tmp_path / "cut")
     (folder / "model.safetensors").write_bytes(b"cut")
-    with pytest.raises(PipelineError, match="is not a whole model folder"):
+    with pytest.raises(PipelineError, match="is not a complete model folder"):
         read_members(folder, torch.device("cpu"))
-    with pytest.raises(PipelineError, match="is no model folder"):
+    with pytest.raises(PipelineError, match="is not a model folder"):
         SpeechEmotion.from_pretrained(tmp_path / "full")
 
 
@@ -235,7 +235,7 @@ def test_an_encoder_that_was_trained_is_that_of_a_fold(
     settings = [f"model.speech_encoder={write_encoder(tmp_path / 'random')}", "model.speech_weights=true"]
     settings += ["train.epochs=1", "model.small_width=8"]
     made = trained("--preset", "demo", *(word for setting in settings for word in ("--set", setting)))
-    with pytest.raises(PipelineError, match=r"every fold of .* trained its encoder: choose one with --fold"):
+    with pytest.raises(PipelineError, match=r"every fold of .* fine-tuned its own encoder: choose one with --fold"):
         export_encoder(made, tmp_path / "encoder")
     folder = export_encoder(made, tmp_path / "encoder", ["04"])
     shutil.rmtree(tmp_path / "random")

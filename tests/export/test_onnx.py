@@ -255,9 +255,7 @@ def test_exported_by_the_command_it_is_checked_on_recordings_of_the_run(
     done = run("export", frozen_run, tmp_path / "emotions", "--fold", "03", "--onnx", "--int8")
     lines = done.stderr.strip().splitlines()
     assert lines[-2].startswith("model.onnx: opset 20, ") and "100 % of 12 labels as in torch" in lines[-2]
-    assert re.search(
-        "recordings of over 30 s are heard in equal parts, which changed .* by up to [-.e0-9]+$", lines[-2]
-    )
+    assert re.search("recordings over 30 s are split into equal parts, which changed .* by up to [-.e0-9]+$", lines[-2])
     assert lines[-1].startswith("model.int8.onnx: ")
     text = (tmp_path / "emotions" / "README.md").read_text(encoding="utf-8")
     assert lines[-2] in text and "Without torch" in text
@@ -281,7 +279,7 @@ def test_a_graph_that_does_not_agree_is_not_kept(
 def test_a_mistake_is_one_line(small_graph: Path, run: Callable[..., Result], tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", noises(16_000)[0], 16_000)
     (tmp_path / "words.onnx").write_text("no graph")
-    for graph, said in (("none.onnx", "there is no file"), ("words.onnx", "is no ONNX graph")):
+    for graph, said in (("none.onnx", "there is no file"), ("words.onnx", "is not an ONNX graph")):
         assert said in run("predict", tmp_path / graph, tmp_path / "a.wav", status=1).stderr
     for option, value in (("--fold", "03"), ("--precision", "fp32")):
         wrong = run("predict", small_graph, tmp_path / "a.wav", option, value, status=2).stderr

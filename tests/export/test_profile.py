@@ -74,8 +74,8 @@ def test_what_was_measured_stands_in_the_report_and_the_card(
         assert said in page
     assert "What it costs to use" in page and "GFLOPs, whole" in page
     card = (export(copy, tmp_path / "model", ["03"]) / "README.md").read_text()
-    assert f"torch, batch 1: {row['median_ms']:.1f} ms in the median, {row['p95_ms']:.1f} ms in 95 of" in card
-    assert "Seconds from the command to the first answer there: torch 1.2" in card
+    assert f"torch, batch 1: median {row['median_ms']:.1f} ms, 95th percentile {row['p95_ms']:.1f} ms, " in card
+    assert "Seconds from the start of the command to the first prediction: torch 1.2" in card
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"cpu": 3}', '{"cpu": {"device": 1}}'])

@@ -245,7 +245,7 @@ def test_what_tells_no_class_is_refused_where_classes_are_wanted(
     assert "a confidence needs classes" in run("predict", vad_run, file, "--unsure", "0.9", status=1).stderr
     assert "--plot draws probabilities of classes" in run("predict", vad_run, file, "--plot", tmp_path, status=2).stderr
     said = run("export", both_run, tmp_path / "out", "--onnx", status=1).stderr
-    assert "a graph gives probabilities of classes" in said and "export without --onnx" in said
+    assert "an ONNX graph predicts classes" in said and "export without --onnx" in said
     assert not (tmp_path / "out").exists()
     with pytest.raises(PipelineError, match="`unsure` needs classes"):
         next(ser_pipeline.load(vad_run, "cpu").each([file], unsure=0.5))
@@ -264,11 +264,11 @@ def test_a_model_folder_tells_the_attributes_that_its_run_does(
         card = (folder / "README.md").read_text(encoding="utf-8")
         assert "arousal, valence, dominance on a scale of 1 to 5" in card
         assert re.search(r"\| arousal, CCC \| 0\.\d{3} \|", card)
-    with pytest.raises(ValueError, match="no classes: SpeechEmotion"):
+    with pytest.raises(ValueError, match="no classes: open it with SpeechEmotion"):
         SpeechEmotionForAudioClassification.from_pretrained(str(tmp_path / vad_run.name))
     file = tmp_path / vad_run.name / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"scale": [5, 1]}), encoding="utf-8")
-    with pytest.raises(PipelineError, match="its scale must be two numbers that rise"):
+    with pytest.raises(PipelineError, match="its scale must be two increasing numbers"):
         SpeechEmotion.from_pretrained(tmp_path / vad_run.name, device="cpu")
 
 
