@@ -1,10 +1,10 @@
-"""Speech emotion recognition with co-attention: cached features, leak-proof folds, honest numbers.
+"""Speech emotion recognition with co-attention: cached features, leak-free folds, scores with intervals.
 
-Three stages that meet on disk, each a function: `extract` (audio to HDF5 shards), `train` (shards to runs) and `report`
-(runs to tables and figures); `load` opens a run, a model folder or an ONNX
-graph to answer for audio files, and `SpeechEmotion` a model folder, here or on the Hugging Face hub. `load_config`
-reads settings, and `corpora` is the package that knows the corpora. Each is imported when it is first used.
-`docs/python.md` has examples; the command line lives in `ser_pipeline.cli`.
+Each of the three stages is a function: `extract` (audio to HDF5 shards), `train` (shards to runs) and `report` (runs to
+tables and figures). They exchange data only on disk. `load` opens a run, a model folder or an ONNX graph to predict
+audio files, and `SpeechEmotion` opens a model folder, local or on the Hugging Face hub. `load_config` reads settings,
+and `corpora` is the package of supported corpora. Each name is imported when it is first used. `docs/python.md` has
+examples; the command line is in `ser_pipeline.cli`.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _FACES = {
     "load": "ser_pipeline.predict.opening:load",
     "load_config": "ser_pipeline.config:load",
 }
-"""Name -> where it stands; `corpora` and `report` are packages, of which the second can be called."""
+"""Module and attribute of each public name; `corpora` and `report` are packages, and `report` can be called."""
 
 
 def __getattr__(name: str) -> Any:
-    """What the package offers, imported when it is first used."""
+    """Import a public name when it is first used."""
     if name in ("corpora", "report"):
         return import_module(f"ser_pipeline.{name}")
     if name not in _FACES:

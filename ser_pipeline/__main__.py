@@ -1,4 +1,4 @@
-"""The command itself, `ser-pipeline` or `python -m ser_pipeline`: ready for Ctrl-C before anything is imported."""
+"""The command `ser-pipeline` or `python -m ser_pipeline`, which handles Ctrl-C before any slow import."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STOPPED = (129, 130, 143)
 
 
 def main() -> None:
-    """Run the command. One that was stopped ends at once: threads that are still at work would abort it."""
+    """Run the command; exit at once if it was stopped, since threads that still run would abort the process."""
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
         signal.signal(signal.SIGINT, _stop)
     try:

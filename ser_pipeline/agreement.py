@@ -1,6 +1,6 @@
-"""Limits that join several settings: each is a line with the nearest value that would do.
+"""Limits that involve several settings; each error message has the nearest valid value.
 
-What a model's parts need besides stands in `model.needs`.
+`model.needs` has the further requirements of a model's parts.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from ser_pipeline.settings import Config, Model
 from ser_pipeline.targets import CHANGES, TARGETS
 
 SECONDS = 60
-"""The most that a model hears at a time."""
+"""Largest length of a model's segment in seconds."""
 
 FRAMES = 6_000
-"""The most frames that a model hears at a time: 60 s of 10 ms."""
+"""Largest number of frames of a model's segment: 60 s with a hop of 10 ms."""
 
 LEAST_SPEECH = 25.0
-"""Milliseconds of a usual frame of speech: a segment with less holds none."""
+"""Usual length of a frame of speech in milliseconds; a shorter segment does not contain one."""
 
 FACTOR = 61
-"""Largest prime factor of a transform's points: transforms of larger primes take minutes instead of seconds."""
+"""Largest prime factor of the points of a transform; transforms of larger primes take minutes instead of seconds."""
 
 
 def require_agreement(config: Config) -> None:
-    """Refuse settings that do not go together.
+    """Refuse settings that contradict each other.
 
     Raises:
-        PipelineError: names the settings, and the nearest value of one of them that would do.
+        PipelineError: names the settings, and the nearest valid value of one of them.
     """
     for part in (_audio, _features, _model_audio, _masks, _head, _choice, _rates, _heard, _target):
         for said in part(config):
@@ -63,18 +63,18 @@ def _model_audio(config: Config) -> Iterator[str]:
         )
     if together.frames > FRAMES:
         yield (
-            f"audio.hop={audio.hop} makes {together.frames} frames of audio.segment={audio.segment}{several}, "
+            f"audio.hop={audio.hop} gives {together.frames} frames of audio.segment={audio.segment}{several}, "
             f"over {FRAMES}; the nearest is audio.hop={_hop(audio, joined)}"
         )
 
 
 def _fitting(audio: Audio) -> int:
-    """Segments that are as long as a model may hear."""
+    """Return the largest number of stored segments that a model's segment may join."""
     return SECONDS * audio.rate // audio.segment
 
 
 def _hop(audio: Audio, joined: int) -> int:
-    """The shortest hop that divides a segment into few enough frames, `joined` segments together."""
+    """Return the shortest hop that divides `joined` segments into few enough frames."""
     most = max(1, FRAMES // joined)
     return next(
         audio.segment // frames for frames in range(min(most, audio.segment), 0, -1) if not audio.segment % frames
@@ -102,7 +102,7 @@ def _features(config: Config) -> Iterator[str]:
 
 
 def _above(name: str, value: int, most: int, what: str) -> Iterator[str]:
-    """What is said of a setting that is over `most`, which is `what`."""
+    """Yield the message about a setting above `most`, which is described by `what`."""
     if value > most:
         yield f"{name}={value} is over {what}; the nearest is {name}={most}"
 
@@ -111,43 +111,43 @@ def _head(config: Config) -> Iterator[str]:
     model, train = config.model, config.train
     if model.head != "fusion" and not (model.whole or model.inputs == (model.speech,)):
         yield (
-            f"model.head='{model.head}' is for inputs of whole utterances, such as statistics, or for frames alone, "
+            f"model.head='{model.head}' needs inputs of whole utterances, such as statistics, or only frames, "
             "such as model.inputs=[\"embedding\"]; the nearest is model.head='fusion'"
         )
     if train.solver != "adamw" and model.head != "linear":
-        yield f"train.solver='{train.solver}' is for a linear head: --set model.head=linear"
+        yield f"train.solver='{train.solver}' needs a linear head: --set model.head=linear"
     if train.solver != "adamw" and not model.whole:
         yield (
-            f"train.solver='{train.solver}' is for statistics of whole utterances, and frames are pooled by what is "
+            f"train.solver='{train.solver}' needs statistics of whole utterances, because the pooling of frames is "
             "trained; the nearest is train.solver='adamw'"
         )
     if train.solver != "adamw" and train.corpus_weights != "size":
         yield (
-            f"train.corpus_weights='{train.corpus_weights}' is for training in epochs, and "
+            f"train.corpus_weights='{train.corpus_weights}' needs training in epochs, but "
             f"train.solver='{train.solver}' has none; the nearest is train.corpus_weights='size'"
         )
     if model.pooling != "co-attention" and not model.speech:
         yield (
-            f"model.pooling='{model.pooling}' is of a speech encoder's frames, and model.inputs has none; "
+            f"model.pooling='{model.pooling}' needs frames of a speech encoder, but model.inputs has none; "
             "the nearest is model.pooling='co-attention'"
         )
     if not re.fullmatch(r"none|features|first-[1-9]\d?|all", model.freeze):
-        yield f"model.freeze is none, features, first-K (such as first-6) or all, not '{model.freeze}'"
+        yield f"model.freeze must be none, features, first-K (such as first-6) or all, not '{model.freeze}'"
 
 
 def _choice(config: Config) -> Iterator[str]:
     train = config.train
     if train.selection == "test" and train.monitor == "last":
         yield (
-            "train.selection='test' has nothing to choose: train.monitor='last' keeps the last epoch, and the run "
-            "would be that of validation again; the nearest is train.monitor='ua'"
+            "train.selection='test' has no effect with train.monitor='last', which always uses the last epoch; "
+            "the nearest is train.monitor='ua'"
         )
 
 
 def _rates(config: Config) -> Iterator[str]:
     for name in ("speech_lr", "mix_lr"):
         if config.train.lr == 0 and getattr(config.train, name):
-            yield f"train.{name} is for training beside the rest, and train.lr=0; the nearest is train.lr=1e-9"
+            yield f"train.{name} needs a train.lr above 0; the nearest is train.lr=1e-9"
 
 
 def _target(config: Config) -> Iterator[str]:
@@ -155,13 +155,13 @@ def _target(config: Config) -> Iterator[str]:
     for name, values in (("monitor", row.monitors), ("solver", row.solvers)):
         if getattr(train, name) not in values:
             yield (
-                f"train.{name}='{getattr(train, name)}' is not for train.target='{row.name}', which has "
+                f"train.{name}='{getattr(train, name)}' is not possible with train.target='{row.name}', which allows "
                 f"{', '.join(values)}; the nearest is train.{name}='{values[0]}'"
             )
     for name, idle in CHANGES.items():
         if getattr(train, name) != idle and name not in row.follows:
             yield (
-                f"train.{name} has no meaning for train.target='{row.name}', whose loss is {row.loss}; "
+                f"train.{name} has no effect with train.target='{row.name}', whose loss is {row.loss}; "
                 f"the nearest is train.{name}={str(idle).lower()}"
             )
 
@@ -169,10 +169,10 @@ def _target(config: Config) -> Iterator[str]:
 def _heard(config: Config) -> Iterator[str]:
     model, longest = config.model, 1000 * config.model_audio.seconds
     if model.whole and (model.least_speech or model.utterance_score != Model().utterance_score):
-        yield "model.utterance_score and model.least_speech are for segments, and this model hears whole utterances"
+        yield "model.utterance_score and model.least_speech need segments, but this model reads whole utterances"
     elif 0 < model.least_speech < LEAST_SPEECH:
         yield (
-            f"model.least_speech={number(model.least_speech)} ms holds no frame of speech; the nearest is "
+            f"model.least_speech={number(model.least_speech)} ms is shorter than a frame of speech; the nearest is "
             f"model.least_speech={number(LEAST_SPEECH)}"
         )
     elif model.least_speech > longest:
@@ -183,7 +183,7 @@ def _heard(config: Config) -> Iterator[str]:
 
 
 def _largest_factor(count: int) -> int:
-    """The largest prime factor of a number.
+    """Return the largest prime factor of a number.
 
     >>> _largest_factor(800), _largest_factor(1009)
     (5, 1009)
@@ -197,7 +197,7 @@ def _largest_factor(count: int) -> int:
 
 
 def _nearest_points(points: int) -> int:
-    """The number nearest to `points` without large prime factors.
+    """Return the number nearest to `points` without large prime factors.
 
     >>> _nearest_points(1009)
     1008

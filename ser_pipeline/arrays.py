@@ -1,4 +1,4 @@
-"""Arrays by what they hold, for signatures."""
+"""Types of arrays, for signatures."""
 
 from __future__ import annotations
 
@@ -20,4 +20,4 @@ Floats32 = NDArray[np.float32]
 """Samples from -1 to 1, or features, in single precision."""
 
 Array = NDArray[Any]
-"""Numbers of a type that a file or a feature decides."""
+"""Numbers of a type that depends on a file or a feature."""

@@ -1,7 +1,6 @@
-"""Audio files to samples: decode in blocks, mix to mono, resample, and refuse what is broken.
+"""Decoding of audio files: read in blocks, mix to mono, resample, and refuse damaged files.
 
-`Recording` is the one decoder, of audits, features and predictions alike. However long a file is, one block of it is
-in memory at a time.
+`Recording` is the decoder for audits, features and predictions. It keeps only one block of a file in memory.
 """
 
 from __future__ import annotations
@@ -34,29 +33,29 @@ log = logging.getLogger(__name__)
 Samples = NDArray[np.float32]
 
 ADVICE = "; restore it, or leave it out with --skip-bad"
-"""How an error ends that is about an audio file of a corpus."""
+"""Advice at the end of an error about an audio file of a corpus."""
 
 BLOCK = 1 << 18
-"""Samples a channel that are decoded at a time: 16 s at 16 kHz; fewer where there are more than 8 channels."""
+"""Samples per channel that are decoded at once: 16 s at 16 kHz; fewer if there are more than 8 channels."""
 
 WHOLE = 1 << 26
-"""Bytes up to which a file is read into memory at once; a longer one is read as it is decoded."""
+"""Largest size in bytes of a file that is read into memory at once; longer files are read while they are decoded."""
 
 LOUDEST = 1.5
-"""How many times full scale samples are at least that were not meant to be in -1 to 1."""
+"""Samples above this multiple of full scale are reported as out of range."""
 
 QUIET = 0.001
-"""Peak under which a recording is silent: -60 dB of full scale."""
+"""A recording with a smaller peak is silent; -60 dB of full scale."""
 
 SHORT = 0.3
-"""Seconds under which a cut has probably failed."""
+"""A shorter recording, in seconds, was probably cut by mistake."""
 
 RATES = (1_000, 768_000)
-"""Hz, least and most, that are taken for the rate of a recording."""
+"""Smallest and largest sampling rate of a recording in Hz."""
 
 
 class TruncatedError(PipelineError):
-    """An audio file of which less is there than it announces."""
+    """An audio file that is shorter than its header says."""
 
 
 class NotFiniteError(PipelineError):
@@ -65,29 +64,29 @@ class NotFiniteError(PipelineError):
 
 @dataclass(frozen=True)
 class AudioHeader:
-    """What the first bytes of an audio file say."""
+    """The length and sampling rate of an audio file."""
 
-    frames: int  # samples a channel
+    frames: int  # samples per channel
     rate: int  # Hz
 
 
 class Recording:
-    """An audio file opened for reading: its header, and its samples block by block."""
+    """An open audio file: its header, and its samples in blocks."""
 
     def __init__(self, source: bytes | Path, name: str) -> None:
-        """Opens an audio file.
+        """Open an audio file.
 
         Args:
             source: its bytes, or its path.
-            name: what errors call it.
+            name: name of the file in errors.
 
         Raises:
-            PipelineError: not a file, not audio that libsndfile or ffmpeg read, a rate outside of `RATES`, no samples,
-                or fewer than its container announces.
+            PipelineError: it is not a file, libsndfile and ffmpeg cannot read it, its rate is outside `RATES`, or it
+                has no samples, or fewer than its container says.
             OSError: it cannot be opened.
         """
         self.name = name
-        self.peak = 0.0  # the largest magnitude so far, of samples that are not 16-bit
+        self.peak = 0.0  # largest magnitude so far, of samples that are not 16-bit
         self._closing = ExitStack()
         try:
             self._sounds, self.notes = self._open(source)
@@ -97,26 +96,26 @@ class Recording:
             raise
 
     def __enter__(self) -> Recording:
-        """The recording itself."""
+        """Return the recording."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Closes the file."""
+        """Close the file."""
         self.close()
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._closing.close()
 
     @property
     def sure(self) -> bool:
-        """Whether its samples are known to be there without being decoded: those of an ordinary 16-bit WAV file."""
+        """Whether its samples are known to exist without decoding, as in an ordinary 16-bit WAV file."""
         return isinstance(self._sounds[0], Pcm)
 
     def digest(self) -> str:
-        """64 hex digits: SHA-256 of the bytes of the file."""
+        """Return the SHA-256 of the file's bytes, 64 hex digits."""
         if isinstance(self._content, bytes):
             return hashlib.sha256(self._content).hexdigest()
         assert self._file is not None
@@ -124,7 +123,7 @@ class Recording:
         return hashlib.file_digest(self._file, "sha256").hexdigest()  # type: ignore[arg-type]  # it is a plain file
 
     def _open(self, source: bytes | Path) -> tuple[list[Any], list[str]]:
-        """What libsndfile reads of the file, one after the other, and notes on what was odd about it."""
+        """Open the sections of the file with libsndfile; return them with notes on unusual properties."""
         self._file, self._content = file, content = _opened(source, self.name, self._closing)
         pcm = plain(content) if isinstance(content, bytes) else None
         if pcm:
@@ -140,41 +139,41 @@ class Recording:
             return self._by_ffmpeg(source, error)
 
     def _by_ffmpeg(self, source: bytes | Path, error: Exception) -> tuple[list[Any], list[str]]:
-        """What ffmpeg makes of a file that libsndfile does not read."""
+        """Decode a file that libsndfile cannot read with ffmpeg."""
         if not ffmpeg.there():
-            raise PipelineError(f"{self.name} is no readable audio without ffmpeg, which is not installed{ADVICE}")
+            raise PipelineError(f"{self.name} is not readable audio without ffmpeg, which is not installed{ADVICE}")
         wave, said = ffmpeg.decoded(source, self._closing)
         if wave is None:
-            raise PipelineError(f"{self.name} is no readable audio{ADVICE}") from error
+            raise PipelineError(f"{self.name} is not readable audio{ADVICE}") from error
         return [self._closing.enter_context(soundfile.SoundFile(wave))], [f"made ffmpeg say: {said}"] if said else []
 
     def _checked(self) -> tuple[AudioHeader, int]:
-        """The header and the number of channels, if they can be believed."""
+        """Check the header, and return it with the number of channels."""
         one = self._sounds[0]
         for sound in self._sounds:
             announced = re.search(r"^data : (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
             if announced and int(announced[2]) < int(announced[1]) < STREAMED:
-                raise _truncated(self.name, f"{announced[2]} of {announced[1]} bytes of audio are there")
+                raise _truncated(self.name, f"it has {announced[2]} of {announced[1]} bytes of audio")
             if (sound.samplerate, sound.channels) != (one.samplerate, one.channels):
                 forms = " and ".join(f"{each.samplerate} Hz, {each.channels} channels" for each in (one, sound))
-                raise PipelineError(f"{self.name} holds recordings of {forms}, joined; split it, or convert it{ADVICE}")
+                raise PipelineError(f"{self.name} joins recordings of {forms}; split it, or convert it{ADVICE}")
         if not RATES[0] <= one.samplerate <= RATES[1]:
-            limits = f"{RATES[0]:,} to {RATES[1]:,} Hz are read"
-            raise PipelineError(f"{self.name} says that it has {one.samplerate} samples a second; {limits}{ADVICE}")
+            limits = f"it must be {RATES[0]:,} to {RATES[1]:,} Hz"
+            raise PipelineError(f"{self.name} has a sampling rate of {one.samplerate} Hz; {limits}{ADVICE}")
         frames = sum(sound.frames for sound in self._sounds)
         if frames == 0:
-            raise PipelineError(f"{self.name} holds no samples{ADVICE}")
+            raise PipelineError(f"{self.name} has no samples{ADVICE}")
         if frames > MOST * len(self._content):
             raise _truncated(
-                self.name, f"its {len(self._content):,} bytes cannot hold the {frames:,} samples of its header"
+                self.name, f"its {len(self._content):,} bytes cannot contain the {frames:,} samples of its header"
             )
         return AudioHeader(frames, one.samplerate), one.channels
 
     def blocks(self, first: int = 0, last: int | None = None) -> Iterator[Samples]:
-        """Samples of every channel from `first` to `last` (its end where None), (up to `BLOCK`, channels), -1 to 1.
+        """Yield the samples of all channels from `first` to `last` (None: the end), (up to `BLOCK`, channels), -1 to 1.
 
         Raises:
-            PipelineError: the audio breaks off, or holds NaN or infinity.
+            PipelineError: the audio is truncated, or contains NaN or infinity.
         """
         last = self.header.frames if last is None else last
         start = 0
@@ -188,7 +187,7 @@ class Recording:
             self.notes.append(loud)
 
     def _of_one(self, sound: Any, first: int, last: int) -> Iterator[Samples]:
-        # libsndfile scales 16-bit samples one buffer at a time: reading them as they are and scaling here is quicker.
+        # Reading 16-bit samples unscaled and scaling them here is faster than libsndfile, which scales them in buffers.
         kind = "int16" if sound.subtype == "PCM_16" else "float32"
         done, wanted, most = 0, last - first, max(1, 8 * BLOCK // max(8, sound.channels))
         try:
@@ -196,7 +195,7 @@ class Recording:
             while done < wanted:
                 part = sound.read(min(most, wanted - done), dtype=kind, always_2d=True)
                 if not len(part):
-                    raise _truncated(self.name, f"{done} of {wanted} samples are there")
+                    raise _truncated(self.name, f"it has {done} of {wanted} samples")
                 done += len(part)
                 yield part * np.float32(1 / 32768) if kind == "int16" else self._finite(part)
         except soundfile.LibsndfileError as error:
@@ -205,26 +204,26 @@ class Recording:
     def _finite(self, block: Samples) -> Samples:
         peak = float(np.abs(block).max())
         if not math.isfinite(peak):
-            raise NotFiniteError(f"{self.name} holds NaN or infinite samples{ADVICE}")
+            raise NotFiniteError(f"{self.name} contains NaN or infinite samples{ADVICE}")
         self.peak = max(self.peak, peak)
         return block
 
     def mono(
         self, rate: int, start: float | None = None, end: float | None = None, channel: int | None = None
     ) -> Iterator[Samples]:
-        """The mean of the channels, or one of them, at `rate` Hz from `start` to `end` seconds; (N,) each, -1 to 1.
+        """Yield the mean of the channels, or one channel, in pieces (N,), -1 to 1.
 
-        Another rate is resampled as librosa does ("soxr_hq"). Joined, the pieces are as long as `span` says, and the
-        same however the file is cut into blocks.
+        Other sampling rates are resampled as in librosa ("soxr_hq"). The total length is that of `span`, and the
+        samples do not depend on how the file is divided into blocks.
 
         Args:
-            rate: Hz of the samples that are wanted.
-            start: seconds into the file; None: its beginning.
-            end: seconds into the file; None, or beyond its end: its end.
-            channel: one of them, from 0 on; None: their mean.
+            rate: sampling rate of the result in Hz.
+            start: seconds into the file; None for its start.
+            end: seconds into the file; None, or beyond its end, for its end.
+            channel: index of a channel, counted from 0; None for the mean.
 
         Raises:
-            PipelineError: as `blocks`.
+            PipelineError: as in `blocks`.
         """
         first, last, expected = span(self.header, rate, start, end)
         alone = 0 if self.channels == 1 else channel
@@ -235,34 +234,34 @@ class Recording:
         yield from mixed if rate == self.header.rate else _resampled(mixed, self.header.rate, rate, expected)
 
     def samples(self, rate: int, start: float | None = None, end: float | None = None) -> Samples:
-        """All of `mono` at once, (N,).
+        """Return the result of `mono` at once, (N,).
 
         Args:
-            rate: Hz of the samples that are wanted.
-            start: seconds into the file; None: its beginning.
-            end: seconds into the file; None, or beyond its end: its end.
+            rate: sampling rate of the result in Hz.
+            start: seconds into the file; None for its start.
+            end: seconds into the file; None, or beyond its end, for its end.
         """
         return _whole(self.mono(rate, start, end))
 
 
 def header(source: bytes | Path, name: str) -> AudioHeader:
-    """The header of an audio file, its bytes or its path; errors call it `name`.
+    """Read the header of an audio file, given as bytes or a path; `name` is its name in errors.
 
     Raises:
-        PipelineError: as `Recording`.
+        PipelineError: as in `Recording`.
     """
     with Recording(source, name) as recording:
         return recording.header
 
 
 def span(head: AudioHeader, rate: int, start: float | None, end: float | None) -> tuple[int, int, int]:
-    """First and last+1 sample of a stretch in the file, and its samples after resampling to `rate` Hz.
+    """Return the first and last (exclusive) sample of a part of a file, and its length after resampling.
 
     Args:
-        head: of the file.
-        rate: Hz.
-        start: seconds into the file; None: its beginning.
-        end: seconds into the file; None, or beyond its end: its end.
+        head: header of the file.
+        rate: sampling rate after resampling in Hz.
+        start: seconds into the file; None for its start.
+        end: seconds into the file; None, or beyond its end, for its end.
     """
     first = 0 if start is None else round(min(start * head.rate, head.frames))
     last = head.frames if end is None else round(min(end * head.rate, head.frames))
@@ -272,17 +271,17 @@ def span(head: AudioHeader, rate: int, start: float | None, end: float | None) -
 def blocks(
     source: bytes | Path, name: str, rate: int, start: float | None = None, end: float | None = None
 ) -> Iterator[Samples]:
-    """What `decode` gives, in pieces (N,): one block of the file is in memory at a time. What is odd is logged.
+    """Yield the result of `decode` in pieces (N,), with one block of the file in memory; log unusual properties.
 
     Args:
         source: the bytes or the path of an audio file.
-        name: of the file, for messages.
-        rate: Hz of the samples that are wanted.
-        start: seconds into the file; None: its beginning.
-        end: seconds into the file; None: its end.
+        name: name of the file in messages.
+        rate: sampling rate of the result in Hz.
+        start: seconds into the file; None for its start.
+        end: seconds into the file; None for its end.
 
     Raises:
-        PipelineError: as `Recording` and `Recording.blocks`.
+        PipelineError: as in `Recording` and `Recording.blocks`.
     """
     with Recording(source, name) as recording:
         yield from recording.mono(rate, start, end)
@@ -291,19 +290,19 @@ def blocks(
 
 
 def decode(source: bytes | Path, name: str, rate: int, start: float | None = None, end: float | None = None) -> Samples:
-    """Mono float32 samples (N,) in -1..1 at `rate` Hz of the stretch from `start` to `end` seconds.
+    """Decode a part of an audio file to mono float32 samples (N,), -1 to 1.
 
-    Channels are averaged; another rate is resampled as librosa does ("soxr_hq").
+    Channels are averaged, and other sampling rates are resampled as in librosa ("soxr_hq").
 
     Args:
         source: the bytes or the path of an audio file.
-        name: of the file, for messages.
-        rate: Hz of the samples that are wanted.
-        start: seconds into the file; None: its beginning.
-        end: seconds into the file; None: its end.
+        name: name of the file in messages.
+        rate: sampling rate of the result in Hz.
+        start: seconds into the file; None for its start.
+        end: seconds into the file; None for its end.
 
     Raises:
-        PipelineError: as `Recording` and `Recording.blocks`.
+        PipelineError: as in `Recording` and `Recording.blocks`.
     """
     return _whole(blocks(source, name, rate, start, end))
 
@@ -314,7 +313,7 @@ def _whole(parts: Iterable[Samples]) -> Samples:
 
 
 def _opened(source: bytes | Path, name: str, closing: ExitStack) -> tuple[BinaryIO | None, Content]:
-    """The bytes of a file, and the file itself where it is too long for memory; never one that has no end."""
+    """Return the file if it is too long for memory, or None, and its bytes; refuse pipes and devices."""
     if isinstance(source, bytes):
         content = source
     else:
@@ -331,8 +330,8 @@ def _opened(source: bytes | Path, name: str, closing: ExitStack) -> tuple[Binary
 
 
 def _resampled(parts: Iterator[Samples], rate: int, wanted: int, length: int) -> Iterator[Samples]:
-    """Pieces at `rate` as pieces at `wanted`, `length` samples in all."""
-    import soxr  # needed for corpora at another rate alone
+    """Resample pieces from `rate` to `wanted` Hz, to a total of `length` samples."""
+    import soxr  # only needed for corpora with another sampling rate
 
     stream = soxr.ResampleStream(rate, wanted, 1, dtype="float32", quality="HQ")
     left = length

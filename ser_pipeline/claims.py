@@ -1,12 +1,12 @@
-"""Claims on parts of a stage's work, so that any number of processes on any number of machines share one folder.
+"""Claims on parts of a stage's work, with which any number of processes and machines share one folder.
 
-A claim is a file that one process alone can make, and that it renews for as long as it lives. One that is no longer
-renewed is taken over: the next claim on the part has the next number, which its holder's working folder bears too, so
-that a process which was asleep finds its own folder gone when it wakes.
+A claim is a file that only one process can create, and that this process renews while it runs. A claim that is no
+longer renewed is taken over: the next claim on the part has the next number. The working folder of its holder has the
+same number, so that a suspended process finds its own folder gone when it continues.
 
-Nothing here relies on `flock`, which network file systems refuse or forget, or on clocks that agree: a claim counts as
-left when whoever watches it has seen it unchanged for as long as a lease, by the watcher's own clock. The holder of
-a claim that dies on the same machine is known at once.
+Claims rely neither on `flock`, which some network file systems refuse or lose, nor on synchronised clocks. A claim is
+abandoned if a watching process has seen it unchanged for the length of a lease, by its own clock. The death of a holder
+on the same machine is detected at once.
 """
 
 from __future__ import annotations
@@ -32,61 +32,61 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.text import parse_float
 
 FOLDER = ".claims"
-"""Where claims are kept: beside the folders that they are on the parts of."""
+"""Name of the folder of claims, next to the folders whose parts are claimed."""
 
 LEASE = 60.0
-"""Seconds that a claim holds without being renewed, where `SER_PIPELINE_LEASE` does not set another number."""
+"""Default seconds for which a claim is valid without being renewed; `SER_PIPELINE_LEASE` overrides it."""
 
 DAY = 24 * 60 * 60
-"""Seconds after which a claim of another machine says nothing, whatever the two clocks show."""
+"""Seconds after which a claim of another machine is ignored, even if the clocks differ."""
 
 BEATS = 6
-"""Times that a holder renews its claims in a lease."""
+"""Number of times that a holder renews its claims during a lease."""
 
 WITHOUT_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK)
-"""What a file system without hard links says."""
+"""Errors of file systems without hard links."""
 
 HELD, LEFT, FAILED = "held", "left", "failed"
-"""What a claim's file says of its holder: at work, gone without an end, or stopped by a mistake."""
+"""States of a claim: its holder works on the part, has released it unfinished, or was stopped by an error."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """A process, so told that processes of the same machine can see whether it still lives."""
+    """A process, described so that processes on the same machine can see whether it still runs."""
 
     host: str
-    machine: str  # the boot and the process namespace, in which `process` means this one
+    machine: str  # the boot and the process namespace in which `process` is valid
     process: int
-    started: str  # by the kernel's count, so that a later process of the same number is another
+    started: str  # start time by the kernel's clock, which distinguishes later processes with the same id
     token: str
 
     @property
     def dead(self) -> bool:
-        """Whether it is known to have ended; one on another machine never is."""
+        """Whether it is known to have ended; this is never known for another machine."""
         return self.machine == _machine() and _started(self.process) != self.started
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a claim's file says."""
+    """The contents of a claim's file."""
 
     holder: Holder
-    since: str
-    beat: int = 0
+    since: str  # UTC
+    beat: int = 0  # number of renewals
     state: str = HELD
-    why: str = ""
+    why: str = ""  # error that stopped the holder
 
     def write(self, file: Path) -> None:
-        """Put it into `file`, whole or not at all; a folder that is gone stays gone."""
+        """Write it to `file` atomically; a removed folder is not created again."""
         temporary = self.beside(file)
         temporary.replace(file)
 
     def beside(self, file: Path) -> Path:
-        """A whole file with it beside `file`, of a name that no other has."""
+        """Write it to a temporary file with a unique name next to `file`, and return its path."""
         temporary = file.with_name(f"{file.name}.{self.holder.token}.{next(_count)}.tmp")
         try:
             temporary.write_text(json.dumps(self, default=vars), encoding="utf-8")
-        except OSError:  # a full disk: half a file is of no use
+        except OSError:  # such as a full disk, which leaves an incomplete file
             temporary.unlink(missing_ok=True)
             raise
         return temporary
@@ -94,36 +94,36 @@ class Record:
 
 @dataclass(frozen=True)
 class Claim:
-    """A part that this process holds."""
+    """A claim of this process on a part."""
 
     part: str
-    number: int  # of the claims on the part, from 1 on
+    number: int  # number among the claims on the part, counted from 1
     file: Path
 
     @property
     def held(self) -> bool:
-        """Whether nobody has taken it over."""
+        """Whether no other process has taken it over."""
         return self.file.exists() and not self.file.with_name(str(self.number + 1)).exists()
 
 
 @dataclass
 class Watch:
-    """What a watcher has seen of a part's claims."""
+    """A watching process's observations of a part's claims."""
 
-    said: tuple[str, int]  # number of the latest, and its beat
-    looked: float
-    waited: float = 0.0  # seconds that it was seen unchanged
+    said: tuple[str, int]  # number of the latest claim, and its beat
+    looked: float  # time of the latest look, in seconds
+    waited: float = 0.0  # seconds for which the claim was seen unchanged
 
 
 @dataclass
 class Claims:
-    """The claims of one process on parts of work, each named as a path: `NAME/PART`.
+    """The claims of one process on parts of work, which are named like paths: `NAME/PART`.
 
     Args:
-        folder: where they are kept.
-        lease: seconds that a claim holds without being renewed.
-        clock: seconds of the watcher's own.
-        holder: who claims; by default this process.
+        folder: folder of the claims.
+        lease: seconds for which a claim is valid without being renewed.
+        clock: this process's clock, in seconds.
+        holder: the claiming process; by default this one.
     """
 
     folder: Path
@@ -131,16 +131,16 @@ class Claims:
     clock: Callable[[], float] = time.monotonic
     holder: Holder = field(default_factory=lambda: this_process())
     _held: dict[str, tuple[Claim, Record]] = field(default_factory=dict)
-    _seen: dict[Path, Watch] = field(default_factory=dict)  # folder of a part -> what was seen there
+    _seen: dict[Path, Watch] = field(default_factory=dict)  # observations by the folder of a part
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def beside(cls, path: Path) -> Claims:
-        """The claims on parts of the folder `path`, there or to be made, and of those beside it."""
+        """Return the claims on parts of the folder `path`, which need not exist yet, and of its siblings."""
         return cls(path.parent / FOLDER)
 
     def take(self, part: str) -> Claim | None:
-        """A claim on `part`; None while another holds it."""
+        """Claim `part`; return None while another process holds it."""
         place = self.folder / part
         while True:
             last = _last(place)
@@ -150,36 +150,36 @@ class Claims:
                 return None
             claim = Claim(part, last + 1, place / str(last + 1))
             record = Record(self.holder, datetime.now(UTC).isoformat(timespec="seconds"))
-            with self._guard, suppress(FileNotFoundError):  # the work was just found done, and its claims removed
-                if not _made(claim.file, record):  # by another, whatever a network file system showed before
+            with self._guard, suppress(FileNotFoundError):  # the work was just finished, and its claims removed
+                if not _made(claim.file, record):  # by another process, which a network file system did not show
                     return None
                 self._held[part] = (claim, record)
                 return claim
 
     def let_go(self, claim: Claim, state: str = LEFT, why: str = "") -> None:
-        """End a claim, so that others may take the part at once if it is not whole.
+        """Release a claim, so that other processes can take the part at once if it is unfinished.
 
         Args:
-            claim: of this process.
+            claim: a claim of this process.
             state: `LEFT` or `FAILED`.
-            why: what stopped it.
+            why: the error that stopped the work.
         """
         with self._guard:
             _, record = self._held.pop(claim.part)
-            with suppress(FileNotFoundError):  # the work is done and its claims are gone
+            with suppress(FileNotFoundError):  # the work is finished and its claims are removed
                 replace(record, state=state, why=why).write(claim.file)
 
     def renew(self) -> None:
-        """Say of every claim that its holder lives."""
+        """Renew all claims of this process."""
         with self._guard:
             for part, (claim, record) in self._held.items():
                 self._held[part] = claim, replace(record, beat=record.beat + 1)
-                with suppress(OSError):  # the work is done and its claims are gone, or the disk comes back
+                with suppress(OSError):  # the work is finished and its claims are removed, or the disk is not available
                     self._held[part][1].write(claim.file)
 
     @contextmanager
     def renewing(self) -> Iterator[None]:
-        """Renew the claims in a thread of its own, until the block ends."""
+        """Renew the claims in a background thread until the block ends."""
         over = threading.Event()
 
         def beat() -> None:
@@ -195,7 +195,7 @@ class Claims:
             thread.join()
 
     def records(self, name: str) -> dict[str, Record]:
-        """The latest claim on each part of `name` that has one that can be read."""
+        """Return the latest readable claim on each part of `name`."""
         with suppress(FileNotFoundError):
             places = sorted(entry for entry in (self.folder / name).iterdir() if entry.is_dir())
             found = {place.name: read_record(place / str(_last(place))) for place in places}
@@ -203,26 +203,26 @@ class Claims:
         return {}
 
     def parts(self, name: str) -> set[str]:
-        """The parts of `name` that were claimed at any time, by one look at its folder."""
+        """Return the parts of `name` that were ever claimed, by listing its folder."""
         with suppress(FileNotFoundError), os.scandir(self.folder / name) as places:
             return {place.name for place in places}
         return set()
 
     def latest(self, part: str) -> Path:
-        """The file of the latest claim on a part."""
+        """Return the file of the latest claim on a part."""
         return self.folder / part / str(_last(self.folder / part))
 
     def remove(self, name: str) -> None:
-        """Delete the claims on parts of `name`, which is whole."""
+        """Delete the claims on parts of `name`, which is finished."""
         gone = self.folder / f"{name}.{self.holder.token}.tmp"
         with suppress(FileNotFoundError):
             (self.folder / name).rename(gone)
             shutil.rmtree(gone, ignore_errors=True)
 
     def is_left(self, file: Path) -> bool:
-        """Whether the holder of a claim has ended it, is dead, or has not renewed it for a lease.
+        """Whether the holder of a claim has released it, is dead, or has not renewed it for a lease.
 
-        A watcher that was stopped itself counts no more than a beat of that time: the holder may have been, too.
+        If this process was suspended itself, at most one beat of that time counts, since the holder may have been too.
         """
         record, now = read_record(file), self.clock()
         if record is not None and (record.state != HELD or record.holder.dead):
@@ -234,26 +234,26 @@ class Claims:
         return seen.waited >= self.lease
 
     def suspect(self, part: str) -> bool:
-        """Whether the latest two looks at the claim on a part saw no sign of its holder between them."""
+        """Whether the claim on a part was not renewed between the latest two looks at it."""
         seen = self._seen.get(self.folder / part)
         return seen is not None and seen.waited > 0
 
 
 def asked_lease() -> float:
-    """Seconds that a claim holds without being renewed.
+    """Return the seconds for which a claim is valid without being renewed.
 
     Raises:
-        PipelineError: `SER_PIPELINE_LEASE` is no number of seconds from 1 to a day.
+        PipelineError: `SER_PIPELINE_LEASE` is not a number of seconds from 1 to a day.
     """
     text = os.environ.get("SER_PIPELINE_LEASE") or str(LEASE)
     with suppress(ValueError):
         if 1 <= (seconds := parse_float(text)) <= DAY:
             return seconds
-    raise PipelineError(f"SER_PIPELINE_LEASE is '{text}'; it is seconds, from 1 to {DAY}")
+    raise PipelineError(f"SER_PIPELINE_LEASE is '{text}'; it must be seconds, from 1 to {DAY}")
 
 
 def at_work(path: Path) -> bool:
-    """Whether a process seems to be at work on parts of the folder `path`: one on another machine, within a day."""
+    """Whether a process works on parts of the folder `path`; claims of other machines count for up to a day."""
     claims = Claims.beside(path)
     for part, record in claims.records(path.name).items():
         place = claims.folder / path.name / part
@@ -265,12 +265,12 @@ def at_work(path: Path) -> bool:
 
 
 def _made(file: Path, record: Record) -> bool:
-    """Whether this process made the claim `file`: a link to a whole file is made by one alone, on NFS too."""
+    """Create the claim `file`, and return whether this process did; only one can link a file, even on NFS."""
     temporary = record.beside(file)
     try:
         os.link(temporary, file)
     except FileExistsError:
-        return temporary.stat().st_nlink > 1  # it was made, and the answer was lost on the network
+        return temporary.stat().st_nlink > 1  # the link was created, but the reply was lost on the network
     except OSError as error:
         if error.errno not in WITHOUT_LINKS:
             raise
@@ -281,7 +281,7 @@ def _made(file: Path, record: Record) -> bool:
 
 
 def _made_alone(file: Path, text: bytes) -> bool:
-    """Whether this process made `file`, where a file system has no links."""
+    """Create `file` on a file system without links, and return whether this process did."""
     try:
         with file.open("xb") as stream:
             stream.write(text)
@@ -291,14 +291,14 @@ def _made_alone(file: Path, text: bytes) -> bool:
 
 
 def _last(place: Path) -> int:
-    """The number of the latest claim on a part; 0 where there is none."""
+    """Return the number of the latest claim on a part; 0 if there is none."""
     with suppress(FileNotFoundError), os.scandir(place) as files:
         return max((int(file.name) for file in files if file.name.isdigit()), default=0)
     return 0
 
 
 def read_record(file: Path) -> Record | None:
-    """What a claim's file says; None where it cannot be read."""
+    """Read a claim's file; None if it cannot be read."""
     try:
         value: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return Record(**{**value, "holder": Holder(**value["holder"])})
@@ -307,14 +307,14 @@ def read_record(file: Path) -> Record | None:
 
 
 def this_process() -> Holder:
-    """This process as a holder of claims; a forked one is another."""
+    """Return this process as a holder of claims; a forked process is another holder."""
     process = os.getpid()
     return Holder(platform.node(), _machine(), process, _started(process), uuid.uuid4().hex[:12])
 
 
 @lru_cache
 def _machine() -> str:
-    """What tells apart machines, their boots, and containers whose processes are numbered apart."""
+    """Return an identifier of the machine, its boot, and the container's process namespace."""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}:{Path('/proc/self/ns/pid').stat().st_ino}"
@@ -322,7 +322,7 @@ def _machine() -> str:
 
 
 def _started(process: int) -> str:
-    """When a process of this machine began, by its kernel's count; "" where there is none, "alive" where unknown."""
+    """Return the start time of a process on this machine by the kernel's clock; "" if it ended, "alive" if unknown."""
     try:
         line = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -332,7 +332,7 @@ def _started(process: int) -> str:
 
 
 def _alive(process: int) -> str:
-    """What `_started` says of a process, by a signal that does nothing, where the kernel has no count to read."""
+    """Return the result of `_started` by sending signal 0, on systems without /proc."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

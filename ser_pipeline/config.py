@@ -1,7 +1,8 @@
 """Settings from presets, TOML files and single overrides.
 
-Layers, each over the one before: the defaults of `settings`, a preset, a TOML file, `KEY=VALUE` pairs. An unknown
-key, a value of the wrong type, beyond its limits, or at odds with another setting is one line that says what is valid.
+There are four layers, each of which overrides the previous one: the defaults of `settings`, a preset, a TOML file, and
+`KEY=VALUE` pairs. An unknown key, and a value of the wrong type, outside its limits, or in conflict with another
+setting, give an error of one line that says what is valid.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ T = TypeVar("T")
 
 
 def presets() -> tuple[str, ...]:
-    """Names of the presets, sorted.
+    """Return the names of the presets, sorted.
 
     >>> "paper" in presets()
     True
@@ -68,16 +69,16 @@ def presets() -> tuple[str, ...]:
 
 
 def load(preset: str = "paper", file: Path | None = None, overrides: Iterable[str] = ()) -> Config:
-    """Config from the layers: defaults, `preset`, `file`, then `KEY=VALUE` pairs such as `train.lr=1e-4`.
+    """Load settings from the layers: defaults, `preset`, `file`, and `KEY=VALUE` pairs.
 
     Args:
         preset: name of a preset.
-        file: TOML file over the preset.
-        overrides: `KEY=VALUE` pairs over both, such as `train.lr=1e-4`.
+        file: TOML file that overrides the preset.
+        overrides: `KEY=VALUE` pairs that override both, such as `train.lr=1e-4`.
 
     Raises:
-        PipelineError: an unknown preset or key, a value of the wrong type or beyond its limits, settings that do not
-            go together, or TOML that cannot be read.
+        PipelineError: a preset or key is unknown, a value has the wrong type or is outside its limits, settings
+            contradict each other, or the TOML cannot be read.
     """
     if preset not in presets():
         raise PipelineError(unknown("preset", preset, presets()))
@@ -91,7 +92,7 @@ def load(preset: str = "paper", file: Path | None = None, overrides: Iterable[st
 
 
 def tables(file: Path | None) -> dict[str, Any]:
-    """The tables of a TOML file of settings; none where there is no file.
+    """Read the tables of a TOML file of settings; {} without a file.
 
     Raises:
         PipelineError: it cannot be read.
@@ -100,7 +101,7 @@ def tables(file: Path | None) -> dict[str, Any]:
 
 
 def given(file: Path | None, overrides: Iterable[str]) -> list[str]:
-    """Names of the settings that a TOML file and `KEY=VALUE` pairs give, tables of ablations apart.
+    """Return the names of the settings in a TOML file and `KEY=VALUE` pairs, without tables of ablations.
 
     >>> given(None, ["train.lr=1e-4", "seed=3"])
     ['train.lr', 'seed']
@@ -110,7 +111,7 @@ def given(file: Path | None, overrides: Iterable[str]) -> list[str]:
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """The names of what is no table."""
+    """Yield the names of all values that are not tables."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{prefix}{name}.")
@@ -119,45 +120,45 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def loads(text: str, source: str) -> Config:
-    """Config from TOML text such as `dumps` gives; keys that are absent keep their defaults."""
+    """Load settings from the TOML text of `dumps`; missing keys keep their defaults."""
     config = merge(Config(), parse(text, source))
     require_agreement(config)
     return config
 
 
 def require_valid(config: Config) -> None:
-    """Refuse a config made in code that `load` would not give.
+    """Check a config that was created in code as `load` does.
 
     Raises:
-        PipelineError: a value of the wrong type or beyond its limits, or settings that do not go together.
+        PipelineError: a value has the wrong type or is outside its limits, or settings contradict each other.
     """
     merge(Config(), asdict(config))
     require_agreement(config)
 
 
 def dumps(config: Config) -> str:
-    """The whole of `config` as TOML."""
+    """Return all settings as TOML."""
     return tomli_w.dumps(asdict(config))
 
 
 def parse(text: str, source: str) -> dict[str, Any]:
-    """The tables of TOML `text`; a fault names `source`."""
+    """Parse TOML `text`; errors name `source`."""
     try:
         return tomllib.loads(text)
-    except ValueError as error:  # of TOML, or of a number with thousands of digits
+    except ValueError as error:  # invalid TOML, or a number with thousands of digits
         raise PipelineError(f"{source} is not valid TOML: {error}") from None
 
 
 def merge(config: T, changes: Mapping[str, Any], prefix: str = "") -> T:
-    """A copy of the dataclass `config` with the nested `changes`, checked by name, type and limits.
+    """Return a copy of the dataclass `config` with the nested `changes`, checked by name, type and limits.
 
     Args:
         config: a `Config`, or a table of one.
-        changes: new values, of tables as mappings.
-        prefix: what stands before the names of `config`, such as "train.".
+        changes: new values, with tables as mappings.
+        prefix: prefix of the names in `config`, such as "train.".
 
     Raises:
-        PipelineError: an unknown name, a value of the wrong type, or beyond its limits.
+        PipelineError: a name is unknown, or a value has the wrong type or is outside its limits.
     """
     hints, items = get_type_hints(type(config)), {item.name: item for item in fields(config)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
@@ -180,10 +181,10 @@ def merge(config: T, changes: Mapping[str, Any], prefix: str = "") -> T:
 
 
 def keyed(config: Any) -> dict[str, Any]:
-    """The settings that a run's key is made of, as nested tables.
+    """Return the settings that are part of a run's key, as nested tables.
 
-    What was added after the first release counts only where it is not at its default, so that earlier runs keep their
-    keys.
+    Settings that were added after the first release are included only if they differ from their default, so that
+    earlier runs keep their keys.
 
     >>> "statistics" in keyed(Config())["features"]
     False
@@ -198,7 +199,7 @@ def keyed(config: Any) -> dict[str, Any]:
 
 
 def differences(old: Any, new: Any) -> list[str]:
-    """Names of the settings in which two configs of one type differ, with both values.
+    """Return the names of the settings in which two configs of one type differ, with both values.
 
     >>> differences(Config(), Config(seed=3))
     ['seed: 0 -> 3']
@@ -207,17 +208,17 @@ def differences(old: Any, new: Any) -> list[str]:
 
 
 def pairs(config: Any, other: Any) -> list[str]:
-    """The `KEY=VALUE` pairs that turn `other` into `config`.
+    """Return the `KEY=VALUE` pairs that turn `other` into `config`.
 
     >>> pairs(Config(model=Model(layer_mix=True)), Config())
     ['model.layer_mix=true']
     """
-    # What JSON says of a word, a number, a truth value or a list of them, TOML says alike.
+    # JSON and TOML have the same syntax for strings, numbers, booleans and lists of them.
     return [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value, _ in _differing(config, other)]
 
 
 def _differing(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Name and both values of every setting in which two configs differ."""
+    """Yield the name and both values of every setting in which two configs differ."""
     for item in fields(old):
         before, after = getattr(old, item.name), getattr(new, item.name)
         if is_dataclass(before):
@@ -232,17 +233,17 @@ def _read(file: Path) -> str:
     except OSError as error:
         raise PipelineError(f"cannot read the settings in {file}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise PipelineError(f"cannot read the settings in {file}: it is not text in UTF-8") from None
+        raise PipelineError(f"cannot read the settings in {file}: it is not UTF-8 text") from None
 
 
 def _pair(pair: str) -> dict[str, Any]:
-    """`a.b=1` as nested tables; a value that is not TOML is taken as a string."""
+    """Parse `a.b=1` to nested tables; a value that is not TOML is a string."""
     name, equals, text = pair.partition("=")
     if not equals or not name.strip():
         raise PipelineError(f"'{pair}' is not KEY=VALUE, such as train.lr=1e-4")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except ValueError:  # no TOML, or a number with thousands of digits
+    except ValueError:  # not TOML, or a number with thousands of digits
         value = text.strip()
     for part in reversed(name.strip().split(".")):
         value = {part: value}
@@ -250,7 +251,7 @@ def _pair(pair: str) -> dict[str, Any]:
 
 
 def _convert(name: str, wanted: Any, value: Any) -> Any:
-    """`value` as the annotated type; integers pass as floats and lists as tuples, truth values never as numbers."""
+    """Convert `value` to the annotated type: integers to floats and lists to tuples, but no booleans to numbers."""
     if get_origin(wanted) is tuple:
         inner = get_args(wanted)[0]
         if isinstance(value, list | tuple) and all(_is(item, inner) for item in value):
@@ -271,17 +272,17 @@ def _convert(name: str, wanted: Any, value: Any) -> Any:
 
 
 def _is(value: Any, kind: type) -> bool:
-    """Whether `value` is of that type, to which truth values are no whole numbers."""
+    """Whether `value` has the type `kind`; booleans are not integers."""
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
 
 
 def _short(text: str) -> str:
-    """`text`, or its beginning where it is long."""
+    """Shorten a long text."""
     return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def names(config: Any, prefix: str = "") -> Iterator[str]:
-    """The names of all settings, each with its table."""
+    """Yield the names of all settings, with their tables."""
     for item in fields(config):
         value = getattr(config, item.name)
         if is_dataclass(value):

@@ -1,4 +1,4 @@
-"""What work costs: processor seconds, and seconds for which it held a GPU."""
+"""Measurement of resources: CPU seconds, and seconds for which a GPU was in use."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import time
 
 
 class Meter:
-    """Counts from when it is made: seconds of all cores in this process and those that it waited for, and on a GPU."""
+    """Measures CPU seconds of this process and its finished children, and GPU seconds, since its creation."""
 
     def __init__(self, gpu: bool = False) -> None:
-        """Begin to count.
+        """Start the measurement.
 
         Args:
-            gpu: whether the work holds a GPU, alone or beside others; its time is then that of the clock on the wall.
+            gpu: whether the work uses a GPU, alone or shared; GPU seconds are then the elapsed time.
         """
         self._gpu = gpu
         self._processor, self._wall = _processor(), time.monotonic()
 
     def read(self, parts: int = 1) -> dict[str, float]:
-        """`cpu_seconds` and `gpu_seconds` until now, shared out among so many parts."""
+        """Return `cpu_seconds` and `gpu_seconds` so far, divided by `parts`."""
         held = time.monotonic() - self._wall if self._gpu else 0.0
         spent = {"cpu_seconds": _processor() - self._processor, "gpu_seconds": held}
         return {name: round(value / parts, 3) for name, value in spent.items()}
 
 
 def _processor() -> float:
-    """User and system seconds of this process and of its ended children."""
+    """Return the user and system seconds of this process and of its finished children."""
     children = os.times()
     return time.process_time() + children.children_user + children.children_system

@@ -1,4 +1,4 @@
-"""The arithmetic in which a device trains, and how its libraries are set to it."""
+"""Devices, their arithmetic, and the settings of their libraries."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ser_pipeline.processes import cores
 from ser_pipeline.provenance import Fact, here
 
 HALF = ("avx512_bf16", "amx_bf16")
-"""Instructions with which a processor multiplies in bf16 at twice the speed of float32, or more."""
+"""Instruction sets with which a CPU multiplies in bf16 at least twice as fast as in float32."""
 
 TRIM, PAD, MAPPED = -1, -2, -4
 """Parameters of glibc's `mallopt` (malloc.h): M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX."""
 
 
 def precision(wanted: str, device: torch.device) -> str:
-    """The arithmetic, "fp32" or "bf16": what is `wanted`, or for "auto" bf16 on a device that is faster in it."""
+    """Return the arithmetic, "fp32" or "bf16": `wanted`, or for "auto" bf16 if the device is faster in it."""
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
@@ -36,14 +36,14 @@ def precision(wanted: str, device: torch.device) -> str:
 
 
 def autocasting(config: Config, device: torch.device) -> Callable[[], Any]:
-    """Context manager of the arithmetic: bf16 autocast, or plain float32."""
+    """Return the context manager of the arithmetic: bf16 autocast, or none for float32."""
     if precision(config.train.precision, device) == "bf16":
         return partial(torch.autocast, device.type, torch.bfloat16)
     return nullcontext
 
 
 def set_arithmetic(config: Config, device: torch.device) -> None:
-    """Have this process work on `device`, and its libraries repeat float32 bit for bit or be as fast as can be."""
+    """Select `device` for this process; in float32 make its libraries deterministic, otherwise as fast as possible."""
     if device.type == "cpu":
         keep_memory()
     if device.type != "cuda":
@@ -51,9 +51,9 @@ def set_arithmetic(config: Config, device: torch.device) -> None:
     if device.index is not None:
         torch.cuda.set_device(device)
     exact = precision(config.train.precision, device) == "fp32"
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to repeat itself
-    torch.set_deterministic_debug_mode("warn" if exact else "default")  # its other name imports a compiler: seconds
-    torch.backends.cuda.enable_mem_efficient_sdp(not exact)  # its backward pass adds up in any order
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required for a deterministic cuBLAS
+    torch.set_deterministic_debug_mode("warn" if exact else "default")  # the usual function imports a slow compiler
+    torch.backends.cuda.enable_mem_efficient_sdp(not exact)  # its backward pass adds in varying order
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = exact
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = not exact
@@ -61,10 +61,10 @@ def set_arithmetic(config: Config, device: torch.device) -> None:
 
 @contextmanager
 def fixed_threads(count: int) -> Iterator[None]:
-    """Have torch compute on `count` threads in the block, and linear algebra of numpy and scipy on one.
+    """Limit torch to `count` threads in the block, and the linear algebra of numpy and scipy to one.
 
-    How a sum is split over threads decides on its last digit. Left alone, libraries take as many threads as there are
-    cores, and training would give other weights on another machine, or beside other folds.
+    The last digit of a sum depends on how it is split over threads. By default, libraries use a thread per core, and
+    training would give other weights on another machine, or in parallel with other folds.
     """
     from threadpoolctl import threadpool_limits
 
@@ -78,9 +78,9 @@ def fixed_threads(count: int) -> Iterator[None]:
 
 
 def batches_beside(device: torch.device) -> ThreadPoolExecutor:
-    """Threads for batches that do not depend on each other: one a core, each of which computes alone.
+    """Return a thread pool for independent batches, with one thread per core, each of which computes alone.
 
-    torch's own threads would wait for one another at every layer, and the last digits would depend on their number.
+    torch's own threads would wait for each other at every layer, and the last digits would depend on their number.
     """
     if device.type != "cpu":
         return ThreadPoolExecutor(1)
@@ -89,10 +89,10 @@ def batches_beside(device: torch.device) -> ThreadPoolExecutor:
 
 @cache
 def keep_memory() -> None:
-    """Have glibc keep the memory that is freed, for the next tensor of that size.
+    """Make glibc keep freed memory for the next tensor of the same size.
 
-    It gives large blocks back to Linux at once, which then clears the pages of the same ones anew in every step: up to
-    half of its time. The process grows by a few percent.
+    By default, glibc returns large blocks to Linux at once, and Linux clears their pages again in every step, which
+    takes up to half of its time. The process grows by a few percent.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -102,21 +102,21 @@ def keep_memory() -> None:
 
 
 def free_memory() -> None:
-    """Have glibc give back to Linux what was freed, as random weights are once others stand in their place."""
+    """Make glibc return freed memory to Linux, such as that of random weights after others have replaced them."""
     if sys.platform == "linux":
         getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
 
 
 def gpu_jobs(device: torch.device, each: int | None) -> int | None:
-    """Folds at a time with `each` on every GPU; None, for the default, without GPUs or a number."""
+    """Return the number of folds in parallel with `each` on every GPU; None, the default, without GPUs or `each`."""
     return each * len(_devices(device)) if each and device.type == "cuda" else None
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device of that name; "auto" is CUDA, else Apple's MPS, else the CPU.
+    """Return the device called `name`; "auto" is CUDA if available, otherwise Apple's MPS, otherwise the CPU.
 
     Raises:
-        PipelineError: it is not there.
+        PipelineError: the device is not available.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -124,19 +124,19 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):
-        raise PipelineError(f"no device '{name}' on this machine; --device auto takes what is there") from None
+        raise PipelineError(f"no device '{name}' on this machine; --device auto uses the first available") from None
     return device
 
 
 def _devices(device: torch.device) -> tuple[str, ...]:
-    """The devices that folds are dealt out to: every CUDA device where just "cuda" is asked for."""
+    """Return the devices for folds: all CUDA devices for "cuda" without an index."""
     if device.type == "cuda" and device.index is None:
         return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
     return (str(device),)
 
 
 def made_on(device: torch.device, config: Config) -> dict[str, Fact]:
-    """What a fold was made by: this process, its device with the libraries below torch, and the threads of a fold."""
+    """Describe what trained a fold: this process, its device, the libraries of the device, and the threads."""
     about: dict[str, Fact] = {"device": _device_name(device), "threads": config.train.threads}
     if device.type == "cuda":
         about["cuda"] = str(torch.version.cuda)

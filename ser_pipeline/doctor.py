@@ -1,4 +1,4 @@
-"""What commands stand on: versions, devices, weights, cache, disk, locks; each with what to do."""
+"""Checks of the installation and the machine: versions, devices, weights, cache, disk and locks, each with advice."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ PACKAGE = "ser-pipeline"
 OK, WARNING, ERROR = "ok", "warning", "error"
 
 LITTLE, FULL = 5e9, 1e9
-"""Free bytes of a disk under which there is a warning, and an error."""
+"""Free bytes of a disk below which there is a warning, and an error."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
-    state: str  # OK, WARNING (something will not be possible) or ERROR (commands fail)
+    state: str  # OK, WARNING (something is not possible) or ERROR (commands fail)
     found: str
     advice: str = ""
 
 
 def examine(cache: Path, runs: Path) -> Iterator[Diagnosis]:
-    """Every check, one after the other; one that fails itself is an error.
+    """Run all checks; a check that fails itself is an error.
 
     Args:
         cache: folder of the features.
@@ -70,15 +70,15 @@ def _versions() -> Iterator[Diagnosis]:
         yield Diagnosis("versions", OK, told)
     missing = [name for name, names in extras.items() if names]
     there = ", ".join(name for name in extras if name not in missing) or "none"
-    advice = f"where they are wanted: pip install '{PACKAGE}[{','.join(missing)}]'" if missing else ""
+    advice = f"if you need them: pip install '{PACKAGE}[{','.join(missing)}]'" if missing else ""
     yield Diagnosis("extras", OK, f"installed: {there}; not: {', '.join(missing) or 'none'}", advice)
 
 
 def unmet(listed: list[str] | None = None) -> tuple[list[str], dict[str, list[str]]]:
-    """Requirements that the installed packages do not meet, and those of each extra.
+    """Return the requirements that the installed packages do not meet, and those of each extra.
 
     Args:
-        listed: requirements as the metadata of a package list them; None: those of this one.
+        listed: requirements in the form of package metadata; None for those of this package.
     """
     from packaging.requirements import Requirement
 
@@ -119,13 +119,13 @@ def _devices() -> Iterator[Diagnosis]:
                 f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
             )
             advice = "install torch for the CUDA of your driver: https://pytorch.org/get-started/locally"
-            yield Diagnosis("GPU", WARNING, f"there is one that torch cannot use; {built}", advice)
+            yield Diagnosis("GPU", WARNING, f"torch cannot use the GPU; {built}", advice)
         else:
-            yield Diagnosis("GPU", OK, "none", "presets frozen, scratch and demo want none; paper and finetune do")
+            yield Diagnosis("GPU", OK, "none", "presets frozen, scratch and demo need none; paper and finetune do")
 
 
 def _weights() -> Iterator[Diagnosis]:
-    """The pre-trained weights that the presets name."""
+    """Check the pre-trained weights of the presets."""
     from ser_pipeline.model.paper import imagenet_file
     from ser_pipeline.model.speech.hub import is_here
 
@@ -140,22 +140,22 @@ def _weights() -> Iterator[Diagnosis]:
             images.append(preset)
     for encoder, presets in users.items():
         said = f"{encoder} (presets {', '.join(presets)})"
-        advice = f"fetched on first use; or where there is a network: hf download {encoder}"
+        advice = f"downloaded on first use; or download them with a network: hf download {encoder}"
         there = is_here(encoder)
         yield Diagnosis(
-            "weights", OK if there else WARNING, f"{said}: {'there' if there else 'missing'}", "" if there else advice
+            "weights", OK if there else WARNING, f"{said}: {'found' if there else 'missing'}", "" if there else advice
         )
     file = imagenet_file()
     there = file.is_file()
-    said = f"AlexNet (presets {', '.join(images)}): {'there' if there else 'missing'}"
-    advice = f"fetched on first use; or bring {file.name} into {file.parent}"
+    said = f"AlexNet (presets {', '.join(images)}): {'found' if there else 'missing'}"
+    advice = f"downloaded on first use; or copy {file.name} to {file.parent}"
     yield Diagnosis("weights", OK if there else WARNING, said, "" if there else advice)
 
 
 def _ffmpeg() -> Iterator[Diagnosis]:
     there = shutil.which("ffmpeg")
     yield Diagnosis(
-        "ffmpeg", OK, there or "none", "" if there else "wanted for M4A and video alone: install it for these"
+        "ffmpeg", OK, there or "none", "" if there else "only needed for M4A and video: install it for these"
     )
 
 
@@ -163,7 +163,7 @@ def _cache(cache: Path) -> Iterator[Diagnosis]:
     place = _nearest(cache)
     if not os.access(place, os.W_OK):
         yield Diagnosis(
-            "cache", ERROR, f"{cache}: {place} cannot be written", "choose another: --cache, SER_PIPELINE_CACHE"
+            "cache", ERROR, f"{cache}: {place} is not writable", "choose another with --cache or SER_PIPELINE_CACHE"
         )
         return
     items = housekeeping.contents(cache)
@@ -176,22 +176,22 @@ def _cache(cache: Path) -> Iterator[Diagnosis]:
             "cache",
             WARNING,
             f"{found}; not finished: {few(unfinished)}",
-            "the `features` command that made it goes on; `ser-pipeline cache prune` removes it",
+            "resume with the same `features` command, or remove it with `ser-pipeline cache prune`",
         )
     else:
-        yield Diagnosis("cache", OK, found, "" if corpora else "`ser-pipeline features` fills it")
+        yield Diagnosis("cache", OK, found, "" if corpora else "fill it with `ser-pipeline features`")
 
 
 def _disks(cache: Path, runs: Path) -> Iterator[Diagnosis]:
     for what, place in {"cache": cache, "runs": runs}.items():
         free = shutil.disk_usage(_nearest(place)).free
         state = ERROR if free < FULL else WARNING if free < LITTLE else OK
-        advice = "" if state == OK else "make room: ser-pipeline cache prune"
+        advice = "" if state == OK else "free some space: ser-pipeline cache prune"
         yield Diagnosis("disk", state, f"{free / 1e9:.0f} GB free for {what} in {_nearest(place).resolve()}", advice)
 
 
 def _locks(cache: Path, runs: Path) -> Iterator[Diagnosis]:
-    """Who is at work, and what was left unfinished by who is not."""
+    """List the processes at work, failed parts, and runs that stopped processes left unfinished."""
     held = list[str]()
     for place in (cache / "features", runs):
         for file in sorted((place / FOLDER).glob("*")):
@@ -205,17 +205,17 @@ def _locks(cache: Path, runs: Path) -> Iterator[Diagnosis]:
         for path in sorted(runs.glob(f"*{PARTIAL}"))
         if not (is_held(final := path.with_name(path.name[: -len(PARTIAL)])) or at_work(final))
     ]
-    yield Diagnosis("locks", OK, f"at work: {few(held)}" if held else "nobody is at work")
+    yield Diagnosis("locks", OK, f"at work: {few(held)}" if held else "no process is at work")
     if failed:
         yield Diagnosis(
-            "locks", WARNING, f"failed: {few(failed)}", "ser-pipeline cache status says more; run `features` again"
+            "locks", WARNING, f"failed: {few(failed)}", "see ser-pipeline cache status, and run `features` again"
         )
     if left:
-        yield Diagnosis("runs", WARNING, f"stopped: {few(left)}", "the `train` command that made them goes on")
+        yield Diagnosis("runs", WARNING, f"stopped: {few(left)}", "resume with the same `train` command")
 
 
 def _nearest(path: Path) -> Path:
-    """The folder, or the nearest above it that there is."""
+    """Return the folder, or its nearest existing parent."""
     path = path.absolute()
     while not path.exists():
         path = path.parent

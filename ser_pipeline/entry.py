@@ -1,8 +1,8 @@
-"""A folder on disk that is whole or absent.
+"""Folders on disk that are either complete or absent.
 
-Work happens in `NAME.partial/`; every file is written beside its place, flushed to disk and renamed; `index.json`
-comes last, and then the folder takes its final name. So a folder with its final name is whole, a killed stage
-leaves a `.partial` folder to go on from, and nothing needs a database.
+Work happens in `NAME.partial/`. Every file is written under a temporary name, flushed to disk and renamed. `index.json`
+is written last, and then the folder gets its final name. A folder with its final name is therefore complete, and a
+killed stage leaves a `.partial` folder from which it resumes. No database is needed.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from ser_pipeline.provenance import here, versions
 from ser_pipeline.shape import ShapeError, shaped
 
 FORMAT = 1
-"""Version of everything this package writes; part of every key."""
+"""Version of everything that this package writes; part of every key."""
 
 REMAKE = "delete the folder that it is in and run again"
-"""What mends a damaged file of a run or report."""
+"""Advice on a damaged file of a run or report."""
 
 PARTIAL_NAME = re.compile(rf"(.+?)(?:\.~(\d+))?{re.escape(PARTIAL)}", re.DOTALL)
-"""The name of a folder of work: its entry's, and the number of the claim under which it is done."""
+"""Matches the name of a working folder: the entry's name, and the number of the claim on the work."""
 
-VERIFY = "`ser-pipeline cache verify` takes it out, and says how it is made again"
-"""What mends a damaged file of the cache."""
+VERIFY = "`ser-pipeline cache verify` removes it, and prints how to extract it again"
+"""Advice on a damaged file of the cache."""
 
 T = TypeVar("T")
 
 
 def key(inputs: Mapping[str, Any]) -> str:
-    """Twelve hex digits that change with anything in `inputs` (dataclasses and JSON values).
+    """Return a key of twelve hex digits that depends on everything in `inputs` (dataclasses and JSON values).
 
     >>> key({"a": 1, "b": 2}) == key({"b": 2, "a": 1})
     True
@@ -56,55 +56,55 @@ def key(inputs: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """A folder and the inputs that it was made from."""
+    """A folder and the inputs that its contents depend on."""
 
     path: Path
     inputs: Mapping[str, Any]
-    claim: Path | None = None  # the file of the claim under which this process works on it
+    claim: Path | None = None  # the file of this process's claim on it
 
     @classmethod
     def keyed(cls, root: Path, name: str, inputs: Mapping[str, Any]) -> Entry:
-        """The entry `root/NAME-KEY` of `inputs`.
+        """Return the entry `root/NAME-KEY` of `inputs`.
 
         Args:
-            root: folder of the entry.
-            name: of the entry, before its key.
-            inputs: what its contents depend on.
+            root: parent folder of the entry.
+            name: name of the entry, before its key.
+            inputs: everything that its contents depend on.
 
         Raises:
-            PipelineError: no folder can have this name.
+            PipelineError: the name is not a valid folder name.
         """
-        path_name(name, "what this makes")
+        path_name(name, "the result")
         return cls(root / f"{name}-{key(inputs)}", inputs)
 
     @property
     def partial(self) -> Path:
-        """Where the work happens until the entry is whole; under a later claim than the first, a folder of its own."""
+        """The working folder of an unfinished entry; each claim after the first has a folder of its own."""
         later = f".~{self.claim.name}" if self.claim and self.claim.name != "1" else ""
         return self.path.with_name(self.path.name + later + PARTIAL)
 
     @property
     def latest(self) -> Path:
-        """Where the work was last, under whatever claim."""
+        """The latest working folder, of any claim."""
         return partials(self.path.parent).get(self.path.name) or self.path.with_name(self.path.name + PARTIAL)
 
     @property
     def lost(self) -> bool:
-        """Whether another process has taken the work over, or published what it is a part of."""
+        """Whether another process has taken over the work, or published the entry that contains it."""
         return self.claim is not None and (self._next.exists() or not self.claim.exists())
 
     @property
     def _next(self) -> Path:
-        """The claim that takes this one over."""
+        """The file of the claim that would take over this one."""
         assert self.claim
         return self.claim.with_name(str(int(self.claim.name) + 1))
 
     def begin(self) -> None:
-        """Make the folder of the work; one that an earlier holder of it left is taken, who finds it gone if it wakes.
+        """Create the working folder, or take over that of an earlier holder, who finds it gone if it continues.
 
         Raises:
-            FileNotFoundError: another process has taken the work over, or published what it is a part of.
-            PipelineError: the folder cannot be written in.
+            FileNotFoundError: another process has taken over the work, or published the entry that contains it.
+            PipelineError: the folder is not writable.
         """
         if self.claim is None:
             try:
@@ -122,31 +122,31 @@ class Entry:
 
     @property
     def done(self) -> bool:
-        """Whether the folder is whole."""
+        """Whether the entry is complete."""
         return (self.path / "index.json").is_file()
 
     @contextmanager
     def lock(self, *, reading: bool = False) -> Iterator[None]:
-        """Hold this entry alone; a second process waits, and says for whom. A killed holder lets go.
+        """Lock this entry; a second process waits, and logs for whom. A killed process releases its lock.
 
         Args:
-            reading: whether nothing need be written, so that a place where nothing can be needs no lock.
+            reading: whether the entry is only read; no lock is then needed in a folder that is not writable.
 
         Raises:
-            PipelineError: nothing can be written there.
+            PipelineError: the folder is not writable.
         """
         with locks.hold(self.path, needed=not reading):
             yield
 
     def publish(self, discard: Iterable[str] = (), *, digests: bool = False, **results: Any) -> Path:
-        """Write `index.json` with `results`, drop the files `discard`, give the folder its final name; returns it.
+        """Write `index.json`, delete the files in `discard`, and give the folder its final name; return its path.
 
-        Safe to repeat after a kill in between, and where another process does it.
+        It is safe to repeat this after a kill, or if another process does it too.
 
         Args:
-            discard: names of files that are of no use any more.
-            digests: whether the index holds a digest of every file beside it.
-            results: what else the index says.
+            discard: names of files that are no longer needed.
+            digests: whether to add a digest of every other file to the index.
+            results: further contents of the index.
         """
         index = {"format": FORMAT, "inputs": self.inputs, "versions": versions(), "made": here(), **results}
         try:
@@ -164,13 +164,13 @@ class Entry:
         return self.path
 
     def reopen(self) -> None:
-        """Make a whole folder partial again, so that its stage mends what is missing."""
+        """Make a complete entry partial again, so that its stage adds what is missing."""
         (self.path / "index.json").unlink(missing_ok=True)
         self.path.rename(self.partial)
 
 
 def partials(folder: Path) -> dict[str, Path]:
-    """Where the work on each entry in `folder` was last, by the entry's name; none where there is no folder."""
+    """Return the latest working folder of each entry in `folder`, by the entry's name; {} if there is no folder."""
     found: dict[str, tuple[int, Path]] = {}
     with suppress(OSError):
         for path in folder.iterdir():
@@ -182,38 +182,38 @@ def partials(folder: Path) -> dict[str, Path]:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The `index.json` of a folder of the cache: of this format, and of the inputs that give the folder's key.
+    """Read the `index.json` of a folder of the cache, and check its format and the key of its inputs.
 
     Raises:
-        PipelineError: there is none, it is damaged, or it is another folder's.
+        PipelineError: it is missing, damaged, or belongs to another folder.
     """
     file = folder / "index.json"
     said = read_as(file, dict[str, Any], VERIFY)
     if said.get("format") != FORMAT:
         raise PipelineError(
-            f"{file} is of format {said.get('format')!r:.20}, and this version reads {FORMAT}; {VERIFY}"
+            f"{file} has format {said.get('format')!r:.20}, but this version reads format {FORMAT}; {VERIFY}"
         )
     if not isinstance(said.get("inputs"), dict):
         raise PipelineError(f"{file} is damaged (it has no inputs); {VERIFY}")
     if key(said["inputs"]) != folder.name.removesuffix(PARTIAL).rpartition("-")[2]:
-        raise PipelineError(f"{file} is damaged (the key of its inputs is not that of its folder); {VERIFY}")
+        raise PipelineError(f"{file} is damaged (the key of its inputs differs from that of its folder); {VERIFY}")
     return said
 
 
 def read_as(file: Path, wanted: type[T], advice: str = REMAKE) -> T:
-    """A JSON file of this package as the type `wanted`, as `shape.shaped` makes it.
+    """Read a JSON file of this package as the type `wanted`, with `shape.shaped`.
 
     Args:
-        file: to read.
-        wanted: what it must hold.
-        advice: what mends a damaged one; "": the caller says.
+        file: the file.
+        wanted: type of its contents.
+        advice: advice on a damaged file; "" if the caller adds it.
 
     Raises:
-        PipelineError: it is missing, no JSON, or of another shape.
+        PipelineError: the file is missing, is not JSON, or has other contents.
     """
     try:
-        if file.exists() and not file.is_file():  # a pipe would be waited for
-            raise ShapeError("it is no file")
+        if file.exists() and not file.is_file():  # reading from a pipe would block
+            raise ShapeError("it is not a file")
         return shaped(json.loads(file.read_text(encoding="utf-8")), wanted)
     except OSError as error:
         raise PipelineError(f"cannot read {file}: {error.strerror}") from None
@@ -222,21 +222,21 @@ def read_as(file: Path, wanted: type[T], advice: str = REMAKE) -> T:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object of this package; a missing or damaged one is a `PipelineError`."""
+    """Read a JSON object of this package; raise a `PipelineError` if it is missing or damaged."""
     return read_as(file, dict[str, Any])
 
 
 def file_digest(file: Path) -> str:
-    """32 hex digits: XXH3 (128 bits) of a file's bytes."""
+    """Return the XXH3 (128 bits) of a file's bytes, 32 hex digits."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, xxh3_128).hexdigest()
 
 
 def require_digest(file: Path, digests: Mapping[str, str]) -> None:
-    """Refuse a file that is not what was written, by the digests of its folder's index; one that has none passes.
+    """Check a file by the digests of its folder's index; a file without a digest passes.
 
     Raises:
-        PipelineError: it is missing or has changed.
+        PipelineError: the file is missing or has changed.
     """
     if file.name in digests:
         try:
@@ -254,17 +254,17 @@ def _digests(folder: Path, but: Container[str]) -> Iterator[tuple[str, str]]:
 
 
 def write_json(file: Path, value: Mapping[str, Any]) -> None:
-    """Write `value` (dataclasses and JSON values) whole or not at all."""
+    """Write `value` (dataclasses and JSON values) as JSON, atomically."""
     write_text(file, json.dumps(value, indent=1, sort_keys=True, default=_plain) + "\n")
 
 
 def write_text(file: Path, text: str, *, flush: bool = True) -> None:
-    """Write `text` whole or not at all.
+    """Write `text` atomically.
 
     Args:
-        file: to write.
-        text: the contents, in UTF-8.
-        flush: whether to wait until the disk has them.
+        file: the file to write.
+        text: the contents, written in UTF-8.
+        flush: whether to wait until they are on the disk.
     """
     with writing(file, flush=flush) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -272,17 +272,18 @@ def write_text(file: Path, text: str, *, flush: bool = True) -> None:
 
 @contextmanager
 def writing(file: Path, *, flush: bool = True) -> Iterator[Path]:
-    """A temporary path that becomes `file`, flushed to disk, when the block ends well.
+    """Yield a temporary path that becomes `file`, flushed to disk, if the block succeeds.
 
-    Its folder is made, but not one of unfinished work: that may have been renamed, and was taken over or is whole.
-    What another file holds too, and is written often, passes `flush=False`: a power cut may take it.
+    The parent folder is created, except for a working folder: if that is missing, it was taken over or published.
+    Files that are written often and whose contents are stored elsewhere too can use `flush=False`, which may lose them
+    in a power cut.
 
     Args:
-        file: to write.
-        flush: whether to wait until the disk has it.
+        file: the file to write.
+        flush: whether to wait until it is on the disk.
 
     Raises:
-        PipelineError: the disk is full or refuses; nothing is left behind.
+        PipelineError: the disk is full; the temporary file is removed.
     """
     _make_folder(file.parent)
     writer = f"{os.getpid()}-{threading.get_ident()}"  # two threads may write one file
@@ -303,7 +304,7 @@ def writing(file: Path, *, flush: bool = True) -> Iterator[Path]:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder and those above it, but for one of unfinished work, in which nothing is made either."""
+    """Create a folder and its parents, except for a working folder and its subfolders."""
     if not folder.is_dir() and not folder.name.endswith(PARTIAL):
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The one exception that a user sees, and what it says where nothing can be written."""
+"""The exception whose message a user sees, and messages about folders that are not writable."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 class PipelineError(Exception):
-    """A mistake or fault that the user can mend: one line that says what is wrong and what to do."""
+    """An error that the user can fix; the message is one line that says what is wrong and what to do."""
 
     def __str__(self) -> str:
-        r"""The line, in which line breaks and other control characters of names and cells are escaped.
+        r"""Return the message, with line breaks and other control characters of names and cells escaped.
 
         >>> str(PipelineError("no column 'a\nb'"))
         "no column 'a\\nb'"
@@ -23,9 +23,9 @@ class PipelineError(Exception):
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether `error` comes of a disk, quota or file-size limit that is reached.
+    """Whether `error` was caused by a full disk, a quota or a file-size limit.
 
-    HDF5 and safetensors say so in words only, torch by the error that it met first.
+    HDF5 and safetensors report this only in the message, and torch only in the error's context.
     """
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     if getattr(error, "errno", None) in full or any(os.strerror(code) in str(error) for code in full):
@@ -34,10 +34,10 @@ def is_full(error: BaseException) -> bool:
 
 
 def no_space(place: Path | str) -> str:
-    """What is said where the disk of `place` is full."""
-    return f"no space left on the disk of {place}; what is finished is kept: free some space and run again"
+    """Return the message about a full disk."""
+    return f"no space left on the disk of {place}; finished work is kept: free some space and run again"
 
 
 def unwritable(place: Path, error: OSError) -> str:
-    """What is said where nothing can be written in the folder `place`."""
-    return no_space(place) if is_full(error) else f"cannot write in {place}: {error.strerror}; choose another folder"
+    """Return the message about a folder `place` that is not writable."""
+    return no_space(place) if is_full(error) else f"cannot write to {place}: {error.strerror}; choose another folder"

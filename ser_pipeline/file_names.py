@@ -1,4 +1,4 @@
-"""Which names, from a file or a user, may become part of a path."""
+"""Validation of names from files or users that become part of a path."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.shape import Spelled
 
 PARTIAL = ".partial"
-"""How the name of an unfinished folder ends."""
+"""Suffix of the name of an unfinished folder."""
 
 KEPT = frozenset('/\\:*?"<>|')
-"""Characters that separate folders, or that some file system keeps for itself."""
+"""Characters that separate folders, or that some file systems reserve."""
 
 LONGEST = 150
-"""Bytes of a name that leave room for a key and what is added while a file is written."""
+"""Largest length of a name in bytes, which leaves room for a key and temporary suffixes."""
 
 
 def is_name(text: str) -> bool:
-    """Whether a text names one file or folder, on any file system, and nothing above or below it.
+    """Whether a text is the name of a single file or folder that is valid on any file system.
 
     >>> is_name("März (1)"), is_name("../x"), is_name("a:b"), is_name("x.partial")
     (True, False, False, False)
@@ -29,21 +29,23 @@ def is_name(text: str) -> bool:
 
 
 FileName = Annotated[str, Spelled(is_name, "the name of a file or folder, without one above it")]
-"""A name in a JSON file that becomes part of a path: what `is_name` lets pass."""
+"""A name in a JSON file that becomes part of a path, and that `is_name` accepts."""
 
 
 def path_name(name: str, what: str) -> str:
-    """`name`, of which a file or folder is made, once it is shown to be the name of one.
+    """Return `name` after checking that it can be the name of a file or folder.
 
-    Every name that becomes part of a path passes here, or is read as a `FileName`: `../x` would lead elsewhere.
+    Every name that becomes part of a path is checked here or read as a `FileName`, since `../x` is another folder.
 
     Args:
         name: a corpus, protocol, ablation, fold or folder.
-        what: says in the message what it names.
+        what: what the name belongs to, for the message.
 
     Raises:
-        PipelineError: it is no name of one file, or too long for a key after it.
+        PipelineError: the name is not valid, or too long for a key after it.
     """
     if not is_name(name) or len(name.encode()) > LONGEST:
-        raise PipelineError(f"{what} is named {name!r}, which no folder can be; use letters, digits, '-' and '_'")
+        raise PipelineError(
+            f"{what} is named {name!r}, which is not a valid folder name; use letters, digits, '-' and '_'"
+        )
     return name

@@ -1,4 +1,4 @@
-"""What a check found: of a corpus, of folds, of runs."""
+"""Findings of checks of corpora, folds and runs."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.text import few
 
 SEVERITIES = ("error", "warning", "note")
-"""The gravest first: a number is wrong, a number misleads, a number needs a remark."""
+"""Severities, the worst first: a number is wrong, may mislead, or needs a remark."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One remark on a corpus, its folds or its runs."""
+    """One finding about a corpus, its folds or its runs."""
 
     severity: str  # one of SEVERITIES
-    name: str  # one word or two, the same for the same kind
+    name: str  # a short name of the kind of finding
     message: str
-    cost: str = ""  # what it may do to a score
-    rows: tuple[str, ...] = ()  # utterances or runs that it is about
+    cost: str = ""  # effect on a score
+    rows: tuple[str, ...] = ()  # ids of the utterances, or names of the runs, that it concerns
 
 
 def ordered(findings: Sequence[Finding]) -> list[Finding]:
-    """Errors, then warnings, then notes; each in the order in which they were found."""
+    """Sort findings by severity, and otherwise keep their order."""
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 def refuse(findings: Sequence[Finding], accepted: Collection[str], kept: str = "") -> None:
-    """Stop where `findings` hold an error that was not accepted by its name.
+    """Raise an error if `findings` contain an error that was not accepted by name.
 
     Args:
-        findings: of an audit.
-        accepted: names of findings that are taken as they are.
-        kept: what is kept although it stops; "" where nothing was made.
+        findings: findings of an audit.
+        accepted: names of accepted findings.
+        kept: text about results that are kept despite the error, or "".
 
     Raises:
-        PipelineError: the first such error, how many more there are, and what takes them as they are.
+        PipelineError: names the first such error, the number of others, and the options that accept them.
     """
     errors = [finding for finding in findings if finding.severity == "error" and finding.name not in accepted]
     if errors:
@@ -45,6 +45,6 @@ def refuse(findings: Sequence[Finding], accepted: Collection[str], kept: str = "
         more = f" (and {len(errors) - 1} more: {few(names, 4)})" if len(errors) > 1 else ""
         options = " ".join(f"--accept {name}" for name in names)
         raise PipelineError(
-            f"the audit has an error, {errors[0].name}: {errors[0].message.rstrip('.')}{more}; {kept}mend it "
-            f"(`ser-pipeline audit` says more), or take it as it is with {options}, which the report then says"
+            f"the audit found an error, {errors[0].name}: {errors[0].message.rstrip('.')}{more}; {kept}fix it "
+            f"(see `ser-pipeline audit`), or accept it with {options}, which the report then shows"
         )

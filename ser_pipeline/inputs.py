@@ -1,12 +1,12 @@
-"""Every input of the model, one row each: how it is stored, encoded, joined, augmented, finished and named.
+"""The inputs of the model, with one row each that defines how it is stored, encoded, joined, augmented and named.
 
-All that differs from input to input follows from `INPUTS`: what `features` can make, which encoders the settings may
-name, how neighbouring segments are joined, which augmentation is followed and which refused, how rows are finished on
-the device, which probes a fold has, and what the report calls it. Functions are named as "module:function" and
-imported when they are first used, so that the report can read the table without torch.
+Everything that depends on the input follows from `INPUTS`: the features that can be extracted, the encoders that the
+settings may name, the way in which neighbouring segments are joined, the supported augmentation, the processing of rows
+on the device, the probes of a fold, and the name in the report. Functions are named as "module:function" and imported
+when they are first used, so that the report can read the table without torch.
 
-Shapes: B batch, T frames of a segment, K numbers a frame, F bands, N samples of a segment, D width of an encoder,
-L of its layers.
+Shapes: B batch, T frames of a segment, K numbers per frame, F bands, N samples of a segment, D width of an encoder,
+L stored layers, V versions of an utterance, S statistics.
 """
 
 from __future__ import annotations
@@ -24,81 +24,81 @@ if TYPE_CHECKING:
     from ser_pipeline.config import Audio
 
 CEPSTRA = "cepstra"
-"""Form of float16 (B, T, K), whose first number a frame rises with the level."""
+"""Form with float16 (B, T, K), where the first number of a frame increases with the level."""
 
 IMAGE = "image"
-"""Form of uint8 (B, F, T): 0 is `top_db` under the utterance's maximum, 255 the maximum."""
+"""Form with uint8 (B, F, T): 0 is `top_db` below the utterance's maximum, 255 the maximum."""
 
 SAMPLES = "samples"
-"""Form of int16 (B, 1 + N): the sample before the segment, then the segment."""
+"""Form with int16 (B, 1 + N): the sample before the segment, then the segment."""
 
 FRAMES = "frames"
-"""Form of float16 (B, L, T, D): frames of several layers of a frozen speech encoder; zeros where there are none."""
+"""Form with float16 (B, L, T, D): frames of several layers of a frozen speech encoder, padded with zeros."""
 
 BYTES = {"uint8": 1, "int16": 2, "float16": 2, "float32": 4}
-"""Type of a store's numbers -> bytes of one."""
+"""Bytes per number, by the type of a store."""
 
 VECTOR = "vector"
-"""Form of float16 or float32 (B, V, S): statistics of a whole utterance, as it is and in V - 1 augmented drawings."""
+"""Form with float16 or float32 (B, V, S): statistics of an utterance, the original and V - 1 augmented copies."""
 
 LEVEL = "level"
-"""Form of float32 (B, 1) or (B, 1 + 2 F): the logarithm of an utterance's largest power, and extremes a band."""
+"""Form with float32 (B, 1) or (B, 1 + 2 F): the logarithm of an utterance's largest power, and extremes per band."""
 
 FUNCTIONALS = {"ComParE_2016": 6_373, "eGeMAPSv02": 88}
-"""Sets of functionals, as openSMILE names them, and how many numbers each has."""
+"""Sets of functionals by openSMILE's names, with the number of their values."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """One input of the model and its stored feature, which share a name."""
+    """One input of the model and its stored feature, which have the same name."""
 
-    name: str  # also the table of its settings below "features", and the folder of its store
-    kind: str  # "acoustic": gives co-attention weights; "speech": its frames are weighed; "utterance": whole; "level"
-    words: str  # what the report calls it
+    name: str  # also the name of its table of settings in "features", and of the folder of its store
+    kind: str  # "acoustic": gives co-attention weights; "speech": frames that are weighted; "utterance"; "level"
+    words: str  # its name in the report
     form: str  # CEPSTRA, IMAGE, SAMPLES, FRAMES or VECTOR
-    shape: Callable[[Audio, Any], tuple[int, ...]]  # of one row, from the audio's settings and its own
-    dtype: str  # of its store
-    version: int  # raised when the same settings give other values
-    source: str  # where the definition stands
-    function: str = ""  # samples (N,), audio, settings -> rows (S, *shape); "": a speech encoder makes it
-    extremes: bool = False  # whether shards keep each utterance's minimum and maximum a band
-    encoders: Mapping[str, str] = field(default_factory=dict)  # name -> what builds it
-    setting: str = ""  # which setting of the model names the encoder; "": there is no choice
-    otherwise: str = ""  # what builds an encoder of any other name
-    follows: frozenset[str] = frozenset()  # changes of `augment` that it follows; others are refused
-    settings: Mapping[str, Any] = field(default_factory=dict)  # its own, as `limits.setting` declares them
-    joins: bool = True  # whether neighbouring segments can be heard as one
-    level: str = ""  # as `function`, -> float32 (S, 1 or more): with what it is made of stored waveforms; "": it is not
-    of: str = ""  # the input of whose settings it is made; "": its own
+    shape: Callable[[Audio, Any], tuple[int, ...]]  # shape of a row, from the settings of the audio and its own
+    dtype: str  # type of its store
+    version: int  # increased when the same settings give other values
+    source: str  # source of its definition
+    function: str = ""  # maps samples (N,), audio, settings to rows (S, *shape); "" for a speech encoder's output
+    extremes: bool = False  # whether shards contain each utterance's minimum and maximum per band
+    encoders: Mapping[str, str] = field(default_factory=dict)  # functions that build encoders, by name
+    setting: str = ""  # setting of the model that names the encoder; "" if there is no choice
+    otherwise: str = ""  # function that builds an encoder of any other name
+    follows: frozenset[str] = frozenset()  # supported kinds of `augment`; others are refused
+    settings: Mapping[str, Any] = field(default_factory=dict)  # its own settings, declared by `limits.setting`
+    joins: bool = True  # whether neighbouring segments can be joined
+    level: str = ""  # as `function`, to float32 (S, 1 or more), stored if rows are computed from waveforms; or ""
+    of: str = ""  # the input whose settings it uses; "" for its own
 
     @property
     def table(self) -> str:
-        """The table of its settings below "features"."""
+        """The name of its table of settings in "features"."""
         return self.of or self.name
 
     def bytes(self, audio: Audio, settings: Any) -> int:
-        """The size of a row."""
+        """Return the size of a row in bytes."""
         return prod(self.shape(audio, settings)) * BYTES[self.dtype]
 
     def rows(self, samples: Any, audio: Audio, settings: Any) -> Any:
-        """The rows (S, *shape) of an utterance's float32 samples (N,).
+        """Compute the rows (S, *shape) of an utterance.
 
         Args:
-            samples: of the whole utterance, -1 to 1.
-            audio: their rate, hop and segment.
-            settings: of this input in `features`; None where it has none.
+            samples: float32 samples of the whole utterance (N,), -1 to 1.
+            audio: their sampling rate, hop and segment.
+            settings: settings of this input in `features`; None if it has none.
         """
         return resolve(self.function)(samples, audio, settings)
 
     def encoder(self, name: str) -> Callable[..., Any]:
-        """What builds the encoder `name`, which the settings have checked."""
+        """Return the function that builds the encoder `name`, which has been validated."""
         builder: Callable[..., Any] = resolve(self.encoders.get(name, self.otherwise))
         return builder
 
 
 @cache
 def resolve(name: str) -> Any:
-    """The function that "module:function" names.
+    """Import the function that "module:function" names.
 
     >>> resolve("math:floor")(1.5)
     1
@@ -155,7 +155,7 @@ _TABLE = (
         level=_ROWS + "mel_level",
         encoders={"alexnet": _BUILT + "alexnet", "small": _BUILT + "small_image"},
         setting="spectrogram_encoder",
-        follows=frozenset({"gain", "noise", "frame_masks"}),  # pitch moves no band by a constant share
+        follows=frozenset({"gain", "noise", "frame_masks"}),  # a change of pitch does not scale mel bands uniformly
     ),
     Input(
         name="waveform",
@@ -205,14 +205,14 @@ _TABLE = (
         version=1,
         source="Eyben et al., openSMILE, 2010; Schuller et al., ComParE, 2016; Eyben et al., eGeMAPS, 2016",
         function="ser_pipeline.features.functionals:functional_rows",
-        settings={"set": setting("ComParE_2016", "of openSMILE's functionals", choices=tuple(FUNCTIONALS))},
+        settings={"set": setting("ComParE_2016", "set of openSMILE's functionals", choices=tuple(FUNCTIONALS))},
         otherwise=_BUILT + "stored_functionals",
         joins=False,
     ),
 )
 
 INPUTS: dict[str, Input] = {row.name: row for row in _TABLE}
-"""Name -> row, in the order in which the classifier has them."""
+"""Inputs by name, in the order in which the classifier concatenates them."""
 
 
 def _level_shape(row: Input, audio: Audio, settings: Any) -> tuple[int, ...]:
@@ -237,7 +237,7 @@ LEVELS: dict[str, Input] = {
     for row in _TABLE
     if row.level
 }
-"""What is stored of an input in place of its rows, where these are made of stored waveforms; no input of a model."""
+"""Features stored in place of an input's rows if these are computed from waveforms; models do not read them."""
 
 PAPER = ("mfcc", "spectrogram", "waveform")
-"""The inputs of the paper's full model; the first two also weigh frames where no acoustic input is given."""
+"""Inputs of the paper's full model; without an acoustic input, the first two still give co-attention weights."""

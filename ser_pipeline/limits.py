@@ -1,7 +1,7 @@
-"""How a setting is declared: its default, what it means, its unit, where the default comes from, and its limits.
+"""Declaration of settings: default, meaning, unit, source of the default, and limits.
 
-All of it stands on the dataclass field itself, as its metadata, and nowhere else: reading checks it, and
-`docs/settings.md` shows it.
+All of this is metadata of the dataclass field, and is defined only there. Reading settings checks it, and
+`docs/settings.md` is generated from it.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from typing import Any, TypeVar
 from ser_pipeline.errors import PipelineError
 
 KEY = "setting"
-"""The key of the declaration in a field's metadata."""
+"""Key of the declaration in a field's metadata."""
 
 ADDED = {"added": True}
-"""Metadata of settings that came after the first release: at their default they are no part of a run's key."""
+"""Metadata of settings that were added after the first release; at their default they are not part of a run's key."""
 
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """What is known of a setting besides its name, type and default."""
+    """Description of a setting, in addition to its name, type and default."""
 
-    about: str  # what it means
-    unit: str = ""  # of a number
-    source: str = ""  # of the default
-    least: float | None = None  # None: the value is no number
-    most: float | None = None  # the same
-    choices: tuple[Any, ...] = ()  # words or numbers, one of which it is; (): any
+    about: str  # meaning
+    unit: str = ""  # unit of a number
+    source: str = ""  # source of the default
+    least: float | None = None  # smallest number; None if the value is not a number
+    most: float | None = None  # largest number; None if the value is not a number
+    choices: tuple[Any, ...] = ()  # allowed values; () for any
 
     @property
     def allowed(self) -> str:
-        """The limits in words; empty where there are none.
+        """The limits in words; "" if there are none.
 
         >>> Declaration("largest change", unit="dB", least=0, most=60).allowed
         '0 to 60 dB'
@@ -57,35 +57,35 @@ def setting(
     choices: tuple[Any, ...] = (),
     added: bool = False,
 ) -> Value:
-    """A dataclass field with its declaration.
+    """Return a dataclass field with its declaration.
 
     Args:
-        default: the value where nothing else is set.
-        about: what it means, as a phrase.
-        unit: of a number; empty for a count without one.
-        source: where the default comes from.
-        least: the smallest number that is taken; every number has one.
-        most: the largest.
-        choices: the values of a setting that takes one of a list.
-        added: whether it came after the first release: at its default it is then no part of a run's key.
+        default: the default value.
+        about: its meaning, as a phrase.
+        unit: unit of a number; "" for a count.
+        source: source of the default.
+        least: smallest allowed number; required for numbers.
+        most: largest allowed number.
+        choices: allowed values of a setting with a list of them.
+        added: whether it was added after the first release; at its default it is then not part of a run's key.
     """
     declared = Declaration(about, unit, source, least, most, choices)
     return dataclasses.field(default=default, metadata={KEY: declared, **(ADDED if added else {})})
 
 
 def declaration(item: dataclasses.Field[Any]) -> Declaration | None:
-    """What a field declares; None for a table of settings."""
+    """Return the declaration of a field; None for a table of settings."""
     found: Declaration | None = item.metadata.get(KEY)
     return found
 
 
 def require_allowed(name: str, item: dataclasses.Field[Any], value: Any) -> None:
-    """Refuse a value that the field's declaration does not allow.
+    """Check a value against the field's declaration.
 
     Args:
-        name: of the setting, with its table.
+        name: name of the setting, with its table.
         item: the field that declares it.
-        value: to check.
+        value: the value to check.
 
     Raises:
         PipelineError: names the setting, its limits and the nearest value within them.
@@ -94,30 +94,30 @@ def require_allowed(name: str, item: dataclasses.Field[Any], value: Any) -> None
     if declared is None:
         return
     if declared.choices and value not in declared.choices:
-        raise PipelineError(f"setting '{name}' is {declared.allowed}, not '{value}'")
+        raise PipelineError(f"setting '{name}' must be {declared.allowed}, not '{value}'")
     if declared.least is None or declared.most is None or declared.least <= value <= declared.most:
         return
     near = "" if value != value else f"; the nearest is {number(min(max(value, declared.least), declared.most))}"
-    raise PipelineError(f"setting '{name}' is {declared.allowed}, not {number(value)}{near}")
+    raise PipelineError(f"setting '{name}' must be {declared.allowed}, not {number(value)}{near}")
 
 
 MOST = {"jobs": 1_024, "jobs_per_gpu": 1_024, "seeds": 1_000, "micro_batch": 65_536}
-"""The most that options of the commands may be that are no settings: results do not depend on them."""
+"""Largest values of options that are not settings, because results do not depend on them."""
 
 
 def require_counts(**counts: int | None) -> None:
-    """Refuse options that are not from 1 to their most; None stands for no choice.
+    """Check that options are between 1 and their largest value; None stands for no choice.
 
     Raises:
-        PipelineError: names the option and what it may be.
+        PipelineError: names the option and its limits.
     """
     for name, value in counts.items():
         if value is not None and not 1 <= value <= MOST[name]:
-            raise PipelineError(f"{name} is 1 to {MOST[name]}, not {number(value)}")
+            raise PipelineError(f"{name} must be 1 to {MOST[name]}, not {number(value)}")
 
 
 def number(value: float) -> str:
-    """A number as it is written in TOML, and a whole one in full where it is short.
+    """Format a number as in TOML; of a very large integer, only the number of digits.
 
     >>> number(48_000), number(1e-5), number(float("inf")), number(10**400)
     ('48000', '1e-05', 'inf', 'a number of 401 digits')

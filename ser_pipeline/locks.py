@@ -1,7 +1,7 @@
-"""One process at a time: a lock for each folder that is written, which a killed holder lets go.
+"""Locks of folders, so that one process at a time writes to them; a killed process releases its lock.
 
-The lock is a file in `.locks` beside the folder, held by the system. Where a file system has no locks, as some of a
-network, a plain file stands for it, which says who made it; one whose process is gone counts for nothing.
+A lock is a file in `.locks` next to the folder that is locked by the operating system. On file systems without locks,
+such as some network file systems, a plain file that names its process replaces it; that of a dead process is ignored.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ from typing import TYPE_CHECKING
 from ser_pipeline.errors import PipelineError, unwritable
 
 if TYPE_CHECKING:
-    from filelock import BaseFileLock  # imported when a lock is taken: what it brings would slow every command's start
+    from filelock import BaseFileLock  # imported when a lock is taken, since it would slow the start of every command
 
 FOLDER = ".locks"
 MARK = ".held"
-"""What the name of a plain file ends with that stands for a lock."""
+"""Suffix of a plain file that replaces a lock."""
 
 WITHOUT = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
-"""What a file system without locks says."""
+"""Errors of file systems without locks."""
 
 CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
-"""What a place says where nothing can be written."""
+"""Errors of folders that are not writable."""
 
 log = logging.getLogger(__name__)
 
 
 def lock_file(path: Path) -> Path:
-    """The file that is locked by who writes the folder `path`."""
+    """Return the file that a process locks while it writes the folder `path`."""
     return path.parent / FOLDER / path.name
 
 
 @contextmanager
 def hold(path: Path, *, needed: bool = True) -> Iterator[None]:
-    """Hold the folder `path`, there or to be made, alone; a second process waits, and says for whom.
+    """Lock the folder `path`, which need not exist yet; a second process waits, and logs for whom.
 
     Args:
         path: the folder.
-        needed: whether to fail where nothing can be written; otherwise nothing is held there, for who only reads.
+        needed: whether to fail if the parent folder is not writable; otherwise no lock is taken, for reading.
 
     Raises:
-        PipelineError: nothing can be written beside the folder.
+        PipelineError: the parent folder is not writable.
     """
     file = lock_file(path)
     lock = None
@@ -76,13 +76,13 @@ def is_held(path: Path) -> bool:
         _try(file).release()
     except Timeout:
         return True
-    except OSError:  # where nothing can be written, nobody writes
+    except OSError:  # no process writes to a folder that is not writable
         return False
     return False
 
 
 def _taken(file: Path, path: Path) -> BaseFileLock:
-    """The lock on `file`, after a wait for who has it; who holds it now is written in it."""
+    """Lock `file`, after waiting for the process that has the lock, and write this process's name to it."""
     from filelock import Timeout
 
     try:
@@ -90,13 +90,13 @@ def _taken(file: Path, path: Path) -> BaseFileLock:
     except Timeout:
         log.warning("waiting for %s, which is writing %s", _holder(file), path)
         lock = _try(file, forever=True)
-    with suppress(OSError):  # a courtesy to who waits
+    with suppress(OSError):  # only informs waiting processes
         file.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
     return lock
 
 
 def _try(file: Path, *, forever: bool = False) -> BaseFileLock:
-    """The lock on `file`, or on the plain file that stands for it where there are no locks.
+    """Lock `file`, or the plain file that replaces it on a file system without locks.
 
     Raises:
         Timeout: another process has it.
@@ -120,9 +120,9 @@ def _try(file: Path, *, forever: bool = False) -> BaseFileLock:
 
 @cache
 def _say(folder: Path) -> None:
-    """Say once in a process that a folder has no locks."""
+    """Log once per process that a folder has no locks."""
     log.warning(
-        "%s is on a file system without locks; plain files NAME%s stand for them: delete one whose process is gone",
+        "%s is on a file system without locks; plain files NAME%s replace them: delete one whose process is gone",
         folder,
         MARK,
     )

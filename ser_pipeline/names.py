@@ -1,4 +1,4 @@
-"""Names that a user gave and nothing has: which known one was meant, and the line that says so."""
+"""Suggestions and messages for unknown names."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import difflib
 from collections.abc import Iterable
 
 CUTOFF = 0.75
-"""How alike two names are at least, as difflib counts it, for one to be taken for the other."""
+"""Smallest similarity of a suggested name, by difflib's ratio."""
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` is most likely meant to be; None where none is alike.
+    """Return the known name that is most similar to `name`; None if none is similar.
 
-    Letters and digits alone count, in any case. A name without its table or owner is found by its last part, and one
-    that breaks off by its beginning.
+    Only letters and digits count, in any case. A name without its table or owner is matched by its last part, and an
+    incomplete name by its beginning.
 
     Args:
-        name: what the user gave.
-        known: the names that there are.
+        name: the user's name.
+        known: the known names.
 
     >>> closest("emo-db", ["emodb", "nemo"]), closest("epochs", ["train.epochs", "train.lr"])
     ('emodb', 'train.epochs')
@@ -40,7 +40,7 @@ def closest(name: str, known: Iterable[str]) -> str | None:
 
 
 def guess(name: str, known: Iterable[str]) -> str:
-    """The question after a semicolon, `did you mean 'X'?` with a blank behind; "" where nothing is alike.
+    """Return the question `did you mean 'X'?` with a space after it; "" if no name is similar.
 
     >>> guess("papr", ["paper", "scratch"])
     "did you mean 'paper'? "
@@ -50,13 +50,13 @@ def guess(name: str, known: Iterable[str]) -> str:
 
 
 def unknown(kind: str, name: str, known: Iterable[str], listed: str = "") -> str:
-    """What is said of a name that nothing has.
+    """Return the message about an unknown name.
 
     Args:
-        kind: what it should be the name of.
-        name: what the user gave.
-        known: the names that there are.
-        listed: these as they are told, where it is not one after the other.
+        kind: the kind of thing that it should name.
+        name: the user's name.
+        known: the known names.
+        listed: text that replaces the list of known names.
 
     >>> unknown("preset", "papr", ["paper", "scratch"])
     "unknown preset 'papr'; did you mean 'paper'? there are paper, scratch"
@@ -66,10 +66,10 @@ def unknown(kind: str, name: str, known: Iterable[str], listed: str = "") -> str
 
 
 def _last(name: str) -> str:
-    """The part of a name behind the last slash or dot; of `owner/name-1.en`, what is behind the slash."""
+    """Return the part of a name after the last slash, or without one after the last dot."""
     return name.rpartition("/")[2] if "/" in name else name.rpartition(".")[2]
 
 
 def _letters(name: str) -> str:
-    """A name in small letters and digits alone."""
+    """Return the letters and digits of a name, in lower case."""
     return "".join(letter for letter in name.lower() if letter.isalnum())

@@ -1,4 +1,4 @@
-"""Parts of one piece of work that any number of processes share: each part is in work once, until all are whole."""
+"""Distribution of the parts of a stage's work over processes, with each part processed by one of them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ser_pipeline.locks import CLOSED
 from ser_pipeline.processes import POLL, handed_here
 
 ALONE = "alone"
-"""The claim on all parts of a folder."""
+"""Name of the claim on all parts of a folder."""
 
 LOOKS, TURNS = 8, 16
-"""Claims of others that a process without work looks at in a turn, at least, and turns in which it has seen all."""
+"""Smallest number of others' claims that an idle process checks per round, and rounds in which it checks all."""
 
 PATIENCE = 8
-"""How often a process without work looks, at least, in the time for which it has had none."""
+"""Smallest number of rounds of an idle process during the time for which it has been idle."""
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +32,14 @@ Item = TypeVar("Item")
 
 
 class Parts(Generic[Item]):
-    """The parts that are not whole, handed out one at a time as this process claims them.
+    """Iterator over the unfinished parts that this process claims, one at a time.
 
     Args:
-        claims: of this process.
-        items: the parts, in the order in which they are looked at.
-        name: the name of a part's claims.
-        whole: whether a part is done, here or elsewhere.
-        waited: whether a part that another holds is waited for.
+        claims: claims of this process.
+        items: the parts, in the order in which to try them.
+        name: returns the name of a part in claims.
+        whole: whether a part is finished, by any process.
+        waited: whether to wait for a part that another process has claimed.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class Parts(Generic[Item]):
         self._new = OrderedDict((name(item), item) for item in items)
         self._elsewhere = OrderedDict[str, Item]()
         self._mine: dict[str, tuple[Item, Claim]] = {}
-        self._idle: float | None = None  # when there was nothing to take for the first time since there was something
-        self._again = -math.inf  # when to look again
+        self._idle: float | None = None  # start of the time without a part to claim
+        self._again = -math.inf  # time of the next look
 
     def __iter__(self) -> Iterator[Item | None]:
-        """The parts as they are claimed; None where those that are left are held, elsewhere or here: ask again later.
+        """Yield the parts as they are claimed; None if all remaining parts are claimed for now, here or elsewhere.
 
-        What another process holds comes where it leaves it. The end is reached when each part is whole, has ended
-        here with what stopped it, or is held elsewhere and not waited for.
+        A part of another process is yielded if that process abandons it. The iteration ends when each part is finished,
+        has failed here, or is claimed by another process and not waited for.
         """
         while self._new or self._mine or any(map(self._waited, self._elsewhere.values())):
             item = self._first()
@@ -69,22 +69,22 @@ class Parts(Generic[Item]):
 
     @property
     def mine(self) -> list[Item]:
-        """The parts that this process has."""
+        """The parts that this process has claimed."""
         return [item for item, _ in self._mine.values()]
 
     def claim(self, item: Item) -> Claim:
-        """This process's claim on `item`."""
+        """Return this process's claim on `item`."""
         return self._mine[self._name(item)][1]
 
     def take(self, item: Item) -> bool:
-        """Claim one part, whatever its turn; whether this process has it now, and it is not whole."""
+        """Try to claim a certain part, and return whether this process has it now and it is unfinished."""
         name = self._name(item)
         try:
             claim = None if self._whole(item) else self._claims.take(name)
         except OSError as error:
             folder = self._claims.folder.parent
             raise PipelineError(unwritable(folder, error)) from None
-        if claim and (self._whole(item) or _closed(self._claims, name)):  # finished, or closed, while it was asked for
+        if claim and (self._whole(item) or _closed(self._claims, name)):  # finished or closed in the meantime
             self._claims.let_go(claim)
         elif claim:
             self._mine[name] = item, claim
@@ -94,11 +94,11 @@ class Parts(Generic[Item]):
         return False
 
     def end(self, item: Item, why: str = "") -> None:
-        """Let a part go. One that is neither whole nor failed was taken over, or is to be tried again: it comes back.
+        """Release a part; one that is neither finished nor failed was taken over or is to be retried, and comes back.
 
         Args:
-            item: that this process has.
-            why: what stopped it for good.
+            item: a part that this process has.
+            why: the error that stopped it for good, or "".
         """
         name = self._name(item)
         item, claim = self._mine.pop(name)
@@ -108,7 +108,7 @@ class Parts(Generic[Item]):
 
     @contextmanager
     def sharing(self) -> Iterator[None]:
-        """Renew the claims until the block ends, and then let go those that are left, for others to go on."""
+        """Renew the claims until the block ends, and then release those that remain, for other processes."""
         with self._claims.renewing():
             try:
                 yield
@@ -125,9 +125,9 @@ class Parts(Generic[Item]):
         self._mine.clear()
 
     def _first(self) -> Item | None:
-        """The first new part that can be had; of those before it, what is not known to be whole waits among the others.
+        """Return the first new part that can be claimed; unfinished ones before it are put among those elsewhere.
 
-        Where others hold a few in a row, one look at the folder of the claims tells which parts nobody has had.
+        After a few claimed parts in a row, the folder of claims is listed once to find parts that were never claimed.
         """
         held, listed = 0, dict[str, set[str]]()
         while self._new:
@@ -149,9 +149,9 @@ class Parts(Generic[Item]):
         return part in listed[folder]
 
     def _left(self) -> Item | None:
-        """A part that another process has left; a few are looked at in a turn, and the turns become rarer.
+        """Return a part that another process has abandoned; check a few per round, with growing pauses.
 
-        All are looked at in their turn, and those of whom nothing was seen between two looks in every one.
+        The parts are checked in turn, except that those without a sign of their holder are checked in every round.
         """
         now, held, most = self._claims.clock(), 0, max(LOOKS, len(self._elsewhere) // TURNS)
         if now < self._again:
@@ -174,11 +174,11 @@ class Parts(Generic[Item]):
 
 
 def once(claims: Claims, name: str, whole: Callable[[], bool], work: Callable[[], object]) -> None:
-    """Do `work` where it is not done; of several processes one does it, and the others wait.
+    """Do `work` if it is not done yet; one of several processes does it, and the others wait.
 
     Args:
-        claims: of this process.
-        name: of the claim on it.
+        claims: claims of this process.
+        name: name of the claim on it.
         whole: whether it is done.
         work: does it.
     """
@@ -192,12 +192,12 @@ def once(claims: Claims, name: str, whole: Callable[[], bool], work: Callable[[]
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Hold the folder `path` alone, once all who are at work on parts of it have let go; who comes later waits.
+    """Lock the whole folder `path` after waiting for all processes that work on its parts; later ones wait.
 
-    Where nothing can be written, nothing is held.
+    In a folder that is not writable, no lock is taken.
 
     Args:
-        path: a folder that is shared by parts.
+        path: a folder whose parts are shared by claims.
     """
     claims, name, said = Claims.beside(path), path.name, False
     try:
@@ -213,7 +213,7 @@ def alone(path: Path) -> Iterator[None]:
                 if not said:
                     who = others[0] if claim else claims.records(name).get(ALONE)
                     told = f"process {who.holder.process} on {who.holder.host}" if who else "another process"
-                    log.warning("waiting for %s, which is at work on %s", told, path)
+                    log.warning("waiting for %s, which works on %s", told, path)
                     said = True
                 time.sleep(POLL)
                 claim = claim or claims.take(f"{name}/{ALONE}")
@@ -222,12 +222,12 @@ def alone(path: Path) -> Iterator[None]:
             if claim:
                 claims.let_go(claim)
                 claims.remove(f"{name}/{ALONE}")
-                with suppress(OSError):  # others have claims there
+                with suppress(OSError):  # other processes have claims there
                     (claims.folder / name).rmdir()
 
 
 def _at_work(claims: Claims, name: str) -> list[Record]:
-    """Who holds parts of `name`, but for who holds it alone."""
+    """Return the claims on parts of `name`, except for that on the whole folder."""
     found = []
     for part, record in claims.records(name).items():
         if part != ALONE and record.state == HELD and not claims.is_left(claims.latest(f"{name}/{part}")):
@@ -236,17 +236,17 @@ def _at_work(claims: Claims, name: str) -> list[Record]:
 
 
 def _closed(claims: Claims, part: str) -> bool:
-    """Whether another process holds what `part` is of alone."""
+    """Whether another process has locked the whole folder of `part`."""
     place = f"{part.rpartition('/')[0]}/{ALONE}"
     return (claims.folder / place).is_dir() and not claims.is_left(claims.latest(place))
 
 
 def own_first(items: Sequence[Item], part: tuple[int, int] | None) -> list[Item]:
-    """`items` with the share of part K of N first, then those of the parts after it in turn.
+    """Return `items` with share K of N first, followed by the shares after it in turn.
 
     Args:
-        items: in the order that all processes agree on.
-        part: K from 1 to N, and N; None: as they are.
+        items: the items, in the same order in all processes.
+        part: K from 1 to N, and N; None for the given order.
 
     >>> own_first("abcde", (2, 2))
     ['b', 'd', 'a', 'c', 'e']
@@ -258,7 +258,7 @@ def own_first(items: Sequence[Item], part: tuple[int, int] | None) -> list[Item]
 
 
 def array_part(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
-    """The part of a task of a Slurm array, 1 to N, and N; None outside of one."""
+    """Return the number of this task of a Slurm array, 1 to N, and N; None outside of an array."""
     try:
         task, count, least = (int(environment[f"SLURM_ARRAY_TASK_{name}"]) for name in ("ID", "COUNT", "MIN"))
     except (KeyError, ValueError):

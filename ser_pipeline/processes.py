@@ -1,4 +1,4 @@
-"""Worker processes: how many, how they begin, and that none outlives the command that started it."""
+"""Worker processes: their number, their start, and their end with the command that started them."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ from ser_pipeline.sockets import SOCKETS
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-LINUX = sys.platform == "linux"  # elsewhere a process that has loaded libraries may not be forked
+LINUX = sys.platform == "linux"  # on other systems it is not safe to fork a process that has loaded libraries
 
 POLL = 0.1
-"""Seconds between two looks for work that others may have left."""
+"""Seconds between two checks for work that other processes may have abandoned."""
 
 SOCKET_NAME = 107
-"""Bytes of the name of a socket, at most. Source: unix(7), whose 108 hold a closing zero too."""
+"""Largest length of a socket's path in bytes. Source: unix(7), where 108 bytes include a final zero."""
 
 _number = 0
 _hiding = threading.Lock()
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def pool(processes: int) -> ProcessPoolExecutor:
-    """Worker processes for arithmetic that needs neither torch nor a device.
+    """Return a pool of worker processes for computations that need neither torch nor a device.
 
-    On Linux they are forked, which takes milliseconds where a fresh interpreter needs most of a second for its imports.
+    On Linux they are forked, which takes milliseconds; a new interpreter needs most of a second for its imports.
     """
     return ProcessPoolExecutor(processes, multiprocessing.get_context("fork" if LINUX else None), _begin)
 
 
 def apart(work: Callable[..., Result], *args: Any) -> Result:
-    """What `work` returns, from a process that takes what it loaded with it, torch above all.
+    """Call `work` in a forked process, whose memory is freed afterwards, and return its result.
 
-    Here, where processes are not forked, or torch is loaded anyway.
+    It is called in this process if processes are not forked, or if torch is already imported.
     """
     if not LINUX or "torch" in sys.modules:
         return work(*args)
@@ -63,14 +63,15 @@ def apart(work: Callable[..., Result], *args: Any) -> Result:
 def spread(
     work: Callable[[Item], Result], items: Iterable[Item | None], processes: int
 ) -> Iterator[tuple[Item, Result]]:
-    """`work` of every item in worker processes that may use torch and a device; each with its result, as they end.
+    """Call `work` for every item in worker processes that may use torch and a device; yield items with their results.
 
-    Whatever ends the loop early ends the workers too. They do not see what `__main__` holds.
+    Items are yielded in the order in which they end. If the loop ends early, so do the workers. Workers do not import
+    the main module.
 
     Args:
         work: a function that can be pickled.
-        items: each a call, as `handed` takes them.
-        processes: how many at a time.
+        items: the items, as in `handed`.
+        processes: number of workers.
 
     Raises:
         BrokenProcessPool: a worker was killed.
@@ -95,16 +96,16 @@ def spread(
 def handed(
     executor: ProcessPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item | None], processes: int
 ) -> Iterator[tuple[Item, Result]]:
-    """`work` of every item in workers, each handed out when one is free; with its result, as they end.
+    """Call `work` for every item in workers, when one is free, and yield items with their results as they end.
 
     Args:
-        executor: of the workers.
+        executor: the pool of workers.
         work: a function that can be pickled.
-        items: each a call; None where there is none for now, and more may come.
-        processes: how many at a time.
+        items: the items; None if there is none for now, but more may come.
+        processes: number of items at the same time.
 
     Raises:
-        BrokenProcessPool: a worker, or what workers are forked from, was killed.
+        BrokenProcessPool: a worker, or the process that workers are forked from, was killed.
     """
     waiting, running, over = iter(items), dict[Future[Result], Item](), False
     while running or not over:
@@ -124,7 +125,7 @@ def handed(
 
 
 def handed_here(work: Callable[[Item], Result], items: Iterable[Item | None]) -> Iterator[tuple[Item, Result]]:
-    """`work` of every item in this process, as `handed` does it in others."""
+    """Call `work` for every item in this process; the arguments are those of `handed`."""
     for item in items:
         if item is None:
             time.sleep(POLL)
@@ -133,7 +134,7 @@ def handed_here(work: Callable[[Item], Result], items: Iterable[Item | None]) ->
 
 
 def _submit(executor: ProcessPoolExecutor, work: Callable[[Item], Result], item: Item) -> Future[Result]:
-    """`work` of an item handed to the workers of `executor`, which begin here."""
+    """Submit `work` of an item to `executor`, whose workers are started here."""
     try:
         with _without_main(), _start_method_kept():
             return executor.submit(work, item)
@@ -142,19 +143,20 @@ def _submit(executor: ProcessPoolExecutor, work: Callable[[Item], Result], item:
 
 
 def prepare(module: str) -> bool:
-    """Have a process import `module`, from which `spread` then forks its workers: one import for all, beside this one.
+    """Start a process that imports `module` in the background, and from which `spread` forks its workers.
 
-    To import torch takes seconds. The process ends with this one; once it is there, this does nothing.
+    Importing torch takes seconds, which is then done once for all workers. The process ends with this one; further
+    calls do nothing.
 
     Returns:
-        Whether there is one. Elsewhere than on Linux, and where a socket in the folder of temporary files would have
-        too long a name, workers import for themselves.
+        Whether there is such a process. There is none on other systems than Linux, or if a socket in the folder of
+        temporary files would have too long a path; each worker then imports the module itself.
     """
-    if not LINUX or not _socket_fits():  # asked first, so that no folder is left of one that does not
+    if not LINUX or not _socket_fits():  # checked first, so that no temporary folder is left behind
         return False
     forkserver.set_forkserver_preload(["ser_pipeline.sockets", module])
-    resource_tracker.ensure_running()  # which would start in between, and let Ctrl-C through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # it inherits that: Ctrl-C is not for it
+    resource_tracker.ensure_running()  # otherwise it would be started below and unblock Ctrl-C again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited, so that it ignores Ctrl-C
     try:
         with _start_method_kept():
             os.environ[SOCKETS] = get_temp_dir()
@@ -168,27 +170,27 @@ def prepare(module: str) -> bool:
 
 
 def _socket_fits() -> bool:
-    """Whether `multiprocessing` can make a socket in a folder of its own in the folder of temporary files."""
+    """Whether the path of a socket of `multiprocessing` in the folder of temporary files is short enough."""
     return len(os.fsencode(f"{tempfile.gettempdir()}/pymp-12345678/listener-12345678")) <= SOCKET_NAME
 
 
 def worker() -> int:
-    """The number of this process among the workers of a `spread`, from 0 on; 0 in a main process."""
+    """Return the number of this process among the workers of `spread`, counted from 0; 0 in a main process."""
     return _number
 
 
 def _begin(numbers: Any = None, environment: Mapping[str, str] | None = None) -> None:
-    """How a worker begins: Ctrl-C is its parent's to handle, and it ends soon after its parent is gone.
+    """Initialise a worker: it leaves Ctrl-C to its parent, and ends soon after its parent.
 
-    A worker whose parent was killed would otherwise go on with its job beside the one that takes it over, and a
-    forked one would hold its locks.
+    Otherwise a worker whose parent was killed would continue its job next to the process that takes it over, and a
+    forked worker would keep its locks.
     """
     global _number
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if callable(signal.getsignal(signal.SIGTERM)):  # a forked one has the handler of the command
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _number = numbers.get() if numbers else 0
-    os.environ.update(environment or {})  # as it is now, not as it was when the process it was forked from began
+    os.environ.update(environment or {})  # the current one, not that of the start of the process it was forked from
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -201,7 +203,7 @@ def _begin(numbers: Any = None, environment: Mapping[str, str] | None = None) ->
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """Hide the main module from processes that begin, which would run it again: it may have no guard against that."""
+    """Hide the main module from new processes, which would run it again if it has no `__name__` guard."""
     with _hiding:
         main = sys.modules["__main__"]
         sys.modules["__main__"] = ModuleType("__main__")
@@ -213,7 +215,7 @@ def _without_main() -> Iterator[None]:
 
 @contextmanager
 def _start_method_kept() -> Iterator[None]:
-    """Leave it to the program how its own processes start: to begin one by any context settles that for good."""
+    """Restore the program's start method of processes, which starting one in any context would fix."""
     before = multiprocessing.get_start_method(allow_none=True)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Where a result comes from: the state of the source, the command line, the host and its libraries."""
+"""Provenance of a result: the state of the source, the command line, the host and its libraries."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ LIBRARIES = (
     "peft",
     "triton",
 )
-"""Packages that touch numbers; those that are not installed are left out."""
+"""Packages that may affect results; those that are not installed are left out."""
 
 SOURCE = Path(__file__).parent
 """The package's folder."""
 
 CODE = (".py", ".toml")
-"""Endings of the files of the package that decide on results."""
+"""Suffixes of the package's files that affect results."""
 
 GIT_SECONDS = 20
-"""After which git is no longer waited for."""
+"""Timeout of git in seconds."""
 
 Fact = str | int | bool
-"""What is said of one thing."""
+"""The value of one fact about a result."""
 
 
 @lru_cache
 def versions() -> dict[str, str]:
-    """Versions of the code and of the libraries that a result may depend on."""
+    """Return the versions of the code and of the libraries that a result may depend on."""
     found = {"ser-pipeline": __version__, "python": platform.python_version()}
     for name in LIBRARIES:
         with suppress(PackageNotFoundError):
@@ -67,29 +67,29 @@ def versions() -> dict[str, str]:
 
 @lru_cache
 def here() -> dict[str, Fact]:
-    """What this process is, as it was when it was first asked.
+    """Describe this process, as of the first call.
 
-    `command` line; `source`, the SHA-256 of the package's files; in a checkout its `commit`, and whether the source was
-    `modified` since; `system`, `processor` and the `cores` that it may use.
+    The facts are the `command` line; `source`, the SHA-256 of the package's files; in a checkout its `commit`, and
+    whether the source was `modified` since; `system`, `processor`, and the `cores` that the process may use.
     """
     host: dict[str, Fact] = {"system": platform.platform(), "processor": processor(), "cores": cores()}
     return {"command": command(), "source": source_hash(SOURCE), **checkout(SOURCE), **host}
 
 
 def now() -> str:
-    """The time in UTC, to the second: `2026-01-31T12:00:00+00:00`."""
+    """Return the time in UTC, to the second: `2026-01-31T12:00:00+00:00`."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def command() -> str:
-    """The command line of this process, quoted for a shell; the program by its name alone."""
+    """Return the command line of this process, quoted for a shell, without the program's folder."""
     program = Path(sys.argv[0])
     name = "ser-pipeline" if program.stem in ("ser-pipeline", "__main__") else program.name
     return shlex.join([name, *sys.argv[1:]])
 
 
 def source_hash(folder: Path) -> str:
-    """SHA-256, 64 hex digits, of the names and contents of the files of a package; the command line's are left out."""
+    """Return the SHA-256, 64 hex digits, of the names and contents of a package's files, without the folder `cli`."""
     found = hashlib.sha256()
     for file in sorted(folder.rglob("*.*"), key=lambda file: file.relative_to(folder).as_posix()):
         place = file.relative_to(folder)
@@ -101,7 +101,7 @@ def source_hash(folder: Path) -> str:
 
 
 def checkout(folder: Path) -> dict[str, Fact]:
-    """`commit` of the git checkout whose package is `folder`, and whether it is `modified`; empty where there is none.
+    """Return the `commit` of the git checkout of the package `folder`, and whether it is `modified`; {} without one.
 
     A package that is installed inside another project's checkout has none.
     """
@@ -112,7 +112,7 @@ def checkout(folder: Path) -> dict[str, Fact]:
 
 
 def _git(folder: Path, *words: str) -> str | None:
-    """What git says of the checkout beside `folder`; None where it cannot."""
+    """Return git's output for the checkout that contains `folder`; None if git fails."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     line = ["git", "--no-optional-locks", "-C", str(folder.parent), *words]
     with suppress(OSError, subprocess.SubprocessError):
@@ -124,7 +124,7 @@ def _git(folder: Path, *words: str) -> str | None:
 
 
 def processor() -> str:
-    """The name of the host's processor."""
+    """Return the name of the host's CPU."""
     with suppress(OSError):
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
         if match := re.search(r"^(?:model name|Model|cpu model)\s*:\s*(.+)$", text, re.MULTILINE):
@@ -136,7 +136,7 @@ def processor() -> str:
 
 
 def together(parts: Iterable[Mapping[str, Fact]]) -> dict[str, list[Fact]]:
-    """The distinct values of every fact over the parts of a result, sorted.
+    """Return the distinct values of every fact over the parts of a result, sorted.
 
     >>> together([{"cores": 2, "device": "cpu"}, {"cores": 8, "device": "cpu"}, {}])
     {'cores': [2, 8], 'device': ['cpu']}

@@ -1,7 +1,7 @@
-"""Folders on object stores, by any URL that fsspec reads: listed, copied here, copied there.
+"""Folders on object stores, with any URL that fsspec supports: list them, and copy files from and to them.
 
-A file is written beside its place and renamed, so that one with its name is whole, and what is here already is not
-copied again. What a library says of networks and permissions becomes one line.
+Files are written under a temporary name and renamed, so that a file with its final name is complete. Existing files are
+not copied again. Errors of networks and permissions become one line.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from ser_pipeline.entry import write_json, writing
 from ser_pipeline.errors import PipelineError
 
 TOGETHER = 8
-"""Files that are copied at a time."""
+"""Number of files that are copied at the same time."""
 
 SEEN = ".copied.json"
-"""File of a copied folder: name of each file -> its size and what its store says of its version."""
+"""File in a copied folder with the size and the store's version of each file, by name."""
 
 VERSIONS = ("ETag", "etag", "md5Hash", "generation", "mtime", "created")
-"""What one store or another says of the version of a file."""
+"""Fields in which stores report the version of a file."""
 
 FLAT = ("s3", "s3a", "gs", "gcs", "az", "abfs")
-"""Kinds of URL whose stores have no folders: to make one could make a bucket."""
+"""Kinds of URL whose stores have no folders; creating one could create a bucket."""
 
 Progress = Callable[[int, int], None]
-"""Told the files that are done and wanted."""
+"""A function that is called with the number of files done, and of all."""
 
 
 def is_url(place: object) -> bool:
-    """Whether a place is named by a URL.
+    """Whether a place is a URL.
 
     >>> is_url("s3://bucket/corpus"), is_url("~/corpus")
     (True, False)
@@ -47,17 +47,17 @@ def is_url(place: object) -> bool:
 
 @dataclass(frozen=True)
 class RemoteFolder:
-    """A folder behind a URL."""
+    """A folder at a URL."""
 
     url: str
     system: Any  # a file system of fsspec
-    path: str  # of the folder in it
+    path: str  # path of the folder in it
 
     def files(self) -> dict[str, Mapping[str, Any]]:
-        """Name below the folder -> what the store says of each file.
+        """Return the store's description of each file, by its path relative to the folder.
 
         Raises:
-            PipelineError: the store cannot be listed, or a name would lead out of the folder.
+            PipelineError: the store cannot be listed, or a path leads out of the folder.
         """
         with told(self.url):
             self.system.invalidate_cache()
@@ -67,17 +67,17 @@ class RemoteFolder:
             name = path.strip("/").removeprefix(prefix)
             if about.get("type") == "file" and name and not name.endswith("/"):
                 if any(part in ("", ".", "..") for part in name.split("/")) or "\\" in name:
-                    raise PipelineError(f"{self.url} has a file '{name}', whose name leads elsewhere; rename it there")
+                    raise PipelineError(f"{self.url} has a file '{name}' with an unsafe path; rename it there")
                 found[name] = about
         return found
 
     def read(self, name: str) -> bytes:
-        """The bytes of a small file."""
+        """Read a small file."""
         with told(self.url):
             return bytes(self.system.cat_file(self._place(name)))
 
     def fetch(self, name: str, file: Path) -> None:
-        """Copy the file `name` to `file`, which is whole or absent."""
+        """Copy the file `name` to `file`, atomically."""
         with told(self.url), writing(file) as temporary:
             self.system.get_file(self._place(name), str(temporary))
 
@@ -94,10 +94,10 @@ class RemoteFolder:
 
 
 def open_folder(url: str) -> RemoteFolder:
-    """The folder behind a URL.
+    """Open the folder at a URL.
 
     Raises:
-        PipelineError: no such kind of URL, or the package for it is not installed.
+        PipelineError: the kind of URL is unknown, or the package for it is not installed.
     """
     with told(url):
         from fsspec.core import url_to_fs
@@ -108,10 +108,10 @@ def open_folder(url: str) -> RemoteFolder:
 
 @contextmanager
 def told(url: str) -> Iterator[None]:
-    """Say in one line what a store or its library refuses: dozens of kinds, of a network and of each cloud.
+    """Replace any error of a store or its library by one line; networks and clouds raise many kinds of errors.
 
     Raises:
-        PipelineError: for whatever is raised in the block.
+        PipelineError: an error was raised in the block.
     """
     try:
         yield
@@ -125,24 +125,24 @@ def told(url: str) -> Iterator[None]:
     except FileNotFoundError:
         raise PipelineError(f"there is nothing at {url}; check the name of the bucket and of the folder") from None
     except PermissionError as error:
-        raise PipelineError(f"{url} is forbidden to you ({_first(error)}); check your credentials") from None
+        raise PipelineError(f"no permission for {url} ({_first(error)}); check your credentials") from None
     except Exception as error:
         kind = type(error).__name__
         if "Credentials" in kind:
-            raise PipelineError(f"{url} is forbidden to you ({_first(error)}); check your credentials") from None
+            raise PipelineError(f"no permission for {url} ({_first(error)}); check your credentials") from None
         raise PipelineError(f"{url} cannot be reached ({kind}: {_first(error)})") from None
 
 
 def copied(url: str, folder: Path, progress: Progress = lambda done, total: None) -> Path:
-    """The folder or file behind a URL, copied below `folder`; what is there and has not changed is not copied again.
+    """Copy the folder or file at a URL into `folder`, and return its path; unchanged files are not copied again.
 
     Args:
-        url: of a corpus's folder, or of a table, whose folder is copied.
-        folder: in which the copy gets a folder of its own.
-        progress: told the files that are done and wanted.
+        url: URL of a corpus's folder, or of a table, whose folder is copied.
+        folder: folder in which the copy gets a folder of its own.
+        progress: called with the number of files done, and of all.
 
     Raises:
-        PipelineError: it cannot be read, or is larger than what is free on the disk.
+        PipelineError: it cannot be read, or does not fit on the disk.
     """
     remote, table = open_folder(url.rstrip("/")), ""
     with told(url):
@@ -166,27 +166,27 @@ def copied(url: str, folder: Path, progress: Progress = lambda done, total: None
 
 
 def require_room(size: int, folder: Path, url: str) -> None:
-    """Refuse what is larger than what is free on the disk.
+    """Check that files fit on the disk.
 
     Args:
-        size: bytes.
-        folder: on the disk, made now.
-        url: where they come from.
+        size: size of the files in bytes.
+        folder: folder on the disk, which is created.
+        url: source of the files.
 
     Raises:
-        PipelineError: says both sizes.
+        PipelineError: they do not fit; the message has both sizes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if size > free:
         raise PipelineError(
-            f"{url} has {size / 1e9:.1f} GB that are not here, and {folder} has {free / 1e9:.1f} GB free; "
+            f"{url} has {size / 1e9:.1f} GB to copy, but {folder} has only {free / 1e9:.1f} GB free; "
             "choose a larger disk with --cache"
         )
 
 
 def _copy(names: list[str], work: Callable[[str], None], progress: Progress, total: int) -> None:
-    """Do `work` for every name, several at a time; after a mistake or Ctrl-C, none is begun any more."""
+    """Do `work` for every name, several at the same time; after an error or Ctrl-C, no further one is started."""
     done = total - len(names)
     progress(done, total)
     threads = ThreadPoolExecutor(TOGETHER)
@@ -199,7 +199,7 @@ def _copy(names: list[str], work: Callable[[str], None], progress: Progress, tot
 
 
 def copy_all(names: list[str], work: Callable[[str], None]) -> None:
-    """Do `work` for every name, several at a time."""
+    """Do `work` for every name, several at the same time."""
     _copy(names, work, lambda done, total: None, len(names))
 
 

@@ -1,7 +1,7 @@
-"""The shape of a JSON value, checked where it enters: against a dataclass, or any type that JSON can have.
+"""Validation of JSON values against a dataclass or any other type that JSON can represent.
 
-A file that another person, a half-copied disk or an older version wrote may be valid JSON of another shape. Whoever
-reads one says once what it should hold, as types, and gets that or a `ShapeError` that names the place.
+A file from another person, an incomplete copy or an older version may be valid JSON with other contents. A reader
+declares the expected contents once as types, and gets them or a `ShapeError` that names the place.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ T = TypeVar("T")
 
 
 class ShapeError(ValueError):
-    """A value of another shape: where it stands, and what should stand there."""
+    """An unexpected value; the message has its place, and the expected type."""
 
 
 @dataclass(frozen=True)
 class Spelled:
-    """How a text is spelled, as a mark of its type: `Annotated[str, Spelled(pattern.fullmatch, "a date")]`."""
+    """A constraint on a text, as an annotation: `Annotated[str, Spelled(pattern.fullmatch, "a date")]`."""
 
-    allows: Callable[[str], object]  # whether a text is such a one
-    words: str  # what such a text is
+    allows: Callable[[str], object]  # whether a text is valid
+    words: str  # what a valid text is
 
 
 PathText = Annotated[str, Spelled(re.compile(r"[^\x00]*").fullmatch, "a path")]
-"""What a path may be made of."""
+"""A text that can be a path."""
 
 LARGEST = (1 << 63) - 1
-"""Largest whole number of 64 bits."""
+"""Largest whole number with 64 bits."""
 
 KINDS: Mapping[Any, str] = {
     str: "text",
@@ -43,24 +43,24 @@ KINDS: Mapping[Any, str] = {
     bool: "true or false",
     types.NoneType: "null",
 }
-"""What messages call the types of JSON."""
+"""Names of the types of JSON in messages."""
 
 
 def shaped(value: object, wanted: type[T], at: str = "") -> T:
-    """`value`, which JSON gave, as the type `wanted`.
+    """Validate a value from JSON, and return it as the type `wanted`.
 
-    Objects become dataclasses, whose fields of no default must be there and whose unknown keys are passed over; lists
-    become lists or tuples. Whole numbers, of 64 bits at most, pass as numbers, which are finite; truth values pass as
-    nothing else; a text holds whole characters only.
+    Objects become dataclasses: fields without a default are required, and unknown keys are ignored. Lists become lists
+    or tuples. Whole numbers have at most 64 bits, and are accepted as numbers, which must be finite. Booleans are not
+    accepted as anything else. Texts must be encodable in UTF-8.
 
     Args:
-        value: of JSON.
+        value: a value from JSON.
         wanted: a dataclass, a type of JSON, `list`, `tuple` or `dict` of one, a union, a `Literal`, or a text that is
             `Spelled`.
-        at: what messages call the value; "": it.
+        at: name of the value in messages; "" for "it".
 
     Raises:
-        ShapeError: says what stands where, and what should.
+        ShapeError: the value has another type; the message has its place, and the expected type.
 
     >>> shaped({"a": [1, 2]}, dict[str, list[float]])
     {'a': [1.0, 2.0]}
@@ -88,7 +88,7 @@ def _shaped(value: Any, wanted: Any, at: str) -> Any:
         if not isinstance(value, list):
             _refuse(value, "a list", at)
         if args[0] is str and set(map(type, value)) <= {str} and _whole("".join(value)):
-            return origin(value)  # at once, as there may be 100,000s
+            return origin(value)  # without a call per item, since there may be 100,000s
         return origin(_shaped(item, args[0], f"{at}[{number}]") for number, item in enumerate(value))
     if origin in (dict, Mapping) or wanted in (dict, Mapping):
         inner = args[1] if args else Any
@@ -111,7 +111,7 @@ def _object(value: Any, wanted: Any, at: str) -> Any:
 
 @cache
 def _fields(wanted: Any) -> dict[str, tuple[Any, bool]]:
-    """Field -> its type, and whether it must be there."""
+    """Return the type of each field, and whether it is required."""
     hints = get_type_hints(wanted, include_extras=True)
     return {
         item.name: (hints[item.name], item.default is MISSING and item.default_factory is MISSING)
@@ -140,9 +140,9 @@ def _plain(value: Any, wanted: Any, at: str) -> Any:
 
 
 def _text(value: str, at: str) -> str:
-    """A text without halves of characters, which JSON can spell and no file or terminal can hold."""
+    """Return a text without lone surrogates, which JSON can represent but UTF-8 cannot."""
     if not _whole(value):
-        raise ShapeError(f"{at or 'it'} holds half of a character")
+        raise ShapeError(f"{at or 'it'} contains half of a character")
     return value
 
 
@@ -168,7 +168,7 @@ def _refuse(value: Any, words: str, at: str) -> Any:
 
 
 def _words(wanted: Any) -> str:
-    """What messages call a type."""
+    """Return the name of a type in messages."""
     if get_origin(wanted) is Annotated:
         return _words(get_args(wanted)[0])
     if get_origin(wanted) is Literal:
@@ -183,6 +183,6 @@ def _below(at: str, name: str) -> str:
 
 
 def _short(value: object, *, quoted: bool = True) -> str:
-    """A value as a message shows it: printable, and no longer than a few words."""
+    """Format a value for a message: printable, and at most 40 characters."""
     text = repr(value) if quoted or not str(value).isprintable() else str(value)
     return text if len(text) <= 40 else f"{text[:40]}…"

@@ -1,6 +1,6 @@
-"""The temporary folder of the process that workers are forked from, removed by it when it ends.
+"""Removal of the temporary folder of the process that workers are forked from, when this process ends.
 
-It ends with the command, however that ends: one that is killed cannot clean up behind itself.
+It ends with the command, even if that is killed and cannot remove the folder itself.
 """
 
 import atexit
@@ -8,7 +8,7 @@ import os
 import shutil
 
 SOCKETS = "SER_PIPELINE_SOCKETS"
-"""Environment variable with the folder, for that process alone."""
+"""Environment variable with the path of the folder, which only that process gets."""
 
 if folder := os.environ.pop(SOCKETS, ""):
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -1,8 +1,8 @@
-"""What a model can learn to say: one row a target, from which loss, outputs, scores and refusals follow.
+"""The targets that a model can predict, with one row each that defines its loss, outputs, scores and valid settings.
 
-`class` is the corpus's own label. `votes` is the distribution of the raters over the classes: those who chose no class
-do not count, and utterances that most raters gave to no class train as well. `vad` is arousal, valence and dominance,
-on a scale of -1 to 1 between the ends of the corpus's own. Both together share all but the last layer.
+`class` is the label of the corpus. `votes` is the distribution of the raters over the classes: votes for other classes
+do not count, and utterances that most raters gave none of the classes are used as well. `vad` is arousal, valence and
+dominance, with the ends of the corpus's scale mapped to -1 and 1. Models of `vad+class` share all but the last layer.
 
 Sources: Fayek, Lech and Cavedon, IJCNN 2016 (cross-entropy to the raters' distribution); Trigeorgis et al., ICASSP 2016
 (1 - CCC over a batch); Chou et al., EMO-SUPERB, SLT 2024 (no utterance without a majority left out).
@@ -13,29 +13,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 BY_CLASS = ("ua", "wa", "wa+ua")
-"""What may choose the epoch where classes are told."""
+"""Values of `train.monitor` for targets with classes."""
 
 EVERY = ("loss", "last")
-"""What may choose it whatever is told."""
+"""Values of `train.monitor` for all targets."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A row of the table."""
+    """The definition of a target."""
 
     name: str
-    words: str  # what a model of it tells
+    words: str  # what its models predict
     loss: str  # what is minimised
-    classes: bool  # whether there is an output a class
-    votes: bool  # whether these learn from the raters' distribution, not from the label
+    classes: bool  # whether there is an output per class
+    votes: bool  # whether the classes' targets are the raters' distribution instead of the label
     attributes: bool  # whether there are outputs for arousal, valence and dominance
-    monitors: tuple[str, ...]  # values of `train.monitor`; the first is the nearest to another's
-    solvers: tuple[str, ...]  # values of `train.solver`
-    follows: frozenset[str]  # settings of `train` that it has a meaning for, of `CHANGES`
+    monitors: tuple[str, ...]  # valid values of `train.monitor`; the first is suggested
+    solvers: tuple[str, ...]  # valid values of `train.solver`
+    follows: frozenset[str]  # settings of `CHANGES` that affect it
 
 
 CHANGES = {"class_weights": False, "balanced": False, "label_smoothing": 0.0, "vad_weight": 1.0}
-"""Settings of `train` that not every target follows -> where they change nothing."""
+"""Settings of `train` that do not affect every target, with the values at which they have no effect."""
 
 TARGETS = {
     row.name: row
@@ -86,4 +86,4 @@ TARGETS = {
         ),
     )
 }
-"""Setting `train.target` -> its row."""
+"""Targets by the value of `train.target`."""

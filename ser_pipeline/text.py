@@ -1,4 +1,4 @@
-"""Words that messages and pages share."""
+"""Formatting and parsing of text for messages, tables and pages."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def plural(number: int, noun: str) -> str:
-    """A number and its noun.
+    """Format a number with its noun.
 
     >>> plural(1, "seed"), plural(5531, "utterance"), plural(4, "class")
     ('1 seed', '5,531 utterances', '4 classes')
@@ -17,7 +17,7 @@ def plural(number: int, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them.
+    """Format seconds in a suitable unit.
 
     >>> duration(41.2), duration(600), duration(3 * 3600 + 59), duration(400_000)
     ('41 s', '10 min', '3 h 0 min', '5 days')
@@ -32,12 +32,12 @@ def duration(seconds: float) -> str:
 
 
 def few(names: Sequence[str], most: int = 3, between: str = ", ") -> str:
-    """The first names of many, and how many more there are.
+    """List the first names, and the number of the others.
 
     Args:
-        names: what is listed.
-        most: names that are written out.
-        between: what stands between two of them.
+        names: the names.
+        most: largest number of names to list.
+        between: separator of two names.
 
     >>> few(["a", "b", "c"]), few(["a", "b", "c", "d"], 2)
     ('a, b, c', 'a, b and 2 more')
@@ -47,7 +47,7 @@ def few(names: Sequence[str], most: int = 3, between: str = ", ") -> str:
 
 
 def lines(text: str) -> list[str]:
-    r"""The lines of a text that end in `\n`; the other characters at which `str.splitlines` cuts stay in them.
+    r"""Split a text at `\n` only, and not at the other characters at which `str.splitlines` splits.
 
     >>> lines("one\u2028two\nthree\n")
     ['one\u2028two', 'three']
@@ -56,11 +56,11 @@ def lines(text: str) -> list[str]:
 
 
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
-"""How a cell begins that a spreadsheet would run."""
+"""Matches the beginning of a cell that a spreadsheet would evaluate as a formula."""
 
 
 def guarded(cell: object) -> object:
-    """A cell of a CSV file that no spreadsheet takes for a formula; numbers stay as they are.
+    """Quote a cell of a CSV file that a spreadsheet would evaluate as a formula; numbers are not changed.
 
     >>> guarded("=1+1"), guarded("-0.5"), guarded("anger")
     ("'=1+1", '-0.5', 'anger')
@@ -74,7 +74,7 @@ def guarded(cell: object) -> object:
 
 
 def unguarded(cell: str) -> str:
-    """What `guarded` was given.
+    """Undo `guarded`.
 
     >>> unguarded("'=1+1"), unguarded("'tis")
     ('=1+1', "'tis")
@@ -83,7 +83,7 @@ def unguarded(cell: str) -> str:
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
-    """A sorting key that takes runs of digits as numbers.
+    """Return a sorting key in which runs of digits count as numbers.
 
     >>> sorted(["10F", "9F", "9A"], key=natural)
     ['9A', '9F', '10F']
@@ -93,22 +93,22 @@ def natural(name: str) -> list[tuple[int, int, str]]:
 
 
 def parse_float(text: str) -> float:
-    """A number of a table or a command line; `float` would take 1_0 for 10.
+    """Parse a number from a table or a command line, without the underscores that `float` accepts.
 
     >>> parse_float(" 1e-4 ")
     0.0001
 
     Raises:
-        ValueError: it is not one, or has an underscore.
+        ValueError: it is not a number, or has an underscore.
     """
     return float(_without_underscore(text))
 
 
 def parse_int(text: str) -> int:
-    """The same of a whole number.
+    """Parse a whole number from a table or a command line, without underscores.
 
     Raises:
-        ValueError: it is not one, or has an underscore.
+        ValueError: it is not a whole number, or has an underscore.
     """
     return int(_without_underscore(text))
 
@@ -120,7 +120,7 @@ def _without_underscore(text: str) -> str:
 
 
 def portable(value: Any) -> Any:
-    """JSON values without paths of this machine: a folder's or file's own name takes their place.
+    """Replace paths of this machine in JSON values by the name of the folder or file.
 
     >>> portable({"encoder": "/home/me/encoders/whisper-tiny.en", "name": "openai/whisper-tiny.en"})
     {'encoder': 'whisper-tiny.en', 'name': 'openai/whisper-tiny.en'}
@@ -135,16 +135,16 @@ def portable(value: Any) -> Any:
 
 
 def _is_path(text: str) -> bool:
-    """Whether a text names a place on this machine, and not one on the hub."""
+    """Whether a text is a path on this machine, and not a name on the hub."""
     return bool(re.match(r"[/~.\\]|[A-Za-z]:[/\\]", text)) or ("/" in text and Path(text).exists())
 
 
 def without_paths(text: str, roots: Iterable[str] = ()) -> str:
-    """The text with the last name of a path of this machine in its place.
+    """Replace paths of this machine in a text by their last part.
 
     Args:
-        text: a sentence, or a command.
-        roots: folders that are known: what is below them keeps its path from there, though it has spaces.
+        text: a sentence or a command.
+        roots: known folders, which may contain spaces; paths in them become relative to them.
 
     >>> without_paths("encoder = /home/me/encoders/tiny (preset: openai/tiny)")
     'encoder = tiny (preset: openai/tiny)'

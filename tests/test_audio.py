@@ -55,7 +55,7 @@ def test_a_stretch_is_what_lies_between_its_seconds() -> None:
 NOISE = encoded(SOUND)
 BROKEN = {
     "an empty file": (b"", "is an empty file"),
-    "text": (b"hello " * 100, "no readable audio"),
+    "text": (b"hello " * 100, "not readable audio"),
     "a header alone": (NOISE[:44], "is truncated"),
     "half a wav": (NOISE[: len(NOISE) // 2], "is truncated"),
     "half a flac": (encoded(SOUND, kind="FLAC")[:6000], "is truncated"),
@@ -106,7 +106,7 @@ def test_a_pipe_a_folder_and_a_device_without_end_are_refused(tmp_path: Path) ->
 @pytest.mark.parametrize("rate", [1, 7, 999, 768_001, 1_000_000_000])
 def test_a_rate_that_no_recording_has_is_named(rate: int) -> None:
     with pytest.raises(
-        PipelineError, match=rf"^bad\.wav says that it has {rate} samples a second; 1,000 to 768,000 Hz"
+        PipelineError, match=rf"^bad\.wav has a sampling rate of {rate} Hz; it must be 1,000 to 768,000 Hz"
     ):
         audio.header(encoded(SOUND, rate), "bad.wav")
 

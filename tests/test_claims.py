@@ -230,7 +230,7 @@ def test_who_seems_to_be_at_work(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["soon", "0", "nan", "1e9", "1_0"])
 def test_a_lease_that_is_no_time_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("SER_PIPELINE_LEASE", text)
-    with pytest.raises(PipelineError, match=f"SER_PIPELINE_LEASE is '{text}'; it is seconds, from 1 to 86400"):
+    with pytest.raises(PipelineError, match=f"SER_PIPELINE_LEASE is '{text}'; it must be seconds, from 1 to 86400"):
         Claims(tmp_path)
 
 

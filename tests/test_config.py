@@ -53,10 +53,10 @@ def test_pairs_turn_one_config_into_another(one: str, other: str) -> None:
         ("train=3", "'train' is a table"),
         ("train.lr", "not KEY=VALUE"),
         ("model.inputs=3", "'model.inputs' must be a list"),
-        ('model.inputs=["video"]', r"'model\.inputs' is a list of mfcc, spectrogram, .* functionals, not"),
-        ('model.inputs=["mfcc", "mfcc"]', r"'model\.inputs' names an input twice: .*; leave \['mfcc'\]"),
-        ('model.inputs=["waveform", "embedding"]', "one of waveform and embedding at most"),
-        ("features.mfcc.deltas=3", "'features.mfcc.deltas' is one of 0, 1, 2"),
+        ('model.inputs=["video"]', r"'model\.inputs' takes a list of mfcc, spectrogram, .* functionals, not"),
+        ('model.inputs=["mfcc", "mfcc"]', r"'model\.inputs' names an input twice: .*; use \['mfcc'\]"),
+        ('model.inputs=["waveform", "embedding"]', "only one of waveform and embedding"),
+        ("features.mfcc.deltas=3", "'features.mfcc.deltas' must be one of 0, 1, 2"),
     ],
 )
 def test_a_wrong_setting_is_named(pair: str, said: str) -> None:
@@ -140,7 +140,7 @@ def test_settings_that_do_not_go_together_are_refused_with_the_nearest_that_woul
 
 def test_a_config_made_in_code_is_held_to_the_same_limits() -> None:
     config.require_valid(Config())
-    with pytest.raises(PipelineError, match=r"'train\.lr' is 0 to 1"):
+    with pytest.raises(PipelineError, match=r"'train\.lr' must be 0 to 1"):
         config.require_valid(Config(train=Train(lr=2.0)))
     with pytest.raises(PipelineError, match=r"audio\.segment=100 is not a whole number of frames"):
         config.require_valid(Config(audio=Audio(segment=100)))
@@ -148,7 +148,7 @@ def test_a_config_made_in_code_is_held_to_the_same_limits() -> None:
 
 def test_settings_that_are_no_text_are_named(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(PipelineError, match=r"mine\.toml: it is not text in UTF-8"):
+    with pytest.raises(PipelineError, match=r"mine\.toml: it is not UTF-8 text"):
         config.load("paper", tmp_path / "mine.toml")
     (tmp_path / "long.toml").write_text(f"seed = {5000 * '9'}")
     with pytest.raises(PipelineError, match=r"long\.toml is not valid TOML"):

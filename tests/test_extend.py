@@ -100,7 +100,7 @@ def test_an_input_is_a_function_and_a_row(copy: Copy) -> None:
 
 def test_an_input_has_limits(copy: Copy) -> None:
     said = run(copy, "features", "emodb", "corpus", *options("features.bark.bands=1000"), status=1).stderr
-    assert said.strip().endswith("setting 'features.bark.bands' is 2 to 64, not 1000; the nearest is 64")
+    assert said.strip().endswith("setting 'features.bark.bands' must be 2 to 64, not 1000; the nearest is 64")
 
 
 def test_an_encoder_is_a_module_and_a_name(copy: Copy) -> None:

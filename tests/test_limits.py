@@ -283,8 +283,8 @@ def test_any_number_of_groups_is_a_result_or_one_line(
 
 @pytest.mark.parametrize("options", [{"seeds": 0}, {"seeds": 10**9}, {"jobs": -1}, {"jobs": 10**308}])
 def test_a_number_from_python_far_out_is_refused_before_anything_is_done(options: dict[str, int]) -> None:
-    with pytest.raises(PipelineError, match=rf"^{next(iter(options))} is 1 to \d+, not "):
+    with pytest.raises(PipelineError, match=rf"^{next(iter(options))} must be 1 to \d+, not "):
         ser_pipeline.train("demo", **options)  # type: ignore[arg-type]
     if "jobs" in options:
-        with pytest.raises(PipelineError, match=r"^jobs is 1 to 1024, not "):
+        with pytest.raises(PipelineError, match=r"^jobs must be 1 to 1024, not "):
             ser_pipeline.extract("demo", **options)  # type: ignore[arg-type]

@@ -124,7 +124,7 @@ def test_what_stops_the_block_leaves_all_to_others(tmp_path: Path) -> None:
 
 def test_a_place_where_nothing_can_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(PipelineError, match=r"cannot write in .*choose another folder"):
+    with pytest.raises(PipelineError, match=r"cannot write to .*choose another folder"):
         parts(tmp_path / "file" / ".claims", "a", set()).take("a")
 
 

@@ -1,1 +1,1 @@
-"""Settings that differ from the defaults, a TOML file each."""
+"""Presets, with one TOML file each of the settings that differ from the defaults."""

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Tracker:
-    """A tracker."""
+    """A place to log to, with the library that it needs."""
 
     write: Callable[[Path, Sequence[Point]], None]  # logs the missing points of a fold's or run's folder
     library: str = ""  # library that it needs, which is also the name of the extra

@@ -34,7 +34,7 @@ def test_nobody_is_at_work_on_whole_features(run: Callable[..., Result], tmp_pat
     corpus = write_emodb(tmp_path / "corpus", speakers=2, takes=1)
     run("features", "emodb", corpus, "--feature", "mfcc")
     said = run("cache", "status")
-    assert (said.stdout, said.stderr) == ("", "nobody is at work in cache\n")
+    assert (said.stdout, said.stderr) == ("", "no process is at work in cache\n")
 
 
 def test_verify_waits_for_who_is_at_work(run: Callable[..., Result], tmp_path: Path) -> None:

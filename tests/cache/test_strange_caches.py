@@ -124,7 +124,7 @@ def test_stores_of_other_settings_that_change_places_are_refused_found_and_mende
     other.rename(one)
     aside.rename(other)
     for store in (one, other):
-        with pytest.raises(PipelineError, match="the key of its inputs is not that of its folder"):
+        with pytest.raises(PipelineError, match="the key of its inputs differs from that of its folder"):
             Store(store)
     run("cache", "verify", status=1)
     for more in ((), ("--set", "features.mfcc.n_mfcc=20")):
@@ -298,7 +298,7 @@ def test_a_closed_folder_is_named_with_what_to_do(tmp_path: Path, corpus: Path) 
     with closed(tmp_path / "cache") as cache, closed(corpus) as audio:
         done = held_to_rights("features", "emodb", audio, "--feature", "mfcc", "--quiet", "--cache", cache)
     assert done.returncode == 1
-    assert done.stderr == f"Error: cannot write in {cache}/features: Permission denied; choose another folder\n"
+    assert done.stderr == f"Error: cannot write to {cache}/features: Permission denied; choose another folder\n"
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP])

@@ -41,7 +41,7 @@ def test_no_line_is_wider_than_the_terminal(
     width: int, shown: dict[str, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((width, 24)))
-    answers = [said("a.wav"), said(LONG, NOTE), Unanswered(LONG, f"{LONG} is no readable audio; give another file")]
+    answers = [said("a.wav"), said(LONG, NOTE), Unanswered(LONG, f"{LONG} is not readable audio; give another file")]
     lines = printed(Terminal(), shown, *answers)
     assert max(map(len, lines)) <= width
     header, first = lines[:2]
@@ -49,7 +49,7 @@ def test_no_line_is_wider_than_the_terminal(
         end = header.index(name) + len(name)
         assert first[:end].split()[-1] == ("anger" if name == "emotion" else "0.7000")
     text = " ".join(" ".join(lines).split())
-    assert NOTE in text and "is no readable audio; give another file" in text
+    assert NOTE in text and "is not readable audio; give another file" in text
     assert lines[2].startswith("…") == (width < 200)
 
 

@@ -59,7 +59,7 @@ def test_a_cache_that_cannot_be_written_is_an_error(
 ) -> None:
     monkeypatch.setattr(os, "access", lambda place, mode: False)
     (check,) = checks(run, status=1)["cache"]
-    assert "cannot be written" in check["found"]
+    assert "is not writable" in check["found"]
 
 
 def test_features_and_what_is_unfinished_are_told(run: Callable[..., Result], tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_features_and_what_is_unfinished_are_told(run: Callable[..., Result], tm
 def test_who_holds_a_lock_is_told(run: Callable[..., Result], tmp_path: Path) -> None:
     with hold(tmp_path / "runs/emodb-speaker-full-s0-0123456789ab"):
         assert f"process {os.getpid()}" in checks(run)["locks"][0]["found"]
-    assert checks(run)["locks"][0]["found"] == "nobody is at work"
+    assert checks(run)["locks"][0]["found"] == "no process is at work"
 
 
 def test_a_requirement_that_is_not_met_is_named() -> None:

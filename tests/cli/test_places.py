@@ -95,7 +95,7 @@ def test_a_full_disk_behind_predict_is_one_line(trained: Path, corpus: Path, tmp
             [*command, "--device", "cpu", "--quiet"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert done.stderr.startswith("Error: no space left on the disk of the output file or pipe; what is finished")
+    assert done.stderr.startswith("Error: no space left on the disk of the output file or pipe; finished work")
 
 
 def test_a_full_disk_under_a_plot_is_one_line(trained: Path, corpus: Path, tmp_path: Path) -> None:

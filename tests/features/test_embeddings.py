@@ -202,7 +202,7 @@ def test_weights_over_layers_learn_at_their_own_rate() -> None:
         (2, 1.0, False),
     ]
     assert len(parameter_groups(model, Train(lr=1e-3))) == 1
-    with pytest.raises(PipelineError, match=r"train.mix_lr is for training beside the rest, and train.lr=0"):
+    with pytest.raises(PipelineError, match=r"train.mix_lr needs a train.lr above 0"):
         settings.load("paper", None, ["train.lr=0", "train.mix_lr=0.1"])
 
 

@@ -166,7 +166,7 @@ def spoil(root: Path, case: str) -> None:
         ("empty folder", "is empty"),
         ("another corpus", "is not EMO-DB"),
         ("empty", "wav/03a01Wa.wav is an empty file"),
-        ("text", "wav/03a01Wa.wav is no readable audio"),
+        ("text", "wav/03a01Wa.wav is not readable audio"),
         ("truncated", "wav/03a01Wa.wav is truncated"),
     ],
 )

@@ -107,10 +107,13 @@ def test_the_mean_is_what_it_was_without_co_attention() -> None:
 @pytest.mark.parametrize(
     ("pairs", "said"),
     [
-        (["model.pooling=attention", 'model.inputs=["mfcc"]'], "model.pooling='attention' is of a speech encoder's"),
+        (
+            ["model.pooling=attention", 'model.inputs=["mfcc"]'],
+            "model.pooling='attention' needs frames of a speech encoder",
+        ),
         (["model.pooling=mean", 'model.inputs=["statistics"]'], "model.inputs has none; the nearest is"),
-        (["model.head=mlp", 'model.inputs=["mfcc", "embedding"]'], "model.head='mlp' is for inputs of whole"),
-        (["model.head=linear", 'model.inputs=["mfcc"]'], "model.head='linear' is for inputs of whole"),
+        (["model.head=mlp", 'model.inputs=["mfcc", "embedding"]'], "model.head='mlp' needs inputs of whole"),
+        (["model.head=linear", 'model.inputs=["mfcc"]'], "model.head='linear' needs inputs of whole"),
         (["model.head=linear", "train.solver=ridge"], "the nearest is train.solver='adamw'"),
         (["model.pooling=median"], "is one of co-attention, mean, mean.deviation, attention, not 'median'"),
     ],

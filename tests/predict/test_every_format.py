@@ -33,10 +33,10 @@ ODD: dict[str, tuple[np.ndarray | bytes, str]] = {
 """Recordings with an answer, and its note."""
 
 BAD: dict[str, tuple[np.ndarray | bytes, str]] = {
-    "nan.wav": (np.where(np.arange(9_000) == 8_000, np.nan, SOUND[:9_000]), "holds NaN or infinite samples"),
+    "nan.wav": (np.where(np.arange(9_000) == 8_000, np.nan, SOUND[:9_000]), "contains NaN or infinite samples"),
     "empty.wav": (b"", "is an empty file"),
-    "no samples.wav": (SOUND[:0], "holds no samples"),
-    "words, 詩.mp3": (b"hello " * 100, "is no readable audio"),
+    "no samples.wav": (SOUND[:0], "has no samples"),
+    "words, 詩.mp3": (b"hello " * 100, "is not readable audio"),
 }
 """Those without one, and why."""
 

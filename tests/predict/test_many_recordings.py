@@ -91,7 +91,7 @@ def test_answers_are_in_order_whatever_the_batch(kind: type[Levels], size: int, 
     scorer = kind(size)
     found = list(asked(scorer).each(folder))
     assert [one.file for one in found] == folder
-    assert isinstance(found[7], Unanswered) and "no readable audio" in found[7].error
+    assert isinstance(found[7], Unanswered) and "not readable audio" in found[7].error
     alone = [asked(Levels(1))(file) for file in folder if file != folder[7]]
     assert [one for one in found if isinstance(one, Answer)] == alone
     shares = [one.probabilities["a"] for one in alone]

@@ -115,11 +115,11 @@ def wav(samples: np.ndarray) -> bytes:
 
 
 BROKEN = {
-    "nan.wav": (wav(np.where(np.arange(9_000) == 8_000, np.nan, SOUND[:9_000])), "holds NaN or infinite samples"),
-    "infinite.wav": (wav(np.full(100, np.inf, np.float32)), "holds NaN or infinite samples"),
+    "nan.wav": (wav(np.where(np.arange(9_000) == 8_000, np.nan, SOUND[:9_000])), "contains NaN or infinite samples"),
+    "infinite.wav": (wav(np.full(100, np.inf, np.float32)), "contains NaN or infinite samples"),
     "empty.wav": (b"", "is an empty file"),
-    "no samples.wav": (wav(np.empty(0, np.float32)), "holds no samples"),
-    "words.wav": (b"hello " * 100, "is no readable audio"),
+    "no samples.wav": (wav(np.empty(0, np.float32)), "has no samples"),
+    "words.wav": (b"hello " * 100, "is not readable audio"),
     "half.wav": (wav(SOUND)[:20_000], "is truncated"),
 }
 

@@ -65,10 +65,14 @@ def test_joined_segments_are_read_where_they_are_stored() -> None:
 @pytest.mark.parametrize(
     ("preset", "pairs", "said"),
     [
-        ("paper", "model.least_speech=24.9", "holds no frame of speech; the nearest is model.least_speech=25$"),
+        (
+            "paper",
+            "model.least_speech=24.9",
+            "is shorter than a frame of speech; the nearest is model.least_speech=25$",
+        ),
         ("paper", "model.least_speech=3001", "over the 3000 ms of a segment; the nearest is model.least_speech=3000$"),
-        ("frozen", "model.least_speech=25", "this model hears whole utterances$"),
-        ("frozen", "model.utterance_score=vote", "this model hears whole utterances$"),
+        ("frozen", "model.least_speech=25", "this model reads whole utterances$"),
+        ("frozen", "model.utterance_score=vote", "this model reads whole utterances$"),
         ("paper", "model.utterance_score=length", "one of log-probability, probability, vote, duration"),
     ],
 )

@@ -82,7 +82,7 @@ def test_an_error_in_the_audio_ends_training_with_status_1_and_keeps_the_run(
     ended = run(*ARGS, status=1)
     (folder,) = runs(tmp_path)
     assert folder.name in ended.stdout and folder.suffix != ".partial"
-    assert "the audit has an error, silent" in ended.stderr and "--accept silent" in ended.stderr
+    assert "the audit found an error, silent" in ended.stderr and "--accept silent" in ended.stderr
     assert "--accept silent" in run(*ARGS, status=1).stderr, "a finished run does not make it right"
     before = {file: file.stat().st_mtime_ns for file in folder.glob("*/*")}
     assert "error: 1 utterances are constant" in run("report").stdout

@@ -275,14 +275,20 @@ def test_a_model_folder_tells_the_attributes_that_its_run_does(
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        (("train.target=vad", "train.monitor=ua"), r"train.monitor='ua' is not for train.target='vad'.*monitor='ccc'"),
-        (("train.target=class", "train.monitor=ccc"), r"monitor='ccc' is not for train.target='class'"),
-        (("train.target=votes", "train.balanced=true"), r"train.balanced has no meaning for train.target='votes'"),
-        (("train.target=vad", "train.class_weights=true"), r"train.class_weights has no meaning for .*=false"),
-        (("train.target=vad", "train.label_smoothing=0.1"), r"train.label_smoothing has no meaning"),
-        (("train.target=votes", "train.vad_weight=2"), r"train.vad_weight has no meaning for train.target='votes'"),
-        (("train.target=votes", "model.head=linear", "train.solver=svm"), r"solver='svm' is not for .*'votes'"),
-        (("train.target=mood",), r"setting 'train.target' is one of class, votes, vad, vad\+class"),
+        (
+            ("train.target=vad", "train.monitor=ua"),
+            r"train.monitor='ua' is not possible with train.target='vad'.*monitor='ccc'",
+        ),
+        (("train.target=class", "train.monitor=ccc"), r"monitor='ccc' is not possible with train.target='class'"),
+        (("train.target=votes", "train.balanced=true"), r"train.balanced has no effect with train.target='votes'"),
+        (("train.target=vad", "train.class_weights=true"), r"train.class_weights has no effect with .*=false"),
+        (("train.target=vad", "train.label_smoothing=0.1"), r"train.label_smoothing has no effect"),
+        (("train.target=votes", "train.vad_weight=2"), r"train.vad_weight has no effect with train.target='votes'"),
+        (
+            ("train.target=votes", "model.head=linear", "train.solver=svm"),
+            r"solver='svm' is not possible with .*'votes'",
+        ),
+        (("train.target=mood",), r"setting 'train.target' must be one of class, votes, vad, vad\+class"),
     ],
 )
 def test_settings_without_a_meaning_for_the_target_are_a_line(pairs: Sequence[str], message: str) -> None:

@@ -201,7 +201,7 @@ def test_where_nothing_chooses_the_epoch_a_choice_on_test_is_refused(
     train: Callable[..., Path], run: Callable[..., Result]
 ) -> None:
     said = run(*ARGS, "--selection", "test", status=1).stderr
-    assert "train.monitor='last' keeps the last epoch" in said
+    assert "train.monitor='last', which always uses the last epoch" in said
     assert "the nearest is train.monitor='ua'" in said
 
 
@@ -477,7 +477,7 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_predicted(
     said = run("predict", folder, tmp_path / "words.wav", good, "--json", status=1)
     words, answer = json.loads(said.stdout)
     assert words.keys() == {"file", "error"} and words["file"] == str(tmp_path / "words.wav")
-    assert words["error"].startswith(f"{tmp_path / 'words.wav'} is no readable audio")
+    assert words["error"].startswith(f"{tmp_path / 'words.wav'} is not readable audio")
     assert answer["file"] == str(good) and answer["note"] == f"seen in training, except by fold {good.name[:2]}"
     warning, error = said.stderr.splitlines()
     assert error == "error: no prediction for 1 of 2 recordings"
