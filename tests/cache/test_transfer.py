@@ -152,7 +152,7 @@ def test_what_is_larger_than_the_disk_is_refused_before_it_is_copied(
     url = f"memory://{uuid.uuid4().hex}"
     transfer.push(made, url)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(1, 1, 1000))
-    with pytest.raises(PipelineError, match=r"GB that are not here, and .* has 0\.0 GB free; choose a larger disk"):
+    with pytest.raises(PipelineError, match=r"GB to copy, but .* has only 0\.0 GB free; choose a larger disk"):
         transfer.pull(tmp_path, url)
 
 
