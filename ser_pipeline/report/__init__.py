@@ -1,4 +1,4 @@
-"""Stage 3: runs to tables, figures and a page. The package itself can be called, as `build`."""
+"""Stage 3: turn runs into tables, figures and a page. The package itself can be called like `build`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ser_pipeline.runs.records import Progress
 __all__ = ["Choice", "Report", "build", "corpora", "make_report", "write"]
 
 STAMP = "index.json"
-"""Written last: what the report was made from."""
+"""Name of the file with a report's inputs, which is written last."""
 
 CODE = ("report", "runs", "evaluation")
-"""Folders of the package whose code decides on what a page says."""
+"""Folders of the package whose code affects a report."""
 
 log = logging.getLogger(__name__)
 
@@ -35,17 +35,17 @@ def build(
     author: str = "",
     progress: Progress | None = None,
 ) -> Path:
-    """Report on the runs below `runs` of one corpus; returns the path of the page.
+    """Report on the runs of one corpus, and return the path of the page.
 
     Args:
         runs: folder of the runs.
-        out: folder of the reports; this one is a folder in it, named after what it is about.
-        corpus: which corpus; may be left out where there is but one.
-        protocol: which protocol; None: all.
-        patterns: ablations or folder names, with `*` and `?`; none: all.
+        out: folder of the reports, in which this report gets a folder named after its selection.
+        corpus: name of the corpus; optional if there is only one.
+        protocol: name of the protocol; None for all.
+        patterns: ablations or folder names, with `*` and `?`; () for all.
         compare: two ablations or patterns of folder names.
-        author: who signs it.
-        progress: called with how many runs are read, and how many there are.
+        author: author of the report.
+        progress: called with the number of runs read so far, and of all.
 
     Raises:
         PipelineError: there are no such runs, or they cannot be compared.
@@ -55,9 +55,9 @@ def build(
 
 
 def write(report: Report, folder: Path) -> Path:
-    """Write every form of `report` into `folder`; returns the path of the page.
+    """Write all files of `report` into `folder`, and return the path of the page.
 
-    Where the folder holds a report of the same runs by the same code, made for this place, nothing is written.
+    Nothing is written if the folder already has a report on the same runs by the same code at this place.
     """
     page_file = folder / "index.html"
     inputs = {"key": key(_inputs(report) | {"page": str(folder.absolute()), "audio": _audible(report)})}
@@ -85,7 +85,7 @@ def write(report: Report, folder: Path) -> Path:
 
 
 def _inputs(report: Report) -> dict[str, Any]:
-    """Everything that a report depends on: what was asked for, the runs' files and the code."""
+    """Return everything that a report depends on: the selection, the runs' files and the code."""
     folders = [header.path for header in report.headers]
     runs = [file for folder in folders for pattern in ("*.*", "*/*.*") for file in sorted(folder.glob(pattern))]
     code = [file for name in CODE for file in sorted((Path(__file__).parents[1] / name).glob("*.*"))]
@@ -94,7 +94,7 @@ def _inputs(report: Report) -> dict[str, Any]:
 
 
 def _audible(report: Report) -> list[bool]:
-    """Whether the audio of each run lies where the page would lead to it."""
+    """Whether the audio of each run exists, so that the page can link to it."""
     return [any(Path(root).is_dir() for root in header.roots) for header in report.headers]
 
 
@@ -106,7 +106,7 @@ def _written(folder: Path) -> dict[str, Any]:
 
 
 class _Report(ModuleType):
-    """A module that can be called: `ser_pipeline.report` is this package and the third stage at once."""
+    """A module that can be called: `ser_pipeline.report` is both this package and the function of stage 3."""
 
     def __call__(self, *args: Any, **options: Any) -> Path:
         return build(*args, **options)

@@ -1,4 +1,4 @@
-"""What a model makes of each class: recall, precision, F1 and support, and what it takes for what."""
+"""Tables of the classes of a model: recall, precision, F1 and support, and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ser_pipeline.report.words import slug
 
 @dataclass(frozen=True)
 class OfModel:
-    """The classes of one model."""
+    """The tables of classes of one model."""
 
     name: str
     classes: Table
@@ -24,14 +24,14 @@ class OfModel:
 
 
 def classes(experiment: Experiment) -> Table | None:
-    """Recall, precision and F1 of each class by the main model; None where there is no whole run."""
+    """Return recall, precision and F1 of each class by the main model; None without a finished run."""
     if experiment.main is None:
         return None
     return _classes(*experiment.main, f"classes-{experiment.id}")
 
 
 def of_models(experiment: Experiment) -> Iterator[OfModel]:
-    """The classes of every model with a whole run, the main one first."""
+    """Yield the tables of classes of every model with a finished run, the main model first."""
     main = experiment.panel.main
     for group in sorted(experiment.panel.whole, key=lambda group: group is not main):
         result = experiment.results[group.name]
@@ -41,12 +41,12 @@ def of_models(experiment: Experiment) -> Iterator[OfModel]:
 
 
 def _classes(group: Group, result: Result, name: str) -> Table:
-    """Recall, precision and F1 of each class.
+    """Return recall, precision and F1 of each class.
 
     Args:
         group: the model.
-        result: of it.
-        name: of the table.
+        result: its result.
+        name: name of the table.
     """
     rows = [
         (
@@ -61,19 +61,19 @@ def _classes(group: Group, result: Result, name: str) -> Table:
     ]
     most = result.largest
     note = (
-        f"Always saying {most.name}, the largest class, gives {100 * most.support / result.utterances:.1f} % WA and "
-        f"{100 * result.chance:.1f} % UA."
+        f"Always predicting {most.name}, the largest class, gives {100 * most.support / result.utterances:.1f} % WA "
+        f"and {100 * result.chance:.1f} % UA."
     )
     return Table(name, f"Each class by {group.name}, pooled", COLUMNS, tuple(rows), note=note)
 
 
 def _confusion(group: Group, result: Result, name: str) -> Table:
-    """What is taken for what, rows in percent.
+    """Return the confusion matrix, with rows in percent.
 
     Args:
         group: the model.
-        result: of it.
-        name: of the table.
+        result: its result.
+        name: name of the table.
     """
     labels = group.header.labels
     shares = result.counts / np.maximum(result.counts.sum(1, keepdims=True), 1)
@@ -81,23 +81,23 @@ def _confusion(group: Group, result: Result, name: str) -> Table:
         (text(label, "strong"), *(_share(*pair) for pair in zip(shares[place], result.counts[place], strict=True)))
         for place, label in enumerate(labels)
     ]
-    columns = (Column("is / taken for", number=False), *(Column(label) for label in labels))
-    note = "Rows are the true classes and sum to 100 %, seeds together. Hover over a cell for its count."
-    return Table(name, f"What {group.name} takes for what, %", columns, tuple(rows), note=note)
+    columns = (Column("true / predicted", number=False), *(Column(label) for label in labels))
+    note = "Rows are the true classes and sum to 100 %, over all seeds. Hover over a cell for its count."
+    return Table(name, f"Confusion matrix of {group.name}, %", columns, tuple(rows), note=note)
 
 
 def _share(share: float, number: int) -> Cell:
     return Cell(f"{100 * share:.0f}", float(share), "heat", f"{number:,}", share=float(share))
 
 
-RECALL = "Leave-one-out jackknife over what one model tests and holds the class, Student's t, on the logit."
-"""What the interval of a class's recall is."""
+RECALL = "Jackknife over the clusters that contain the class, with Student's t on the logit."
+"""Explanation of the interval of a class's recall."""
 
 COLUMNS = (
     Column("Class", number=False),
     Column("Support", hint="Test utterances of the class."),
     Column("Recall, %"),
     Column("95 % interval", hint=RECALL),
-    Column("Precision, %", hint="Share of what was taken for the class that is of it; seeds pooled."),
+    Column("Precision, %", hint="Share of correct predictions among those of the class, pooled over seeds."),
     Column("F1, %"),
 )

@@ -1,6 +1,6 @@
-"""The forms of a report for spreadsheets: results.csv, classes.csv, speakers.csv.
+"""The CSV files of a report for spreadsheets: results.csv, classes.csv, speakers.csv.
 
-Shares are 0 to 1, what is absent is empty.
+Shares are 0 to 1, and missing values are empty.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ ABOUT = (
     "co_attention",
     "seeds",
 )
-"""Columns that name a model, first in every file."""
+"""Columns that identify a model, the first ones of every file."""
 
 SPENT = ("cpu_seconds", "gpu_seconds")
 
 STATE = ("folds_done", "folds_wanted", *SPENT)
-"""Those that say how much of it is there."""
+"""Columns about how much of a model is finished, and its cost."""
 
 SIZE = ("speakers", "clusters", "utterances", "corpus_utterances", "accepted")
 
 SPREAD = ("fold_mean", "fold_deviation", "pooled", "seed_deviation", "low", "high")
-"""What is said of each score."""
+"""Columns of each score."""
 
 LOSS = ("pooled", "seed_deviation", "low", "high")
 
@@ -47,7 +47,7 @@ SOURCES = ("ua_deviation_speaker", "ua_deviation_seed", "ua_deviation_rest")
 
 
 def to_csv(report: Report) -> str:
-    """results.csv: a line a model."""
+    """Return results.csv, with one line per model."""
     labels = list(dict.fromkeys(label for header in report.headers for label in header.labels))
     columns = [*ABOUT, *STATE, *SIZE, *(f"{metric}_{part}" for metric in METRICS for part in SPREAD)]
     columns += [f"recall_{label}" for label in labels]
@@ -62,13 +62,13 @@ def to_csv(report: Report) -> str:
 
 
 def classes_csv(report: Report) -> str:
-    """classes.csv: a line a model and class."""
+    """Return classes.csv, with one line per model and class."""
     columns = (*ABOUT, "class", "support", "recall", "recall_low", "recall_high", "precision", "f1", "accepted")
     return _written(columns, _class_lines(report))
 
 
 def speakers_csv(report: Report) -> str:
-    """speakers.csv: a line a model and speaker, scores the mean over seeds."""
+    """Return speakers.csv, with one line per model and speaker, and scores averaged over seeds."""
     lines = [
         [*_about(group), part.name, part.utterances, part.wa, part.ua, _accepted(group)]
         for experiment in report.experiments
@@ -87,7 +87,7 @@ def _class_lines(report: Report) -> Iterator[list[Any]]:
 
 
 def _about(group: Group) -> list[str]:
-    """The columns `ABOUT` of a model."""
+    """Return the columns `ABOUT` of a model."""
     header = group.header
     said = [header.corpus, header.test_corpus, header.protocol, header.selection, header.preset, header.ablation]
     co_attention = str(group.co_attention).lower()
@@ -99,7 +99,7 @@ def _accepted(group: Group) -> str:
 
 
 def _numbers(experiment: Experiment, group: Group, labels: Iterable[str]) -> list[Any]:
-    """The scores of a line of results.csv."""
+    """Return the scores of a line of results.csv."""
     result = experiment.results.get(group.name)
     if result is None:
         return []
@@ -127,7 +127,7 @@ def _written(columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
 
 
 def _cell(value: Any) -> Any:
-    """A cell: numbers to six digits, absent and not finite ones empty."""
+    """Format a cell: numbers with six decimals; missing and infinite ones are empty."""
     if value is None or (isinstance(value, float) and not isfinite(value)):
         return ""
     return f"{value:.6f}" if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""The commands that make the runs of a report again."""
+"""The commands that reproduce the runs of a report."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ser_pipeline.splits.protocols import OWN
 from ser_pipeline.text import portable
 
 STORED = ("audio.", "features.")
-"""What settings begin with that features are made by."""
+"""Prefixes of the settings of features."""
 
 
 def commands(report: Report) -> Iterator[str]:
-    """What makes the runs of this report again: the lines that made them, where the runs say these."""
+    """Yield the commands that reproduce the runs of a report: those that trained them, if the runs have them."""
     headers = report.headers
     corpus, rated = headers[0].corpus, any(header.rated for header in headers)
     for name in corpus.split("+"):
@@ -38,7 +38,7 @@ def commands(report: Report) -> Iterator[str]:
 
 
 def train_command(headers: Sequence[RunHeader]) -> str:
-    """What trains runs of one experiment that do not say it, by preset and rows, quoted for a shell."""
+    """Return a command that trains runs of one experiment without a stored command, quoted for a shell."""
     one = headers[0]
     trained = one.corpus.removesuffix(f"+{one.test_corpus}") if one.test_corpus else one.corpus
     words = ["ser-pipeline", "train", "--corpus", trained]
@@ -53,12 +53,12 @@ def train_command(headers: Sequence[RunHeader]) -> str:
 
 
 def _features(corpus: str, header: RunHeader, rated: bool) -> str:
-    """What makes the features of a corpus that a run reads.
+    """Return the command that extracts the features of a run.
 
     Args:
-        corpus: its name.
-        header: of the run.
-        rated: whether a run of the report reads turns of no class, which the others leave out.
+        corpus: name of the corpus.
+        header: header of the run.
+        rated: whether a run of the report uses utterances without a class, which other runs ignore.
     """
     place = [] if corpus == "demo" else ["ROOT"]
     words = ["ser-pipeline", "features", *([corpus, *place] if corpus in CORPORA else ["table", "FILE"])]
@@ -73,7 +73,7 @@ def _features(corpus: str, header: RunHeader, rated: bool) -> str:
 
 
 def _leaves(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as `a.b` -> value."""
+    """Flatten nested settings to values by names such as `a.b`."""
     found: dict[str, Any] = {}
     for name, value in settings.items():
         found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}

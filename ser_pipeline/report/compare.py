@@ -1,4 +1,4 @@
-"""One group against another: ablation rows, the leakage gap, and two models that the user names."""
+"""Comparisons of groups: ablations, the leakage gap, and two models that the user names."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from ser_pipeline.report.published import CORPUS, LABELS, TABLE_2, TABLE_2_NAMES
 from ser_pipeline.runs.records import Run, RunHeader
 
 TEST = "test"
-"""The selection whose gap to an honest run is the choice of the epoch alone."""
+"""The selection that differs from a run with validation only in the choice of the epoch."""
 
 SELECTION = "train.selection"
-"""The setting in which the two differ."""
+"""Name of the setting in which the two differ."""
 
 
 @dataclass(frozen=True)
 class Versus:
-    """One group minus another, over the seeds and utterances that both have."""
+    """The difference between two groups, over the seeds and utterances that both have."""
 
     seeds: tuple[int, ...]
     utterances: int
     wa: Difference
     ua: Difference
-    crossed: bool  # one model of each seed tests every cluster
-    ua_corrected: float | None = None  # p of UA after Holm, over all tests of its table; None where there is no test
-    wa_corrected: float | None = None  # the same of WA, where the table tests it
+    crossed: bool  # whether one model per seed tests every cluster
+    ua_corrected: float | None = None  # p of UA after Holm's correction over its table; None without a test
+    wa_corrected: float | None = None  # p of WA after the same correction, if the table tests it
 
 
 @dataclass(frozen=True)
@@ -41,45 +41,45 @@ class Row:
     """A row of the ablation table."""
 
     group: Group
-    done: int  # folds that are there
-    wanted: int  # folds times seeds of the table's grid
+    done: int  # number of finished folds
+    wanted: int  # number of folds times seeds in the table
     published: Published | None
-    versus: Versus | None  # None: it is the full model, incomplete, or shares nothing with it
+    versus: Versus | None  # difference to the full model; None for that model, or if they cannot be compared
 
     @property
     def whole(self) -> bool:
-        """Whether the row may be averaged."""
+        """Whether the row is complete, so that it can be averaged."""
         return bool(self.group.runs) and self.done == self.wanted
 
 
 @dataclass(frozen=True)
 class Gap:
-    """How much higher a model reads whose epoch was chosen on the test fold.
+    """How much higher the scores of a model are if its epoch is chosen on the test fold.
 
-    It is the leakage gap where both train on the same utterances. Under the published code's protocol the rows that
-    validate otherwise train as well: then it is what that protocol adds in all.
+    It is the leakage gap if both models are trained on the same utterances. With the published code's protocol, the
+    validation rows are trained on as well, and the gap is the total effect of that protocol.
     """
 
     honest: Group
     leaked: Group
     versus: Versus  # leaked minus honest
-    alone: bool  # both train on the same utterances, so that choosing the epoch is all that differs
+    alone: bool  # whether both are trained on the same utterances, so that only the choice of the epoch differs
 
     @property
     def name(self) -> str:
-        """What it is the gap of."""
+        """The name of the gap."""
         return f"{'leakage gap' if self.alone else 'published protocol'} of {self.honest.name}"
 
 
 @dataclass(frozen=True)
 class RunPair:
-    """Two runs, of one seed as far as there is a choice, on the same utterances."""
+    """Two runs on the same utterances, with the same seed if possible."""
 
     seeds: tuple[int, int]
-    only_one: int  # utterances that only the first got right
-    only_other: int
-    p: float  # McNemar, exact; takes utterances for independent
-    corrected: float | None = None  # after Holm, over all pairs
+    only_one: int  # utterances that only the first run got right
+    only_other: int  # utterances that only the other run got right
+    p: float  # of McNemar's exact test, which assumes independent utterances
+    corrected: float | None = None  # p after Holm's correction over all pairs
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,11 @@ class Comparison:
 
 
 def versus(one: Group, other: Group, speaker: Ints) -> Versus | None:
-    """`one` minus `other`; None where they share no seed or no utterance.
+    """Return `one` minus `other`; None if they share no seed or no utterance.
 
     Args:
         one: a group.
-        other: the group that it is measured against.
+        other: the group that is subtracted.
         speaker: number of each utterance's speaker (U,).
     """
     both = shared(one, other)
@@ -117,7 +117,7 @@ def _versus(first: Group, second: Group, mask: NDArray[np.bool_], speaker: Ints)
 
 
 def ablation(panel: Panel, speaker: Ints) -> tuple[Row, ...]:
-    """The rows of a panel, each whole one against the full model with the fewest other settings."""
+    """Return the rows of a panel, and compare each complete one with the full model of the most similar settings."""
     rows = [_row(group, panel, speaker) for group in panel.groups]
     corrected = iter(holm([row.versus.ua.p for row in rows if row.versus]))
     return tuple(
@@ -126,7 +126,7 @@ def ablation(panel: Panel, speaker: Ints) -> tuple[Row, ...]:
 
 
 def gaps(panels: Sequence[Panel], speaker: Ints) -> tuple[Gap, ...]:
-    """What choosing on the test rows adds to every model that was run in both ways."""
+    """Return the gaps of all models that were trained with both honest and test-based selection."""
     found = []
     for honest in panels:
         for leaked in panels:
@@ -140,7 +140,7 @@ def gaps(panels: Sequence[Panel], speaker: Ints) -> tuple[Gap, ...]:
 
 
 def compare(one: Group, other: Group, speaker: Ints) -> Comparison | None:
-    """Two groups, paired by seed, or one run each; None where they share no seed or no utterance.
+    """Compare two groups, paired by seed, or two single runs; None if they share no seed or no utterance.
 
     Args:
         one: a group.
@@ -166,7 +166,7 @@ def compare(one: Group, other: Group, speaker: Ints) -> Comparison | None:
 
 
 def published_row(header: RunHeader, group: Group) -> Published | None:
-    """The paper's number for a group, where the paper has one."""
+    """Return the paper's scores for a group, or None."""
     comparable = header.corpus == CORPUS and set(header.labels) == LABELS and not header.test_corpus
     if not comparable or header.protocol != TABLE_2_PROTOCOL or group.variant:
         return None
@@ -184,7 +184,7 @@ def _row(group: Group, panel: Panel, speaker: Ints) -> Row:
 
 
 def _base(group: Group, panel: Panel) -> Group | None:
-    """The full model whose settings are nearest to the group's."""
+    """Return the full model with the settings most similar to the group's."""
     if panel.full is None or group is panel.full:
         return None
     rivals = [
@@ -203,13 +203,13 @@ def _gap(group: Group, leaked: Panel, speaker: Ints) -> Gap | None:
 
 
 def _chosen_alike(one: RunHeader, other: RunHeader) -> bool:
-    """Whether two runs have the same features and settings but for the rows that choose the epoch."""
+    """Whether two runs have the same features and settings, except for the rows that choose the epoch."""
     first, second = (flatten(header.settings) | {SELECTION: ""} for header in (one, other))
     return first == second and one.features == other.features
 
 
 def _right(one: Run, other: Run) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which of the utterances that both runs were tested on each got right."""
+    """Return which utterances each run got right, of those that both were tested on."""
     _, first, second = np.intersect1d(one.concatenated("rows"), other.concatenated("rows"), return_indices=True)
     right = [run.concatenated("prediction") == run.concatenated("target") for run in (one, other)]
     return right[0][first], right[1][second]

@@ -1,4 +1,4 @@
-"""The tables of two models that the user named."""
+"""Tables of the comparison of two models that the user named."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from ser_pipeline.text import plural
 
 
 def comparison(report: Report) -> list[Table]:
-    """The two models that the user named."""
+    """Return the tables of the comparison; [] without one."""
     return [_scores(report.comparison), _mcnemar(report.comparison)] if report.comparison else []
 
 
 def _scores(found: Comparison) -> Table:
-    """How far UA and WA of the two lie apart."""
+    """Return the table of differences in UA and WA."""
     columns = (
         Column("Score", number=False),
         Column("Difference", hint="Percentage points, the first minus the second."),
@@ -56,7 +56,7 @@ def _scores(found: Comparison) -> Table:
 
 
 def _mcnemar(found: Comparison) -> Table:
-    """Which of the two is right where they differ, a pair of runs a row."""
+    """Return the table of McNemar's tests, with one row per pair of runs."""
     pairs = [
         (
             text(f"{pair.seeds[0]} / {pair.seeds[1]}"),
@@ -69,13 +69,13 @@ def _mcnemar(found: Comparison) -> Table:
     ]
     heads = (
         Column("Seeds", number=False),
-        Column("Only the first right"),
-        Column("Only the second right"),
+        Column("Only the first correct"),
+        Column("Only the second correct"),
         Column("p"),
         Column("corrected", hint=CORRECTED),
     )
     remark = (
-        "McNemar takes utterances for independent, which those of one speaker are not: its p-values are too small. "
+        "McNemar's test assumes independent utterances, but those of one speaker are not: its p-values are too small. "
         f"{tests([pair.p for pair in found.pairs])}"
     )
     return Table("mcnemar", "McNemar's test of each pair of runs", heads, tuple(pairs), note=remark)

@@ -1,4 +1,4 @@
-"""Everything that a report says, from runs on disk, before it takes any form."""
+"""The contents of a report, computed from runs on disk, independent of the output format."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from ser_pipeline.runs.records import LeftOut, Progress, Run, RunHeader, Utteran
 from ser_pipeline.text import plural
 
 WORST = 20
-"""Utterances that are listed as the worst."""
+"""Largest number of utterances in the list of worst errors."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which runs a report is about."""
+    """The selection of runs of a report."""
 
     corpus: str | None = None
     protocol: str | None = None
-    patterns: tuple[str, ...] = ()  # of folder names or ablations; none: all
+    patterns: tuple[str, ...] = ()  # patterns of folder names or ablations; () for all
     compare: tuple[str, str] | None = None  # two ablations, or patterns of folder names
-    author: str = ""  # who signs the report; "": nobody
+    author: str = ""  # author of the report, or ""
 
     def reason_against(self, header: RunHeader) -> str:
-        """Why a run does not belong to the report; "" if it does."""
+        """Return why a run does not belong to the report, or ""."""
         if self.protocol and header.protocol != self.protocol:
             return f"its protocol is {header.protocol}, not {self.protocol}"
         if self.patterns and not any(matches(pattern, header) for pattern in self.patterns):
@@ -52,21 +52,21 @@ class Choice:
 
     @property
     def slug(self) -> str:
-        """The report's name: the corpus, and what else was chosen."""
+        """The name of the report: the corpus, and the rest of the selection."""
         parts = [self.corpus or "", self.protocol or "", *self.patterns, "-vs-".join(self.compare or ())]
         return re.sub(r"[^\w.+]+", "-", "-".join(part for part in parts if part)).strip("-.") or "all"
 
 
 @dataclass(frozen=True)
 class Worst:
-    """An utterance that the main model got wrong, the surer the worse."""
+    """An utterance that the main model got wrong."""
 
     id: str
-    row: int  # of the roll
+    row: int  # row of the `UtteranceTable`
     target: str
-    prediction: str  # what most seeds said
-    probability: float  # of the true class, the mean over seeds
-    wrong: int  # seeds that got it wrong
+    prediction: str  # the most frequent prediction over seeds
+    probability: float  # of the true class, averaged over seeds
+    wrong: int  # number of seeds that got it wrong
     file: str
     seconds: float
     speaker: str
@@ -79,26 +79,26 @@ class Experiment:
     id: str  # for links and names of files
     panel: Panel
     rows: tuple[Row, ...]
-    results: dict[str, Result]  # name of a group with a whole run -> its result
+    results: dict[str, Result]  # results of groups with a finished run, by name
 
     @property
     def main(self) -> tuple[Group, Result] | None:
-        """The group that the experiment is about, with its result."""
+        """The main group of the experiment, with its result."""
         group = self.panel.main
         return (group, self.results[group.name]) if group else None
 
     @property
     def chance(self) -> float:
-        """The UA that guessing has."""
+        """UA of guessing."""
         return self.main[1].chance if self.main else 1 / len(self.panel.header.labels)
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that is said about the runs of a corpus."""
+    """The contents of a report on the runs of a corpus."""
 
     choice: Choice
-    title: str  # the corpus's name in words
+    title: str  # full name of the corpus
     roll: UtteranceTable
     experiments: tuple[Experiment, ...]  # the one of the summary first
     gaps: tuple[Gap, ...]
@@ -106,59 +106,59 @@ class Report:
     worst: tuple[Worst, ...]
     findings: tuple[Finding, ...]
     left_out: tuple[LeftOut, ...]
-    panels: tuple[Panel, ...]  # of everything, also of models that tell no class
+    panels: tuple[Panel, ...]  # all panels, including models without classes
     rated: tuple[RatedPanel, ...] = ()  # scores against raters
 
     @property
     def main(self) -> tuple[Group, Result] | None:
-        """The group of the summary, with its result; None where no whole run tells classes."""
+        """The group of the summary, with its result; None if no finished run predicts classes."""
         return self.experiments[0].main if self.experiments else None
 
     @property
     def runs(self) -> list[Run]:
-        """Every run that is shown, whole or not."""
+        """All runs in the report, finished or not."""
         return [run for panel in self.panels for group in panel.groups for run in (*group.runs, *group.unfinished)]
 
     @property
     def headers(self) -> list[RunHeader]:
-        """The header of every run that is shown."""
+        """The headers of all runs in the report."""
         return [run.header for run in self.runs]
 
     @property
     def accepted(self) -> str:
-        """What every table says of errors that were taken as they are; "" where none was."""
+        """The note about accepted errors of the audit below every table, or ""."""
         names = sorted({name for header in self.headers for name in header.accepted})
-        return f"With errors of the audit that were accepted: {', '.join(names)}." if names else ""
+        return f"With accepted errors of the audit: {', '.join(names)}." if names else ""
 
     @property
     def synthetic(self) -> bool:
-        """Whether the corpus was made by a program."""
+        """Whether the corpus is synthetic."""
         return any(header.synthetic for header in self.headers)
 
 
 def corpora(root: Path) -> list[str]:
-    """The corpora that have runs below `root`, sorted.
+    """Return the corpora that have runs in `root`, sorted.
 
     Raises:
         PipelineError: there is no run.
     """
     headers, left_out = scan(root)
     if not headers:
-        why = f" (of {left_out[0].name}: {left_out[0].reason})" if left_out else ""
+        why = f" ({left_out[0].name}: {left_out[0].reason})" if left_out else ""
         raise PipelineError(f"no runs in {root}{why}; train some first: ser-pipeline train --protocol speaker")
     return sorted({header.corpus for header in headers})
 
 
 def make_report(root: Path, choice: Choice, progress: Progress | None = None) -> Report:
-    """The report over the runs below `root` that `choice` takes.
+    """Compute the report on the runs in `root` that `choice` selects.
 
     Args:
         root: folder of the runs.
-        choice: which runs, and what to compare.
-        progress: told how many runs are read, of how many.
+        choice: selection of runs, and models to compare.
+        progress: called with the number of runs read so far, and of all.
 
     Raises:
-        PipelineError: there are none, or those to compare cannot be.
+        PipelineError: there are no such runs, or they cannot be compared.
     """
     there = corpora(root)
     corpus = choice.corpus or there[0]
@@ -195,13 +195,13 @@ def make_report(root: Path, choice: Choice, progress: Progress | None = None) ->
 
 
 def matches(pattern: str, header: RunHeader) -> bool:
-    """Whether `pattern`, a glob, is the ablation of a run, or its folder with or without key and seed."""
+    """Whether a glob pattern matches the ablation of a run, or its folder with or without key and seed."""
     parts = [header.name.rsplit("-", cut)[0] for cut in (1, 2)]
     return any(fnmatch.fnmatchcase(name, pattern) for name in (header.ablation, header.path.name, header.name, *parts))
 
 
 def worst(group: Group, roll: UtteranceTable) -> Iterable[Worst]:
-    """The utterances that most seeds got wrong with the least belief in the true class."""
+    """Yield the utterances that most seeds got wrong, by increasing probability of the true class."""
     chances = probabilities(group.log_prob).mean(0)  # (U, C)
     own = chances[np.arange(len(group.target)), group.target]
     wrong = (group.predictions != group.target).sum(0)
@@ -230,7 +230,7 @@ def _chosen(root: Path, choice: Choice) -> tuple[list[RunHeader], list[LeftOut]]
     others = [header for header in headers if header.corpus != choice.corpus]
     if others:
         names = ", ".join(sorted({header.corpus for header in others}))
-        left_out.append(LeftOut(f"{plural(len(others), 'run')} of {names}", "each corpus has a page of its own"))
+        left_out.append(LeftOut(f"{plural(len(others), 'run')} of {names}", "each corpus has its own page"))
     own = [header for header in headers if header.corpus == choice.corpus]
     reasons = {header.path: choice.reason_against(header) for header in own}
     left_out += [LeftOut(header.path.name, reasons[header.path]) for header in own if reasons[header.path]]
@@ -244,7 +244,7 @@ def _chosen(root: Path, choice: Choice) -> tuple[list[RunHeader], list[LeftOut]]
 def _read(
     headers: Sequence[RunHeader], roll: UtteranceTable, progress: Progress | None
 ) -> tuple[list[Run], dict[str, tuple[str, ...]], list[LeftOut]]:
-    """The runs that can be read, what is wrong with the folds of each, and those that cannot."""
+    """Read the runs; return them with the faults of their folds, and those that cannot be read."""
     runs, faults, damaged = [], {}, []
     check = LeakCheck(roll)
     for done, header in enumerate(headers):
@@ -262,7 +262,7 @@ def _read(
 
 
 def _experiments(found: Sequence[Panel], roll: UtteranceTable, speaker: np.ndarray) -> tuple[Experiment, ...]:
-    """The experiments, the one of the summary first."""
+    """Return the experiments, that of the summary first."""
     experiments: list[Experiment] = []
     for panel in sorted(found, key=_importance):
         header = panel.header
@@ -275,7 +275,7 @@ def _experiments(found: Sequence[Panel], roll: UtteranceTable, speaker: np.ndarr
 
 
 def _importance(panel: Panel) -> tuple[bool, bool, bool, bool, int, tuple[str, ...]]:
-    """Sorts the experiment of the summary first: whole, honest, in its own corpus, over speakers, the larger."""
+    """Return a sorting key: finished, not selected on test, on its own corpus, by speaker, with most runs first."""
     header = panel.header
     return (
         panel.main is None,
@@ -288,10 +288,10 @@ def _importance(panel: Panel) -> tuple[bool, bool, bool, bool, int, tuple[str, .
 
 
 def _comparison(found: Sequence[Panel], names: tuple[str, str], speaker: np.ndarray) -> Comparison:
-    """The two groups that the user named, of one experiment where there is one with both.
+    """Compare the two groups that the user named, from the same experiment if possible.
 
     Raises:
-        PipelineError: a name that fits nothing whole, or groups that share no seed or utterance.
+        PipelineError: a name matches no finished run, or the groups share no seed or utterance.
     """
     groups = [group for panel in found for group in panel.whole]
     sides = [[part for group in groups if (part := _named(pattern, group))] for pattern in names]
@@ -303,7 +303,7 @@ def _comparison(found: Sequence[Panel], names: tuple[str, str], speaker: np.ndar
     pairs = [(one, other) for one in sides[0] for other in sides[1] if one.runs != other.runs]
     alike = [(one, other) for one, other in pairs if one.header.labels == other.header.labels]
     if pairs and not alike:
-        raise PipelineError(f"{names[0]} and {names[1]} tell other classes apart, so that they cannot be compared")
+        raise PipelineError(f"{names[0]} and {names[1]} have different classes, so they cannot be compared")
     for one, other in sorted(alike, key=lambda pair: _unlike(*pair)):
         result = compare(one, other, speaker)
         if result:
@@ -312,11 +312,11 @@ def _comparison(found: Sequence[Panel], names: tuple[str, str], speaker: np.ndar
 
 
 def _named(pattern: str, group: Group) -> Group | None:
-    """The runs of a group that `pattern` names: all by its own name; None where it names none."""
+    """Return the group with the runs that `pattern` matches, or all for its own name; None if there are none."""
     chosen = tuple(run for run in group.runs if pattern == group.name or matches(pattern, run.header))
     return replace(group, runs=chosen) if chosen else None
 
 
 def _unlike(one: Group, other: Group) -> int:
-    """How many ways there are in which the experiments of two groups differ."""
+    """Return the number of properties in which the experiments of two groups differ."""
     return sum(a != b for a, b in zip(panel_key(one.header), panel_key(other.header), strict=True))

@@ -1,4 +1,4 @@
-"""Ways to divide the utterances of a corpus into parts, of which scores are told apart."""
+"""Divisions of the utterances of a corpus into parts with scores of their own."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from ser_pipeline.runs.records import RunHeader, UtteranceTable
 
 SECONDS = (2.0, 5.0, 8.0)
-"""Limits of the classes of duration, beside the length of a segment."""
+"""Limits of the ranges of duration in seconds, in addition to the length of a segment."""
 
 YEARS = (0, 18, 30, 45, 60)
-"""Lower limits of the classes of age."""
+"""Lower limits of the ranges of age in years."""
 
 MANY_SEGMENTS = 4
-"""Utterances of this many segments or more are one class."""
+"""Utterances with at least so many segments form one part."""
 
 Divide = Callable[[UtteranceTable, RunHeader], NDArray[np.str_]]
 
@@ -27,14 +27,14 @@ def _column(name: str) -> Divide:
 
 
 def _corpus(roll: UtteranceTable, header: RunHeader) -> NDArray[np.str_]:
-    """Which of several joined corpora an utterance is of; "" for all where there is one, or one that tests."""
+    """Return the corpus of each utterance; "" if there is only one, or a separate one to test on."""
     several = [] if header.test_corpus else header.corpus.split("+")
     names = [one.partition(":")[0] for one in roll.ids]
     return np.array([name if len(several) > 1 and name in several else "" for name in names])
 
 
 def _style(roll: UtteranceTable, header: RunHeader) -> NDArray[np.str_]:
-    """Improvised or scripted; "" for all where the corpus has but one of them."""
+    """Return "improvised" or "scripted" for each utterance; "" if the corpus has only one of them."""
     names = np.where(roll.column("script") == "", "improvised", "scripted")
     return names if len(np.unique(names)) > 1 else np.full(len(names), "")
 
@@ -54,7 +54,7 @@ def _segments(roll: UtteranceTable, header: RunHeader) -> NDArray[np.str_]:
 
 
 def _age(roll: UtteranceTable, header: RunHeader) -> NDArray[np.str_]:
-    """Classes of years; "" where the age is not known."""
+    """Return the range of age of each utterance's speaker; "" if unknown."""
     titles = [f"{place}|{low} to {high - 1}" for place, (low, high) in enumerate(itertools.pairwise(YEARS))]
     titles.append(f"{len(titles)}|{YEARS[-1]} or more")
     ages = [int(float(text)) if text else -1 for text in roll.column("age").tolist()]
@@ -62,7 +62,7 @@ def _age(roll: UtteranceTable, header: RunHeader) -> NDArray[np.str_]:
 
 
 GROUPS = ("corpus", "gender", "age", "language")
-"""Divisions into groups of speakers, with corpora that are joined, of which the gap between best and worst is told."""
+"""Divisions for which the gap between the best and the worst part is reported: groups of speakers, and corpora."""
 
 DIVISIONS: dict[str, Divide] = {
     "corpus": _corpus,
@@ -75,4 +75,4 @@ DIVISIONS: dict[str, Divide] = {
     "duration": _duration,
     "segments": _segments,
 }
-"""Ways to divide the utterances: the part's name of each, by row of the roll; what stands before | only sorts."""
+"""Functions that return the name of each utterance's part by row of the table; a prefix before | is for sorting."""

@@ -1,7 +1,7 @@
-"""matplotlib in two forms: files for a paper, and SVG that takes its colours and its type from the page.
+"""Drawing with matplotlib in two forms: files for a paper, and SVG with the colours and fonts of the page.
 
-Every figure is a row of small panels. A file shows them side by side; the page lets them flow, so that they can be
-read on a phone. What is drawn in `INK`, `SOFT` and `RULE` follows the page's light or dark.
+Every figure is a row of small panels. A file shows them next to each other; the page wraps them, so that they can be
+read on a phone. The colours `INK`, `SOFT` and `RULE` follow the page's light or dark mode.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ACCENT = "#0b62a4"
 MARK = "#d45d01"
 
 CLASS_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#8c6d1f", "#7f7f7f")
-"""Told apart with any colour vision. Source: Okabe and Ito, Color Universal Design, 2008; the last two are ours."""
+"""Colours for any colour vision. Source: Okabe and Ito, Color Universal Design, 2008, except for the last two."""
 
 CLASS_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
@@ -42,9 +42,9 @@ PAGE_COLOURS = {
     PAPER: "var(--paper)",
     **{colour: f"var(--class-{place})" for place, colour in enumerate(CLASS_COLOURS)},
 }
-"""What a drawing's colour is on the page, where it may differ in the dark."""
+"""CSS variables that replace colours on the page, where dark mode may change them."""
 
-STYLE: Any = {  # matplotlib's type for it lists three hundred names
+STYLE: Any = {  # matplotlib's type of it lists three hundred names
     "font.size": 8,
     "axes.titlesize": 8.5,
     "axes.titleweight": "bold",
@@ -76,16 +76,16 @@ STYLE: Any = {  # matplotlib's type for it lists three hundred names
 PNG_DPI = 200
 
 KINDS = {"svg": "Date", "pdf": "CreationDate", "png": "Software"}
-"""Kind of file -> what it would say of itself that differs from one writing, or machine, to the next."""
+"""Metadata that differs between times or machines and is left out, by the kind of file."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A panel: how to draw it, and what hovering over its marked parts says."""
+    """A panel: a function that draws it, and tooltips."""
 
     draw: Callable[[Axes], None]
-    hints: Mapping[str, str] = field(default_factory=dict)  # gid of an artist -> words
-    sound: str = ""  # file below the corpus's folder that can be played with it
+    hints: Mapping[str, str] = field(default_factory=dict)  # tooltips by the gid of an artist
+    sound: str = ""  # file in the corpus's folder that can be played with it
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,12 @@ class Key:
 
     label: str
     colour: str
-    marker: str  # of matplotlib, "-" for a line, "--" for a dashed one
+    marker: str  # matplotlib's marker, "-" for a line, "--" for a dashed one
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as the page shows it."""
+    """A figure for the page."""
 
     id: str
     title: str
@@ -107,9 +107,9 @@ class Picture:
     alt: str
     panels: tuple[str, ...]  # SVG elements
     keys: tuple[Key, ...]
-    width: int  # of a panel, in pixels, at which it is best read
-    files: tuple[str, ...]  # names below `figures/`
-    sounds: tuple[str, ...] = ()  # of each panel: a file below the corpus's folder, or ""
+    width: int  # best width of a panel in pixels
+    files: tuple[str, ...]  # names of files in `figures/`
+    sounds: tuple[str, ...] = ()  # file in the corpus's folder for each panel, or ""
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,9 @@ class Plan:
     caption: str
     alt: str
     panels: Sequence[Drawn]
-    size: tuple[float, float] = (3.2, 2.7)  # inches of a panel
+    size: tuple[float, float] = (3.2, 2.7)  # size of a panel in inches
     keys: tuple[Key, ...] = ()
-    columns: int = 4  # side by side in a file
+    columns: int = 4  # panels per row in a file
 
 
 def render(plan: Plan, folder: Path) -> Picture:
@@ -137,12 +137,12 @@ def render(plan: Plan, folder: Path) -> Picture:
 
 
 def clean(svg: str, prefix: str, hints: Mapping[str, str]) -> str:
-    """An SVG file of matplotlib as an element of the page.
+    """Convert an SVG file of matplotlib to an element of the page.
 
     Args:
-        svg: the file's text.
-        prefix: set before every id, so that the page's figures do not meet.
-        hints: gid -> what hovering says.
+        svg: text of the file.
+        prefix: prefix of every id, which makes ids unique on the page.
+        hints: tooltips by gid.
     """
     body = svg[svg.index("<svg") :].strip()
     body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
@@ -169,7 +169,7 @@ def _panel(panel: Drawn, plan: Plan, number: int) -> str:
 
 
 def _save(plan: Plan, folder: Path) -> Iterator[str]:
-    """Draw the panels side by side, on white, into every kind of file."""
+    """Draw the panels on white next to each other, write every kind of file, and yield the names."""
     columns = min(plan.columns, len(plan.panels))
     rows = -(-len(plan.panels) // columns)
     legend = 0.35 if plan.keys else 0.0
@@ -189,19 +189,19 @@ def _save(plan: Plan, folder: Path) -> Iterator[str]:
         name = f"{plan.id}.{kind}"
         with writing(folder / name) as file:
             _write(figure, file, kind)
-        figure.set_layout_engine("none")  # the others keep the places that the first found
+        figure.set_layout_engine("none")  # the other kinds use the layout of the first one
         yield name
 
 
 def _write(figure: Figure, file: Path | IO[str], kind: str) -> None:
-    """Draw `figure` into `file`, once: `savefig` would draw it twice, the first time to see what it would be like.
+    """Draw `figure` to `file` once; `savefig` would draw it twice to find the layout.
 
     Args:
-        figure: whose layout is found where it has none yet.
-        file: where it is written to; of SVG also text in memory.
-        kind: of `KINDS`.
+        figure: the figure, whose layout is computed if it has none yet.
+        file: file to write, or for SVG also text in memory.
+        kind: key of `KINDS`.
     """
-    figure.set_dpi(PNG_DPI)  # the one before has left its own
+    figure.set_dpi(PNG_DPI)  # the previous canvas has set its own
     canvas = {"svg": FigureCanvasSVG, "pdf": FigureCanvasPdf, "png": FigureCanvasAgg}[kind](figure)
     getattr(canvas, f"print_{kind}")(file, metadata={KINDS[kind]: None})
 

@@ -1,4 +1,4 @@
-"""What a model sees: embeddings of test utterances on planes, with how far their classes lie apart."""
+"""Figures of embeddings: test utterances in two dimensions, with the silhouette of their classes."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from ser_pipeline.report.tsne import planes, silhouettes, utterance_means
 from ser_pipeline.runs.records import FoldResult
 
 ARRAYS = {"w2e": "W2E", "fused": "final feature"}
-"""Name of a stored embedding -> what it is called."""
+"""Titles of stored embeddings, by name."""
 
 MOST = 20
-"""Folds whose embeddings are drawn, at most."""
+"""Largest number of folds whose embeddings are drawn."""
 
 SILHOUETTE = (
-    "Silhouette: 1 where every utterance lies among those of its class, 0 where classes overlap, below 0 where "
-    "others are nearer; of the embedding itself, not of the plane"
+    "Silhouette: 1 if classes are well separated, 0 if they overlap, negative if utterances are closer to other "
+    "classes; computed on the embedding, not on the plot"
 )
 
 FRAME, SMALL = (2.4, 2.7), (1.9, 2.2)
-"""Inches of a panel, and of one of many."""
+"""Size of a panel in inches, and of one of many."""
 
 Named = tuple[str, FoldResult, Floats]
-"""What a panel is called, the fold, and means (U, D) of its utterances."""
+"""Title of a panel, the fold, and the means (U, D) of its utterances."""
 
 
 def plans(experiment: Experiment, pair: Sequence[tuple[str, Group]]) -> Iterator[Plan]:
-    """The paper's Fig. 2, of the fold in the middle by UA; and the main model's final feature in every fold.
+    """Yield the paper's Fig. 2 for the fold with the median UA, and the main model's final feature in every fold.
 
     Args:
-        experiment: whose models they are.
-        pair: models that are shown side by side, each with what it is called.
+        experiment: experiment of the models.
+        pair: models to show next to each other, with their titles.
     """
     main = experiment.panel.main
     if main is None:
@@ -53,35 +53,35 @@ def plans(experiment: Experiment, pair: Sequence[tuple[str, Group]]) -> Iterator
     if beside:
         over = "; ".join(f"{title} {_over(of_folds[array, group.name])}" for title, array, group in _every(pair))
         caption = (
-            f"t-SNE of the {len(fold.rows)} test utterances of fold {fold.name}, the one in the middle by UA; an "
+            f"t-SNE of the {len(fold.rows)} test utterances of fold {fold.name}, which has the median UA; an "
             f"utterance is the mean of its segments. {SILHOUETTE}. Over all folds: {over}. W2E: the frames of the "
             "speech encoder, weighted or averaged."
         )
-        yield _plan("embeddings", "What the model sees", caption, beside, experiment)
+        yield _plan("embeddings", "Embeddings", caption, beside, experiment)
     folds = [(f"fold {one.name}", one, means) for one, means in of_folds.get(("fused", main.name), [])]
     if len(folds) > 1:
         caption = (
-            f"t-SNE of the final feature of {main.name}, all test utterances, each in the fold that tests it: every "
-            f"fold is another model, whose feature has axes of its own. {SILHOUETTE}."
+            f"t-SNE of the final feature of {main.name} for all test utterances, each in the fold that tests it. Every "
+            f"fold is another model, so the axes differ. {SILHOUETTE}."
         )
-        yield _plan("folds", "What it sees, fold by fold", caption, folds[:MOST], experiment, SMALL)
+        yield _plan("folds", "Embeddings by fold", caption, folds[:MOST], experiment, SMALL)
 
 
 def middle(group: Group) -> FoldResult:
-    """The fold of the first seed whose UA is the median."""
+    """Return the fold of the first seed with the median UA."""
     folds = sorted(group.runs[0].folds, key=lambda fold: fold.confusion().ua)
     return folds[len(folds) // 2]
 
 
 def _every(pair: Sequence[tuple[str, Group]]) -> Iterator[tuple[str, str, Group]]:
-    """Title, stored array and model of every panel of the paper's figure."""
+    """Yield the title, stored array and model of every panel of the paper's figure."""
     for array, title in ARRAYS.items():
         for name, group in pair:
             yield f"{title}, {name}", array, group
 
 
 def _of_folds(group: Group, array: str) -> Iterator[tuple[FoldResult, Floats]]:
-    """Means of the utterances of every fold of the first seed that kept them."""
+    """Yield the means of utterances of every fold of the first seed that stored them."""
     for fold in group.runs[0].folds:
         means = utterance_means(fold, array)
         if means is not None:
@@ -89,7 +89,7 @@ def _of_folds(group: Group, array: str) -> Iterator[tuple[FoldResult, Floats]]:
 
 
 def _over(folds: Sequence[tuple[FoldResult, Floats]]) -> str:
-    """The mean silhouette of all test utterances."""
+    """Return the mean silhouette of all test utterances, in words."""
     found = [silhouettes(means, fold.target) for fold, means in folds]
     every = np.concatenate([one for one in found if one is not None] or [np.empty(0)])
     return f"{every.mean():.2f}".replace("-", "−") if len(every) else "not known"
@@ -103,15 +103,15 @@ def _plan(
     experiment: Experiment,
     size: tuple[float, float] = FRAME,
 ) -> Plan:
-    """A panel for each of `shown`.
+    """Return a figure with a panel for each of `shown`.
 
     Args:
-        name: of the figure.
-        title: of it.
-        caption: below it.
-        shown: what is drawn.
-        experiment: whose classes they are.
-        size: inches of a panel.
+        name: name of the figure.
+        title: its title.
+        caption: its caption.
+        shown: contents of the panels.
+        experiment: has the classes.
+        size: size of a panel in inches.
     """
     labels, points = experiment.panel.header.labels, planes([means for *_, means in shown])
     panels = [_panel(one, plane, labels) for one, plane in zip(shown, points, strict=True)]

@@ -227,7 +227,7 @@ def test_the_command_compares_where_it_can(run, tmp_path):
         write_run(tmp_path / "runs", SMALL, Planted(ablation=ablation))
     write_run(tmp_path / "runs", SMALL, Planted(corpus="demo"))
     result = run("report", "--compare", "full", "full-mean")
-    assert "Only the first right" in result.stdout
+    assert "Only the first correct" in result.stdout
     assert "no page: no finished run of demo matches 'full-mean'" in result.stderr
 
 

@@ -67,7 +67,7 @@ def test_an_error_in_a_file_of_folds_stops_before_training_unless_it_is_accepted
     )
     assert folder.name.startswith("emodb-own-full"), "what a file says of itself makes no protocol"
     told = run("report").stdout
-    assert "With errors of the audit that were accepted: near-copy-across-folds, speaker-in-two-parts." in told
+    assert "With accepted errors of the audit: near-copy-across-folds, speaker-in-two-parts." in told
     assert "error: Fold official-shared: 1 speaker (03) in train and in test. It was accepted." in told
     assert "own" in told
     made = json.loads(next(tmp_path.glob("reports/*/results.json")).read_text())["experiments"][0]
@@ -100,7 +100,7 @@ def test_every_table_in_every_form_says_what_was_accepted(tmp_path: Path) -> Non
     report = make_report(tmp_path / "runs", Choice())
     tables = sum(len(found) for _, found in sections(report))
     assert tables > 4
-    said = "With errors of the audit that were accepted: silent."
+    said = "With accepted errors of the audit: silent."
     assert to_markdown(report).count(said) == to_latex(report).count(said) == tables
     page = to_html(report, {}, tmp_path)
     copies = re.findall('<template class="latex">.*?</template>', page, flags=re.S)
