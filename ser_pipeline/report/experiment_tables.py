@@ -39,7 +39,7 @@ from ser_pipeline.report.tables import (
 
 
 def ablations(experiment: Experiment) -> Table:
-    """Every model of an experiment against the full one."""
+    """Every model of an experiment, compared with the full one."""
     rows = [_ablation(row, experiment) for row in experiment.rows]
     tones = [
         "incomplete" if not row.whole else "main" if row.group is experiment.panel.full else ""
@@ -56,16 +56,16 @@ def ablations(experiment: Experiment) -> Table:
         Column("p", group=difference, hint=TEST),
         Column("corrected", group=difference, hint=CORRECTED),
         Column("detectable", group=difference, hint=DETECTABLE),
-        Column("UA", group=published, hint="As printed; their epoch was chosen on the test fold."),
-        Column("WA", group=published, hint="As printed; their epoch was chosen on the test fold."),
+        Column("UA", group=published, hint="From the paper, which chose its epoch on the test fold."),
+        Column("WA", group=published, hint="From the paper, which chose its epoch on the test fold."),
         Column("Inputs", number=False),
-        Column("Co-att.", number=False, hint="Whether frames are weighted by co-attention, or averaged."),
+        Column("Co-att.", number=False, hint="Whether frames are weighted by co-attention or averaged."),
     ]
     differences = [row.versus.ua for row in experiment.rows if row.versus]
     note = (
-        "Scores are pooled over all test utterances, published ones means over folds. Differences are row minus full "
-        "model, of pooled UA over the seeds that both have. Bold is a name, and no verdict; a difference is "
-        f"coloured where its corrected p is at most 0.05. An incomplete row is not averaged. "
+        "Scores are pooled over all test utterances; published scores are means over folds. A difference is the row's "
+        "pooled UA minus the full model's, over the seeds that both have. Names are bold, whatever the result; a "
+        "difference is coloured if its corrected p is at most 0.05. Incomplete rows are not averaged. "
         f"{tests([one.p for one in differences])} {words.legend([row.group.name for row in experiment.rows])}"
         f"{luck([one.interval for one in differences])}"
     )
@@ -78,7 +78,7 @@ def ablations(experiment: Experiment) -> Table:
 
 
 def grid(experiment: Experiment) -> Table | None:
-    """The paper's table 2: inputs, without and with co-attention; None where there is but one model."""
+    """The paper's table 2: inputs, without and with co-attention; None if there is only one model."""
     found = {
         (frozenset(row.group.inputs), row.group.co_attention): row
         for row in reversed(experiment.rows)
@@ -99,7 +99,7 @@ def grid(experiment: Experiment) -> Table | None:
         for inputs in shown
     ]
     note = (
-        "Means over folds, each the mean over seeds, as the paper has them; the ablation table has pooled scores. W2E: "
+        "Means over folds (each the mean over seeds), as in the paper; the ablation table has pooled scores. W2E are "
         "the frames of a speech encoder (wav2vec 2.0 in the paper). Without co-attention they are averaged."
     )
     table = Table(f"grid-{experiment.id}", "Inputs and co-attention", tuple(columns), tuple(rows), note=note)
@@ -129,7 +129,7 @@ def recalls(experiment: Experiment) -> Table:
 
 
 def by_speaker(experiment: Experiment) -> Table | None:
-    """UA of every model by speaker; None where there is one model or one speaker alone."""
+    """UA of every model by speaker; None if there is only one model or one speaker."""
     groups = experiment.panel.whole
     found = {
         group.name: {part.name: part.ua for part in experiment.results[group.name].parts["speaker"]} for group in groups
@@ -153,7 +153,7 @@ def parts(experiment: Experiment) -> list[Table]:
 
 
 def ways(experiment: Experiment) -> Table | None:
-    """Ways to score an utterance by its segments."""
+    """Ways to score an utterance from its segments."""
     if experiment.main is None or not experiment.main[1].ways:
         return None
     found = experiment.main[1].ways
@@ -163,12 +163,12 @@ def ways(experiment: Experiment) -> Table | None:
         for way in found
     ]
     tones = ("main", *[""] * (len(rows) - 1))
-    note = "All on the test utterances: taking the best of these would be choosing on the test."
+    note = "All are measured on the test utterances, so picking the best one would be selection on the test set."
     return Table(f"ways-{experiment.id}", "From segments to utterances", columns, tuple(rows), tones, note)
 
 
 def probes(experiment: Experiment) -> Table | None:
-    """What each input is worth to the trained main model."""
+    """How much the trained main model loses without each input."""
     if experiment.main is None or not experiment.main[1].probes:
         return None
     columns = (
@@ -200,14 +200,14 @@ def probes(experiment: Experiment) -> Table | None:
     columns = (*columns[:-1], Column("Loss of UA", scale=scale([row[-1] for row in rows], 0.0)))
     found = experiment.main[1].probes
     note = (
-        "A loss near nothing speaks of an input that is hardly used as far as its interval reaches, and no further. "
+        "A loss near 0 means that the input is hardly used, but only as precisely as its interval says. "
         f"{tests([probe.p for probe in found])}{luck([probe.interval for probe in found])}"
     )
     return Table(f"probes-{experiment.id}", "Is each input used?", columns, tuple(rows), note=note)
 
 
 SPAN = 5
-"""Which column of the ablation table is drawn."""
+"""Index of the drawn column of the ablation table."""
 
 
 def _ablation(row: Row, experiment: Experiment) -> tuple[Cell, ...]:
@@ -237,7 +237,7 @@ def _difference(versus: Versus | None) -> tuple[Cell, ...]:
 
 
 def _pair(row: Row | None, experiment: Experiment) -> tuple[Cell, ...]:
-    """WA, UA and the published pair of a cell of table 2."""
+    """WA, UA and the published pair for one model of table 2."""
     if row is None:
         return tuple(ABSENT for _ in range(3))
     printed = row.published
@@ -270,7 +270,7 @@ def _parts(experiment: Experiment, name: str, found: Sequence[Part]) -> Table:
 
 
 def _gap(gap: GroupGap) -> str:
-    """The gap between the best and the worst group in words."""
+    """The gap between the best and the worst group as a sentence."""
     said = f"Worst-group gap: {gap.worst} are {100 * gap.value:.1f} points of UA below {gap.best}"
     if gap.interval.why:
         return f"{said}; no interval: {gap.interval.why}."
@@ -278,25 +278,25 @@ def _gap(gap: GroupGap) -> str:
     if gap.p is None or gap.detectable is None:
         return f"{said}; no test). {PICKED}"
     detectable = f"{100 * gap.detectable:.1f}"
-    return f"{said}; p {chance(gap.p).text}; a gap of {detectable} points could be shown). {PICKED}"
+    return f"{said}; p {chance(gap.p).text}; a gap of {detectable} points could be detected). {PICKED}"
 
 
-HINTS = {"WA": FOLDS, "UA": FOLDS, "Published": "WA / UA as printed; their epoch was chosen on the test fold."}
-"""What hovering says over the columns of the paper's table 2."""
+HINTS = {"WA": FOLDS, "UA": FOLDS, "Published": "WA / UA from the paper, which chose its epoch on the test fold."}
+"""Hints for the columns of the paper's table 2."""
 
 POOLED_PART = "Pooled over the utterances of the part, the mean over seeds."
-OF_PART = f"{POOLED_PART} Mean recall of the classes that the part holds, which may be fewer than the corpus has."
-"""What UA is of some of the utterances."""
+OF_PART = f"{POOLED_PART} Mean recall of the classes in the part, which may be fewer than in the corpus."
+"""What UA means for a part of the utterances."""
 
 PICKED = (
-    "Best and worst are picked by their scores, so the gap reads high; interval and size allow for all pairs, p for "
-    "all divisions too."
+    "Best and worst are picked by their scores, so the gap is too high; the interval and the detectable size are "
+    "corrected for all pairs, p for all divisions too."
 )
-"""What a reader of a gap between groups must know."""
+"""Note on how to read a gap between groups."""
 
 
 def tables(experiment: Experiment) -> Iterator[Table]:
-    """Every table of an experiment that has something to say, in the order in which they are read."""
+    """All tables of an experiment that have rows, in reading order."""
     found = [grid(experiment), ablations(experiment), classes(experiment), recalls(experiment)]
     found += [by_speaker(experiment), quality.sources(experiment), quality.calibrations(experiment)]
     found += [ways(experiment), probes(experiment)]

@@ -1,4 +1,4 @@
-"""The forms of a report that other programs read: results.json and .md."""
+"""A report for other programs: results.json and results.md."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from ser_pipeline.report.rated import RatedPanel
 from ser_pipeline.report.tables import Table
 
 SCHEMA = 3
-"""Version of results.json; docs/results.md tells its fields."""
+"""Version of results.json; docs/results.md describes its fields."""
 
 
 def to_json(report: Report) -> str:
-    """results.json: every number at full precision, shares of 0 to 1, absent ones null."""
+    """results.json: every number at full precision, shares from 0 to 1, missing ones null."""
     value = {
         "schema": SCHEMA,
         "corpus": report.choice.corpus,
@@ -138,7 +138,7 @@ def _comparison(found: Comparison) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON has it; numbers that are not finite become null."""
+    """`value` as plain JSON types; numbers that are not finite become None."""
     if is_dataclass(value) and not isinstance(value, type):
         return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, np.ndarray):

@@ -1,4 +1,4 @@
-"""What the figures show. U utterances, C classes, T frames of the speech encoder."""
+"""The drawing of the figures. U utterances, C classes, T frames of the speech encoder."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ser_pipeline.report.drawing import ACCENT, CLASS_COLOURS, CLASS_MARKERS, IN
 from ser_pipeline.report.scores import Calibration
 
 DARK = 0.72
-"""The share from which on a cell is so dark that its number is written in the colour of paper."""
+"""Share from which on a cell is so dark that its number is written in the paper's colour."""
 
 
 def confusion(title: str, counts: Ints, labels: Sequence[str]) -> Drawn:
-    """A confusion matrix (C, C), its rows in percent; hovering tells the counts.
+    """A confusion matrix (C, C), its rows in percent; hovering shows the counts.
 
     Args:
         title: of the figure.
@@ -31,7 +31,8 @@ def confusion(title: str, counts: Ints, labels: Sequence[str]) -> Drawn:
     rows = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     cells = [(i, j) for i in range(len(labels)) for j in range(len(labels))]
     hints = {
-        f"cell-{i}-{j}": f"{labels[i]} taken for {labels[j]}: {counts[i, j]:,} of {counts[i].sum():,}" for i, j in cells
+        f"cell-{i}-{j}": f"{labels[i]} predicted as {labels[j]}: {counts[i, j]:,} of {counts[i].sum():,}"
+        for i, j in cells
     }
 
     def draw(ax: Axes) -> None:
@@ -62,13 +63,13 @@ def confusion(title: str, counts: Ints, labels: Sequence[str]) -> Drawn:
 
 
 def heat(title: str, values: Floats, rows: Sequence[str], columns: Sequence[str]) -> Drawn:
-    """Scores of each row on each column, the darker the higher; hovering tells both names.
+    """Scores of each row on each column, darker for higher ones; hovering shows both names.
 
     Args:
         title: of the figure.
-        values: (R, C), 0 to 1; NaN: not there.
-        rows: R names of what trains.
-        columns: C names of what is tested.
+        values: (R, C), 0 to 1; NaN: no score.
+        rows: R names of training corpora.
+        columns: C names of test corpora.
     """
     cells = [(i, j) for i in range(len(rows)) for j in range(len(columns)) if not np.isnan(values[i, j])]
     hints = {f"heat-{i}-{j}": f"{rows[i]} on {columns[j]}: {100 * values[i, j]:.1f} %" for i, j in cells}
@@ -104,14 +105,14 @@ def class_look(place: int) -> tuple[str, str]:
 
 
 def scatter(title: str, points: Floats, target: Ints, labels: Sequence[str], below: str = "") -> Drawn:
-    """Points (U, 2) in the square of -1 to 1, marked by class.
+    """Points (U, 2) in the square from -1 to 1, marked by class.
 
     Args:
         title: of the figure.
         points: (U, 2), -1 to 1.
         target: class of each (U,).
         labels: names of the classes.
-        below: words under it.
+        below: text under it.
     """
 
     def draw(ax: Axes) -> None:
@@ -128,22 +129,22 @@ def scatter(title: str, points: Floats, target: Ints, labels: Sequence[str], bel
 
 @dataclass(frozen=True)
 class Course:
-    """What a panel of learning curves draws of each epoch."""
+    """What a panel of learning curves draws for each epoch."""
 
-    fields: Mapping[str, tuple[str, str]]  # of the history -> colour and style of its line
-    dotted: str  # the field on whose line the epoch that was kept has a dot
+    fields: Mapping[str, tuple[str, str]]  # field of the history -> colour and style of its line
+    dotted: str  # field whose line gets a dot at the kept epoch
     limits: tuple[float, float]
-    unit: float = 1.0  # what one of the axis is; 0.01: percent
+    unit: float = 1.0  # value of one unit of the axis; 0.01: percent
 
 
 def curves(title: str, runs: Sequence[Sequence[Mapping[str, float]]], best: Sequence[int], course: Course) -> Drawn:
-    """Lines of a fold by epoch, for each seed, with a dot at the epoch that was kept.
+    """Learning curves of a fold for each seed, with a dot at the kept epoch.
 
     Args:
         title: of the figure.
-        runs: lines of the history, of each seed.
-        best: the epoch that was kept, of each seed.
-        course: what is drawn of them.
+        runs: the history of each seed, an entry per epoch.
+        best: the kept epoch of each seed.
+        course: what is drawn.
     """
 
     def draw(ax: Axes) -> None:
@@ -165,9 +166,9 @@ def curves(title: str, runs: Sequence[Sequence[Mapping[str, float]]], best: Sequ
 
 
 LOSSES = {"loss": (SOFT, "--"), "validation_loss": (ACCENT, "-")}
-"""What a panel of losses draws."""
+"""Lines of a panel of losses."""
 
-KEPT = Key("the epoch that was kept", MARK, "o")
+KEPT = Key("the kept epoch", MARK, "o")
 
 CURVE_KEYS = (Key("training loss", SOFT, "--"), Key("validation loss", ACCENT, "-"), KEPT)
 
@@ -175,7 +176,7 @@ UA_KEYS = (Key("validation UA, %", ACCENT, "-"), KEPT)
 
 
 def reliability(title: str, calibration: Calibration) -> Drawn:
-    """Accuracy by confidence; the area of a dot is its share of the utterances."""
+    """Accuracy by confidence; the area of a dot shows its share of the utterances."""
 
     def draw(ax: Axes) -> None:
         there = calibration.count > 0
@@ -192,7 +193,7 @@ def reliability(title: str, calibration: Calibration) -> Drawn:
             zorder=3,
         )
         ticks = [0, 0.25, 0.5, 0.75, 1]
-        ax.set(xlim=(0, 1.03), ylim=(0, 1.03), aspect="equal", xlabel="confidence, %", ylabel="right, %")
+        ax.set(xlim=(0, 1.03), ylim=(0, 1.03), aspect="equal", xlabel="confidence, %", ylabel="correct, %")
         ax.set_xticks(ticks, [f"{100 * tick:.0f}" for tick in ticks])
         ax.set_yticks(ticks, [f"{100 * tick:.0f}" for tick in ticks])
         ax.grid()
@@ -213,17 +214,17 @@ def attention(
     unit: str,
     sound: str = "",
 ) -> Drawn:
-    """A spectrogram with the weights of its frames above.
+    """A spectrogram with the weights of its frames above it.
 
     Args:
         title: above it.
-        spectrogram: (bins, frames), 255 the loudest.
-        weights: of stretches of it, (T,).
-        times: the middle of each stretch in seconds, (T,).
-        length: seconds of the spectrogram.
-        top: where the highest bin ends.
+        spectrogram: (bins, frames), 255 for the loudest.
+        weights: of the encoder's frames, (T,).
+        times: the middle of each frame in seconds, (T,).
+        length: of the spectrogram in seconds.
+        top: upper end of the highest bin.
         unit: of `top`.
-        sound: file that can be played with it.
+        sound: file to play with it.
     """
     (bins, frames), together = spectrogram.shape, min(2, len(spectrogram))
     picture = np.empty((bins // together, frames, 4))

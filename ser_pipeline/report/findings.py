@@ -1,4 +1,4 @@
-"""What a reader must know before believing a number: a sentence each, the gravest first."""
+"""The report's findings: what to know before believing a number, a sentence each, the most severe first."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ser_pipeline.runs.records import RunHeader
 from ser_pipeline.text import few, plural, portable
 
 LEVEL = 0.05
-"""A p-value below it tells two models apart."""
+"""Two models differ if the p-value is below this."""
 
 TEST_SELECTION = "selected-on-test"
-"""The audit's remark on runs whose epoch was chosen on the test rows, which every table here marks by itself."""
+"""The audit's finding for runs whose epoch was chosen on the test rows; every table here marks these runs anyway."""
 
 SILENT = 0.1
-"""Share of segments without any co-attention from which on it is a warning."""
+"""Warn if more than this share of segments has no co-attention at all."""
 
 SAID_ELSEWHERE = (
     "seed",
@@ -33,13 +33,13 @@ SAID_ELSEWHERE = (
     "train.selection",
     *(f"features.{name}.{key}" for name in ("embedding", "statistics") for key in ("content", "frames", "width")),
 )
-"""Settings that are said elsewhere, or that `train` fills in."""
+"""Settings that are shown elsewhere, or that `train` fills in."""
 
 MOST_CHANGES = 4
-"""Changed settings that are named before it is said how many more there are."""
+"""At most this many changed settings are named; the others are counted."""
 
 LITTLE = 0.02
-"""An input that costs less UA than this when shuffled is hardly used, unless its interval says otherwise."""
+"""An input that costs less UA than this if shuffled is hardly used, unless its interval lies above 0."""
 
 
 def findings(
@@ -51,8 +51,8 @@ def findings(
 
     Args:
         panels: each with the results of its groups by name.
-        headers: of every run that is shown.
-        faults: what is wrong with the folds of each run, by folder name.
+        headers: of every shown run.
+        faults: problems with the folds of each run, by folder name.
     """
     found = [*_leaks(faults), *_audits(headers), *_setup(headers)]
     for panel, results in panels:
@@ -68,12 +68,12 @@ def _leaks(faults: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
         for sentence in sentences:
             runs[sentence].append(name)
     for sentence, names in runs.items():
-        cost = "its scores read higher than they are"
+        cost = "its scores are too high"
         yield Finding("error", "leak", f"{words.capital(sentence)}: {plural(len(names), 'run')}.", cost, tuple(names))
 
 
 def _audits(headers: Sequence[RunHeader]) -> Iterator[Finding]:
-    """What the audit of the corpus and its folds found, as the runs carry it."""
+    """The audit's findings on the corpus and its folds, as stored in the runs."""
     for header in headers:
         for item in audited(header.path)[0]:
             if item.name != TEST_SELECTION:
@@ -84,8 +84,8 @@ def _audits(headers: Sequence[RunHeader]) -> Iterator[Finding]:
 def _setup(headers: Sequence[RunHeader]) -> Iterator[Finding]:
     whole = [header for header in headers if header.whole]
     if whole and all(header.on_test for header in whole):
-        message = "Every run chose its epoch on the fold that it was tested on, as the reference code does."
-        cost = "scores read high; run with --selection validation for honest ones"
+        message = "Every run chose its epoch on its test fold, as the reference code does."
+        cost = "the scores are too high; run with --selection validation for honest ones"
         yield Finding("warning", "selection", message, cost)
     for name, title in (("device", "devices"), ("precision", "precisions")):
         values = sorted({getattr(header, name) for header in headers} - {""})
@@ -94,23 +94,21 @@ def _setup(headers: Sequence[RunHeader]) -> Iterator[Finding]:
     yield from _changed(headers)
     bare = sum(1 for header in whole if not header.hashed)
     if bare:
-        message = (
-            f"{plural(bare, 'run')} without hashes: an earlier version trained them, or the hashes were taken away."
-        )
-        yield Finding("note", "no hashes", message, "nothing shows that the files are as train wrote them")
+        message = f"{plural(bare, 'run')} without hashes: trained by an earlier version, or the hashes were removed."
+        yield Finding("note", "no hashes", message, "cannot check that the files are as train wrote them")
     versions = sorted({header.versions["ser-pipeline"] for header in headers if "ser-pipeline" in header.versions})
     if len(versions) > 1:
         yield Finding("note", "versions", f"The runs come from different versions of the code: {', '.join(versions)}.")
 
 
 def _unused(probe: Probe) -> str:
-    """That an input is not shown to be used, and what could have been shown."""
+    """That there is no evidence for the use of an input, and what could have been detected."""
     lost = told(Difference(probe.loss, probe.interval, probe.p, probe.detectable))
-    return f"is not shown to use {probe.input}: with that of other utterances it loses {lost}."
+    return f"shows no sign of using {probe.input}: with that of other utterances it loses {lost}."
 
 
 def _changed(headers: Sequence[RunHeader]) -> Iterator[Finding]:
-    """Settings that all whole runs of a preset share, and that are not the preset's."""
+    """Settings that all whole runs of a preset share and that differ from the preset's."""
     headers = [header for header in headers if header.whole]
     for preset in sorted({header.preset for header in headers} & set(config.presets())):
         usual = flatten(json.loads(json.dumps(asdict(config.load(preset)))))
@@ -132,7 +130,9 @@ def _unfinished(panel: Panel) -> Iterator[Finding]:
     for group in panel.groups:
         for run in group.unfinished:
             done = f"{len(run.folds)} of {len(run.header.fold_names)} folds"
-            message = f"{run.header.path.name} is unfinished ({done}) and not averaged; the same train command goes on."
+            message = (
+                f"{run.header.path.name} is unfinished ({done}) and not averaged; the same train command continues it."
+            )
             yield Finding("warning", "unfinished", message)
 
 
@@ -140,13 +140,13 @@ def _seeds(panel: Panel) -> Iterator[Finding]:
     groups = panel.whole
     single = [group.name for group in groups if len(group.runs) == 1]
     if len(groups) > 1 and single:
-        message = f"One seed alone for {', '.join(single)} ({panel.header.protocol} protocol)."
-        cost = "how far luck moves a training is not seen; repeat with --seeds"
+        message = f"Only one seed for {', '.join(single)} ({panel.header.protocol} protocol)."
+        cost = "the variation between trainings is unknown; repeat with --seeds"
         yield Finding("note", "seeds", message, cost)
 
 
 def _clusters(panel: Panel, results: Mapping[str, Result]) -> Iterator[Finding]:
-    """Say where there is no interval, or one that leaves out the luck of training."""
+    """Warnings for missing intervals, and for intervals without the randomness of training."""
     protocol = words.capital(words.protocol(panel.header.protocol))
     why = dict.fromkeys(results[group.name].scores["ua"].interval.why for group in panel.whole)
     for reason in filter(None, why):
@@ -155,19 +155,19 @@ def _clusters(panel: Panel, results: Mapping[str, Result]) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "one seed",
-            f"{protocol}: one model of one seed tests everybody, so that no "
-            "interval holds the luck of its training, and no difference has a p-value: train more seeds.",
+            f"{protocol}: one model of one seed is tested on everyone, so no interval covers "
+            "the randomness of its training, and no difference has a p-value; train more seeds.",
         )
 
 
 def _scores(group: Group, result: Result) -> Iterator[Finding]:
     name = f"{group.name} ({group.header.protocol} protocol, epoch: {words.epoch(group.header.selection)})"
     for fault in result.faults:
-        yield Finding("warning", "damaged file", f"{name}: {fault}; what needs it is left out.")
+        yield Finding("warning", "damaged file", f"{name}: {fault}; everything that needs it is left out.")
     interval = result.scores["ua"].interval
     if interval.low <= result.chance:
         message = (
-            f"{name} is not told apart from guessing: its interval of UA reaches chance, {100 * result.chance:.1f} %."
+            f"{name} may be no better than guessing: its interval of UA includes chance, {100 * result.chance:.1f} %."
         )
         yield Finding("warning", "chance", message)
     never = [label for label, recall in zip(group.header.labels, result.recalls, strict=True) if recall == 0]
@@ -177,11 +177,9 @@ def _scores(group: Group, result: Result) -> Iterator[Finding]:
     if silent and sum(silent) / len(silent) > SILENT:
         share = f"{100 * sum(silent) / len(silent):.0f} %"
         message = (
-            f"{name}: every co-attention weight is 0 for {share} of the segments, so their speech frames are unheard."
+            f"{name}: all co-attention weights are 0 for {share} of the segments, so their speech frames are not used."
         )
-        yield Finding(
-            "warning", "silent attention", message, "weights by softmax cannot fall silent: --ablation softmax"
-        )
+        yield Finding("warning", "silent attention", message, "softmax weights cannot all be 0: --ablation softmax")
     for probe in result.probes:
         if probe.kind == "shuffled" and probe.loss < LITTLE and probe.interval.low <= 0:
             yield Finding("note", "unused input", f"{name} {_unused(probe)}")

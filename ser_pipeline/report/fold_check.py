@@ -1,4 +1,4 @@
-"""Whether a run's folds keep what they test apart from what they learn from, by its own folds.json."""
+"""Whether a run's folds keep test data apart from training data, by its own folds.json."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ser_pipeline.splits.protocols import SHARED
 
 @dataclass(frozen=True)
 class LeakCheck:
-    """Checks runs, each set of folds but once however many runs share it."""
+    """Checks runs; folds that several runs share are checked only once."""
 
     roll: UtteranceTable
     seen: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
 
     def faults(self, run: Run) -> tuple[str, ...]:
-        """What is wrong with the folds of `run`, a sentence each.
+        """The problems with the folds of `run`, a sentence each.
 
         Raises:
             PipelineError: folds.json is missing or damaged.
@@ -44,20 +44,20 @@ class LeakCheck:
                 continue
             parts = {part: set(getattr(folds[fold.name], part)) for part in ("train", "validation", "test")}
             if parts["test"] != {ids[row] for row in fold.rows}:
-                yield f"fold {fold.name} was tested on other utterances than its folds.json names"
+                yield f"fold {fold.name} was tested on other utterances than in its folds.json"
             learnt = parts["train"] | (set() if run.header.on_test else parts["validation"])
             common = len(learnt & parts["test"])
             if common:
-                yield f"fold {fold.name} learns from {common} of the utterances that it tests"
+                yield f"fold {fold.name} trains on {common} of its test utterances"
             shared = {speakers[name] for name in learnt if name in speakers}
             shared &= {speakers[name] for name in parts["test"] if name in speakers}
             apart = run.header.protocol != SHARED and not run.header.test_corpus
             if shared and not common and apart:
-                yield f"fold {fold.name} learns from speaker {', '.join(sorted(shared))}, whom it tests"
+                yield f"fold {fold.name} trains and tests on the same speaker: {', '.join(sorted(shared))}"
 
 
 def trained_alike(one: Run, other: Run) -> bool:
-    """Whether two runs train on the same utterances in every fold that both have, by their own folds.json.
+    """Whether two runs train on the same utterances in all their common folds, by their own folds.json.
 
     Raises:
         PipelineError: a folds.json is missing or damaged.

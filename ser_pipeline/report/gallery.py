@@ -1,4 +1,4 @@
-"""Which figures a report has, and the data behind each."""
+"""The figures of a report, and the data behind each."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ WITHOUT = "full-mean"
 """The ablation that is the full model without co-attention."""
 
 FOLDS = 20
-"""Learning curves are drawn of this many folds at most."""
+"""Learning curves are drawn for at most this many folds."""
 
 SEEDS = 5
-"""Learning curves are drawn of this many seeds at most."""
+"""Learning curves are drawn for at most this many seeds."""
 
 log = logging.getLogger(__name__)
 
 
 def pictures(report: Report, folder: Path) -> dict[str, list[Picture]]:
-    """The figures of each experiment by its id, drawn into `folder`; the first experiment has all kinds."""
+    """Draw the figures of each experiment, by its id, into `folder`; only the first experiment has all kinds."""
     found: dict[str, list[Picture]] = {}
     for place, experiment in enumerate(report.experiments):
         plans = [_confusions(experiment)]
@@ -56,15 +56,15 @@ def _heat(found: Matrix) -> Plan:
         f"trained on {name}: " + ", ".join(f"{place.corpus} {100 * place.ua:.0f} %" for place in row.places.values())
         for name, row in zip(names, found.rows, strict=True)
     )
-    caption = f"Pooled UA in % of what trains (rows) on what is tested (columns); {found.about}."
+    caption = f"Pooled UA in %: trained on the rows, tested on the columns; {found.about}."
     panels = [figures.heat("UA across corpora", values, names, found.corpora)]
-    return Plan(f"heat-{found.id}", "What carries over to another corpus", caption, alt, panels, (4.2, 3.6))
+    return Plan(f"heat-{found.id}", "Transfer to other corpora", caption, alt, panels, (4.2, 3.6))
 
 
 def _pair(experiment: Experiment) -> Iterator[tuple[str, Group]]:
-    """The full model without and with co-attention, as far as they have whole runs; else the main model.
+    """The full model without and with co-attention, if they have whole runs; otherwise the main model.
 
-    Each by what it does: where the full model itself has no co-attention, it is called by its name.
+    They are titled by what they do; a full model that itself has no co-attention goes by its name.
     """
     whole = experiment.panel.whole
     named = {name: next((g for g in whole if g.header.ablation == name), None) for name in (WITHOUT, FULL)}
@@ -88,9 +88,9 @@ def _confusions(experiment: Experiment) -> Plan | None:
     alt = "; ".join(
         _confusion_words(name, experiment.results[group.name].counts, labels) for name, group in _pair(experiment)
     )
-    caption = "Rows are the true classes and sum to 100 %, seeds together. Hover over a cell for its count."
+    caption = "Rows are the true classes and sum to 100 %, all seeds together. Hover over a cell for its count."
     size = (3.2, 3.2) if len(labels) < 6 else (4.2, 4.2)
-    return Plan(f"confusion-{experiment.id}", "What is taken for what", caption, alt, panels, size)
+    return Plan(f"confusion-{experiment.id}", "Confusion matrix", caption, alt, panels, size)
 
 
 def _confusion_words(name: str, counts: Ints, labels: tuple[str, ...]) -> str:
@@ -98,7 +98,7 @@ def _confusion_words(name: str, counts: Ints, labels: tuple[str, ...]) -> str:
     recalls = ", ".join(f"{label} {100 * rows[place, place]:.0f} %" for place, label in enumerate(labels))
     np.fill_diagonal(rows, 0)
     i, j = np.unravel_index(rows.argmax(), rows.shape)
-    return f"{name}: found {recalls}; most often {labels[i]} is taken for {labels[j]}, {100 * rows[i, j]:.0f} %"
+    return f"{name}: recall {recalls}; most often {labels[i]} is predicted as {labels[j]}, {100 * rows[i, j]:.0f} %"
 
 
 def _reliability(experiment: Experiment) -> Plan | None:
@@ -108,14 +108,14 @@ def _reliability(experiment: Experiment) -> Plan | None:
     error = result.calibration.errors["ece"]
     ece = 100 * error.value
     alt = f"Accuracy by confidence of {group.name}; expected calibration error {ece:.1f} percentage points."
-    corrected = "" if error.corrected is None else f", {100 * error.corrected:.1f} without the luck of few utterances"
+    corrected = "" if error.corrected is None else f", {100 * error.corrected:.1f} when corrected for few utterances"
     caption = (
         f"Expected calibration error {ece:.1f} points ({len(result.calibration.count)} bins){corrected}. "
-        "Below the dashed line the model is surer than it should be. A dot's area is its share of the utterances."
+        "Below the dashed line the model is overconfident. The area of a dot shows its share of the utterances."
     )
     return Plan(
         "calibration",
-        "Can its confidence be believed?",
+        "Calibration",
         caption,
         alt,
         [figures.reliability(group.name, result.calibration)],
@@ -123,7 +123,7 @@ def _reliability(experiment: Experiment) -> Plan | None:
 
 
 def _curves(experiment: Experiment) -> Iterator[Plan]:
-    """Losses and validation UA of the main model by epoch, a panel a fold; nothing where no fold has two epochs."""
+    """Losses and validation UA of the main model by epoch, a panel per fold; nothing if no fold has two epochs."""
     main = experiment.panel.main
     runs = main.runs[:SEEDS] if main else ()
     try:
@@ -135,31 +135,33 @@ def _curves(experiment: Experiment) -> Iterator[Plan]:
     losses = [line[name] for line in every for name in figures.LOSSES if name in line]
     if main is None or not losses or all(len(lines) < 2 for folds in histories for lines in folds):
         return
-    several = f", {FOLDS} folds of {len(main.runs[0].folds)}." if len(main.runs[0].folds) > FOLDS else "."
-    said = f"of {main.name}, a panel a fold and a line a seed{several}"
+    several = f" ({FOLDS} of {len(main.runs[0].folds)} folds)." if len(main.runs[0].folds) > FOLDS else "."
+    said = f"of {main.name}, a panel per fold and a line per seed{several}"
     top = float(np.nanpercentile(losses, 99)) * 1.08
     loss = figures.Course(figures.LOSSES, "validation_loss", (0.0, top))
     panels = list(_courses(runs, histories, loss))
     alt = f"Training and validation loss by epoch in {len(panels)} folds."
-    yield Plan("curves", "Learning", f"Loss {said}", alt, panels, SMALL, figures.CURVE_KEYS, columns=5)
+    yield Plan("curves", "Learning curves", f"Loss {said}", alt, panels, SMALL, figures.CURVE_KEYS, columns=5)
     if all("ua" in line for line in every):
         ua = figures.Course({"ua": figures.LOSSES["validation_loss"]}, "ua", (0.0, 102.0), 0.01)
         panels = list(_courses(runs, histories, ua))
         alt = f"Validation UA by epoch in {len(panels)} folds."
-        yield Plan("scores", "Learning: UA", f"UA on validation rows {said}", alt, panels, SMALL, figures.UA_KEYS, 5)
+        yield Plan(
+            "scores", "Learning curves: UA", f"UA on the validation rows {said}", alt, panels, SMALL, figures.UA_KEYS, 5
+        )
 
 
 SMALL = (2.1, 1.7)
-"""Inches of a panel of learning curves."""
+"""Size of a panel of learning curves in inches."""
 
 
 def _courses(runs: Sequence[Run], histories: Sequence[Sequence[History]], course: figures.Course) -> Iterator[Drawn]:
     """A panel for each fold.
 
     Args:
-        runs: a seed each.
-        histories: of every fold of each.
-        course: what is drawn of them.
+        runs: one per seed.
+        histories: of every fold of each run.
+        course: what is drawn.
     """
     for place, lines in enumerate(zip(*histories, strict=True)):
         folds = [run.folds[place] for run in runs]

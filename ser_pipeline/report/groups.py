@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but the seed, and the experiments that they belong to."""
+"""Groups of runs that differ only in the seed, and the experiments that they belong to."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from ser_pipeline.settings import SELECTIONS, Model
 from ser_pipeline.text import portable
 
 FULL = "full"
-"""The ablation that others are compared with."""
+"""The ablation with which others are compared."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a row took: training and testing all folds of its whole runs."""
+    """The computing time of a row: training and testing all folds of its whole runs."""
 
     cpu_seconds: float  # of all cores
-    gpu_seconds: float  # for which a fold held a GPU, alone or beside others
-    features: Mapping[str, float]  # the same two of making its features, once for all runs; {} where not known
+    gpu_seconds: float  # for which a fold held a GPU, alone or with others
+    features: Mapping[str, float]  # both for making its features, once for all runs; {}: unknown
 
     def total(self, name: str) -> float:
-        """`cpu_seconds` or `gpu_seconds`, with those of the features where they are known."""
+        """`cpu_seconds` or `gpu_seconds`, with those of the features if they are known."""
         return float(getattr(self, name)) + self.features.get(name, 0.0)
 
 
 @dataclass(frozen=True)
 class Group:
-    """A row of the tables: the runs of one model, one a seed. R seeds, U utterances, K speakers, C classes."""
+    """A row of the tables: the runs of one model, one per seed. R seeds, U utterances, K speakers, C classes."""
 
-    header: RunHeader  # of the first run; what is said there holds for all but its seed and path
+    header: RunHeader  # of the first run; holds for all, except for its seed and path
     runs: tuple[Run, ...]  # whole, by seed, with the same utterances
     unfinished: tuple[Run, ...]
-    variant: str = ""  # settings that tell it from others of the same ablation
+    variant: str = ""  # settings that differ from others of the same ablation
 
     @property
     def name(self) -> str:
-        """Its ablation, with what tells it from others of that name."""
+        """Its ablation, with the variant if there are several."""
         return f"{self.header.ablation} ({self.variant})" if self.variant else self.header.ablation
 
     @property
@@ -58,7 +58,7 @@ class Group:
 
     @property
     def co_attention(self) -> bool:
-        """Whether frames are weighted, not averaged."""
+        """Whether frames are weighted instead of averaged."""
         model = self.header.settings.get("model", {})
         asked = model.get("co_attention", False) and model.get("pooling", "co-attention") == "co-attention"
         return bool(asked) and any(name not in INPUTS or INPUTS[name].kind == "speech" for name in self.inputs)
@@ -75,12 +75,12 @@ class Group:
 
     @cached_property
     def rows(self) -> Ints:
-        """(U,) rows of the roll, in the order of `predictions`."""
+        """(U,) rows of the utterance table, in the order of `predictions`."""
         return np.asarray(np.sort(self.runs[0].concatenated("rows")))
 
     @cached_property
     def fold(self) -> Ints:
-        """(U,) which fold's model tested each utterance, in the order of `rows`."""
+        """(U,) the fold whose model tested each utterance, in the order of `rows`."""
         run = self.runs[0]
         place = np.repeat(np.arange(len(run.folds)), [len(fold.rows) for fold in run.folds])
         return np.asarray(place[np.argsort(run.concatenated("rows"), kind="stable")])
@@ -102,7 +102,7 @@ class Group:
 
     @property
     def cost(self) -> Cost | None:
-        """What its whole runs took; None where one of them is of a version that did not say."""
+        """Computing time of its whole runs; None if one of them is of a version that did not record it."""
         folds = [fold for run in self.runs for fold in run.folds]
         processor = [fold.cpu_seconds for fold in folds if fold.cpu_seconds is not None]
         device = [fold.gpu_seconds for fold in folds if fold.gpu_seconds is not None]
@@ -111,16 +111,16 @@ class Group:
         return Cost(round(sum(processor), 3), round(sum(device), 3), self.header.features_cost)
 
     def with_seeds(self, seeds: Iterable[int]) -> Group:
-        """The runs of `seeds` alone."""
+        """The group with only the runs of `seeds`."""
         chosen = set(seeds)
         return replace(self, runs=tuple(run for run in self.runs if run.header.seed in chosen))
 
     def counts(self, cluster: Ints, keep: NDArray[np.bool_] | None = None) -> Ints:
-        """Confusion matrices (R, K, C, C) of the clusters that it was tested on.
+        """Confusion matrices (R, K, C, C) of the clusters on which it was tested.
 
         Args:
-            cluster: each utterance's cluster, by row of the roll.
-            keep: which utterances count, by row of the roll; None: all.
+            cluster: each utterance's cluster, by row of the utterance table.
+            keep: the utterances that count, by row of the utterance table; None: all.
         """
         rows = self.rows
         chosen = np.ones(len(rows), dtype=bool) if keep is None else keep[rows]
@@ -131,10 +131,10 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
-    """What counts as one observation: the utterances that one trained model tests, or one speaker of them."""
+    """What counts as one observation: the test utterances of one trained model, or one speaker of them."""
 
-    of: Ints  # (rows of the roll,) each utterance's; -1 where it was not tested
-    crossed: bool  # one model of each seed tests every cluster
+    of: Ints  # (rows of the utterance table,) each utterance's cluster; -1 if not tested
+    crossed: bool  # whether one model per seed is tested on every cluster
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Panel:
     """An experiment: the models of one corpus, protocol, selection and preset."""
 
     header: RunHeader  # of its first group
-    groups: tuple[Group, ...]  # the full model first, those without a whole run too
+    groups: tuple[Group, ...]  # the full model first; includes those without a whole run
 
     @property
     def whole(self) -> tuple[Group, ...]:
@@ -151,17 +151,17 @@ class Panel:
 
     @property
     def full(self) -> Group | None:
-        """The model that the others are compared with, if it has a whole run."""
+        """The model with which the others are compared, if it has a whole run."""
         return next((group for group in self.whole if group.header.ablation == FULL), None)
 
     @property
     def main(self) -> Group | None:
-        """What the panel is about: the full model, else the first with a whole run."""
+        """The full model, otherwise the first with a whole run."""
         return self.full or next(iter(self.whole), None)
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What tells one panel from another."""
+        """Identifies the panel."""
         return panel_key(self.header)
 
     @property
@@ -171,7 +171,7 @@ class Panel:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Seeds of which some group has a whole run."""
+        """Seeds for which some group has a whole run."""
         return tuple(sorted({seed for group in self.whole for seed in group.seeds}))
 
 
@@ -189,7 +189,7 @@ def panel_key(header: RunHeader) -> tuple[str, ...]:
 
 
 def panels(runs: Iterable[Run]) -> tuple[list[Panel], list[LeftOut]]:
-    """The experiments of `runs`, honest selections first; and runs that another one stands for."""
+    """The experiments of `runs`, honest selections first; and the runs that another one replaces."""
     by_panel: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in runs:
         by_panel[panel_key(run.header)].append(run)
@@ -202,9 +202,9 @@ def panels(runs: Iterable[Run]) -> tuple[list[Panel], list[LeftOut]]:
 
 
 def shared(one: Group, other: Group, any_seed: bool = False) -> tuple[Group, Group, NDArray[np.bool_]] | None:
-    """Two groups with the seeds that both have, and a mask of the roll's utterances that both were tested on.
+    """Two groups with their common seeds, and a mask of the utterances (rows of the table) that both were tested on.
 
-    None where there is nothing in common. With `any_seed` the runs are paired in their order.
+    None if they have nothing in common. With `any_seed`, groups without a common seed keep all their runs.
 
     Args:
         one: a group.
@@ -223,13 +223,13 @@ def shared(one: Group, other: Group, any_seed: bool = False) -> tuple[Group, Gro
 
 
 def clusters(speaker: Ints, *groups: Group) -> Clusters:
-    """The clusters of the utterances that all of `groups` were tested on.
+    """The clusters of the utterances on which all of `groups` were tested.
 
-    With several folds a cluster is what a fold tests, and folds that test one speaker are one cluster. With one fold
-    it is the speaker, and all of them share the luck of one training.
+    With several folds a cluster is a fold's test set; folds that share a test speaker are one cluster. With one fold
+    it is the speaker, and all of them share the randomness of one training.
 
     Args:
-        speaker: each utterance's speaker, by row of the roll.
+        speaker: each utterance's speaker, by row of the utterance table.
         groups: with whole runs.
     """
     rows = groups[0].rows
@@ -242,7 +242,7 @@ def clusters(speaker: Ints, *groups: Group) -> Clusters:
 
 
 def distance(one: RunHeader, other: RunHeader) -> int:
-    """How many settings two runs differ in."""
+    """Number of settings in which two runs differ."""
     first, second = flatten(one.settings), flatten(other.settings)
     return sum(first.get(name) != second.get(name) for name in first.keys() | second.keys())
 
@@ -260,7 +260,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def speakers(roll: UtteranceTable) -> tuple[list[str], Ints]:
-    """Names of the speakers, sorted, and each utterance's place among them."""
+    """Sorted names of the speakers, and each utterance's index into them."""
     names, places = np.unique(roll.column("speaker"), return_inverse=True)
     return [str(name) for name in names], places.astype(np.int64)
 
@@ -283,7 +283,7 @@ def _groups(runs: Sequence[Run]) -> tuple[list[Group], list[LeftOut]]:
 
 
 def _group(members: Sequence[Run]) -> tuple[Group, list[LeftOut]]:
-    """One run a seed: a whole one before an unfinished one, the newest before older ones."""
+    """One run per seed: a whole one rather than an unfinished one, then the newest."""
     chosen: dict[int, Run] = {}
     left_out = []
     for run in sorted(members, key=lambda run: (not run.whole, -run.header.path.stat().st_mtime)):
@@ -297,13 +297,15 @@ def _group(members: Sequence[Run]) -> tuple[Group, list[LeftOut]]:
     ordered = [chosen[seed] for seed in sorted(chosen)]
     whole = [run for run in ordered if run.whole]
     odd = [run for run in whole if set(run.concatenated("rows")) != set(whole[0].concatenated("rows"))]
-    left_out += [LeftOut(run.header.path.name, "it was tested on other utterances than the other seeds") for run in odd]
+    left_out += [
+        LeftOut(run.header.path.name, "its test utterances differ from those of the other seeds") for run in odd
+    ]
     whole = [run for run in whole if run not in odd]
     return Group(ordered[0].header, tuple(whole), tuple(run for run in ordered if not run.whole)), left_out
 
 
 def _named(group: Group, groups: Sequence[Group]) -> Group:
-    """The group with its variant: the settings in which those of its ablation differ."""
+    """The group with its variant: the settings in which the groups of its ablation differ."""
     rivals = [other for other in groups if other.header.ablation == group.header.ablation]
     if len(rivals) == 1:
         return group
@@ -315,7 +317,7 @@ def _named(group: Group, groups: Sequence[Group]) -> Group:
 
 
 def _shown(value: str, values: Iterable[str]) -> str:
-    """A setting's value; of a path its last name, with a number where another of `values` has the same.
+    """A setting's value; for a path its last component, with a number if another of `values` has the same.
 
     >>> _shown("/a/x.pth", ["/a/x.pth", "/b/x.pth", "/c/y.pth"]), _shown("/c/y.pth", ["/a/x.pth", "/c/y.pth"])
     ('x.pth [1]', 'y.pth')
@@ -326,5 +328,5 @@ def _shown(value: str, values: Iterable[str]) -> str:
 
 
 def _in_order(run: Run, name: str) -> NDArray[Any]:
-    """The array `name` of all folds in the order of the roll's rows."""
+    """The array `name` of all folds in the order of the utterance table's rows."""
     return np.asarray(run.concatenated(name)[np.argsort(run.concatenated("rows"), kind="stable")])

@@ -1,4 +1,4 @@
-"""The first screen of the page: the score of the main model, its interval, and what was run on what."""
+"""The first screen of the page: score of the main model, its interval, and facts about the runs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ser_pipeline.report.scores import Result
 from ser_pipeline.report.tables import between, percent, scale, spanned, told
 from ser_pipeline.text import plural
 
-UNFINISHED = "No run is finished yet: nothing can be averaged. What is there stands below."
-"""What the summary says where there is no score."""
+UNFINISHED = "No run is finished yet, so there is no score. The unfinished runs are listed below."
+"""Text of the summary if there is no score."""
 
 
 @dataclass(frozen=True)
@@ -30,25 +30,25 @@ class Tick:
 
 @dataclass(frozen=True)
 class Axis:
-    """What the score and its interval are drawn on, scaled to them."""
+    """The axis for the score and its interval, scaled to them."""
 
     low: float
     high: float
     ticks: tuple[Tick, ...]
 
     def place(self, value: float) -> float:
-        """Where a value lies, in percent of the axis; at an end where it lies beyond."""
+        """Position of a value, in percent of the axis; values beyond it are moved to its ends."""
         return 100 * min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
 
     def beyond(self, tick: Tick) -> str:
-        """Which end a mark lies beyond: "left", "right" or ""."""
+        """The end beyond which a mark lies: "left", "right" or ""."""
         return "left" if tick.value < self.low else "right" if tick.value > self.high else ""
 
 
 def summary(report: Report) -> dict[str, Any]:
-    """What a hurried reader needs of the first experiment."""
+    """The most important facts of the first experiment."""
     if report.main is None:
-        told = "Scores against raters stand below; no finished run tells classes." if report.rated else UNFINISHED
+        told = "No finished run predicts classes; scores against raters are below." if report.rated else UNFINISHED
         return {"score": None, "told": told, "warnings": _warnings(report)}
     group, result = report.main
     ua = result.scores["ua"]
@@ -79,17 +79,17 @@ def _beside(result: Result) -> list[tuple[str, str]]:
 
 
 def _interval(group: Group, result: Result) -> str:
-    """The interval of UA, and what it is made of."""
+    """The interval of UA, and the clusters it is computed from."""
     interval = result.scores["ua"].interval
     if interval.why:
         return f"No interval: {interval.why}"
     made = words.clusters(group.header.protocol, interval.clusters, result.crossed)
-    luck = "" if interval.training else "; the luck of training is not in it"
+    luck = "" if interval.training else "; it does not cover the randomness of training"
     return f"95 % interval {between(interval).text} %, from {made}{luck}"
 
 
 def _axis(group: Group, result: Result) -> Axis:
-    """An axis for the score and its interval, with what they are held against."""
+    """An axis for the score and its interval, with reference values."""
     ua = result.scores["ua"]
     low, high, _ = scale([spanned(ua.pooled, ua.interval)], result.chance, least=0.2, far=True)
     return Axis(max(low, 0.0), min(high, 1.0), tuple(_ticks(group, result.chance)))
@@ -104,7 +104,7 @@ def _ticks(group: Group, chance: float) -> Iterator[Tick]:
 
 
 def _facts(report: Report, group: Group, result: Result) -> list[tuple[str, str]]:
-    """What was run, on what."""
+    """Facts about the runs and their data."""
     header = group.header
     ua, wa = result.scores["ua"], result.scores["wa"]
     folds = plural(len(header.fold_names), "fold")
@@ -115,7 +115,7 @@ def _facts(report: Report, group: Group, result: Result) -> list[tuple[str, str]
         ),
         ("Data", f"{_coverage(group, result)} by {plural(result.speakers, 'speaker')}"),
         ("Classes", ", ".join(header.labels)),
-        *([("Tells", header.target.words)] if header.target.name != "class" else []),
+        *([("Target", header.target.words)] if header.target.name != "class" else []),
         ("Trained", f"{folds}, {plural(len(group.runs), 'seed')}, preset {header.preset}"),
         ("Epoch", words.epoch(header.selection)),
         (
@@ -127,7 +127,7 @@ def _facts(report: Report, group: Group, result: Result) -> list[tuple[str, str]
 
 
 def signed_by(report: Report) -> list[tuple[str, str]]:
-    """When the runs ended, of which commits of the code they are, and who signs the report, as far as is known."""
+    """Dates of the runs, commits of their code, and author of the report, as far as known."""
     days = sorted({header.origin.ended[:10] for header in report.headers} - {""})
     made = [header.origin.made for header in report.headers]
     commits = dict.fromkeys(str(one)[:7] for facts in made for one in facts.get("commit", ()) if one)
@@ -141,7 +141,7 @@ def signed_by(report: Report) -> list[tuple[str, str]]:
 
 
 def _coverage(group: Group, result: Result) -> str:
-    """How many utterances were tested, of those that the corpus has."""
+    """How many of the corpus's utterances were tested."""
     there = group.header.utterances
     return f"{result.utterances} of {plural(there, 'utterance')}" if there else plural(result.utterances, "utterance")
 
@@ -150,12 +150,12 @@ def _spread(value: float, deviation: float | None) -> str:
     return f"{100 * value:.1f}" + (f" ± {100 * deviation:.1f}" if deviation is not None else "") + " %"
 
 
-WHOLE_PROTOCOL = "The published code's protocol, which validates on the test fold and trains on every other speaker,"
-"""What adds to the scores where more than the epoch differs."""
+WHOLE_PROTOCOL = "The published code's protocol, which validates on the test fold and trains on all other speakers,"
+"""The cause of a higher score if more than the epoch differs."""
 
 
 def _sentences(report: Report, first: Experiment) -> Iterator[str]:
-    """How the main model compares, a sentence each."""
+    """Comparisons of the main model, a sentence each."""
     group, result = first.main or (None, None)
     if group is None or result is None:
         return
@@ -164,7 +164,7 @@ def _sentences(report: Report, first: Experiment) -> Iterator[str]:
     apart = [one for one in found if one.ua_corrected is not None and one.ua_corrected <= 0.05]
     if rows:
         yield (
-            f"{len(apart)} of {plural(len(rows), 'other model')} in its table can be told apart from it "
+            f"{len(apart)} of {plural(len(rows), 'other model')} in its table can be distinguished from it "
             f"(5 %, {_power(found)})."
         )
     for gap in report.gaps:
@@ -178,13 +178,13 @@ def _sentences(report: Report, first: Experiment) -> Iterator[str]:
         points = 100 * result.scores["ua"].fold_mean - printed.ua
         where = "above" if points > 0 else "below"
         yield (
-            f"The mean over folds is {abs(points):.1f} points {where} the paper’s {printed.ua:.2f} %, "
-            "whose epoch was chosen on the test fold and which has no interval: no test is possible."
+            f"The mean over folds is {abs(points):.1f} points {where} the paper’s {printed.ua:.2f} %. "
+            "The paper chose its epoch on the test fold and gives no interval, so no test is possible."
         )
 
 
 def _power(found: Sequence[Versus]) -> str:
-    """How many tests of UA there are, and what differences one alone could show."""
+    """How many tests of UA there are, and what differences a single one could detect."""
     tested = [one.ua for one in found if one.ua.p is not None]
     if not tested:
         return "no test is possible"
@@ -193,7 +193,7 @@ def _power(found: Sequence[Versus]) -> str:
     if not known:
         return said
     sizes = " to ".join(dict.fromkeys(percent(size).text for size in (known[0], known[-1])))
-    return f"{said}; one alone could show a difference of {sizes} points"
+    return f"{said}; a single one could detect a difference of {sizes} points"
 
 
 def _warnings(report: Report) -> list[Finding]:

@@ -1,4 +1,4 @@
-r"""results.tex, which a paper takes in with `\input`, and a document that does so."""
+r"""results.tex, which a paper includes with `\input`, and a document that does so."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from ser_pipeline.report.contents import Report
 from ser_pipeline.report.tables import MINUS, Table
 
 PACKAGES = ("booktabs", "graphicx")
-"""What a document that takes the tables in has to load."""
+"""LaTeX packages that the tables need."""
 
 
 def to_latex(report: Report) -> str:
-    r"""results.tex: every table as a float with a label, to be taken in with `\input`."""
+    r"""results.tex: every table as a float with a label, to be included with `\input`."""
     loads = " ".join(rf"\usepackage{{{name}}}" for name in PACKAGES)
     parts = [f"% Tables of {latex(report.title)}. The preamble needs: {loads}"]
     for title, tables in overview.sections(report):
@@ -20,17 +20,17 @@ def to_latex(report: Report) -> str:
 
 
 def to_document(report: Report) -> str:
-    """document.tex: what takes results.tex in, ready to be compiled."""
+    """document.tex: includes results.tex and is ready to compile."""
     loads = "\n".join(rf"\usepackage{{{name}}}" for name in PACKAGES)
     return DOCUMENT.replace("PACKAGES", loads).replace("TITLE", latex(report.title))
 
 
 def latex_table(table: Table, remark: str = "") -> str:
-    """A table as a float, as wide as the line at most, with its note below.
+    """A table as a float, at most as wide as the line, with its note below.
 
     Args:
-        table: what it holds.
-        remark: that follows its note.
+        table: the table.
+        remark: text after its note.
     """
     align = "".join("r" if table.columns[place].number else "l" for place in table.printed)
     lines = [r"\begin{table}[htbp]\centering\small", rf"\caption{{{latex(table.caption)}}}\label{{tab:{table.id}}}"]
@@ -45,7 +45,7 @@ def latex_table(table: Table, remark: str = "") -> str:
 
 
 def latex(words: str) -> str:
-    r"""Words with the characters that LaTeX takes for its own made plain.
+    r"""Text with LaTeX's special characters escaped.
 
     >>> latex("95 % of a_b − c")
     '95 \\% of a\\_b $-$ c'
@@ -54,12 +54,12 @@ def latex(words: str) -> str:
 
 
 def _remark(report: Report) -> str:
-    """What every table says: errors of the audit that were accepted, and that a program made the speech."""
+    """Remark below every table: accepted errors of the audit, and whether the speech is synthetic."""
     return f"{report.accepted} {SYNTHETIC if report.synthetic else ''}".strip()
 
 
 def _groups(table: Table) -> list[str]:
-    """The line of heads over several columns, with its rules; empty where no column has one."""
+    """The line of heads that span several columns, with its rules; empty if there are none."""
     spans: list[tuple[str, int, int]] = []
     for number, place in enumerate(table.printed, start=1):
         name = table.columns[place].group
@@ -89,7 +89,7 @@ LATEX_CHARACTERS = {
 }
 
 FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
-"""What makes a table as wide as the line where it is wider."""
+"""Shrinks a table that is wider than the line."""
 
 SYNTHETIC = "Synthetic speech, made by a program: these scores say nothing about people."
 

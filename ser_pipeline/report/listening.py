@@ -1,4 +1,4 @@
-"""Where a model listens: the attention over utterances that it got right and wrong, of several folds."""
+"""Where a model listens: its attention over correctly and wrongly classified utterances, from several folds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ser_pipeline.runs import layout
 from ser_pipeline.runs.records import FoldResult, RunHeader, UtteranceTable
 
 EACH = 3
-"""Utterances that were right, and wrong, whose attention is drawn."""
+"""Number of correctly, and of wrongly, classified utterances whose attention is drawn."""
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +34,12 @@ class Example:
 
     @property
     def right(self) -> bool:
-        """Whether its class was told."""
+        """Whether its class was predicted correctly."""
         return bool(self.fold.target[self.place] == self.fold.prediction[self.place])
 
 
 def attention(experiment: Experiment, roll: UtteranceTable) -> Plan | None:
-    """Weights over time of utterances of as many folds as there can be; None where no fold kept any."""
+    """Weights over time of utterances from as many folds as possible; None if no fold stored any."""
     main = experiment.panel.main
     chosen = _chosen(main) if main else []
     if main is None or not chosen:
@@ -47,8 +47,8 @@ def attention(experiment: Experiment, roll: UtteranceTable) -> Plan | None:
     panels = [_panel(one, main.header, roll) for one in chosen]
     folds = ", ".join(dict.fromkeys(one.fold.name for one in chosen))
     caption = (
-        f"Co-attention over the first segment of test utterances, as far as they speak, each scaled to its largest "
-        f"weight: the surest right and the surest wrong of folds {folds}."
+        "Co-attention over the first segment of test utterances, without padding, each scaled to its largest "
+        f"weight: the most confident correct and wrong predictions of folds {folds}."
     )
     said = "; ".join(_title(one, main.header) for one in chosen)
     alt = f"Attention over spectrograms of {len(panels)} utterances: {said}."
@@ -56,9 +56,9 @@ def attention(experiment: Experiment, roll: UtteranceTable) -> Plan | None:
 
 
 def _chosen(group: Group) -> list[Example]:
-    """Right ones and wrong ones of the first seed, a fold each as far as there are enough; those of one kind together.
+    """Correct examples, then wrong ones, of the first seed, each from another fold if there are enough folds.
 
-    Folds that were neither the best nor the worst come first.
+    Folds of middling UA come first.
     """
     folds = sorted(group.runs[0].folds, key=lambda fold: fold.confusion().ua)
     middle = len(folds) // 2
@@ -73,7 +73,7 @@ def _chosen(group: Group) -> list[Example]:
 
 
 def _kept(fold: FoldResult) -> list[Example]:
-    """What a fold kept of its utterances; nothing where it is damaged."""
+    """The examples that a fold stored; none if the file is missing or damaged."""
     return list(_read(fold)) if (fold.path / layout.EXAMPLES).is_file() else []
 
 
@@ -89,11 +89,11 @@ def _read(fold: FoldResult) -> Iterator[Example]:
 
 def _title(one: Example, header: RunHeader) -> str:
     true, taken = (header.labels[which[one.place]] for which in (one.fold.target, one.fold.prediction))
-    return f"{true}, right" if one.right else f"{true}, taken for {taken}"
+    return f"{true}, correct" if one.right else f"{true}, predicted as {taken}"
 
 
 def _panel(one: Example, header: RunHeader, roll: UtteranceTable) -> Drawn:
-    """The panel of an utterance, as long as it speaks.
+    """The panel of an utterance, without padding.
 
     Args:
         one: the utterance.
@@ -102,7 +102,7 @@ def _panel(one: Example, header: RunHeader, roll: UtteranceTable) -> Drawn:
     """
     row, frame = int(one.fold.rows[one.place]), 1 / header.audio.frame_rate
     bins, frames = one.spectrogram.shape
-    stretch = frames * frame / len(one.attention)  # seconds of a weight
+    stretch = frames * frame / len(one.attention)  # seconds per weight
     speech = min(float(roll.numbers("seconds")[row]), frames * frame)
     shown, weighed = max(1, round(speech / frame)), max(1, round(speech / stretch))
     hertz, linear = header.spectrogram.bin_hertz(header.audio.rate), "spectrogram" in header.reads
@@ -112,7 +112,7 @@ def _panel(one: Example, header: RunHeader, roll: UtteranceTable) -> Drawn:
         np.asarray(one.attention[:weighed]),
         times=(np.arange(weighed) + 0.5) * stretch,
         length=shown * frame,
-        top=bins * hertz / 1000 if linear else bins,  # any other image has the bands of hearing
+        top=bins * hertz / 1000 if linear else bins,  # any other image has auditory bands
         unit="kHz" if linear else "band",
         sound=str(roll.facts[row][0]),
     )

@@ -1,4 +1,4 @@
-"""The cross-corpus matrix of a report: what a model of one corpus is worth on each, with intervals by speaker."""
+"""The cross-corpus matrix of a report: scores of each corpus's model on every corpus, with intervals by speaker."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ser_pipeline.report.tables import Cell, Column, Table
 from ser_pipeline.splits.protocols import ONLY
 
 PICTURES = "matrix"
-"""The key of its figures beside those of experiments."""
+"""The key of its figures among those of the experiments."""
 
 
 @dataclass(frozen=True)
 class Place:
     """A model on one corpus."""
 
-    corpus: str  # that is tested
+    corpus: str  # test corpus
     ua: float  # pooled over its utterances, the mean over seeds
     wa: float
     utterances: int
@@ -38,9 +38,9 @@ class Place:
 class Trained:
     """A row of the matrix."""
 
-    corpus: str  # that trained; "" for all but the one that is tested
+    corpus: str  # training corpus; "": all except the test corpus
     model: str  # name of the group
-    places: dict[str, Place] = field(default_factory=dict)  # by the corpus that is tested
+    places: dict[str, Place] = field(default_factory=dict)  # by test corpus
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class Matrix:
     """The rows of one preset and selection."""
 
     id: str
-    about: str  # preset and what chose the epoch, in words
+    about: str  # preset and selection of the epoch, in words
     corpora: tuple[str, ...]
     rows: tuple[Trained, ...]
 
 
 def matrices(report: Report) -> list[Matrix]:
-    """The matrix of each preset, selection and list of classes that has models of one corpus alone."""
+    """The matrix of each preset, selection and list of classes for which models were trained on single corpora."""
     speaker = speakers(report.roll)[1]
     found: dict[tuple[str, ...], list[Experiment]] = defaultdict(list)
     for one in report.experiments:
@@ -84,7 +84,7 @@ def _trained(experiment: Experiment, report: Report, speaker: Ints) -> Trained:
 def _place(group: Group, corpus: str, chosen: NDArray[np.bool_], speaker: Ints) -> Place:
     """The scores of the utterances `chosen` (U,) of a group.
 
-    A speaker is one observation; of several folds, all that share a speaker are one, as in `groups.clusters`.
+    A speaker is one observation; with several folds, folds that share a speaker are one, as in `groups.clusters`.
     """
     rows, folds = group.rows[chosen], group.fold[chosen]
     crossed = len(np.unique(folds)) == 1
@@ -98,7 +98,7 @@ def _place(group: Group, corpus: str, chosen: NDArray[np.bool_], speaker: Ints) 
 
 
 def table(matrix: Matrix) -> Table:
-    """The matrix as a table: a row what trains, two columns a corpus that is tested."""
+    """The matrix as a table: a row per training corpus, two columns per test corpus."""
     columns = [Column("Trained on", number=False)]
     for name in matrix.corpora:
         columns += [Column("UA", group=name, hint=tables.POOLED), Column("95 % interval", group=name)]
@@ -117,8 +117,8 @@ def table(matrix: Matrix) -> Table:
             ]
         rows.append(tuple(cells))
     note = (
-        "UA in %, pooled over the utterances of the corpus in the column. A corpus on itself is tested by groups of "
-        "speakers, of which the others trained; on all others it trained whole. "
+        "UA in %, pooled over the utterances of the corpus in the column. Within a corpus, each group of speakers is "
+        "tested by a model trained on the other groups; on other corpora, the model was trained on the whole corpus. "
         f"Intervals are by speaker; {matrix.about}."
     )
     found = [place.interval for row in matrix.rows for place in row.places.values()]

@@ -1,4 +1,4 @@
-"""Where the runs of a report come from; and a report without paths of the machine, which is what is published."""
+"""Where the runs of a report come from; and a report without paths of this machine, for publication."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ WORDS = {
     "instructions": "vector instructions",
     "cuda": "CUDA",
     "cudnn": "cuDNN",
-    "threads": "threads a fold",
+    "threads": "threads per fold",
 }
-"""What the page calls the facts of a run's making, in its order."""
+"""The page's names for the facts about how a run was made, in display order."""
 
 
 def published(report: Report) -> Report:
-    """`report` without paths of this machine, as far as its own words go."""
+    """`report` with the paths of this machine removed from its texts."""
     roots = [str(path) for path in (Path.cwd(), Path.home())]
     for header in report.headers:
         places = [header.path.parent, header.path.parent.absolute(), header.path.parent.resolve()]
@@ -51,7 +51,7 @@ def published(report: Report) -> Report:
 
 
 def _below(one: Worst) -> Worst:
-    """An utterance whose file, if its path does not begin in the corpus's folder, has its name alone."""
+    """An utterance whose path is cut to the file name if it lies outside the corpus's folder."""
     file = one.file
     outside = PurePosixPath(file).is_absolute() or PureWindowsPath(file).is_absolute() or ".." in Path(file).parts
     return replace(one, file=portable(file)) if outside else one
@@ -71,7 +71,7 @@ def command(line: str) -> str:
 
 
 def origins(report: Report) -> list[dict[str, Any]]:
-    """Each run for results.json: what trained it, from which data and weights, with which versions, and its scores."""
+    """Each run for results.json: how it was made, its data, encoders and versions, and its scores."""
     return [
         {"run": run.header.name, **_origin(run.header), **pooled(run), "versions": run.header.versions}
         for run in report.runs
@@ -79,7 +79,7 @@ def origins(report: Report) -> list[dict[str, Any]]:
 
 
 def pooled(run: Run) -> dict[str, float | None]:
-    """WA and UA of a run over all test utterances; None where it is not whole, or tells no classes."""
+    """WA and UA of a run over all test utterances; None if it is not whole or predicts no classes."""
     if not (run.whole and run.header.target.classes):
         return {"wa": None, "ua": None}
     total = sum((fold.confusion() for fold in run.folds[1:]), run.folds[0].confusion())
@@ -96,7 +96,7 @@ def _origin(header: RunHeader) -> dict[str, Any]:
 
 
 def facts(headers: Sequence[RunHeader]) -> list[tuple[str, str]]:
-    """What the page says of where its runs come from: a name and its distinct values over all runs."""
+    """The page's facts about where its runs come from: a name and its distinct values over all runs."""
     made = [_origin(header)["made"] for header in headers]
     of_all = {name: [value for one in made for value in one.get(name, ())] for name in WORDS}
     found = [(words, dict.fromkeys(map(_said, of_all[name]))) for name, words in WORDS.items()]

@@ -1,6 +1,6 @@
 "use strict";
 
-/* Tables sort by a button in each head: first the way that puts the best on top, then back. */
+/* A button in each table head sorts by its column: numbers largest first, then the other way round. */
 for (const table of document.querySelectorAll("table[data-sortable]")) {
   const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
   const body = table.tBodies[0];
@@ -38,7 +38,7 @@ function compare(a, b) {
   return numbers.some(Number.isNaN) ? a.localeCompare(b, "en", { numeric: true }) : numbers[0] - numbers[1];
 }
 
-/* What can be taken along: a table as LaTeX, the commands. */
+/* Buttons that copy a table as LaTeX, or the commands. */
 function offer(place, name, text) {
   const button = document.createElement("button");
   button.type = "button";
@@ -74,7 +74,7 @@ for (const pre of document.querySelectorAll("[data-copy]")) {
   offer(pre, `Copy ${pre.dataset.copy}`, () => [...pre.querySelectorAll("span")].map((line) => line.textContent).join("\n"));
 }
 
-/* A list to choose from, in place of what is folded away one below the other. */
+/* A drop-down list replaces several folded sections. */
 function choose(words, names, chosen, change) {
   const label = document.createElement("label");
   const select = document.createElement("select");
@@ -99,7 +99,7 @@ for (const chooser of document.querySelectorAll(".chooser")) {
   if (all.length > 1) chooser.prepend(label);
 }
 
-/* The speakers of one model against those of another, from the table of all. */
+/* Compares two models by speaker, from the table of all models. */
 for (const place of document.querySelectorAll("[data-against]")) against(place);
 
 function against(place) {
@@ -157,7 +157,7 @@ function against(place) {
     body.replaceChildren(drawn);
     const better = known.filter(([, a, b]) => a > b).length, worse = known.filter(([, a, b]) => a < b).length;
     const mean = known.reduce((sum, [, a, b]) => sum + a - b, 0) / known.length;
-    told.textContent = `UA in %, pooled over the utterances of each speaker, the mean over seeds. ${names[one.selectedIndex]} is higher for ${better} of ${known.length} speakers and lower for ${worse}; the mean of the differences is ${signed(mean)} points. Tests stand in the ablation table.`;
+    told.textContent = `UA in %, pooled over the utterances of each speaker, the mean over seeds. ${names[one.selectedIndex]} is higher for ${better} of ${known.length} speakers and lower for ${worse}; the mean of the differences is ${signed(mean)} points. For tests, see the ablation table.`;
   }
 }
 
@@ -180,7 +180,7 @@ function track(start, one, other, width) {
   return box;
 }
 
-/* One player for all the worst utterances. */
+/* One audio player for all the worst utterances. */
 const player = document.getElementById("player");
 const state = document.getElementById("player-state");
 let playing = null;
@@ -209,7 +209,7 @@ for (const button of document.querySelectorAll("button.play")) {
 }
 if (player) player.addEventListener("ended", stop);
 
-/* Paper shows what is folded away. */
+/* Open all folded sections for printing. */
 addEventListener("beforeprint", () => {
   for (const details of document.querySelectorAll("details:not(.chooser > details)")) details.open = true;
 });

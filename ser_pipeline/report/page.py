@@ -32,7 +32,7 @@ from ser_pipeline.report.tables import MINUS, Cell, Column, Table
 from ser_pipeline.text import plural, portable
 
 SPAN = (130, 18)
-"""Width and height of an interval that is drawn in a table, in pixels."""
+"""Width and height of an interval drawn in a table, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Chapter:
     experiment: Experiment
     title: str
     facts: str
-    epoch: str  # which one is tested
+    epoch: str  # how the tested one was chosen
     tables: Mapping[str, Table]
     models: Sequence[OfModel]
     parts: Sequence[Table]
@@ -53,7 +53,7 @@ def to_html(report: Report, pictures: Mapping[str, Sequence[Picture]], folder: P
     """The page of `report`, to be written into `folder`.
 
     Args:
-        report: what it says.
+        report: its content.
         pictures: figures of each experiment by its id.
         folder: where the page will be, for links to audio.
     """
@@ -84,7 +84,7 @@ def to_html(report: Report, pictures: Mapping[str, Sequence[Picture]], folder: P
 
 
 def environment() -> jinja2.Environment:
-    """Templates of this folder, with what they draw by."""
+    """Environment for the templates of this folder, with their filters and globals."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("ser_pipeline.report", "."),
         autoescape=True,
@@ -98,7 +98,7 @@ def environment() -> jinja2.Environment:
 
 
 def draw_span(cell: Cell, column: Column) -> Markup:
-    """An interval as a line with a dot, on the scale of its column, whose mark is a line or an arrow to it."""
+    """An interval as a line with a dot, on the scale of its column; the scale's mark is a line, or an arrow to it."""
     if cell.span is None or column.scale is None:
         return Markup("")
     low, high, mark = column.scale
@@ -115,11 +115,11 @@ def draw_span(cell: Cell, column: Column) -> Markup:
 
 
 ARROWS = ('<path class="beyond" d="M5 6L0 9L5 12Z"/>', '<path class="beyond" d="M125 6L130 9L125 12Z"/>')
-"""What points to a mark that lies off the axis, to the left and to the right."""
+"""Arrows to a mark beyond the axis, to the left and to the right."""
 
 
 def draw_key(key: Key) -> Markup:
-    """The sign of a row of a legend."""
+    """The symbol of a legend's entry."""
     colour = PAGE_COLOURS.get(key.colour, key.colour)
     if key.marker in ("-", "--"):
         dash = ' stroke-dasharray="4 3"' if key.marker == "--" else ""
@@ -165,13 +165,13 @@ def _chapter(experiment: Experiment, pictures: Sequence[Picture]) -> Chapter:
 
 
 def _sound(report: Report, file: str, folder: Path) -> str:
-    """A link to the audio of an utterance, as seen from `folder`; "" where it cannot be reached.
+    """A link to the audio of an utterance, relative to `folder`; "" if there is no such file.
 
-    A browser takes `..` off the page's address as it is written, whatever links to folders are in it.
+    A browser resolves `..` in the page's address as text, so symbolic links are not resolved here either.
 
     Args:
-        report: whose main model's corpus the audio is of.
-        file: below the corpus's folder; of several corpora, after the name of its own.
+        report: the audio is of its main model's corpus.
+        file: path below the corpus's folder; with several corpora, it begins with the corpus's name.
         folder: where the page will be.
     """
     header, (corpus, _, rest) = report.main[0].header if report.main else None, file.partition("/")
@@ -184,13 +184,13 @@ def _sound(report: Report, file: str, folder: Path) -> str:
 
 
 def _of_corpus(file: str) -> bool:
-    """Whether a path, which a stranger may have written, is of audio below its corpus's folder."""
+    """Whether a path, which may come from an untrusted run, is an audio file below its corpus's folder."""
     path = PurePosixPath(file.replace("\\", "/"))
     return not path.is_absolute() and ".." not in path.parts and path.suffix.lower() in AUDIO
 
 
 def _setup(report: Report) -> dict[str, Any]:
-    """Settings, versions and commands of the main model, or of the first run where nothing is whole."""
+    """Settings, versions and commands of the main model, or of the first model if none has a whole run."""
     first = report.panels[0]
     header = (first.main or first.groups[0]).header
     versions: dict[str, set[str]] = {}
@@ -224,4 +224,4 @@ MARKERS = {
         (9, 0.5), (10.4, 4.4), (14.5, 4.4), (11.2, 7), (12.4, 11), (9, 8.6), (5.6, 11), (6.8, 7), (3.5, 4.4), (7.6, 4.4)
     ),
 }
-"""matplotlib's markers as shapes in a box of 18 by 12."""
+"""matplotlib's markers as SVG shapes in a box of 18 by 12."""

@@ -1,4 +1,4 @@
-"""What it costs to use the models of the report, where `ser-pipeline profile` measured it."""
+"""Inference times of the report's models, if `ser-pipeline profile` measured them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ser_pipeline.runs.profiled import Profile, profiles
 COLUMNS = (
     Column("Engine", number=False),
     Column("Part", number=False),
-    Column("Batch", hint="Recordings at a time; the largest that fits, or was tried."),
+    Column("Batch", hint="Recordings at a time; the largest that fits or was tried."),
     Column("Median, ms"),
-    Column("95 %, ms", hint="Of twenty calls or fewer, nineteen of twenty take no longer."),
-    Column("Real-time factor", hint="Seconds of work for a second of audio."),
+    Column("95 %, ms", hint="95 % of the calls take at most this long."),
+    Column("Real-time factor", hint="Seconds of work per second of audio."),
 )
 
 
@@ -24,7 +24,7 @@ def tables(report: Report) -> list[Table]:
 
 
 def _table(run: str, found: Profile) -> Table:
-    """The times of a run's models on a device; everything else stands below them."""
+    """The times of a run's models on a device, with the other figures in the note."""
     sums = "; ".join(f"{name}: {value}" for name, value in found.sums)
     return Table(f"profile-{run}", f"{run}: {found.heard}", COLUMNS, tuple(_rows(found)), note=sums)
 

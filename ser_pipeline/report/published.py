@@ -1,7 +1,7 @@
-"""What others printed for IEMOCAP's four classes: one table of facts, in percent.
+"""Published results for IEMOCAP's four classes, in percent.
 
 Source: tables 1 and 2 of Zou et al., Speech emotion recognition with co-attention based multi-level acoustic
-information, ICASSP 2022, whose authors chose the epoch on the test fold; the others as named in their rows.
+information, ICASSP 2022, whose authors chose the epoch on the test fold; for other rows, the work named there.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ LABELS = frozenset({"neutral", "happy", "angry", "sad"})
 
 @dataclass(frozen=True)
 class Published:
-    """A printed score, in percent."""
+    """A published score, in percent."""
 
     name: str
     wa: float | None
     ua: float | None
-    selection: str = ""  # one of `SELECTIONS`; "" where it is not known
+    selection: str = ""  # one of `SELECTIONS`; "": unknown
 
 
 PAPER = "Zou et al. 2022: co-attention"
@@ -48,7 +48,7 @@ TABLE_1: dict[str, tuple[Published, ...]] = {
 ANY_PROTOCOL: tuple[Published, ...] = (
     Published("co-attention, re-run by others (arXiv 2304.00860)", 69.2, None, "validation"),
 )
-"""The published figures that are shown with either protocol."""
+"""Published results that are shown for either protocol."""
 
 TABLE_2: dict[tuple[frozenset[str], bool], Published] = {
     (frozenset({"mfcc"}), False): Published("MFCC", 57.60, 58.09),
@@ -62,7 +62,7 @@ TABLE_2: dict[tuple[frozenset[str], bool], Published] = {
     (frozenset({"mfcc", "spectrogram", "waveform"}), False): Published("all three", 67.22, 67.81),
     (frozenset({"mfcc", "spectrogram", "waveform"}), True): Published("all three", 71.64, 72.70),
 }
-"""Inputs and whether there is co-attention -> table 2, which is leave-one-speaker-out."""
+"""(inputs, with co-attention) -> score in table 2, which is leave-one-speaker-out."""
 
 TABLE_2_PROTOCOL = "speaker"
 
@@ -80,4 +80,4 @@ TABLE_2_NAMES = frozenset(
         "spectrogram-w2e-mean",
     }
 )
-"""Ablations that table 2 has; others change more than inputs and co-attention."""
+"""Ablations in table 2; others change more than inputs and co-attention."""

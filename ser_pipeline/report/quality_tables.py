@@ -1,4 +1,4 @@
-"""The tables of how far probabilities can be believed, and of where scores differ."""
+"""Tables of the calibration of probabilities, and of the sources of variation of scores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ser_pipeline.report.tables import Cell, Column, Table, between, luck, perce
 
 
 def calibrations(experiment: Experiment) -> Table | None:
-    """How far the probabilities of every model can be believed; None where there is no whole run."""
+    """Calibration of every model."""
     heads = (("Brier", "brier"), ("Log loss, nats", "log_loss"), ("ECE, %", "ece"))
     columns = [Column("Model", number=False)]
     for title, name in heads:
@@ -28,10 +28,10 @@ def calibrations(experiment: Experiment) -> Table | None:
             cells.append(_loss_interval(error, name))
         rows.append(tuple(cells))
     note = (
-        "Smaller is better. A model that says the same for every class has a Brier score of "
-        f"{1 - experiment.chance:.2f} and a log loss of {log(1 / experiment.chance):.2f}. ECE reads higher than the "
-        "model's own error where utterances are few; corrected, it is less what luck adds to it, and the interval is "
-        "about that. One that begins at 0 leaves open whether there is any error."
+        "Smaller is better. A model that gives every class the same probability has a Brier score of "
+        f"{1 - experiment.chance:.2f} and a log loss of {log(1 / experiment.chance):.2f}. With few utterances, ECE is "
+        "higher than the model's true error; the corrected one subtracts the average effect of chance, and the "
+        "interval is for it. If the interval begins at 0, there may be no error."
     )
     found = [experiment.results[group.name].calibration.errors["brier"] for group in experiment.panel.whole]
     note += luck([error.interval for error in found])
@@ -39,12 +39,12 @@ def calibrations(experiment: Experiment) -> Table | None:
 
 
 def sources(experiment: Experiment) -> Table | None:
-    """How far UA differs by speaker and by seed; None where no model has several speakers."""
+    """How much UA varies between speakers and seeds; None if no model has several speakers."""
     columns = (
         Column("Model", number=False),
         Column("Speakers", hint="Deviation of UA between speakers."),
-        Column("Seeds", hint="Deviation of UA between trainings; none of one seed."),
-        Column("Rest", hint="Deviation of UA that neither tells: both together, and few utterances."),
+        Column("Seeds", hint="Deviation of UA between trainings; needs several seeds."),
+        Column("Rest", hint="Deviation of UA that neither explains: their interaction, and few utterances."),
     )
     rows = []
     for group in experiment.panel.whole:
@@ -52,23 +52,23 @@ def sources(experiment: Experiment) -> Table | None:
         if found.speaker is not None:
             rows.append((text(group.name), *(percent(one) for one in (found.speaker, found.seed, found.rest))))
     note = (
-        "Standard deviations in points, of one speaker tested by one training, by analysis of variance. With one seed "
-        "the first holds the rest as well."
+        "Standard deviations in points of the UA of one speaker in one training, by analysis of variance. With one "
+        "seed, the first includes the rest."
     )
-    title = "Where UA differs: by speaker, by seed"
+    title = "Variation of UA by speaker and by seed"
     return Table(f"sources-{experiment.id}", title, columns, tuple(rows), note=note) if rows else None
 
 
 LOSS_HINTS = {
-    "brier": "Squared distance of the probabilities to what was true, summed over classes: 0 to 2.",
+    "brier": "Squared distance between the probabilities and the true class, summed over classes: 0 to 2.",
     "log_loss": "Negative natural logarithm of the true class's probability.",
-    "ece": "Expected calibration error: mean distance of confidence and accuracy over 15 bins.",
-    "corrected": "Less what the luck of few utterances adds to a distance in the mean.",
+    "ece": "Expected calibration error: mean distance between confidence and accuracy over 15 bins.",
+    "corrected": "Without the distance that few utterances add on average by chance.",
 }
-LOSS_INTERVAL = "Leave-one-out jackknife over what one model tests, Student's t, on the logarithm."
+LOSS_INTERVAL = "Leave-one-out jackknife over the test sets of single models, Student's t, on the logarithm."
 LOSS_INTERVALS = {
-    "ece": "Of the corrected error: leave-one-out jackknife over what one model tests, Student's t, upwards on the "
-    "square root; from 0 on where a calibrated model might read as much.",
+    "ece": "Of the corrected error: leave-one-out jackknife over the test sets of single models, Student's t, upper "
+    "end on the square root; begins at 0 if a calibrated model could have the same error.",
 }
 
 

@@ -1,4 +1,4 @@
-"""What models of votes, or of arousal, valence and dominance, achieved against the raters."""
+"""Scores against the raters for models of votes, or of arousal, valence and dominance."""
 
 from __future__ import annotations
 
@@ -32,33 +32,33 @@ class Measure:
     """A score of a group."""
 
     fold_mean: float  # mean over folds, each the mean over seeds
-    fold_deviation: float | None  # over folds; None of one fold
+    fold_deviation: float | None  # over folds; None with one fold
     pooled: float  # over all utterances, the mean over seeds
-    seed_deviation: float | None  # over seeds; None of one seed
+    seed_deviation: float | None  # over seeds; None with one seed
     interval: Interval  # of the pooled score, by the jackknife over clusters
-    constant: float  # pooled score of the mean of all that is tested
+    constant: float  # pooled score if the mean of all test utterances is predicted
 
 
 @dataclass(frozen=True)
 class RatedVersus:
-    """The main model subtracted from one, by the first score of each table."""
+    """A model minus the main one, in the first score of each table."""
 
     difference: Difference
-    corrected: float | None = None  # p after Holm, over all tests of the table
+    corrected: float | None = None  # p after Holm's correction for all tests of the table
 
 
 @dataclass(frozen=True)
 class RatedRow:
-    """What a group says of one thing: the distribution, or one of the attributes."""
+    """A group's scores in one thing: the votes, or one of the attributes."""
 
     model: str
     what: str  # "votes", or an attribute
     seeds: tuple[int, ...]
     utterances: int
-    undecided: int  # of these: turns of no class, which count for all but the accuracy
+    undecided: int  # turns among them without a class, which count for all scores of votes but the accuracy
     measures: dict[str, Measure]  # by the names of `RATED`
-    slope: float | None  # of an attribute: rise of the raters' value with the predicted one, seeds pooled
-    versus: RatedVersus | None  # None: it is the main model, or shares nothing with it
+    slope: float | None  # of attributes: slope of the raters' value over the predicted one, seeds pooled
+    versus: RatedVersus | None  # None: it is the main model, or they share no seeds or utterances
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,11 @@ class RatedPanel:
 
 
 def rated_panels(found: Sequence[Panel], speaker: Ints) -> tuple[RatedPanel, ...]:
-    """Every experiment whose models tell votes or attributes, and have a whole run.
+    """All experiments whose models predict votes or attributes and that have a whole run.
 
     Args:
         found: the experiments of all runs.
-        speaker: number of each utterance's speaker, by row of the roll.
+        speaker: number of each utterance's speaker, by row of the utterance table.
     """
     made: list[RatedPanel] = []
     for panel in (replace(one, groups=tuple(map(_by_raters, one.groups))) for one in found):
@@ -92,13 +92,13 @@ def rated_panels(found: Sequence[Panel], speaker: Ints) -> tuple[RatedPanel, ...
 
 
 def _by_raters(group: Group) -> Group:
-    """The group with the turns of no class that its folds tested against raters."""
+    """The group including the turns without a class, which its folds tested against the raters."""
     runs = [replace(run, folds=tuple(fold.by_raters for fold in run.folds)) for run in group.runs]
     return replace(group, runs=tuple(runs))
 
 
 def parts(group: Group, kind: str) -> dict[str, Floats]:
-    """What each utterance adds to the sums of each thing that is told, (R, U, M), in the order of `group.rows`.
+    """What each utterance adds to the sums of each predicted thing, (R, U, M), in the order of `group.rows`.
 
     Args:
         group: with whole runs.
@@ -113,20 +113,20 @@ def parts(group: Group, kind: str) -> dict[str, Floats]:
 
 
 def ordered(run: Run, name: str) -> Floats:
-    """Votes (U, C) or attributes (U, 2, 3) of all folds of a run, in the order of the roll's rows."""
+    """Votes (U, C) or attributes (U, 2, 3) of all folds of a run, in the order of the utterance table's rows."""
     arrays = [getattr(fold, name) for fold in run.folds]
     every = np.concatenate([x.swapaxes(0, 1) if name == "attributes" else x for x in arrays])
     return np.asarray(every[np.argsort(run.concatenated("rows"), kind="stable")])
 
 
 def _shares(group: Group) -> Floats:
-    """The raters' distribution over the classes (U, C), which is the same for all seeds."""
+    """The raters' distribution over the classes (U, C); it is the same for all seeds."""
     weights = ordered(group.runs[0], "votes")
     return np.asarray(weights / weights.sum(-1, keepdims=True))
 
 
 def _constant(group: Group, kind: str) -> dict[str, Floats]:
-    """The same (1, U, M) of the mean over all utterances as everybody's prediction."""
+    """`parts` (1, U, M) if the mean over all utterances is predicted for each of them."""
     if kind == "votes":
         wanted = _shares(group)
         told = np.broadcast_to(wanted.mean(0), wanted.shape)
@@ -138,7 +138,7 @@ def _constant(group: Group, kind: str) -> dict[str, Floats]:
 
 
 def _rows(panel: Panel, kind: str, speaker: Ints) -> Iterator[RatedRow]:
-    """A row for each model and thing that it tells, with the tests of a table corrected together."""
+    """A row for each model and thing that it predicts; the tests of a table are corrected together."""
     found = [row for group in panel.whole for row in _of_group(group, panel, kind, speaker)]
     corrected = iter(holm([row.versus.difference.p for row in found if row.versus]))
     for row in found:
@@ -160,15 +160,15 @@ def _of_group(group: Group, panel: Panel, kind: str, speaker: Ints) -> Iterator[
 
 
 def _measure(one: Floats, cluster: Ints, group: Group, score: RatedScore, usual: Floats, crossed: bool) -> Measure:
-    """A score of what utterances add (R, U, M).
+    """A score computed from what the utterances add (R, U, M).
 
     Args:
         one: what they add.
         cluster: of each utterance (U,).
-        group: whose folds they are of.
-        score: a row of a table of scores.
-        usual: what they add under the constant prediction (1, U, M).
-        crossed: one model of each seed tests every cluster.
+        group: they are of its folds.
+        score: an entry of `RATED`.
+        usual: what they add with the constant prediction (1, U, M).
+        crossed: whether one model per seed is tested on every cluster.
     """
     each = score.score(by_cluster(one, group.fold)).mean(0)  # by fold
     found: Reading = reading(by_cluster(one, cluster), score, crossed=crossed)
@@ -183,22 +183,22 @@ def _measure(one: Floats, cluster: Ints, group: Group, score: RatedScore, usual:
 
 
 def _slope(sums: Floats) -> float:
-    """The raters' value regressed on the predicted one."""
+    """Slope of the regression of the raters' value on the predicted one."""
     count, true, told, _, others, products, _ = sums
     spread = others / count - (told / count) ** 2
     return float((products / count - true * told / count**2) / spread) if spread > 0 else float("nan")
 
 
 def _versus(group: Group, panel: Panel, kind: str, speaker: Ints) -> dict[str, RatedVersus]:
-    """What the group tells against what the main one does, over the seeds and utterances that both have.
+    """The group minus the main one, over their common seeds and utterances.
 
-    Empty of the main one, and where they share nothing.
+    Empty for the main one, and if they have nothing in common.
 
     Args:
         group: with whole runs.
-        panel: that it is of.
+        panel: its experiment.
         kind: a key of `RATED`.
-        speaker: number of each utterance's speaker, by row of the roll.
+        speaker: number of each utterance's speaker, by row of the utterance table.
     """
     main = panel.main
     both = shared(group, main) if main and group is not main else None

@@ -1,4 +1,4 @@
-"""Predicted attributes against the raters', drawn."""
+"""Figures of the predicted attributes against the raters'."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ser_pipeline.report.drawing import ACCENT, RULE, SOFT, Drawn, Plan
 from ser_pipeline.report.rated import RatedPanel, ordered
 
 POINTS = 2_000
-"""Utterances that a figure shows at most."""
+"""A figure shows about this many utterances at most."""
 
 
 SIZE = (2.9, 2.6)
-"""Inches of a panel, of which a page of 1,000 pixels shows three side by side."""
+"""Size of a panel in inches; a page of 1,000 pixels shows three side by side."""
 
 
 def plans(panel: RatedPanel) -> list[Plan]:
@@ -36,11 +36,11 @@ def plans(panel: RatedPanel) -> list[Plan]:
     row = {one.what: one for one in panel.rows if one.model == main.name}
     alt = ", ".join(f"{name}: CCC {row[name].measures['ccc'].pooled:.2f}" for name in DIMENSIONS)
     return [
-        Plan(f"scatter-{panel.id}", "Predicted and rated", f"{said}; on the line both agree.", alt, scatter, SIZE),
+        Plan(f"scatter-{panel.id}", "Predicted and rated", f"{said}; on the line, both agree.", alt, scatter, SIZE),
         Plan(
             f"residual-{panel.id}",
             "Residuals",
-            f"{said}; a trend is an error that the prediction itself tells.",
+            f"{said}; a trend is a systematic error.",
             alt,
             left,
             SIZE,
@@ -49,15 +49,15 @@ def plans(panel: RatedPanel) -> list[Plan]:
 
 
 def _dots(title: str, x: Floats, y: Floats, across: str, up: str, diagonal: bool = False) -> Drawn:
-    """Dots with the line on which they would lie.
+    """Dots, with the line on which they would ideally lie.
 
     Args:
         title: of the panel.
-        x: values across (U,).
-        y: values up (U,).
-        across: what they are.
-        up: what they are.
-        diagonal: whether the line is where both are alike, or 0.
+        x: horizontal values (U,).
+        y: vertical values (U,).
+        across: label of the horizontal axis.
+        up: label of the vertical axis.
+        diagonal: whether the line is at y = x, otherwise at y = 0.
     """
 
     def draw(ax: Axes) -> None:

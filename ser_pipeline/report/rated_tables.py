@@ -1,4 +1,4 @@
-"""Scores against raters as tables."""
+"""Tables of scores against the raters."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ from ser_pipeline.report.tables import (
 from ser_pipeline.text import plural
 
 NOTES = {
-    "votes": "Against the raters' votes for the C classes, in which every utterance counts alike: Jensen-Shannon and "
-    "Kullback-Leibler divergence, 0 being the raters' own distribution; how often the likeliest class is the label; "
+    "votes": "Compared with the raters' votes for the C classes, each utterance with equal weight: Jensen-Shannon and "
+    "Kullback-Leibler divergence (0: equal to the raters' distribution), accuracy of the most probable class, and "
     "macro F1 of the classes whose share is over 1 / C. ",
-    "vad": "Against the raters' means, on the corpus's scale: concordance (CCC) and correlation, 1 being the most, and "
-    "mean absolute error. Slope: how much the raters' value rises with the predicted one; under 1 predictions are too "
-    "far apart, over 1 too close. ",
+    "vad": "Compared with the raters' means, on the corpus's scale: concordance (CCC) and correlation (at best 1), and "
+    "mean absolute error. Slope: how much the raters' value rises with the predicted one; below 1 the predictions are "
+    "too far apart, above 1 too close together. ",
 }
-"""What the tables of each kind say of their scores."""
+"""Explanation of the scores in the tables of each kind."""
 
-CONSTANT = "Constant is what a model scores that says of every utterance the mean over all that are tested. "
-"""What they say of the score of no model."""
+CONSTANT = "Constant is the score of always predicting the mean of all test utterances. "
+"""Explanation of the column of constant predictions."""
 
 
 AGAINST, SLOPE = "Against the main model, ", "Slope"
-"""What the heads of columns begin with, or are."""
+"""Start of some column heads, and one head."""
 
 
 def _columns(name: str, score: RatedScore) -> Iterator[Column]:
-    """Those of a score; no correlation with a constant can be told."""
-    how = f"leave-one-out jackknife over what one model tests, Student's t, on {score.scale.words}."
+    """The columns of a score; there is no correlation with a constant."""
+    how = f"leave-one-out jackknife over the test sets of single models, Student's t, on {score.scale.words}."
     yield Column("folds", group=score.words, hint=FOLDS)
     yield Column("pooled", group=score.words, hint=POOLED)
     yield Column("95 % interval", group=score.words, hint=f"Of the pooled score: {how}")
@@ -61,23 +61,23 @@ def _columns(name: str, score: RatedScore) -> Iterator[Column]:
 
 
 def tables(panel: RatedPanel) -> list[Table]:
-    """A row for each model and thing that it tells: the first score with its tests, and the others beside them."""
+    """Two tables, a row for each model and predicted thing: the first score with its tests, and the other scores."""
     whole, lead = _table(panel), _lead(panel)
     own = select(whole, lambda column: column.title != SLOPE and column.group in ("", lead, AGAINST + lead))
     rest = select(whole, lambda column: column.title != "Seeds" and column.group not in (lead, AGAINST + lead))
     rest = replace(rest, id=f"{rest.id}-others", caption=f"{rest.caption}, other scores", note="")
-    return [own, once(rest, ("Tells", "constant"))]
+    return [own, once(rest, ("Target", "constant"))]
 
 
 def _lead(panel: RatedPanel) -> str:
-    """What the first score of a panel is called."""
+    """Name of the first score of a panel."""
     return next(iter(RATED[panel.kind].values())).words
 
 
 def _table(panel: RatedPanel) -> Table:
-    """All columns side by side."""
+    """The table with all columns."""
     scores = RATED[panel.kind]
-    columns = [Column("Model", number=False), Column("Tells", number=False), Column("Seeds")]
+    columns = [Column("Model", number=False), Column("Target", number=False), Column("Seeds")]
     for name, score in scores.items():
         columns += _columns(name, score)
     columns += [Column(SLOPE)] if panel.kind == "vad" else []
@@ -90,14 +90,14 @@ def _table(panel: RatedPanel) -> Table:
 
 
 def _undecided(panel: RatedPanel) -> str:
-    """What turns of no class count for, where some were tested."""
+    """Note on test turns without a class, if there are any."""
     several, row = plural(panel.rows[0].undecided, "turn"), panel.rows[0]
     but = "all scores but the accuracy" if panel.kind == "votes" else "all scores"
-    return f"{several} of {row.utterances} have no class, and count for {but}. " if row.undecided else ""
+    return f"{several} of {row.utterances} have no class and count for {but}. " if row.undecided else ""
 
 
 def brief(panel: RatedPanel) -> Table:
-    """The same with the first score alone, for a terminal."""
+    """The table with only the first score, for a terminal."""
     kept = ("", _lead(panel))
     return select(_table(panel), lambda column: column.group in kept and column.title not in ("Seeds", "folds"))
 
@@ -120,7 +120,7 @@ def _cells(row: RatedRow) -> tuple[Cell, ...]:
 
 
 def _number(value: float, tone: str = "") -> Cell:
-    """A number of three digits."""
+    """A number with three decimals."""
     return ABSENT if np.isnan(value) else Cell(f"{round(value, 3) + 0.0:.3f}".replace("-", MINUS), value, tone)
 
 

@@ -1,4 +1,4 @@
-"""The table of results: every model of every experiment, numbers first, and what is the same in all rows said once."""
+"""The table of results: every model of every experiment, with equal columns moved to the note."""
 
 from __future__ import annotations
 
@@ -36,18 +36,20 @@ from ser_pipeline.settings import ON_TEST
 from ser_pipeline.text import plural
 
 COST = (
-    "Of all cores, and for which a GPU was held, alone or shared: all folds and seeds trained and tested, and features "
-    "made once where that is known."
+    "CPU: of all cores. GPU: time for which one was held, alone or shared. For training and testing all folds and "
+    "seeds, and for making the features once, if known."
 )
-"""What the columns of seconds are."""
+"""Explanation of the columns of seconds."""
 
 
-WHOLE_GAP = "The published code's protocol validates on the test fold and trains on every other speaker; a gap is both."
-"""What a gap is where more than the epoch differs."""
+WHOLE_GAP = (
+    "The published code's protocol validates on the test fold and trains on all other speakers; the gap includes both."
+)
+"""Explanation of a gap if more than the epoch differs."""
 
 
 SAME = ("Protocol", "Epoch", "Seeds", "± seeds", "CPU", "GPU")
-"""Columns that are said once where they are the same in all rows."""
+"""Columns that move to the note if they are the same in all rows."""
 
 
 def results(report: Report) -> Table:
@@ -68,7 +70,7 @@ def results(report: Report) -> Table:
         Column("UA", group="Mean over folds, %", hint=FOLDS),
         Column("WA", group="Mean over folds, %", hint=FOLDS),
         Column("Protocol", number=False),
-        Column("Epoch", number=False, hint="Chosen on the test fold, scores read high."),
+        Column("Epoch", number=False, hint="If it was chosen on the test fold, scores are too high."),
         Column("Seeds"),
         Column("CPU", group="Seconds", hint=COST),
         Column("GPU", group="Seconds", hint=COST),
@@ -76,10 +78,10 @@ def results(report: Report) -> Table:
     return once(Table("results", "Results", columns, tuple(rows), tones, _note(report)), SAME)
 
 
-CHANCE = "The dashed line is what guessing has; an arrow points to where it lies beyond the axis."
+CHANCE = "The dashed line is the score of guessing; if it lies beyond the axis, an arrow points to it."
 
 SPAN = 3
-"""Which column is drawn."""
+"""Index of the drawn column."""
 
 
 def _models(report: Report) -> Iterator[tuple[tuple[Cell, ...], str]]:
@@ -91,10 +93,10 @@ def _models(report: Report) -> Iterator[tuple[tuple[Cell, ...], str]]:
 
 
 def _note(report: Report) -> str:
-    """What the scores are, what the names mean, and what is missing."""
+    """Explanation of the scores and names, and what is missing."""
     names = [group.name for one in report.experiments for group in one.panel.groups]
-    note = "WA is the share of utterances that are right, UA the mean recall of the classes. Bold is for finding the "
-    note += f"row and its UA, and no verdict. {words.legend(names)}"
+    note = "WA is the share of correct utterances, UA the mean recall of the classes. Names and UA are bold, "
+    note += f"whatever the result. {words.legend(names)}"
     note += "".join(f" {covered}" for covered in dict.fromkeys(_covered(one) for one in report.experiments) if covered)
     note += _gap_note(report)
     found = [result.scores["ua"].interval for one in report.experiments for result in one.results.values()]
@@ -127,15 +129,15 @@ def _result(group: Group, result: Result | None, report: Report) -> tuple[Cell, 
 
 
 def _seeds(group: Group) -> Cell:
-    """Whole runs, and how many more there will be."""
+    """Number of whole runs, and of all."""
     done, wanted = len(group.runs), len(group.runs) + len(group.unfinished)
     if done == wanted:
         return count(done)
-    return Cell(f"{done} of {wanted}", done, "muted", "The others are unfinished, and not averaged.")
+    return Cell(f"{done} of {wanted}", done, "muted", "The others are unfinished and not averaged.")
 
 
 def _seconds(group: Group) -> tuple[Cell, Cell]:
-    """What the row took on processors and on GPUs; blank where an earlier version did not say."""
+    """CPU and GPU seconds of the row; blank if an earlier version did not record them."""
     cost = group.cost
     if cost is None:
         return Cell(), Cell()
@@ -144,7 +146,7 @@ def _seconds(group: Group) -> tuple[Cell, Cell]:
 
 
 def _covered(experiment: Experiment) -> str:
-    """How much of the corpus an experiment tests, where that is not all of it."""
+    """How much of the corpus an experiment tests; "" if all of it."""
     header = experiment.panel.header
     tested = max((result.utterances for result in experiment.results.values()), default=0)
     if not tested or tested >= header.utterances:
@@ -154,22 +156,25 @@ def _covered(experiment: Experiment) -> str:
 
 
 def _gap_note(report: Report) -> str:
-    """What the gaps are, and where there cannot be one."""
+    """Explanation of the gaps, and of why there cannot be one."""
     note = ""
     if any(gap.alone for gap in report.gaps):
-        note += " A leakage gap is what choosing the epoch on the test fold adds to a model trained on the same rows."
+        note += (
+            " A leakage gap is how much choosing the epoch on the test fold adds to the score of a model trained on "
+            "the same rows."
+        )
     if not all(gap.alone for gap in report.gaps):
         note += f" {WHOLE_GAP}"
     if report.gaps:
         note += f" {' '.join(map(_told, report.gaps))} {tests([gap.versus.ua.p for gap in report.gaps])}"
     last = {one.panel.header.preset for one in report.experiments if one.panel.header.selection == "last"}
     if last:
-        note += f" With preset {' and '.join(sorted(last))} nothing chooses the epoch: there is no leakage gap."
+        note += f" With preset {' and '.join(sorted(last))} the epoch is not chosen, so there is no leakage gap."
     return note
 
 
 def _told(gap: Gap) -> str:
-    """What is known of a gap of UA, in words."""
+    """A gap of UA as a sentence."""
     found = gap.versus.ua
     said = f"{words.capital(gap.name)}: {told(found)}"
     if found.p is not None:
@@ -187,7 +192,9 @@ def _gap(gap: Gap, report: Report) -> tuple[Cell, ...]:
         signed(found.wa.value),
         *[ABSENT] * 4,
         where(gap.honest.header, report),
-        text("gap", "test", "Epoch of the test fold minus that of validation." if gap.alone else WHOLE_GAP),
+        text(
+            "gap", "test", "Epoch chosen on the test fold minus epoch chosen on validation." if gap.alone else WHOLE_GAP
+        ),
         count(len(found.seeds)),
         Cell(),
         Cell(),
@@ -195,7 +202,7 @@ def _gap(gap: Gap, report: Report) -> tuple[Cell, ...]:
 
 
 def where(header: RunHeader, report: Report) -> Cell:
-    """The protocol in a word, with the test corpus, and with preset and classes where they differ in the report."""
+    """The protocol and test corpus; also target, preset and number of classes where they are needed."""
     others = [experiment.panel.header for experiment in report.experiments]
     parts = [
         header.protocol,
@@ -209,5 +216,5 @@ def where(header: RunHeader, report: Report) -> Cell:
 
 
 def selection(name: str) -> Cell:
-    """What chose the epoch, marked where it was the test fold."""
+    """How the epoch was chosen, marked if on the test fold."""
     return text(words.epoch(name), "test" if name in ON_TEST else "")

@@ -1,4 +1,4 @@
-"""What a group of runs achieved: every score of it that the report shows, as plain records."""
+"""Scores of a group of runs, as far as the report shows them, as plain records."""
 
 from __future__ import annotations
 
@@ -34,97 +34,97 @@ class Score:
     """A score of a group, 0 to 1."""
 
     fold_mean: float  # mean over folds, each the mean over seeds
-    fold_deviation: float | None  # over folds; None of one fold
+    fold_deviation: float | None  # over folds; None with one fold
     pooled: float  # over all utterances, the mean over seeds
-    seed_deviation: float | None  # of the pooled score over seeds; None of one seed
+    seed_deviation: float | None  # of the pooled score over seeds; None with one seed
     interval: Interval  # of the pooled score, by the jackknife over clusters
 
 
 @dataclass(frozen=True)
 class Part:
-    """Scores of some of the utterances, the mean over seeds."""
+    """Scores of a part of the utterances, the mean over seeds."""
 
     name: str
     utterances: int
     wa: float
     ua: float
-    interval: Interval | None = None  # of UA, by the clusters that hold the part; None where it was not asked for
-    speakers: int = 0  # 0 as for the interval
+    interval: Interval | None = None  # of UA, by the clusters with the part's utterances; None: not requested
+    speakers: int = 0  # 0: not requested
 
 
 @dataclass(frozen=True)
 class GroupGap:
-    """How much worse a model serves the worst group of speakers than the best."""
+    """How much worse a model is for the worst group of speakers than for the best."""
 
     division: str
     best: str
     worst: str
     value: float  # UA of the best minus that of the worst
-    interval: Interval  # of a level at which those of all pairs of groups hold in 95 % of cases
-    p: float | None  # two-sided, for all pairs of groups and all divisions; None where there is no test
-    detectable: float | None  # smallest true gap of two groups that such a test finds in four of five cases
+    interval: Interval  # 95 % simultaneously for all pairs of groups
+    p: float | None  # two-sided, corrected for all pairs of groups and all divisions; None: no test
+    detectable: float | None  # smallest true gap of two groups that such a test detects in four of five cases
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """What is right of one class."""
+    """Scores of one class."""
 
     name: str
     support: int  # test utterances of the class
     recall: float  # 0 to 1, the mean over seeds; NaN without utterances
     interval: Interval  # of the recall
-    precision: float | None  # share of what was taken for the class, 0 to 1, seeds pooled; None where nothing was
-    f1: float | None  # seeds pooled; None where the class neither is there nor was said
+    precision: float | None  # 0 to 1, seeds pooled; None if the class was never predicted
+    f1: float | None  # seeds pooled; None if the class neither occurs nor was predicted
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far confidence can be believed."""
+    """Calibration of the confidence."""
 
-    errors: dict[str, Error]  # by LOSSES
-    count: Ints  # (bins,), seeds pooled, as the next two
+    errors: dict[str, Error]  # by the names of `LOSSES`
+    count: Ints  # (bins,), seeds pooled, like the next two
     confidence: Floats  # (bins,)
     accuracy: Floats  # (bins,)
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What an input is worth to a trained model: its score with that input disturbed."""
+    """Importance of an input for a trained model: the model's score with that input disturbed."""
 
     input: str
     kind: str  # "shuffled" over the test utterances, or "zeroed"
     ua: float
     loss: float  # undisturbed minus disturbed UA
     interval: Interval
-    p: float | None  # two-sided, not corrected; None where no test is possible
-    detectable: float | None  # smallest true loss that such a test finds in four of five cases
-    corrected: float | None = None  # p after Holm, over all probes of the model
+    p: float | None  # two-sided, not corrected; None: no test is possible
+    detectable: float | None  # smallest true loss that such a test detects in four of five cases
+    corrected: float | None = None  # p after Holm's correction for all probes of the model
 
 
 @dataclass(frozen=True)
 class Result:
-    """Everything that is said of a group."""
+    """All scores of a group."""
 
     scores: dict[str, Score]  # by METRICS
     counts: Ints  # (C, C), summed over seeds
     recalls: Floats  # (C,), the mean over seeds
     classes: tuple[ClassScore, ...]  # (C,)
     speakers: int
-    clusters: int  # observations that the intervals are made of
-    crossed: bool  # one model of each seed tests every cluster
+    clusters: int  # observations from which the intervals are computed
+    crossed: bool  # whether one model per seed is tested on every cluster
     utterances: int
     folds: tuple[Part, ...]
-    parts: dict[str, tuple[Part, ...]]  # a way to divide the utterances -> its parts
-    gaps: tuple[GroupGap, ...]  # between groups of speakers, where there are several
+    parts: dict[str, tuple[Part, ...]]  # name of a division of the utterances -> its parts
+    gaps: tuple[GroupGap, ...]  # between groups of speakers, if there are several
     calibration: Calibration
-    sources: Components  # of what differs in the UA of speakers and seeds
-    ways: tuple[Part, ...]  # to score an utterance by its segments; the first is the model's own
+    sources: Components  # of the variation of UA between speakers and seeds
+    ways: tuple[Part, ...]  # ways to score an utterance from its segments; the first is the model's own
     probes: tuple[Probe, ...]
     faults: tuple[str, ...]  # files that could not be read
 
     @property
     def chance(self) -> float:
-        """UA of guessing: one over the classes that are there."""
+        """UA of guessing: 1 over the number of classes in the test utterances."""
         return 1 / max(1, int((self.counts.sum(1) > 0).sum()))
 
     @property
@@ -134,12 +134,12 @@ class Result:
 
 
 def evaluate(group: Group, roll: UtteranceTable, speaker: Ints) -> Result:
-    """The result of a group with whole runs; `speaker` numbers the speakers by row of the roll.
+    """The result of a group with whole runs.
 
     Args:
         group: with whole runs.
         roll: the utterances of all runs.
-        speaker: (U,).
+        speaker: number of each utterance's speaker, by row of the utterance table.
     """
     found = clusters(speaker, group)
     counts = group.counts(found.of)
@@ -189,7 +189,7 @@ def _fold_parts(group: Group) -> Iterator[Part]:
 def _parts(
     group: Group, names: NDArray[np.str_], found: Clusters, speaker: Ints, with_intervals: bool
 ) -> Iterator[Part]:
-    """A part for each of `names` (U,), in their order; utterances named "" belong to none."""
+    """A part for each of the distinct `names` (U,), sorted; utterances named "" belong to none."""
     classes = len(group.header.labels)
     for name in sorted(set(names.tolist()) - {""}):
         chosen = names == name
@@ -209,16 +209,16 @@ def _counts(group: Group, chosen: NDArray[np.bool_], found: Clusters) -> Ints:
 
 
 def _gaps(group: Group, divided: dict[str, NDArray[np.str_]], found: Clusters, speaker: Ints) -> Iterator[GroupGap]:
-    """The gap of every division into groups, each p after Holm over all of them."""
+    """The gap of every division into groups, with Holm's correction of p over all of them."""
     gaps = [gap for title in GROUPS if (gap := _gap(group, title, divided[title], found, speaker)) is not None]
     for gap, p in zip(gaps, holm([gap.p for gap in gaps]), strict=True):
         yield replace(gap, p=p)
 
 
 def _gap(group: Group, title: str, names: NDArray[np.str_], found: Clusters, speaker: Ints) -> GroupGap | None:
-    """The gap between the best and the worst of the groups `names` (U,); None where there is one group alone.
+    """The gap between the best and the worst of the groups `names` (U,); None if there is only one group.
 
-    Which two these are is seen from the scores, so that interval, p and detectable size allow for all pairs.
+    These two are picked by their scores, so interval, p and detectable size are corrected for all pairs.
     """
     parts = list(_parts(group, names, found, speaker, with_intervals=False))
     several = sorted(set(names.tolist()) - {""})
@@ -264,7 +264,7 @@ def _calibration(group: Group, found: Clusters) -> Calibration:
 
 
 def _from_segments(group: Group, found: Clusters) -> tuple[list[Part], list[Probe], list[str]]:
-    """What needs the scores of segments: the ways to score an utterance, the probes, and files that are damaged."""
+    """Results from the scores of segments: ways to score an utterance, probes, and messages on damaged files."""
     try:
         stored = [[fold.segments(_wanted(group)) for fold in run.folds] for run in group.runs]
         known = all("samples" in kept for folds in stored for kept in folds)
@@ -304,7 +304,7 @@ def _way(group: Group, stored: Stored, how: str) -> Part:
 
 
 def _probe(group: Group, stored: Stored, name: str, found: Clusters) -> Probe:
-    """The group with an input disturbed, against itself."""
+    """The group with an input disturbed, compared with itself undisturbed."""
     kind, _, disturbed = name.partition(":")
     runs = [
         Run(
@@ -323,13 +323,13 @@ def _probe(group: Group, stored: Stored, name: str, found: Clusters) -> Probe:
 
 
 def _disturbed(fold: FoldResult, kept: dict[str, NDArray[np.generic]], name: str, how: str) -> FoldResult:
-    """The fold with the predictions of a probe, its utterances scored as `how` says."""
+    """The fold with the predictions of a probe; `how` is a key of `SCORES`."""
     prediction = _rescored(fold, kept, name, how)
     return FoldResult(**{**vars(fold), "prediction": prediction})
 
 
 def _rescored(fold: FoldResult, kept: dict[str, NDArray[np.generic]], name: str, how: str) -> Ints:
-    """Predictions (U,) of a fold by the scores `name` of its segments."""
+    """Predictions (U,) of a fold from the scores `name` of its segments."""
     samples = kept["samples"].astype(np.int64) if how in WEIGHTED else None
     utterance = kept["utterance"].astype(np.int64)
     scores = utterance_scores(kept[name].astype(np.float64), utterance, len(fold.rows), how, samples)

@@ -1,4 +1,4 @@
-"""The page over all reports of a folder: the main score of each, and the history of its runs."""
+"""Overview page of all reports in a folder: the main score of each, and the history of its runs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ser_pipeline.text import plural
 INDEX = "index.html"
 
 GENERATOR = "ser-pipeline report"
-"""What the page says of itself; another page of that name is left as it is."""
+"""Generator named in the page; a page of the same file name without it is not overwritten."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class OnShelf:
-    """A report as the page over all of them shows it."""
+    """A report as shown in the overview page."""
 
     name: str  # of its folder
     link: str
@@ -37,12 +37,12 @@ class OnShelf:
 
     @property
     def accepted(self) -> str:
-        """What every table of a page says; here the reports say it themselves."""
+        """Remark for every table of a page; empty here because the reports have their own."""
         return ""
 
 
 def write_shelf(root: Path) -> None:
-    """Write the page over the reports in `root`, unless somebody else's page stands in its place."""
+    """Write the overview page of the reports in `root`, unless the file there is another page."""
     file, reports = root / INDEX, list(_reports(root))
     if not reports or (file.exists() and GENERATOR not in file.read_text(encoding="utf-8", errors="replace")):
         return
@@ -53,7 +53,7 @@ def write_shelf(root: Path) -> None:
 
 
 def _reports(root: Path) -> Iterator[OnShelf]:
-    """The reports below `root`; one that cannot be read, or is of a version that said less, is left out."""
+    """The reports below `root`, without those that cannot be read or lack fields (of earlier versions)."""
     for file in sorted(root.glob(f"*/{INDEX}")):
         try:
             yield _report(file, read_json(file.with_name("results.json")))
@@ -92,7 +92,7 @@ def _model(row: Mapping[str, Any]) -> str:
 
 
 def _history(found: Mapping[str, Any], name: str) -> Table:
-    """The runs of a report, the newest first; `name` is that of the report."""
+    """The runs of a report, newest first; `name` is the report's."""
     models = {
         name.removesuffix(PARTIAL): (_model(row), one["title"])
         for one in found["experiments"]
@@ -101,7 +101,7 @@ def _history(found: Mapping[str, Any], name: str) -> Table:
     }
     newest = sorted(found["origins"], key=lambda one: one["ended"] or one["started"], reverse=True)
     rows = tuple(_run(one, *models.get(one["run"], ("", ""))) for one in newest)
-    return Table(f"history-{name}", "Runs, the newest first", HISTORY, rows)
+    return Table(f"history-{name}", "Runs, newest first", HISTORY, rows)
 
 
 def _run(one: Mapping[str, Any], model: str, experiment: str) -> tuple[Cell, ...]:
@@ -132,8 +132,8 @@ COLUMNS = (
 HISTORY = (
     Column("Ended, UTC", number=False),
     Column("Model", number=False),
-    Column("UA", group="Pooled, %", hint="Of this run alone."),
-    Column("WA", group="Pooled, %", hint="Of this run alone."),
+    Column("UA", group="Pooled, %", hint="Of this run only."),
+    Column("WA", group="Pooled, %", hint="Of this run only."),
     Column("Minutes", hint="From the start of its first command to the end of its last, pauses included."),
     Column("Commit", number=False),
     Column("Protocol and preset", number=False),

@@ -1,4 +1,4 @@
-"""The tables over all experiments of a report."""
+"""Tables that cover all experiments of a report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ser_pipeline.text import plural
 
 
 def literature(report: Report) -> Table | None:
-    """Published results beside ours, for each protocol that has both; None where nothing can be compared."""
+    """Published results next to ours, for each protocol that has both; None if there is nothing to compare."""
     header = report.headers[0]
     if header.corpus != published.CORPUS or set(header.labels) != published.LABELS:
         return None
@@ -44,19 +44,19 @@ def literature(report: Report) -> Table | None:
         Column("Epoch", number=False),
         Column("Remark", number=False),
     )
-    note = "Others as printed, the mean over folds as far as they say it. Four classes, 5,531 utterances."
-    return Table("literature", "Beside published results", columns, tuple(rows), tuple(tones), note) if rows else None
+    note = "Other results are as published, means over folds as far as stated. Four classes, 5,531 utterances."
+    return Table("literature", "Published results", columns, tuple(rows), tuple(tones), note) if rows else None
 
 
 def worst(report: Report) -> Table:
-    """The utterances that the main model got most wrong."""
+    """The main model's worst mistakes."""
     columns = (
         Column("Utterance", number=False),
         Column("Speaker", number=False),
         Column("Seconds"),
-        Column("Is", number=False),
-        Column("Taken for", number=False),
-        Column("Belief in the truth, %", hint="Probability of the true class, the mean over seeds."),
+        Column("True class", number=False),
+        Column("Predicted", number=False),
+        Column("Probability, %", hint="Of the true class, the mean over seeds."),
         Column("Seeds wrong"),
     )
     rows = [
@@ -75,7 +75,7 @@ def worst(report: Report) -> Table:
 
 
 def runs(report: Report) -> Table:
-    """Every run that is shown, and whether it is whole."""
+    """All shown runs, and whether they are whole."""
     columns = (
         Column("Run", number=False),
         Column("Folds"),
@@ -107,7 +107,7 @@ def runs(report: Report) -> Table:
 
 
 def minutes(seconds: float) -> Cell:
-    """A length of time in minutes; nothing where it is not known."""
+    """A duration in minutes; an empty cell if it is unknown."""
     return Cell(f"{seconds / 60:.1f}", seconds) if seconds else Cell()
 
 
@@ -134,7 +134,7 @@ def _printed(row: published.Published, protocol: str) -> tuple[Cell, ...]:
 
 
 def sections(report: Report) -> Iterator[tuple[str, list[Table]]]:
-    """Every table of a report under its heading, for the forms that only list them."""
+    """Every table of a report under its heading, for output formats that only list them."""
     if report.experiments:
         yield "Results", [results(report)]
     crossed = [matrix.table(one) for one in matrix.matrices(report)]
@@ -144,7 +144,7 @@ def sections(report: Report) -> Iterator[tuple[str, list[Table]]]:
         yield "Comparison", compared.comparison(report)
     for experiment in report.experiments:
         header = experiment.panel.header
-        high = ", which reads high" if header.on_test else ""
+        high = " (scores are too high)" if header.on_test else ""
         classes = plural(len(header.labels), "class")
         title = f"{words.experiment(header)}, {classes}, epoch: {words.epoch(header.selection)}{high}"
         yield words.capital(title), list(detail.tables(experiment))

@@ -1,4 +1,4 @@
-"""Tables as records that any form can be made of: page, Markdown, LaTeX, terminal."""
+"""Tables as records, for any output format: page, Markdown, LaTeX, terminal."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ DASH = "–"
 
 FOLDS = "Mean over folds, with the deviation over folds; each fold is the mean over seeds."
 POOLED = "Over all test utterances together, the mean over seeds."
-INTERVAL = "Of the pooled UA: leave-one-out jackknife over what one model tests, Student's t, on the logit."
-DIFFERENCE = "Leave-one-out jackknife over what one model tests, Student's t."
+INTERVAL = "Of the pooled UA: leave-one-out jackknife over the test sets of single models, Student's t, on the logit."
+DIFFERENCE = "Leave-one-out jackknife over the test sets of single models, Student's t."
 TEST = "Two-sided, by the same jackknife."
-CORRECTED = "Corrected for all tests of this table, after Holm."
+CORRECTED = "Holm's correction for all tests of this table."
 DETECTABLE = (
-    "Points that a true difference needs, so that one such test at 5 % finds it in four of five cases; corrected for "
-    "several, it needs more."
+    "Smallest true difference, in points, that a single such test at 5 % detects in four of five cases; with the "
+    "correction for several tests, it must be larger."
 )
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a column: words or a number, and how it is shown."""
+    """Text or a number in a table, and how it is shown."""
 
     text: str = ""
-    sort: float | str = ""  # what it is sorted by; "" goes last
+    sort: float | str = ""  # key for sorting; "" goes last
     tone: str = ""  # "test", "strong", "muted", "good", "bad"
-    hint: str = ""  # what hovering says
+    hint: str = ""  # shown on hovering
     share: float | None = None  # 0 to 1, drawn as a bar
     span: tuple[float, float, float] | None = None  # low, value, high, drawn on the column's scale
 
 
 ABSENT = Cell(DASH, tone="muted")
-"""The cell of a value that is not there."""
+"""The cell of a missing value."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Column:
     title: str
     number: bool = True
     hint: str = ""
-    group: str = ""  # a head over several columns
-    scale: tuple[float, float, float] | None = None  # low, high and a mark, of a column of spans; drawn, not printed
+    group: str = ""  # head above several columns
+    scale: tuple[float, float, float] | None = None  # low, high and mark of a column of spans, drawn but not printed
 
 
 @dataclass(frozen=True)
@@ -61,31 +61,31 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     tones: tuple[str, ...] = ()  # of each row: "test", "gap", "incomplete", "main" or ""
     note: str = ""
-    same: str = ""  # what the note says of columns that are the same in all rows
+    same: str = ""  # part of the note about columns that are the same in all rows
 
     def tone(self, row: int) -> str:
-        """How the row with this number is shown."""
+        """Tone of the row with this index."""
         return self.tones[row] if self.tones else ""
 
     @property
     def printed(self) -> tuple[int, ...]:
-        """Columns that have words or numbers, not drawings."""
+        """Indices of the columns with text or numbers instead of drawings."""
         return tuple(place for place, column in enumerate(self.columns) if column.scale is None)
 
 
 def text(value: str, tone: str = "", hint: str = "") -> Cell:
-    """A cell that holds words.
+    """A cell with text.
 
     Args:
-        value: what is written.
-        tone: class of its colour.
-        hint: what hovering tells.
+        value: the text.
+        tone: as of `Cell`.
+        hint: shown on hovering.
     """
     return Cell(value, value.lower(), tone, hint)
 
 
 def count(value: int, hint: str = "") -> Cell:
-    """A cell of a whole number.
+    """A cell with an integer.
 
     >>> count(5531).text
     '5,531'
@@ -94,12 +94,12 @@ def count(value: int, hint: str = "") -> Cell:
 
 
 def percent(value: float | None, digits: int = 1, tone: str = "", bar: bool = False) -> Cell:
-    """A share of 0 to 1 in percent, without the sign.
+    """A share from 0 to 1 in percent, without the percent sign.
 
     Args:
-        value: 0 to 1; None or NaN: absent.
-        digits: after the point.
-        tone: class of its colour.
+        value: 0 to 1; None or NaN: missing.
+        digits: decimals.
+        tone: as of `Cell`.
         bar: whether a bar shows it too.
 
     >>> percent(0.7164, 2).text
@@ -114,9 +114,9 @@ def deviating(value: float, deviation: float | None, tone: str = "") -> Cell:
     """A share and its deviation in percent.
 
     Args:
-        value: 0 to 1; NaN: absent.
+        value: 0 to 1; NaN: missing.
         deviation: 0 to 1; None: unknown.
-        tone: class of its colour.
+        tone: as of `Cell`.
 
     >>> deviating(0.7, 0.012).text
     '70.0 ± 1.2'
@@ -156,64 +156,64 @@ def chance(p: float | None) -> Cell:
 
 
 def tests(p_values: Sequence[float | None], detectable: bool = True) -> str:
-    """How many tests a table holds, for its note.
+    """How many tests a table has, for its note.
 
     Args:
-        p_values: of the table, not corrected; None where there is no test.
-        detectable: whether the table has the differences that a test could show.
+        p_values: of the table, not corrected; None: no test.
+        detectable: whether the table has a column of detectable differences.
 
     >>> tests([0.1, None, 0.2])
-    '2 tests, corrected together; what is detectable is told of one test alone.'
+    '2 tests, corrected together; detectable differences are for a single test.'
     """
     number = sum(p is not None for p in p_values)
     if not number:
         return "No test is possible."
-    alone = "; what is detectable is told of one test alone" if number > 1 and detectable else ""
+    alone = "; detectable differences are for a single test" if number > 1 and detectable else ""
     return f"{plural(number, 'test')}, corrected together{alone}."
 
 
 def told(found: Difference) -> str:
-    """A difference of UA in words: its size, its interval, and what could have been shown.
+    """A difference of UA as text: its size, its interval, and the smallest detectable one.
 
     >>> told(Difference(0.004, Interval(-0.01, 0.018), p=0.5, detectable=0.021))
-    '0.4 points of UA (−1.0 to +1.8; 2.1 could be shown)'
+    '0.4 points of UA (−1.0 to +1.8; 2.1 could be detected)'
     """
     said = f"{percent(found.value).text.replace('-', MINUS)} points of UA"
     if found.interval.why:
         return f"{said} (no interval: {found.interval.why})"
     said += f" ({between(found.interval, sign=True).text}"
-    return f"{said})" if found.detectable is None else f"{said}; {percent(found.detectable).text} could be shown)"
+    return f"{said})" if found.detectable is None else f"{said}; {percent(found.detectable).text} could be detected)"
 
 
 def luck(intervals: Sequence[Interval]) -> str:
-    """The end of a note, where the luck of training is not in some of the intervals; or nothing."""
+    """End of a note, if some of the intervals do not cover the randomness of training; otherwise ""."""
     if all(interval.training for interval in intervals):
         return ""
     return (
-        " Where one model of one seed tests everybody, the luck of its training is not in the interval, and there is "
-        "no test: train more seeds."
+        " If one model of one seed is tested on everyone, the interval does not cover the randomness of its training, "
+        "and there is no test; train more seeds."
     )
 
 
 def theirs(value: float | None) -> Cell:
-    """A printed score, in percent."""
+    """A published score, in percent."""
     return ABSENT if value is None else Cell(f"{value:.2f}", value / 100)
 
 
 def spanned(value: float, interval: Interval) -> Cell:
-    """A drawing of a value and its interval; of the value alone where it has none."""
+    """A drawing of a value and its interval; of only the value if it has none."""
     ends = (value, value) if isnan(interval.low) else (interval.low, interval.high)
     return Cell(sort=value, span=(ends[0], value, ends[1]))
 
 
 def scale(cells: Sequence[Cell], mark: float, least: float = 0.1, far: bool = False) -> tuple[float, float, float]:
-    """Low, high and mark of an axis that holds every span, in steps of five points, `least` wide.
+    """Low, high and mark of an axis for all spans, in steps of five points.
 
     Args:
-        cells: whose spans are drawn.
-        mark: a value that the axis marks.
-        least: its width, at least.
-        far: whether the mark may lie off the axis, where the spans would be small beside the way to it.
+        cells: their spans are drawn.
+        mark: value to be marked.
+        least: minimum width of the axis.
+        far: whether the mark may lie beyond the axis, if it is farther away than the spans are wide.
 
     >>> scale([Cell(span=(0.72, 0.8, 0.86))], 0.14), scale([Cell(span=(0.72, 0.8, 0.86))], 0.14, far=True)
     ((0.1, 0.9, 0.14), (0.7, 0.9, 0.14))
@@ -226,9 +226,9 @@ def scale(cells: Sequence[Cell], mark: float, least: float = 0.1, far: bool = Fa
 
 
 def once(table: Table, titles: Sequence[str]) -> Table:
-    """The table without those of the columns `titles` that are the same in all rows; its note says them once.
+    """The table without those of the columns `titles` that are the same in all rows; they move to the note.
 
-    A mark of what reads high stays in every row.
+    Columns that mark test selection stay.
 
     Args:
         table: with rows.
@@ -247,12 +247,12 @@ def once(table: Table, titles: Sequence[str]) -> Table:
 
 
 def _inner(name: str) -> str:
-    """A column's name within a sentence: in small letters but for abbreviations."""
+    """A column's name within a sentence: in lower case, except for abbreviations."""
     return " ".join(word if word.isupper() else word.lower() for word in name.split(" "))
 
 
 def select(table: Table, keep: Callable[[Column], bool]) -> Table:
-    """The table with the columns that `keep` takes."""
+    """The table with the columns for which `keep` is true."""
     places = [place for place, column in enumerate(table.columns) if keep(column)]
     columns = tuple(table.columns[place] for place in places)
     return replace(table, columns=columns, rows=tuple(tuple(row[place] for place in places) for row in table.rows))

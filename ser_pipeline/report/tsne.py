@@ -1,4 +1,4 @@
-"""Embeddings of utterances on a plane. U utterances, S segments, D width."""
+"""Embeddings of utterances in two dimensions. U utterances, S segments, D width."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.runs.records import FoldResult
 
 FEWEST = 12
-"""The fewest utterances of which t-SNE says something."""
+"""Fewest utterances for which t-SNE is meaningful."""
 
 STEPS = 500
-"""Steps of gradient descent; a few hundred points lie still by then."""
+"""Steps of gradient descent; enough for a few hundred points to converge."""
 
 PERPLEXITY = 30.0
 
 WORKERS = 2
-"""Planes that are made at a time."""
+"""Number of embeddings computed at a time."""
 
 log = logging.getLogger(__name__)
 
 
 def utterance_means(fold: FoldResult, name: str) -> Floats | None:
-    """The embedding `name` of each utterance, (U, D), the mean of its segments; None where there is none to show."""
+    """The embedding `name` of each utterance, (U, D), as the mean of its segments; None if there is none to show."""
     try:
         stored = fold.segments(("utterance", name))
     except PipelineError as error:
@@ -52,8 +52,8 @@ def average(rows: NDArray[np.floating], utterance: NDArray[np.integer], count: i
 
     Args:
         rows: (S, D), of segments.
-        utterance: position of each segment's utterance (S,), 0 to `count` - 1.
-        count: utterances.
+        utterance: index of each segment's utterance (S,), 0 to `count` - 1.
+        count: number of utterances.
 
     >>> average(np.array([[1.0], [3.0], [5.0]]), np.array([0, 0, 1]), 2).ravel().tolist()
     [2.0, 5.0]
@@ -64,19 +64,19 @@ def average(rows: NDArray[np.floating], utterance: NDArray[np.integer], count: i
 
 
 def planes(embeddings: Sequence[Floats]) -> list[Floats]:
-    """t-SNE of each of `embeddings` (U, D): points (U, 2) that fill the square of -1 to 1, the same on every call."""
+    """t-SNE of each of `embeddings` (U, D): points (U, 2) that fill the square from -1 to 1, the same on every call."""
     from threadpoolctl import threadpool_limits
 
-    # one thread for each: more would wait for each other longer than they work, and add in another order
+    # one thread each: more would mostly wait for each other, and would add in another order
     with threadpool_limits(1), ThreadPoolExecutor(WORKERS) as pool:
         return list(pool.map(_plane, embeddings))
 
 
 def silhouettes(embedding: Floats, target: Ints) -> Floats | None:
-    """How much nearer each utterance (U,) lies to its class than to the nearest other one, -1 to 1.
+    """How much nearer each utterance (U,) is to its class than to the nearest other one, -1 to 1.
 
-    None of one class, and where no class has two utterances. Source: Rousseeuw,
-    Silhouettes, 1987; Euclidean distances.
+    None with a single class, and if no class has two utterances. Source: Rousseeuw, Silhouettes, 1987; Euclidean
+    distances.
 
     Args:
         embedding: (U, D).

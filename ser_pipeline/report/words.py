@@ -1,4 +1,4 @@
-"""How the report names things."""
+"""Names and wordings of the report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROTOCOLS = {
     "cross": "across corpora",
     "corpus": "leave one corpus out",
     "own": "own folds",
-    "final": "one model of everything, tested on nothing",
+    "final": "one model trained on everything, not tested",
 }
 
 EPOCHS = {
@@ -27,7 +27,7 @@ EPOCHS = {
     "reference": "by the published code's protocol",
     "last": "last",
 }
-"""Which epoch is tested, by what chose it."""
+"""Selection of the epoch -> its name."""
 
 WAYS = {
     "log-probability": "mean log-probability",
@@ -50,7 +50,7 @@ DIVISIONS = {
 
 
 def epoch(selection: str) -> str:
-    """Which epoch of a fold is tested.
+    """The name of a selection of the epoch.
 
     >>> epoch("last")
     'last'
@@ -62,21 +62,21 @@ def protocol(name: str) -> str:
     """The name of a protocol in words.
 
     >>> protocol("speaker"), protocol("group-5"), protocol("only-emodb")
-    ('leave one speaker out', '5 groups of speakers', 'emodb alone trains')
+    ('leave one speaker out', '5 groups of speakers', 'trained only on emodb')
     """
     if name.startswith(ONLY):
-        return f"{name.removeprefix(ONLY)} alone trains"
+        return f"trained only on {name.removeprefix(ONLY)}"
     group = re.fullmatch(r"group-(\d+)", name)
     return f"{group[1]} groups of speakers" if group else PROTOCOLS.get(name, name)
 
 
 def clusters(name: str, number: int, crossed: bool) -> str:
-    """What the intervals of a protocol are made of.
+    """The clusters that a protocol's intervals are computed from, in words.
 
     Args:
         name: of the protocol.
         number: of clusters.
-        crossed: whether seeds vary beside them.
+        crossed: whether the intervals also cover seeds.
 
     >>> clusters("session", 5, False), clusters("official", 24, True)
     ('5 sessions', '24 speakers and the seeds')
@@ -100,15 +100,15 @@ def inputs(names: Sequence[str]) -> str:
 
 
 LEGEND = {
-    "full": "full: the whole model of its preset, with which others are compared.",
+    "full": "full: the complete model of its preset, with which others are compared.",
     "w2e": "w2e: the frames of a speech encoder (wav2vec 2.0 in the paper).",
-    "mean": "-mean: these frames are averaged, not weighted by co-attention.",
+    "mean": "-mean: these frames are averaged instead of weighted by co-attention.",
 }
-"""What parts of a model's name mean."""
+"""Meaning of parts of a model's name."""
 
 
 def legend(names: Sequence[str]) -> str:
-    """What the parts of models' names mean, as far as they are there.
+    """The meaning of the parts of the models' names.
 
     >>> legend(["mfcc", "w2e"])
     'w2e: the frames of a speech encoder (wav2vec 2.0 in the paper).'
@@ -118,25 +118,25 @@ def legend(names: Sequence[str]) -> str:
 
 
 def input_name(name: str) -> str:
-    """An input as the report names it; one that this version does not know keeps its name."""
+    """The report's name of an input; an unknown input keeps its name."""
     return INPUTS[name].words if name in INPUTS else name
 
 
 def input_place(name: str) -> tuple[int, str]:
-    """Where an input stands among others: those of the paper first, what is not known last."""
+    """Sort key of an input: those of the paper first, unknown ones last."""
     known = [*PAPER, *INPUTS]
     return known.index(name) if name in known else len(known), name
 
 
 def experiment(header: RunHeader) -> str:
-    """What an experiment is: protocol, test corpus and preset."""
+    """An experiment in words: protocol, test corpus, preset and target."""
     where = f", tested on {header.test_corpus}" if header.test_corpus else ""
     target = "" if header.target.name == "class" else f", target {header.target.name}"
     return f"{protocol(header.protocol)}{where}, preset {header.preset}{target}"
 
 
 def slug(words: str) -> str:
-    """Words as part of a link or a file's name.
+    """Text as part of a link or of a file name.
 
     >>> slug("Leave one speaker out, preset paper")
     'leave-one-speaker-out-preset-paper'
@@ -145,5 +145,5 @@ def slug(words: str) -> str:
 
 
 def capital(words: str) -> str:
-    """The words with a capital first letter."""
+    """The text with a capital first letter."""
     return words[:1].upper() + words[1:]

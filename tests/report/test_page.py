@@ -262,13 +262,13 @@ def test_a_cell_of_a_confusion_matrix_tells_its_count(page, grid):
     page.open(grid)
     hints = page.run("[...document.querySelectorAll('.panel g > title')].map(title => title.textContent)")
     assert len(hints) == 3 * len(EMODB) ** 2
-    assert hints[0].startswith("anger taken for anger: ")
+    assert hints[0].startswith("anger predicted as anger: ")
 
 
 def test_the_page_tells_test_selection_in_words_and_colour(page, grid):
     page.open(grid)
     section = "document.querySelector('section.chapter.test')"
-    assert "chosen on the fold that is tested" in page.run(f"{section}.textContent")
+    assert "chosen on the test fold" in page.run(f"{section}.textContent")
     tag = page.run(f"getComputedStyle({section}.querySelector('.tag')).color")
     assert tag != page.run("getComputedStyle(document.body).color")
 

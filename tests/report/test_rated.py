@@ -100,7 +100,7 @@ def test_all_forms_have_the_tables_and_figures_of_raters(made: Path, run: Callab
     for form in (html, text):
         (note,) = set(re.findall(r"Constant is what[^<\n]*1 test, [^<\n]*", form))
         assert note.endswith("1 test, corrected together.")
-    assert re.search(r"[0-9]+ turns of [0-9]+ have no class, and count for all scores but the accuracy\.", html)
+    assert re.search(r"[0-9]+ turns of [0-9]+ have no class and count for all scores but the accuracy\.", html)
     for name in DIMENSIONS:
         assert name in text
         assert name in latex
@@ -119,7 +119,7 @@ def test_other_scores_against_votes_say_once_what_all_rows_share() -> None:
     own, others = rated_tables.tables(panel)
     assert [column.title for column in others.columns] == ["Model", *3 * ["folds", "pooled", "95 % interval"]]
     assert others.note.startswith("In all rows: tells votes; constant KL, bits 1.250; constant accuracy")
-    assert {"Tells", "constant"} <= {column.title for column in own.columns}
+    assert {"Target", "constant"} <= {column.title for column in own.columns}
 
 
 def test_models_of_classes_and_of_attributes_are_apart(made: Path, run: Callable[..., Result]) -> None:
@@ -138,7 +138,7 @@ def test_a_report_of_attributes_alone_has_no_scores_of_classes(
     assert "arousal" in shown
     assert "UA" not in shown
     html = next((tmp_path / "reports").glob("*/index.html")).read_text(encoding="utf-8")
-    assert "no finished run tells classes" in html
+    assert "No finished run predicts classes" in html
 
 
 def test_scores_of_classes_do_not_count_turns_of_no_class(made: Path, run: Callable[..., Result]) -> None:

@@ -130,7 +130,7 @@ def test_a_shuffled_input_that_the_model_ignores_shows_no_effect_and_one_that_it
 def test_an_input_that_is_hardly_used_is_a_finding(tmp_path):
     found = planted(tmp_path, Planted(probes={"mfcc": 1.2, "waveform": 0.2}))
     (said,) = [one.message for one in found.findings if one.name == "unused input"]
-    assert "is not shown to use mfcc" in said
+    assert "shows no sign of using mfcc" in said
     (probe,) = [one for one in main(found)[1].probes if (one.input, one.kind) == ("mfcc", "shuffled")]
     numbers = (probe.loss, probe.interval.low, probe.interval.high, probe.detectable)
     for number in numbers:  # what was not shown says what could have been
@@ -156,7 +156,7 @@ def test_a_leaked_validation_shows_its_gap(tmp_path):
     table = results_table.results(found)
     assert "a model trained on the same rows" in table.note
     ua, told = gap.versus.ua, f"Leakage gap of full: {100 * gap.versus.ua.value:.1f} points of UA (+"
-    assert told in table.note and f"{100 * ua.detectable:.1f} could be shown" in table.note
+    assert told in table.note and f"{100 * ua.detectable:.1f} could be detected" in table.note
     assert table.tones == ("main", "test", "gap")
     assert [cell.tone for cell in cells(table, "Epoch")] == ["", "test", "test"]
 
@@ -169,7 +169,7 @@ def test_the_published_protocol_is_a_row_of_its_own_and_no_leakage_gap(tmp_path,
     assert cells(table, "Epoch")[1].tone == "test"
     assert "leakage gap of" not in str(table.rows)
     assert not found.gaps[0].alone
-    assert "trains on every other speaker" in table.note
+    assert "trains on all other speakers" in table.note
 
 
 def test_runs_that_trained_on_other_rows_are_no_leakage_gap_whatever_they_are_called(tmp_path):
@@ -194,7 +194,7 @@ def test_a_run_of_other_settings_makes_no_leakage_gap(tmp_path, other):
 
 def test_where_nothing_chooses_the_epoch_the_absence_of_a_gap_is_said(tmp_path):
     note = results_table.results(planted(tmp_path, Planted(selection="last", preset="scratch"))).note
-    assert "With preset scratch nothing chooses the epoch: there is no leakage gap." in note
+    assert "With preset scratch the epoch is not chosen, so there is no leakage gap." in note
 
 
 def test_without_a_leak_there_is_no_gap(tmp_path):
@@ -234,7 +234,7 @@ def test_groups_of_speakers_have_intervals_and_the_gap_of_the_worst_is_told(tmp_
 def test_groups_stand_on_the_page_and_are_absent_where_nobody_knows_them(tmp_path):
     tables = {one.caption: one for one in detail.parts(planted(tmp_path, Planted(known=True)).experiments[0])}
     assert "Worst-group gap: " in tables["Gender"].note
-    assert "could be shown" in tables["Gender"].note
+    assert "could be detected" in tables["Gender"].note
     assert "picked by their scores" in tables["Gender"].note
     assert [column.title for column in tables["Age"].columns][-2:] == ["95 % interval", "Speakers"]
     unknown = {one.caption for one in detail.parts(planted(tmp_path / "unknown", Planted()).experiments[0])}
@@ -249,7 +249,7 @@ def test_the_ablation_table_shows_the_pooled_scores_that_its_differences_are_of(
     ua, apart = titles.index(("Pooled, %", "UA")), titles.index(("Difference to full", "UA"))
     full, mfcc = table.rows
     assert mfcc[apart].sort == pytest.approx(mfcc[ua].sort - full[ua].sort)
-    assert "Bold is a name" in table.note
+    assert "Names are bold" in table.note
 
 
 def test_classes_have_precision_f1_and_support_as_scikit_learn_has_them(tmp_path):
@@ -261,8 +261,8 @@ def test_classes_have_precision_f1_and_support_as_scikit_learn_has_them(tmp_path
     for row, precision, recall, f1, support in zip(table.rows, *wanted, strict=True):
         assert [row[place].sort for place in (1, 2, 4, 5)] == pytest.approx([support, recall, precision, f1])
     most = np.bincount(run.concatenated("target"))
-    said = f"Always predicting {WHO.labels[most.argmax()]}, the largest class, gives {100 * most.max() / most.sum():.1f} % WA"
-    assert said in table.note
+    largest, share = WHO.labels[most.argmax()], 100 * most.max() / most.sum()
+    assert f"Always predicting {largest}, the largest class, gives {share:.1f} % WA" in table.note
 
 
 def test_every_model_is_told_by_speaker(tmp_path):
@@ -419,7 +419,7 @@ def test_one_model_of_one_seed_that_tests_everybody_has_no_p_value_and_says_why(
     assert versus.ua.interval.high < 0
     assert (versus.ua.p, versus.ua_corrected, versus.ua.detectable) == (None, None, None)
     assert "one seed" in [one.name for one in found.findings]
-    assert "luck of its training is not in the interval" in detail.ablations(found.experiments[0]).note
+    assert "the interval does not cover the randomness of its training" in detail.ablations(found.experiments[0]).note
 
 
 def test_several_models_that_test_everybody_are_compared_over_speakers_and_seeds(tmp_path):
@@ -438,7 +438,7 @@ def test_tables_count_their_tests_and_say_what_they_can_detect(tmp_path):
     plans = [Planted(ablation=a, selection=s, skill=k) for a, k in skills.items() for s in ("validation", "test")]
     found = planted(tmp_path, *plans)
     table = detail.ablations(found.experiments[0])
-    assert "2 tests, corrected together; what is detectable is told of one test alone." in table.note
+    assert "2 tests, corrected together; detectable differences are for a single test." in table.note
     place = [column.title for column in table.columns].index("detectable")
     assert sum(float(row[place].text) > 0 for row in table.rows if row[place].text != "–") == 2
     assert "3 tests, corrected together;" in results_table.results(found).note

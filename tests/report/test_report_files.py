@@ -176,7 +176,8 @@ def test_the_page_says_what_its_interval_is_made_of_and_how_many_tests_it_holds(
     text = build(tmp_path / "runs", tmp_path / "reports").read_text(encoding="utf-8")
     assert re.search(r'<p class="interval">95 % interval \d+\.\d to \d+\.\d %, from 4 speakers</p>', text)
     assert re.search(
-        r"\(5 %, 2 tests, corrected together; one alone could show a difference of \d+\.\d( to \d+\.\d)? points\)\.",
+        r"\(5 %, 2 tests, corrected together; "
+        r"a single one could detect a difference of \d+\.\d( to \d+\.\d)? points\)\.",
         text,
     )
     assert "<dt>Largest class, WA</dt>" in text

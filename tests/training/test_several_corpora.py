@@ -287,7 +287,7 @@ def test_the_matrix_of_three_corpora_from_one_command(run: Callable[..., Result]
     killed_and_finished(run, tmp_path, [*args, "--protocol", "matrix"], 4)
     assert same_bytes(tmp_path, folders) == (1 + 2) + (1 + 3) + (1 + 2) + 3
     page = (tmp_path / "reports" / "+".join(names) / "index.html").read_text()
-    assert "What carries over to another corpus" in page and "all others" in page
+    assert "Transfer to other corpora" in page and "all others" in page
     assert (tmp_path / "reports" / "+".join(names) / "figures" / "heat-matrix-1.svg").is_file()
     (head,) = [line.split() for line in stdout.splitlines() if line.startswith("Trained on")]
     assert [head.count(name) for name in names] == [2, 2, 2], "UA and its interval, of each"
