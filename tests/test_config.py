@@ -90,7 +90,7 @@ def test_a_broken_settings_file_is_named(tmp_path: Path) -> None:
 )
 def test_a_number_out_of_range_is_refused_with_what_is_allowed(pair: str, allowed: str) -> None:
     name = pair.partition("=")[0]
-    with pytest.raises(PipelineError, match=rf"^setting '{name}' is {allowed}$"):
+    with pytest.raises(PipelineError, match=rf"^setting '{name}' must be {allowed}$"):
         config.load("paper", None, [pair])
 
 
@@ -121,7 +121,7 @@ def _items(table: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]
         ("audio.segment=1", "the nearest is audio.segment=160$"),
         ("audio.segment=9600000", "is 600 s, over 60 s; the nearest is audio.segment=960000$"),
         ("model.segments=21", "is 63 s, over 60 s; the nearest is audio.segment=45600$"),
-        ("audio.hop=1", "makes 48000 frames .* over 6000; the nearest is audio.hop=8$"),
+        ("audio.hop=1", "gives 48000 frames .* over 6000; the nearest is audio.hop=8$"),
         ("features.mfcc.n_mels=30", "features.mfcc.n_mfcc=40 is over .*n_mels=30; the nearest is .*n_mfcc=30$"),
         ("features.logmel.n_fft=64", "features.logmel.n_mels=64 is over half of features.logmel.n_fft=64"),
         ("features.spectrogram.bins=402", "over the 401 bins of features.spectrogram.n_fft=800; .*bins=401$"),

@@ -115,7 +115,7 @@ def test_the_mean_is_what_it_was_without_co_attention() -> None:
         (["model.head=mlp", 'model.inputs=["mfcc", "embedding"]'], "model.head='mlp' needs inputs of whole"),
         (["model.head=linear", 'model.inputs=["mfcc"]'], "model.head='linear' needs inputs of whole"),
         (["model.head=linear", "train.solver=ridge"], "the nearest is train.solver='adamw'"),
-        (["model.pooling=median"], "is one of co-attention, mean, mean.deviation, attention, not 'median'"),
+        (["model.pooling=median"], "must be one of co-attention, mean, mean.deviation, attention, not 'median'"),
     ],
 )
 def test_what_a_pooling_or_head_cannot_do_is_one_line(pairs: list[str], said: str) -> None:
