@@ -95,7 +95,7 @@ def test_all_forms_have_the_tables_and_figures_of_raters(made: Path, run: Callab
     assert 'id="raters"' in html
     assert "Predicted and rated" in html
     assert "Residuals" in html
-    assert "<dt>Tells</dt>" in html
+    assert "<dt>Target</dt>" in html
     assert "ser-pipeline features demo --rated --preset frozen" in html
     for form in (html, text):
         (note,) = set(re.findall(r"Constant is what[^<\n]*1 test, [^<\n]*", form))
@@ -118,7 +118,7 @@ def test_other_scores_against_votes_say_once_what_all_rows_share() -> None:
     panel: Any = SimpleNamespace(id="rated", kind="votes", title="Votes", rows=[row, row])
     own, others = rated_tables.tables(panel)
     assert [column.title for column in others.columns] == ["Model", *3 * ["folds", "pooled", "95 % interval"]]
-    assert others.note.startswith("In all rows: tells votes; constant KL, bits 1.250; constant accuracy")
+    assert others.note.startswith("In all rows: target votes; constant KL, bits 1.250; constant accuracy")
     assert {"Target", "constant"} <= {column.title for column in own.columns}
 
 
