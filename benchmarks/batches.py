@@ -45,7 +45,7 @@ def measure(corpus: Corpus, place: Path, count: int = 3) -> list[Row]:
     rates = rounds(ways, count)
     rows = compared("streaming", rates, OURS, "segments/s") + missing
     best = max(rate for name, rate in rates.items() if not name.startswith("ser-pipeline"))
-    rows.append(Row("", "best of the peers", f"{best:,.0f} segments/s", rates[OURS] / best))
+    rows.append(Row("", "fastest other library", f"{best:,.0f} segments/s", rates[OURS] / best))
     return rows + _first(folder, count)
 
 
@@ -75,7 +75,7 @@ def _first(folder: Path, count: int) -> list[Row]:
     opening, first, rate = (median(found) for found in zip(*(_opened(folder) for _ in range(count)), strict=True))
     return [
         Row("", "first batch", f"{first:.3f} s, and {opening:.3f} s to open the stores"),
-        Row("", "first epoch, every checksum compared", f"{rate:,.0f} segments/s"),
+        Row("", "first epoch, with every checksum verified", f"{rate:,.0f} segments/s"),
     ]
 
 

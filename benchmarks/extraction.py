@@ -48,20 +48,20 @@ def measure(corpus: Corpus, place: Path, count: int = 3) -> list[Row]:
     some = corpus.first(SOME).manifest()
     rates = rounds(
         {
-            "the reference's way, pickle written": lambda: _published(corpus.root, some, place.with_suffix(".pkl")),
-            "librosa's functions, called well, nothing written": lambda: _every(corpus.root, some, _librosa)[0],
+            "the reference, pickle written": lambda: _published(corpus.root, some, place.with_suffix(".pkl")),
+            "librosa's functions, used efficiently, nothing written": lambda: _every(corpus.root, some, _librosa)[0],
             "ser-pipeline, one process, stores written": lambda: _ours(corpus, corpus.manifest(), place, 1),
         },
         count,
         time.process_time,  # a core's own seconds, whoever else is on the machine
     )
-    rows = compared("extraction, a core", rates, "ser-pipeline, one process, stores written", "x real time")
+    rows = compared("extraction, per core", rates, "ser-pipeline, one process, stores written", "x real time")
     large = corpus.manifest(COPIES)
     several = rounds({str(jobs): partial(_ours, corpus, large, place, jobs) for jobs in (1, 2)}, count)
     rows.append(
         Row("", "a second process (start included)", f"{several['2']:,.0f} x real time", several["2"] / several["1"])
     )
-    rows.append(Row("", "peak memory of a process that does all of it", f"{_peak(corpus):,.0f} MB"))
+    rows.append(Row("", "peak memory of one process for the whole stage", f"{_peak(corpus):,.0f} MB"))
     return rows
 
 

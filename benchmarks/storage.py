@@ -30,7 +30,7 @@ def measure(corpus: Corpus, place: Path, count: int = 3) -> list[Row]:
     segments = sum(map(len, parts["mfcc"]))
     float32 = {name: np.concatenate(rows).astype(np.float32) for name, rows in parts.items()}
     ways: dict[str, tuple[Callable[[], object], Callable[[], object], str]] = {
-        "pickle of float32, as the reference": (
+        "pickle of float32, as in the reference": (
             lambda: (place / "all.pkl").write_bytes(pickle.dumps(float32, protocol=4)),
             lambda: pickle.loads((place / "all.pkl").read_bytes()),
             "*.pkl",
@@ -48,7 +48,7 @@ def measure(corpus: Corpus, place: Path, count: int = 3) -> list[Row]:
     for name, (_, _, files) in ways.items():
         size = sum(file.stat().st_size for file in place.glob(files)) / segments
         ours = sum(file.stat().st_size for file in place.glob("plain*.h5")) / segments
-        rows.append(Row("storage, a segment", f"{name}: size", f"{size / 1000:,.0f} kB", size / ours))
+        rows.append(Row("storage, per segment", f"{name}: size", f"{size / 1000:,.0f} kB", size / ours))
         rows.append(Row("", f"{name}: write", f"{written[name]:,.0f} segments/s", written[OURS] / written[name]))
         rows.append(Row("", f"{name}: read", f"{read[name]:,.0f} segments/s", read[OURS] / read[name]))
     return rows
