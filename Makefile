@@ -82,7 +82,8 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(INSTALLED): setup.cfg pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@echo "installing into $(VENV): with PyTorch's GPU libraries a large download, and 6 GB of disk"
+	$(BIN)/python -m pip install --disable-pip-version-check --editable .
 	@touch $@
 
 $(DEVELOPED): $(INSTALLED)

@@ -14,7 +14,7 @@ import click
 from ser_pipeline.runs.layout import CONTENTS
 
 from . import completion, options
-from .terminal import bar, start_log
+from .terminal import bar, printing, say, start_log
 
 if TYPE_CHECKING:
     from ser_pipeline.predict.answers import Answer, Unanswered
@@ -245,7 +245,8 @@ def _print(
         heard = pictures.hear if pictures else lambda recording: None
         for answer in predictor.ask(sources, question, progress=progress, heard=heard):
             _enter(answer, failed, learned)
-            writer.write(_noted(answer, copies))
+            with printing():
+                writer.write(_noted(answer, copies))
             if pictures:
                 pictures.add(answer)
     writer.close()
@@ -253,7 +254,7 @@ def _print(
         for file in pictures.draw():
             _say(str(file), quiet)
     if learned and not quiet:
-        click.echo(_warning(learned), err=True)
+        say(_warning(learned))
     return len(failed)
 
 
@@ -288,7 +289,7 @@ def _enter(answer: Answer | Unanswered, failed: set[str], learned: dict[str, str
 
 def _say(line: str, quiet: bool) -> None:
     if not quiet:
-        click.echo(line, err=True)
+        say(line)
 
 
 def _warning(learned: dict[str, str]) -> str:

@@ -62,3 +62,16 @@ def bar(title: str, unit: str, quiet: bool) -> Iterator[Callable[[float, int], N
 
     with shown:
         yield update
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """What is printed to stdout meanwhile does not run into a progress bar on the same terminal."""
+    if "tqdm" not in sys.modules or not (sys.stdout.isatty() and sys.stderr.isatty()):
+        yield
+        return
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode(file=sys.stdout):
+        yield
+        sys.stdout.flush()

@@ -86,6 +86,7 @@ NOT_RUN = {
     "--final": "tests/export/test_final.py does it",
     "docker": "needs an engine; tests/export/test_service.py reads the Dockerfile",
     "uvicorn": "a server: tests/export/test_service.py asks it",
+    "localhost:8000": "asks that server: tests/export/test_service.py does",
     "sbatch": "needs Slurm: tests of the command start one",
     "--slurm": "needs Slurm: tests of the command start one",
     "--dask": "needs a cluster: tests/elsewhere/test_dask.py starts one",

@@ -275,6 +275,11 @@ def test_training_on_a_terminal_fits_it_and_is_estimated_before_it_starts(made: 
     assert any(re.search(r"group-\d  epoch \d/3  loss \d\.\d+  UA [\d.]+%  \d+ s left", state) for state in bars)
     _, states = on_terminal(made, *TRAIN, "--set", "seed=1", "--jobs", "1", "--runs-root", "shown", "--dry-run")
     assert any("of training, estimated from earlier folds" in state for state in states)
+    (run,), file = (made / "shown").glob("emodb-*"), next((made / "corpus").rglob("*.wav"))
+    _, states = on_terminal(made, "predict", run, file)
+    assert any(state.startswith("predict: ") for state in states)
+    assert any(state.split(maxsplit=1)[0].endswith(file.name) for state in states), "the answer runs into the bar"
+    assert all(len(state) <= COLUMNS for state in states)
 
 
 @pytest.mark.parametrize(
