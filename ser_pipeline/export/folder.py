@@ -24,6 +24,7 @@ from ser_pipeline.export import names
 from ser_pipeline.features.frozen import MAKERS, Maker
 from ser_pipeline.model import SpeechEmotionModel, build_model
 from ser_pipeline.model.speech import KeptEncoder
+from ser_pipeline.model.undrawn import Undrawn
 from ser_pipeline.targets import TARGETS
 from ser_pipeline.training.objective import outputs_of
 
@@ -120,14 +121,15 @@ def _member(
         speech: description of the speech encoder; None without a pre-trained one.
         state: the weights.
     """
-    model = build_model(
-        settings.model,
-        audio=settings.model_audio,
-        features=settings.features,
-        classes=outputs,
-        pretrained=False,
-        speech_settings=dict(speech) if speech else None,
-    )
+    with Undrawn():
+        model = build_model(
+            settings.model,
+            audio=settings.model_audio,
+            features=settings.features,
+            classes=outputs,
+            pretrained=False,
+            speech_settings=dict(speech) if speech else None,
+        )
     model.load_state_dict(state, assign=True)  # on a CPU they are mapped from their file
     free_memory()
     return model.requires_grad_(False)

@@ -6,6 +6,7 @@ K coefficients, D width. torchvision is imported where it is asked, as not every
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
 from collections.abc import Callable
@@ -28,6 +29,17 @@ IMAGE = (256, 384)
 CELLS = 6
 """Rows and columns of AlexNet's average pooling."""
 
+FEATURES = (
+    (3, 64, 11, 4, 2, True),
+    (64, 192, 5, 1, 2, True),
+    (192, 384, 3, 1, 1, False),
+    (384, 256, 3, 1, 1, False),
+    (256, 256, 3, 1, 1, True),
+)
+"""AlexNet's convolutions: channels before and after, kernel, stride, padding, whether pooling follows (torchvision)."""
+
+CLASSIFIER = (256 * CELLS * CELLS, 4096, 4096, 1000)
+"""Widths of AlexNet's classifier."""
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and deviation of ImageNet's red, green and blue, in 0 to 1, which torchvision's weights were trained with."""
@@ -72,10 +84,8 @@ class AlexNet(nn.Module):
     pool_columns: Tensor
 
     def __init__(self, bins: int, frames: int) -> None:
-        from torchvision.models import alexnet
-
         super().__init__()
-        self.features: nn.Module = alexnet().features
+        self.features: nn.Module = _alexnet_features()
         height, width = (_after_features(size) for size in IMAGE)
         self.register_buffer("pool_rows", averages(height, CELLS), persistent=False)
         self.register_buffer("pool_columns", averages(width, CELLS), persistent=False)
@@ -104,6 +114,20 @@ class AlexNet(nn.Module):
         return pixels
 
 
+def _alexnet_features() -> nn.Sequential:
+    """The layers of torchvision's `alexnet().features`, whose import takes seconds, in their order.
+
+    Its classifier is drawn too, and left out, so that a seed draws the same numbers here and for what is built next.
+    """
+    layers: list[nn.Module] = []
+    for before, after, kernel, stride, padding, pooled in FEATURES:
+        layers += [nn.Conv2d(before, after, kernel, stride, padding), nn.ReLU(inplace=True)]
+        layers += [nn.MaxPool2d(3, 2)] if pooled else []
+    for size in itertools.pairwise(CLASSIFIER):
+        nn.Linear(*size)
+    return nn.Sequential(*layers)
+
+
 def plain_convolutions(alexnet: AlexNet, level: Tensor) -> Tensor:
     """What AlexNet's convolutions make of whole grey levels (B, F, T)."""
     cells: Tensor = alexnet.features(alexnet.image(level))
@@ -121,8 +145,9 @@ def averages(old: int, new: int) -> Tensor:
 
 def _after_features(pixels: int) -> int:
     """Rows or columns that AlexNet's convolutions leave of an image."""
-    for kernel, stride, padding in ((11, 4, 2), (3, 2, 0), (5, 1, 2), (3, 2, 0), (3, 2, 0)):
+    for *_, kernel, stride, padding, pooled in FEATURES:
         pixels = (pixels + 2 * padding - kernel) // stride + 1
+        pixels = (pixels - 3) // 2 + 1 if pooled else pixels
     return pixels
 
 

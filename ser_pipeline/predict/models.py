@@ -27,6 +27,7 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.model import SpeechEmotionModel, build_model
 from ser_pipeline.model.ensemble import Ensemble
 from ser_pipeline.model.kept import read_weights, require_shared, shared_file
+from ser_pipeline.model.undrawn import Undrawn
 from ser_pipeline.predict.device_rows import fetched, on_device
 from ser_pipeline.predict.graphs import Graphed
 from ser_pipeline.runs import layout
@@ -269,7 +270,7 @@ def _mapped(model: SpeechEmotionModel) -> bool:
 
 
 def _built(fold: Path, config: Config, classes: int) -> SpeechEmotionModel:
-    with _naming(fold):
+    with _naming(fold), Undrawn():
         speech = read_shape(fold / layout.SPEECH, dict[str, Any]) if (fold / layout.SPEECH).exists() else None
         return build_model(
             config.model,

@@ -277,6 +277,16 @@ def test_alexnets_weights_are_taken_from_torchs_cache(monkeypatch: pytest.Monkey
     assert torch.equal(build_alexnet(200, 300, "imagenet").features[10].bias, saved["features.10.bias"])
 
 
+def test_alexnets_layers_and_what_a_seed_draws_are_those_of_torchvision() -> None:
+    torch.manual_seed(5)
+    theirs, then = alexnet(), torch.rand(3)
+    torch.manual_seed(5)
+    ours, after = build_alexnet(200, 300, "none"), torch.rand(3)
+    assert str(ours.features) == str(theirs.features) and torch.equal(after, then)
+    wanted = theirs.features.state_dict()
+    assert all(torch.equal(weights, wanted[name]) for name, weights in ours.features.state_dict().items())
+
+
 @pytest.mark.parametrize("preset", ["scratch", "demo"])
 def test_presets_without_weights_build_and_step(preset: str) -> None:
     config = settings.load(preset)

@@ -1,7 +1,7 @@
 """Pre-trained speech encoders, by hub name or folder: wav2vec 2.0 and its kin, conformers, Whisper, any other.
 
 `open_encoder` gives a `FrameEncoder`. A family is a row of `FAMILIES`; transformers is imported by the families that
-need it, since that takes a second.
+need it, since that takes seconds, and `plain` has the modules of those whose weights were kept beside a model.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.model.speech import plain
 from ser_pipeline.model.speech.conformer import ConformerEncoder, FilterbankEncoder
 from ser_pipeline.model.speech.frames import SPARE, FrameEncoder, Inputs, Options, States, check_rate
 from ser_pipeline.model.speech.generic import open_other
@@ -19,6 +20,7 @@ from ser_pipeline.model.speech.hub import revision
 from ser_pipeline.model.speech.loading import Source, open_source, transformers_config, transformers_model
 from ser_pipeline.model.speech.wav2vec2 import SpeechEncoder
 from ser_pipeline.model.speech.whisper import open_whisper
+from ser_pipeline.model.undrawn import Undrawn
 
 __all__ = [
     "FAMILIES",
@@ -96,16 +98,20 @@ def open_frozen(
     Raises:
         PipelineError: as `open_encoder`.
     """
-    encoder = open_encoder(name, options, settings=kept.settings if kept else None, setting=setting, rate=rate)
-    if kept:
-        encoder.load_state_dict(kept.weights)
+    if kept is None:
+        return open_encoder(name, options, setting=setting, rate=rate)
+    with Undrawn():
+        encoder = open_encoder(name, options, settings=kept.settings, setting=setting, rate=rate)
+    encoder.load_state_dict(kept.weights, assign=True)  # on a processor they stay in their file
     return encoder
 
 
 def _of_transformers(kind: type[SpeechEncoder]) -> Open:
-    """Opens a family whose parts are transformers' own."""
+    """Opens a family whose parts are transformers' own, or, where no file is read, such as transformers has."""
 
     def opened(source: Source, options: Options) -> FrameEncoder:
+        if source.folder is None and plain.fits(source.config):
+            return kind(plain.PlainModel(source.config), options, source.front)
         return kind(transformers_model(source, transformers_config(source)), options, source.front)
 
     return opened

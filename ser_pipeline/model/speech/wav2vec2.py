@@ -27,7 +27,7 @@ class SpeechEncoder(FrameEncoder):
         """Walk through the parts of `model`.
 
         Args:
-            model: transformers' model.
+            model: transformers' model, or one of `plain`.
             options: how it is used.
             front: the feature extractor's configuration; empty or None: that of transformers' defaults.
         """
