@@ -40,6 +40,16 @@ ONNX_INT8 = "model.int8.onnx"
 """The ONNX graph with 8-bit matrix products of `export --int8`."""
 
 
+def graph_weights(graph: Path) -> Path:
+    """The file beside an ONNX graph that has its weights, where these are large."""
+    return graph.with_name(f"{graph.name}.data")
+
+
+def graph_size(graph: Path) -> int:
+    """Bytes of an ONNX graph with its weights."""
+    return sum(file.stat().st_size for file in (graph, graph_weights(graph)) if file.is_file())
+
+
 def is_graph(file: Path) -> bool:
     """Whether `file` has the suffix of ONNX graphs."""
     return file.suffix == ".onnx"

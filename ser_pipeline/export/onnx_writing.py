@@ -38,7 +38,10 @@ LONGEST_LARGE = 20.0
 """Largest input of a large model's graph in seconds; a model of wav2vec 2.0's size needs about 20 MB per second."""
 
 LARGEST = 2_000_000_000
-"""Largest size of a single ONNX file in bytes."""
+"""Largest size in bytes of the weights of an ONNX graph."""
+
+APART = 64_000_000
+"""Size of a graph in bytes from which its weights are a separate file, which is mapped into memory and not copied."""
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +65,7 @@ class Check:
 
 
 def write_graph(file: Path, members: Members, about: Mapping[str, Any]) -> None:
-    """Write models as one ONNX file from waveforms to probabilities, with any batch size and length.
+    """Write models as one ONNX graph from waveforms to probabilities, with any batch size and length.
 
     Args:
         file: the file to write.
@@ -75,7 +78,7 @@ def write_graph(file: Path, members: Members, about: Mapping[str, Any]) -> None:
     onnx, optimizer = _libraries()
     listener = Listener(members).eval()
     if sum(tensor.numel() * tensor.element_size() for tensor in listener.state_dict().values()) > LARGEST:
-        raise PipelineError("an ONNX file has at most 2 GB; export fewer folds with --fold, or without --onnx")
+        raise PipelineError("an ONNX graph has at most 2 GB; export fewer folds with --fold, or without --onnx")
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             listener,
@@ -94,7 +97,19 @@ def write_graph(file: Path, members: Members, about: Mapping[str, Any]) -> None:
             model = optimizer.optimize(onnx.load(Path(room) / file.name))
     _name_axes(model)
     onnx.helper.set_model_props(model, {"ser-pipeline": json.dumps(_facts(members, about))})
-    onnx.save(model, file)
+    _save(model, file)
+
+
+def _save(model: Any, file: Path) -> None:
+    """Write a graph, and its weights beside it where they are large."""
+    onnx, _ = _libraries()
+    weights = names.graph_weights(file)
+    weights.unlink(missing_ok=True)  # those of an earlier graph would stay before new ones
+    if model.ByteSize() < APART:
+        onnx.save(model, file)
+        return
+    onnx.save(model, file, save_as_external_data=True, location=weights.name)
+    weights.chmod(file.stat().st_mode)
 
 
 def _libraries() -> tuple[Any, Any]:
@@ -216,7 +231,7 @@ def write_int8(file: Path, source: Path) -> None:
         )
     found = onnx.load(file)
     onnx.helper.set_model_props(found, {entry.key: entry.value for entry in model.metadata_props})
-    onnx.save(found, file)
+    _save(found, file)
 
 
 def _stays(node: Any) -> bool:
@@ -276,4 +291,4 @@ def write_graphs(
 
 
 def _size(file: Path) -> str:
-    return f"{file.stat().st_size / 1e6:.1f} MB"
+    return f"{names.graph_size(file) / 1e6:.1f} MB"

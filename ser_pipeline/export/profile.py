@@ -172,7 +172,7 @@ def _sizes(members: Members, graph: Path | None) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as room:
         write_weights(Path(room) / "weights", members.models, members.makers)
         found = {"model.safetensors": (Path(room) / "weights").stat().st_size / 1e6}
-    return found | ({graph.name: graph.stat().st_size / 1e6} if graph else {})
+    return found | ({graph.name: names.graph_size(graph) / 1e6} if graph else {})
 
 
 def _batch(size: int, config: Config, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

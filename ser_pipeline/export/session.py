@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser_pipeline.errors import PipelineError
+from ser_pipeline.export.names import graph_weights
 from ser_pipeline.predict.excerpts import Excerpt
 from ser_pipeline.predict.front import Piece
 from ser_pipeline.predict.predictor import Predictor
@@ -106,6 +107,9 @@ def open_session(file: Path, threads: int = 0) -> tuple[Any, GraphFacts]:
     try:
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no common class
+        weights = graph_weights(file)
+        if weights.name in str(error) and not weights.is_file():
+            raise PipelineError(f"{file} needs its weights, {weights.name}, beside it; copy both files") from None
         raise PipelineError(f"{file} is not an ONNX graph ({str(error).splitlines()[0]}); export it again") from None
     facts = session.get_modelmeta().custom_metadata_map.get("ser-pipeline")
     if facts is None:

@@ -32,6 +32,9 @@ pytest.importorskip("onnx", reason="onnx is not installed: pip install 'ser-pipe
 pytest.importorskip("onnxscript", reason="onnxscript is not installed: pip install 'ser-pipeline[onnx]'")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'ser-pipeline[onnx]'")
 
+import onnx
+
+from ser_pipeline.export import names, onnx_writing
 from ser_pipeline.export.onnx_writing import OPSET, check_graph, write_graph, write_int8
 from ser_pipeline.export.session import LONGEST, open_graph, open_session
 from ser_pipeline.export.writing import describe, export
@@ -80,6 +83,35 @@ def heard(graph: Path, *recordings: np.ndarray) -> np.ndarray:
 def noises(*lengths: int) -> list[np.ndarray]:
     random = np.random.default_rng(1)
     return [(0.1 * random.standard_normal(length)).astype(np.float32) for length in lengths]
+
+
+def test_large_weights_are_a_file_beside_the_graph_which_is_missed_by_its_name(
+    small_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ser_pipeline.export.onnx_writing.APART", 1_000)
+    onnx_writing._save(onnx.load(small_graph), tmp_path / "model.onnx")
+    weights = tmp_path / "model.onnx.data"
+    assert weights.stat().st_mode == (tmp_path / "model.onnx").stat().st_mode
+    assert (tmp_path / "model.onnx").stat().st_size < small_graph.stat().st_size - 0.9 * weights.stat().st_size
+    assert names.graph_size(tmp_path / "model.onnx") > 0.9 * small_graph.stat().st_size
+    (noise,) = noises(70_000)
+    found, wanted = (open_graph(file)(noise, 16_000).probabilities for file in (tmp_path / "model.onnx", small_graph))
+    assert found == wanted
+    write_int8(tmp_path / "small.onnx", tmp_path / "model.onnx")
+    assert (tmp_path / "small.onnx.data").is_file() and open_graph(tmp_path / "small.onnx")(noise, 16_000).emotion
+    monkeypatch.undo()
+    onnx_writing._save(onnx.load(small_graph), tmp_path / "model.onnx")
+    assert not weights.exists() and open_graph(tmp_path / "model.onnx")(noise, 16_000).probabilities == wanted
+
+
+def test_a_graph_without_its_weights_says_which_file_is_missing(
+    small_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ser_pipeline.export.onnx_writing.APART", 1_000)
+    onnx_writing._save(onnx.load(small_graph), tmp_path / "model.onnx")
+    (tmp_path / "model.onnx.data").unlink()
+    with pytest.raises(PipelineError, match=r"model.onnx needs its weights, model.onnx.data, beside it"):
+        open_graph(tmp_path / "model.onnx")
 
 
 @pytest.mark.slow(reason="trains and exports, once a module")
