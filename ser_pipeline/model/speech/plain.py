@@ -153,7 +153,7 @@ class PlainPositions(nn.Module):
 
 
 class PlainAttention(nn.Module):
-    """Self-attention."""
+    """Self-attention over frames, with queries, keys and values of all heads in one product each."""
 
     def __init__(self, settings: PlainSettings) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class PlainAttention(nn.Module):
 
 
 class PlainFeedForward(nn.Module):
-    """Two linear layers."""
+    """Two linear layers with an activation and dropout between them."""
 
     def __init__(self, settings: PlainSettings) -> None:
         super().__init__()
