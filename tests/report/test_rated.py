@@ -98,7 +98,7 @@ def test_all_forms_have_the_tables_and_figures_of_raters(made: Path, run: Callab
     assert "<dt>Target</dt>" in html
     assert "ser-pipeline features demo --rated --preset frozen" in html
     for form in (html, text):
-        (note,) = set(re.findall(r"Constant is what[^<\n]*1 test, [^<\n]*", form))
+        (note,) = set(re.findall(r"Constant is the score[^<\n]*1 test, [^<\n]*", form))
         assert note.endswith("1 test, corrected together.")
     assert re.search(r"[0-9]+ turns of [0-9]+ have no class and count for all scores but the accuracy\.", html)
     for name in DIMENSIONS:

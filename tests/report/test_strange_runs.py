@@ -177,7 +177,7 @@ def test_arrays_packed_to_fill_the_memory_are_refused(two: tuple[Path, Path]) ->
     assert sum(part.file_size for part in zipfile.ZipFile(file).infolist()) > 1_000 * file.stat().st_size / 50
     (header,) = (header for header in scan(root)[0] if header.path == strange)
     fold = read_fold(strange / "1F", header.labels, UtteranceTable())
-    with pytest.raises(PipelineError, match=r"segments\.npz cannot be read \(it is packed"):
+    with pytest.raises(PipelineError, match=r"segments\.npz cannot be read \(it is compressed"):
         fold.segments()
 
 
