@@ -1,10 +1,10 @@
-"""Audio features of an utterance, cut into segments in the types that the shards keep.
+"""Acoustic features of an utterance, cut into segments and converted to the types that shards store.
 
-Each equals what librosa computes (the tests hold them to it) at several times the speed: tables made once, float32
-throughout, and all from samples to logarithms in one compiled function (`fourier`), which is imported where it is
-needed, since numba takes half a second.
+Each function gives librosa's values (the tests compare them) at several times the speed: tables are built once, all
+arithmetic is float32, and one compiled function (`fourier`) goes from samples to logarithms. That module is imported
+only where it is needed, since importing numba takes half a second.
 
-Legend of shapes: N samples, T frames of an utterance, S segments, L frames of a segment.
+Shapes: N samples, T frames of an utterance, S segments, L frames of a segment.
 """
 
 from __future__ import annotations
@@ -21,33 +21,34 @@ CHANGE = 9  # frames over which a delta is fitted (librosa's default)
 
 
 def mfcc(samples: Floats32, audio: Audio, settings: Mfcc) -> Floats32:
-    """MFCCs (T, n_mfcc), float32, unscaled, and after them their deltas, as many orders as the settings say.
+    """MFCCs, followed by as many orders of deltas as the settings ask for: (T, size), float32, unscaled.
 
     Source: `librosa.feature.mfcc(htk=True)`: periodic Hann window, HTK mel scale with Slaney's area normalisation,
-    dB with a floor `top_db` under the utterance's maximum, orthonormal DCT-II. `librosa.feature.delta` for the rest.
+    dB clipped at `top_db` below the utterance's maximum, orthonormal DCT-II. Deltas are those of
+    `librosa.feature.delta`.
 
     Args:
         samples: (N,), -1 to 1.
-        audio: their rate and hop.
-        settings: of MFCCs.
+        audio: sample rate and hop.
+        settings: settings of the MFCCs.
     """
     logs = mel_logarithms(samples, audio, settings)
     return cepstra(logs, logs.max(), settings)
 
 
 def cepstra(logs: Floats32, loudest: np.float32, settings: Mfcc) -> Floats32:
-    """MFCCs (T, size) of natural logarithms of mel bands, which are clipped in place.
+    """MFCCs (T, size) from the natural logarithms of mel bands, which are clipped in place.
 
     Args:
         logs: (n_mels, T).
-        loudest: the largest of the whole utterance.
-        settings: of MFCCs.
+        loudest: the largest logarithm of the whole utterance.
+        settings: settings of the MFCCs.
     """
     np.clip(logs, loudest - np.float32(settings.top_db) / DECIBELS, loudest, out=logs)
     coefficients: Floats32 = logs.T @ dct(settings.n_mfcc, settings.n_mels)
     if not settings.deltas:
         return coefficients
-    from scipy.signal import savgol_filter  # costs a third of a second that few need
+    from scipy.signal import savgol_filter  # importing it takes a third of a second, and few runs need it
 
     mode = "interp" if len(coefficients) >= CHANGE else "nearest"
     deltas = [
@@ -62,8 +63,8 @@ def mel_logarithms(samples: Floats32, audio: Audio, settings: Mfcc | LogMel) -> 
 
     Args:
         samples: (N,), -1 to 1.
-        audio: their rate and hop.
-        settings: of the bands.
+        audio: sample rate and hop.
+        settings: settings of the mel bands.
     """
     from ser_pipeline.features.fourier import logarithms
 
@@ -80,8 +81,8 @@ def logmel(samples: Floats32, audio: Audio, settings: LogMel) -> Floats32:
 
     Args:
         samples: (N,), -1 to 1.
-        audio: their rate and hop.
-        settings: of the mel spectrogram.
+        audio: sample rate and hop.
+        settings: settings of the mel spectrogram.
     """
     logs = mel_logarithms(samples, audio, settings)
     return _decibels(logs, logs.max(), settings.top_db)
@@ -94,20 +95,20 @@ def spectrogram(samples: Floats32, audio: Audio, settings: Spectrogram) -> Float
 
     Args:
         samples: (N,), -1 to 1.
-        audio: their rate and hop.
-        settings: of the spectrogram.
+        audio: sample rate and hop.
+        settings: settings of the spectrogram.
     """
     logs, loudest = bins(samples, audio, settings)
     return _decibels(logs, np.log(loudest.max()), settings.top_db)
 
 
 def bins(samples: Floats32, audio: Audio, settings: Spectrogram) -> tuple[Floats32, Floats32]:
-    """Natural logarithms (bins, T) of power, and the power (T,) of each frame's loudest of all bins.
+    """Natural logarithms of power (bins, T), and the power of the loudest of all bins in each frame (T,).
 
     Args:
         samples: (N,), -1 to 1.
-        audio: their rate and hop.
-        settings: of the spectrogram.
+        audio: sample rate and hop.
+        settings: settings of the spectrogram.
     """
     from ser_pipeline.features.fourier import logarithms
 
@@ -117,7 +118,7 @@ def bins(samples: Floats32, audio: Audio, settings: Spectrogram) -> tuple[Floats
 
 
 def _decibels(logs: Floats32, loudest: np.float32, top_db: float) -> Floats32:
-    """Natural logarithms of power as dB from -top_db to 0, relative to `loudest`."""
+    """Convert natural logarithms of power to dB from -top_db to 0, relative to `loudest`."""
     decibels: Floats32 = np.clip((logs - loudest) * DECIBELS, -np.float32(top_db), 0)
     return decibels
 
@@ -132,12 +133,12 @@ def pre_emphasise(samples: Floats32, coefficient: float) -> Floats32:
 
 
 def mfcc_rows(samples: Floats32, audio: Audio, settings: Mfcc) -> NDArray[np.float16]:
-    """MFCCs (S, L, size), float16; frames after the end are 0.
+    """MFCCs (S, L, size), float16; frames after the end of the utterance are 0.
 
     Args:
         samples: (N,) of an utterance, -1 to 1.
-        audio: their rate, hop and segment.
-        settings: of MFCCs.
+        audio: sample rate, hop and segment length.
+        settings: settings of the MFCCs.
     """
     whole = mfcc(samples, audio, settings)
     rows = np.zeros((audio.segments(len(samples)) * audio.frames, settings.size), np.float16)
@@ -146,48 +147,48 @@ def mfcc_rows(samples: Floats32, audio: Audio, settings: Mfcc) -> NDArray[np.flo
 
 
 def spectrogram_rows(samples: Floats32, audio: Audio, settings: Spectrogram) -> NDArray[np.uint8]:
-    """Spectrograms (S, bins, L), uint8: 0 is -top_db, 255 is 0 dB; frames after the end are 0.
+    """Spectrograms (S, bins, L), uint8: 0 is -top_db, 255 is 0 dB; frames after the end of the utterance are 0.
 
     Args:
         samples: (N,) of an utterance, -1 to 1.
-        audio: their rate, hop and segment.
-        settings: of the spectrogram.
+        audio: sample rate, hop and segment length.
+        settings: settings of the spectrogram.
     """
     logs, loudest = bins(samples, audio, settings)
     return images(logs, np.log(loudest.max()), audio.frames, settings.top_db)
 
 
 def logmel_rows(samples: Floats32, audio: Audio, settings: LogMel) -> NDArray[np.uint8]:
-    """Mel spectrograms (S, bands, L), uint8: 0 is -top_db, 255 is 0 dB; frames after the end are 0.
+    """Mel spectrograms (S, bands, L), uint8: 0 is -top_db, 255 is 0 dB; frames after the end of the utterance are 0.
 
     Args:
         samples: (N,) of an utterance, -1 to 1.
-        audio: their rate, hop and segment.
-        settings: of the mel spectrogram.
+        audio: sample rate, hop and segment length.
+        settings: settings of the mel spectrogram.
     """
     logs = mel_logarithms(samples, audio, settings)
     return images(logs, logs.max(), audio.frames, settings.top_db)
 
 
 def mel_level(samples: Floats32, audio: Audio, settings: Mfcc | LogMel) -> Floats32:
-    """The largest logarithm of a mel band's power, of samples as stores round them; the same in all segments (S, 1).
+    """The largest logarithm of a mel band's power, from samples rounded to int16; the same in all segments (S, 1).
 
     Args:
         samples: (N,) of an utterance, -1 to 1.
-        audio: their rate, hop and segment.
-        settings: of the bands.
+        audio: sample rate, hop and segment length.
+        settings: settings of the mel bands.
     """
     loudest = mel_logarithms(rounded(samples), audio, settings).max()
     return np.full((audio.segments(len(samples)), 1), loudest, np.float32)
 
 
 def spectrogram_level(samples: Floats32, audio: Audio, settings: Spectrogram) -> Floats32:
-    """The logarithm of the loudest bin, and minimum and maximum of the rows a bin; in all segments (S, 1 + 2 bins).
+    """The logarithm of the loudest bin, and each bin's minimum and maximum level; in all segments (S, 1 + 2 bins).
 
     Args:
-        samples: (N,) of an utterance, -1 to 1; those of stores, which round them, count.
-        audio: their rate, hop and segment.
-        settings: of the spectrogram.
+        samples: (N,) of an utterance, -1 to 1; they are rounded to int16 first, as stores round them.
+        audio: sample rate, hop and segment length.
+        settings: settings of the spectrogram.
     """
     logs, power = bins(rounded(samples), audio, settings)
     loudest = np.log(power.max())
@@ -196,29 +197,29 @@ def spectrogram_level(samples: Floats32, audio: Audio, settings: Spectrogram) ->
 
 
 def level_of(loudest: np.float32, low: NDArray[np.uint8], high: NDArray[np.uint8]) -> Floats32:
-    """A row of `spectrogram_level`.
+    """One row of `spectrogram_level`.
 
     Args:
         loudest: logarithm of the loudest bin.
         low: smallest level of each bin (bins,).
-        high: largest.
+        high: largest level of each bin (bins,).
     """
     return np.concatenate([[loudest], low, high]).astype(np.float32)
 
 
 def images(logs: Floats32, loudest: np.float32, frames: int, top_db: float) -> NDArray[np.uint8]:
-    """Natural logarithms (K, T) of power as segments (S, K, L) in 255 steps from `top_db` under `loudest` to it.
+    """Convert natural logarithms of power (K, T) to segments (S, K, L) in 255 steps from `loudest` minus `top_db` up.
 
     Args:
-        logs: of power.
-        loudest: the largest of the whole utterance.
-        frames: of a segment.
-        top_db: dB.
+        logs: natural logarithms of power.
+        loudest: the largest logarithm of the whole utterance.
+        frames: frames of a segment.
+        top_db: dynamic range in dB.
     """
     starts = range(0, logs.shape[1], frames)
     rows = np.zeros((len(starts), len(logs), frames), np.uint8)
     steps = DECIBELS * np.float32(255 / top_db)
-    for row, start in zip(rows, starts, strict=True):  # one at a time, which stays in the cache
+    for row, start in zip(rows, starts, strict=True):  # one segment at a time, which fits the processor's cache
         levels = logs[:, start : start + frames] * steps
         levels += np.float32(255) - loudest * steps
         row[:, : levels.shape[1]] = np.clip(levels, 0, 255, out=levels)
@@ -226,7 +227,7 @@ def images(logs: Floats32, loudest: np.float32, frames: int, top_db: float) -> N
 
 
 def rounded(samples: Floats32) -> Floats32:
-    """Samples (N,), -1 to 1, as int16 holds them."""
+    """Round samples (N,) from -1 to 1 to the values that int16 can represent."""
     whole: Floats32 = np.rint(samples * np.float32(FULL_SCALE))
     np.clip(whole, -FULL_SCALE, FULL_SCALE - 1, out=whole)
     whole /= np.float32(FULL_SCALE)
@@ -234,12 +235,12 @@ def rounded(samples: Floats32) -> Floats32:
 
 
 def waveform_rows(samples: Floats32, audio: Audio, settings: None = None) -> NDArray[np.int16]:
-    """Raw samples (S, segment + 1), int16: the sample before the segment, then the segment; 0 after the end.
+    """Raw samples (S, segment + 1), int16: the sample before each segment, then the segment; 0 after the end.
 
     Args:
         samples: (N,) of an utterance, -1 to 1.
-        audio: their segment.
-        settings: has none.
+        audio: segment length.
+        settings: None; waveforms have no settings.
     """
     whole = np.concatenate([np.zeros(1, np.float32), rounded(samples) * np.float32(FULL_SCALE)])
     rows = np.zeros((audio.segments(len(samples)), audio.segment + 1), np.int16)
@@ -250,4 +251,4 @@ def waveform_rows(samples: Floats32, audio: Audio, settings: None = None) -> NDA
 
 
 FEATURES: dict[str, Input] = {name: row for name, row in {**INPUTS, **LEVELS}.items() if row.function}
-"""What is made of samples alone, by name: features, and what is stored of some in place of their rows."""
+"""Features that are computed from samples alone, and the levels that are stored in place of some features' rows."""

@@ -1,8 +1,8 @@
-"""Which preset is taken where none is named: what suits the corpus and the machine, and why.
+"""Choose the preset for a corpus and a machine where the user names none, and say why.
 
-A corpus with a preset of its own has that. On a GPU it is the paper's. Without one, `frozen` asks nothing of a laptop
-where its speech encoder can be had, and `scratch` needs no encoder. Settings that these would not follow, given by the
-user, are over the corpus's own preset.
+A corpus with a preset of its own gets that one. With a GPU, the choice is `paper`. Without a GPU it is `frozen`, which
+any laptop can run, if its speech encoder is available, and otherwise `scratch`, which needs no encoder. If the user
+gives settings that `frozen` and `scratch` would ignore, the corpus's own preset is chosen.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.processes import apart
 
 FOLLOWED = ("audio.", "features.statistics.", "seed", "store")
-"""Beginnings of the settings that `frozen` follows; others, where given, speak of another model."""
+"""Prefixes of the settings that `frozen` uses; any other setting refers to another model."""
 
 COST = "it takes about an hour of processor time for 500 recordings, frozen a minute"
-"""What training from nothing costs: 3,200 CPU-seconds on EMO-DB's 535 recordings, ten folds, against 41."""
+"""Cost of training from scratch: 3,200 CPU-seconds for ten folds of EMO-DB's 535 recordings, against 41 for frozen."""
 
 ENCODER = "features.statistics.encoder"
-"""The setting that names the encoder of `frozen`."""
+"""The setting that names the speech encoder of `frozen`."""
 
 
 @dataclass(frozen=True)
 class ChosenPreset:
-    """A preset and why it is taken; empty where the user named it."""
+    """A preset and the reason for it; the reason is empty where the user named the preset."""
 
     name: str
     why: str = ""
 
     @property
     def line(self) -> str:
-        """Both, for the user."""
-        return f"preset {self.name}: {self.why}; --preset takes another"
+        """The preset and the reason in one line for the user."""
+        return f"preset {self.name}: {self.why}; choose another with --preset"
 
 
 def default_preset(row: Corpus, file: Path | None, overrides: Sequence[str], device: str) -> ChosenPreset:
-    """The preset for a corpus on this machine. The encoder of `frozen` is fetched where it is not here.
+    """The preset for a corpus on this machine; downloads the encoder of `frozen` if it is missing.
 
     Args:
         row: the corpus.
@@ -49,18 +49,18 @@ def default_preset(row: Corpus, file: Path | None, overrides: Sequence[str], dev
         device: "auto", or what the user chose.
 
     Raises:
-        PipelineError: settings that are not valid, or an encoder that the user named and that cannot be had.
+        PipelineError: invalid settings, or an encoder that the user named and that is not available.
     """
     if row.preset != Corpus.preset:
         return ChosenPreset(row.preset, f"it suits {row.name}")
     given = settings.given(file, overrides)
     if any(not name.startswith(FOLLOWED) for name in given):
-        return ChosenPreset(row.preset, "settings of a model are given, and are changes of this one")
+        return ChosenPreset(row.preset, "settings of a model are given, and they change this preset")
     return apart(_by_machine, row, file, overrides, device)
 
 
 def _by_machine(row: Corpus, file: Path | None, overrides: Sequence[str], device: str) -> ChosenPreset:
-    """The preset for this machine, which takes torch to see: half a gigabyte that extraction has no use for."""
+    """The preset for this machine; it needs torch, half a gigabyte for which extraction itself has no use."""
     from ser_pipeline.device import pick_device
     from ser_pipeline.model.speech import hub
 

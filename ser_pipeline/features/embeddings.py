@@ -1,4 +1,4 @@
-"""Frames of a frozen speech encoder, several layers side by side: of whole utterances, or a segment at a time.
+"""Frames of a frozen speech encoder, from several layers: of whole utterances, or of one segment at a time.
 
 Shapes: S segments, L layers, T frames of a segment, D width of the encoder.
 """
@@ -22,22 +22,22 @@ from ser_pipeline.model import speech
 from ser_pipeline.model.inputs import FinishWaveform
 
 ENCODER_BATCH = 32
-"""Segments that go through the encoder at a time, where each is alone."""
+"""Segments in one batch of the encoder on a GPU, where each segment is encoded alone."""
 
 CORE_BATCH = 1
-"""The same on the processor, where every core has a batch of its own: frames then depend on no other segment."""
+"""Segments in one batch on a CPU. Every core works on a batch of its own, so no segment's frames depend on another."""
 
 LARGEST = 65_504.0
-"""The largest finite number of float16."""
+"""The largest finite float16 number."""
 
 
 @dataclass(frozen=True)
 class Embedder:
-    """A frozen speech encoder on its device, whose frames of each segment are kept, which it hears alone."""
+    """A frozen speech encoder on its device that encodes each segment alone."""
 
     encoder: speech.FrameEncoder
-    layers: tuple[int, ...]  # that are kept: 0 is the input of the first; empty: all
-    content: str  # hash of its configuration and weights
+    layers: tuple[int, ...]  # layers to store: 0 is the input of the first; empty: all
+    content: str  # hash of the encoder's configuration and weights
     segment: int  # samples
     device: torch.device
     finish: FinishWaveform = field(default_factory=lambda: FinishWaveform(unit=False))
@@ -45,7 +45,7 @@ class Embedder:
     def __call__(
         self, waveforms: NDArray[np.int16], samples: NDArray[np.int64], counts: NDArray[np.int64], keys: Sequence[str]
     ) -> list[NDArray[np.float16]]:
-        """Frames (S, L, T, D) of each utterance."""
+        """Frames (S, L, T, D) of each utterance's segments."""
         size = CORE_BATCH if self.device.type == "cpu" else ENCODER_BATCH
         batches = [slice(first, first + size) for first in range(0, len(waveforms), size)]
         with batches_beside(self.device) as threads:
@@ -54,7 +54,7 @@ class Embedder:
 
     @torch.inference_mode()
     def _batch(self, waveforms: NDArray[np.int16], samples: NDArray[np.int64]) -> Tensor:
-        """Frames float16 (S, L, T, D) of a batch of S segments."""
+        """Frames (S, L, T, D), float16, of a batch of S segments."""
         rows, real = (torch.from_numpy(part).to(self.device) for part in (waveforms, samples))
         states, heard = self.encoder.states(self.encoder.prepare(self.finish(rows, real), real))
         layers = torch.stack([states[layer] for layer in self.layers or range(len(states))], 1)
@@ -63,7 +63,7 @@ class Embedder:
         return _half(layers).cpu()
 
     def found(self) -> dict[str, Any]:
-        """Layers, frames and width of a segment, and the hash of the weights."""
+        """Number of layers, frames and width of a segment, and the hash of the weights."""
         depth, width = len(self.layers) or self.encoder.layers + 1, self.encoder.width
         sizes = {"depth": depth, "frames": self._frames, "width": width}
         return {"content": self.content, **sizes, **self.encoder.origin}
@@ -75,7 +75,7 @@ class Embedder:
 
 @dataclass(frozen=True)
 class UtteranceEmbedder(Embedder):
-    """A frozen speech encoder whose frames of each segment are kept, which it hears with the rest of the utterance."""
+    """A frozen speech encoder that encodes whole utterances, whose frames are then cut into segments."""
 
     def __call__(
         self, waveforms: NDArray[np.int16], samples: NDArray[np.int64], counts: NDArray[np.int64], keys: Sequence[str]
@@ -94,7 +94,7 @@ class UtteranceEmbedder(Embedder):
         return -int(-self.segment // self._through.stride)
 
     def _segments(self, frames: Tensor, count: int) -> NDArray[np.float16]:
-        """Frames (L, N, D) of an utterance as those of its segments (count, L, T, D)."""
+        """Cut the frames (L, N, D) of an utterance into those of its segments (count, L, T, D)."""
         most, stride = self._frames, self._through.stride
         rows = frames.new_zeros(count, len(frames), most, frames.shape[2])
         for number, row in enumerate(rows):
@@ -105,24 +105,24 @@ class UtteranceEmbedder(Embedder):
 
 
 EMBEDDERS = {"segment": Embedder, "utterance": UtteranceEmbedder}
-"""Setting `features.embedding.context` -> what makes the frames."""
+"""Value of the setting `features.embedding.context` -> the class that computes the frames."""
 
 
 def _half(frames: Tensor) -> Tensor:
-    """Frames in float16, the largest of which stay finite."""
+    """Convert frames to float16; values beyond its range are clipped and stay finite."""
     return frames.clamp(-LARGEST, LARGEST).half()
 
 
 def open_embedder(config: Config, device: torch.device, kept: speech.KeptEncoder | None = None) -> Embedder:
-    """The encoder of `features.embedding`, ready to be called.
+    """Open the encoder of `features.embedding`.
 
     Args:
-        config: names the encoder and how it is read.
-        device: on which it runs.
-        kept: the encoder itself, where it was kept beside a model; None: it is looked up by its name.
+        config: names the encoder and its options.
+        device: device that the encoder runs on.
+        kept: the encoder itself, if it is stored next to a model; None looks it up by its name.
 
     Raises:
-        PipelineError: it cannot be had, or has no such layer.
+        PipelineError: the encoder is not available, or lacks one of the layers.
     """
     settings = config.features.embedding
     options = speech.Options(
@@ -144,15 +144,15 @@ def check_layers(encoder: speech.FrameEncoder, layers: Sequence[int], name: str,
 
     Args:
         encoder: the encoder.
-        layers: what the setting says.
-        name: of the encoder.
+        layers: value of the setting.
+        name: name of the encoder.
         setting: name of the setting, for the message.
 
     Raises:
-        PipelineError: names the layers that there are.
+        PipelineError: names the valid layers.
     """
     count = encoder.layers + 1
     if any(not -count <= layer < count for layer in layers):
         raise PipelineError(
-            f"'{setting}' is a list of 0 to {count - 1} for {name}, or of -1 for the last and so on, not {list(layers)}"
+            f"'{setting}' lists layers 0 to {count - 1} of {name}, or -1 for the last and so on, not {list(layers)}"
         )

@@ -1,8 +1,8 @@
-"""Stage 1: a corpus folder to stores of features, one shard a job, in parallel.
+"""Stage 1: extract a corpus folder into stores of features, one shard per job, in parallel.
 
-Each job reads the audio files of its shard once, makes every feature that is missing, and writes its own files;
-nothing but names travels between processes. Rows that an earlier store of the same settings already has are copied
-from there, so that a changed file costs its own extraction alone.
+Each job reads the audio files of its shard once, computes every missing feature, and writes its own files; only names
+travel between processes. Rows that an earlier store of the same settings already contains are copied from there, so
+after a file has changed, only that file is extracted again.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from ser_pipeline.processes import cores, handed, handed_here, pool
 
 DEFAULT_FEATURES = PAPER
 SECONDS_A_PROCESS = 60
-"""Audio for which another process is worth its start: a tenth of a second of work."""
+"""Seconds of audio per worker process; starting a process for less, a tenth of a second of work, does not pay."""
 
 LONG = 900
-"""Seconds of an utterance from which on it is not held in memory at once."""
+"""Utterances longer than this many seconds are not loaded into memory at once."""
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class ShardJob:
-    """One shard of every store that misses it."""
+    """One shard, in every store that lacks it."""
 
     number: int
     root: Path
@@ -60,15 +60,15 @@ class ShardJob:
     utterances: tuple[Utterance, ...]
     keys: tuple[str, ...]
     samples: tuple[int, ...]
-    rows: int  # of all its utterances
+    rows: int  # rows of all its utterances
     stores: Mapping[str, Path]  # feature -> the `.partial` folder of its store
     settings: Mapping[str, Any]  # feature -> its settings
-    known: Mapping[str, Mapping[str, Place]]  # feature -> key -> where its rows already are
+    known: Mapping[str, Mapping[str, Place]]  # feature -> key -> where its rows are already stored
     compress: bool
 
     @property
     def missing(self) -> dict[str, Path]:
-        """The stores that still miss it; each is whole, or its folder has the shard."""
+        """The stores that still lack the shard: unfinished ones without its file."""
         return {name: folder for name, folder in self.stores.items() if not self._there(folder)}
 
     def _there(self, folder: Path) -> bool:
@@ -77,7 +77,7 @@ class ShardJob:
 
 
 def wanted_features(config: Config) -> tuple[str, ...]:
-    """What is made where nothing else is asked for: what the model reads, and what the paper's rows would read."""
+    """Features extracted by default: the model's inputs, and the paper's unless the model reads whole utterances."""
     return config.model.reads if config.model.whole else (*DEFAULT_FEATURES, *config.model.reads)
 
 
@@ -93,21 +93,21 @@ def extract(
     compress: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Path:
-    """The folder in `cache` with the manifest and a whole store of each feature in `names`.
+    """Extract features of a corpus; return their folder in `cache`, with the manifest and a complete store of each.
 
     Args:
-        data: what to extract, measured from `root`.
+        data: manifest of the utterances, measured below `root`.
         root: the corpus folder.
         config: `audio` and `features` are used.
         cache: folder of all features.
         names: keys of `FEATURES`.
-        jobs: processes; by default as many as there are cores and audio to keep them busy.
+        jobs: processes; by default as many as the cores and the amount of audio keep busy.
         part: K and N: begin with share K of N, where several processes share the work.
-        compress: whether new shards are packed: half the bytes, slower to read.
-        progress: called with the utterances done and wanted.
+        compress: whether to compress new shards, which halves their size and slows reading.
+        progress: called with the number of utterances that are done, and the total.
 
     Raises:
-        PipelineError: broken or changed audio, a full disk, or a killed worker; what is finished is kept.
+        PipelineError: broken or changed audio, a full disk, or a killed worker; finished work is kept.
     """
     require_valid(config)
     entry = data.entry(cache)
@@ -116,11 +116,11 @@ def extract(
     stores = {name: store_entry(entry.path, name, config) for name in names}
     claims = Claims.beside(entry.path)
     once(claims, f"{entry.path.name}/manifest", lambda: entry.done, partial(_begin, data, entry))
-    with suppress(OSError, PipelineError):  # a cache that may only be read keeps what it knows of the speakers
+    with suppress(OSError, PipelineError):  # a read-only cache keeps the speaker details that it has
         data.update(entry.path)
     missing = {name: store for name, store in stores.items() if not store.done}
     if not missing:
-        log.info("nothing to do: every feature is there")
+        log.info("nothing to do: every feature is already stored")
         return entry.path
     for store in missing.values():
         store.begin()
@@ -136,7 +136,7 @@ def extract(
 
 
 def _begin(data: Manifest, entry: Entry) -> None:
-    """Make the folder of the features of a corpus, with its manifest."""
+    """Create the features folder of a corpus, with its manifest."""
     entry.begin()
     data.write(entry.partial)
     entry.publish(labels=list(data.labels), rows=int(data.stored.sum()), seconds=_seconds(data))
@@ -150,22 +150,22 @@ def _make(
     processes: int,
     progress: Progress,
 ) -> None:
-    """Write the shards that `stores` miss and nobody else writes, and give the stores their names once all are there.
+    """Write the shards that `stores` lack and no other process writes; publish the stores once all shards exist.
 
     Args:
-        data: whose rows are the segments.
+        data: manifest whose segments are the rows.
         stores: feature -> its unfinished store, all of one kind of rows.
-        work: the shards that are missing.
-        claims: on them.
-        processes: how many at a time.
-        progress: called with the utterances done and wanted.
+        work: jobs for the missing shards.
+        claims: claims on these shards.
+        processes: number of worker processes.
+        progress: called with the number of utterances that are done, and the total.
     """
     meter, place = Meter(), next(iter(stores.values())).path.parent.name
     kind = FEATURES[next(iter(stores))].kind
     parts = Parts(claims, work, lambda job: f"{place}/{kind}-{job.number:03}", lambda job: not job.missing)
     made = _run(parts, work, processes, progress, len(data.utterances))
     written = [shards.name(number) for number, _ in enumerate(shards.shard_bounds(data.stored))]
-    # where a call that was killed or another process had a share, the cost of all is not known
+    # the total cost is unknown if a killed call or another process did part of the work
     cost: dict[str, Any] = meter.read(len(stores)) if made == len(written) else {}
     for store in stores.values():
         require_shards(store, written)
@@ -174,9 +174,9 @@ def _make(
 
 
 def write_job(job: ShardJob) -> int:
-    """Write the shard of `job` in every store that misses it; returns its number of utterances."""
+    """Write the shard of `job` in every store that lacks it; return its number of utterances."""
     several = [job.missing]
-    if max(job.samples) > _long(job.audio):  # a feature at a time, which is all that fits into memory
+    if max(job.samples) > _long(job.audio):  # one feature at a time, since only one fits into memory
         several = [{name: folder} for name, folder in job.missing.items()]
     for stores in several:
         try:
@@ -188,12 +188,12 @@ def write_job(job: ShardJob) -> int:
 
 
 def _long(audio: Audio) -> int:
-    """Samples of an utterance from which on it is heard a stretch at a time."""
+    """Number of samples above which an utterance is read in stretches."""
     return LONG * audio.rate
 
 
 def _write(job: ShardJob) -> None:
-    # the last digit of a product depends on its threads, and small ones only lose by them
+    # the last digit of a matrix product depends on the number of threads, and threads only slow small products down
     with threadpool_limits(1), ExitStack() as files:
         taken = {name: files.enter_context(_shard(job, name)) for name in job.stores}
         for parts in _parts(job):
@@ -202,14 +202,14 @@ def _write(job: ShardJob) -> None:
 
 
 def _shard(job: ShardJob, name: str) -> AbstractContextManager[Callable[[Any], None]]:
-    """The shard of `job` in the store of a feature, for its rows as they are made."""
+    """Open the shard of `job` in a feature's store; the context's value writes rows to it."""
     row, file = FEATURES[name], job.stores[name] / shards.name(job.number)
     kept = {"audio": asdict(job.audio), "version": row.version, **plain_settings(job.settings[name])}
     return writing_shard(file, name, kept, job.keys, job.rows, extremes=row.extremes, compress=job.compress)
 
 
 def _parts(job: ShardJob) -> Iterator[dict[str, Any]]:
-    """The rows of every utterance of `job` by feature; each file is read once at most."""
+    """The rows of each utterance of `job` by feature; each file is read at most once."""
     opened: dict[Path, shards.Shard] = {}
     with closing(_Source(job)) as source:
         for utterance, key, samples in zip(job.utterances, job.keys, job.samples, strict=True):
@@ -219,7 +219,7 @@ def _parts(job: ShardJob) -> Iterator[dict[str, Any]]:
 
 
 class _Source:
-    """Audio of a job's utterances; keeps the last file open, of which several may be stretches."""
+    """Audio of a job's utterances. The last file stays open, since several utterances may be stretches of it."""
 
     def __init__(self, job: ShardJob) -> None:
         self._job = job
@@ -227,20 +227,20 @@ class _Source:
         self._digest = ""
 
     def rows(self, names: Sequence[str], utterance: Utterance, key: str, samples: int) -> dict[str, Any]:
-        """The rows of features of an utterance, if its file is still the one that was measured.
+        """Rows of features of an utterance, after a check that its file is still the one that was measured.
 
         Args:
-            names: of the features.
-            utterance: which.
-            key: what its file and stretch hashed to.
-            samples: how many it had.
+            names: names of the features.
+            utterance: the utterance.
+            key: its key, the hash of its file and stretch.
+            samples: its number of samples when it was measured.
         """
         recording = self._recording(utterance.file)
         if measure.content_key(self._digest, utterance) != key:
             raise PipelineError(
                 f"{utterance.file} changed while it was read; run the same command again once nothing writes to it"
             )
-        known = len(recording.notes)  # from its header, and said when it was measured
+        known = len(recording.notes)  # notes on the header, which were reported when the file was measured
         job = self._job
         long = [name for name in names if samples > _long(job.audio) and name in streamed.STREAMS]
         heard = partial(recording.mono, job.audio.rate, utterance.start, utterance.end)
@@ -272,7 +272,7 @@ class _Source:
 def _jobs(
     data: Manifest, root: Path, config: Config, stores: Mapping[str, Entry], cache: Path, compress: bool
 ) -> list[ShardJob]:
-    """A job for every shard that some store misses."""
+    """One job for every shard that some store lacks."""
     found = []
     known = {name: known_rows(cache, stores[name]) for name in stores}
     for number, (first, last) in enumerate(shards.shard_bounds(data.stored)):
@@ -297,18 +297,18 @@ def _jobs(
 
 
 def _run(parts: Parts[ShardJob], jobs: Sequence[ShardJob], processes: int, progress: Progress, total: int) -> int:
-    """Write the shards of `jobs` that nobody else writes, until all are there; how many were written here.
+    """Write the shards of `jobs` that no other process writes, wait for the rest; return how many were written here.
 
     Args:
         parts: hands out `jobs`.
-        jobs: the shards that are missing.
-        processes: how many at a time.
-        progress: called with the utterances done and wanted.
+        jobs: jobs for the missing shards.
+        processes: number of worker processes.
+        progress: called with the number of utterances that are done, and the total.
         total: utterances of all shards.
     """
     done, made = total - sum(len(job.utterances) for job in jobs), 0
     progress(done, total)
-    processes = max(1, min(processes, len(jobs)))  # a killed call may have left nothing but the index to write
+    processes = max(1, min(processes, len(jobs)))  # after a killed call, only the index may be missing
     with _workers(jobs[0], processes) if processes > 1 else nullcontext() as workers, parts.sharing():
         results = handed(workers, write_job, parts, processes) if workers else handed_here(write_job, parts)
         for job, count in results:
@@ -321,24 +321,24 @@ def _run(parts: Parts[ShardJob], jobs: Sequence[ShardJob], processes: int, progr
 
 @contextmanager
 def _workers(job: ShardJob, processes: int) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes for jobs like `job`, all of them begun."""
-    for name, settings in job.settings.items():  # so that what is compiled on first use is not compiled by each
+    """Worker processes for jobs like `job`, all of them started."""
+    for name, settings in job.settings.items():  # compiles functions here once instead of in every worker
         FEATURES[name].rows(np.zeros(1, np.float32), job.audio, settings)
     workers = pool(processes)
     try:
-        workers.submit(os.getpid).result()  # they are forked here, before this process has threads
+        workers.submit(os.getpid).result()  # the workers are forked here, before this process has threads
         yield workers
     except BrokenProcessPool:
         raise PipelineError(
-            "a worker process was killed, perhaps for want of memory; what is finished is kept: "
+            "a worker process was killed, perhaps because memory ran out; finished work is kept: "
             "run the same command again, with --jobs 1 if it happens again"
         ) from None
     finally:
-        workers.shutdown(cancel_futures=True)  # after a mistake or Ctrl-C, the shards in work are finished
+        workers.shutdown(cancel_futures=True)  # after an error or Ctrl-C, shards in progress are finished
 
 
 def _processes(data: Manifest) -> int:
-    """Processes that the audio keeps busy."""
+    """Number of processes that the amount of audio keeps busy."""
     return max(1, min(cores(), int(_seconds(data) // SECONDS_A_PROCESS)))
 
 

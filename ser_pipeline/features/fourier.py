@@ -1,13 +1,13 @@
 """Logarithms of weighted sums of the bins of a short-time Fourier transform, sixteen frames at a time.
 
-Compiled by numba, and kept compiled from one process to the next: a third of the time of numpy and scipy, since
-neighbouring frames lie side by side in the processor's vectors. Two real frames are transformed as one complex frame,
-and told apart by their symmetry. Framing costs nothing: where samples are laid out as (sample of a hop, hop), the same
-sample of neighbouring frames are neighbours.
+The code is compiled by numba, and the compiled code is cached for later processes. It takes a third of the time of
+numpy and scipy, since neighbouring frames share the processor's vectors. Two real frames are transformed as one complex
+frame and separated by their symmetry. Framing costs nothing: samples are laid out as (sample of a hop, hop), so the
+same sample of neighbouring frames is contiguous in memory.
 
-A transform of n = n1 n2 points is one of n1 points for each of n2 columns, a turn, and one of n2 points for each of
-n1 rows, so that both stay in the nearest cache (Bailey, FFTs in external or hierarchical memory, 1990). Inside, radices
-2, 4 and 5 are written out; any others are sums over all points.
+A transform of n = n1 n2 points is a transform of n1 points for each of n2 columns, a multiplication by twiddle factors,
+and a transform of n2 points for each of n1 rows. Both fit into the first-level cache (Bailey, FFTs in external or
+hierarchical memory, 1990). Radices 2, 4 and 5 are written out; any other radix is a sum over all points.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from ser_pipeline.features.tables import FLOOR, Sums
 
 Compiled = TypeVar("Compiled", bound=Callable[..., Any])
 
-_LINE = 64  # bytes of a line of the cache: lanes that lie in two cost twice
+_LINE = 64  # bytes of a cache line: lanes that cross two lines cost twice as much
 _TOGETHER = 16  # columns that are transformed together
-_COLUMN = 32  # points of a column at most
+_COLUMN = 32  # maximum points of a column
 
 _COS1, _COS2 = np.cos(2 * np.pi * np.arange(1, 3) / 5).astype(np.float32)
 _SIN1, _SIN2 = np.sin(2 * np.pi * np.arange(1, 3) / 5).astype(np.float32)
@@ -46,7 +46,7 @@ _SERIES = tuple(
         *(-1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1),
     )
 )
-"""log(1 + f) = f - f**2 / 2 + f**3 times this polynomial in f, its highest power first. Source: Cephes, `logf`."""
+"""Coefficients of p, highest power first, in log(1 + f) = f - f**2 / 2 + f**3 p(f). Source: Cephes, `logf`."""
 
 log = logging.getLogger(__name__)
 
@@ -54,38 +54,38 @@ log = logging.getLogger(__name__)
 class _Plan(NamedTuple):
     """Tables of a transform of n points."""
 
-    turns: NDArray[np.complex64]  # (n,) exp(-2j pi k / n)
+    turns: NDArray[np.complex64]  # (n,) twiddle factors exp(-2j pi k / n)
     columns: Ints  # radices whose product is n1
     rows: Ints  # radices whose product is n2
-    bins: Ints  # (n1,) which bin of a column stands where
-    order: Ints  # (n + 1,) where each bin stands in the end, and the first again
+    bins: Ints  # (n1,) the bin at each position of a transformed column
+    order: Ints  # (n + 1,) position of each bin after the transform, and the first position again
 
 
 class _Scratch(NamedTuple):
-    """Room for what one step leaves for the next."""
+    """Buffers that pass values from one step to the next."""
 
     columns: Floats32  # (n1, _TOGETHER) lanes
     rows: Floats32  # (n,) lanes
     spare: Floats32  # (largest radix,) lanes
     power: Floats32  # (n // 2 + 1,) lanes
-    places: Ints  # (n,) where the samples of the first frame are
+    places: Ints  # (n,) positions of the samples of the first frame
 
 
 def logarithms(
     signal: Floats32, window: Floats32, n: int, hop: int, sums: Sums, *, pad_mode: str = "constant"
 ) -> tuple[Floats32, Floats32]:
-    """Natural logarithms (K, T) of `sums` of each frame's power, and the power (T,) of its loudest bin.
+    """Natural logarithms (K, T) of weighted sums of each frame's power, and the power of its loudest bin (T,).
 
-    Power under `FLOOR` counts as `FLOOR`.
+    Power below `FLOOR` counts as `FLOOR`.
 
     Args:
-        signal: samples (N,); frames are centred on every `hop`-th.
-        window: at most `n` numbers; it stands in the middle of a frame.
+        signal: samples (N,); a frame is centred on every `hop`-th sample.
+        window: at most `n` values, centred in a frame.
         n: points of the transform.
-        hop: samples from a frame to the next.
-        sums: of bins 0 to `n // 2`.
-        pad_mode: what stands around the samples: "constant", silence, or "reflect", the samples themselves turned
-            round at the first and at the last one.
+        hop: samples from one frame to the next.
+        sums: weighted sums of bins 0 to `n // 2`.
+        pad_mode: padding on both sides: "constant" for silence, "reflect" for the samples mirrored at the first and
+            at the last one.
     """
     frames = 1 + len(signal) // hop
     room = -(-frames // WIDTH) * WIDTH
@@ -96,8 +96,8 @@ def logarithms(
     padded.reshape(-1)[margin : margin + len(signal)] = signal[: padded.size - margin]
     hops = np.ascontiguousarray(padded.T)
     out, loudest = np.empty((len(sums.first), room), np.float32), np.empty(room, np.float32)
-    halved = np.zeros(n, np.float32)  # zeros at the end instead of at both only shift the phase
-    halved[: len(window)] = window * _HALF  # since two frames in one come out as their sum and their difference
+    halved = np.zeros(n, np.float32)  # padding the end alone instead of both ends only shifts the phase
+    halved[: len(window)] = window * _HALF  # the bins of two frames in one are separated as a sum and a difference
     _compiled()(hops, halved, _plan(n), sums, _scratch(n), out, loudest)
     return out[:, :frames], loudest[:frames]
 
@@ -118,7 +118,7 @@ def _plan(n: int) -> _Plan:
 
 
 def _order(radices: list[int], n: int) -> Ints:
-    """Where each of n bins stands after the passes of `radices`: at its digits the other way round."""
+    """Position of each of n bins after the passes of `radices`: its digits in reverse order."""
     rest, place, size = np.arange(n), np.zeros(n, np.int64), n
     for radix in radices:
         size //= radix
@@ -129,7 +129,7 @@ def _order(radices: list[int], n: int) -> Ints:
 
 @lru_cache
 def _scratch(n: int) -> _Scratch:
-    """Used again and again, and never by two threads at once: compiled code holds the interpreter's lock."""
+    """Buffers for all calls. No two threads use them at once: compiled code runs with the interpreter's lock."""
     plan = _plan(n)
     largest = int(np.append(plan.columns, plan.rows).max())
     columns, rows = _lanes(len(plan.bins) * _TOGETHER), _lanes(n)
@@ -137,7 +137,7 @@ def _scratch(n: int) -> _Scratch:
 
 
 def _lanes(count: int) -> Floats32:
-    """Room for `count` lanes, none of which lies in two lines of the cache."""
+    """Buffer for `count` lanes, none of which crosses two cache lines."""
     room = np.empty(count * WIDTH + _LINE // 4, np.float32)
     first = -room.ctypes.data % _LINE // 4
     return room[first : first + count * WIDTH]
@@ -145,7 +145,7 @@ def _lanes(count: int) -> Floats32:
 
 @lru_cache
 def _compiled() -> Callable[..., None]:
-    """`_logarithms` as machine code, which is kept for other processes where the disk allows."""
+    """Compile `_logarithms` to machine code; cached on disk for other processes where possible."""
     nothing = np.zeros((2, WIDTH), np.float32)
     sums = Sums(np.zeros(1, np.int64), np.ones(1, np.int64), np.ones(1, np.float32))
     made: Callable[..., None]
@@ -173,13 +173,13 @@ def _in_users_cache() -> Iterator[None]:
 
 
 class _Compiling(event.Listener):  # type: ignore[misc]
-    """Logs once that something is compiled; what the disk has kept is not."""
+    """Log the first compilation; loading cached code logs nothing."""
 
     said = False
 
     def on_start(self, event: event.Event) -> None:
         if not self.said:
-            log.info("compiling the transforms, once an installation")
+            log.info("compiling the transforms, once per installation")
         self.said = True
 
     def on_end(self, event: event.Event) -> None:
@@ -187,14 +187,14 @@ class _Compiling(event.Listener):  # type: ignore[misc]
 
 
 def _part(function: Compiled) -> Compiled:
-    """`function` as a part of the compiled one."""
+    """Compile `function` for use inside the compiled function."""
     made: Compiled = njit(error_model="numpy")(function)
     return made
 
 
 @_part
 def _two(x: Any, at: int, step: int, w: Any) -> None:
-    """Transform two lanes, `step` apart, in place, and turn all but the first by `w`, its square, and so on."""
+    """Transform two lanes, `step` apart, in place; multiply all but the first by `w`, its square, and so on."""
     a, b = load(x, at), load(x, at + step)
     store(x, at, a + b)
     store(x, at + step, (a - b) * w)
@@ -244,7 +244,7 @@ def _any(x: Any, at: int, step: int, turns: Any, turn: int, radix: int, spare: A
 
 @_part
 def _transform(x: Any, first: int, n: int, together: int, radices: Any, turns: Any, spare: Any) -> None:
-    """Transform `together` columns of `n` points in place, from lanes `first` on; bins end in the order of `_order`."""
+    """Transform `together` columns of `n` points in place, from lane `first` on; bins end in the order of `_order`."""
     length, apart = n, len(turns) // n
     for radix in radices:
         step = length // radix
@@ -277,7 +277,7 @@ def _transform(x: Any, first: int, n: int, together: int, radices: Any, turns: A
 
 @_part
 def _spectra(samples: Any, places: Any, frame: int, window: Any, plan: Any, scratch: Any) -> None:
-    """Transform the lanes of `frame` and those after it into `scratch.rows`."""
+    """Transform the lanes of `frame` and the frames after it into `scratch.rows`."""
     columns, rows, spare, turns = scratch.columns, scratch.rows, scratch.spare, plan.turns
     n1 = len(plan.bins)
     n2 = len(turns) // n1
@@ -299,7 +299,7 @@ def _spectra(samples: Any, places: Any, frame: int, window: Any, plan: Any, scra
 
 @_part
 def _powers(rows: Any, order: Any, power: Any) -> Any:
-    """Put the power of all bins into `power`; returns the loudest of each frame."""
+    """Write the power of all bins to `power`; return the loudest of each frame."""
     n, loudest = len(order) - 1, same(FLOOR)
     for k in range(n // 2 + 1):
         a, b = load(rows, order[k] * WIDTH), conjugate(load(rows, order[n - k] * WIDTH))
@@ -319,7 +319,7 @@ def _logarithm(x: Any) -> Any:
 
 
 def _logarithms(hops: Any, window: Any, plan: Any, sums: Any, scratch: Any, out: Any, loudest: Any) -> None:
-    """What `logarithms` gives, of samples laid out as (sample of a hop, hop); `window` is halved."""
+    """Compute what `logarithms` returns, from samples laid out as (sample of a hop, hop); `window` is halved."""
     samples, places, power, flat = hops.reshape(-1), scratch.places, scratch.power, out.reshape(-1)
     for i in range(len(places)):
         places[i] = i % len(hops) * hops.shape[1] + i // len(hops)

@@ -1,8 +1,8 @@
-"""Features of a frozen speech encoder: made once from the stored waveforms, so that only a head is trained.
+"""Features of a frozen speech encoder: computed once from the stored waveforms, so that training trains only a head.
 
-Stores like those of `extract`: whole or absent, resumable shard by shard, and rows that an earlier store of the same
-settings has are copied from there. They stand apart because they need torch, and want a GPU. Their keys hold a hash
-of the encoder's weights; `train` finds them by the encoder's name, so that the encoder need not be at hand then.
+These stores resemble those of `extract`: they are complete or absent, resume shard by shard, and copy rows from an
+earlier store of the same settings. This module is separate because it needs torch and runs best on a GPU. A store's key
+includes a hash of the encoder's weights; `train` finds a store by the encoder's name, so it does not need the encoder.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from ser_pipeline.processes import handed_here
 
 
 class Maker(Protocol):
-    """What makes one feature with a frozen speech encoder."""
+    """Computes one feature with a frozen speech encoder."""
 
     @property
     def content(self) -> str:
@@ -53,26 +53,26 @@ class Maker(Protocol):
     def __call__(
         self, waveforms: NDArray[np.int16], samples: Rows, counts: Rows, keys: Sequence[str]
     ) -> list[NDArray[np.float16]]:
-        """The rows of every utterance.
+        """The rows of each utterance.
 
         Args:
-            waveforms: (S, 1 + N) stored segments of the utterances, one after the other.
-            samples: (S,) real samples of each.
+            waveforms: (S, 1 + N) stored segments of the utterances, one utterance after the other.
+            samples: (S,) number of real samples of each segment.
             counts: (U,) segments of each utterance.
-            keys: (U,) of the utterances, from which drawings follow.
+            keys: (U,) keys of the utterances, which seed augmented drawings.
         """
 
 
 class OpenMaker(Protocol):
-    """What opens the encoder of a feature."""
+    """Opens the encoder of a feature."""
 
     def __call__(self, config: Config, device: torch.device, kept: KeptEncoder | None = None) -> Maker:
-        """The encoder on its device.
+        """Open the encoder on its device.
 
         Args:
-            config: names it.
-            device: on which it runs.
-            kept: the encoder itself, where it was kept beside a model; None: it is looked up.
+            config: names the encoder.
+            device: device that the encoder runs on.
+            kept: the encoder itself, if it is stored next to a model; None looks it up by its name.
         """
 
 
@@ -80,7 +80,7 @@ MAKERS: Mapping[str, OpenMaker] = {
     "embedding": open_embedder,
     "statistics": open_statistics,
 }
-"""Feature -> what opens its encoder."""
+"""Feature -> the function that opens its encoder."""
 
 
 def embed(
@@ -93,37 +93,37 @@ def embed(
     compress: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
-    """The whole store of the feature `name` in the features folder `folder`, made now where it is not there.
+    """Return the complete store of feature `name` in the features folder `folder`; compute it if it is missing.
 
     Args:
-        folder: a whole features folder with a store of waveforms.
+        folder: a complete features folder with a store of waveforms.
         config: `audio` and the feature's own settings are used.
         name: one of MAKERS.
-        device: where the encoder runs.
+        device: device that the encoder runs on.
         part: K and N: begin with share K of N, where several processes share the work.
-        compress: whether new shards are packed.
-        progress: called with the utterances done and wanted.
+        compress: whether to compress new shards.
+        progress: called with the number of utterances that are done, and the total.
 
     Raises:
-        PipelineError: the encoder or the waveforms cannot be had, or the disk is full; what is finished is kept.
+        PipelineError: the encoder or the waveforms are missing, or the disk is full; finished work is kept.
     """
     if compress:
         shards.compression()
     waveform = store_entry(folder, "waveform", config)
     if not waveform.done:
-        raise PipelineError(f"{folder} lacks waveform; run `ser-pipeline features` with --feature waveform first")
+        raise PipelineError(f"{folder} has no waveforms; run `ser-pipeline features` with --feature waveform first")
     meter = Meter(gpu=device.type != "cpu")
     data, maker = manifest.read(folder), MAKERS[name](config, device)
     wanted = {**frozen_settings(config, name), "waveform": waveform.path.name, **maker.found()}
     store = Entry.keyed(folder, name, wanted)
     if store.done:
         if find(folder, config, name).path != store.path:
-            (store.path / "index.json").touch()  # of several with this encoder's name, `find` takes the latest
+            (store.path / "index.json").touch()  # of several stores for this encoder's name, `find` returns the latest
         return store.path
     claims = Claims.beside(folder)
     with fixed_threads(1):
         names, made = _write(store, data, Store(waveform.path), maker, claims, part, compress, progress)
-    # where a call that was killed or another process had a share, the cost of all is not known
+    # the total cost is unknown if a killed call or another process did part of the work
     cost: dict[str, Any] = meter.read() if made == len(names) else {}
     require_shards(store, names)
     publish = partial(store.publish, shards=names, rows=int(_rows_of(data, name).stored.sum()), **cost)
@@ -148,7 +148,7 @@ def _write(
     compress: bool,
     progress: Callable[[int, int], None],
 ) -> tuple[list[str], int]:
-    """Write the shards that `store` misses and nobody else writes; the names of all, and how many were written here."""
+    """Write the shards that `store` lacks and no other process writes; return all names and the number written here."""
     store.begin()
     known, feature = known_rows(store.path.parent.parent, store), str(store.inputs["feature"])
     kept, made = shards.shard_settings(store.inputs), 0
@@ -183,7 +183,7 @@ def _write(
 def _parts(
     utterances: Rows, data: Manifest, waveforms: Store, maker: Maker, known: Mapping[str, Place]
 ) -> list[NDArray[np.float16]]:
-    """The rows of each of `utterances`: copied where they are known, or through the encoder, many at a time."""
+    """The rows of each of `utterances`: copied if they are already stored, otherwise computed in batches."""
     opened: dict[Path, shards.Shard] = {}
     parts = {row: copied(known.get(data.keys[row]), opened) for row in utterances.tolist()}
     if isinstance(maker, StatisticsMaker):
@@ -199,7 +199,7 @@ def _parts(
 
 
 def _stored(data: Manifest, waveforms: Store, utterance: int) -> StoredSignal:
-    """An utterance as it lies in the store of waveforms."""
+    """An utterance read from the store of waveforms."""
     rows = data.rows(np.array([utterance]))
     return StoredSignal(
         lambda first, last: waveforms.read(rows[first:last]), data.audio.segment, int(data.samples[utterance])

@@ -1,4 +1,4 @@
-"""Functionals of whole utterances by openSMILE, the field's plain baseline; needs the extra `opensmile`.
+"""Functionals of whole utterances by openSMILE, a common baseline of the field; needs the extra `opensmile`.
 
 Source: Eyben, Wöllmer and Schuller, openSMILE, ACM Multimedia 2010; its package on PyPI.
 """
@@ -16,16 +16,16 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.inputs import FUNCTIONALS
 
 SHORTEST = 0.1
-"""Seconds that an utterance is padded to: openSMILE has no frames of less."""
+"""Seconds that shorter utterances are padded to: openSMILE has no frames for less."""
 
 
 def functional_rows(samples: NDArray[np.float32], audio: Audio, settings: Any) -> NDArray[np.float32]:
-    """Functionals (1, 1, size) of the samples (N,) of an utterance; what is undefined for it is 0.
+    """Functionals (1, 1, size) of an utterance's samples (N,); undefined values are 0.
 
     Args:
-        samples: of the whole utterance, -1 to 1.
-        audio: their rate.
-        settings: which `set`.
+        samples: the whole utterance, -1 to 1.
+        audio: sample rate.
+        settings: names the functional `set`.
 
     Raises:
         PipelineError: the package is not installed.
@@ -39,12 +39,12 @@ def functional_rows(samples: NDArray[np.float32], audio: Audio, settings: Any) -
 
 @cache
 def _smile(name: str) -> Any:
-    """OpenSMILE's extractor of a set of functionals, opened once a process."""
+    """OpenSMILE's extractor of a set of functionals, opened once per process."""
     try:
         import opensmile
     except ImportError:
         raise PipelineError(
             "functionals need the package opensmile: pip install 'ser-pipeline[opensmile]' "
-            "(free for research and private use alone)"
+            "(free for research and private use only)"
         ) from None
     return opensmile.Smile(opensmile.FeatureSet[name], opensmile.FeatureLevel.Functionals)

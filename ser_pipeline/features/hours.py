@@ -1,6 +1,6 @@
-"""Statistics of an utterance of hours, a piece in memory at a time; those of `statistics` but for the last digits.
+"""Statistics of an utterance of hours, computed piece by piece; equal to those of `statistics` up to the last digits.
 
-Shapes: N samples, V one more than the drawings, L layers, T frames, D width of the encoder.
+Shapes: N samples, V one more than the augmented drawings, L layers, T frames, D width of the encoder.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from ser_pipeline.features.tables import FULL_SCALE
 from ser_pipeline.features.utterances import Signal, bounds
 
 LONG = 900
-"""Seconds of an utterance from which on it is summed up piece by piece."""
+"""Utterances longer than this many seconds are summarised piece by piece."""
 
 
 @dataclass(frozen=True)
 class StoredSignal:
     """An utterance in the store of waveforms."""
 
-    read: Callable[[int, int], NDArray[np.int16]]  # its segments (S, 1 + segment) from one to before another
+    read: Callable[[int, int], NDArray[np.int16]]  # segments (S, 1 + segment) from one number to before another
     segment: int  # samples
     samples: int
 
@@ -43,9 +43,9 @@ def summed_up(maker: StatisticsMaker, stored: StoredSignal, key: str) -> NDArray
     """Statistics (1, V, width) of an utterance.
 
     Args:
-        maker: whose statistics they are.
+        maker: settings and encoder of the statistics.
         stored: the utterance.
-        key: of the utterance.
+        key: key of the utterance.
     """
     numbers = range(1 + maker.settings.draws)
     rows = [_summary(maker, *_drawn(maker, stored, key, number)) for number in numbers]
@@ -53,7 +53,7 @@ def summed_up(maker: StatisticsMaker, stored: StoredSignal, key: str) -> NDArray
 
 
 def _drawn(maker: StatisticsMaker, stored: StoredSignal, key: str, number: int) -> tuple[Iterator[Signal], int]:
-    """Pieces of a drawing, or of the utterance itself, and how many samples they have in all."""
+    """Pieces of an augmented drawing, or of the utterance itself if `number` is 0, and their total of samples."""
     most = maker.through.most
     if not number:
         return (stored(first, last) for first, last in bounds(stored.samples, most)), stored.samples
@@ -76,7 +76,7 @@ def _drawn(maker: StatisticsMaker, stored: StoredSignal, key: str, number: int) 
 
 
 def _summary(maker: StatisticsMaker, pieces: Iterator[Signal], samples: int) -> Tensor:
-    """Statistics (width,) of pieces that have so many samples in all."""
+    """Statistics (width,) of pieces that have `samples` samples in total."""
     through, kinds = maker.through, maker.settings.kinds
     total = sum(maker.encoder.frames(last - first) for first, last in bounds(samples, through.most))
     third, done, sums = max(1, total // 3), 0, _Sums()
@@ -96,18 +96,18 @@ def _summary(maker: StatisticsMaker, pieces: Iterator[Signal], samples: int) -> 
 
 
 class _Sums:
-    """Sums of frames (L, T, D) over time, by name, and of how many."""
+    """Sums of frames (L, T, D) over time, and the number of frames, by name."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Any] = {}
         self._counts: dict[str, int] = {}
 
     def add(self, name: str, frames: Tensor) -> None:
-        """Count frames in under a name."""
+        """Add frames to the sum called `name`."""
         self._sums[name] = self._sums.get(name, 0) + frames.sum(1)
         self._counts[name] = self._counts.get(name, 0) + frames.shape[1]
 
     def mean(self, name: str) -> Tensor:
-        """Means (L, D) of what was added."""
+        """Means (L, D) of the frames added under `name`."""
         mean: Tensor = self._sums[name] / self._counts[name]
         return mean

@@ -1,10 +1,11 @@
-"""Sixteen float32 numbers at once in functions that numba compiles: eight complex ones, a vector for each part.
+"""Sixteen float32 numbers at once in functions that numba compiles: eight complex numbers, one vector for each part.
 
-`Lanes` are a type for numba alone: what `load` and `same` give, what `+`, `-`, `*` and the functions here take, what
-`store` puts back. Each is one or two vector instructions on any processor. From loops over plain numbers the compiler
-makes vectors only where it can prove that no two arrays overlap: in a Fourier transform it cannot (3 times slower).
+`Lanes` is a type that exists only inside numba: `load` and `same` return it, `+`, `-`, `*` and the functions here take
+it, and `store` writes it back. Each operation is one or two vector instructions on any processor. For loops over plain
+numbers, the compiler emits vector instructions only if it can prove that no two arrays overlap, which it cannot do for
+a Fourier transform (3 times slower).
 
-numba keeps what it compiled until the file of the compiled function changes: after a change here, touch `fourier.py`.
+numba caches compiled code until the file of the compiled function changes: after a change here, touch `fourier.py`.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from numba import types
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
 HALF = 8
-WIDTH = 2 * HALF  # numbers: `HALF` real parts, then as many imaginary ones
+WIDTH = 2 * HALF  # numbers: `HALF` real parts, then as many imaginary parts
 
 _VECTOR = ir.VectorType(ir.FloatType(), HALF)
 _WHOLE = ir.VectorType(ir.IntType(32), HALF)
 _PAIR = ir.LiteralStructType([_VECTOR, _VECTOR])
-_FREE = ("contract", "nsz")  # a product and a sum may become one instruction; the sign of 0 does not matter
+_FREE = ("contract", "nsz")  # a product and a sum may become one instruction; the sign of zero is ignored
 _ROOT = 0x3F3504F3  # the bits of sqrt(0.5)
 
 
@@ -42,16 +43,16 @@ class _Model(models.PrimitiveModel):  # type: ignore[misc]
 
 
 def _intrinsic(define: Callable[..., Any]) -> Any:
-    """A function for compiled code; `define` takes numba's types and gives the result's, and how it is built."""
+    """Make a function for compiled code; `define` maps numba's argument types to the signature and a builder."""
     return intrinsic(define)
 
 
 @_intrinsic
 def load(_: Any, array: Any, place: Any) -> Any:
-    """The numbers of a flat float32 array from `place` on.
+    """The numbers of a flat float32 array, starting at `place`.
 
     Args:
-        _: the typing context of numba.
+        _: numba's typing context.
         array: type of the array.
         place: type of the index of the first number.
     """
@@ -64,10 +65,10 @@ def load(_: Any, array: Any, place: Any) -> Any:
 
 @_intrinsic
 def store(_: Any, array: Any, place: Any, value: Any) -> Any:
-    """Put `value` into a flat float32 array from `place` on.
+    """Write `value` to a flat float32 array, starting at `place`.
 
     Args:
-        _: the typing context of numba.
+        _: numba's typing context.
         array: type of the array.
         place: type of the index of the first number.
         value: type of the lanes.
@@ -83,7 +84,7 @@ def store(_: Any, array: Any, place: Any, value: Any) -> Any:
 
 @_intrinsic
 def same(_: Any, number: Any) -> Any:
-    """A float32 in all lanes."""
+    """The same float32 number in all lanes."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return _pair(builder, *[_spread(builder, args[0])] * 2)
@@ -92,7 +93,7 @@ def same(_: Any, number: Any) -> Any:
 
 
 def _of_lanes(build: Callable[..., Any]) -> Any:
-    """A function of one or two Lanes for compiled code; `build` takes the builder and the two parts of each."""
+    """Make a function of one or two Lanes for compiled code; `build` takes the builder and the two parts of each."""
 
     def build_parts(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return _pair(builder, *build(builder, *(_parts(builder, value) for value in args)))
@@ -104,7 +105,7 @@ def _of_lanes(build: Callable[..., Any]) -> Any:
 
 @_of_lanes
 def quarter(builder: Any, value: Any) -> Any:
-    """The complex numbers times -1j, a quarter of a turn."""
+    """Multiply complex numbers by -1j, a quarter of a turn."""
     return value[1], builder.fneg(value[0], flags=_FREE)
 
 
@@ -116,10 +117,10 @@ def conjugate(builder: Any, value: Any) -> Any:
 
 @_of_lanes
 def powers(builder: Any, value: Any, other: Any) -> Any:
-    """The squared sizes of `value` as real parts, those of `other` as imaginary ones.
+    """Squared magnitudes: those of `value` as real parts, those of `other` as imaginary parts.
 
     Args:
-        builder: of the instructions.
+        builder: instruction builder.
         value: halves of complex lanes.
         other: halves of complex lanes.
     """
@@ -129,10 +130,10 @@ def powers(builder: Any, value: Any, other: Any) -> Any:
 
 @_of_lanes
 def larger(builder: Any, value: Any, other: Any) -> Any:
-    """The larger of each two plain numbers.
+    """The elementwise maximum of plain numbers.
 
     Args:
-        builder: of the instructions.
+        builder: instruction builder.
         value: halves of lanes.
         other: halves of lanes.
     """
@@ -202,13 +203,13 @@ def _operator(operation: Callable[..., Any], other: Any, build: Callable[..., An
 
 _operator(operator.add, LANES, _plus)
 _operator(operator.sub, LANES, _minus)
-_operator(operator.mul, LANES, _times)  # of plain numbers
+_operator(operator.mul, LANES, _times)  # for plain, not complex numbers
 _operator(operator.mul, types.float32, _scaled)
 _operator(operator.mul, types.complex64, _turned)
 
 
 def _halves(context: Any, builder: Any, signature: Any, args: Any) -> list[Any]:
-    """Where the real parts stand in the array of the first argument, and where the imaginary ones."""
+    """Pointers to the real and to the imaginary parts at the given index of the first argument's array."""
     data = context.make_array(signature.args[0])(context, builder, args[0]).data
     first = builder.bitcast(builder.gep(data, [args[1]]), _VECTOR.as_pointer())
     return [first, builder.gep(first, [ir.Constant(ir.IntType(64), 1)])]
@@ -223,7 +224,7 @@ def _pair(builder: Any, real: Any, imaginary: Any) -> Any:
 
 
 def _spread(builder: Any, number: Any) -> Any:
-    """A vector of one number."""
+    """A vector filled with one number."""
     nothing = ir.Constant(_VECTOR, ir.Undefined)
     first = builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
     return builder.shuffle_vector(first, nothing, ir.Constant(_WHOLE, [0] * HALF))

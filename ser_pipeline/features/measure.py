@@ -1,4 +1,4 @@
-"""Audio files to a manifest: each is read once, for its hash, its length and its faults."""
+"""Measure audio files for a manifest: each is read once, for its hash, its length and its faults."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from ser_pipeline.text import plural
 
 log = logging.getLogger(__name__)
 
-PAST = 0.05  # s beyond its file that an utterance may end without a word: tables round
-FILES_A_TASK = 64  # files that a thread takes at a time
+PAST = 0.05  # seconds; utterances that end this little after their file are accepted silently, since tables round
+FILES_A_TASK = 64  # files in one task of a thread
 
 
 def measure(
@@ -37,23 +37,23 @@ def measure(
     skip_bad: bool = False,
     bad: Callable[[str], None] = lambda message: None,
 ) -> Manifest:
-    """The manifest of `utterances` below `root`: every file is read once, for its hash and its header.
+    """Build the manifest of `utterances` below `root`: every file is read once, for its hash and its header.
 
-    With `memory`, the folder of all features, files that have not changed since they were last measured are not
-    read at all. With `skip_bad`, broken audio is decoded to its end to find it, left out, and told to `bad`.
+    With `memory`, files that have not changed since they were last measured are not read at all. With `skip_bad`, audio
+    is decoded to its end to find faults; broken utterances are left out and reported to `bad`.
 
     Args:
-        corpus: its name.
-        classes: class -> labels that are read as it.
-        utterances: of the corpus.
-        root: folder below which their files are.
-        settings: rate, hop and segment, in which the samples are counted.
-        memory: the folder of all features.
+        corpus: name of the corpus.
+        classes: class -> labels that are mapped to it.
+        utterances: utterances of the corpus.
+        root: folder that contains their files.
+        settings: sample rate, in which samples are counted, hop and segment length.
+        memory: folder of all features, which remembers measured files.
         skip_bad: whether to leave broken audio out.
-        bad: told what is left out, one line each.
+        bad: called with one line for each utterance that is left out.
 
     Raises:
-        PipelineError: a missing, empty, unreadable or truncated file, named; or nothing is left.
+        PipelineError: a missing, empty, unreadable or truncated file; or no utterance is left.
     """
     ordered = sorted(utterances, key=lambda utterance: (utterance.speaker, utterance.id))
     files = _files(sorted({utterance.file for utterance in ordered}), root, FileIndex(root, memory), skip_bad)
@@ -73,7 +73,7 @@ def measure(
 
 
 def _tell_cut(utterances: Sequence[Utterance], files: Mapping[str, File | PipelineError]) -> None:
-    """Say once that utterances end after their files do."""
+    """Warn once about utterances that end after their files do."""
     cut = []
     for utterance in utterances:
         file = files[utterance.file]
@@ -88,7 +88,7 @@ def _tell_cut(utterances: Sequence[Utterance], files: Mapping[str, File | Pipeli
 
 
 def _files(names: Sequence[str], root: Path, seen: FileIndex, deep: bool) -> dict[str, File | PipelineError]:
-    """What is to be known of each file; the error itself where it is broken, so that all of them can be told."""
+    """Measure each file; a broken file's error is returned instead, so that all of them can be reported."""
 
     def several(part: Sequence[str]) -> list[File | PipelineError]:
         return [_file(name, root, seen, deep) for name in part]
@@ -116,32 +116,32 @@ def _file(name: str, root: Path, seen: FileIndex, deep: bool) -> File | Pipeline
         return error
     for note in notes:
         log.warning("%s %s", name, note)
-    if not notes:  # what is odd is said again
+    if not notes:  # files with notes are measured again, so that the notes are repeated
         seen.add(name, now, file)
     return file
 
 
 def _measure(utterance: Utterance, file: File | PipelineError, rate: int) -> tuple[str, int]:
-    """Key and samples of an utterance."""
+    """Key and number of samples of an utterance."""
     if isinstance(file, PipelineError):
         raise file
     _, _, samples = audio.span(file.header, rate, utterance.start, utterance.end)
     if samples == 0:
         seconds = file.header.frames / file.header.rate
         stretch = f"from {utterance.start or 0:g} to {utterance.end or seconds:g} s"
-        raise PipelineError(f"{utterance.file} holds no samples {stretch}: it is {seconds:.2f} s long")
+        raise PipelineError(f"{utterance.file} has no samples {stretch}: it is {seconds:.2f} s long")
     return content_key(file.digest, utterance), samples
 
 
 def content_key(digest: str, utterance: Utterance) -> str:
-    """32 hex digits of the audio file's `digest` and of the stretch: what its features depend on."""
+    """Hash an audio file's `digest` and the utterance's stretch, on which its features depend, to 32 hex digits."""
     if (utterance.start, utterance.end) == (None, None):
         return digest[:32]
     return hashlib.sha256(f"{digest}:{utterance.start}:{utterance.end}".encode()).hexdigest()[:32]
 
 
 def opened(root: Path, name: str) -> audio.Recording:
-    """The audio file `name` below `root`, opened."""
+    """Open the audio file `name` below `root`."""
     try:
         return audio.Recording(root / name, name)
     except OSError as error:

@@ -1,7 +1,8 @@
-"""Acoustic features made on the device: of stored waveforms in a training step, and of the samples of a recording.
+"""Acoustic features computed on the device: from stored waveforms in a training step, or from a recording's samples.
 
-A segment's frames hear the samples around it, and its levels are relative to the whole utterance's loudest: the first
-are read from the neighbouring segments (`data.surroundings`), the second is stored with each (`inputs.LEVELS`).
+The frames of a segment reach into the samples around it, which are read from the neighbouring segments
+(`data.surroundings`). Its levels are relative to the loudest frame of the whole utterance, which is stored with each
+segment (`inputs.LEVELS`).
 
 Shapes: B segments, N samples of a segment, T its frames, K bins or bands, P samples of a segment with those around it.
 """
@@ -30,30 +31,30 @@ from ser_pipeline.features.tables import FULL_SCALE
 from ser_pipeline.inputs import CEPSTRA, INPUTS
 
 EMPHASIS = 2
-"""Samples before those of a frame that pre-emphasis and reflection want."""
+"""Samples before a frame's own that pre-emphasis and reflection need."""
 
 AT_A_TIME = {"cpu": 2}
-"""Segments that are transformed at a time, by the type of device: what stays in a processor's cache."""
+"""Type of device -> segments that are transformed at once: as many as fit a processor's cache."""
 
 ON_OTHERS = 128
-"""The same on any other device: half a gigabyte of frames."""
+"""Segments that are transformed at once on any other device: half a gigabyte of frames."""
 
 STRETCH = 96
-"""Segments of a recording whose logarithms are in memory at a time: a multiple of `streamed.SEGMENTS`."""
+"""Segments of a recording whose logarithms are in memory at once: a multiple of `streamed.SEGMENTS`."""
 
 WAVEFORM = "waveform"
-"""The input that is stored as it is."""
+"""The input that is stored unchanged."""
 
 Read = Callable[[int, int], NDArray[np.float32]]
-"""Samples of a recording from the first to before the last, -1 to 1."""
+"""Reads samples of a recording, -1 to 1, from the first position to before the last."""
 
 
 @dataclass(frozen=True)
 class Renderer:
-    """What makes features of samples: their names and settings, without a device."""
+    """Names and settings of features that are computed from samples, without a device."""
 
     names: tuple[str, ...]
-    audio: Audio  # of the segments
+    audio: Audio  # settings of the segments
     features: Features
 
     @cached_property
@@ -63,27 +64,27 @@ class Renderer:
 
     @property
     def before(self) -> int:
-        """Samples before a segment that are heard."""
+        """Samples before a segment that its features depend on."""
         return EMPHASIS + max((front.bands.before for front in self.fronts.values()), default=0)
 
     @property
     def after(self) -> int:
-        """Samples after a segment that are heard."""
+        """Samples after a segment that its features depend on."""
         return max((front.bands.after for front in self.fronts.values()), default=0)
 
     def on(self, device: torch.device, reads: tuple[str, ...] = ()) -> Rendering:
-        """The same on a device.
+        """The features on a device.
 
         Args:
-            device: where features are made.
-            reads: the inputs of a batch, in their order; those that are not made are taken as they are stored.
+            device: device that computes the features.
+            reads: the inputs of a batch, in their order; those that are not computed are passed through as stored.
         """
         return Rendering(self, device, reads)
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """Features made on a device."""
+    """Computes features on a device."""
 
     made: Renderer
     device: torch.device
@@ -95,7 +96,7 @@ class Rendering:
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Batch:
-        """A batch of waveforms, levels and surroundings with the features in place of the last two."""
+        """Replace the levels and surroundings of a batch of waveforms by the features."""
         wave, around, before = batch["waveform"], batch[AROUND], self.made.before
         made: dict[str, list[Tensor]] = {name: [] for name in self.made.names}
         for part in self._parts(len(batch)):
@@ -110,18 +111,18 @@ class Rendering:
         return Batch(inputs, batch.samples, batch.label, batch.utterance)
 
     def rows(self, name: str, samples: NDArray[np.float32]) -> NDArray[Any]:
-        """The rows (S, ...) of a feature of a whole utterance (N,), -1 to 1, as stores have them."""
+        """The rows (S, ...) of a feature of a whole utterance (N,), -1 to 1, as stores contain them."""
         return np.concatenate(list(self.parts(name, lambda first, last: samples[first:last], len(samples))))
 
     @torch.no_grad()
     def several(self, samples: Tensor, spans: Tensor, utterance: Tensor) -> dict[str, Tensor]:
-        """The rows (B, ...) of the features, and of stored waveforms, of the segments of several whole utterances.
+        """The rows (B, ...) of the features and of the stored waveforms for the segments of several whole utterances.
 
         Args:
-            samples: of all utterances, one after the other, -1 to 1 (N,).
-            spans: where each segment's utterance begins in `samples`, where the segment begins in it, and how many
-                samples it has (B, 3).
-            utterance: of each segment, from 0 on (B,).
+            samples: all utterances, one after the other, -1 to 1 (N,).
+            spans: for each segment, where its utterance begins in `samples`, where the segment begins in the utterance,
+                and the number of samples of the utterance (B, 3).
+            utterance: number of each segment's utterance, from 0 on (B,).
         """
         size, before = self.made.audio.segment, self.made.before
         first, start, length = spans.unbind(1)
@@ -140,12 +141,12 @@ class Rendering:
 
     @torch.no_grad()
     def parts(self, name: str, read: Read, samples: int) -> Iterator[NDArray[Any]]:
-        """The same of a recording, of which a stretch at a time is in memory: read once more where there are several.
+        """The rows of a feature of a recording, read a stretch at a time; several stretches are read twice.
 
         Args:
-            name: of the feature.
-            read: gives its samples.
-            samples: how many there are.
+            name: name of the feature.
+            read: reads samples of the recording.
+            samples: number of samples.
         """
         total = self.made.audio.segments(samples)
         spans = [(first, min(first + STRETCH, total)) for first in range(0, total, STRETCH)]
@@ -158,7 +159,7 @@ class Rendering:
             yield self._rows(name, logs, loudest, real).cpu().numpy()
 
     def _heard(self, name: str, read: Read, samples: int, span: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Logarithms, largest and real frames of the segments `span` of a recording."""
+        """Logarithms, their maxima and the real frames of the segments `span` of a recording."""
         size, before, after = self.made.audio.segment, self.made.before, self.made.after
         first, last = span[0] * size - before, span[1] * size + after
         given = torch.from_numpy(rounded(read(max(0, first), min(samples, last)))).to(self.device)
@@ -171,7 +172,7 @@ class Rendering:
         return logs, largest, real
 
     def _parts(self, count: int) -> list[slice]:
-        """`count` segments, as many at a time as are transformed together."""
+        """Split `count` segments into slices of as many as are transformed at once."""
         most = AT_A_TIME.get(self.device.type, ON_OTHERS)
         return [slice(first, first + most) for first in range(0, count, most)]
 
@@ -179,16 +180,16 @@ class Rendering:
         """Logarithms (B, T, K), the largest of each frame (B, T, 1), and which frames are real.
 
         Args:
-            name: of the feature.
+            name: name of the feature.
             padded: segments with the samples around them (B, P).
-            places: samples of the utterance before each segment and from its start on (B, 2).
+            places: samples of the utterance before each segment, and from the segment's start on (B, 2).
         """
         with exact(self.device):
             logs, largest = self.fronts[name].bands.logarithms(self._signal(name, padded, places))
         return logs, largest, self._real(places)
 
     def _signal(self, name: str, padded: Tensor, places: Tensor) -> Tensor:
-        """Segments (B, before + N + after) as the bands or bins of a feature hear them; as of `_logarithms`."""
+        """The samples (B, before + N + after) that a feature's bands or bins need; arguments as in `_logarithms`."""
         bands, before = self.fronts[name].bands, self.made.before
         whole = _as_heard(padded, places, bands, before)
         return whole[:, before - bands.before : before + self.made.audio.segment + bands.after]
@@ -205,12 +206,12 @@ class Rendering:
 
 
 def _as_heard(padded: Tensor, places: Tensor, bands: Bands, before: int) -> Tensor:
-    """Segments with the samples around them (B, P), emphasised, and turned round where the utterance ends.
+    """Apply pre-emphasis to segments with the samples around them (B, P), and mirror them where the utterance ends.
 
     Args:
-        padded: 0 beyond the utterance.
-        places: as of `Rendering`.
-        bands: what hears them.
+        padded: samples, 0 beyond the utterance.
+        places: as in `Rendering._logarithms`.
+        bands: bands or bins, with their pre-emphasis and padding.
         before: samples before the segment.
     """
     place = torch.arange(padded.shape[1], device=padded.device) - before
@@ -228,7 +229,7 @@ def _as_heard(padded: Tensor, places: Tensor, bands: Bands, before: int) -> Tens
 
 @contextmanager
 def exact(device: torch.device) -> Iterator[None]:
-    """Products in float32, whatever the arithmetic of training is: ten bits would be heard in the MFCC."""
+    """Compute products in float32 whatever precision training uses: the ten bits of TF32 would change the MFCCs."""
     with torch.autocast(device.type, enabled=False):
         if device.type != "cuda":
             yield

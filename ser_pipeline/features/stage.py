@@ -1,4 +1,4 @@
-"""Stage 1 as one call: a corpus and its settings to a folder of features, whatever the features need."""
+"""Stage 1 as one call: from a corpus and settings to a folder with all requested features."""
 
 from __future__ import annotations
 
@@ -36,28 +36,28 @@ from ser_pipeline.remote import copied, is_url
 log = logging.getLogger(__name__)
 
 MOST_BYTES = 500e9
-"""Rows of features that are stored, where nothing else is asked for: those of some 5,000 hours."""
+"""Limit for storing the rows of features when the settings leave it open: the rows of some 5,000 hours."""
 
 Bar = Callable[[int, int], None]
-"""Told what is done and what is wanted."""
+"""Called with what is done and the total."""
 
 Bars = Callable[[str, str], AbstractContextManager[Bar]]
-"""A title and a unit to a bar that lives as long as its block."""
+"""Maps a title and a unit to a context with a progress bar."""
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """What `extract` made or found."""
+    """Result of `extract`."""
 
-    folder: Path  # of the features
+    folder: Path  # the features folder
     manifest: Manifest
-    left_out: tuple[str, ...] = ()  # why audio was left out, with `skip_bad`
-    replaced: FeatureSet | None = field(default=None, repr=False)  # what the corpus's features were before
+    left_out: tuple[str, ...] = ()  # reasons why audio was left out, with `skip_bad`
+    replaced: FeatureSet | None = field(default=None, repr=False)  # the corpus's features before this call
 
 
 @contextmanager
 def no_bar(title: str, unit: str) -> Iterator[Bar]:
-    """A bar that shows nothing."""
+    """A progress bar that shows nothing."""
     yield lambda done, total: None
 
 
@@ -80,28 +80,28 @@ def extract(
     cache: Path | str = "cache",
     bars: Bars = no_bar,
 ) -> Extracted:
-    """Features of a corpus in the cache, made now where they are not there.
+    """Extract features of a corpus into the cache; features that are already there are not computed again.
 
     Args:
-        corpus: a name that `ser-pipeline corpora` lists; "demo" is made on the spot.
+        corpus: a name that `ser-pipeline corpora` lists; "demo" is synthesised.
         root: the corpus's folder, or the file of a table; a URL that fsspec reads is copied into the cache.
         preset: named settings; by default those that suit the corpus and the machine (`default_preset`).
         config: TOML file of settings over the preset.
         overrides: `KEY=VALUE` pairs over both.
         classes: classes and merges, such as "neutral=neu,happy=hap+exc".
         subset: part of the corpus.
-        features: which to make; by default all that the model of the settings reads.
-        device: where a frozen speech encoder runs.
-        jobs: processes; by default as many as the audio keeps busy.
+        features: features to extract; by default all that the model of the settings reads.
+        device: device that a frozen speech encoder runs on.
+        jobs: processes; by default as many as the amount of audio keeps busy.
         part: K and N: begin with share K of N, where several processes share the work.
-        compress: whether new shards are packed.
-        skip_bad: whether audio that cannot be read is left out, and told of.
-        rated: whether utterances of no class are kept that have votes for one, or attributes.
+        compress: whether to compress new shards.
+        skip_bad: whether to leave out, and report, audio that cannot be read.
+        rated: whether to keep utterances without a class that have votes for one, or attributes.
         cache: folder of the features.
         bars: shows progress.
 
     Raises:
-        PipelineError: an unknown corpus, feature or setting, broken audio, a full disk, an encoder that cannot be had.
+        PipelineError: an unknown corpus, feature or setting, broken audio, a full disk, or an unavailable encoder.
     """
     require_counts(jobs=jobs)
     cache = Path(cache)
@@ -118,14 +118,14 @@ def extract(
 
 
 def shard_count(*args: Any, **options: Any) -> int:
-    """How many shards each feature of a corpus has, whose files are measured now for all processes that make them.
+    """Measure a corpus for all processes that will extract it; return the number of shards of each feature.
 
     Args:
-        args: as `extract` takes them.
-        options: as `extract` takes them.
+        args: positional arguments of `extract`.
+        options: keyword arguments of `extract`.
 
     Raises:
-        PipelineError: as `extract` does.
+        PipelineError: as in `extract`.
     """
     bound = signature(extract).bind(*args, **options)
     bound.apply_defaults()
@@ -137,7 +137,7 @@ def shard_count(*args: Any, **options: Any) -> int:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What decides which features of which utterances are made."""
+    """The arguments of `extract` that decide which features of which utterances are extracted."""
 
     corpus: str
     root: Path | str | None
@@ -152,7 +152,7 @@ class _Asked:
 
 @dataclass(frozen=True)
 class _Measured:
-    """A corpus whose files were measured, and the settings for it."""
+    """A corpus whose files were measured, and its settings."""
 
     data: Manifest
     audio_root: Path
@@ -162,18 +162,18 @@ class _Measured:
 
 
 def _measured(asked: _Asked, cache: Path, skip_bad: bool, rated: bool, bars: Bars) -> _Measured:
-    """Read the labels of a corpus, and measure its files.
+    """Read the labels of a corpus and measure its files.
 
     Args:
-        asked: what the user named.
-        cache: folder of the features, which remembers what was measured.
-        skip_bad: whether audio that cannot be read is left out.
-        rated: whether utterances of no class are kept.
+        asked: the user's arguments.
+        cache: folder of the features, which remembers measured files.
+        skip_bad: whether to leave out audio that cannot be read.
+        rated: whether to keep utterances without a class.
         bars: shows progress.
     """
     row, preset, features = find_corpus(asked.corpus), asked.preset, asked.features
     overrides, file = list(asked.overrides), Path(asked.config) if asked.config else None
-    settings.load(preset or row.preset, file, overrides)  # so that a mistake is told before anything else is done
+    settings.load(preset or row.preset, file, overrides)  # reports mistakes before any other work is done
     for name in features:
         if name not in settings.INPUTS:
             raise PipelineError(unknown("feature", name, settings.INPUTS))
@@ -200,7 +200,7 @@ def _measured(asked: _Asked, cache: Path, skip_bad: bool, rated: bool, bars: Bar
 def _preset(
     row: Corpus, preset: str | None, file: Path | None, overrides: Sequence[str], names: Sequence[str], device: str
 ) -> str:
-    """The preset that the user named, or that suits the corpus and the machine; features by name are of any model."""
+    """The preset that the user named, or else the default one; features requested by name fit any model."""
     if preset or names:
         return preset or row.preset
     found = default_preset(row, file, overrides, device)
@@ -209,19 +209,19 @@ def _preset(
 
 
 def _changes(preset: str, chosen: Config) -> tuple[str, ...]:
-    """The pairs by which features differ from those of the preset, which `train` takes after them."""
+    """The `KEY=VALUE` pairs by which these settings of features differ from the preset; `train` applies them."""
     usual = settings.load(preset)
     made = replace(usual, audio=chosen.audio, features=chosen.features, store=chosen.store)
     return tuple(settings.pairs(made, usual))
 
 
 def _store(data: Manifest, chosen: Config, made: Sequence[str]) -> Config:
-    """The settings with the waveforms alone to be stored, where the rows of all features would be over `MOST_BYTES`.
+    """The settings, with waveforms alone stored if the rows of all features would exceed `MOST_BYTES`.
 
     Args:
         data: the corpus.
-        chosen: the settings, which leave it open.
-        made: the features that are wanted.
+        chosen: the settings, without a user's value of `store`.
+        made: the requested features.
     """
     alone = replace(chosen, store="waveform")
     rows = [INPUTS[name] for name in rendered(made, alone)]
@@ -229,7 +229,7 @@ def _store(data: Manifest, chosen: Config, made: Sequence[str]) -> Config:
     if each * int(data.stored.sum()) <= MOST_BYTES:
         return chosen
     names, size = ", ".join(row.name for row in rows), each * int(data.stored.sum()) / 1e9
-    log.info("%s would be %.0f GB: the waveforms alone are stored (--store features keeps the rows)", names, size)
+    log.info("%s would take %.0f GB: only the waveforms are stored (--store features stores the rows)", names, size)
     return alone
 
 
@@ -245,7 +245,7 @@ def _stores(
     compress: bool,
     bars: Bars,
 ) -> Path:
-    """The folder with a whole store of every feature in `made`; those of frozen encoders come from the waveforms."""
+    """Extract every feature in `made` and return the folder; frozen encoders read the stored waveforms."""
     frozen = [name for name in made if name in FROZEN]
     plain = list(stored([name for name in made if name not in FROZEN], chosen))
     plain += ["waveform"] if frozen and "waveform" not in plain else []
@@ -262,7 +262,7 @@ def _stores(
             progress=bar,
         )
     if frozen:
-        from ser_pipeline.device import pick_device  # which needs torch, as the encoders do
+        from ser_pipeline.device import pick_device  # needs torch, as the encoders do
         from ser_pipeline.features.frozen import embed
 
         for name in frozen:
@@ -272,13 +272,13 @@ def _stores(
 
 
 def _name(corpus: str, place: Path) -> str:
-    """What the features are called: a table and a folder of one's own have names of their own."""
+    """The name of the features; a table and a user's own folder give theirs."""
     own = {"table": place.stem, "folder": place.resolve().name}.get(corpus, corpus)
     return re.sub(r"[^\w.-]+", "_", own).strip(".") or corpus if corpus == "folder" else own
 
 
 def _place(asked: _Asked, cache: Path, bars: Bars) -> Path:
-    """The folder of a corpus or the file of a table: what is behind a URL is copied into the cache."""
+    """The folder of a corpus or the file of a table; the target of a URL is copied into the cache."""
     if asked.root is None:
         return _demo(asked.corpus, cache, bars)
     if not is_url(asked.root):
@@ -288,7 +288,7 @@ def _place(asked: _Asked, cache: Path, bars: Bars) -> Path:
 
 
 def _demo(corpus: str, cache: Path, bars: Bars) -> Path:
-    """The folder of the demo corpus, made now if it is not there."""
+    """The folder of the demo corpus, synthesised now if it is missing."""
     if corpus != "demo":
         raise PipelineError(f"name the folder of {corpus}: ser-pipeline features {shlex.quote(corpus)} ROOT")
     place = cache / "corpora" / "demo"

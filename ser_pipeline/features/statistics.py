@@ -1,7 +1,7 @@
-"""Statistics of a frozen speech encoder's frames over whole utterances, as they are and in augmented drawings.
+"""Statistics of a frozen speech encoder's frames over whole utterances, unchanged and in augmented drawings.
 
-An utterance goes through the encoder whole (`utterances`). Each frame is normalised to zero mean and unit variance over
-its width, so that no layer and no loud frame outweighs the others.
+Each utterance goes through the encoder whole (`utterances`). Each frame is normalised to zero mean and unit variance
+over its width, so that no layer and no loud frame outweighs the others.
 
 Shapes: U utterances, N samples, T frames, D width of the encoder, V one more than the drawings.
 """
@@ -27,10 +27,10 @@ from ser_pipeline.model import speech
 from ser_pipeline.processes import cores
 
 RATIOS = (10.0, 30.0)
-"""dB of speech over noise in augmented drawings, least and most."""
+"""Smallest and largest signal-to-noise ratio of augmented drawings, dB."""
 
 THREADS = 8
-"""Threads that make drawings at most: with more, they wait for one another."""
+"""Maximum number of threads that compute drawings: with more, they wait for one another."""
 
 
 def averaged(values: Tensor, real: Tensor) -> Tensor:
@@ -40,12 +40,12 @@ def averaged(values: Tensor, real: Tensor) -> Tensor:
 
 
 def deviation(frames: Tensor, real: Tensor) -> Tensor:
-    """Standard deviations (B, D) of frames (B, T, D) over those that are `real` (B, T) bool."""
+    """Standard deviations (B, D) of frames (B, T, D) over the frames that are `real` (B, T) bool."""
     return averaged((frames - averaged(frames, real)[:, None]).square(), real).sqrt()
 
 
 def thirds(real: Tensor) -> tuple[Tensor, Tensor]:
-    """Which frames (B, T) bool are in the first and in the last third of those that are `real`; one frame at least."""
+    """Masks (B, T) bool of the first and of the last third of the frames that are `real`, at least one frame each."""
     place, total = real.cumsum(1), real.sum(1, keepdim=True)
     count = torch.div(total, 3, rounding_mode="floor").clamp(min=1)
     return real & (place <= count), real & (place > total - count)
@@ -57,23 +57,23 @@ KINDS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "first": lambda frames, real: averaged(frames, thirds(real)[0]),
     "last": lambda frames, real: averaged(frames, thirds(real)[1]),
 }
-"""Kind of statistic -> its values (B, D) for frames (B, T, D) where real (B, T); the last two are means of thirds."""
+"""Kind of statistic -> its function of frames (B, T, D) and `real` (B, T) with values (B, D)."""
 
 
 @dataclass(frozen=True)
 class StatisticsMaker:
-    """A frozen speech encoder on its device, of whose frames statistics are kept."""
+    """A frozen speech encoder on its device that computes statistics of its frames."""
 
     encoder: speech.FrameEncoder
     settings: Statistics
-    content: str  # hash of its configuration and weights
+    content: str  # hash of the encoder's configuration and weights
     device: torch.device
 
     @torch.inference_mode()
     def __call__(
         self, waveforms: NDArray[np.int16], samples: NDArray[np.int64], counts: NDArray[np.int64], keys: Sequence[str]
     ) -> list[NDArray[np.float16]]:
-        """Statistics (1, V, width) of each utterance: as it is first, then the drawings."""
+        """Statistics (1, V, width) of each utterance: first of the unchanged utterance, then of the drawings."""
         signals = list(utterance_signals(waveforms, samples, counts))
         numbers = range(1 + self.settings.draws)
         wanted = [(signal, key, number) for signal, key in zip(signals, keys, strict=True) for number in numbers]
@@ -86,7 +86,7 @@ class StatisticsMaker:
         return np.asarray(self.through.summed_up(signals, self._summary).half().cpu().numpy())
 
     def found(self) -> dict[str, Any]:
-        """Numbers an utterance, and the hash of the weights."""
+        """Number of statistics of an utterance, and the hash of the weights."""
         width = len(self.through.numbers) * len(self.settings.kinds) * self.encoder.width
         return {"content": self.content, "width": width, **self.encoder.origin}
 
@@ -96,25 +96,25 @@ class StatisticsMaker:
         return UtteranceFrames(self.encoder, self.settings.layers, self.device)
 
     def _drawn(self, signal: Signal, key: str, number: int) -> Signal:
-        """The drawing `number` of a signal."""
+        """The drawing `number` of a signal; 0 is the signal itself."""
         return drawing(signal, key, number, self.settings, self.encoder.rate) if number else signal
 
     def _summary(self, layers: Tensor, real: Tensor) -> Tensor:
-        """Statistics (B, width) of frames (L, B, T, D), normalised over their width, where real (B, T)."""
+        """Statistics (B, width) of the frames (L, B, T, D) that are `real` (B, T), normalised over their width."""
         normal = F.layer_norm(layers, layers.shape[-1:])
         return torch.cat([KINDS[kind](frames, real) for frames in normal for kind in self.settings.kinds], 1)
 
 
 def open_statistics(config: Config, device: torch.device, kept: speech.KeptEncoder | None = None) -> StatisticsMaker:
-    """The encoder of `features.statistics`, ready to be called.
+    """Open the encoder of `features.statistics`.
 
     Args:
-        config: names the encoder and how it is read.
-        device: on which it runs.
-        kept: the encoder itself, where it was kept beside a model; None: it is looked up by its name.
+        config: names the encoder and its options.
+        device: device that the encoder runs on.
+        kept: the encoder itself, if it is stored next to a model; None looks it up by its name.
 
     Raises:
-        PipelineError: it cannot be had, or has no such layer, or there is no such kind of statistic.
+        PipelineError: the encoder is not available or lacks one of the layers, or a kind of statistic is unknown.
     """
     settings = config.features.statistics
     unknown = [kind for kind in settings.kinds if kind not in KINDS]
@@ -130,14 +130,14 @@ def open_statistics(config: Config, device: torch.device, kept: speech.KeptEncod
 
 
 def drawing(signal: Signal, key: str, number: int, settings: Statistics, rate: int) -> Signal:
-    """An augmented drawing of a signal (N,), the same on every machine: speed with pitch, level, white noise.
+    """An augmented drawing of a signal (N,), identical on every machine: speed with pitch, level, white noise.
 
     Args:
         signal: float32 in [-1, 1].
-        key: of the utterance; with `number`, what the drawing follows from.
-        number: of the drawing, from 1 on.
-        settings: how far a drawing may go.
-        rate: samples a second.
+        key: key of the utterance; it seeds the drawing together with `number`.
+        number: number of the drawing, from 1 on.
+        settings: ranges of the changes.
+        rate: samples per second.
     """
     drawn = change(key, number, settings)
     count = max(1, round(len(signal) / drawn.factor))
@@ -147,20 +147,20 @@ def drawing(signal: Signal, key: str, number: int, settings: Statistics, rate: i
 
 @dataclass(frozen=True)
 class Change:
-    """What a drawing changes: speed, noise, level."""
+    """The changes of one drawing: speed, noise, level."""
 
-    random: np.random.Generator  # whose next numbers are the noise
-    factor: float  # of speed
-    level: float  # factor
+    random: np.random.Generator  # generates the noise
+    factor: float  # factor of the speed
+    level: float  # factor of the amplitude
     noisy: bool
-    ratio: float  # dB of speech over noise
+    ratio: float  # signal-to-noise ratio, dB
 
     def finished(self, changed: NDArray[np.float64], power: float) -> Signal:
-        """A drawing, or its next piece, from samples (N,) of the new speed, which are written over.
+        """A drawing, or its next piece, from samples (N,) that already have the new speed; they are overwritten.
 
         Args:
             changed: samples.
-            power: their mean square, of the whole drawing.
+            power: mean square of the samples of the whole drawing.
         """
         if self.noisy:
             noise = self.random.standard_normal(len(changed))
@@ -172,12 +172,12 @@ class Change:
 
 
 def change(key: str, number: int, settings: Statistics) -> Change:
-    """What the drawing `number`, from 1 on, of the utterance `key` changes.
+    """The changes of drawing `number`, from 1 on, of the utterance `key`.
 
     Args:
-        key: of the utterance.
-        number: of the drawing.
-        settings: how far a drawing may go.
+        key: key of the utterance.
+        number: number of the drawing.
+        settings: ranges of the changes.
     """
     random = np.random.Generator(np.random.PCG64([int(key[:16], 16), number]))
     factor = 1 + settings.speed * random.uniform(-1, 1)

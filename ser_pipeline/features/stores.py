@@ -1,4 +1,4 @@
-"""Where the store of a feature is, by its settings: the folders that stage 1 makes and stage 2 opens."""
+"""Locate the store of a feature by its settings: the folders that stage 1 writes and stage 2 opens."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from ser_pipeline.splits import joining
 from ser_pipeline.text import few
 
 FROZEN = tuple(name for name, row in INPUTS.items() if not row.function)
-"""Features that a frozen speech encoder makes of the stored waveforms."""
+"""Features that a frozen speech encoder computes from the stored waveforms."""
 
 RESOLVED = ("content", "depth", "frames", "width")
-"""Settings of these features that the store of an encoder fills in."""
+"""Settings of these features that are filled in from the encoder's store."""
 
 log = logging.getLogger(__name__)
 
 Place = tuple[Path, int, int]
-"""Shard file, first row and rows of an utterance."""
+"""Shard file, first row and number of rows of an utterance."""
 
 
 def store_entry(folder: Path, name: str, config: Config) -> Entry:
-    """The store of feature `name` below a features folder; its key holds whatever its values depend on.
+    """The store of feature `name` in a features folder; its key covers everything its values depend on.
 
     Args:
-        folder: of the features of a corpus.
-        name: of the feature.
-        config: on which its values depend.
+        folder: features folder of a corpus.
+        name: name of the feature.
+        config: settings that its values depend on.
     """
     if name not in FEATURES:
         raise PipelineError(unknown("feature", name, FEATURES))
@@ -53,7 +53,7 @@ def store_entry(folder: Path, name: str, config: Config) -> Entry:
 
 
 def known_rows(cache: Path, store: Entry) -> dict[str, Place]:
-    """Where whole stores of the same settings, of this corpus or another, keep the rows of which audio."""
+    """Find rows that complete stores of the same settings, of this corpus or another, already contain, by audio key."""
     places: dict[str, Place] = {}
     for folder in sorted(cache.glob(f"*/{store.path.name}")):
         if folder.parent.name.endswith(PARTIAL):
@@ -62,7 +62,7 @@ def known_rows(cache: Path, store: Entry) -> dict[str, Place]:
             try:
                 shard = shards.open_shard(file, store.inputs)
             except shards.DamagedError as error:
-                log.warning("%s; its rows are made again", error)
+                log.warning("%s; its rows are computed again", error)
                 continue
             for key, first, count in zip(shard.keys, shard.firsts.tolist(), shard.counts.tolist(), strict=True):
                 places.setdefault(key, (file, first, count))
@@ -70,7 +70,7 @@ def known_rows(cache: Path, store: Entry) -> dict[str, Place]:
 
 
 def copied(place: Place | None, opened: dict[Path, shards.Shard]) -> Any:
-    """The rows at `place`, verified; None where there are none or they are damaged."""
+    """The rows at `place`, verified; None if there are none or they are damaged."""
     if place is None:
         return None
     file, first, count = place
@@ -78,29 +78,29 @@ def copied(place: Place | None, opened: dict[Path, shards.Shard]) -> Any:
         shard = opened.get(file) or opened.setdefault(file, shards.open_shard(file))
         shard.check(range(first, first + count))
     except shards.DamagedError as error:
-        log.warning("%s; its rows are made again", error)
+        log.warning("%s; its rows are computed again", error)
         return None
     return np.array(shard.rows[first : first + count])
 
 
 def plain_settings(settings: Any) -> dict[str, Any]:
-    """The settings of a feature that its key is made of; empty for one that has none."""
+    """The settings of a feature that are part of its key; empty for a feature without settings."""
     return keyed(settings) if settings is not None else {}
 
 
 def read_manifest(sources: Sources) -> Manifest:
-    """The manifest of a corpus, or of several joined."""
+    """Read the manifest of a corpus, or of several joined corpora."""
     found = [manifest.read(folder) for folder in sources.folders]
     return joining.join(found, dict(sources.classes), sources.tested) if len(found) > 1 else found[0]
 
 
 def on_disk(utterances: Iterable[Utterance], sources: Sources) -> tuple[Utterance, ...]:
-    """Utterances of joined corpora with the whole paths of their files.
+    """Utterances of joined corpora with the full paths of their files.
 
     Args:
-        utterances: as `joining.join` names them: with files below a folder of their corpus's name, but where one corpus
-            is tested.
-        sources: their corpora.
+        utterances: utterances from `joining.join`; their files are below a folder named after their corpus, unless
+            one corpus is the test corpus.
+        sources: the joined corpora.
     """
     roots = {one.corpus: one.root.resolve() for one in sources.sets}
     names = (one.file if sources.tested else one.file.partition("/")[2] for one in utterances)
@@ -108,9 +108,9 @@ def on_disk(utterances: Iterable[Utterance], sources: Sources) -> tuple[Utteranc
 
 
 def rendered(names: Iterable[str], config: Config) -> tuple[str, ...]:
-    """Those of the features `names` that are made of stored waveforms: none unless the settings store these alone.
+    """The features among `names` that are computed from stored waveforms: none unless only waveforms are stored.
 
-    Deltas reach over the ends of a segment, so that MFCC with some are stored whatever the settings say.
+    Deltas reach beyond the ends of a segment, so MFCCs with deltas are always stored.
 
     >>> rendered(["mfcc", "waveform"], Config()), rendered(["mfcc", "waveform"], Config(store="waveform"))
     ((), ('mfcc',))
@@ -123,7 +123,7 @@ def rendered(names: Iterable[str], config: Config) -> tuple[str, ...]:
 
 
 def stored(names: Sequence[str], config: Config) -> tuple[str, ...]:
-    """What is stored for the features `names`: their rows, or waveforms and levels.
+    """The names of what is stored for the features `names`: their rows, or waveforms and levels.
 
     >>> stored(["mfcc", "embedding"], Config(store="waveform"))
     ('mfcc_level', 'waveform', 'embedding')
@@ -136,9 +136,10 @@ def stored(names: Sequence[str], config: Config) -> tuple[str, ...]:
 
 
 def with_store(features: Sequence[Path], config: Config) -> Config:
-    """`config` with what the stores of its features have: rows, where it asks for no more or nothing can be made.
+    """`config` with `store` adapted to the stores that exist.
 
-    Waveforms alone are taken, with a line, where the rows are not there and these are.
+    Waveforms alone are used, and a line is logged, if they are stored and the rows are not. Rows are used if none of
+    the model's features can be computed from waveforms.
 
     Args:
         features: the features folder of each corpus.
@@ -156,27 +157,27 @@ def with_store(features: Sequence[Path], config: Config) -> Config:
     if there != [False, True]:
         return config
     log.info(
-        "the waveforms alone are stored: %s are made on the device", ", ".join(rendered(config.model.reads, alone))
+        "only the waveforms are stored: %s are computed on the device", ", ".join(rendered(config.model.reads, alone))
     )
     return alone
 
 
 def require_shards(store: Entry, names: Sequence[str]) -> None:
-    """Refuse to publish a store of which a shard is gone again.
+    """Refuse to publish a store that has lost a shard.
 
     Raises:
-        PipelineError: `cache verify` took one out, or somebody did.
+        PipelineError: `cache verify` or somebody removed a shard.
     """
     gone = [] if store.done else [name for name in names if not (store.partial / name).exists()]
     if gone and not store.done:
-        raise PipelineError(f"{store.partial} lacks {few(gone)}, which were taken out; run the same command again")
+        raise PipelineError(f"{store.partial} lacks {few(gone)}, removed in the meantime; run the same command again")
 
 
 def find_stores(features: Sequence[Path], config: Config) -> tuple[tuple[str, tuple[Path, ...]], ...]:
-    """Every feature that the model reads, with its store in each of the folders.
+    """Find every feature that the model reads, and its store in each of the folders.
 
     Raises:
-        PipelineError: a store is not there.
+        PipelineError: a store is missing.
     """
     wanted = stored(config.model.reads, config)
     stores = {name: [_store(folder, name, config) for folder in features] for name in wanted}
@@ -197,7 +198,7 @@ def find_stores(features: Sequence[Path], config: Config) -> tuple[tuple[str, tu
 
 
 def made_for(stores: Iterable[Path]) -> dict[str, float]:
-    """What making `stores` cost, `cpu_seconds` and `gpu_seconds`; empty where that is not known of one of them."""
+    """Total `cpu_seconds` and `gpu_seconds` of computing `stores`; empty if the cost of any is unknown."""
     said = [read_index(store) for store in stores]
     names = ("cpu_seconds", "gpu_seconds")
     if not all(name in one for one in said for name in names):
@@ -206,7 +207,7 @@ def made_for(stores: Iterable[Path]) -> dict[str, float]:
 
 
 def encoders_of(stores: Iterable[Path]) -> dict[str, dict[str, str]]:
-    """Hash and, where it is known, revision of the frozen encoder of each of `stores` that one made, by its feature."""
+    """Feature -> hash and, if known, revision of the frozen encoder, for each of `stores` that an encoder computed."""
     said = [read_index(store)["inputs"] for store in stores]
     return {
         one["feature"]: {name: one[name] for name in ("content", "revision") if name in one}
@@ -220,9 +221,10 @@ def _store(folder: Path, name: str, config: Config) -> Entry:
 
 
 def find(folder: Path, config: Config, name: str) -> Entry:
-    """The store of a frozen encoder's `name` with the settings of `config`, and with their `content` if they name one.
+    """Find the store of a frozen encoder's feature by the settings of `config`, including `content` if it is set.
 
-    Of several, whose encoders had one name, the one that was made or asked for last; not `done` where there is none.
+    If several encoders had the same name, the store that was computed or requested last is returned. The entry is not
+    `done` if there is none.
 
     Args:
         folder: a features folder.
@@ -242,12 +244,12 @@ def find(folder: Path, config: Config, name: str) -> Entry:
 
 
 def resolved(config: Config, folder: Path, name: str) -> Config:
-    """`config` with what the store `name` in `folder` says of its encoder, where the model reads it.
+    """Fill in what the store of feature `name` says of its encoder, if the model reads that feature.
 
     Args:
         config: the settings.
-        folder: of the features of a corpus.
-        name: of the feature.
+        folder: features folder of a corpus.
+        name: name of the feature.
     """
     store = find(folder, config, name)
     if name not in config.model.reads or not store.done:
@@ -258,7 +260,7 @@ def resolved(config: Config, folder: Path, name: str) -> Config:
 
 
 def frozen_settings(config: Config, name: str) -> dict[str, Any]:
-    """What a frozen encoder's store is found by, in JSON's types."""
+    """The settings by which a frozen encoder's store is found, in JSON's types."""
     chosen = plain_settings(getattr(config.features, name))
     return {
         "feature": name,

@@ -1,8 +1,8 @@
-"""Features of an utterance of hours, a stretch of it in memory at a time.
+"""Features of an utterance of hours, with one stretch of it in memory at a time.
 
-Dynamic range is relative to the utterance's loudest frame, so that it is heard twice: for its maximum, then for its
-rows. Stretches begin at a multiple of the frames that `fourier` transforms together, and overlap by what a frame and a
-delta reach over, so that the rows are those of the whole utterance.
+Dynamic range is relative to the utterance's loudest frame, so the utterance is read twice: for its maximum, then for
+its rows. Each stretch begins at a multiple of the frames that `fourier` transforms together. Stretches overlap by the
+reach of a frame and of a delta, so that the rows equal those of the whole utterance.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from ser_pipeline.config import Audio
 from ser_pipeline.features import acoustic
 
 Heard = Callable[[], Iterator[Floats32]]
-"""Opens an utterance anew: its samples from the beginning, in blocks."""
+"""Opens an utterance from its beginning: its samples, in blocks."""
 
 TOGETHER = 16  # frames that are transformed together
-SEGMENTS = 16  # of a stretch
+SEGMENTS = 16  # segments of a stretch
 
 
 def rows(name: str, heard: Heard, samples: int, audio: Audio, settings: Any) -> Array:
-    """The rows (S, *shape) of a feature, as its function in `acoustic` makes them of all samples at once.
+    """The rows (S, *shape) of a feature, equal to those that `acoustic` computes from all samples at once.
 
     Args:
         name: one of STREAMS.
         heard: opens the utterance.
-        samples: how many it has.
-        audio: their rate, hop and segment.
-        settings: of the feature.
+        samples: number of samples.
+        audio: sample rate, hop and segment length.
+        settings: settings of the feature.
     """
     made: Array | None = None
     place = 0
@@ -46,16 +46,16 @@ def rows(name: str, heard: Heard, samples: int, audio: Audio, settings: Any) -> 
 
 
 def parts(name: str, heard: Heard, samples: int, audio: Audio, settings: Any) -> Iterator[Array]:
-    """The same rows, those of `SEGMENTS` segments at a time.
+    """The rows of a feature, `SEGMENTS` segments at a time.
 
-    A feature that is not among `STREAMS` is made of all samples at once.
+    A feature that is not among `STREAMS` is computed from all samples at once.
 
     Args:
-        name: of the feature.
+        name: name of the feature.
         heard: opens the utterance.
-        samples: how many it has.
-        audio: their rate, hop and segment.
-        settings: of the feature.
+        samples: number of samples.
+        audio: sample rate, hop and segment length.
+        settings: settings of the feature.
     """
     if name in STREAMS:
         yield from STREAMS[name](_Stretches(heard, samples, audio, getattr(settings, "n_fft", 0)), audio, settings)
@@ -76,7 +76,7 @@ class _Stretches:
         self._guard = TOGETHER * -(-(n_fft // 2 // audio.hop + acoustic.CHANGE) // TOGETHER)
 
     def __iter__(self) -> Iterator[tuple[slice, slice, Floats32]]:
-        """Frames in the utterance, the same in what is made of the samples, and these."""
+        """Yield a stretch's frames as a slice of the utterance, as a slice of the buffer's frames, and the buffer."""
         buffer, begin, blocks = np.empty(0, np.float32), 0, self._heard()
         for first in range(0, self.frames, self._step):
             last, before = min(first + self._step, self.frames), max(0, first - self._guard)
@@ -151,4 +151,4 @@ STREAMS: Mapping[str, Callable[[_Stretches, Audio, Any], Iterator[Array]]] = {
     "spectrogram_level": _spectrogram_level,
     "logmel_level": _mel_level,
 }
-"""Feature -> its rows, a stretch at a time."""
+"""Feature -> the function that yields its rows, a stretch at a time."""

@@ -1,6 +1,6 @@
-"""Tables of the transforms: windows, mel filters, and cosines; each is made once.
+"""Tables of the transforms, each built once: windows, mel filters, and cosines.
 
-They are what the compiled features, the modules of torch and the ONNX graph have in common, and need numpy alone.
+The compiled features, the torch modules and the ONNX graph share them. They need only numpy.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from numpy.typing import NDArray
 from ser_pipeline.arrays import Floats32, Ints
 
 DECIBELS = np.float32(10 / np.log(10))
-"""Decibels of a natural logarithm of power that is 1."""
+"""Factor from natural logarithms of power to decibels."""
 
 FLOOR = np.float32(1e-10)
-"""Power under which the logarithm stops (librosa's `amin`)."""
+"""Smallest power before the logarithm (librosa's `amin`)."""
 
 FULL_SCALE = 32_768.0
-"""The size of the loudest int16 sample, which stands for 1.0."""
+"""Magnitude of the int16 sample that stands for 1.0."""
 
 
 class Sums(NamedTuple):
     """K weighted sums of neighbouring bins."""
 
-    first: Ints  # (K,) bin
-    bins: Ints  # (K,) how many
-    weights: Floats32  # of one sum after another
+    first: Ints  # (K,) first bin of each sum
+    bins: Ints  # (K,) number of bins of each sum
+    weights: Floats32  # weights of all sums, one sum after another
 
 
 @lru_cache
@@ -40,7 +40,7 @@ def mel_triangles(rate: int, n_fft: int, n_mels: int) -> Sums:
     Args:
         rate: Hz of the samples.
         n_fft: points of the transform.
-        n_mels: filters, from 0 Hz to half the rate.
+        n_mels: number of filters, from 0 Hz to half the rate.
     """
     hertz = np.linspace(0, rate / 2, n_fft // 2 + 1)
     top = 2595 * np.log10(1 + rate / 2 / 700)
@@ -52,12 +52,12 @@ def mel_triangles(rate: int, n_fft: int, n_mels: int) -> Sums:
 
 @lru_cache
 def lowest_bins(count: int) -> Sums:
-    """The lowest bins as they are, as sums of one bin each."""
+    """The lowest bins unchanged, as sums of one bin each."""
     return sums(np.eye(count))
 
 
 def sums(weights: NDArray[np.float64]) -> Sums:
-    """The rows of a matrix, each from its first number that is not 0 to its last."""
+    """Convert each row of a matrix, from its first to its last nonzero number, to a sum."""
     used = weights != 0
     first, last = used.argmax(axis=1), weights.shape[1] - used[:, ::-1].argmax(axis=1)
     count = np.where(used.any(axis=1), last - first, 0)

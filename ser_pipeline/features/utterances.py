@@ -1,8 +1,8 @@
-"""Frames of whole utterances by a frozen speech encoder: with all of their context, as encoders were trained.
+"""Frames of whole utterances by a frozen speech encoder, with full context, as encoders were trained.
 
-Those beyond the encoder's own length (30 s) go through it in equal pieces. On a GPU utterances are batched by length;
-on a processor each goes alone, so that its frames do not depend on the others, down to the last bit: that keeps a core
-as busy as several would, give or take a tenth.
+Utterances beyond the encoder's maximum length (30 s) are split into equal pieces. On a GPU, utterances are batched by
+length. On a CPU each is encoded alone, so that its frames do not depend on the others, down to the last bit; this costs
+no more than about a tenth of the speed.
 
 Shapes: B batch, N samples, L layers, T frames, D width of the encoder.
 """
@@ -23,10 +23,10 @@ from ser_pipeline.features.tables import FULL_SCALE
 from ser_pipeline.model import speech
 
 BATCH_SECONDS = 640.0
-"""Seconds of audio, padding included, that go through the encoder at a time on a GPU."""
+"""Seconds of audio, padding included, in one batch on a GPU."""
 
 LONGEST = 30.0
-"""Seconds that go through an encoder without a limit of its own at a time."""
+"""Seconds of a piece, for encoders without a maximum length of their own."""
 
 Signal = NDArray[np.float32]
 
@@ -36,18 +36,18 @@ class UtteranceFrames:
     """A frozen speech encoder on its device, as a function of whole utterances."""
 
     encoder: speech.FrameEncoder
-    layers: tuple[int, ...]  # that are wanted: 0 is the input of the first, -1 the output of the last; empty: all
+    layers: tuple[int, ...]  # chosen layers: 0 is the input of the first, -1 the output of the last; empty: all
     device: torch.device
 
     @property
     def numbers(self) -> list[int]:
-        """Numbers of the layers, from 0 on."""
+        """Numbers of the chosen layers, from 0 on."""
         count = self.encoder.layers + 1
         return [layer % count for layer in self.layers] or list(range(count))
 
     @property
     def most(self) -> int:
-        """Samples that go through the encoder at a time."""
+        """Maximum samples of a piece."""
         return self.encoder.longest or round(LONGEST * self.encoder.rate)
 
     @property
@@ -63,7 +63,7 @@ class UtteranceFrames:
 
         Args:
             signals: whole utterances.
-            finish: what becomes of the frames of a piece before they are kept.
+            finish: applied to the frames of each piece before they are kept.
         """
         pieces = [piece for signal in signals for piece in self._pieces(signal)]
         owner = [number for number, signal in enumerate(signals) for _ in self._pieces(signal)]
@@ -78,11 +78,11 @@ class UtteranceFrames:
 
     @torch.inference_mode()
     def summed_up(self, signals: Sequence[Signal], summary: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Numbers (U, W) of each of U signals, float32 (N,) in [-1, 1]; a batch is summed up at once, on its device.
+        """Numbers (U, W) for U signals, float32 (N,) in [-1, 1]; each batch is summarised at once on the device.
 
         Args:
             signals: whole utterances.
-            summary: numbers (B, W) of frames (L, B, T, D), of which those real (B, T) count.
+            summary: maps frames (L, B, T, D) and a mask of the real ones (B, T) to numbers (B, W).
         """
         short = [number for number, signal in enumerate(signals) if len(self._pieces(signal)) == 1]
         rows = dict(zip(short, self._batched([signals[number] for number in short], summary), strict=True))
@@ -92,7 +92,7 @@ class UtteranceFrames:
         return torch.stack([rows[number] for number in range(len(signals))])
 
     def _batched(self, pieces: Sequence[Signal], work: Callable[[Tensor, Tensor], Iterable[Tensor]]) -> list[Tensor]:
-        """What `work` makes of each piece, from batches of frames (L, B, T, D) of which those real (B, T) count."""
+        """Results of `work` for each piece, from batches of frames (L, B, T, D) and masks of the real ones (B, T)."""
         order = sorted(range(len(pieces)), key=lambda place: len(pieces[place]))
         batches = list(self._batches(order, pieces))
         found: dict[int, Tensor] = {}
@@ -103,11 +103,11 @@ class UtteranceFrames:
         return [found[place] for place in range(len(pieces))]
 
     def _pieces(self, signal: Signal) -> list[Signal]:
-        """A signal whole, or in as many equal pieces as the encoder's length asks for."""
+        """Split a signal into equal pieces that fit the encoder's maximum length."""
         return [signal[first:last] for first, last in bounds(len(signal), self.most)]
 
     def _batches(self, order: Sequence[int], pieces: Sequence[Signal]) -> Iterator[list[int]]:
-        """Pieces of about one length, as many at a time as `BATCH_SECONDS` hold; one on a processor."""
+        """Batch pieces of similar length up to `BATCH_SECONDS`; on a CPU, one piece at a time."""
         most = BATCH_SECONDS * self.encoder.rate if self.device.type != "cpu" else 0
         batch: list[int] = []
         for place in order:
@@ -120,7 +120,7 @@ class UtteranceFrames:
 
     @torch.inference_mode()
     def frames(self, pieces: Sequence[Signal]) -> tuple[Tensor, Tensor]:
-        """Frames (L, B, T, D) of the chosen layers, and which of them (B, T) are of audio."""
+        """Frames (L, B, T, D) of the chosen layers, and a mask (B, T) of the frames that contain audio."""
         lengths = torch.tensor([max(1, len(piece)) for piece in pieces])
         padded = torch.zeros(len(pieces), int(lengths.max()))
         for row, piece in zip(padded.numpy(), pieces, strict=True):
@@ -131,7 +131,7 @@ class UtteranceFrames:
 
 
 def bounds(samples: int, most: int) -> list[tuple[int, int]]:
-    """First and last+1 sample of as many equal pieces as one of `most` samples at most asks for.
+    """First sample, and last plus one, of the fewest equal pieces that have at most `most` samples each.
 
     >>> bounds(7, 3)
     [(0, 3), (3, 5), (5, 7)]
@@ -145,11 +145,11 @@ def bounds(samples: int, most: int) -> list[tuple[int, int]]:
 def utterance_signals(
     waveforms: NDArray[np.int16], samples: NDArray[np.int64], counts: NDArray[np.int64]
 ) -> Iterator[Signal]:
-    """The signal float32 (N,) of every utterance from its stored segments.
+    """Each utterance's signal, float32 (N,), from its stored segments.
 
     Args:
-        waveforms: (S, 1 + N) segments of the utterances, one after the other.
-        samples: (S,) real samples of each.
+        waveforms: (S, 1 + N) segments of the utterances, one utterance after the other.
+        samples: (S,) number of real samples of each segment.
         counts: (U,) segments of each utterance.
     """
     ends = np.cumsum(counts)[:-1]

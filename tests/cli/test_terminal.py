@@ -377,5 +377,5 @@ def test_only_what_is_compiled_is_told_of(tmp_path: Path, caplog: pytest.LogCapt
             njit(cache=True)(source["double"])(np.ones(2))
         return [record.message for record in caplog.records]
 
-    assert said() == ["compiling the transforms, once an installation"]
+    assert said() == ["compiling the transforms, once per installation"]
     assert said() == []  # the disk has it

@@ -54,7 +54,7 @@ def test_without_an_encoder_it_is_scratch_which_says_what_it_costs_and_how_to_ha
         "hf download openai/whisper-tiny.en --local-dir DIR) and pass --set features.statistics.encoder=DIR); "
         in found.why
     )
-    assert found.line.endswith(f"{COST}; --preset takes another")
+    assert found.line.endswith(f"{COST}; choose another with --preset")
 
 
 def test_an_encoder_that_was_named_and_cannot_be_had_is_an_error() -> None:

@@ -296,9 +296,9 @@ def test_the_hubs_revision_is_a_part_of_the_key(folder: Path, tmp_path: Path) ->
 
 
 def test_what_is_missing_is_named(folder: Path, encoder: Path, tmp_path: Path, corpus: Path) -> None:
-    with pytest.raises(PipelineError, match=r"'features.embedding.layers' is a list of 0 to 2 for .*, not \[7\]"):
+    with pytest.raises(PipelineError, match=r"'features.embedding.layers' lists layers 0 to 2 of .*, not \[7\]"):
         embed(folder, using(encoder, "features.embedding.layers=[7]"), "embedding", device=CPU)
-    with pytest.raises(PipelineError, match="lacks waveform"):
+    with pytest.raises(PipelineError, match="has no waveforms"):
         embed(make(corpus, tmp_path / "other", names=["mfcc"]), using(encoder), "embedding", device=CPU)
     with pytest.raises(PipelineError, match=r"no speech encoder in .*/none"):
         embed(folder, using(tmp_path / "none"), "embedding", device=CPU)

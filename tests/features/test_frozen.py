@@ -134,7 +134,7 @@ def test_long_utterances_go_piece_by_piece(
 
 
 def test_a_layer_or_kind_that_there_is_not_is_one_line(encoder: Path) -> None:
-    with pytest.raises(PipelineError, match=r"'features.statistics.layers' is a list of 0 to 3 for .*, not \[7\]"):
+    with pytest.raises(PipelineError, match=r"'features.statistics.layers' lists layers 0 to 3 of .*, not \[7\]"):
         maker(encoder, "features.statistics.layers=[7]")
     with pytest.raises(PipelineError, match=r"'features.statistics.kinds' is a list of mean, deviation, first, last"):
         maker(encoder, 'features.statistics.kinds=["median"]')
