@@ -96,7 +96,7 @@ def test_noise_raises_an_image_by_its_own_decibels(top_db: float) -> None:
     [
         ("audio.hop=400", "makes 40 frames a second, .* changes of up to 30 Hz, .* the nearest is audio.hop=250$"),
         ("audio.segment=480", "480 samples are too short .* reads 40 ms .* the nearest is audio.segment=640$"),
-        ("model.small_layers=1 model.small_width=65", "does not part into heads .* the nearest is .*=64$"),
+        ("model.small_layers=1 model.small_width=65", "cannot be divided into heads .* the nearest is .*=64$"),
         ("model.pad_front=true", "reads speech from the segment's start on; the nearest is model.pad_front=false$"),
         ("model.pad_loud=true", "encoder of spectrogram takes loud padding .* the nearest is model.pad_loud=false$"),
         (

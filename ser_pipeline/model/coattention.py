@@ -1,4 +1,4 @@
-"""The co-attention model: three encoders, weights over speech frames, fusion and classifier.
+"""The co-attention model: three encoders, attention weights over speech frames, fusion and classifier.
 
 "Eq." refers to Zou et al., ICASSP 2022. Shapes: B batch, T speech frames, D width of the speech encoder, W projected
 width, C classes.
@@ -24,21 +24,21 @@ from ser_pipeline.model.speech import FrameEncoder
 
 
 class Output(NamedTuple):
-    """What the model says of a batch; float32 outside autocast."""
+    """The model's output for a batch; float32 outside autocast."""
 
     logits: Tensor  # (B, C)
-    w2e: Tensor | None  # (B, W): the feature of waveform or embedding; None without either
+    w2e: Tensor | None  # (B, W): the feature of waveform or embedding; None if the model reads neither
     fused: Tensor  # (B, W): the last hidden layer
     attention: Tensor | None  # (B, T): weights over speech frames; None without co-attention
 
 
 class Known(NamedTuple):
-    """What was computed of a batch beforehand, as the models of several folds have it in common."""
+    """Values computed for a batch beforehand, because the models of several folds share them."""
 
     finished: Mapping[str, Tensor] = {}  # name of an input -> what its encoder reads
-    statistics: Mapping[str, Tensor] = {}  # name of an input -> those of its encoder (B, S), not yet standardised
+    statistics: Mapping[str, Tensor] = {}  # name of an input -> statistics (B, S) of its encoder, not yet standardised
     speech: SpeechFrames | None = None
-    encoded: Mapping[str, Tensor] = {}  # name of an acoustic input -> what its encoder gives (B, size)
+    encoded: Mapping[str, Tensor] = {}  # name of an acoustic input -> its encoder's output (B, size)
 
 
 NOTHING_KNOWN = Known()
@@ -52,7 +52,7 @@ class Projection(nn.Sequential):
 
 
 class CoAttention(nn.Module):
-    """Weights over speech frames from the acoustic features, eq. 4 and 5."""
+    """Attention weights over speech frames, computed from the acoustic features; eq. 4 and 5."""
 
     def __init__(self, size: int, frames: int, dropout: float, kind: str) -> None:
         super().__init__()
@@ -61,16 +61,16 @@ class CoAttention(nn.Module):
         self.kind = kind
 
     def forward(self, acoustic: Tensor, speech: Tensor, real: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Weighted sum (B, D) of the frames (B, T, D), and the weights (B, T) from (B, size).
+        """Weighted sum (B, D) of the frames (B, T, D), and the weights (B, T).
 
-        Frames that `real` (B, T) says are padding get no weight.
+        Frames that `real` marks as padding get no weight.
 
         Args:
             acoustic: (B, size).
             speech: (B, T, D).
-            real: 1 for real frames, 0 for padding (B, T); None: all are real.
+            real: 1 for real frames, 0 for padding (B, T); None if all frames are real.
         """
-        scores = self.linear(self.dropout(acoustic))[:, : speech.shape[1]]  # padding may have been left out
+        scores = self.linear(self.dropout(acoustic))[:, : speech.shape[1]]  # padding frames may have been cut off
         if real is not None:
             scores = scores.masked_fill(real == 0, -torch.inf)
         weights = scores.softmax(1) if self.kind == "softmax" else scores.relu()
@@ -78,20 +78,20 @@ class CoAttention(nn.Module):
 
 
 class Streams(Protocol):
-    """Where the acoustic encoders run while the speech encoder does."""
+    """Runs the acoustic encoders while the speech encoder runs."""
 
     def aside(self, name: str) -> AbstractContextManager[None]:
-        """The place of the encoder of `name`."""
+        """Context in which the encoder called `name` runs."""
 
     def join(self) -> None:
-        """Wait for all of them."""
+        """Wait for all encoders."""
 
 
 class InTurn:
-    """One encoder after the other, where the rest runs."""
+    """Runs one encoder after the other, with the rest of the model."""
 
     def aside(self, name: str) -> AbstractContextManager[None]:
-        """Encode where everything else runs."""
+        """Run the encoder where everything else runs."""
         return nullcontext()
 
     def join(self) -> None:
@@ -99,7 +99,7 @@ class InTurn:
 
 
 class SpeechEmotionModel(nn.Module):
-    """Logits of emotion classes from a batch of compact rows."""
+    """Logits of emotion classes from a batch of stored rows."""
 
     def __init__(self, settings: Model, sizes: Sizes, classes: int) -> None:
         super().__init__()
@@ -141,27 +141,27 @@ class SpeechEmotionModel(nn.Module):
         self.path = PathDropout(settings.small_drop)
 
     def fit_scaler(self, name: str, minimum: Tensor, maximum: Tensor) -> None:
-        """Keep the extremes uint8 (bins,) of the image `name` over the fold's training rows.
+        """Keep the extremes, uint8 (bins,), of the image `name` over the fold's training rows.
 
         Args:
-            name: of the input.
-            minimum: uint8 (bins,).
-            maximum: uint8 (bins,).
+            name: name of the input.
+            minimum: smallest level of each bin, uint8 (bins,).
+            maximum: largest level of each bin, uint8 (bins,).
         """
         self.finish[name].fit(minimum, maximum)  # type: ignore[operator]
 
     @property
     def speech_settings(self) -> dict[str, Any] | None:
-        """The speech encoder's configuration, from which `build_model` makes it anew without its weights."""
+        """The speech encoder's configuration, from which `build_model` builds it without its weights."""
         encoder = self.encoders[self.speech] if self.speech else None
         return encoder.description() if isinstance(encoder, FrameEncoder) else None
 
     def finished(self, batch: Batch, names: Collection[str] | None = None) -> dict[str, Tensor]:
-        """What each encoder reads, in float32 whatever the precision of the rest.
+        """The inputs of the encoders, in float32 whatever the precision of the rest of the model.
 
         Args:
-            batch: compact rows.
-            names: of the inputs; None: all.
+            batch: stored rows.
+            names: names of the inputs; None for all.
         """
         wanted = [name for name in self.encoders if names is None or name in names]
         with torch.autocast(batch.samples.device.type, enabled=False):
@@ -171,9 +171,9 @@ class SpeechEmotionModel(nn.Module):
         """Logits and features of a batch.
 
         Args:
-            batch: compact rows.
-            mix: mixtures of what the inputs are encoded as; None: nothing is mixed.
-            known: what need not be computed again.
+            batch: stored rows.
+            mix: mixes the encoders' outputs within the batch; None mixes nothing.
+            known: values that were already computed.
         """
         done = {*known.finished, *known.encoded, *([self.speech] if self.speech and known.speech else [])}
         missing = [name for name in self.encoders if name not in done]
@@ -205,16 +205,16 @@ class SpeechEmotionModel(nn.Module):
         return Output(self.classifier(fused), projected.get(self.speech), fused, attention)
 
     def _project(self, name: str, encoded: Tensor, mix: Mix | None) -> Tensor:
-        """The feature (B, W) of one input from what it is encoded as (B, size)."""
+        """The feature (B, W) of one input from its encoder's output (B, size)."""
         return self.projections[name](mix(encoded) if mix else encoded)  # type: ignore[no-any-return]
 
     def hear(self, read: Mapping[str, Tensor], samples: Tensor, known: Known = NOTHING_KNOWN) -> SpeechFrames:
-        """What the speech encoder makes of waveforms (B, N), or has made; the paper's takes padding for speech.
+        """Run the speech encoder, unless its frames are known; the paper's encoder treats padding as speech.
 
         Args:
-            read: what the encoders read, from `finished`.
-            samples: real samples (B,).
-            known: what need not be computed again.
+            read: inputs of the encoders, from `finished`.
+            samples: number of real samples (B,).
+            known: values that were already computed.
         """
         if known.speech is not None:
             return known.speech
@@ -230,7 +230,7 @@ class SpeechEmotionModel(nn.Module):
 
     @torch.no_grad()
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
-        """Standardise the statistics of the small encoders over `batches`, the fold's training rows."""
+        """Fit the standardisation of the small encoders' statistics to `batches`, the fold's training rows."""
         small: dict[str, Any] = {
             name: encoder for name, encoder in self.encoders.items() if hasattr(encoder, "standard")
         }
@@ -252,25 +252,25 @@ def build_model(
     pretrained: bool = True,
     speech_settings: dict[str, Any] | None = None,
 ) -> SpeechEmotionModel:
-    """The model of `settings`: float32, on the CPU, in training mode, drawn from torch's seeded generator.
+    """Build the model of `settings`: float32, on the CPU, in training mode, initialised with torch's seeded generator.
 
     Args:
         settings: the `model` table of the configuration.
-        audio: rate, segment and hop.
-        features: sizes of the stored features.
+        audio: sample rate, segment length and hop.
+        features: settings of the stored features, which give their sizes.
         classes: number of emotions.
         pretrained: False leaves every weight random, for a model whose own weights are loaded next.
-        speech_settings: the speech encoder's configuration (`SpeechEmotionModel.speech_settings`), so that a saved
-            model is built anew where neither the hub nor the folder is at hand.
+        speech_settings: the speech encoder's configuration (`SpeechEmotionModel.speech_settings`), which allows
+            building a saved model without the hub or the encoder's folder.
 
     Raises:
-        PipelineError: pre-trained weights cannot be had.
+        PipelineError: pre-trained weights are not available.
     """
     return SpeechEmotionModel(settings, Sizes(audio, features, pretrained, speech_settings), classes)
 
 
 def _without_unread(model: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Leave out what earlier versions kept of finishing inputs that the model does not read."""
+    """Drop state that earlier versions stored for inputs that the model does not read."""
     finish: Any = model.finish
     for key in [key for key in state if key.startswith(f"{prefix}finish.")]:
         if key.removeprefix(f"{prefix}finish.").partition(".")[0] not in finish:

@@ -1,8 +1,8 @@
-"""Statistics of frames that are really there: what the small encoders start from.
+"""Statistics of the real frames of contours: the starting point of the small encoders.
 
-With a few hundred utterances, means and deviations of plain descriptors carry over to unseen speakers better than
-anything learned, as openSMILE's functionals show (Eyben et al., ACM MM 2010); the small encoders put a learned path
-beside them. Shapes: B batch, K contours, T frames, S statistics.
+With a few hundred utterances, means and deviations of plain descriptors generalise to unseen speakers better than
+anything learned, as openSMILE's functionals show (Eyben et al., ACM MM 2010). The small encoders add a learned path.
+Shapes: B batch, K contours, T frames, S statistics.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ import torch
 from torch import Tensor, nn
 
 LIMIT = 5.0
-"""Standardised statistics beyond this many deviations are clipped: another corpus, or a broken recording."""
+"""Standardised statistics are clipped to this many deviations, against other corpora and broken recordings."""
 
 CONSTANT = 1e-6
-"""Share of a mean below which a deviation is rounding."""
+"""Fraction of a mean below which a deviation is considered rounding error."""
 
 SMALLEST = 1e-30
-"""The least variance of statistics whose sizes differ."""
+"""Smallest variance of statistics whose magnitudes differ widely."""
 
 FLOOR = 1e-5
-"""Added to a variance before its root, so that a constant contour has a gradient."""
+"""Added to a variance before its square root, so that a constant contour has a gradient."""
 
-SPAN = 5.12  # s: of the Fourier transform over a contour, at least
-SHORTEST = 1e-2  # s^2: variance of time under which a slope fades
+SPAN = 5.12  # seconds: minimum length of the Fourier transform over a contour
+SHORTEST = 1e-2  # s^2: variance of time below which a slope is damped
 RHYTHM = ((1.0, 2.5), (2.5, 5.0), (5.0, 9.0), (9.0, 16.0), (16.0, 30.0))
-"""Hz: bands of the modulation of a contour; syllables come at 3 to 8 Hz."""
+"""Modulation bands of a contour in Hz; syllables occur at 3 to 8 Hz."""
 
 
 class Standard(nn.Module):
-    """Statistics (B, S) to zero mean and unit deviation over a fold's training rows; as they are before `fit`."""
+    """Standardises statistics (B, S) by the mean and deviation of a fold's training rows; the identity before `fit`."""
 
     mean: Tensor
     deviation: Tensor
 
     def __init__(self, size: int, scaled: bool = False) -> None:
-        """Leave statistics as they are.
+        """Start with the identity.
 
         Args:
             size: S.
-            scaled: whether their sizes differ by many orders of magnitude, so that no one deviation is small.
+            scaled: whether the statistics' magnitudes differ widely, so that no single minimum suits all deviations.
         """
         super().__init__()
         self.size, self.scaled = size, scaled
@@ -51,7 +51,7 @@ class Standard(nn.Module):
 
     @torch.no_grad()
     def fit(self, parts: Iterable[Tensor]) -> None:
-        """Keep mean and deviation of the statistics (B, S) of batch after batch."""
+        """Compute mean and deviation of the statistics (B, S) of all batches."""
         count, total, squares = 0, torch.zeros(self.size).double(), torch.zeros(self.size).double()
         for part in parts:
             rows = part.cpu().double()
@@ -62,15 +62,15 @@ class Standard(nn.Module):
         self.deviation.copy_(torch.maximum(squares / count - mean.square(), least).sqrt())
 
     def forward(self, statistics: Tensor) -> Tensor:
-        """(B, S) standardised and clipped."""
+        """Standardise and clip statistics (B, S)."""
         return ((statistics - self.mean) / self.deviation).clamp(-LIMIT, LIMIT)
 
 
 class PathDropout(nn.Module):
-    """A learned path (B, D) left out of a share of the training segments, so that statistics must do alone there.
+    """Drops a learned path (B, D) for some training segments, so that the statistics must suffice there.
 
-    Source: stochastic depth, Huang et al., ECCV 2016, on the one branch that overfits; what is left of it keeps its
-    size, which the layers after it are used to. A share of 1 leaves it out for good.
+    Source: stochastic depth, Huang et al., ECCV 2016, applied to the one branch that overfits. The remaining values are
+    not rescaled, since the following layers are fitted to their magnitude. A share of 1 removes the path entirely.
     """
 
     def __init__(self, share: float) -> None:
@@ -78,14 +78,14 @@ class PathDropout(nn.Module):
         self.share = share
 
     def forward(self, path: Tensor) -> Tensor:
-        """(B, D), whole rows of it 0 in training."""
+        """The path (B, D), with whole rows set to 0 in training."""
         if self.share == 1:
             return torch.zeros_like(path)
         return path * (torch.rand_like(path[:, :1]) >= self.share) if self.training else path
 
 
 def moments(contours: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation (B, K) of contours (B, K, T), frames weighted by `real` (B, 1 or K, T); zeros without frames.
+    """Mean and deviation (B, K) of contours (B, K, T) weighted by `real` (B, 1 or K, T); about 0 without frames.
 
     >>> mean, deviation = moments(torch.tensor([[[1.0, 3.0, 9.0]]]), torch.tensor([[[1.0, 1.0, 0.0]]]))
     >>> mean.item(), round(deviation.item(), 3)
@@ -98,24 +98,24 @@ def moments(contours: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def centred(contours: Tensor, real: Tensor) -> Tensor:
-    """Contours (B, K, T) to zero mean and unit deviation over the frames of `real` (B, 1, T), 0 elsewhere."""
+    """Contours (B, K, T) with zero mean and unit deviation over the frames of `real` (B, 1, T), 0 elsewhere."""
     mean, deviation = moments(contours, real)
     return (contours - mean[..., None]) / deviation[..., None] * real
 
 
 def summary(contours: Tensor, real: Tensor) -> Tensor:
-    """Mean, deviation, and deviation of the change from frame to frame: (B, 3 K) of contours (B, K, T)."""
+    """Mean, deviation, and deviation of the change between frames: (B, 3 K) from contours (B, K, T)."""
     change, both = contours[..., 1:] - contours[..., :-1], real[..., 1:] * real[..., :-1]
     return torch.cat([*moments(contours, real), moments(change, both)[1]], 1)
 
 
 def trend(contours: Tensor, weights: Tensor, rate: float) -> Tensor:
-    """Slope a second (B, K) of contours (B, K, T) of `rate` frames a second, fitted by `weights` (B, K, T).
+    """Slopes per second (B, K) of contours (B, K, T), by weighted least squares.
 
     Args:
         contours: (B, K, T).
-        weights: (B, K, T), 0 or more.
-        rate: frames a second.
+        weights: weights of the frames (B, K, T), 0 or more.
+        rate: frames per second.
     """
     time = (torch.arange(contours.shape[2], device=contours.device) / rate).expand_as(contours)
     middle, spread = moments(time, weights)
@@ -124,12 +124,12 @@ def trend(contours: Tensor, weights: Tensor, rate: float) -> Tensor:
 
 
 def rhythm(contours: Tensor, real: Tensor, rate: float) -> Tensor:
-    """Log power of the contours' modulation in the bands of `RHYTHM`: (B, 5 K) of contours (B, K, T).
+    """Log power of the contours' modulation in the bands of `RHYTHM`: (B, 5 K) from contours (B, K, T).
 
     Args:
         contours: (B, K, T).
-        real: frames that count, (B, 1, T).
-        rate: frames a second, at least twice the highest of the bands.
+        real: mask of the frames that count (B, 1, T).
+        rate: frames per second, at least twice the highest band limit.
     """
     swing = (contours - moments(contours, real)[0][..., None]) * real
     span = 1 << (max(contours.shape[2], math.ceil(SPAN * rate)) - 1).bit_length()
@@ -140,12 +140,12 @@ def rhythm(contours: Tensor, real: Tensor, rate: float) -> Tensor:
 
 
 def quantiles(contours: Tensor, real: Tensor, shares: tuple[float, ...]) -> Tensor:
-    """Order statistics (B, K, len(shares)) of contours (B, K, T) over frames where `real` (B, K, T) is over 0.5.
+    """Quantiles (B, K, len(shares)) of contours (B, K, T) over the frames where `real` exceeds 0.5.
 
     Args:
         contours: (B, K, T).
-        real: (B, K, T), over 0.5 for frames that count.
-        shares: of the frames that are lower, each 0 to 1.
+        real: (B, K, T), above 0.5 for frames that count.
+        shares: the quantiles, each 0 to 1.
 
     >>> quantiles(torch.tensor([[[5.0, 1.0, 3.0, 9.0]]]), torch.tensor([[[1.0, 1.0, 1.0, 0.0]]]), (0.0, 0.5)).tolist()
     [[[1.0, 3.0]]]

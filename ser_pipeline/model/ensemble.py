@@ -1,7 +1,7 @@
-"""Models of several folds as one: what they have in common is computed once for all of them.
+"""Models of several folds as an ensemble: values that they share are computed once.
 
-Rows are finished alike wherever the folds' scales are alike, prosody and other statistics have no weights, and a frozen
-speech encoder is the same in every fold. Shapes: F folds, B batch, C classes.
+Inputs are shared if the folds' scales are equal, prosody and other statistics have no weights, and a frozen speech
+encoder is the same in every fold. Shapes: F folds, B batch, C classes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ser_pipeline.model.small import SmallSpeech, Summarised
 
 
 class Ensemble(nn.Module):
-    """Logits of several models of the same settings, all in evaluation."""
+    """Logits of several models with the same settings, all in evaluation mode."""
 
     def __init__(self, models: Sequence[SpeechEmotionModel]) -> None:
-        """Find what the models have in common.
+        """Find what the models share.
 
         Args:
-            models: at least one.
+            models: at least one model.
         """
         super().__init__()
         self.models = nn.ModuleList(models)
@@ -40,7 +40,7 @@ class Ensemble(nn.Module):
 
     @cached_property
     def needs_no_silence(self) -> bool:
-        """Whether `cut` may be asked."""
+        """Whether `cut` may be used."""
         return all(silence.is_heard_alone(model) and silence.is_kept(model) for model in self._each())
 
     def forward(self, batch: Batch) -> Tensor:
@@ -49,7 +49,7 @@ class Ensemble(nn.Module):
         return torch.stack([model(batch, known=known).logits for model in self._each()])
 
     def cut(self, batch: Batch) -> Tensor:
-        """The same, with nothing computed of the silence after the longest segment."""
+        """Logits (F, B, C) of a batch, without computing anything for the silence after the longest segment."""
         first, *_ = self._each()
         batch = silence.cut(batch, first)
         common = {name: silence.read(first, name, batch) for name in self.finished}
@@ -63,7 +63,7 @@ class Ensemble(nn.Module):
         return torch.stack(found)
 
     def _known(self, batch: Batch) -> Known:
-        """What all models would compute alike."""
+        """Compute what all models share."""
         first, *_ = self._each()
         finished = first.finished(batch, self.finished)
         statistics = {
@@ -77,7 +77,7 @@ class Ensemble(nn.Module):
 
 
 def _alike(modules: Sequence[nn.Module]) -> bool:
-    """Whether modules of the same settings hold the same numbers."""
+    """Whether modules with the same settings contain the same numbers."""
     first, *others = (module.state_dict() for module in modules)
     return all(
         one.data_ptr() == first[name].data_ptr() or torch.equal(one, first[name])

@@ -1,4 +1,4 @@
-"""Compact rows finished on the device: what the encoders read.
+"""Convert stored rows on the device to what the encoders read.
 
 Shapes: B batch, N samples of a segment, T frames, F frequency bins, K coefficients. Everything here is float32
 and has no gradient; nothing waits for the device, so that a step can be captured as a CUDA graph.
@@ -13,18 +13,18 @@ from torch.nn import functional as F
 from ser_pipeline.config import Audio
 
 FULL_SCALE = 32_768.0
-"""The size of the loudest int16 sample, which stands for 1.0."""
+"""Magnitude of the int16 sample that stands for 1.0."""
 
 EPSILON = 1e-7
 """Added to the variance of a waveform, as the feature extractor of transformers' wav2vec 2.0 does."""
 
 
 HAIR = 1 / 1024
-"""Less than any fraction of n / 255, and more than a quotient's rounding error: whole quotients stay whole."""
+"""Less than any fraction n / 255, and more than a quotient's rounding error: integer quotients stay integers."""
 
 
 class FinishWaveform(nn.Module):
-    """Raw samples to zero mean and unit variance over the padded segment, or as they are in [-1, 1]."""
+    """Converts raw samples to zero mean and unit variance over the padded segment, or to [-1, 1] unchanged."""
 
     def __init__(self, pre_emphasis: float = 0.0, pad_front: bool = False, unit: bool = True) -> None:
         super().__init__()
@@ -34,12 +34,12 @@ class FinishWaveform(nn.Module):
 
     @torch.no_grad()
     def forward(self, waveform: Tensor, samples: Tensor, whole: int | None = None) -> Tensor:
-        """Int16 (B, 1 + N) and real samples (B,) as float32 (B, N).
+        """Float32 (B, N) from int16 samples.
 
         Args:
             waveform: int16 (B, 1 + N).
-            samples: real ones (B,).
-            whole: samples of a segment where its end, silence, is not given; None: all are.
+            samples: number of real samples (B,).
+            whole: samples of a whole segment, if the silence at its end was cut off; None if nothing was cut.
         """
         signal = waveform[:, 1:].float() / FULL_SCALE
         if self.pre_emphasis:
@@ -59,7 +59,7 @@ class FinishWaveform(nn.Module):
 
 
 def shift_to_end(signal: Tensor, samples: Tensor) -> Tensor:
-    """Rows of (B, N) with the padding before their real samples instead of after them.
+    """Move the padding of rows (B, N) from after their real samples to before them.
 
     >>> shift_to_end(torch.tensor([[1.0, 2.0, 0.0, 0.0]]), torch.tensor([2])).tolist()
     [[0.0, 0.0, 1.0, 2.0]]
@@ -70,12 +70,12 @@ def shift_to_end(signal: Tensor, samples: Tensor) -> Tensor:
 
 
 def _after(size: int, count: Tensor) -> Tensor:
-    """True (B, size) at positions at or after `count` (B,)."""
+    """True (B, size) at positions >= `count` (B,)."""
     return torch.arange(size, device=count.device) >= count[:, None]
 
 
 class FinishSpectrogram(nn.Module):
-    """Grey levels as they are stored, or rescaled a bin to the extremes of the training rows and quantised again."""
+    """Converts stored grey levels; optionally rescales each bin to the training rows' extremes and quantises again."""
 
     minimum: Tensor
     maximum: Tensor
@@ -88,18 +88,18 @@ class FinishSpectrogram(nn.Module):
         self.register_buffer("maximum", torch.full((bins,), 255, dtype=torch.uint8))
 
     def fit(self, minimum: Tensor, maximum: Tensor) -> None:
-        """Keep the extremes uint8 (F,) of the training rows, where grey levels are rescaled to them."""
+        """Keep the extremes uint8 (F,) of the training rows, if grey levels are rescaled to them."""
         if self.rescale:
             self.minimum.copy_(minimum)
             self.maximum.copy_(maximum)
 
     @torch.no_grad()
     def forward(self, spectrogram: Tensor, samples: Tensor) -> Tensor:
-        """Uint8 (B, F, T) as whole grey levels float32 (B, F, T) in 0 to 255.
+        """Integer grey levels float32 (B, F, T), 0 to 255, from uint8 (B, F, T).
 
-        The same as quantising the min-max scaled decibels, to one grey level: a stored level stands for the middle
-        of what was rounded down to it, but for the ends of the scale, which are exact. The identity where a bin's
-        extremes are 0 and 255. A value beyond the training rows' extremes is clipped.
+        Rescaling equals quantising the min-max scaled decibels, up to one grey level: a stored level stands for the
+        middle of the values that were rounded down to it, except for the ends of the scale, which are exact. It is the
+        identity where a bin's extremes are 0 and 255. Values beyond the training rows' extremes are clipped.
         """
         level = self._rescaled(spectrogram.float()) if self.rescale else spectrogram.float()
         if self.pad_loud:
@@ -108,7 +108,7 @@ class FinishSpectrogram(nn.Module):
         return level
 
     def _rescaled(self, level: Tensor) -> Tensor:
-        """Whole grey levels (B, F, T) from stored ones, both float32."""
+        """Integer grey levels (B, F, T) from stored ones, both float32."""
         minimum, maximum = self.minimum.float()[:, None], self.maximum.float()[:, None]
         low = minimum + 0.5 * ((minimum > 0) | (minimum == maximum))
         scale = (maximum + 0.5 * (maximum < 255) - low).clamp(min=1)
@@ -117,7 +117,7 @@ class FinishSpectrogram(nn.Module):
 
 
 class FinishMfcc(nn.Module):
-    """Frames of unit length (reference code), or as they are."""
+    """Scales MFCC frames to unit length (reference code), or leaves them unchanged."""
 
     def __init__(self, unit: bool = True) -> None:
         super().__init__()
@@ -125,12 +125,12 @@ class FinishMfcc(nn.Module):
 
     @torch.no_grad()
     def forward(self, mfcc: Tensor, samples: Tensor | None = None) -> Tensor:
-        """Float16 (B, T, K) as float32 (B, T, K), each frame over its Euclidean norm; silent padding stays zero."""
+        """Float16 (B, T, K) to float32 (B, T, K), optionally with frames of unit norm; silent padding stays zero."""
         return F.normalize(mfcc.float(), dim=2) if self.unit else mfcc.float()
 
 
 class FinishEmbedding(nn.Module):
-    """Frames of a speech encoder, as they were stored or each normalised over its width."""
+    """Converts stored frames of a speech encoder, optionally normalising each over its width."""
 
     def __init__(self, normalise: bool = False) -> None:
         super().__init__()
@@ -138,25 +138,25 @@ class FinishEmbedding(nn.Module):
 
     @torch.no_grad()
     def forward(self, frames: Tensor, samples: Tensor | None = None) -> Tensor:
-        """Float16 (B, L, T, D) as float32 (B, L, T, D)."""
+        """Float16 (B, L, T, D) to float32 (B, L, T, D)."""
         frames = frames.float()
         return F.layer_norm(frames, frames.shape[-1:]) if self.normalise else frames
 
 
 class FinishVector(nn.Module):
-    """Statistics of whole utterances: those of the utterance as it is, or of the drawing that was chosen before."""
+    """Selects the statistics of a whole utterance, or of the augmented drawing that was chosen before."""
 
     @torch.no_grad()
     def forward(self, vectors: Tensor, samples: Tensor | None = None) -> Tensor:
-        """Float16 (B, V, S) as float32 (B, S): the first of the V."""
+        """Float16 (B, V, S) to float32 (B, S): the first of the V."""
         return vectors[:, 0].float()
 
 
 class Resize(nn.Module):
-    """One axis of 8-bit images resized bilinearly, bit for bit as PIL's `Image.resize` does it.
+    """Resizes one axis of 8-bit images bilinearly, bit for bit as PIL's `Image.resize`.
 
-    PIL weighs whole numbers with 22-bit fixed-point coefficients and rounds to 8 bits after each axis; so does this,
-    in int32, tap by tap.
+    PIL weights integers with 22-bit fixed-point coefficients and rounds to 8 bits after each axis. This class does the
+    same in int32, tap by tap.
     """
 
     index: Tensor
@@ -170,7 +170,7 @@ class Resize(nn.Module):
         self.register_buffer("weight", torch.round(weight * 2**self.BITS).int(), persistent=False)
 
     def forward(self, image: Tensor, dim: int) -> Tensor:
-        """Grey levels int32 with axis `dim` (1 or 2 of three) resized."""
+        """Resize axis `dim` (1 or 2 of three) of int32 grey levels."""
         shape = (-1, 1) if dim == 1 else (-1,)
         total = torch.full((), 2 ** (self.BITS - 1), dtype=torch.int32, device=image.device)
         for index, weight in zip(self.index, self.weight, strict=True):

@@ -1,8 +1,8 @@
-"""The weights of a trained fold on disk: what training left as it was, as a frozen encoder, stands once for all folds.
+"""The weights of a trained fold on disk; weights that training did not change are stored once for all folds.
 
-It is a file beside the folds, named by the hash of its bytes, so that any number of processes may write it and a reader
-sees whether it is whole. A fold's own file says in its metadata which one completes it; one that says nothing is whole
-by itself, as earlier versions wrote it.
+Unchanged weights, such as those of a frozen encoder, are in a file next to the folds, named by the hash of its bytes.
+Any number of processes may therefore write it, and a reader can check it. The metadata of a fold's own file name the
+file that completes it. Without such an entry the fold's file is complete, as in earlier versions.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ FROZEN = "frozen"
 
 
 def keep_weights(whole: Path, fold: Path, frozen: Collection[str]) -> None:
-    """Write the weights of a fold from a file that holds all of them.
+    """Write the weights of a fold from a file with all of them.
 
     Args:
-        whole: the file.
-        fold: folder of the fold, in that of its run.
-        frozen: names of the weights that training left as they were.
+        whole: the file with all weights.
+        fold: folder of the fold, in the folder of its run.
+        frozen: names of the weights that training did not change.
     """
     if not frozen:
         whole.replace(fold / layout.WEIGHTS)
@@ -41,7 +41,7 @@ def keep_weights(whole: Path, fold: Path, frozen: Collection[str]) -> None:
 
 
 def _kept_once(run: Path, shared: dict[str, Tensor]) -> str:
-    """Name of the file of a run that holds these weights, written where it is not there yet."""
+    """Name of the run's file with these weights, which is written if it is missing or damaged."""
     content = save(shared)
     name = layout.FROZEN.format(xxh3_128(content).hexdigest())
     if not (run / name).is_file() or file_digest(run / name) not in name:
@@ -51,10 +51,10 @@ def _kept_once(run: Path, shared: dict[str, Tensor]) -> str:
 
 
 def shared_file(fold: Path) -> Path | None:
-    """The file that completes the weights of a fold; None where they are whole by themselves.
+    """The file that completes the weights of a fold; None if the fold's own file is complete.
 
     Raises:
-        PipelineError: it has a name that none was written under.
+        PipelineError: the metadata contain an invalid name.
     """
     with safe_open(fold / layout.WEIGHTS, "pt") as weights:
         name = (weights.metadata() or {}).get(FROZEN)
@@ -64,16 +64,16 @@ def shared_file(fold: Path) -> Path | None:
 
 
 def require_shared(fold: Path) -> None:
-    """Refuse a file of shared weights that is not what was written.
+    """Refuse a damaged file of shared weights.
 
     Raises:
-        PipelineError: it is missing, or its bytes are not those of its name.
+        PipelineError: the file is missing, or its hash differs from its name.
     """
     if file := shared_file(fold):
         require_digest(file, {file.name: file.stem.rpartition("-")[2]})
 
 
 def read_weights(fold: Path) -> dict[str, Tensor]:
-    """All weights of a fold; they stay in their files, which are mapped into memory."""
+    """All weights of a fold; they stay in their files, which are memory-mapped."""
     shared = shared_file(fold)
     return load_file(fold / layout.WEIGHTS) | (load_file(shared) if shared else {})

@@ -1,6 +1,6 @@
-"""What the parts of a model need of the settings, besides the limits of each: told before anything is read or made.
+"""Requirements of a model's parts on combinations of settings, checked before any data is read or computed.
 
-Features know nothing of it: their stores serve any model.
+They do not concern features, whose stores serve any model.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from ser_pipeline.model.small import HEAD_WIDTH, heads
 from ser_pipeline.model.speech.lora import MISSING
 
 SMALL = "small"
-"""Name of the encoders that are trained from nothing."""
+"""Name of the encoders that are trained from scratch."""
 
 WEIGHTS = 2**28
-"""The most weights of one layer: 1 GiB of float32, and three times that for its gradient and the optimiser."""
+"""Maximum weights of one layer: 1 GiB of float32, and three times as much for its gradient and the optimiser."""
 
 
 def require_needs(config: Config) -> None:
-    """Refuse settings that the encoders of the model cannot follow.
+    """Refuse combinations of settings that the model's encoders do not support.
 
     Raises:
-        PipelineError: names the setting, and the nearest value that would do.
+        PipelineError: names the setting, and the nearest valid value.
     """
     for said in (
         *_long(config),
@@ -41,21 +41,21 @@ def require_needs(config: Config) -> None:
 
 
 def _encoded(config: Config, form: str, encoder: str) -> list[str]:
-    """The inputs of a form whose encoder the settings name so."""
+    """Inputs of the form `form` whose encoder is the one called `encoder`."""
     rows = [INPUTS[name] for name in config.model.reads]
     return [row.name for row in rows if row.form == form and getattr(config.model, row.setting) == encoder]
 
 
 def _long(config: Config) -> Iterator[str]:
-    """The BiLSTM's outputs are all projected."""
+    """Limit the layer that projects all outputs of the BiLSTM."""
     model, frames = config.model, config.model_audio.frames
     weights = frames * 2 * model.lstm_width * model.width
     if weights > WEIGHTS and _encoded(config, CEPSTRA, "bilstm"):
         fitting = WEIGHTS // (frames * 2 * model.width)
         change = f"lstm_width={fitting}" if fitting else f"width={max(1, WEIGHTS // (frames * 2 * model.lstm_width))}"
         yield (
-            f"{frames} frames of model.lstm_width={model.lstm_width} and model.width={model.width} are a layer of "
-            f"{weights} weights, over {WEIGHTS}; the nearest is model.{change}"
+            f"{frames} frames with model.lstm_width={model.lstm_width} and model.width={model.width} need a layer of "
+            f"{weights} weights, more than {WEIGHTS}; the nearest valid setting is model.{change}"
         )
 
 
@@ -65,13 +65,13 @@ def _padding(config: Config) -> Iterator[str]:
         for name, other in (("mask_padding", "mask_padding"), ("speech_window", "window")):
             if getattr(model, name) != getattr(Model(), name):
                 yield (
-                    f"model.{name} is of an encoder that is run in training; "
-                    f"stored frames have features.embedding.{other}"
+                    f"model.{name} applies to an encoder that runs during training; "
+                    f"for stored frames, set features.embedding.{other}"
                 )
         if model.layer_mix and config.features.embedding.depth == 1:
-            yield "model.layer_mix weighs several layers, and one is stored; --set features.embedding.layers=[] has all"
+            yield "model.layer_mix needs several layers, but one is stored; --set features.embedding.layers=[] has all"
     if model.speech == "waveform" and model.mask_padding and model.pad_front:
-        yield "model.mask_padding leaves out what follows the audio; the nearest is model.pad_front=false"
+        yield "model.mask_padding needs the audio at the segment's start; the nearest is model.pad_front=false"
 
 
 def _adapters(config: Config) -> Iterator[str]:
@@ -79,21 +79,21 @@ def _adapters(config: Config) -> Iterator[str]:
     if not model.lora_rank or not model.speech:
         return
     if model.speech != "waveform" or model.speech_encoder == SMALL:
-        yield "model.lora_rank is of a pre-trained encoder that is run in training; the nearest is model.lora_rank=0"
+        yield "model.lora_rank needs a pre-trained encoder that runs during training; the nearest is model.lora_rank=0"
     if model.freeze_speech_encoder or model.freeze == "all":
-        yield "model.lora_rank trains adapters of an encoder that is to stay as it is; the nearest is model.lora_rank=0"
+        yield "model.lora_rank trains adapters, but the encoder is frozen; the nearest is model.lora_rank=0"
     if not find_spec("peft"):
         yield MISSING
 
 
 def _idle(config: Config) -> Iterator[str]:
-    """What the small speech encoder has not."""
+    """Refuse settings that the small speech encoder does not have."""
     if _encoded(config, SAMPLES, SMALL):
         for name in ("spec_augment", "layer_drop"):
             usual = getattr(Model(), name)
             if getattr(config.model, name) != usual:
                 yield (
-                    f"model.{name} is of a pre-trained speech encoder, and this one is small; "
+                    f"model.{name} applies to pre-trained speech encoders, not to the small one; "
                     f"the nearest is model.{name}={str(usual).lower()}"
                 )
 
@@ -114,11 +114,11 @@ def _small_speech(config: Config) -> Iterator[str]:
             key=lambda width: abs(width - model.small_width),
         )
         yield (
-            f"model.small_width={model.small_width} does not part into heads of {HEAD_WIDTH} or a little more; "
+            f"model.small_width={model.small_width} cannot be divided into heads of {HEAD_WIDTH} or slightly more; "
             f"the nearest is model.small_width={nearest}"
         )
     if model.pad_front:
-        yield "the small speech encoder reads speech from the segment's start on; the nearest is model.pad_front=false"
+        yield "the small speech encoder needs speech at the segment's start; the nearest is model.pad_front=false"
 
 
 def _small_images(config: Config) -> Iterator[str]:
@@ -129,9 +129,9 @@ def _small_images(config: Config) -> Iterator[str]:
     if audio.frame_rate < 2 * fastest:
         most = max(hop for hop in range(1, int(audio.rate / (2 * fastest)) + 1) if audio.segment % hop == 0)
         yield (
-            f"audio.hop={audio.hop} makes {audio.frame_rate:.4g} frames a second, and the small encoder of "
-            f"{images[0]} reads changes of up to {fastest:g} Hz, for which it needs {2 * fastest:g}; "
+            f"audio.hop={audio.hop} gives {audio.frame_rate:.4g} frames per second, but the small encoder of "
+            f"{images[0]} reads changes of up to {fastest:g} Hz, which needs {2 * fastest:g}; "
             f"the nearest is audio.hop={most}"
         )
     if config.model.pad_loud:
-        yield f"the small encoder of {images[0]} takes loud padding for speech; the nearest is model.pad_loud=false"
+        yield f"the small encoder of {images[0]} mistakes loud padding for speech; the nearest is model.pad_loud=false"

@@ -1,7 +1,7 @@
-"""Encoders of the MFCC and of the spectrogram: the paper's, and small ones trained from nothing.
+"""The paper's encoders of MFCCs and of the spectrogram.
 
-Each gives a flat vector (B, `size`), which the model projects. Shapes: B batch, T frames, F frequency bins,
-K coefficients, D width. torchvision is imported where it is asked, as not every model needs it.
+Each computes a flat vector (B, `size`), which the model projects. Shapes: B batch, T frames, F frequency bins,
+K coefficients, D width. torchvision is imported only when it is needed, since not every model needs it.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ CLASSIFIER = (256 * CELLS * CELLS, 4096, 4096, 1000)
 """Widths of AlexNet's classifier."""
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Mean and deviation of ImageNet's red, green and blue, in 0 to 1, which torchvision's weights were trained with."""
+"""Mean and deviation of ImageNet's red, green and blue, from 0 to 1, with which torchvision's weights were trained."""
 
 log = logging.getLogger(__name__)
 
 
 class BiLstm(nn.Module):
-    """Eq. 1: a bidirectional LSTM over MFCC frames, all of its outputs flattened."""
+    """Eq. 1: a bidirectional LSTM over MFCC frames, with all of its outputs flattened."""
 
     def __init__(self, frames: int, coefficients: int, settings: Model) -> None:
         super().__init__()
@@ -64,8 +64,8 @@ class BiLstm(nn.Module):
         self.run: Callable[[nn.LSTM, Tensor], Tensor] = plain_lstm
 
     def forward(self, mfcc: Tensor) -> Tensor:
-        """Frames (B, T, K) as (B, T * 2 * lstm_width): 153,600 with the paper's values."""
-        with torch.autocast("cpu", enabled=False):  # few processors have an LSTM in half precision
+        """Frames (B, T, K) to (B, T * 2 * lstm_width): 153,600 with the paper's values."""
+        with torch.autocast("cpu", enabled=False):  # few processors support an LSTM in half precision
             return self.run(self.lstm, mfcc).flatten(1)
 
 
@@ -76,7 +76,7 @@ def plain_lstm(lstm: nn.LSTM, frames: Tensor) -> Tensor:
 
 
 class AlexNet(nn.Module):
-    """Eq. 2: AlexNet's convolutions and average pooling, flattened; its classifier is left out."""
+    """Eq. 2: AlexNet's convolutions and average pooling, flattened, without its classifier."""
 
     mean: Tensor
     deviation: Tensor
@@ -97,19 +97,19 @@ class AlexNet(nn.Module):
         self.convolve: Callable[[AlexNet, Tensor], Tensor] = plain_convolutions
 
     def forward(self, level: Tensor) -> Tensor:
-        """Whole grey levels (B, F, T) as (B, 9216)."""
+        """Integer grey levels (B, F, T) to (B, 9216)."""
         cells = self.convolve(self, level)
         cells = self.pool_rows.to(cells.dtype) @ cells @ self.pool_columns.to(cells.dtype).T
         return cells.flatten(1)
 
     @torch.no_grad()
     def image(self, level: Tensor) -> Tensor:
-        """Grey levels (B, F, T) as float32 (B, 3, 256, 384): low frequencies at the bottom, ImageNet's scale."""
+        """Grey levels (B, F, T) to float32 (B, 3, 256, 384): low frequencies at the bottom, ImageNet's scale."""
         return torch.addcmul(-self.mean / self.deviation, self.grey(level)[:, None], 1 / (255 * self.deviation))
 
     @torch.no_grad()
     def grey(self, level: Tensor) -> Tensor:
-        """Grey levels (B, F, T) as float32 whole numbers (B, 256, 384), low frequencies at the bottom."""
+        """Grey levels (B, F, T) to integers in float32 (B, 256, 384), low frequencies at the bottom."""
         pixels: Tensor = self.rows(self.columns(level.int(), 2), 1).float()
         return pixels
 
@@ -129,13 +129,13 @@ def _alexnet_features() -> nn.Sequential:
 
 
 def plain_convolutions(alexnet: AlexNet, level: Tensor) -> Tensor:
-    """What AlexNet's convolutions make of whole grey levels (B, F, T)."""
+    """The output of AlexNet's convolutions for integer grey levels (B, F, T)."""
     cells: Tensor = alexnet.features(alexnet.image(level))
     return cells
 
 
 def averages(old: int, new: int) -> Tensor:
-    """Float32 (new, old): a product with it is `AdaptiveAvgPool1d(new)`, and its gradient repeats bit for bit.
+    """Float32 matrix (new, old) whose product is `AdaptiveAvgPool1d(new)`; its gradient is bit-for-bit reproducible.
 
     >>> averages(3, 2).tolist()
     [[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]]
@@ -155,12 +155,12 @@ def build_alexnet(bins: int, frames: int, weights: str) -> AlexNet:
     """AlexNet with `weights`: "imagenet" (torchvision's), "none", or a file of torchvision's AlexNet.
 
     Args:
-        bins: of the image.
-        frames: of the image.
+        bins: bins of the image.
+        frames: frames of the image.
         weights: "imagenet", "none" or a file.
 
     Raises:
-        PipelineError: the weights cannot be had, or are not AlexNet's.
+        PipelineError: the weights are not available, or are not AlexNet's.
     """
     model = AlexNet(bins, frames)
     if weights == "none":
@@ -178,7 +178,7 @@ def build_alexnet(bins: int, frames: int, weights: str) -> AlexNet:
 
 
 def imagenet_file() -> Path:
-    """Where torch keeps AlexNet's ImageNet weights, there or not."""
+    """The file of AlexNet's ImageNet weights in torch's cache, whether it exists or not."""
     from torchvision.models import AlexNet_Weights
 
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(AlexNet_Weights.IMAGENET1K_V1.url).name
@@ -191,9 +191,9 @@ def _imagenet() -> dict[str, Tensor]:
     url, file = AlexNet_Weights.IMAGENET1K_V1.url, imagenet_file()
     if file.is_file():
         return _from_file(file)
-    log.info("fetching %s", url)
+    log.info("downloading %s", url)
     try:
-        with redirect_stdout(sys.stderr):  # where torch says what it fetches
+        with redirect_stdout(sys.stderr):  # torch prints what it downloads
             return dict(torch.hub.load_state_dict_from_url(url, progress=False, weights_only=True))
     except (OSError, RuntimeError) as error:
         raise PipelineError(

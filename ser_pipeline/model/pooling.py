@@ -1,4 +1,4 @@
-"""Frames of an utterance or segment to one vector, where no co-attention weighs them.
+"""Pool the frames of an utterance or segment into one vector, in models without co-attention.
 
 Shapes: B batch, T frames, D width of the frames.
 """
@@ -41,12 +41,12 @@ class MomentPooling(nn.Module):
 
 
 class AttentionPooling(nn.Module):
-    """The real frames weighted by what a learned vector finds in them. Source: Mirsamadi et al., ICASSP 2017."""
+    """The real frames weighted by a learned score. Source: Mirsamadi et al., ICASSP 2017."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.size = width
-        self.score = nn.Linear(width, 1, bias=False)  # the weights sum up to 1 with any bias
+        self.score = nn.Linear(width, 1, bias=False)  # the weights sum to 1 with any bias
         nn.init.zeros_(self.score.weight)  # training starts from the mean
 
     def forward(self, speech: SpeechFrames) -> Tensor:
@@ -62,4 +62,4 @@ POOLINGS: Mapping[str, Callable[[int], nn.Module]] = {
     "mean+deviation": MomentPooling,
     "attention": AttentionPooling,
 }
-"""Setting `model.pooling`, but for co-attention -> what pools frames of so many numbers."""
+"""Value of the setting `model.pooling`, except for co-attention -> the class that pools frames of a given width."""

@@ -1,7 +1,8 @@
 """Prosody of a waveform: pitch, loudness, voice quality and their statistics, with nothing learned.
 
-What MFCCs lack, and what acted emotions differ in most; descriptors after eGeMAPS (Eyben et al., IEEE Transactions
-on Affective Computing, 2016). Shapes: B batch, N samples, T frames, F frequency bins, K descriptors, S statistics.
+MFCCs lack these measures, in which acted emotions differ most. The descriptors follow eGeMAPS (Eyben et al., IEEE
+Transactions on Affective Computing, 2016). Shapes: B batch, N samples, T frames, F frequency bins, K descriptors,
+S statistics.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from torch.nn import functional as F
 
 from ser_pipeline.model.contours import moments, quantiles, trend
 
-FRAME, HOP = 0.040, 0.020  # s
+FRAME, HOP = 0.040, 0.020  # seconds
 LOWEST, HIGHEST = 60.0, 500.0  # Hz: range of the pitch
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)  # quantiles of every descriptor
-SPEECH = 35.0  # dB below the loudest frame: what is quieter is a pause
+SPEECH = 35.0  # dB below the loudest frame: quieter frames are pauses
 VOICED = 0.5  # autocorrelation at the pitch period above which a frame is voiced
-SHORT = 9.6  # a second: how much shorter lags are preferred, against octave errors
-QUIET = 1e-4  # power, of speech of unit power: floor of logarithms
+SHORT = 9.6  # per second: preference for shorter lags, against octave errors
+QUIET = 1e-4  # power, for speech of unit power: floor of logarithms
 
 DESCRIPTORS = ("pitch", "level", "voicing", "harmonicity", "alpha", "hammarberg", "brightness", "centroid", "flux")
-"""Order of the contours; the pitch counts in voiced frames only, the rest in all but pauses."""
+"""Order of the contours; the pitch counts only in voiced frames, the others in all frames except pauses."""
 
 
 class Prosody(nn.Module):
@@ -45,7 +46,7 @@ class Prosody(nn.Module):
 
     @torch.no_grad()
     def forward(self, waveform: Tensor, samples: Tensor) -> Tensor:
-        """Float32 (B, N) and real samples (B,) as float32 (B, S); its level does not matter."""
+        """Float32 (B, N) with `samples` (B,) real samples to float32 (B, S), independent of the level."""
         contours, real, speech, voiced = self.contours(waveform, samples)
         weights = torch.cat([voiced, speech.expand(-1, len(DESCRIPTORS) - 1, -1)], 1)
         return torch.cat(
@@ -74,9 +75,10 @@ class Prosody(nn.Module):
         return power
 
     def _pitch(self, power: Tensor) -> tuple[Tensor, Tensor]:
-        """Pitch in semitones over 100 Hz and its strength in 0 to 1, both (B, T), from power (B, T, F).
+        """Pitch in semitones above 100 Hz, and its strength from 0 to 1, both (B, T), from power (B, T, F).
 
-        The highest peak of the autocorrelation over that of the window. Source: Boersma, IFA Proceedings 17, 1993.
+        The pitch is the highest peak of the autocorrelation divided by the window's. Source: Boersma, IFA Proceedings
+        17, 1993.
         """
         lags = torch.fft.irfft(power)[..., : self.longest + 2]
         lags = lags / (lags[..., :1] + 1e-3) / self.taper
@@ -88,12 +90,12 @@ class Prosody(nn.Module):
         return 12 * torch.log2(self.rate / 100 / period), peak.clamp(0, 1)
 
     def _colour(self, power: Tensor) -> list[Tensor]:
-        """Balance of low and high bands in dB, centroid in octaves over 1 kHz, and flux, each (B, T)."""
+        """Balances of low and high bands in dB, centroid in octaves relative to 1 kHz, and flux, each (B, T)."""
         place = torch.arange(power.shape[2], device=power.device) * (self.rate / self.points)
 
         def band(low: float, high: float) -> Tensor:
             first, last = (math.ceil(edge * self.points / self.rate) for edge in (low, high))
-            first = min(first, power.shape[2] - 1)  # at rates too low for the band
+            first = min(first, power.shape[2] - 1)  # for sample rates that are too low for the band
             return 10 * torch.log10(power[..., first:last].mean(2) + 1e-3)
 
         centroid = (power * place).sum(2) / power.sum(2).clamp(min=1e-3) / 1000
@@ -108,7 +110,7 @@ class Prosody(nn.Module):
 
 
 def _level(waveform: Tensor, samples: Tensor) -> Tensor:
-    """Waveforms (B, N) to zero mean and unit power over their real samples (B,), 0 after them."""
+    """Waveforms (B, N) with zero mean and unit power over their real samples (B,), 0 after them."""
     real = torch.arange(waveform.shape[1], device=samples.device) < samples[:, None]
     count = samples.clamp(min=1)[:, None]
     signal = (waveform - (waveform * real).sum(1, keepdim=True) / count) * real
@@ -116,12 +118,12 @@ def _level(waveform: Tensor, samples: Tensor) -> Tensor:
 
 
 def _summary(contours: Tensor, weights: Tensor, rate: float) -> Tensor:
-    """Mean, deviation, deviation of the change, slope and quantiles of each contour: (B, 9 K) of (B, K, T).
+    """Mean, deviation, deviation of the change, slope and quantiles of each contour: (B, 9 K) from (B, K, T).
 
     Args:
         contours: (B, K, T).
-        weights: of their frames, (B, K, T).
-        rate: frames a second.
+        weights: weights of their frames (B, K, T).
+        rate: frames per second.
     """
     mean, deviation = moments(contours, weights)
     slope, both = contours[..., 2:] - contours[..., :-2], weights[..., 2:] * weights[..., :-2]
@@ -130,7 +132,7 @@ def _summary(contours: Tensor, weights: Tensor, rate: float) -> Tensor:
 
 
 def _shares(contours: Tensor, real: Tensor, speech: Tensor, voiced: Tensor) -> Tensor:
-    """Shares of voiced frames and of speech, voiced stretches a frame, jitter and shimmer: (B, 5)."""
+    """Shares of voiced frames and of speech, voiced stretches per 100 frames, jitter and shimmer: (B, 5)."""
     frames = real.sum(2).clamp(min=1)
     both = voiced[..., 1:] * voiced[..., :-1]
     starts = (voiced[..., 1:] - voiced[..., :-1]).clamp(min=0).sum(2)

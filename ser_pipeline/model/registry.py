@@ -1,6 +1,6 @@
-"""What the rows of `ser_pipeline.inputs` are built from: encoders of each form, and how rows are finished.
+"""Builders for the rows of `ser_pipeline.inputs`: encoders of each form, and the modules that prepare their inputs.
 
-A builder takes the input's row, the model's settings and the sizes of what is stored.
+A builder takes the input's row, the model's settings and the sizes of the stored features.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ser_pipeline.model.speech.lora import add_adapters
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the encoders' builders need to know besides the model's settings."""
+    """What the builders of encoders need besides the model's settings."""
 
     audio: Audio
     features: Features
@@ -37,17 +37,17 @@ class Sizes:
 
 
 class Stored(nn.Module):
-    """The place of a speech encoder whose frames were made beforehand."""
+    """Takes the place of a speech encoder whose frames were computed beforehand."""
 
     def __init__(self, depth: int, frames: int, width: int, *, mask_padding: bool, layer_mix: bool) -> None:
-        """Stand in for an encoder.
+        """Prepare to read stored frames.
 
         Args:
-            depth: L layers that were kept.
-            frames: T of a segment.
-            width: D of a frame.
-            mask_padding: whether frames that are all zero are padding.
-            layer_mix: whether the layers are weighted by learned numbers, or all alike.
+            depth: number L of stored layers.
+            frames: number T of frames of a segment.
+            width: width D of a frame.
+            mask_padding: whether frames that are all zero count as padding.
+            layer_mix: whether the layers are averaged with learned weights instead of equal ones.
         """
         super().__init__()
         self.count, self.width, self.mask_padding = frames, width, mask_padding
@@ -58,13 +58,13 @@ class Stored(nn.Module):
         return self.count
 
     def forward(self, layers: Tensor) -> Tensor:
-        """Frames (B, T, D) of stored layers (B, L, T, D)."""
+        """Frames (B, T, D) from stored layers (B, L, T, D)."""
         if self.mix is None:
             return layers.mean(1) if layers.shape[1] > 1 else layers[:, 0]
         return torch.einsum("l,bltd->btd", self.mix.softmax(0), layers)
 
     def real(self, layers: Tensor) -> Tensor | None:
-        """1 for frames of audio, 0 for padding (B, T); None where all count, as they do in a segment without audio."""
+        """1 for frames of audio, 0 for padding (B, T); None if all count. Without any audio, all frames count."""
         if not self.mask_padding:
             return None
         heard = layers.abs().amax((1, 3)) > 0
@@ -72,14 +72,14 @@ class Stored(nn.Module):
 
 
 class StoredStatistics(nn.Module):
-    """The place of a speech encoder of which statistics (B, size) were kept, standardised over the training rows."""
+    """Takes the place of a speech encoder whose statistics (B, size) were stored, and standardises them."""
 
     def __init__(self, size: int, scaled: bool = False) -> None:
-        """Stand in for an encoder.
+        """Prepare to read stored statistics.
 
         Args:
-            size: numbers an utterance.
-            scaled: whether their sizes differ by many orders of magnitude.
+            size: statistics per utterance.
+            scaled: whether their magnitudes differ by many orders.
         """
         super().__init__()
         self.size = size
@@ -90,17 +90,17 @@ class StoredStatistics(nn.Module):
         return self.standard(statistics)  # type: ignore[no-any-return]
 
     def statistics(self, rows: Tensor, samples: Tensor | None = None) -> Tensor:
-        """The statistics (B, size) as they are stored."""
+        """The statistics (B, size) as stored."""
         return rows
 
 
 def make_encoder(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
-    """The encoder of an input that the settings name.
+    """Build the encoder that the settings choose for an input.
 
     Args:
         row: the input.
-        settings: of the model.
-        sizes: of what is stored.
+        settings: settings of the model.
+        sizes: sizes of the stored features.
     """
     name = str(getattr(settings, row.setting)) if row.setting else ""
     made: nn.Module = row.encoder(name)(row, settings, sizes)
@@ -108,7 +108,7 @@ def make_encoder(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
 
 
 def projected_size(encoder: nn.Module) -> int:
-    """Width of what is projected: a flat feature, or a weighted sum of speech frames."""
+    """Width of the vector that is projected: a flat feature, or a weighted sum of speech frames."""
     return int(getattr(encoder, "size", 0) or encoder.width)  # type: ignore[arg-type]
 
 
@@ -117,20 +117,20 @@ def bilstm(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
 
     Args:
         row: the input.
-        settings: of the model.
-        sizes: of what is stored.
+        settings: settings of the model.
+        sizes: sizes of the stored features.
     """
     frames, coefficients = sizes.shape(row)
     return BiLstm(frames, coefficients, settings)
 
 
 def small_cepstra(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
-    """Statistics of cepstra, beside convolutions over them.
+    """Statistics of cepstra, together with convolutions over them.
 
     Args:
         row: the input.
-        settings: of the model.
-        sizes: of what is stored.
+        settings: settings of the model.
+        sizes: sizes of the stored features.
     """
     return SmallMfcc(sizes.shape(row)[1], settings, sizes.audio.frame_rate)
 
@@ -140,43 +140,43 @@ def alexnet(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
 
     Args:
         row: the input.
-        settings: of the model.
-        sizes: of what is stored.
+        settings: settings of the model.
+        sizes: sizes of the stored features.
     """
     bins, frames = sizes.shape(row)
     return build_alexnet(bins, frames, settings.spectrogram_weights if sizes.pretrained else "none")
 
 
 def small_linear_image(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
-    """Statistics of an image whose bins are evenly spaced in Hz, which become mel bands.
+    """Small encoder of an image with evenly spaced bins in Hz, which are converted to mel bands.
 
     Args:
         row: the input.
-        settings: of the model.
-        sizes: of what is stored.
+        settings: settings of the model.
+        sizes: sizes of the stored features.
     """
     hertz = getattr(sizes.features, row.name).bin_hertz(sizes.audio.rate)
     return SmallSpectrogram(bands(sizes.shape(row)[0], BANDS, hertz), settings, sizes.audio.frame_rate)
 
 
 def small_image(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
-    """Statistics of an image whose bands are spaced as hearing has them.
+    """Small encoder of an image whose bands are already spaced on a perceptual scale.
 
     Args:
         row: the input.
-        settings: of the model.
-        sizes: of what is stored.
+        settings: settings of the model.
+        sizes: sizes of the stored features.
     """
     return SmallSpectrogram(averages(sizes.shape(row)[0], BANDS), settings, sizes.audio.frame_rate)
 
 
 def pretrained_speech(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
-    """A speech encoder of the hub or of a folder.
+    """A pre-trained speech encoder from the hub or a folder.
 
     Args:
         row: the input.
-        settings: of the model.
-        sizes: of what is stored.
+        settings: settings of the model.
+        sizes: sizes of the stored features.
     """
     options = speech.Options(
         mask_padding=settings.mask_padding,
@@ -196,12 +196,12 @@ def pretrained_speech(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
 
 
 def small_speech(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
-    """A speech encoder trained from nothing.
+    """A speech encoder that is trained from scratch.
 
     Args:
         row: the input.
-        settings: of the model.
-        sizes: of what is stored.
+        settings: settings of the model.
+        sizes: sizes of the stored features.
     """
     encoder = SmallSpeech(
         settings.small_width, settings.small_layers, settings.dropout, sizes.audio, layer_mix=settings.layer_mix
@@ -210,12 +210,12 @@ def small_speech(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
 
 
 def stored_frames(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
-    """The frames of a speech encoder that ran beforehand.
+    """Stored frames of a speech encoder that ran beforehand.
 
     Args:
         row: the input.
-        settings: of the model.
-        sizes: of what is stored.
+        settings: settings of the model.
+        sizes: sizes of the stored features.
     """
     (depth, frames, width), stored = sizes.shape(row), sizes.features.embedding
     masked = stored.mask_padding or stored.context == "utterance" or settings.segments > 1
@@ -223,34 +223,34 @@ def stored_frames(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
 
 
 def stored_statistics(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
-    """The statistics of a speech encoder that ran beforehand, standardised.
+    """Stored statistics of a speech encoder that ran beforehand, standardised.
 
     Args:
         row: the input.
-        settings: of the model.
-        sizes: of what is stored.
+        settings: settings of the model.
+        sizes: sizes of the stored features.
     """
     return StoredStatistics(sizes.shape(row)[1])
 
 
 def stored_functionals(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
-    """Functionals of whole utterances, standardised whatever their sizes.
+    """Functionals of whole utterances, standardised whatever their magnitudes.
 
     Args:
         row: the input.
-        settings: of the model.
-        sizes: of what is stored.
+        settings: settings of the model.
+        sizes: sizes of the stored features.
     """
     return StoredStatistics(sizes.shape(row)[1], scaled=True)
 
 
 def make_finish(row: Input, settings: Model, sizes: Sizes) -> nn.Module:
-    """What finishes the stored rows of an input: (rows, real samples (B,)) to what its encoder reads, float32.
+    """Build the module that converts an input's stored rows and real samples (B,) to what its encoder reads, float32.
 
     Args:
         row: the input.
-        settings: of the model.
-        sizes: of what is stored.
+        settings: settings of the model.
+        sizes: sizes of the stored features.
     """
     return FINISH[row.form](row, settings, sizes)
 
@@ -264,4 +264,4 @@ FINISH: Mapping[str, Callable[[Input, Model, Sizes], nn.Module]] = {
     FRAMES: lambda row, settings, sizes: FinishEmbedding(settings.normalise_frames),
     VECTOR: lambda row, settings, sizes: FinishVector(),
 }
-"""Form of an input -> what finishes it; the small encoder of cepstra reads their level, so they keep it."""
+"""Form of an input -> the builder of its module; the small encoder of cepstra needs the level, so it is kept there."""

@@ -1,4 +1,4 @@
-"""Segments without the silence after them, of which small encoders need nothing: what they make stays as it is.
+"""Cut the silence after segments, which small encoders do not need: their results stay the same.
 
 Shapes: B batch, N samples, S statistics.
 """
@@ -17,24 +17,24 @@ from ser_pipeline.model.coattention import SpeechEmotionModel
 from ser_pipeline.model.small import SmallSpeech, Summarised
 
 SHORTEST = 0.064
-"""Seconds that are heard at least: more than the longest frame of any statistics."""
+"""Minimum seconds that are read: more than the longest frame of any statistics."""
 
 
 def is_heard_alone(model: SpeechEmotionModel) -> bool:
-    """Whether a model of small encoders takes nothing from the silence after a segment."""
+    """Whether a model consists of small encoders that take nothing from the silence after a segment."""
     settings = model.settings
     plain = not (settings.pre_emphasis or settings.pad_front or settings.pad_loud)
     return plain and all(isinstance(encoder, SmallSpeech | Summarised) for encoder in model.encoders.values())
 
 
 def is_kept(model: SpeechEmotionModel) -> bool:
-    """Whether silence in images is silent once they are finished, as it is where every bin was loud in training."""
+    """Whether silence in images is still 0 after rescaling; it is not where a bin was always loud in training."""
     scales: list[Any] = [model.finish[name] for name in model.encoders if INPUTS[name].form == IMAGE]
     return not any(scale(torch.zeros_like(scale.minimum)[None, :, None], torch.zeros(1)).any() for scale in scales)
 
 
 def until(samples: float, audio: Audio) -> int:
-    """Samples that are read of segments of at most `samples`: a little silence follows.
+    """Number of samples to read for segments of at most `samples` real samples, including a little silence.
 
     >>> until(0, Audio()), until(20_000, Audio()), until(47_999, Audio())
     (1024, 20320, 48000)
@@ -47,10 +47,10 @@ def shown(name: str, rows: Tensor, longest: int, audio: Audio) -> Tensor:
     """Rows (B, ...) of an input up to a sample.
 
     Args:
-        name: of the input.
-        rows: as they are stored.
-        longest: samples.
-        audio: of whole segments.
+        name: name of the input.
+        rows: rows as stored.
+        longest: number of samples.
+        audio: settings of whole segments.
     """
     frames = min(audio.frames, 1 + longest // audio.hop)
     cut = {SAMPLES: (..., slice(1 + longest)), CEPSTRA: (..., slice(frames), slice(None))}
@@ -58,44 +58,44 @@ def shown(name: str, rows: Tensor, longest: int, audio: Audio) -> Tensor:
 
 
 def finished(model: SpeechEmotionModel, name: str, rows: Tensor, samples: Tensor) -> Tensor:
-    """What an encoder reads of rows that were cut.
+    """What an encoder reads of cut rows.
 
     Args:
-        model: whose encoder.
-        name: of the input.
-        rows: of `shown`.
-        samples: real ones (B,).
+        model: the encoder's model.
+        name: name of the input.
+        rows: rows from `shown`.
+        samples: number of real samples (B,).
     """
     whole = {"whole": model.audio.segment} if INPUTS[name].form == SAMPLES else {}
     return model.finish[name](rows, samples, **whole)  # type: ignore[no-any-return]
 
 
 def statistics(model: SpeechEmotionModel, name: str, read: Tensor, samples: Tensor) -> Tensor:
-    """Statistics (B, S) of what an encoder reads of rows that were cut.
+    """Statistics (B, S) of what an encoder reads of cut rows.
 
     Args:
-        model: whose encoder.
-        name: of the input.
-        read: of `finished`.
-        samples: real ones (B,).
+        model: the encoder's model.
+        name: name of the input.
+        read: result of `finished`.
+        samples: number of real samples (B,).
     """
     frames = {} if INPUTS[name].form == SAMPLES else {"frames": model.audio.frames}
     return model.encoders[name].statistics(read, samples, **frames)  # type: ignore[no-any-return, operator]
 
 
 def cut(batch: Batch, model: SpeechEmotionModel) -> Batch:
-    """A batch up to where the longest of its segments ends."""
+    """Cut a batch shortly after the end of its longest segment."""
     longest = until(int(batch.samples.max()), model.audio)
     return batch.changed({name: shown(name, batch[name], longest, model.audio) for name in model.encoders})
 
 
 def read(model: SpeechEmotionModel, name: str, batch: Batch) -> tuple[Tensor, Tensor]:
-    """What an encoder reads of a batch that was cut, and its statistics (B, S).
+    """What an encoder reads of a cut batch, and its statistics (B, S).
 
     Args:
-        model: whose encoder.
-        name: of the input.
-        batch: of `cut`.
+        model: the encoder's model.
+        name: name of the input.
+        batch: result of `cut`.
     """
     done = finished(model, name, batch[name], batch.samples)
     return done, statistics(model, name, done, batch.samples)

@@ -1,7 +1,8 @@
-"""A small speech encoder trained from nothing: a learned filter bank, two convolutions and a transformer.
+"""Small encoders that are trained from scratch, of speech, MFCCs and spectrograms.
 
-In the manner of wav2vec 2.0, with a first layer that starts as band-pass filters on the mel scale and gives
-log energies, so that a few hundred utterances are enough to learn from, and two CPU cores to learn on.
+The speech encoder is a learned filter bank, two convolutions and a transformer, and resembles wav2vec 2.0. Its first
+layer starts as band-pass filters on the mel scale and computes log energies, so that a few hundred utterances and two
+CPU cores are enough to train it.
 Shapes: B batch, N samples, T frames, D width.
 """
 
@@ -20,18 +21,18 @@ from ser_pipeline.config import Audio, Model
 from ser_pipeline.model.contours import RHYTHM, PathDropout, Standard, centred, moments, rhythm, summary, trend
 from ser_pipeline.model.prosody import Prosody
 
-WINDOW = 0.025  # s: of the learned filters
-HEAD_WIDTH = 32  # of the transformer's attention, at least
+WINDOW = 0.025  # seconds: length of the learned filters
+HEAD_WIDTH = 32  # minimum width of a head of the transformer's attention
 LOWEST, HIGHEST = 60.0, 7_600.0  # Hz: centres of the outer filters
 
 
 class SpeechFrames(NamedTuple):
-    """What a speech encoder makes of a segment."""
+    """The output of a speech encoder for a batch of segments."""
 
     frames: Tensor  # (B, T, D)
     real: Tensor | None = None  # (B, T): 1 for frames of speech, 0 for padding; None: all count
-    whole: Tensor | None = None  # (B, S): statistics of the whole segment, where the encoder has them
-    rows: Tensor | None = None  # int64 (R,): segments of the batch that have frames, (R, T, D) then; None: all
+    whole: Tensor | None = None  # (B, S): statistics of the whole segment, if the encoder computes them
+    rows: Tensor | None = None  # int64 (R,): segments of the batch that have frames, then (R, T, D); None: all
 
     def mean(self) -> Tensor:
         """Mean (B, D) of the real frames."""
@@ -40,7 +41,7 @@ class SpeechFrames(NamedTuple):
         return (self.frames * self.real[..., None]).sum(1) / self.real.sum(1, keepdim=True).clamp(min=1)
 
     def spread(self, summary: Tensor) -> Tensor:
-        """What was made (R, D) of the frames of `rows`, as (B, D) with 0 for the other segments."""
+        """Place values (R, D), computed from the frames of `rows`, in (B, D) with 0 for the other segments."""
         assert self.rows is not None and self.whole is not None
         return summary.new_zeros(len(self.whole), summary.shape[1]).index_copy(0, self.rows, summary)
 
@@ -64,7 +65,7 @@ class SmallSpeech(nn.Module):
         self.mix = nn.Parameter(torch.zeros(layers + 1)) if layer_mix else None
 
     def frames(self, samples: int) -> int:
-        """Frames T that `samples` give."""
+        """Number T of frames of `samples` samples."""
         count = (samples - self.window) // self.step + 1
         for _ in self.convolutions:
             count = (count - 1) // 2 + 1
@@ -75,15 +76,15 @@ class SmallSpeech(nn.Module):
 
         Args:
             waveform: (B, N).
-            samples: real samples (B,).
-            statistics: (B, S), where they are known.
+            samples: number of real samples (B,).
+            statistics: (B, S), if they are already known.
         """
         frames, real = self.hear(waveform, samples)
         whole = self.statistics(waveform, samples) if statistics is None else statistics
         return SpeechFrames(frames, real, self.standard(whole))
 
     def hear(self, waveform: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames (B, T, D) of waveforms (B, N) of `samples` (B,), and which of them are real (B, T)."""
+        """Frames (B, T, D) of waveforms (B, N) of `samples` (B,), and a mask of the real ones (B, T)."""
         level, real = self.energies(waveform, samples)
         hidden, real = level.transpose(1, 2), real.transpose(1, 2)
         for convolution in self.convolutions:
@@ -103,7 +104,7 @@ class SmallSpeech(nn.Module):
             return self.prosody(waveform, samples)  # type: ignore[no-any-return]
 
     def energies(self, waveform: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Log energies (B, D, T) of the filter bank, each to zero mean over its real frames, and these (B, 1, T)."""
+        """Log energies (B, D, T) of the filter bank with zero mean over real frames, and a mask of these (B, 1, T)."""
         pairs = F.linear(waveform.unfold(1, self.window, self.step), self.bank[:, 0]).transpose(1, 2)
         first = torch.arange(pairs.shape[2], device=samples.device) * self.step
         real = ((first + self.window <= samples[:, None]) | (first == 0)).float()[:, None]
@@ -113,10 +114,10 @@ class SmallSpeech(nn.Module):
 
 
 class Convolution(nn.Module):
-    """A strided convolution over time that halves the frames, normalised a frame, 0 in frames that do not count.
+    """A strided convolution over time that halves the frames, with layer norm; 0 in frames that do not count.
 
-    A product over windows: for as few channels as here that is faster than a convolution's kernels on a GPU, whose
-    choice also takes seconds, and it repeats bit for bit.
+    It is a product over windows. With so few channels, that is faster than a convolution's kernels on a GPU, whose
+    selection also takes seconds, and it is bit-for-bit reproducible.
     """
 
     def __init__(self, before: int, width: int) -> None:
@@ -133,10 +134,10 @@ class Convolution(nn.Module):
 
 
 class SmallLayer(nn.Module):
-    """A transformer layer that normalises before each block: torch's TransformerEncoderLayer, its state and results.
+    """A transformer layer that normalises before each block; same state and results as torch's TransformerEncoderLayer.
 
-    In evaluation and float32 that one takes kernels of its own, which round otherwise than those of training and count
-    in 32 bits, and it checks masks by a library that takes seconds to import.
+    In evaluation and float32, torch's layer uses special kernels, which round differently from those of training and
+    index with 32 bits. It also checks masks with a library that takes seconds to import.
     """
 
     def __init__(self, width: int, dropout: float) -> None:
@@ -148,7 +149,7 @@ class SmallLayer(nn.Module):
         self.mix: Callable[..., Tensor] = F.scaled_dot_product_attention
 
     def forward(self, hidden: Tensor, real: Tensor) -> Tensor:
-        """Frames (B, T, D) of the next layer; they attend to those that are `real`, bool (B, T)."""
+        """Frames (B, T, D) of the next layer; they attend to frames that are `real`, bool (B, T)."""
         hidden = hidden + self.dropout1(self._attend(self.norm1(hidden), real))
         inner = self.dropout(F.gelu(self.linear1(self.norm2(hidden))))
         return hidden + self.dropout2(self.linear2(inner))  # type: ignore[no-any-return]
@@ -163,7 +164,7 @@ class SmallLayer(nn.Module):
 
 
 def heads(width: int) -> int:
-    """Heads of the attention over frames of `width` numbers, which they must part evenly.
+    """Number of attention heads for frames of `width` numbers; a valid width is a multiple of it.
 
     >>> heads(64), heads(20)
     (2, 1)
@@ -172,7 +173,7 @@ def heads(width: int) -> int:
 
 
 def filter_length(rate: int) -> int:
-    """Samples of the learned filters at `rate` samples a second.
+    """Samples of a learned filter at a sample rate of `rate` Hz.
 
     >>> filter_length(16_000)
     400
@@ -197,14 +198,14 @@ def mel_band_passes(count: int, rate: int) -> Tensor:
 
 
 BANDS = 28
-"""How many bands the small encoders see of a spectrogram."""
+"""Bands into which the small encoders pool a spectrogram."""
 
 
 class Summarised(nn.Module, ABC):
-    """Statistics of the contours of an input, beside convolutions over them; silent frames do not count."""
+    """Statistics of an input's contours, together with convolutions over them; silent frames do not count."""
 
     axis: int
-    """Which axis of what is read the frames lie along."""
+    """Axis of the input that the frames lie along."""
 
     def __init__(self, statistics: int, contours: int, settings: Model) -> None:
         super().__init__()
@@ -213,29 +214,29 @@ class Summarised(nn.Module, ABC):
         self.size = self.standard.size + self.contours.size
 
     def forward(self, rows: Tensor, statistics: Tensor | None = None) -> Tensor:
-        """What is given, zero where there is no speech, as (B, size); `statistics` (B, S) where they are known."""
+        """Statistics and learned path (B, size), zero without speech; `statistics` (B, S) if they are already known."""
         read = self._read(rows)
         summed_up = self._summed_up(*read) if statistics is None else statistics
         return torch.cat([self.standard(summed_up), self.contours(*read)], 1)
 
     def learned(self, rows: Tensor) -> Tensor:
-        """The learned path (B, size - S) of rows, of which none is left out."""
+        """The learned path (B, size - S) of rows, without dropping any."""
         return self.contours.whole(*self._read(rows))
 
     def statistics(self, rows: Tensor, samples: Tensor | None = None, frames: int = 0) -> Tensor:
-        """Statistics (B, S) of the rows, not yet standardised; the rows themselves tell which frames are real.
+        """Statistics (B, S) of the rows, not yet standardised; the rows themselves show which frames are real.
 
         Args:
-            rows: what is read.
-            samples: real ones, of which frames know nothing.
-            frames: of a whole row, where its end, silence, is not given.
+            rows: the encoder's input.
+            samples: number of real samples; ignored.
+            frames: frames of a whole row, if the silence at its end was cut off.
         """
         silence = max(0, frames - rows.shape[self.axis])
         return self._summed_up(*(F.pad(part, (0, silence)) for part in self._read(rows)))
 
     @abstractmethod
     def _read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Contours (B, K, T), and which of their frames count (B, 1, T)."""
+        """Contours (B, K, T), and a mask of the frames that count (B, 1, T)."""
 
     @abstractmethod
     def _summed_up(self, contours: Tensor, real: Tensor) -> Tensor:
@@ -243,12 +244,12 @@ class Summarised(nn.Module, ABC):
 
 
 class SmallMfcc(Summarised):
-    """MFCC frames (B, T, K) as they are."""
+    """Encoder of MFCC frames (B, T, K)."""
 
     axis = 1
 
     def __init__(self, coefficients: int, settings: Model, rate: float) -> None:
-        """Frames of `coefficients` numbers come `rate` times a second."""
+        """Read frames of `coefficients` numbers at `rate` frames per second."""
         super().__init__(4 * coefficients, coefficients, settings)
         self.rate = rate
 
@@ -262,14 +263,14 @@ class SmallMfcc(Summarised):
 
 
 class SmallSpectrogram(Summarised):
-    """Bands of whole grey levels (B, F, T), with their modulation."""
+    """Encoder of bands of integer grey levels (B, F, T), including their modulation."""
 
     axis = 2
 
     pool: Tensor
 
     def __init__(self, pool: Tensor, settings: Model, rate: float) -> None:
-        """Bins become bands by a product with `pool` (BANDS, bins); frames come `rate` times a second."""
+        """Pool bins into bands by a product with `pool` (BANDS, bins), at `rate` frames per second."""
         super().__init__((3 + len(RHYTHM)) * BANDS, BANDS, settings)
         self.register_buffer("pool", pool, persistent=False)
         self.rate = rate
@@ -284,7 +285,7 @@ class SmallSpectrogram(Summarised):
 
 
 class Contours(nn.Module):
-    """Convolutions over contours of zero mean and unit deviation; mean and deviation of their frames."""
+    """Convolutions over contours of zero mean and unit deviation; returns mean and deviation of their frames."""
 
     def __init__(self, count: int, settings: Model) -> None:
         super().__init__()
@@ -295,11 +296,11 @@ class Contours(nn.Module):
         self.size = 2 * width
 
     def forward(self, contours: Tensor, real: Tensor) -> Tensor:
-        """Contours (B, K, T) whose frames count where `real` (B, 1, T) is 1, as (B, 2 * small_width)."""
+        """Contours (B, K, T), whose frames count where `real` (B, 1, T) is 1, to (B, 2 * small_width)."""
         return self.path(self.whole(contours, real))  # type: ignore[no-any-return]
 
     def whole(self, contours: Tensor, real: Tensor) -> Tensor:
-        """What `forward` gives, with no segment left out."""
+        """The result of `forward` without dropping any segment."""
         hidden, real = self.dropout(centred(contours, real)).transpose(1, 2), real.transpose(1, 2)
         for layer in self.layers:
             hidden, real = layer(hidden, real)
@@ -307,21 +308,21 @@ class Contours(nn.Module):
 
 
 def present(contours: Tensor) -> Tensor:
-    """1 for frames of (B, K, T) that are not all zero, as padding and masked frames are; float32 (B, 1, T).
+    """1 for frames of (B, K, T) that are not all zero, 0 for padding and masked frames; float32 (B, 1, T).
 
     >>> present(torch.tensor([[[2.0, 0.0], [0.0, 0.0]]])).tolist()
     [[[1.0, 0.0]]]
     """
-    return (contours.abs().amax(1, keepdim=True) > 0).float()  # several times as fast as `any` on a processor
+    return (contours.abs().amax(1, keepdim=True) > 0).float()  # several times as fast as `any` on a CPU
 
 
 def bands(bins: int, count: int, hertz: float) -> Tensor:
-    """Float32 (count, bins): triangles of unit sum, evenly spaced on the mel scale over linear bins.
+    """Float32 (count, bins): triangular filters of unit sum over linear bins, evenly spaced on the mel scale.
 
     Args:
-        bins: from 0 Hz on.
-        count: of bands.
-        hertz: from one bin to the next.
+        bins: number of bins, from 0 Hz.
+        count: number of bands.
+        hertz: Hz from one bin to the next.
 
     >>> bands(200, 28, 20.0).sum(1).allclose(torch.ones(28))
     True

@@ -211,7 +211,7 @@ def test_a_learned_mix_wants_several_layers(run: Callable[..., Result], encoder:
     words += ["--set", "model.layer_mix=true", "--set", "model.co_attention=false"]
     run("features", "emodb", corpus, "--preset", "paper", *words, "--device", "cpu")
     said = run("train", "--accept", "counts", "--preset", "paper", *words, "--dry-run", status=1).stderr
-    assert "model.layer_mix weighs several layers, and one is stored" in said
+    assert "model.layer_mix needs several layers, but one is stored" in said
 
 
 def test_a_second_call_makes_nothing_and_a_killed_one_goes_on(

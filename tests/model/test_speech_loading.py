@@ -194,7 +194,7 @@ def test_folders_that_are_not_whole_are_told_apart(tmp_path: Path) -> None:
     weights.write_bytes(whole[: len(whole) // 2])
     assert "model.safetensors is damaged or cut short" in failing(tmp_path)
     weights.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
-    assert "is a pointer of Git LFS, not the weights; fetch them with 'git lfs pull'" in failing(tmp_path)
+    assert "is a Git LFS pointer, not the weights; fetch them with 'git lfs pull'" in failing(tmp_path)
     weights.unlink()
     assert failing(tmp_path).startswith(f"no weights in {tmp_path}: ")
     state = {key: value for key, value in model.state_dict().items() if "layers.1" not in key}
@@ -203,7 +203,7 @@ def test_folders_that_are_not_whole_are_told_apart(tmp_path: Path) -> None:
     write(tmp_path / "parts", max_shard_size="20KB")
     part = sorted((tmp_path / "parts").glob("model-*.safetensors"))[1]
     part.unlink()
-    assert f"are not whole: {part.name} is missing" in failing(tmp_path / "parts")
+    assert f"are incomplete: {part.name} is missing" in failing(tmp_path / "parts")
     (tmp_path / "parts" / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../../secret"}}')
     assert "names files outside its folder" in failing(tmp_path / "parts")
     (tmp_path / "config.json").write_text("{")
@@ -221,7 +221,7 @@ def test_a_model_of_another_kind_is_told(tmp_path: Path) -> None:
     transformers.ASTModel(transformers.ASTConfig(**bert)).save_pretrained(tmp_path / "ast")
     assert "cannot read the feature extractor of speech encoder" in failing(tmp_path / "ast")
     transformers.ASTFeatureExtractor().save_pretrained(tmp_path / "ast")
-    with pytest.raises(PipelineError, match="is read frozen alone"):
+    with pytest.raises(PipelineError, match="can only be used frozen"):
         open_encoder(str(tmp_path / "ast"), Options())
 
 

@@ -74,14 +74,14 @@ def test_lower_layers_can_go_without(encoder: Path) -> None:
 
 
 def test_layers_that_there_are_not_are_one_line(encoder: Path) -> None:
-    with pytest.raises(PipelineError, match=r"no layer of the speech encoder is named as in .*=\['query'\]"):
+    with pytest.raises(PipelineError, match=r"no layer of the speech encoder has a name in .*=\['query'\]"):
         adapted(encoder, lora_targets=("query",))
 
 
 @pytest.mark.parametrize(
     ("preset", "pairs", "said"),
     [
-        ("scratch", "model.lora_rank=4", "of a pre-trained encoder that is run in training; .* model.lora_rank=0$"),
+        ("scratch", "model.lora_rank=4", "needs a pre-trained encoder that runs during training; .* model.lora_rank=0$"),
         ("paper", "model.lora_rank=4 model.freeze=all", "is to stay as it is; the nearest is model.lora_rank=0$"),
         ("scratch", "model.layer_drop=true", "this one is small; the nearest is model.layer_drop=false$"),
         ("demo", "model.spec_augment=false", "this one is small; the nearest is model.spec_augment=true$"),

@@ -1,7 +1,7 @@
-"""Faster ways through the same model: the same parameters, the same state, the same results to rounding.
+"""Faster implementations of the same model: same parameters, same state, same results up to rounding.
 
-`accelerate` exchanges modules for equivalents that share their parameters, so that a checkpoint fits either way.
-What each is worth is measured by `benchmarks/step.py`; that each equals the plain module is a test.
+`accelerate` replaces modules by equivalents that share their parameters, so a checkpoint fits both. The script
+`benchmarks/step.py` measures the gain of each, and tests compare each with the plain module.
 """
 
 from __future__ import annotations
@@ -37,41 +37,42 @@ from ser_pipeline.model.speech import SpeechEncoder
 
 @dataclass(frozen=True)
 class FastPaths:
-    """Which of the faster paths are taken."""
+    """The faster implementations to use."""
 
     convolutions: bool = True  # the speech encoder's feature encoder as matrix products
     positions: bool = True  # its positional convolution by Fourier transforms
     layers: bool = True  # its transformer layers with fused attention
     channels_last: bool = True  # AlexNet in the layout that tensor cores read (CUDA)
-    streams: bool = True  # BiLSTM and AlexNet beside the speech encoder (CUDA)
+    streams: bool = True  # BiLSTM and AlexNet in parallel with the speech encoder (CUDA)
     compiled: bool = True  # transformer layers through torch.compile (CUDA)
     kernels: bool = True  # transformer layers' attention, GELU and norms as Triton kernels instead (CUDA)
     grey: bool = True  # AlexNet's first convolution on one channel (CUDA)
-    lstm: bool = True  # the BiLSTM's steps as one Triton kernel a layer (CUDA)
-    dropout: bool = True  # four masks from every random word (CPU)
+    lstm: bool = True  # the BiLSTM's steps as one Triton kernel per layer (CUDA)
+    dropout: bool = True  # four dropout masks from every random word (CPU)
 
 
 PLAIN = FastPaths(*[False] * len(fields(FastPaths)))
-"""The plain modules: no faster path is taken."""
+"""The plain modules only."""
 
 
 def accelerate(
     model: SpeechEmotionModel, device: torch.device, *, half: bool, paths: FastPaths | None = None
 ) -> SpeechEmotionModel:
-    """Change `model`, already on `device`, to its faster form; returns it.
+    """Switch `model`, already on `device`, to faster implementations, and return it.
 
-    What the device or the model does not have is left as it is.
+    Whatever the device or the model does not support stays unchanged.
 
     Args:
-        model: as `build_model` gives it.
-        device: where it is.
-        half: whether it runs under autocast to half precision. In float32 only ways that repeat bit for bit are taken.
-        paths: which ones at most; all by default.
+        model: a model from `build_model`.
+        device: device of the model.
+        half: whether the model runs under autocast to half precision. In float32, only implementations that are
+            bit-for-bit reproducible are used.
+        paths: implementations that may be used; all by default.
     """
     paths = paths or FastPaths()
     if device.type != "cuda" or not half:
         paths = replace(paths, channels_last=False, compiled=False, kernels=False, lstm=False, grey=False)
-    if not kernels.INSTALLED:  # which torch.compile needs too
+    if not kernels.INSTALLED:  # torch.compile needs Triton and a C compiler too
         paths = replace(paths, compiled=False, kernels=False, lstm=False)
     if device.type != "cuda":
         paths = replace(paths, streams=False)
@@ -89,7 +90,7 @@ def accelerate(
 
 
 def _speech(encoder: Any, paths: FastPaths) -> None:
-    if type(encoder) is not SpeechEncoder:  # these paths know no conformers
+    if type(encoder) is not SpeechEncoder:  # these implementations do not support conformers
         return
     model: Any = encoder.model
     if paths.convolutions and FeatureEncoder.fits(model.feature_extractor):
@@ -134,17 +135,17 @@ def _dropout(model: nn.Module) -> None:
 
 @cache
 def _compiled() -> Forward:
-    """The layer's forward pass through torch.compile: one compilation serves all layers of all models alike."""
+    """The layer's forward pass through torch.compile: one compilation serves all layers of all models."""
     torch._dynamo.config.recompile_limit = VARIANTS
     return torch.compile(layer_forward)
 
 
 VARIANTS = 32
-"""Compilations of a layer: training and evaluation, whole and last batches, of each architecture in a queue of runs."""
+"""Maximum compilations of a layer: training and evaluation, full and last batches, of each architecture in a queue."""
 
 CHANGES: dict[type[nn.Module], Callable[[Any, FastPaths], None]] = {
     SpeechEncoder: _speech,
     AlexNet: _alexnet,
     BiLstm: _lstm,
 }
-"""Kind of encoder -> how it is changed."""
+"""Type of an encoder -> the function that accelerates it."""

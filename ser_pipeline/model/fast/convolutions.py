@@ -1,9 +1,10 @@
 """The convolutions of speech encoders as matrix products and Fourier transforms.
 
-wav2vec 2.0's feature encoder holds long rows of 512 channels. Kept with the channels last and all segments end to
-end, a strided convolution is two matrix products on views: nothing is copied or transposed. For that every segment
-gets a few rows at its end that are computed and never used; their gradient is zero. The first layer's group
-normalisation follows from the covariance of the samples under the kernel, so that layer is one product too.
+wav2vec 2.0's feature encoder processes long rows of 512 channels. With the channels last and all segments end to end, a
+strided convolution is two matrix products on views, without copies or transpositions. To make this possible, every
+segment gets a few extra rows at its end that are computed but never used; their gradient is zero. The group
+normalisation of the first layer follows from the covariance of the samples under the kernel, so that this layer is also
+one product.
 
 Shapes: B batch, N samples, T frames, C channels, K kernel, S stride, M rows of all segments end to end.
 """
@@ -23,10 +24,10 @@ from ser_pipeline.model.speech.frames import within
 
 
 class FeatureEncoder(nn.Module):
-    """The feature encoder of a transformers speech model, on its own parameters: float32 (B, N) to (B, C, T)."""
+    """The feature encoder of a transformers speech model, sharing its parameters: float32 (B, N) to (B, C, T)."""
 
     heeds_counts = True
-    """`forward` takes how many frames of the first layer are real."""
+    """`forward` accepts the number of real frames of the first layer."""
 
     def __init__(self, original: nn.Module) -> None:
         super().__init__()
@@ -36,7 +37,7 @@ class FeatureEncoder(nn.Module):
 
     @staticmethod
     def fits(original: nn.Module) -> bool:
-        """Whether the layers are such as this way handles."""
+        """Whether this class supports the layers of `original`."""
         layers: Any = original.conv_layers
         grouped = [isinstance(getattr(layer, "layer_norm", None), nn.GroupNorm) for layer in layers]
         fit = all(_size(layer)[0] <= 2 * _size(layer)[1] for layer in layers[1:])
@@ -45,7 +46,8 @@ class FeatureEncoder(nn.Module):
     def forward(self, waveform: Tensor, count: Tensor | None = None) -> Tensor:
         """Features (B, C, T), a view with the channels last in memory.
 
-        `count` (B,) frames of the first layer are real, and alone make the statistics of its group norm; None: all.
+        `count` (B,) is the number of real frames of the first layer, over which its group norm computes statistics;
+        None for all.
         """
         frames, padded = lengths(waveform.shape[1], [_size(layer) for layer in self.conv_layers])
         dtype = kernels.precision(waveform)
@@ -79,7 +81,7 @@ class FeatureEncoder(nn.Module):
 
 
 def lengths(samples: int, sizes: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
-    """Frames after each layer of (kernel, stride), and the rows a segment that make all strides come out even.
+    """Frames after each layer of (kernel, stride), and the rows per segment that make all strides divide evenly.
 
     >>> lengths(48_000, [(10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2)])[0][-1]
     149
@@ -98,15 +100,15 @@ def lengths(samples: int, sizes: list[tuple[int, int]]) -> tuple[list[int], list
 def normalised(
     windows: Tensor, weight: Tensor, norm: nn.GroupNorm, count: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """A one-channel convolution and the group normalisation after it as one: weights (B, C, K) and shifts (B, C).
+    """Merge a one-channel convolution and the group normalisation after it: weights (B, C, K) and shifts (B, C).
 
     Mean and variance of a channel over time follow from the mean and the covariance of the windows (B, T, K).
 
     Args:
-        windows: of the samples (B, T, K).
-        weight: of the convolution (C, K).
-        norm: of groups of one channel each.
-        count: (B,) windows from the first on that the statistics are of; None: all.
+        windows: windows of the samples (B, T, K).
+        weight: weight of the convolution (C, K).
+        norm: group norm with one channel per group.
+        count: (B,) number of leading windows that the statistics cover; None for all.
     """
     exact = torch.float32 if windows.device.type == "mps" else torch.float64
     with torch.no_grad():
@@ -126,8 +128,8 @@ def normalised(
 class StridedConvolution(torch.autograd.Function):
     """A convolution over rows (M * S, C) of all segments end to end: rows (M, C') from weights (C', K, C).
 
-    Row m is the sum over k of row m * S + k times the k-th weight; the taps within a stride are one product, those
-    beyond it another on the rows that follow. The last row lacks its followers and is not to be used.
+    Row m is the sum over k of row m * S + k times the k-th weight. One product covers the taps within a stride, another
+    product, on the following rows, covers the taps beyond it. The last row lacks its followers and must not be used.
     """
 
     @staticmethod
@@ -135,11 +137,11 @@ class StridedConvolution(torch.autograd.Function):
         """The convolution's rows (M, C').
 
         Args:
-            ctx: keeps what `backward` needs.
+            ctx: stores what `backward` needs.
             rows: (M * stride, C).
             weight: (C', K, C).
             bias: (C',) or None.
-            stride: rows from a window to the next.
+            stride: rows from one window to the next.
         """
         channels = rows.shape[1]
         blocks = rows.view(-1, stride * channels)
@@ -172,14 +174,14 @@ class StridedConvolution(torch.autograd.Function):
 
 
 def _split(weight: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    """Weights (C', K, C) of the taps within a stride and beyond it, each (C', taps * C)."""
+    """Split weights (C', K, C) into the taps within a stride and those beyond it, each (C', taps * C)."""
     if weight.shape[1] < stride:
         weight = F.pad(weight, (0, 0, 0, stride - weight.shape[1]))
     return weight[:, :stride].flatten(1), weight[:, stride:].flatten(1)
 
 
 class PositionalConvolution(nn.Module):
-    """The relative positions of a transformers speech model by Fourier transforms, on its own parameters."""
+    """The relative positions of a transformers speech model by Fourier transforms, sharing its parameters."""
 
     def __init__(self, original: nn.Module) -> None:
         super().__init__()
@@ -191,7 +193,7 @@ class PositionalConvolution(nn.Module):
 
     @staticmethod
     def fits(original: nn.Module) -> bool:
-        """Whether these positions are such as this way handles."""
+        """Whether this class supports the positions of `original`."""
         return getattr(original, "batch_norm", None) is None
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -209,7 +211,7 @@ def _same(hidden: Tensor, convolution: nn.Conv1d) -> Tensor:
 
 
 def _weight(convolution: nn.Conv1d, hidden: Tensor) -> Tensor:
-    """The convolution's weight; on CUDA, where torch's kernels for weight norm are slow, by plain operations."""
+    """The convolution's weight; on CUDA, where torch's weight norm kernels are slow, computed by plain operations."""
     parts: Any = getattr(convolution, "parametrizations", None)
     if not hidden.is_cuda or parts is None or [type(part).__name__ for part in parts.weight] != ["_WeightNorm"]:
         return convolution.weight
@@ -217,21 +219,21 @@ def _weight(convolution: nn.Conv1d, hidden: Tensor) -> Tensor:
 
 
 def weight_normed(length: Tensor, direction: Tensor) -> Tensor:
-    """`direction` scaled to `length`, over the axes along which that has one element."""
+    """`direction` rescaled to `length`, over the axes along which `length` has one element."""
     axes = [axis for axis in range(direction.ndim) if length.shape[axis] == 1]
     size: Tensor = torch.linalg.vector_norm(direction, dim=axes, keepdim=True)
     return direction * (length / size)
 
 
 def fourier_convolution(hidden: Tensor, weight: Tensor, groups: int) -> Tensor:
-    """`conv1d` with K // 2 zeros before and after, its first T frames.
+    """`conv1d` with K // 2 zeros before and after, restricted to its first T frames.
 
-    Float32 (B, T, C) from frames (B, T, C) and weights (C, C / groups, K); K is at most twice T.
+    The result is float32 (B, T, C).
 
     Args:
         hidden: frames (B, T, C).
         weight: (C, C / groups, K), K at most 2 T.
-        groups: in which the channels are convolved apart.
+        groups: number of groups of channels that are convolved separately.
     """
     batch, frames, channels = hidden.shape
     kernel = weight.shape[2]
@@ -248,7 +250,7 @@ def fourier_convolution(hidden: Tensor, weight: Tensor, groups: int) -> Tensor:
 
 
 def smooth(least: int) -> int:
-    """The smallest even number from `least` on with no prime factor over 5: a fast size for a Fourier transform.
+    """The smallest even number >= `least` without prime factors above 5: a fast size for a Fourier transform.
 
     >>> smooth(213), smooth(7)
     (216, 8)
@@ -269,7 +271,7 @@ def _size(layer: Any) -> tuple[int, int]:
 
 
 def _normalise(rows: Tensor, norm: nn.Module | None) -> Tensor:
-    """Layer normalisation, or nothing; in float32, as autocast does it."""
+    """Apply layer normalisation, if any, in float32, as autocast does."""
     return rows if norm is None else norm(rows.float()).to(rows.dtype)
 
 

@@ -1,4 +1,4 @@
-"""Dropout on the CPU: four masks from every random word, where torch draws a number for each."""
+"""Dropout on the CPU with four masks from every random word, where torch draws one number for each element."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import torch
 from torch import Tensor, nn
 
 LEVELS = 1 << 16
-"""Shares are rounded to one in so many: 16 bits an element."""
+"""Number of steps to which a dropout rate is rounded: 16 bits per element."""
 
 
 class Dropout(nn.Dropout):
-    """Dropout as torch's, from torch's generator, in another order."""
+    """Dropout like torch's, from torch's generator, but with the random numbers in another order."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
-        """`input` with a share of its elements 0 in training, and the others enlarged."""
+        """`input` with a share of its elements set to 0 in training, and the others scaled up."""
         return drop(input, self.p) if self.training and 0 < self.p < 1 else super().forward(input)
 
 
 def drop(tensor: Tensor, share: float) -> Tensor:
-    """`tensor` with about `share` of its elements 0, over 0 and under 1, and the others over what is left."""
+    """Set about `share` of the elements to 0, with 0 < share < 1, and divide the others by `1 - share`."""
     return _Drop.apply(tensor, min(max(round(share * LEVELS), 1), LEVELS - 1))  # type: ignore[no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""What is done again and again as one CUDA graph: a training step of the full model launches about 3,000 kernels."""
+"""Repeated work as one CUDA graph: a training step of the full model launches about 3,000 kernels."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch import Tensor
 Result = Tensor | tuple[Tensor | None, ...]
 
 WARM_UP = 3
-"""Steps before a capture, in which libraries choose their kernels and compilers run."""
+"""Steps before the capture, in which libraries choose their kernels and compilers run."""
 
 
 class Captured:
-    """A step on inputs of one shape, replayed as a CUDA graph; other shapes take the step itself.
+    """A step on inputs of one shape, replayed as a CUDA graph; inputs of other shapes run the step directly.
 
-    Steps that share a `pool` (`torch.cuda.graph_pool_handle()`) share what each needs only while it runs, on streams
-    that both work on.
+    Steps that share a `pool` (`torch.cuda.graph_pool_handle()`) share the memory that each needs only while it runs, on
+    streams that both use.
 
-    The first steps are taken as they are, so none is lost. The step must launch the same work whatever its inputs
-    hold, draw from the device's generator alone, and not wait for the device; an optimiser in it has to be
+    The first steps run directly and count, so none is lost. The step must launch the same work whatever the values of
+    its inputs, draw only from the device's generator, and never wait for the device. An optimiser in it has to be
     `capturable`.
     """
 
@@ -31,11 +31,11 @@ class Captured:
         """Prepare the step; nothing runs before the first call.
 
         Args:
-            step: what is captured.
-            kind: names the stream it is captured on. Only one graph of a kind may be in use at a time, as torch lets go
-                of what its libraries keep for a stream with any graph that was captured there.
+            step: the function to capture.
+            kind: names the stream of the capture. Only one graph of a kind may be in use at a time, since torch frees
+                what its libraries hold for a stream together with any graph that was captured there.
             pool: memory that is shared with other graphs.
-            search: have cuDNN try its kernels before the capture, where they need not repeat bit for bit.
+            search: let cuDNN benchmark its kernels before the capture, unless they must be bit-for-bit reproducible.
         """
         self._step, self._kind, self._pool = step, kind, pool
         self._searching = _searching if search else nullcontext
@@ -46,7 +46,7 @@ class Captured:
         self._result: Result | None = None
 
     def __call__(self, *inputs: Tensor | None) -> Any:
-        """What the step gives for `inputs`, on the device: a tensor, or a tuple of them."""
+        """Run the step on `inputs`; returns its result on the device: a tensor, or a tuple of tensors."""
         shapes = [None if part is None else part.shape for part in inputs]
         self._shapes = self._shapes or shapes
         if shapes != self._shapes:
@@ -61,11 +61,11 @@ class Captured:
         return self._replay(inputs)
 
     def release(self) -> None:
-        """Let go of the graph and of its memory, at a time when nothing else is at work."""
+        """Free the graph and its memory, at a time when nothing else runs."""
         self._graph, self._result, self._inputs = None, None, []
 
     def _aside(self, inputs: tuple[Tensor | None, ...]) -> Any:
-        """The step on a stream of its own, as a capture needs it."""
+        """Run the step on a stream of its own, as a capture requires."""
         stream = side_stream(self._kind, torch.cuda.current_device())
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -76,7 +76,8 @@ class Captured:
     def _capture(self, inputs: tuple[Tensor | None, ...]) -> None:
         self._inputs = [None if part is None else part.clone() for part in inputs]
         graph, stream = torch.cuda.CUDAGraph(), side_stream(self._kind, torch.cuda.current_device())
-        # On a stream of this device, as torch's own stays with the first one; others may work: a checkpoint's writer.
+        # Capture on a stream of this device: torch's own stays on the first one. Other threads may work meanwhile, such
+        # as the one that writes checkpoints.
         with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
             self._result = self._step(*self._inputs)
         self._graph = graph
@@ -94,22 +95,22 @@ class Captured:
 
 @cache
 def side_stream(name: str, device: int, priority: int = 0) -> torch.cuda.Stream:
-    """A device's stream of that name, the same one for as long as the process lives.
+    """A device's stream with that name; it stays the same for the lifetime of the process.
 
-    Its libraries keep a workspace of 32 MiB or more for every stream that they ever worked on, in the memory of a
-    graph if it was captured there: with new streams a fold leaves half a gigabyte behind.
+    CUDA's libraries hold a workspace of 32 MiB or more for every stream that they ever worked on, in the memory of a
+    graph if the stream was captured there. With new streams, every fold would leave half a gigabyte behind.
 
     Args:
-        name: what it is for.
+        name: purpose of the stream.
         device: index of a CUDA device.
-        priority: CUDA's: negative is sooner.
+        priority: CUDA's priority; negative numbers run sooner.
     """
     return torch.cuda.Stream(device, priority=priority)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
 def _searching() -> Iterator[None]:
-    """Let cuDNN try its kernels: for a shape that comes again, and no other."""
+    """Let cuDNN benchmark its kernels, only for a shape that recurs."""
     torch.backends.cudnn.benchmark = not torch.backends.cudnn.deterministic
     try:
         yield

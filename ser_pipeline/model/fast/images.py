@@ -1,7 +1,7 @@
 """AlexNet's first convolution on grey images as one product.
 
-Its three channels are one grey image, scaled and shifted, so that a third of the products do; what the shifts add
-differs at the border alone and is the same for all images. Shapes: B batch, F bins, T frames.
+Its three channels are one grey image, scaled and shifted, so a third of the products is enough. The contribution of the
+shifts is the same for all images and varies only at the border. Shapes: B batch, F bins, T frames.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from torch.nn import functional as F
 from ser_pipeline.model.fast import kernels
 
 MIDDLE = 124
-"""Grey level that is taken from all, as half precision holds small whole numbers exactly: ImageNet's mean red."""
+"""Grey level subtracted from all, since half precision represents small integers exactly: ImageNet's mean red."""
 
 ALIGNED = 4
-"""Windows are as wide as a multiple of this, which products of half precision read faster."""
+"""Windows are padded to a multiple of this width, which half-precision products read faster."""
 
 
 def convolved(alexnet: Any, level: Tensor) -> Tensor:
-    """What AlexNet's convolutions make of whole grey levels (B, F, T), as the plain module does.
+    """The output of AlexNet's convolutions for integer grey levels (B, F, T), equal to the plain module's.
 
     Args:
         alexnet: a `model.paper.AlexNet`.
-        level: whole grey levels (B, F, T).
+        level: integer grey levels (B, F, T).
     """
     first, *rest = alexnet.features
     cells = grey_convolution(alexnet.grey(level), first, alexnet.mean, alexnet.deviation)
@@ -39,10 +39,10 @@ def grey_convolution(grey: Tensor, layer: nn.Conv2d, mean: Tensor, deviation: Te
     """The convolution of the image whose channels are `(grey / 255 - mean) / deviation`.
 
     Args:
-        grey: whole levels from 0 to 255 (B, height, width).
-        layer: with a bias; its kernel and stride are square.
-        mean: of each channel (3, 1, 1), of levels from 0 to 1.
-        deviation: of each channel (3, 1, 1), likewise.
+        grey: integer levels from 0 to 255 (B, height, width).
+        layer: a convolution with a bias and with square kernel and stride.
+        mean: mean of each channel (3, 1, 1), for levels from 0 to 1.
+        deviation: deviation of each channel (3, 1, 1), for levels from 0 to 1.
 
     Returns:
         (B, channels, rows, columns) with the channels last in memory, in the precision of autocast.
@@ -62,13 +62,13 @@ def grey_convolution(grey: Tensor, layer: nn.Conv2d, mean: Tensor, deviation: Te
 
 
 def _windows(level: Tensor, counts: tuple[int, int], wide: int, stride: int, pad: int) -> Tensor:
-    """What each window of `wide` x `wide` holds of images (B, height, width): (B, windows, wide * wide).
+    """The windows of `wide` x `wide` pixels of images (B, height, width): (B, windows, wide * wide).
 
     Args:
         level: (B, height, width).
-        counts: windows down and across.
+        counts: number of windows down and across.
         wide: rows and columns of a window.
-        stride: from a window to the next.
+        stride: pixels from one window to the next.
         pad: zeros before the first row and column.
     """
     beyond = [stride * (count - 1) + wide - size - pad for count, size in zip(counts, level.shape[1:], strict=True)]

@@ -1,7 +1,7 @@
 """Triton kernels for what libraries do slowly: first layer and transformer of a speech encoder, steps of an LSTM.
 
-Used on CUDA under autocast to half precision, where Triton and a C compiler are installed. Nothing here waits for the
-device or depends on the order of atomic operations.
+They are used on CUDA under autocast to half precision, where Triton and a C compiler are installed. Nothing here waits
+for the device or depends on the order of atomic operations.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from torch import Tensor
 
 HALF = (torch.float16, torch.bfloat16)
 INSTALLED = find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
-"""Triton, and the C compiler that it starts its kernels with."""
+"""Whether Triton is installed, and the C compiler that it needs to launch kernels."""
 
 
 def usable(tensor: Tensor, dtype: torch.dtype) -> bool:
-    """Whether the kernel may be used for `tensor` in arithmetic of `dtype`."""
+    """Whether the kernels support `tensor` in arithmetic of `dtype`."""
     return INSTALLED and tensor.is_cuda and dtype in HALF
 
 
 def precision(tensor: Tensor) -> torch.dtype:
-    """What products of `tensor` are computed in: autocast's dtype, or float32."""
+    """The dtype in which products of `tensor` are computed: autocast's, or float32."""
     kind = tensor.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
 
 
 def recurrence(added: Tensor, weight: Tensor) -> Tensor:
-    """Run `triton_lstm.Recurrence`: hidden states (B, T, 2, H), where triton is installed.
+    """Run `triton_lstm.Recurrence`, which gives hidden states (B, T, 2, H); needs Triton.
 
     Args:
-        added: half precision (B, T, 2, 4 H), what the input adds to the gates.
-        weight: recurrent, of the same dtype (2, 4 H, H).
+        added: half precision (B, T, 2, 4 H), the input's contribution to the gates.
+        weight: recurrent weights of the same dtype (2, 4 H, H).
     """
     from ser_pipeline.model.fast.triton_lstm import Recurrence
 
@@ -44,14 +44,14 @@ def recurrence(added: Tensor, weight: Tensor) -> Tensor:
 def first_layer(
     waveform: Tensor, weight: Tensor, shift: Tensor, sizes: tuple[int, int, int], dtype: torch.dtype
 ) -> Tensor:
-    """Run `triton_first.first_layer`, where triton is installed.
+    """Run `triton_first.first_layer`; needs Triton.
 
     Args:
         waveform: float32 (B, N).
         weight: float32 (B, C, K), K at most 15.
         shift: float32 (B, C).
         sizes: frames, padded frames, stride.
-        dtype: of the result.
+        dtype: dtype of the result.
     """
     from ser_pipeline.model.fast import triton_first
 
@@ -59,11 +59,11 @@ def first_layer(
 
 
 def random_words(count: int, device: torch.device, *, drawn: bool) -> Tensor:
-    """Words int32 (count, 2) for as many masks of dropout, from the device's generator; not `drawn`: no more than room.
+    """Random words int32 (count, 2) that seed `count` dropout masks; uninitialised memory if not `drawn`.
 
     Args:
-        count: of masks.
-        device: where.
+        count: number of masks.
+        device: device whose generator draws the words.
         drawn: whether anything is dropped.
     """
     if not drawn:
@@ -72,14 +72,14 @@ def random_words(count: int, device: torch.device, *, drawn: bool) -> Tensor:
 
 
 def transformer_layer(layer: Any, hidden: Tensor, bias: Tensor | None, words: Tensor, own: list[Tensor]) -> Tensor:
-    """Run `triton_layer.Layer`: frames (B, T, W) of half precision, where triton is installed.
+    """Run `triton_layer.Layer`, which gives frames (B, T, W) in half precision; needs Triton.
 
     Args:
         layer: a `FusedLayer`.
         hidden: half precision (B, T, W), contiguous.
-        bias: float (B, T), added to the scores of each key; None: nothing is.
+        bias: float (B, T), added to the scores of each key; None adds nothing.
         words: int32 (4, 2), random.
-        own: the layer's parameters, as `triton_layer.Layer` takes them.
+        own: the layer's parameters, in the order of `triton_layer.Layer`.
     """
     from ser_pipeline.model.fast.triton_layer import Layer, Shares
 

@@ -1,7 +1,7 @@
-"""Transformer layers of speech encoders on transformers' own parameters.
+"""Transformer layers of speech encoders, sharing transformers' parameters.
 
-One product for queries, keys and values, attention by torch's fused kernels (for WavLM too, whose gated positions
-are an additive mask), and no Python between the operations that a compiler would trip over.
+One product computes queries, keys and values, and torch's fused kernels compute attention (for WavLM too, whose gated
+positions are an additive mask). No Python code between the operations gets in a compiler's way.
 
 Shapes: B batch, T frames, D width, H heads.
 """
@@ -24,11 +24,11 @@ from ser_pipeline.model.speech.frames import additive
 Forward = Callable[[Any, Tensor, Tensor | None, Tensor | None], Tensor]
 
 HEADS = (16, 32, 64)
-"""Widths of a head that the attention kernel holds on chip."""
+"""Head widths that the attention kernel can hold on the chip."""
 
 
 class FusedLayer(nn.Module):
-    """A layer of wav2vec 2.0, HuBERT, data2vec-audio or WavLM, on the parameters of the original."""
+    """A layer of wav2vec 2.0, HuBERT, data2vec-audio or WavLM, sharing the parameters of the original."""
 
     def __init__(self, original: nn.Module, *, stable: bool, forward: Forward) -> None:
         super().__init__()
@@ -50,18 +50,18 @@ class FusedLayer(nn.Module):
         if {name for name, _ in original.named_children()} != known or attention.k_proj.bias is None:
             return False
         parts = (attention.q_proj, attention.k_proj, attention.v_proj)
-        return all(type(part) is nn.Linear for part in parts)  # an adapter beside one would not be heard
+        return all(type(part) is nn.Linear for part in parts)  # an adapter in place of a linear layer would be ignored
 
     def forward(
         self, hidden: Tensor, position_bias: Tensor | None = None, attention_mask: Tensor | None = None
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Frames (B, T, D) of the next layer; with WavLM also the relative positions (H, T, T), made in the first.
+        """Frames (B, T, D) of the next layer; for WavLM also the relative positions (H, T, T), computed in the first.
 
         Args:
             hidden: frames (B, T, D).
-            position_bias: of WavLM, from the layer before.
-            attention_mask: frames that are attended to (B, T), or what is added to the scores of keys (B, 1, 1, T);
-                None: all are.
+            position_bias: WavLM's relative positions from the previous layer.
+            attention_mask: mask of the frames that are attended to (B, T), or values that are added to the scores of
+                keys (B, 1, 1, T); None attends to all.
         """
         if attention_mask is not None and attention_mask.dtype == torch.bool:
             attention_mask = additive(attention_mask, hidden.dtype)
@@ -73,13 +73,13 @@ class FusedLayer(nn.Module):
 
 
 def layer_forward(layer: Any, hidden: Tensor, positions: Tensor | None, keys: Tensor | None = None) -> Tensor:
-    """The layer's frames (B, T, D); normalises after each block, or before it where the layer is a `stable` one.
+    """The layer's frames (B, T, D); a `stable` layer normalises before each block, others after it.
 
     Args:
         layer: a `FusedLayer`.
         hidden: frames (B, T, D).
-        positions: (B, H, T, T) or (H, T, T), added to the scores; None: no relative positions.
-        keys: (B, 1, 1, T), added to the scores of keys; None: all are attended to.
+        positions: (B, H, T, T) or (H, T, T), added to the scores; None for no relative positions.
+        keys: (B, 1, 1, T), added to the scores of keys; None attends to all.
     """
     if layer.stable:
         hidden = hidden + layer.dropout(attend(layer.attention, layer.layer_norm(hidden), positions, keys))
@@ -89,7 +89,7 @@ def layer_forward(layer: Any, hidden: Tensor, positions: Tensor | None, keys: Te
 
 
 def kernel_forward(layer: Any, hidden: Tensor, positions: Tensor | None, keys: Tensor | None = None) -> Tensor:
-    """What `layer_forward` gives, by Triton's kernels where they may be used; the frames are then in half precision.
+    """Compute `layer_forward` with Triton kernels where they are supported; the frames are then in half precision.
 
     Args:
         layer: as in `layer_forward`.
@@ -108,7 +108,7 @@ def kernel_forward(layer: Any, hidden: Tensor, positions: Tensor | None, keys: T
 
 
 def products(layer: Any) -> list[Any]:
-    """The linear parts of a `FusedLayer`: queries, keys, values, output, both of the feed-forward block."""
+    """The linear layers of a `FusedLayer`: queries, keys, values, output, and both of the feed-forward block."""
     attention, block = layer.attention, layer.feed_forward
     mixing = [attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj]
     return [*mixing, block.intermediate_dense, block.output_dense]
@@ -120,7 +120,7 @@ def norms(layer: Any) -> list[Any]:
 
 
 def takes_kernels(layer: nn.Module) -> bool:
-    """Whether a `FusedLayer` is such as `kernel_forward` handles."""
+    """Whether `kernel_forward` supports a `FusedLayer`."""
     parts: Any = layer
     known = all(type(part) is nn.Linear and part.bias is not None for part in products(layer))
     known = known and all(norm.elementwise_affine for norm in norms(layer))
@@ -156,13 +156,13 @@ def attend(attention: Any, hidden: Tensor, positions: Tensor | None, keys: Tenso
 
 
 def mix(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-    """What torch's `scaled_dot_product_attention` gives, which has no fused kernel for dropout on the CPU.
+    """Compute torch's `scaled_dot_product_attention`, which has no fused kernel for dropout on the CPU.
 
     Args:
         query: (B, H, T, D / H).
         key: (B, H, T, D / H).
         value: (B, H, T, D / H).
-        mask: float: added to the scores; bool: true for keys that are attended to; None: all are.
+        mask: float: added to the scores; bool: true for keys that are attended to; None attends to all.
         dropout: share of the weights that is dropped, 0 to 1.
     """
     if dropout and query.device.type == "cpu":
@@ -171,15 +171,13 @@ def mix(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout:
 
 
 def weighted(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-    """Values (B, H, T, D / H) under the attention of queries to keys, of which a share is dropped.
-
-    A `mask` is added to the scores of keys, or tells those that are attended to.
+    """Values (B, H, T, D / H) weighted by the attention of queries to keys, with dropout of the weights.
 
     Args:
         query: (B, H, T, D / H).
         key: (B, H, T, D / H).
         value: (B, H, T, D / H).
-        mask: float: added to the scores; bool: true for keys that are attended to; None: all are.
+        mask: float: added to the scores; bool: true for keys that are attended to; None attends to all.
         dropout: share of the weights that is dropped, 0 to 1.
     """
     scores = query / math.sqrt(query.shape[-1]) @ key.mT
@@ -196,7 +194,7 @@ def feed_forward(block: Any, hidden: Tensor) -> Tensor:
 
 
 def gate(attention: Any, hidden: Tensor) -> Tensor:
-    """WavLM's gates (B, H, T, 1) on the relative positions, from the frames."""
+    """WavLM's gates (B, H, T, 1) of the relative positions, computed from the frames."""
     batch, frames, _ = hidden.shape
     heads = hidden.view(batch, frames, attention.num_heads, -1).transpose(1, 2)
     halves = attention.gru_rel_pos_linear(heads).view(batch, attention.num_heads, frames, 2, 4).sum(-1)

@@ -1,7 +1,7 @@
-"""A bidirectional LSTM on the parameters of torch's, whose steps are one kernel a layer.
+"""A bidirectional LSTM on the parameters of torch's, whose steps are one kernel per layer.
 
-On CUDA under autocast to half precision; anything else is torch's own. Shapes: B batch, T frames, K coefficients, H
-units of a direction.
+The kernel is used on CUDA under autocast to half precision; otherwise torch's own LSTM runs. Shapes: B batch, T frames,
+K coefficients, H units of a direction.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from ser_pipeline.model.fast import kernels
 from ser_pipeline.model.paper import plain_lstm
 
 WIDTHS = (16, 32, 64, 128, 256)
-"""Units of a direction that the kernel holds on chip."""
+"""Units of a direction that the kernel can hold on the chip."""
 
 
 def fits(lstm: nn.LSTM) -> bool:
-    """Whether the kernel handles such an LSTM."""
+    """Whether the kernel supports the LSTM."""
     plain = lstm.bidirectional and lstm.bias and lstm.batch_first and not lstm.proj_size
     return plain and lstm.hidden_size in WIDTHS
 

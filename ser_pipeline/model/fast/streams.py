@@ -1,4 +1,4 @@
-"""Parts of the model that run beside one another on a CUDA device."""
+"""Parts of the model that run in parallel on a CUDA device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ser_pipeline.model.fast.graph import side_stream
 
 
 class CudaStreams:
-    """CUDA streams by name; work on them starts after what the current stream has been given so far."""
+    """CUDA streams by name; work on them starts after the work already queued on the current stream."""
 
     def __init__(self, names: tuple[str, ...], device: torch.device) -> None:
         number = torch.cuda.current_device() if device.index is None else device.index
@@ -22,7 +22,7 @@ class CudaStreams:
 
     @contextmanager
     def aside(self, name: str) -> Iterator[None]:
-        """Work inside goes to the stream of `name`, where there is one."""
+        """Queue the work of this context on the stream called `name`, if there is one."""
         stream = self._streams.get(name)
         if stream is None:
             yield
@@ -32,6 +32,6 @@ class CudaStreams:
             yield
 
     def join(self) -> None:
-        """What the current stream is given from here on waits for all others."""
+        """Make later work on the current stream wait for all others."""
         for stream in self._streams.values():
             torch.cuda.current_stream().wait_stream(stream)

@@ -17,17 +17,17 @@ from torch import Tensor
 from ser_pipeline.model.fast.triton_dropout import Dropped, keeps
 
 QUERIES, KEYS = 64, 32  # of a block of attention
-OWN, OTHERS = 64, 32  # rows whose gradient a block makes, and rows it takes at a time
+OWN, OTHERS = 64, 32  # rows whose gradient a block computes, and rows that it processes at a time
 
 
 def attend(packed: Tensor, bias: Tensor | None, words: Tensor, dropped: Dropped) -> tuple[Tensor, Tensor]:
-    """Softmax attention of all heads: frames (B, T, H, D), and the logarithms of the weights' sums (B * H, T).
+    """Softmax attention of all heads: frames (B, T, H, D), and base-2 logarithms of softmax denominators (B * H, T).
 
     Args:
         packed: half precision (B, T, 3, H, D): queries, keys, values.
-        bias: float (B, T), added to the scores of each key; None: nothing is.
+        bias: float (B, T), added to the scores of each key; None adds nothing.
         words: int32 (2,), random.
-        dropped: of the weights.
+        dropped: dropout of the weights.
     """
     batch, frames, _, heads, width = packed.shape
     output = packed.new_empty(batch, frames, heads, width)
@@ -43,14 +43,14 @@ def attend(packed: Tensor, bias: Tensor | None, words: Tensor, dropped: Dropped)
 def attend_back(
     arriving: Tensor, packed: Tensor, bias: Tensor | None, known: tuple[Tensor, Tensor], dropout: tuple[Tensor, Dropped]
 ) -> Tensor:
-    """Gradient of `packed`, from that of the frames.
+    """Gradient of `packed`, from the gradient of the frames.
 
     Args:
-        arriving: (B, T, H, D), contiguous.
-        packed: as `attend` was given.
-        bias: as `attend` was given.
-        known: what `attend` gave.
-        dropout: words and share, as `attend` was given.
+        arriving: gradient of the frames (B, T, H, D), contiguous.
+        packed: as in `attend`.
+        bias: as in `attend`.
+        known: results of `attend`.
+        dropout: `words` and `dropped`, as in `attend`.
     """
     batch, frames, _, heads, width = packed.shape
     result, (words, dropped) = torch.empty_like(packed), dropout
@@ -65,7 +65,7 @@ def attend_back(
 
 @triton.jit
 def _scores(query, key, bias, place, real, scale, BIASED: tl.constexpr):
-    """Scores of queries (Q, D) and keys (K, D) as powers of two (Q, K); keys that are not real get no weight."""
+    """Scores of queries (Q, D) and keys (K, D) as exponents of 2 (Q, K); keys that are not real get no weight."""
     scores = tl.dot(query, tl.trans(key)) * (scale * 1.4426950408889634)
     if BIASED:
         added = tl.load(bias + place, mask=real, other=0.0).to(tl.float32)

@@ -1,7 +1,7 @@
-"""Dropout in Triton kernels: masks that are never stored.
+"""Dropout in Triton kernels with masks that are never stored.
 
-A hash of two random words and of an element's number says whether it is kept, forward and backward, at a fraction of
-the cost of a counter-based generator.
+A hash of two random words and of an element's number decides whether the element is kept, forward and backward, at a
+fraction of the cost of a counter-based generator.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, misc"
@@ -13,29 +13,29 @@ from dataclasses import dataclass
 import triton
 import triton.language as tl
 
-SHARES = 2.0**32  # a share of elements that is dropped is rounded to one in so many
+SHARES = 2.0**32  # number of steps to which a dropout rate is rounded
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """How a share of elements is dropped: of the 2 ** 32 values of a hash so many, and what the others grow by."""
+    """A dropout rate: how many of the 2 ** 32 hash values drop an element, and the factor of the others."""
 
     count: int
     larger: float
 
     @staticmethod
     def share(dropout: float) -> Dropped:
-        """To drop a share, 0 to 1."""
+        """Convert a dropout rate, 0 to 1."""
         return Dropped(min(int(dropout * SHARES), 2**32 - 1), 1 / (1 - dropout) if dropout < 1 else 0.0)
 
 
 @triton.jit
 def keeps(words, number, dropped):
-    """Whether the elements of those numbers are kept: a multiplicative hash of the number and both words.
+    """Whether each element is kept, from a multiplicative hash of its number and both words.
 
     Args:
         words: pointer to two random int32.
-        number: of the elements, uint32.
+        number: numbers of the elements, uint32.
         dropped: `Dropped.count`.
     """
     hashed = number * tl.full((), 0x9E3779B9, tl.uint32) + tl.load(words).to(tl.uint32)

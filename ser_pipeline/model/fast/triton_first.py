@@ -1,8 +1,8 @@
-"""The first layer of a speech encoder as one Triton kernel a direction: windows, weights, shift, GELU.
+"""The first layer of a speech encoder as one Triton kernel per direction: windows, weights, shift, GELU.
 
-The layer's output is the largest array of the whole model (9,599 x 512 a segment) and its arithmetic next to
-nothing, so the forward pass writes it once, and the backward pass reads its gradient once and computes the rest
-again from the samples.
+The layer's output is the largest array of the model (9,599 x 512 per segment), while its arithmetic is negligible. The
+forward pass therefore writes it once, and the backward pass reads its gradient once and recomputes the rest from the
+samples.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, misc"
@@ -19,8 +19,8 @@ from torch import Tensor
 from ser_pipeline.model.fast import triton_gelu
 
 ROWS, CHANNELS = 64, 64  # of a block
-TAPS = 16  # of the kernel and its shift, padded to what a tensor core takes
-PARTS = 8  # of a segment's frames, whose gradients are summed apart
+TAPS = 16  # taps of the kernel and its shift, padded to the size that a tensor core needs
+PARTS = 8  # parts of a segment's frames, whose gradients are summed separately
 
 
 def first_layer(
@@ -29,29 +29,29 @@ def first_layer(
     """GELU of the windows times weights plus shift: rows (B * padded, C) of `dtype`.
 
     Args:
-        waveform: float32 (B, N) with a whole window for each of the padded rows.
+        waveform: float32 (B, N) with a complete window for each of the padded rows.
         weight: float32 (B, C, K), K at most 15.
         shift: float32 (B, C).
         sizes: frames, padded frames, stride; rows beyond the frames are zero.
-        dtype: of the result.
+        dtype: dtype of the result.
     """
     taps = torch.cat([weight, shift[:, :, None]], 2)
     return First.apply(waveform.contiguous(), taps.contiguous(), sizes, dtype)  # type: ignore[no-any-return]
 
 
 class First(torch.autograd.Function):
-    """The operation of `first_layer` with its gradient, from taps (B, C, K + 1) that end in the shift."""
+    """`first_layer` with its gradient, from taps (B, C, K + 1) that end with the shift."""
 
     @staticmethod
     def forward(ctx: Any, waveform: Tensor, taps: Tensor, sizes: tuple[int, int, int], dtype: torch.dtype) -> Tensor:
         """Rows of all segments end to end.
 
         Args:
-            ctx: keeps what `backward` needs.
+            ctx: stores what `backward` needs.
             waveform: float32 (B, N).
             taps: float32 (B, C, K + 1).
             sizes: frames, padded frames, stride.
-            dtype: of the result.
+            dtype: dtype of the result.
         """
         batch, channels, count = taps.shape
         frames, padded, stride = sizes
@@ -67,7 +67,7 @@ class First(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None, None]:
-        """Gradient of the taps; the samples have none."""
+        """Gradient of the taps; the samples need none."""
         waveform, taps = ctx.saved_tensors
         batch, channels, count = taps.shape
         frames, padded, stride = ctx.sizes
@@ -83,7 +83,7 @@ class First(torch.autograd.Function):
 
 @triton.jit
 def _windows(waveform, time, tap, frames, stride, K: tl.constexpr):
-    """Windows (ROWS, TAPS) of one segment: K samples, a one for the shift, zeros."""
+    """Windows (ROWS, TAPS) of one segment: K samples, a one for the shift, and zeros."""
     samples = tl.load(
         waveform + time[:, None] * stride + tap[None, :], mask=(tap < K)[None, :] & (time < frames)[:, None], other=0.0
     )

@@ -1,4 +1,4 @@
-"""What several Triton kernels compute of a value: the exact GELU and its slope.
+"""The exact GELU and its derivative, for several Triton kernels.
 
 One exponential serves the error function and its derivative.
 """
@@ -13,9 +13,9 @@ import triton.language as tl
 
 @triton.jit
 def below(value):
-    """Share of a standard normal distribution below `value`, and the density there, in float32.
+    """Standard normal cumulative distribution and density at `value`, in float32.
 
-    Off by at most 1e-7 (Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26).
+    The error is at most 1e-7 (Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26).
     """
     bell = tl.exp(-0.5 * value * value)
     step = 1.0 / (1.0 + 0.23164190 * tl.abs(value))

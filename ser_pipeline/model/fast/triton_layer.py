@@ -1,7 +1,7 @@
-"""A transformer layer that normalises after each block, forward and backward, as products and a few Triton kernels.
+"""A transformer layer that normalises after each block, forward and backward, from products and a few Triton kernels.
 
-Written out so that nothing is done twice: gradients of weights leave the products in float32, those of biases are
-summed where the rows are made, and those of the residual path are added by the products.
+It is written out so that nothing is computed twice: gradients of weights leave the products in float32, gradients of
+biases are summed where the rows are computed, and the products add the gradients of the residual path.
 
 Shapes: B batch, T frames, W width, H heads, D width of a head, M rows of all segments.
 """
@@ -23,7 +23,7 @@ from ser_pipeline.model.fast.wide import wide_product
 
 @dataclass(frozen=True)
 class Shares:
-    """Shares, 0 to 1, that are dropped now, heads of the attention, and what is added to variances."""
+    """Dropout rates, 0 to 1, the number of attention heads, and the epsilons of both norms."""
 
     weights: float
     attended: float
@@ -34,18 +34,18 @@ class Shares:
 
 
 class Layer(torch.autograd.Function):
-    """The layer's frames from its input and its parameters."""
+    """The layer as a function of its input and its parameters."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, bias: Tensor | None, words: Tensor, shares: Shares, *own: Tensor) -> Tensor:
         """Frames (B, T, W) of the dtype of `hidden`.
 
         Args:
-            ctx: keeps what `backward` needs.
+            ctx: stores what `backward` needs.
             hidden: half precision (B, T, W).
-            bias: float (B, T), added to the scores of each key; None: nothing is.
+            bias: float (B, T), added to the scores of each key; None adds nothing.
             words: int32 (4, 2), random.
-            shares: that are dropped.
+            shares: dropout rates.
             own: float32 weights and biases of queries, keys, values, output, the two inner products; scales and shifts
                 of the two norms.
         """
@@ -110,8 +110,8 @@ def halves(own: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[list[Tensor], l
     """Weights and biases of the four products in half precision, with queries, keys and values as one.
 
     Args:
-        own: as `Layer` is given.
-        dtype: of the copies.
+        own: as in `Layer`.
+        dtype: dtype of the copies.
     """
     width = len(own[1])
     packed, bias = own[0].new_empty(3 * width, width, dtype=dtype), own[1].new_empty(3 * width, dtype=dtype)
@@ -123,7 +123,7 @@ def halves(own: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[list[Tensor], l
 
 
 def _to_weight(gradient: Tensor, rows: Tensor, needed: tuple[bool, ...]) -> Tensor:
-    """Gradient of a product's weight in float32, from that of its result (M, N) and from what it read (M, K)."""
+    """Gradient of a product's weight in float32, from the gradient of its result (M, N) and its input (M, K)."""
     if not any(needed):
         return rows.new_empty(gradient.shape[1], 0)
     return wide_product(gradient.T, rows)

@@ -1,4 +1,4 @@
-"""What a transformer layer does between its products and its attention, as Triton kernels: GELU, sums, norms, dropout.
+"""The elementwise parts of a transformer layer as Triton kernels: GELU, sums, norms, dropout.
 
 Nothing depends on the order of atomic operations. Shapes: M rows of all segments, W width.
 """
@@ -17,16 +17,16 @@ from ser_pipeline.model.fast.triton_dropout import Dropped, keeps
 
 ROWS, COLUMNS = 8, 256  # of a block of GELU's backward pass and of a sum over rows
 ELEMENTS = 2_048  # of a block of GELU
-PARTS, NORM_PARTS = 132, 528  # in which rows are summed apart, and those of a norm
+PARTS, NORM_PARTS = 132, 528  # numbers of parts in which rows are summed separately: in general, and for a norm
 
 
 def gelu(values: Tensor, words: Tensor, dropped: Dropped) -> Tensor:
-    """What dropout leaves of the exact GELU.
+    """The exact GELU followed by dropout.
 
     Args:
-        values: of any shape, contiguous.
+        values: any shape, contiguous.
         words: int32 (2,), random.
-        dropped: of the result.
+        dropped: dropout of the result.
     """
     output = torch.empty_like(values)
     _gelu[(triton.cdiv(values.numel(), ELEMENTS),)](
@@ -37,14 +37,14 @@ def gelu(values: Tensor, words: Tensor, dropped: Dropped) -> Tensor:
 
 
 def gelu_back(arriving: Tensor, values: Tensor, words: Tensor, dropped: Dropped, sums: Tensor) -> Tensor:
-    """Gradient of the values (M, W); its sums over rows go to `sums`.
+    """Gradient of the values (M, W); its sums over rows are written to `sums`.
 
     Args:
         arriving: gradient of the result (M, W), contiguous.
-        values: as `gelu` was given.
-        words: as `gelu` was given.
-        dropped: as `gelu` was given.
-        sums: float32 (PARTS, W), a view of a wider one.
+        values: as in `gelu`.
+        words: as in `gelu`.
+        dropped: as in `gelu`.
+        sums: float32 (PARTS, W), a view of a wider array.
     """
     rows, width = values.shape
     result = torch.empty_like(values)
@@ -58,14 +58,14 @@ def gelu_back(arriving: Tensor, values: Tensor, words: Tensor, dropped: Dropped,
 def add_norm(
     kept: Tensor, added: Tensor, norm: tuple[Tensor, Tensor, float], words: Tensor, dropped: Dropped
 ) -> tuple[Tensor, Tensor]:
-    """Layer normalisation of a sum, one term of which is under dropout: rows (M, W), and mean and scale (M, 2).
+    """Layer normalisation of a sum with dropout on one term: rows (M, W), and mean and scale (M, 2).
 
     Args:
         kept: half precision (M, W).
-        added: half precision (M, W), the term under dropout.
-        norm: scale float32 (W,), shift float32 (W,), what is added to the variance.
+        added: half precision (M, W), the term with dropout.
+        norm: scale float32 (W,), shift float32 (W,), epsilon of the variance.
         words: int32 (2,), random.
-        dropped: of `added`.
+        dropped: dropout of `added`.
     """
     rows, width = added.shape
     output, known = torch.empty_like(added), added.new_empty(rows, 2, dtype=torch.float32)
@@ -80,15 +80,15 @@ def add_norm(
 def add_norm_back(
     arriving: Tensor, terms: tuple[Tensor, Tensor], scale: Tensor, known: Tensor, words: Tensor, dropped: Dropped
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of both terms (M, W), and those of scale, of shift and of a bias of the dropped term (3 * W).
+    """Gradients of both terms (M, W), and of the scale, the shift and a bias of the dropped term (3 * W).
 
     Args:
         arriving: gradient of the result (M, W), contiguous.
-        terms: as `add_norm` was given.
-        scale: as `add_norm` was given.
-        known: what `add_norm` gave.
-        words: as `add_norm` was given.
-        dropped: as `add_norm` was given.
+        terms: `kept` and `added`, as in `add_norm`.
+        scale: the norm's scale, as in `add_norm`.
+        known: mean and scale of the rows, from `add_norm`.
+        words: as in `add_norm`.
+        dropped: as in `add_norm`.
     """
     kept, added = terms
     rows, width = added.shape
@@ -102,7 +102,7 @@ def add_norm_back(
 
 
 def sum_rows(values: Tensor, sums: Tensor) -> None:
-    """Sums over the rows of `values` (M, W), to `sums` (PARTS, W) in float32, a view of a wider one."""
+    """Write the sums over the rows of `values` (M, W) to `sums` (PARTS, W), float32, a view of a wider array."""
     rows, width = values.shape
     _sum_rows[(triton.cdiv(width, COLUMNS), PARTS)](
         values, sums, rows, width, sums.stride(0), ROWS=ROWS, COLUMNS=COLUMNS, num_warps=4

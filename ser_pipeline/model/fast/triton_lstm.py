@@ -1,8 +1,8 @@
-"""The steps of a bidirectional LSTM layer as one Triton kernel a direction of the gradient.
+"""The steps of a bidirectional LSTM layer as one Triton kernel for the forward pass and one for the backward pass.
 
-Libraries launch several kernels for every frame. Here a block takes 16 segments of one direction through all frames
-and reads the recurrent weights, which the L2 cache holds, again for every frame. No block waits for another, few
-multiprocessors are busy, and everything else of a training step runs beside it.
+Libraries launch several kernels for every frame. Here, a block takes 16 segments of one direction through all frames.
+For every frame it reads the recurrent weights again, from the L2 cache. No block waits for another. The kernel occupies
+few multiprocessors, so everything else of a training step can run in parallel.
 
 Shapes: B batch, T frames, H units of a direction; gates are in the order of `torch.nn.LSTM`: input, forget, cell,
 output.
@@ -21,21 +21,21 @@ from torch import Tensor
 
 from ser_pipeline.model.fast.wide import wide_product
 
-SEGMENTS = 16  # of a block: the least that a tensor core takes
+SEGMENTS = 16  # of a block: the minimum of a tensor core
 DEPTH, BACK_DEPTH = 32, 128  # of the products' blocks, in units and in gates
-STAGES = 3  # blocks of weights under way, one of which is in registers
-SPARE = 8 << 10  # bytes of shared memory that the compiler takes beside these blocks (H100: 2 to 8 kB)
+STAGES = 3  # blocks of weights in flight, one of which is in registers
+SPARE = 8 << 10  # bytes of shared memory that the compiler needs besides these blocks (H100: 2 to 8 kB)
 
 
 class Recurrence(torch.autograd.Function):
-    """The hidden states of one bidirectional layer from what its input adds to the gates."""
+    """The hidden states of one bidirectional layer from its input's contribution to the gates."""
 
     @staticmethod
     def forward(ctx: Any, added: Tensor, weight: Tensor) -> Tensor:
         """Hidden states (B, T, 2, H).
 
         Args:
-            ctx: keeps what `backward` needs.
+            ctx: stores what `backward` needs.
             added: half precision (B, T, 2, 4 H): products of the input with its weights, and biases.
             weight: recurrent weights of the same dtype (2, 4 H, H).
         """
@@ -55,7 +55,7 @@ class Recurrence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of what was added, and of the weights."""
+        """Gradients of `added` and of the weights."""
         weight, hidden, opened, cells = ctx.saved_tensors
         batch, frames, _, units = hidden.shape
         depth, stages = blocks(min(BACK_DEPTH, 4 * units), units * weight.element_size(), shared_memory(weight))
@@ -68,10 +68,10 @@ class Recurrence(torch.autograd.Function):
 
 
 def blocks(depth: int, row: int, memory: int) -> tuple[int, int]:
-    """How deep the blocks of weights are, and how many are under way, so that shared memory holds them.
+    """Depth of the blocks of weights, and how many are in flight, so that shared memory can hold them.
 
     Args:
-        depth: rows of a block, where there is room.
+        depth: preferred rows of a block.
         row: bytes of a row of weights.
         memory: bytes of shared memory.
 
@@ -85,7 +85,7 @@ def blocks(depth: int, row: int, memory: int) -> tuple[int, int]:
 
 
 def shared_memory(tensor: Tensor) -> int:
-    """Bytes of shared memory that a block may have on the device of `tensor`; a gigabyte off CUDA."""
+    """Bytes of shared memory available to a block on the device of `tensor`; a gigabyte if it is not CUDA."""
     if not tensor.is_cuda:
         return 1 << 30
     properties: Any = torch.cuda.get_device_properties(tensor.device)
@@ -93,12 +93,12 @@ def shared_memory(tensor: Tensor) -> int:
 
 
 def _to_weight(to_added: Tensor, hidden: Tensor, *, back: bool) -> Tensor:
-    """Gradient (4 H, H) of one direction's weights: all frames with those before them, less the seams of segments.
+    """Gradient (4 H, H) of one direction's weights: products of successive frames, minus those across segments.
 
     Args:
-        to_added: gradient of what was added (B, T, 2, 4 H).
+        to_added: gradient of `added` (B, T, 2, 4 H).
         hidden: states (B, T, 2, H).
-        back: the direction that runs from the last frame on.
+        back: whether the direction runs backward from the last frame.
     """
     arriving, states = to_added[:, :, int(back)], hidden[:, :, int(back)]
     rows, before = arriving.flatten(0, 1), states.flatten(0, 1)
@@ -121,7 +121,7 @@ def _tanh(value):
 
 @triton.jit
 def _gates(place, inside, H: tl.constexpr):
-    """The four gates (ROWS, H) from `place` on, in float32."""
+    """The four gates (ROWS, H) at `place`, in float32."""
     first = tl.load(place, mask=inside, other=0.0).to(tl.float32)
     second = tl.load(place + H, mask=inside, other=0.0).to(tl.float32)
     third = tl.load(place + 2 * H, mask=inside, other=0.0).to(tl.float32)

@@ -1,4 +1,4 @@
-"""Products of half precision whose results are float32, as gradients of weights are kept."""
+"""Half-precision products with float32 results, for gradients of weights."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 WIDE_RESULTS = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 8)
-"""Whether torch's products of half precision can give float32."""
+"""Whether torch's half-precision products can return float32."""
 
 
 def wide_product(first: Tensor, second: Tensor) -> Tensor:
-    """Float32 (M, N) of matrices (M, K) and (K, N) of half precision."""
+    """Product, float32 (M, N), of half-precision matrices (M, K) and (K, N)."""
     if first.is_cuda and WIDE_RESULTS:
         return torch.mm(first, second, out_dtype=torch.float32)
     return (first @ second).float()

@@ -1,4 +1,4 @@
-"""Pre-trained speech encoders, by hub name or folder: wav2vec 2.0 and its kin, conformers, Whisper, any other.
+"""Pre-trained speech encoders, by hub name or folder: the wav2vec 2.0 family, conformers, Whisper, and any other.
 
 `open_encoder` gives a `FrameEncoder`. A family is a row of `FAMILIES`; transformers is imported by the families that
 need it, since that takes seconds, and `plain` has the modules of those whose weights were kept beside a model.
@@ -47,27 +47,27 @@ def open_encoder(
     setting: str = "model.speech_encoder",
     rate: int = 16_000,
 ) -> FrameEncoder:
-    """The speech encoder `name`, float32 on the CPU, with or without its weights.
+    """Open the speech encoder `name`, float32 on the CPU, with or without its weights.
 
-    No code of a folder or repository is ever run.
+    Code from a folder or repository is never run.
 
     Args:
         name: name on the Hugging Face hub, or a folder with `config.json`, `preprocessor_config.json` and the weights.
-        options: how it is used.
+        options: how the encoder is used.
         weights: False gives the same architecture with random weights.
-        settings: a description as `FrameEncoder.description` gives it; then nothing is looked up and the weights are
-            random.
-        setting: what gave the name, for an error to say.
-        rate: sampling rate of the audio in Hz.
+        settings: a description from `FrameEncoder.description`; then nothing is looked up and the weights are random.
+        setting: the setting that contains the name, for error messages.
+        rate: sample rate of the audio in Hz.
 
     Raises:
-        PipelineError: the weights or the configuration cannot be had, are not of a speech encoder, or of another rate.
+        PipelineError: the weights or the configuration are not available, belong to no speech encoder, or need another
+            sample rate.
     """
     source = open_source(name, weights=weights, settings=settings, setting=setting)
     check_rate(source.front, name, rate)
     kind = str(source.config.get("model_type"))
     if options.window != "cut" and kind != "whisper":
-        raise PipelineError(f"a window of {options.window} is for Whisper; '{name}' is a {kind} model: leave it at cut")
+        raise PipelineError(f"a window of {options.window} is for Whisper; '{name}' is a {kind} model: set it to cut")
     encoder = FAMILIES.get(kind, open_other)(source, options)
     if source.folder is not None:
         encoder.revision = revision(source.folder)
@@ -75,28 +75,28 @@ def open_encoder(
 
 
 class KeptEncoder(NamedTuple):
-    """A speech encoder that was kept beside a model, so that nothing is looked up."""
+    """A speech encoder that is stored next to a model, so that nothing needs to be looked up."""
 
     settings: Mapping[str, Any]
-    """What `FrameEncoder.description` gives."""
+    """The encoder's `FrameEncoder.description`."""
     weights: Mapping[str, Tensor]
-    """What its `state_dict` gives."""
+    """The encoder's `state_dict`."""
 
 
 def open_frozen(
     name: str, options: Options, *, setting: str, rate: int, kept: KeptEncoder | None = None
 ) -> FrameEncoder:
-    """The speech encoder `name` with its weights, or the one that was `kept` under that name.
+    """Open the speech encoder `name` with its weights, or `kept`, which was stored under that name.
 
     Args:
         name: name on the Hugging Face hub, or a folder.
-        options: how it is used.
-        setting: what gave the name, for an error to say.
-        rate: sampling rate of the audio in Hz.
-        kept: its description and weights; None: they are looked up.
+        options: how the encoder is used.
+        setting: the setting that contains the name, for error messages.
+        rate: sample rate of the audio in Hz.
+        kept: its description and weights; None looks them up.
 
     Raises:
-        PipelineError: as `open_encoder`.
+        PipelineError: as in `open_encoder`.
     """
     if kept is None:
         return open_encoder(name, options, setting=setting, rate=rate)
@@ -128,4 +128,4 @@ FAMILIES: Mapping[str, Open] = {
     "wav2vec2-bert": _of_transformers(FilterbankEncoder),
     "whisper": open_whisper,
 }
-"""Value of `model_type` -> how its models are opened; any other model of transformers is read frozen."""
+"""Value of `model_type` -> the function that opens its models; other models of transformers can only be used frozen."""

@@ -1,4 +1,4 @@
-"""Encoders of conformer layers of transformers: wav2vec2-conformer and w2v-BERT 2.0, which reads filterbanks.
+"""Speech encoders with conformer layers of transformers: wav2vec2-conformer and w2v-BERT 2.0, which reads filterbanks.
 
 Shapes: B batch, N samples, T frames, D width.
 """
@@ -37,7 +37,7 @@ class ConformerEncoder(SpeechEncoder):
             convolution.register_forward_pre_hook(self._without_padding)
 
     def _without_padding(self, module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
-        """Zeros for padding (B, D, T) before a layer's convolution, which has no bias before it mixes frames."""
+        """Zero the padding (B, D, T) before a layer's convolution, which has no bias before it mixes frames."""
         return args if self._pad is None else (args[0].masked_fill(self._pad, 0.0),)
 
     def _enter(self, encoder: Any, hidden: Tensor, real: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
@@ -53,35 +53,35 @@ class ConformerEncoder(SpeechEncoder):
 
 
 class FilterbankEncoder(ConformerEncoder):
-    """w2v-BERT 2.0: stacked filterbanks through conformer layers whose convolutions look back alone."""
+    """w2v-BERT 2.0: stacked filterbanks through conformer layers whose convolutions are causal."""
 
     def __init__(self, model: nn.Module, options: Options, front: Mapping[str, Any] | None = None) -> None:
         super().__init__(model, options, front)
         bins, stride = self.front.get("num_mel_bins", 80), self.front.get("stride", STRIDE)
         if bins * stride != self.settings.feature_projection_input_dim:
             raise PipelineError(
-                f"the speech encoder reads {self.settings.feature_projection_input_dim} features a frame, its "
-                f"preprocessor_config.json makes {bins} x {stride}; take both from one source"
+                f"the speech encoder reads {self.settings.feature_projection_input_dim} features per frame, but its "
+                f"preprocessor_config.json gives {bins} x {stride}; take both from one source"
             )
         self.bank = Filterbank(bins, stride)
 
     @property
     def reads_raw(self) -> bool:
-        """Always: the filterbanks are made from audio as it is."""
+        """Always true: the filterbanks are computed from raw audio."""
         return True
 
     def prepare(self, samples: Tensor, lengths: Tensor | None = None) -> Inputs:
-        """Filterbanks (B, T, features) of waveforms float32 (B, N), normalised a band over each utterance."""
+        """Filterbanks (B, T, features) of waveforms float32 (B, N), each band normalised over the utterance."""
         if not self.mask_padding or lengths is None:
             lengths = torch.full(samples.shape[:1], samples.shape[1], device=samples.device)
         return Inputs(*self.bank(samples, lengths))
 
     def hear(self, samples: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Frames (B, T, D) of the last layer or of the learned mix, and which are real (B, T)."""
+        """Frames (B, T, D) of the last layer or of the learned mix, and a mask of the real ones (B, T)."""
         return self._frames(self.prepare(samples, lengths))
 
     def states(self, inputs: Inputs, upto: int | None = None) -> States:
-        """Hidden states as transformers has them; the last is after the closing block, and the adapter if any."""
+        """Hidden states as in transformers; the last follows the closing block, and the adapter if there is one."""
         last = self._upto(upto)
         model: Any = self.model
         hidden = model.feature_projection(inputs.values)[0]
@@ -99,7 +99,7 @@ class FilterbankEncoder(ConformerEncoder):
         return States(states, real)
 
     def frames(self, samples: int) -> int:
-        """Frames T that `samples` give."""
+        """Number T of frames of `samples` samples."""
         return int(self._lengths(torch.tensor(samples))[1])
 
     def _lengths(self, samples: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,10 +114,10 @@ class FilterbankEncoder(ConformerEncoder):
         return torch.div(count + 2 * (stride // 2) - kernel, stride, rounding_mode="floor") + 1
 
     def _adapted(self, hidden: Tensor, whole: Tensor, every: Tensor) -> tuple[Tensor, Tensor]:
-        """The adapter's frames from the last layer's, and which are real.
+        """The adapter's frames from those of the last layer, and a mask of the real ones.
 
-        Attention sees the `whole` (B,) frames, convolutions `every` (B,) one of the utterance, the half-empty last one
-        too: so it is where transformers is given the utterance alone.
+        Attention sees the `whole` (B,) frames. Convolutions also see the half-empty last frame, which `every` (B,)
+        includes, as in transformers when it reads the utterance alone.
         """
         adapter: Any = self.model.adapter
         if adapter.proj is not None:

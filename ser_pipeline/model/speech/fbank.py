@@ -1,4 +1,4 @@
-"""Kaldi's log-mel filterbanks in torch, as transformers' SeamlessM4T feature extractor makes them for w2v-BERT 2.0.
+"""Kaldi's log-mel filterbanks in torch, equal to those of transformers' SeamlessM4T feature extractor for w2v-BERT 2.0.
 
 Shapes: B batch, N samples, F frames of 10 ms, K bands, T stacked frames.
 """
@@ -19,13 +19,13 @@ FULL_SCALE = 32_768.0
 LEAST = 1.192092955078125e-07
 """Smallest power before the logarithm: float32's epsilon (Kaldi)."""
 LOWEST = 20.0
-"""Hz where the first band begins (Kaldi)."""
+"""Lower edge of the first band in Hz (Kaldi)."""
 STRIDE = 2
 """Frames that are stacked into one (w2v-BERT 2.0)."""
 
 
 class Filterbank(nn.Module):
-    """Waveforms to stacked log-mel filterbanks, each band with zero mean and unit variance over the utterance."""
+    """Waveforms to stacked log-mel filterbanks; each band has zero mean and unit variance over the utterance."""
 
     window: Tensor
     filters: Tensor
@@ -38,11 +38,11 @@ class Filterbank(nn.Module):
         self.register_buffer("filters", kaldi_filters(bands, rate), persistent=False)
 
     def frames(self, samples: Tensor) -> Tensor:
-        """Frames F of `samples`; at least one."""
+        """Number F of frames of `samples` samples; at least one."""
         return (torch.div(samples - WINDOW, HOP, rounding_mode="floor") + 1).clamp(min=1)
 
     def stacked(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Stacked frames T of `frames`: those that are whole, and all; at least one each."""
+        """Number T of stacked frames of `frames`: complete ones, and all including a partial one; at least one each."""
         whole = torch.div(frames, self.stride, rounding_mode="floor")
         every = torch.div(frames + frames % 2, self.stride, rounding_mode="floor")  # padded to a multiple of two
         return whole.clamp(min=1), every.clamp(min=1)
@@ -51,13 +51,13 @@ class Filterbank(nn.Module):
     def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Features float32 (B, T, stride x K) of waveforms (B, N) with `lengths` (B,) real samples, and their F (B,).
 
-        In float64, as transformers' numpy code.
+        The computation is in float64, as in transformers' numpy code.
         """
         samples = samples.double() * FULL_SCALE
         samples = F.pad(samples, (0, max(0, WINDOW - samples.shape[1])))
         frames = samples.unfold(1, WINDOW, HOP)
         frames = frames - frames.mean(2, keepdim=True)
-        before = torch.cat([frames[..., :1], frames[..., :-1]], 2)  # Kaldi's first sample stands for its own past
+        before = torch.cat([frames[..., :1], frames[..., :-1]], 2)  # Kaldi repeats the first sample as its predecessor
         frames = (frames - PRE_EMPHASIS * before) * self.window
         power = torch.view_as_real(torch.fft.rfft(frames, POINTS)).square().sum(-1)
         bank = (power @ self.filters).clamp(min=LEAST).log().float()
@@ -71,7 +71,7 @@ class Filterbank(nn.Module):
 
 
 def _standard(bank: Tensor, count: Tensor) -> Tensor:
-    """Bands of (B, F, K) to zero mean and unit variance over the first `count` (B,) frames; zeros after them."""
+    """Bands of (B, F, K) with zero mean and unit variance over the first `count` (B,) frames; zeros after them."""
     real = within(bank.shape[1], count)[..., None]
     share = count[:, None, None]
     centred = (bank - bank.masked_fill(~real, 0.0).sum(1, keepdim=True) / share).masked_fill(~real, 0.0)
@@ -80,7 +80,7 @@ def _standard(bank: Tensor, count: Tensor) -> Tensor:
 
 
 def kaldi_filters(bands: int, rate: int) -> Tensor:
-    """Triangles float64 (257, K) that are even on Kaldi's mel scale, 1127 ln(1 + f / 700), from 20 Hz to half the rate.
+    """Triangular filters float64 (257, K), even on Kaldi's mel scale 1127 ln(1 + f / 700), from 20 Hz to half the rate.
 
     >>> kaldi_filters(4, 16_000).amax(0).gt(0.9).tolist()
     [True, True, True, True]

@@ -1,4 +1,4 @@
-"""What every speech encoder is to the rest: waveforms to hidden states a layer, and which frames are real.
+"""The interface of all speech encoders: waveforms to the hidden states of each layer, and a mask of real frames.
 
 Shapes: B batch, N samples, T frames, D width.
 """
@@ -21,48 +21,48 @@ EPSILON = 1e-7
 """Added to the variance of a waveform, as transformers' feature extractors do."""
 
 SPARE = ("masked_spec_embed",)
-"""Parameters that a usable checkpoint may lack: masking then starts from a random vector."""
+"""Parameters that a usable checkpoint may lack; SpecAugment then starts from a random vector."""
 
 INCIDENTAL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
-"""Entries of a configuration that say nothing of the frames."""
+"""Entries of a configuration that do not affect the frames."""
 
 
 class Inputs(NamedTuple):
-    """What a speech encoder reads."""
+    """The input of a speech encoder."""
 
     values: Tensor  # float32: a waveform (B, N), or its features in the model's own layout
-    lengths: Tensor | None  # (B,): real positions of `values` in time; None: all of them
+    lengths: Tensor | None  # (B,): number of real positions of `values` in time; None if all are real
 
 
 class States(NamedTuple):
-    """What a model makes of a batch."""
+    """The hidden states of a batch."""
 
-    layers: list[Tensor]  # (B, T, D) each: the first layer's input, then every layer's output
+    layers: list[Tensor]  # each (B, T, D): the first layer's input, then every layer's output
     real: Tensor  # (B, T) bool: frames of audio, not of padding
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a speech encoder is used; what a family does not have is left out."""
+    """How a speech encoder is used; options that a family does not support are ignored."""
 
     mask_padding: bool = True
-    """Frames are those of each utterance alone: padding reaches no attention, convolution or statistic.
+    """Whether each utterance is encoded as if alone: padding reaches no attention, convolution or statistic.
 
-    Off, the padding counts as audio, and the wav2vec 2.0 kin read what the paper's model reads: a waveform normalised
-    over the padded segment.
+    If false, padding counts as audio, and the wav2vec 2.0 family reads the same input as the paper's model: a waveform
+    normalised over the padded segment.
     """
     frozen: bool = False
     """Whether the encoder has no gradient and no dropout."""
     layer_mix: bool = False
-    """Frames are a learned mix of all layers."""
+    """Whether frames are a learned mix of all layers."""
     inner: bool = False
-    """Layers below the last are read: an adapter behind the last, of another width and rate, is left out."""
+    """Whether layers below the last are read: an adapter after the last, of another width and rate, is then removed."""
     masking: bool = False
-    """SpecAugment in training, as the configuration says."""
+    """Whether SpecAugment is applied in training, as the configuration describes."""
     layer_drop: bool = False
-    """Layers are skipped at random in training, as the configuration says."""
+    """Whether layers are skipped at random in training, as the configuration describes."""
     window: str = "cut"
-    """Whisper: "cut" to the audio's length, or silence up to the "30s" that it was trained on."""
+    """For Whisper: "cut" to the length of the audio, or pad with silence to the "30s" of its training."""
 
 
 class FrameEncoder(nn.Module, ABC):
@@ -71,28 +71,28 @@ class FrameEncoder(nn.Module, ABC):
     width: int
     """Width D of the frames."""
     layers: int
-    """Layers; the hidden states are one more, the first layer's input."""
+    """Number of layers; there is one more hidden state, the first layer's input."""
     rate: int = 16_000
-    """The rate of the audio that it reads, in Hz."""
+    """Sample rate of the audio that the encoder reads, in Hz."""
     longest: int | None = None
-    """Most samples of an utterance; None: any number."""
+    """Maximum samples of an utterance; None for no limit."""
     revision: str = ""
-    """Commit of the hub's repository that the weights are of, where it is known."""
+    """Commit of the weights in the hub's repository, if known."""
 
     def __init__(self, config: Mapping[str, Any], front: Mapping[str, Any], options: Options) -> None:
-        """Keep what describes the encoder.
+        """Store the encoder's description.
 
         Args:
             config: the model's configuration, in JSON's types.
-            front: the feature extractor's configuration (`preprocessor_config.json`); empty where there is none.
-            options: how it is used.
+            front: the feature extractor's configuration (`preprocessor_config.json`); empty if there is none.
+            options: how the encoder is used.
         """
         super().__init__()
         self.config, self.front, self.options = dict(config), dict(front), options
         self.mix: nn.Parameter | None = None
 
     def finish(self) -> None:
-        """Add the learned mix and freeze the weights as the options say; called when the parts are there."""
+        """Add the learned mix and freeze the weights as the options say; called once the parts exist."""
         if self.options.frozen:
             self.requires_grad_(False)
         if self.options.layer_mix:
@@ -105,14 +105,15 @@ class FrameEncoder(nn.Module, ABC):
 
     @property
     def reads_raw(self) -> bool:
-        """Whether `hear` wants audio as it is; otherwise waveforms normalised over the padded segment."""
+        """Whether `hear` needs raw audio; otherwise it needs waveforms normalised over the padded segment."""
         return True
 
     @abstractmethod
     def prepare(self, samples: Tensor, lengths: Tensor | None = None) -> Inputs:
-        """What the model reads of waveforms float32 (B, N), un-normalised in [-1, 1], padded at the end with zeros.
+        """Convert waveforms to the model's input.
 
-        `lengths` (B,) are the real samples; None: all of them.
+        Waveforms are float32 (B, N), un-normalised in [-1, 1], padded at the end with zeros. `lengths` (B,) are the
+        numbers of real samples; None if all are real.
         """
 
     @abstractmethod
@@ -121,10 +122,10 @@ class FrameEncoder(nn.Module, ABC):
 
     @abstractmethod
     def frames(self, samples: int) -> int:
-        """Frames T that `samples` give."""
+        """Number T of frames of `samples` samples."""
 
     def hear(self, samples: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Frames (B, T, D) of the last layer or of the learned mix, and which are real (B, T)."""
+        """Frames (B, T, D) of the last layer or of the learned mix, and a mask of the real ones (B, T)."""
         return self._frames(self.prepare(samples, lengths))
 
     def _frames(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
@@ -135,24 +136,24 @@ class FrameEncoder(nn.Module, ABC):
         return torch.einsum("l,lbtd->btd", self.mix.softmax(0), torch.stack(states.layers)), states.real
 
     def train(self, mode: bool = True) -> FrameEncoder:
-        """Training mode; a frozen encoder stays as it is for evaluation."""
+        """Set training mode; a frozen encoder stays in evaluation mode."""
         return super().train(mode and not self.options.frozen)
 
     @property
     def origin(self) -> dict[str, str]:
-        """The hub's `revision`, where it is known: a part of the key of what is made with the encoder."""
+        """The hub's `revision`, if known: a part of the key of everything computed with the encoder."""
         return {"revision": self.revision} if self.revision else {}
 
     def description(self) -> dict[str, Any]:
-        """The configuration, from which `speech.open_encoder` makes the encoder anew without its weights."""
+        """The configuration, from which `speech.open_encoder` builds the encoder without its weights."""
         return {**self.config, "preprocessor": self.front}
 
     def fingerprint(self) -> str:
-        """Twelve hex digits of the configuration and of the weights that frozen frames depend on."""
+        """Hash of the configuration and weights that frozen frames depend on: twelve hex digits."""
         said = {name: value for name, value in self.description().items() if name not in INCIDENTAL}
         digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode())
         for name, tensor in sorted(self._weights().items()):
-            if name not in SPARE:  # random where a checkpoint lacks them; frames without masking do not need them
+            if name not in SPARE:  # random if a checkpoint lacks them; frames without SpecAugment do not need them
                 digest.update(name.encode())
                 digest.update(tensor.detach().cpu().contiguous().numpy().data)
         return digest.hexdigest()[:12]
@@ -161,7 +162,7 @@ class FrameEncoder(nn.Module, ABC):
         return {name: tensor for name, tensor in self.state_dict().items() if name != "mix"}
 
     def _upto(self, upto: int | None) -> int:
-        """The layer that `upto` names; negative ones count from the end."""
+        """The layer that `upto` refers to; negative numbers count from the end."""
         last = self.layers if upto is None else upto + (upto < 0) * (self.layers + 1)
         if not 0 <= last <= self.layers:
             raise PipelineError(f"layer {upto} of a speech encoder with layers 0 to {self.layers}: choose one of these")
@@ -186,12 +187,12 @@ def within(size: int, lengths: Tensor) -> Tensor:
 
 
 def additive(real: Tensor, dtype: torch.dtype) -> Tensor:
-    """What (B, 1, 1, T) is added to the scores of keys so that only `real` ones (B, T) are attended to."""
+    """Values (B, 1, 1, T) that restrict attention to `real` keys (B, T) when added to the scores."""
     return torch.zeros_like(real, dtype=dtype).masked_fill(~real, torch.finfo(dtype).min)[:, None, None]
 
 
 def unit_variance(samples: Tensor, lengths: Tensor | None) -> Tensor:
-    """Waveforms (B, N) to zero mean and unit variance over their real samples; zeros after them."""
+    """Waveforms (B, N) with zero mean and unit variance over their real samples; zeros after them."""
     if lengths is None:
         centred = samples - samples.mean(1, keepdim=True)
         return centred / torch.sqrt(centred.square().mean(1, keepdim=True) + EPSILON)
@@ -203,16 +204,16 @@ def unit_variance(samples: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 def check_rate(front: Mapping[str, Any], name: str, rate: int) -> None:
-    """Refuse the encoder `name` where its feature extractor reads another sampling rate than `rate` Hz.
+    """Refuse the encoder `name` if its feature extractor reads another sample rate than `rate` Hz.
 
     Args:
         front: settings of its feature extractor.
-        name: of the encoder, for the message.
-        rate: Hz of the audio.
+        name: name of the encoder, for the message.
+        rate: sample rate of the audio in Hz.
     """
     wanted = front.get("sampling_rate", rate)
     if wanted != rate:
         raise PipelineError(
-            f"speech encoder '{name}' reads audio of {wanted} Hz (its preprocessor_config.json), the pipeline's is of "
-            f"{rate} Hz; choose an encoder for {rate} Hz"
+            f"speech encoder '{name}' reads audio at {wanted} Hz (its preprocessor_config.json), but the pipeline's is "
+            f"at {rate} Hz; choose an encoder for {rate} Hz"
         )

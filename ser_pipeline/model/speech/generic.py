@@ -1,4 +1,4 @@
-"""Any other audio model of transformers, frozen, by its hidden states and its own feature extractor on the CPU.
+"""Any other audio model of transformers, frozen, through its hidden states and its own feature extractor on the CPU.
 
 Shapes: B batch, N samples, T frames, D width.
 """
@@ -19,35 +19,35 @@ from ser_pipeline.model.speech.frames import FrameEncoder, Inputs, Options, Stat
 from ser_pipeline.model.speech.loading import Source, first_line, transformers_config, transformers_model
 
 AUDIO = ("input_values", "input_features")
-"""What transformers calls the main input of models that read audio."""
+"""Names that transformers uses for the main input of audio models."""
 
 LEAST = 400
-"""Samples that an utterance is padded to: 25 ms, one frame of the usual front ends."""
+"""Samples to which shorter utterances are padded: 25 ms, one frame of the usual front ends."""
 
 AST_HOP = 160
-"""Samples between frames of the Audio Spectrogram Transformer, whose extractor counts its longest audio in frames."""
+"""Samples between frames of the Audio Spectrogram Transformer, whose extractor limits audio in frames."""
 
 
 class OtherEncoder(FrameEncoder):
-    """An audio model of transformers as it is, each utterance on its own or with others of its length."""
+    """An unmodified audio model of transformers; each utterance is encoded alone or with others of equal length."""
 
     def __init__(self, model: nn.Module, extractor: Any, source: Source, options: Options) -> None:
-        """Try the model on a second of silence, which tells its layers and width.
+        """Run the model on a second of silence to find its layers and width.
 
         Args:
             model: transformers' model.
             extractor: its feature extractor.
-            source: where both are from.
-            options: how it is used.
+            source: source of both.
+            options: how the encoder is used.
 
         Raises:
-            PipelineError: it gives no hidden states, or is to be trained.
+            PipelineError: the model returns no hidden states, or it is not used frozen.
         """
         super().__init__(source.config, source.front, options)
         if not options.frozen:
             raise PipelineError(
-                f"a {source.config['model_type']} model such as {source.where} is read frozen alone; pass "
-                "--set model.freeze_speech_encoder=true, or make its frames with ser-pipeline features"
+                f"a {source.config['model_type']} model such as {source.where} can only be used frozen; pass "
+                "--set model.freeze_speech_encoder=true, or compute its frames with ser-pipeline features"
             )
         parts: Any = model
         self.model = parts.get_encoder() if getattr(parts.config, "is_encoder_decoder", False) else model
@@ -61,7 +61,7 @@ class OtherEncoder(FrameEncoder):
             states = self._run(torch.zeros(1, self.rate))
         except Exception as error:
             raise PipelineError(
-                f"speech encoder {source.where} cannot be read by its hidden states ({first_line(error)}); choose "
+                f"the hidden states of speech encoder {source.where} cannot be read ({first_line(error)}); choose "
                 "another encoder"
             ) from error
         self.layers, self.width = len(states) - 1, int(states[-1].shape[2])
@@ -69,22 +69,22 @@ class OtherEncoder(FrameEncoder):
         self.finish()
 
     def frames(self, samples: int) -> int:
-        """Frames T that `samples` give, found by trying."""
+        """Number T of frames of `samples` samples, found by running the model."""
         if samples not in self.counts:
             zeros = torch.zeros(1, samples, device=next(self.model.parameters()).device)
             self.counts[samples] = self._run(zeros)[-1].shape[1]
         return self.counts[samples]
 
     def prepare(self, samples: Tensor, lengths: Tensor | None = None) -> Inputs:
-        """The waveforms themselves: the feature extractor wants every utterance without padding."""
+        """Return the waveforms unchanged: the feature extractor needs each utterance without padding."""
         self._check(samples.shape[1])
         return Inputs(samples, lengths if self.mask_padding else None)
 
     @torch.no_grad()
     def states(self, inputs: Inputs, upto: int | None = None) -> States:
-        """Hidden states (B, T, D) of every utterance alone, zero after its end.
+        """Hidden states (B, T, D) of each utterance alone, zero after its end.
 
-        Layers above `upto` are not computed where the model's layers stand in one list, as they do in most.
+        Layers above `upto` are not computed if the model's layers are in one list, as they are in most models.
         """
         last, samples = self._upto(upto), inputs.values
         sizes = [samples.shape[1]] * len(samples) if inputs.lengths is None else inputs.lengths.tolist()
@@ -102,7 +102,7 @@ class OtherEncoder(FrameEncoder):
     def _run(self, samples: Tensor, last: int | None = None) -> list[Tensor]:
         """Hidden states (B, T, D) of waveforms (B, N) without padding, by transformers' own extractor and model.
 
-        Up to the layer `last` at least; None: all.
+        They reach at least up to the layer `last`; None returns all.
         """
         rows = list(F.pad(samples, (0, max(0, LEAST - samples.shape[1]))).cpu().numpy())
         read = self.extractor(rows, sampling_rate=self.rate, return_tensors="pt")
@@ -115,11 +115,11 @@ class OtherEncoder(FrameEncoder):
         if output.last_hidden_state.shape == states[-1].shape or not self.options.inner:
             states[-1] = output.last_hidden_state
         if any(state.dim() != 3 for state in states):
-            raise ValueError(f"its hidden states are no frames but of shape {tuple(states[0].shape)}")
+            raise ValueError(f"its hidden states are not frames but have the shape {tuple(states[0].shape)}")
         return states
 
     def _layers_of(self, states: list[Tensor]) -> nn.ModuleList | None:
-        """The list of the model's layers, each of which reads the hidden state of its number; None: there is none."""
+        """The list of the model's layers, in which layer n reads hidden state n; None if there is no such list."""
         zeros = torch.zeros(1, self.rate)
         for module in self.model.modules():
             if isinstance(module, nn.ModuleList) and len(module) == self.layers:
@@ -135,16 +135,16 @@ def _alike(read: object, state: Tensor) -> bool:
 
 
 class _EnoughError(Exception):
-    """The layers that were asked for are computed."""
+    """Raised when all requested layers are computed."""
 
 
 def _up_to(layers: nn.ModuleList, last: int, run: Callable[[], Any]) -> list[Tensor]:
-    """What the layers 0 to `last` read while `run` runs, which is stopped before the last of them.
+    """The inputs of layers 0 to `last` during `run`, which is stopped before layer `last`.
 
     Args:
-        layers: in order.
-        last: a number of one of them.
-        run: the whole model.
+        layers: all layers, in order.
+        last: number of a layer.
+        run: runs the whole model.
     """
     read: list[Any] = []
 
@@ -164,7 +164,7 @@ def _up_to(layers: nn.ModuleList, last: int, run: Callable[[], Any]) -> list[Ten
 
 
 def _longest(extractor: Any) -> int | None:
-    """Samples after which a feature extractor cuts audio off; None: it does not."""
+    """Number of samples after which a feature extractor cuts audio off; None if it does not."""
     for name in ("n_samples", "nb_max_samples"):
         if isinstance(getattr(extractor, name, None), int):
             return int(getattr(extractor, name))
@@ -174,10 +174,10 @@ def _longest(extractor: Any) -> int | None:
 
 
 def open_other(source: Source, options: Options) -> OtherEncoder:
-    """The audio model of `source` with its feature extractor.
+    """Open the audio model of `source` with its feature extractor.
 
     Raises:
-        PipelineError: it cannot be had, or reads no audio.
+        PipelineError: the model is not available, or reads no audio.
     """
     from transformers import MODEL_MAPPING, AutoFeatureExtractor
 

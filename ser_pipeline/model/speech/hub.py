@@ -1,6 +1,6 @@
-"""Where a speech encoder's files are: a folder, the local Hugging Face cache, or the hub, which is asked last.
+"""Find a speech encoder's files: in a folder, in the local Hugging Face cache, or on the hub as a last resort.
 
-Every way in which that fails has a line of its own that says what to do.
+Every failure has an error message of its own that says what to do.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from ser_pipeline.names import guess
 
 CONFIG = "config.json"
 FRONT = ("preprocessor_config.json", "processor_config.json")
-"""Files that describe a feature extractor: its own, or that of a processor with one inside."""
+"""Files that describe a feature extractor: its own, or that of a processor which contains one."""
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-"""Files of weights as transformers writes them, the preferred first; an index names the parts."""
+"""Weight files as transformers writes them, in order of preference; an index names the parts."""
 
 KNOWN = (
     "facebook/data2vec-audio-base",
@@ -63,30 +63,30 @@ KNOWN = (
     "openai/whisper-large-v3",
     "openai/whisper-large-v3-turbo",
 )
-"""Speech encoders on the hub, among which the one meant by a misspelt name is looked for."""
+"""Speech encoders on the hub, used for suggestions if a name is misspelt."""
 
 WITHOUT = "; --preset scratch needs no pre-trained weights"
-"""The end of the line on an encoder that cannot be reached."""
+"""End of the error message for an encoder that is not available."""
 
 PATIENCE = 3.0
-"""Seconds that the hub has to answer before it counts as out of reach."""
+"""Seconds within which the hub has to answer before it is considered unreachable."""
 
 BLOCK = 2**22
-"""Bytes of a file that are read at a time."""
+"""Bytes of a file that are read at once."""
 
 log = logging.getLogger(__name__)
 
 
 def locate(name: str, *, weights: bool = True, setting: str = "model.speech_encoder") -> Path:
-    """The folder of the speech encoder `name`, downloaded where it is neither a folder nor in the local cache.
+    """The folder of the speech encoder `name`, which is downloaded if it is neither a folder nor in the local cache.
 
     Args:
-        name: a folder with `config.json` and weights, or a name on the Hugging Face hub, as it is now or "NAME@COMMIT".
-        weights: whether the weights are wanted, besides the configuration.
-        setting: what gave the name, for an error to say.
+        name: a folder with `config.json` and weights, or a name on the Hugging Face hub: NAME, or "NAME@COMMIT".
+        weights: whether the weights are needed besides the configuration.
+        setting: the setting that contains the name, for error messages.
 
     Raises:
-        PipelineError: it cannot be had.
+        PipelineError: the encoder is not available.
     """
     if is_folder(name):
         return _whole(Path(name).expanduser(), weights)
@@ -97,7 +97,7 @@ def locate(name: str, *, weights: bool = True, setting: str = "model.speech_enco
 
 
 def is_here(name: str) -> bool:
-    """Whether the speech encoder `name` can be had without the network, with its weights."""
+    """Whether the speech encoder `name` and its weights are available without the network."""
     if is_folder(name):
         folder = Path(name).expanduser()
         return (folder / CONFIG).is_file() and bool(weight_files(folder))
@@ -105,20 +105,20 @@ def is_here(name: str) -> bool:
 
 
 def is_folder(name: str) -> bool:
-    """Whether `name` stands for a folder, and not for a repository of the hub."""
+    """Whether `name` refers to a folder, not to a repository of the hub."""
     return Path(name).expanduser().is_dir() or name.startswith((".", "/", "~"))
 
 
 def identity(name: str, *, weights: bool = True, setting: str = "model.speech_encoder") -> dict[str, str]:
-    """What the speech encoder `name` is, wherever it lies: `content`, a hash of its files, and the hub's `revision`.
+    """Identify the speech encoder `name` independently of its location: `content`, a hash of its files, and `revision`.
 
     Args:
-        name: as `locate` takes it.
-        weights: whether the weights are read, besides what describes the encoder.
-        setting: what gave the name, for an error to say.
+        name: as in `locate`.
+        weights: whether the weights are hashed besides the configuration.
+        setting: the setting that contains the name, for error messages.
 
     Raises:
-        PipelineError: it cannot be had.
+        PipelineError: the encoder is not available.
     """
     folder = locate(name, weights=weights, setting=setting)
     described = [folder / file for file in (CONFIG, *FRONT) if (folder / file).is_file()]
@@ -126,7 +126,7 @@ def identity(name: str, *, weights: bool = True, setting: str = "model.speech_en
 
 
 def content(files: Sequence[Path]) -> str:
-    """32 hex digits of what is in `files`, in their order: XXH3."""
+    """XXH3 hash of the contents of `files` in their order, 32 hex digits."""
     found = xxh3_128()
     for file in files:
         found.update(f"{file.name} {file.stat().st_size}\n".encode())
@@ -137,7 +137,7 @@ def content(files: Sequence[Path]) -> str:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files of weights in `folder`: the preferred format, with all parts that an index names; none: empty."""
+    """Weight files in `folder`, in the preferred format, with all parts that an index names; empty if none exist."""
     for name in WEIGHTS:
         file = folder / name
         if file.is_file():
@@ -146,7 +146,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def revision(folder: Path) -> str:
-    """The commit of the hub's repository that `folder` holds, where it is known: in the cache, or of `hf download`."""
+    """The hub repository's commit in `folder`, if known: from the cache, or from `hf download`."""
     if folder.parent.name == "snapshots":
         return folder.name
     note = folder / ".cache" / "huggingface" / "download" / f"{CONFIG}.metadata"
@@ -165,10 +165,10 @@ def _parts(index: Path) -> list[str]:
 
 
 def _whole(folder: Path, weights: bool) -> Path:
-    """`folder`, which must have what is needed."""
+    """Return `folder` if it contains all needed files."""
     again = f"`hf download NAME --local-dir {shlex.quote(str(folder))}`"
     if not folder.is_dir():
-        raise PipelineError(f"no speech encoder in {folder}: there is no such folder; {again} makes it")
+        raise PipelineError(f"no speech encoder in {folder}: there is no such folder; {again} creates it")
     if not (folder / CONFIG).is_file():
         raise PipelineError(
             f"no speech encoder in {folder}: it needs config.json and model.safetensors, as {again} writes them"
@@ -176,19 +176,19 @@ def _whole(folder: Path, weights: bool) -> Path:
     files = weight_files(folder) if weights else [folder / CONFIG]
     if not files:
         raise PipelineError(
-            f"no weights in {folder}: beside config.json it needs model.safetensors (or pytorch_model.bin), as {again} "
-            "writes them"
+            f"no weights in {folder}: besides config.json it needs model.safetensors (or pytorch_model.bin), as "
+            f"{again} writes them"
         )
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise PipelineError(
-            f"the weights in {folder} are not whole: {missing[0]} is missing; {again} fetches what is not there"
+            f"the weights in {folder} are incomplete: {missing[0]} is missing; {again} downloads what is missing"
         )
     return folder
 
 
 def _cached(name: str, weights: bool) -> Path | None:
-    """The folder of `name` in the local cache, where all that is needed is there."""
+    """The folder of `name` in the local cache, if it contains everything needed."""
     import huggingface_hub
     from huggingface_hub.errors import HFValidationError
 
@@ -222,13 +222,13 @@ def _download(name: str, weights: bool, setting: str) -> Path:
         return _whole(Path(folder), weights)
     except PipelineError:
         raise
-    except Exception as error:  # of the network below the hub's library, too
+    except Exception as error:  # including errors of the network layer below the hub's library
         log.debug("the hub's answer", exc_info=error)
         raise PipelineError(_told(name, error, setting)) from error
 
 
 def _at(name: str) -> tuple[str, str | None]:
-    """Repository and revision of a name on the hub; None: the latest.
+    """Repository and revision of a name on the hub; None stands for the latest revision.
 
     >>> _at("openai/whisper-tiny.en@87c7102"), _at("openai/whisper-tiny.en")
     (('openai/whisper-tiny.en', '87c7102'), ('openai/whisper-tiny.en', None))
@@ -238,7 +238,7 @@ def _at(name: str) -> tuple[str, str | None]:
 
 
 def _wanted(there: list[str], name: str) -> list[str]:
-    """The files of a repository that hold the weights."""
+    """The weight files of a repository."""
     for first in WEIGHTS:
         if first in there:
             stem = re.escape(first.partition(".")[0])
@@ -251,7 +251,7 @@ def _wanted(there: list[str], name: str) -> list[str]:
 
 
 def _told(name: str, error: Exception, setting: str) -> str:
-    """One line on why `name` cannot be had from the hub, and what to do."""
+    """The error message for a failed download of `name`, with what to do."""
     from huggingface_hub import errors
 
     repository, commit = _at(name)
@@ -287,7 +287,7 @@ def _of_the_disk(error: Exception) -> bool:
 
 
 def _meant(name: str) -> str:
-    """`; did you mean 'X'?` where a known name is close to, but not, `name`."""
+    """`; did you mean 'X'?` if a known name is similar but not equal to `name`."""
     name, _ = _at(name)
     if name in KNOWN:
         return ""
@@ -295,9 +295,9 @@ def _meant(name: str) -> str:
 
 
 def _reachable() -> bool:
-    """Whether the hub, or the proxy before it, answers soon: its library tries for half a minute before it gives up.
+    """Whether the hub, or the proxy in front of it, answers soon; its library would try for half a minute.
 
-    A name server that is silent is not waited for either, so this asks in a thread.
+    A silent name server must not block either, so a thread makes the connection.
     """
     from huggingface_hub import constants
 

@@ -1,4 +1,4 @@
-"""What is in a speech encoder's files: configuration, feature extractor, weights. No file's code is ever run."""
+"""Read a speech encoder's files: configuration, feature extractor, weights. No code in the files is ever run."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """A speech encoder's files, opened."""
+    """The opened files of a speech encoder."""
 
     name: str
     """The name or folder as the user gave it."""
     folder: Path | None
-    """None where the configuration alone is given."""
+    """None if only the configuration is given."""
     config: dict[str, Any]
     front: dict[str, Any]
-    """The feature extractor's configuration; empty where there is none."""
+    """The feature extractor's configuration; empty if there is none."""
     weights: bool
-    """Whether the weights are read; random ones otherwise."""
+    """Whether the weights are read; otherwise they are random."""
 
     @property
     def where(self) -> str:
-        """How an error names the encoder."""
+        """The name of the encoder in error messages."""
         return f"'{self.name}'"
 
 
 def open_source(name: str, *, weights: bool, settings: Mapping[str, Any] | None, setting: str) -> Source:
-    """The files of `name`, or the configuration `settings` (`FrameEncoder.description`) with random weights.
+    """Open the files of `name`, or use the configuration `settings` (`FrameEncoder.description`) with random weights.
 
     Args:
         name: name on the Hugging Face hub, or a folder with `config.json` and the weights.
-        weights: whether the weights are wanted.
-        settings: then nothing is looked up.
-        setting: what gave the name, for an error to say.
+        weights: whether the weights are needed.
+        settings: the configuration; if given, nothing is looked up.
+        setting: the setting that contains the name, for error messages.
 
     Raises:
-        PipelineError: the files cannot be had or read.
+        PipelineError: the files are not available or cannot be read.
     """
     if settings is not None:
         config = {key: value for key, value in settings.items() if key != "preprocessor"}
@@ -72,7 +72,7 @@ def _json(file: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise PipelineError(f"cannot read {file}: {error}; download it again") from error
     if not isinstance(found, dict):
-        raise PipelineError(f"{file} holds no table of settings; download it again")
+        raise PipelineError(f"{file} is not a table of settings; download it again")
     return found
 
 
@@ -87,27 +87,27 @@ def _front(folder: Path) -> dict[str, Any]:
 
 
 def _check_weights(file: Path) -> None:
-    """Refuse a file of weights that is cut short, or stands for one that was never fetched."""
+    """Refuse a weight file that is truncated, or a Git LFS pointer in its place."""
     with file.open("rb") as data:
         pointer = data.read(40).startswith(b"version https://git-lfs")
     if pointer:
-        raise PipelineError(f"{file} is a pointer of Git LFS, not the weights; fetch them with 'git lfs pull'")
+        raise PipelineError(f"{file} is a Git LFS pointer, not the weights; fetch them with 'git lfs pull'")
     if file.suffix == ".safetensors":
         try:
             with safe_open(file, "pt"):
                 pass
         except (SafetensorError, OSError) as error:
             raise PipelineError(
-                f"cannot load the speech encoder in {file.parent}: {file.name} is damaged or cut short ({error}); "
+                f"cannot load the speech encoder in {file.parent}: {file.name} is damaged or truncated ({error}); "
                 "download it again"
             ) from error
 
 
 def read_weights(folder: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Tensor]]:
-    """Names and tensors of the weights in `folder` whose names are `wanted`, one at a time.
+    """Yield names and tensors of the weights in `folder` whose names are `wanted`, one at a time.
 
     Raises:
-        PipelineError: a file is damaged, or holds more than tensors.
+        PipelineError: a file is damaged, or contains more than tensors.
     """
     for file in hub.weight_files(folder):
         if file.suffix == ".safetensors":
@@ -123,22 +123,22 @@ def read_weights(folder: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[
 
 def _unsafe(file: Path, error: Exception) -> str:
     return (
-        f"cannot load the speech encoder in {file.parent}: {file.name} is damaged or holds more than weights, which is "
-        f"never run ({first_line(error)}); use a folder with model.safetensors"
+        f"cannot load the speech encoder in {file.parent}: {file.name} is damaged or contains objects other "
+        f"than weights, which are never loaded ({first_line(error)}); use a folder with model.safetensors"
     )
 
 
 def first_line(error: BaseException) -> str:
-    """What `error` says, in one line."""
+    """The first line of an error's message."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
 
 
 def transformers_config(source: Source) -> Any:
-    """The configuration of `source` as transformers reads it.
+    """Read the configuration of `source` with transformers.
 
     Raises:
-        PipelineError: transformers does not know such a model, or would have to run code of the folder.
+        PipelineError: transformers does not know the model, or would have to run code of the folder.
     """
     from transformers import AutoConfig
 
@@ -152,8 +152,8 @@ def transformers_config(source: Source) -> Any:
         log.debug("transformers' answer", exc_info=error)
         if "auto_map" in source.config:
             raise PipelineError(
-                f"speech encoder {source.where} needs code of its own, which is never run: the model type '{kind}' is "
-                "not one of transformers; choose an encoder that transformers has"
+                f"speech encoder {source.where} needs code of its own, which is never run: transformers has no model "
+                f"type '{kind}'; choose an encoder that transformers supports"
             ) from error
         raise PipelineError(
             f"cannot load the speech encoder {source.where}: {first_line(error)} (config.json, model type '{kind}')"
@@ -161,10 +161,10 @@ def transformers_config(source: Source) -> Any:
 
 
 def transformers_model(source: Source, config: Any) -> nn.Module:
-    """Transformers' model of `source`: float32, with its weights or random ones.
+    """Build transformers' model of `source`: float32, with its weights or random ones.
 
     Raises:
-        PipelineError: the weights cannot be read, or are not those of a whole model.
+        PipelineError: the weights cannot be read, or are incomplete.
     """
     from transformers import AutoModel
 
@@ -192,18 +192,18 @@ def transformers_model(source: Source, config: Any) -> nn.Module:
 
 
 def check_missing(source: Source, names: Iterable[str]) -> None:
-    """Refuse weights that lack the parameters `names`, but for those that frames do without."""
+    """Refuse weights that lack the parameters `names`, except for those that frames do not need."""
     missing = sorted(name for name in names if name not in SPARE)
     if missing:
         raise PipelineError(
             f"the weights of speech encoder {source.where} lack {len(missing)} parameters, such as {missing[0]}; "
-            "give a folder or hub name of a whole model"
+            "give a folder or hub name of a complete model"
         )
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Transformers without progress bars and reports on stderr."""
+    """Silence the progress bars and reports of transformers on stderr."""
     from transformers.utils import logging as hub_logging
 
     level, bars = hub_logging.get_verbosity(), hub_logging.is_progress_bar_enabled()

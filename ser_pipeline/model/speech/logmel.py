@@ -1,6 +1,6 @@
 """Whisper's log-mel spectrogram in torch, on the device of the audio.
 
-The values are those of transformers' Whisper feature extractor for audio that silence follows. Shapes: B batch,
+The values equal those of transformers' Whisper feature extractor for audio followed by silence. Shapes: B batch,
 N samples, M frames of 10 ms, K bands.
 """
 
@@ -17,9 +17,12 @@ POINTS, HOP = 400, 160
 LEAST = 1e-10
 """Smallest power before the logarithm."""
 RANGE = 8.0
-"""Decades below an utterance's maximum that are told apart (80 dB)."""
+"""Dynamic range below an utterance's maximum in decades of power (80 dB)."""
 CORNER, LINEAR, STEP = 1000.0, 200 / 3, math.log(6.4) / 27
-"""Slaney's mel scale: Hz up to which it is linear, Hz a mel below, and ratio a mel above (Auditory Toolbox, 1998)."""
+"""Slaney's mel scale: upper limit in Hz of its linear part, Hz per mel there, log ratio per mel above.
+
+Source: Auditory Toolbox, 1998.
+"""
 
 
 class WhisperLogMel(nn.Module):
@@ -37,7 +40,7 @@ class WhisperLogMel(nn.Module):
     def forward(self, samples: Tensor) -> Tensor:
         """Log-mel (B, K, M) of waveforms float32 (B, N) in [-1, 1]; M = ceil(N / 160) frames, one centred every 10 ms.
 
-        The audio is mirrored before its start and silent after its end, and the level is limited to 80 dB below the
+        The audio is mirrored before its start and followed by silence, and the level is limited to 80 dB below the
         utterance's maximum.
         """
         count = -(-samples.shape[1] // HOP)
@@ -52,7 +55,7 @@ class WhisperLogMel(nn.Module):
 
 
 def slaney_filters(bands: int, rate: int) -> Tensor:
-    """Triangles float64 (K, 201) even on Slaney's mel scale up to half the rate, each of equal area.
+    """Triangular filters float64 (K, 201) of equal area, even on Slaney's mel scale up to half the rate.
 
     >>> filters = slaney_filters(80, 16_000)
     >>> (filters.sum(1) * 16_000 / 400).sub(1).abs().max().item() < 0.3

@@ -1,6 +1,6 @@
-"""Low-rank adapters in a speech encoder whose own weights stay as they are; needs the extra `lora`.
+"""Low-rank adapters in a speech encoder whose own weights stay unchanged; needs the extra `lora`.
 
-Source: Hu et al., LoRA, ICLR 2022. They are kept beside the weights that they change, so that a run's folder has both.
+Source: Hu et al., LoRA, ICLR 2022. The adapters are stored together with the weights that they modify.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.model.speech.frames import FrameEncoder
 
 MISSING = "model.lora_rank needs the package peft: pip install 'ser-pipeline[lora]'"
-"""What is said where the package is not installed."""
+"""Error message if the package is not installed."""
 
 
 def add_adapters(encoder: FrameEncoder, rank: int, alpha: float, targets: tuple[str, ...]) -> None:
-    """Put adapters beside the linear layers of an encoder that `targets` name; they alone are trained from now on.
+    """Add adapters to the linear layers of an encoder that `targets` name; only the adapters are trained from then on.
 
     Args:
-        encoder: with its weights.
-        rank: of the product that is added to a layer's weights.
-        alpha: the product counts alpha / rank times.
+        encoder: encoder with its weights.
+        rank: rank of the product that is added to a layer's weights.
+        alpha: the product is scaled by alpha / rank.
         targets: last parts of the layers' names.
 
     Raises:
@@ -36,6 +36,6 @@ def add_adapters(encoder: FrameEncoder, rank: int, alpha: float, targets: tuple[
         inject(LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets)), inner)
     except ValueError as error:
         raise PipelineError(
-            f"no layer of the speech encoder is named as in model.lora_targets={list(targets)}; its attention has "
-            "q_proj, k_proj, v_proj and out_proj, or names that the model's own code tells"
+            f"no layer of the speech encoder has a name in model.lora_targets={list(targets)}; its attention has "
+            "q_proj, k_proj, v_proj and out_proj, or other names, which the model's code shows"
         ) from error

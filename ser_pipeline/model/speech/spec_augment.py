@@ -18,7 +18,7 @@ def mask(hidden: Tensor, token: Tensor | None, settings: Any) -> Tensor:
 
     Args:
         hidden: frames (B, T, D).
-        token: (D,); None: no spans of time.
+        token: (D,); None masks no spans of time.
         settings: the encoder's configuration, with transformers' `mask_*`.
     """
     batch, frames, width = hidden.shape
@@ -46,18 +46,18 @@ def mask(hidden: Tensor, token: Tensor | None, settings: Any) -> Tensor:
 
 
 def spans(batch: int, size: int, share: float, length: int, least: int, device: torch.device) -> Tensor:
-    """True (batch, size) within random spans of `length`; their starts differ, the spans may overlap.
+    """Mask (batch, size) that is true within random spans of `length`; their starts differ, but spans may overlap.
 
-    A row has `share * size / length` spans, rounded up or down at random (alike for all rows), at least `least`
+    A row has `share * size / length` spans, rounded up or down at random (the same for all rows), at least `least`
     and no more than fit.
 
     Args:
-        batch: rows.
+        batch: number of rows.
         size: places of a row.
-        share: of a row that the spans would cover if none overlapped, 0 to 1.
+        share: share of a row that the spans would cover if none overlapped, 0 to 1.
         length: places of a span.
-        least: spans of a row.
-        device: of the result.
+        least: minimum spans of a row.
+        device: device of the result.
 
     >>> spans(2, 20, 0.5, 5, 0, torch.device("cpu")).sum(1).le(10).tolist()
     [True, True]

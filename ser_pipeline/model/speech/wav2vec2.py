@@ -1,8 +1,8 @@
-"""wav2vec 2.0 and its kin of transformers: HuBERT, WavLM, data2vec-audio, UniSpeech, UniSpeech-SAT.
+"""wav2vec 2.0 and its family in transformers: HuBERT, WavLM, data2vec-audio, UniSpeech, UniSpeech-SAT.
 
-The parts are transformers' own; the way through them is written out here, so that masking and layer drop draw
-from torch's seeded generator on the device (transformers draws them with numpy on the CPU), so that nothing waits for
-the device, and so that padding can be kept out of everything. Shapes: B batch, N samples, T frames, D width.
+The parts are transformers' own, but the forward pass is written out here for three reasons. SpecAugment and layer drop
+draw from torch's seeded generator on the device (transformers draws with numpy on the CPU). Nothing waits for the
+device. Padding can be kept out of everything. Shapes: B batch, N samples, T frames, D width.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from ser_pipeline.model.speech.spec_augment import mask
 
 
 class SpeechEncoder(FrameEncoder):
-    """An encoder of the wav2vec 2.0 kin: waveforms through convolutions, then transformer layers."""
+    """An encoder of the wav2vec 2.0 family: convolutions on waveforms, then transformer layers."""
 
     def __init__(self, model: nn.Module, options: Options, front: Mapping[str, Any] | None = None) -> None:
-        """Walk through the parts of `model`.
+        """Wrap `model`.
 
         Args:
             model: transformers' model, or one of `plain`.
@@ -49,24 +49,24 @@ class SpeechEncoder(FrameEncoder):
 
     @property
     def reads_raw(self) -> bool:
-        """Whether `hear` wants audio as it is: where padding is kept out."""
+        """Whether `hear` needs raw audio, which is the case if padding is kept out."""
         return self.mask_padding
 
     def description(self) -> dict[str, Any]:
-        """The configuration; the feature extractor's too where it is heeded."""
+        """The configuration, including the feature extractor's if it is used."""
         return super().description() if self.mask_padding else self.settings.to_dict()
 
     def _weights(self) -> dict[str, Tensor]:
         return self.model.state_dict()
 
     def frames(self, samples: int) -> int:
-        """Frames T that `samples` give."""
+        """Number T of frames of `samples` samples."""
         return int(self._lengths(torch.tensor(max(samples, self._least())))[1])
 
     def prepare(self, samples: Tensor, lengths: Tensor | None = None) -> Inputs:
-        """Waveforms float32 (B, N) as the model was trained on them: as they are, or with zero mean and unit variance.
+        """Waveforms float32 (B, N) as the model was trained on them: unchanged, or with zero mean and unit variance.
 
-        Without `mask_padding` they are normalised over the padded segment, as the paper's model reads them.
+        Without `mask_padding`, they are normalised over the padded segment, as the paper's model reads them.
         """
         if not self.mask_padding:
             return Inputs(unit_variance(samples, None), None)
@@ -77,18 +77,18 @@ class SpeechEncoder(FrameEncoder):
         return Inputs(F.pad(samples, (0, max(0, self._least() - samples.shape[1]))), lengths)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Frames (B, T, D) of a prepared waveform (B, N), all of it real: the last layer, or the learned mix."""
+        """Frames (B, T, D) of a prepared waveform (B, N) without padding: the last layer, or the learned mix."""
         return self._frames(Inputs(waveform, None))[0]
 
     def hear(self, samples: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Frames (B, T, D) of the last layer or of the learned mix, and which are real (B, T).
+        """Frames (B, T, D) of the last layer or of the learned mix, and a mask of the real ones (B, T).
 
-        Without `mask_padding`, `samples` are read as already normalised.
+        Without `mask_padding`, `samples` must already be normalised.
         """
         return self._frames(self.prepare(samples, lengths) if self.mask_padding else Inputs(samples, None))
 
     def states(self, inputs: Inputs, upto: int | None = None) -> States:
-        """Hidden states as transformers has them; the last is after the closing norm, and the adapter if any."""
+        """Hidden states as in transformers; the last follows the closing norm, and the adapter if there is one."""
         last = self._upto(upto)
         model: Any = self.model
         inner, outer = self._real(inputs)
@@ -104,7 +104,7 @@ class SpeechEncoder(FrameEncoder):
         return States(states, inner)
 
     def _least(self) -> int:
-        """How many samples the first frame needs."""
+        """Number of samples that the first frame needs."""
         field = 1
         for kernel, stride in zip(
             reversed(self.settings.conv_kernel), reversed(self.settings.conv_stride), strict=True
@@ -113,7 +113,7 @@ class SpeechEncoder(FrameEncoder):
         return int(field)
 
     def _lengths(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames of the layers and of the last state, from real samples; at least one each."""
+        """Numbers of frames of the layers and of the last state, from numbers of real samples; at least one each."""
         inner = samples.clamp(min=self._least())
         for kernel, stride in zip(self.settings.conv_kernel, self.settings.conv_stride, strict=True):
             inner = torch.div(inner - kernel, stride, rounding_mode="floor") + 1
@@ -123,7 +123,7 @@ class SpeechEncoder(FrameEncoder):
         return inner, outer.clamp(min=1)
 
     def _real(self, inputs: Inputs) -> tuple[Tensor | None, Tensor | None]:
-        """Which frames of the layers and of the last state are real; None: all."""
+        """Masks of the real frames of the layers and of the last state; None if all are real."""
         if inputs.lengths is None:
             return None, None
         whole = self._lengths(torch.tensor(inputs.values.shape[1]))
@@ -132,7 +132,7 @@ class SpeechEncoder(FrameEncoder):
         return inner, outer
 
     def _convolve(self, inputs: Inputs, real: Tensor | None) -> Tensor:
-        """The feature encoder's frames (B, C, T); statistics of a group norm are those of the real samples."""
+        """The feature encoder's frames (B, C, T); a group norm computes its statistics over the real samples only."""
         model: Any = self.model
         extractor = model.feature_extractor
         norm = getattr(extractor.conv_layers[0], "layer_norm", None) if real is not None else None
@@ -152,7 +152,7 @@ class SpeechEncoder(FrameEncoder):
     def _layers(
         self, encoder: Any, hidden: Tensor, real: Tensor | None = None, last: int | None = None
     ) -> list[Tensor]:
-        """The input of the first layer and the outputs of `last` layers (None: all)."""
+        """The input of the first layer and the outputs of `last` layers (None for all)."""
         if real is not None:
             hidden = hidden * real[..., None]
         hidden, context = self._enter(encoder, hidden, real)
@@ -163,11 +163,11 @@ class SpeechEncoder(FrameEncoder):
                 output = layer(hidden, **context)
                 if isinstance(output, tuple):
                     output, *more = output
-                    if self.settings.model_type == "wavlm":  # hands the first layer's positions on to the others
+                    if self.settings.model_type == "wavlm":  # the first layer's positions are passed on to the others
                         context["position_bias"] = more[0]
                 first_of_wavlm = (
                     "position_bias" in context and len(states) == 1
-                )  # never skipped: others need its positions
+                )  # never skipped, since the others need its positions
                 if self.layer_drop and encoder.training and not first_of_wavlm:
                     output = torch.where(torch.rand((), device=hidden.device) < self.layer_drop, hidden, output)
                 hidden = output
@@ -177,7 +177,7 @@ class SpeechEncoder(FrameEncoder):
         return states
 
     def _enter(self, encoder: Any, hidden: Tensor, real: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """The first layer's input, and what every layer is given besides frames."""
+        """The first layer's input, and the arguments of every layer besides the frames."""
         hidden = hidden + _positions(encoder.pos_conv_embed, hidden, real)
         hidden = encoder.dropout(hidden if self._stable else encoder.layer_norm(hidden))
         return hidden, {} if real is None else {"attention_mask": self._attention_mask(real, hidden)}
@@ -187,7 +187,7 @@ class SpeechEncoder(FrameEncoder):
         return encoder.layer_norm(hidden) if self._stable else hidden
 
     def _adapt(self, hidden: Tensor, real: Tensor | None) -> Tensor:
-        """The adapter's frames from the last layer's, of which `real` (B, T) are; its convolutions see no others."""
+        """The adapter's frames from those of the last layer; its convolutions see only `real` ones (B, T)."""
         adapter: Any = self.model.adapter
         if adapter.proj is not None:
             hidden = adapter.proj_layer_norm(adapter.proj(hidden))
@@ -205,14 +205,14 @@ class SpeechEncoder(FrameEncoder):
         return torch.div(count + 2 - kernel, stride, rounding_mode="floor") + 1
 
     def _attention_mask(self, real: Tensor, hidden: Tensor) -> Tensor:
-        """Which keys count, in the form that the layers' attention takes: (B, T), or (B, 1, 1, T)."""
+        """Mask of the keys that count, in the form that the layers' attention expects: (B, T), or (B, 1, 1, T)."""
         if self.settings.model_type == "wavlm":
             return real
         return additive(real, hidden.dtype)
 
 
 def _positions(convolution: Any, hidden: Tensor, real: Tensor | None) -> Tensor:
-    """The positional convolution of frames (B, T, D) that are zero where they are padding."""
+    """The positional convolution of frames (B, T, D) whose padding is zero."""
     several = getattr(convolution, "layers", None)  # of data2vec
     norm = getattr(convolution, "batch_norm", None)  # of HuBERT
     if real is None or (several is None and norm is None):
@@ -227,7 +227,7 @@ def _positions(convolution: Any, hidden: Tensor, real: Tensor | None) -> Tensor:
 
 
 def _norm_over_real(hidden: Tensor, norm: nn.GroupNorm, count: Tensor) -> Tensor:
-    """Group norm with a channel a group of (B, C, T), over the first `count` (B,) frames of each row."""
+    """Group norm with one channel per group of (B, C, T), over the first `count` (B,) frames of each row."""
     real = within(hidden.shape[2], count)[:, None]
     share = count.clamp(min=1)[:, None, None]
     mean = hidden.masked_fill(~real, 0.0).sum(2, keepdim=True) / share
@@ -237,7 +237,7 @@ def _norm_over_real(hidden: Tensor, norm: nn.GroupNorm, count: Tensor) -> Tensor
 
 
 class _unwarned(warnings.catch_warnings):  # noqa: N801  (a context, as in contextlib)
-    """Silence torch's warning that WavLM's attention mixes a bool and a float mask, which is what it means to do."""
+    """Silence torch's warning that WavLM's attention mixes a bool and a float mask, which is intended."""
 
     def __enter__(self) -> None:
         super().__enter__()

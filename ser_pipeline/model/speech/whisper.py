@@ -1,4 +1,4 @@
-"""Whisper's encoder, written out in torch: no import of transformers, the decoder never read.
+"""Whisper's encoder written out in torch: transformers is not imported, and the decoder is never read.
 
 Shapes: B batch, N samples, K bands, M log-mel frames of 10 ms, T frames of 20 ms, D width, H heads.
 """
@@ -19,7 +19,7 @@ from ser_pipeline.model.speech.loading import Source, check_missing, read_weight
 from ser_pipeline.model.speech.logmel import HOP, WhisperLogMel
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
-"""Names in a configuration -> functions."""
+"""Name of an activation in a configuration -> its function."""
 
 
 class Attention(nn.Module):
@@ -34,7 +34,7 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, hidden: Tensor, real: Tensor | None) -> Tensor:
-        """Frames (B, T, D) from those whose keys are `real` (B, 1, 1, T)."""
+        """Frames (B, T, D) that attend to keys which are `real` (B, 1, 1, T)."""
         parts = (self.q_proj(hidden), self.k_proj(hidden), self.v_proj(hidden))
         query, key, value = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
         mixed = F.scaled_dot_product_attention(query, key, value, real)
@@ -66,15 +66,17 @@ class WhisperEncoder(FrameEncoder):
     def __init__(self, config: Mapping[str, Any], front: Mapping[str, Any], options: Options) -> None:
         super().__init__(config, front, options)
         if options.window not in WINDOWS:
-            raise PipelineError(f"a window of Whisper is one of {', '.join(WINDOWS)}, not '{options.window}'")
+            raise PipelineError(f"a window for Whisper is one of {', '.join(WINDOWS)}, not '{options.window}'")
         name = config.get("activation_function", "gelu")
         if name not in ACTIVATIONS:
-            raise PipelineError(f"Whisper with activation '{name}' is not known; it is one of {', '.join(ACTIVATIONS)}")
+            raise PipelineError(
+                f"Whisper's activation '{name}' is not supported; it may be {', '.join(ACTIVATIONS)}"
+            )
         bands, width = int(config["num_mel_bins"]), int(config["d_model"])
         if front.get("feature_size", bands) != bands:
             raise PipelineError(
-                f"the Whisper model reads {bands} bands, its preprocessor_config.json makes {front['feature_size']}; "
-                "take both from one source"
+                f"the Whisper model reads {bands} bands, but its preprocessor_config.json gives "
+                f"{front['feature_size']}; take both from one source"
             )
         self.width, self.layers = width, int(config["encoder_layers"])
         self.positions = int(config.get("max_source_positions", 1500))
@@ -101,13 +103,13 @@ class WhisperEncoder(FrameEncoder):
         return self.encoder.state_dict()
 
     def frames(self, samples: int) -> int:
-        """Frames T that `samples` give: one every 20 ms, or those of 30 s."""
+        """Number T of frames of `samples` samples: one every 20 ms, or those of 30 s."""
         return self.positions if self.options.window == "30s" else max(1, -(-samples // (2 * HOP)))
 
     def prepare(self, samples: Tensor, lengths: Tensor | None = None) -> Inputs:
-        """Log-mel (B, K, M) of waveforms float32 (B, N), un-normalised in [-1, 1]; zero where no audio is left.
+        """Log-mel (B, K, M) of waveforms float32 (B, N), un-normalised in [-1, 1]; zero after the end of the audio.
 
-        Lengths are those in log-mel frames.
+        The lengths in the result are in log-mel frames.
         """
         self._check(samples.shape[1])
         if not self.mask_padding or lengths is None:
@@ -121,7 +123,7 @@ class WhisperEncoder(FrameEncoder):
         return Inputs(level, count)
 
     def states(self, inputs: Inputs, upto: int | None = None) -> States:
-        """Hidden states (B, T, D) as transformers has them; the last is after the closing norm.
+        """Hidden states (B, T, D) as in transformers; the last follows the closing norm.
 
         With the window "cut", no frame attends to those after the end of the audio.
         """
@@ -132,7 +134,7 @@ class WhisperEncoder(FrameEncoder):
         real = within((level.shape[2] + 1) // 2, torch.div(count + 1, 2, rounding_mode="floor"))
         hidden = F.gelu(parts["conv1"](level))
         if self.options.window == "cut":
-            hidden = hidden * within(level.shape[2], count)[:, None]  # what a convolution sees beyond the end: zeros
+            hidden = hidden * within(level.shape[2], count)[:, None]  # the next convolution needs zeros beyond the end
         hidden = F.gelu(parts["conv2"](hidden)).transpose(1, 2)
         hidden = hidden + parts["embed_positions"].weight[: hidden.shape[1]]
         states, attended = [hidden], self._attended(real)
@@ -144,7 +146,7 @@ class WhisperEncoder(FrameEncoder):
         return States(states, real)
 
     def _attended(self, real: Tensor) -> Tensor | None:
-        """Which keys (B, 1, 1, T) are attended to; None: all, where that is known without waiting for a device."""
+        """Mask of the keys (B, 1, 1, T) that are attended to; None for all, if that is known without a device sync."""
         known = real.device.type == "cpu" and not torch.compiler.is_exporting()
         if self.options.window == "30s" or (known and bool(real.all())):
             return None
@@ -152,10 +154,10 @@ class WhisperEncoder(FrameEncoder):
 
 
 def open_whisper(source: Source, options: Options) -> WhisperEncoder:
-    """The encoder of the Whisper model of `source`, with its weights in float32 or random ones.
+    """Open the encoder of the Whisper model of `source`, with its weights in float32 or random ones.
 
     Raises:
-        PipelineError: the weights are damaged, or not those of a whole encoder.
+        PipelineError: the weights are damaged, or incomplete.
     """
     try:
         encoder = WhisperEncoder(source.config, source.front, options)
@@ -172,7 +174,7 @@ def open_whisper(source: Source, options: Options) -> WhisperEncoder:
         wrong = [name for name in wanted if found[name].shape != wanted[name].shape]
         if wrong:
             raise PipelineError(
-                f"the weights of speech encoder {source.where} do not fit its config.json: {wrong[0]} is of "
+                f"the weights of speech encoder {source.where} do not fit its config.json: {wrong[0]} has the shape "
                 f"{tuple(found[wrong[0]].shape)}, not {tuple(wanted[wrong[0]].shape)}; take both from one source"
             )
         encoder.encoder.load_state_dict(found)
@@ -180,5 +182,5 @@ def open_whisper(source: Source, options: Options) -> WhisperEncoder:
 
 
 def _short(name: str) -> str:
-    """The name of a parameter within the encoder, whether it was stored alone or in a whole model."""
+    """The name of a parameter within the encoder, whether it was stored alone or in a complete model."""
     return name.partition("encoder.")[2] or name
