@@ -94,14 +94,14 @@ def test_noise_raises_an_image_by_its_own_decibels(top_db: float) -> None:
 @pytest.mark.parametrize(
     ("pairs", "said"),
     [
-        ("audio.hop=400", "makes 40 frames a second, .* changes of up to 30 Hz, .* the nearest is audio.hop=250$"),
+        ("audio.hop=400", "gives 40 frames per second, .* changes of up to 30 Hz, .* the nearest is audio.hop=250$"),
         ("audio.segment=480", "480 samples are too short .* reads 40 ms .* the nearest is audio.segment=640$"),
         ("model.small_layers=1 model.small_width=65", "cannot be divided into heads .* the nearest is .*=64$"),
-        ("model.pad_front=true", "reads speech from the segment's start on; the nearest is model.pad_front=false$"),
-        ("model.pad_loud=true", "encoder of spectrogram takes loud padding .* the nearest is model.pad_loud=false$"),
+        ("model.pad_front=true", "needs speech at the segment's start; the nearest is model.pad_front=false$"),
+        ("model.pad_loud=true", "encoder of spectrogram mistakes loud padding .* the nearest is model.pad_loud=false$"),
         (
             "model.mfcc_encoder=bilstm model.lstm_width=2048 model.width=4096",
-            "300 frames of .* are a layer of 5033164800 weights, over 268435456; the nearest is model.lstm_width=109$",
+            "300 frames with .* need a layer of 5033164800 weights, more than 268435456; the nearest is model.lstm_width=109$",
         ),
     ],
 )
@@ -115,12 +115,12 @@ def test_what_an_encoder_cannot_follow_is_refused_with_the_nearest_that_it_can(p
 @pytest.mark.parametrize(
     ("pairs", "said"),
     [
-        ("model.mask_padding=true model.pad_front=true", "follows the audio; the nearest is model.pad_front=false$"),
+        ("model.mask_padding=true model.pad_front=true", "needs the audio at the segment's start; the nearest is model.pad_front=false$"),
         (
             'model.mask_padding=true model.inputs=["embedding"]',
-            "model.mask_padding is of an encoder that is run .* stored frames have features.embedding.mask_padding$",
+            "model.mask_padding applies to an encoder that runs .* for stored frames, set features.embedding.mask_padding$",
         ),
-        ('model.speech_window=30s model.inputs=["embedding"]', "stored frames have features.embedding.window$"),
+        ('model.speech_window=30s model.inputs=["embedding"]', "for stored frames, set features.embedding.window$"),
     ],
 )
 def test_what_keeps_padding_out_is_refused_where_it_cannot_act(pairs: str, said: str) -> None:
@@ -192,5 +192,5 @@ def test_embeddings_are_made_at_the_rate_that_their_encoder_reads(tmp_path: Path
     folder = write_encoder(tmp_path / "encoder")
     (folder / "preprocessor_config.json").write_text('{"sampling_rate": 16000}')
     pairs = [f"features.embedding.encoder={folder}", "audio.rate=8000", "audio.segment=24000"]
-    with pytest.raises(PipelineError, match=r"reads audio of 16000 Hz .* is of 8000 Hz"):
+    with pytest.raises(PipelineError, match=r"reads audio at 16000 Hz .* is at 8000 Hz"):
         open_embedder(config.load("paper", None, pairs), torch.device("cpu"))

@@ -55,7 +55,7 @@ def _long(config: Config) -> Iterator[str]:
         change = f"lstm_width={fitting}" if fitting else f"width={max(1, WEIGHTS // (frames * 2 * model.lstm_width))}"
         yield (
             f"{frames} frames with model.lstm_width={model.lstm_width} and model.width={model.width} need a layer of "
-            f"{weights} weights, more than {WEIGHTS}; the nearest valid setting is model.{change}"
+            f"{weights} weights, more than {WEIGHTS}; the nearest is model.{change}"
         )
 
 

@@ -192,7 +192,7 @@ def test_folders_that_are_not_whole_are_told_apart(tmp_path: Path) -> None:
     weights = tmp_path / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
-    assert "model.safetensors is damaged or cut short" in failing(tmp_path)
+    assert "model.safetensors is damaged or truncated" in failing(tmp_path)
     weights.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
     assert "is a Git LFS pointer, not the weights; fetch them with 'git lfs pull'" in failing(tmp_path)
     weights.unlink()

@@ -82,9 +82,9 @@ def test_layers_that_there_are_not_are_one_line(encoder: Path) -> None:
     ("preset", "pairs", "said"),
     [
         ("scratch", "model.lora_rank=4", "needs a pre-trained encoder that runs during training; .* model.lora_rank=0$"),
-        ("paper", "model.lora_rank=4 model.freeze=all", "is to stay as it is; the nearest is model.lora_rank=0$"),
-        ("scratch", "model.layer_drop=true", "this one is small; the nearest is model.layer_drop=false$"),
-        ("demo", "model.spec_augment=false", "this one is small; the nearest is model.spec_augment=true$"),
+        ("paper", "model.lora_rank=4 model.freeze=all", "the encoder is frozen; the nearest is model.lora_rank=0$"),
+        ("scratch", "model.layer_drop=true", "not to the small one; the nearest is model.layer_drop=false$"),
+        ("demo", "model.spec_augment=false", "not to the small one; the nearest is model.spec_augment=true$"),
     ],
 )
 def test_what_acts_on_nothing_is_refused(preset: str, pairs: str, said: str) -> None:

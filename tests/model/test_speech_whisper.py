@@ -207,10 +207,10 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="one of cut, 30s, not '10s'"):
         open_encoder(str(tmp_path), replace(FROZEN, window="10s"))
     transformers.WhisperFeatureExtractor(feature_size=128).save_pretrained(tmp_path)
-    with pytest.raises(PipelineError, match=r"reads 80 bands, its preprocessor_config.json makes 128"):
+    with pytest.raises(PipelineError, match=r"reads 80 bands, but its preprocessor_config.json gives 128"):
         open_encoder(str(tmp_path), FROZEN)
     transformers.WhisperFeatureExtractor(feature_size=80, sampling_rate=8_000).save_pretrained(tmp_path)
-    with pytest.raises(PipelineError, match=r"reads audio of 8000 Hz .*, the pipeline's is of 16000 Hz"):
+    with pytest.raises(PipelineError, match=r"reads audio at 8000 Hz .*, but the pipeline's is at 16000 Hz"):
         open_encoder(str(tmp_path), FROZEN)
     transformers.WhisperFeatureExtractor().save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
