@@ -101,7 +101,7 @@ def test_noise_raises_an_image_by_its_own_decibels(top_db: float) -> None:
         ("model.pad_loud=true", "encoder of spectrogram mistakes loud padding .* the nearest is model.pad_loud=false$"),
         (
             "model.mfcc_encoder=bilstm model.lstm_width=2048 model.width=4096",
-            "300 frames with .* need a layer of 5033164800 weights, more than 268435456; the nearest is model.lstm_width=109$",
+            "300 frames .* layer of 5033164800 weights, more than 268435456; the nearest is model.lstm_width=109$",
         ),
     ],
 )
@@ -115,10 +115,13 @@ def test_what_an_encoder_cannot_follow_is_refused_with_the_nearest_that_it_can(p
 @pytest.mark.parametrize(
     ("pairs", "said"),
     [
-        ("model.mask_padding=true model.pad_front=true", "needs the audio at the segment's start; the nearest is model.pad_front=false$"),
+        (
+            "model.mask_padding=true model.pad_front=true",
+            "needs the audio at the segment's start; the nearest is model.pad_front=false$",
+        ),
         (
             'model.mask_padding=true model.inputs=["embedding"]',
-            "model.mask_padding applies to an encoder that runs .* for stored frames, set features.embedding.mask_padding$",
+            "model.mask_padding applies to an encoder that runs .*, set features.embedding.mask_padding$",
         ),
         ('model.speech_window=30s model.inputs=["embedding"]', "for stored frames, set features.embedding.window$"),
     ],

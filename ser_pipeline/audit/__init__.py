@@ -1,1 +1,1 @@
-"""What is wrong with a corpus: its counts, its audio, its copies, its folds."""
+"""Find what is wrong with a corpus: its counts, its audio, its copies, its folds."""

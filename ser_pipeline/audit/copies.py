@@ -1,11 +1,11 @@
-"""Recordings that stand in a corpus twice though their samples differ: louder, cut, padded, resampled, coded, joined.
+"""Find recordings that occur twice with different samples: louder, cut, padded, resampled, coded, joined.
 
 Each recording is reduced to landmarks: peaks of its spectrogram, taken three at a time. Where two recordings share
-several at one distance in time, their waveforms are laid over each other there, and their correlation decides. Someone
-who says a sentence twice, or ten people who say it, share landmarks now and then, but no waveform.
+several landmarks at one distance in time, their waveforms are aligned there and correlated. If a speaker repeats a
+sentence, or ten people say it, the recordings share some landmarks, but no waveform.
 
-Source: landmarks, Wang, An Industrial-Strength Audio Search Algorithm, ISMIR 2003. Sizes and limits are ours, measured
-by `benchmarks/copies.py`.
+Source: landmarks, Wang, An Industrial-Strength Audio Search Algorithm, ISMIR 2003. The sizes and limits are ours,
+measured by `benchmarks/copies.py`.
 """
 
 from __future__ import annotations
@@ -25,115 +25,115 @@ from ser_pipeline.arrays import Ints
 from ser_pipeline.audio import Samples
 
 RATE = 8_000
-"""Hz at which recordings are compared: every codec of speech keeps what lies below half of it."""
+"""Sample rate in Hz of the comparison: every speech codec preserves what is below half of it."""
 
 WINDOW = 512
-"""Samples of a frame, 64 ms: harmonics of a voice are told apart."""
+"""Samples of a frame, 64 ms: long enough to separate the harmonics of a voice."""
 
 HOP = 128
 """Samples between two frames, 16 ms."""
 
 LOWEST, HIGHEST = 10, 220
-"""Bins of the spectrum that hold peaks, 156 to 3,438 Hz: above hum, below where codecs cut."""
+"""Bins of the spectrum that may contain peaks, 156 to 3,438 Hz: above hum, below the cut-off of codecs."""
 
 AROUND = (8, 12)
-"""Frames and bins on each side among which a peak is the largest."""
+"""Frames and bins on each side within which a peak is the largest value."""
 
 STRETCH = 8_192
-"""How many frames have their spectrum in memory at a time: 131 s of them."""
+"""Frames whose spectrum is in memory at once: 131 s."""
 
 FLOOR = 40.0
-"""dB below the loudest bin within half a second, from which on a peak is noise."""
+"""dB below the loudest bin within half a second at which a peak counts as noise."""
 
 LOCAL = 31
-"""Frames on each side that are half a second."""
+"""Frames on each side that make up half a second."""
 
 NEXT = 4
-"""Peaks after a peak of which two make a landmark with it."""
+"""Number of following peaks, of which two form a landmark with a peak."""
 
 GRIDS = 2
-"""Times that frames are taken, each a part of a hop later: a cut copy's frames lie near those of one of them."""
+"""Sets of frames, each shifted by a part of a hop: the frames of a cut copy are close to those of one set."""
 
 SPAN = 64
-"""Frames that a landmark spans at most, 1 s."""
+"""Maximum frames that a landmark spans, 1 s."""
 
 NEIGHBOURS = 32
-"""Holders of the same landmark with which each is compared, so that the time grows as the corpus does."""
+"""Occurrences of a landmark with which each is compared, so that the time grows linearly with the corpus."""
 
 APART = 4
-"""Moments at which two recordings share landmarks at one distance in time, and are worth a look. Copies of EMO-DB share
-seven and more, its other recordings two at most."""
+"""Minimum number of moments at which two recordings share landmarks at one distance in time, to be compared further.
+Copies in EMO-DB share seven or more, its other recordings at most two."""
 
 MOMENT = 8
-"""Half hops that are one moment, 64 ms; landmarks that begin together have peaks in common and count once."""
+"""Half hops that count as one moment, 64 ms; landmarks that begin together share peaks and count once."""
 
 CORRELATION = 0.7
-"""The correlation from which on two waveforms are one. Copies of EMO-DB reach 0.92 by the worst codec, its other
+"""Correlation from which two waveforms count as the same. Copies in EMO-DB reach 0.92 with the worst codec, its other
 recordings 0.28."""
 
 OVERLAP = 0.5
-"""Share of the shorter recording that must lie over the other; two turns of a dialogue may overlap by less."""
+"""Minimum share of the shorter recording that must overlap the other; two turns of a dialogue may overlap by less."""
 
 TOGETHER = 1 << 21
-"""Samples of two recordings that are laid over each other whole, 4 minutes; of longer ones the middle of both is."""
+"""Maximum samples of two recordings that are correlated in full, 4 minutes; of longer ones, the middles are."""
 
 FINE = 4
-"""Parts of a sample to which the distance is found, since half a sample at 3 kHz is a fifth of a period."""
+"""Resolution of the distance, parts of a sample: half a sample at 3 kHz is a fifth of a period."""
 
 
 KEPT = 32
-"""Recordings, or stretches of them, that stay in memory for the next comparison."""
+"""Recordings, or stretches of recordings, that stay in memory for the next comparison."""
 
 Stretch = tuple[float, float]
-"""Seconds of a recording, first and last."""
+"""First and last second of a stretch of a recording."""
 
 
 @dataclass(frozen=True, eq=False)
 class Landmarks:
-    """What tells a recording from others, N landmarks."""
+    """The N landmarks that identify a recording."""
 
     hashes: Ints  # (N,) three frequencies and two distances in time
-    starts: NDArray[np.int32]  # (N,) where each begins, in hops over `GRIDS`
-    samples: int = 0  # of the recording at `RATE`
+    starts: NDArray[np.int32]  # (N,) start of each, in units of a hop divided by `GRIDS`
+    samples: int = 0  # samples of the recording at `RATE`
 
 
 UNMARKED = Landmarks(np.empty(0, np.int64), np.empty(0, np.int32))
-"""The landmarks of a recording that cannot be read: there are none."""
+"""The landmarks of a recording that cannot be read: none."""
 
 
 @dataclass(frozen=True)
 class NearCopy:
-    """Two recordings that hold the same sound."""
+    """Two recordings that contain the same sound."""
 
-    one: int  # their places in what was compared
+    one: int  # their numbers in the list of compared recordings
     other: int
-    correlation: float  # of the waveforms where they overlap, to 1
-    offset: float  # seconds after the start of `one` at which `other` starts; negative: before it
+    correlation: float  # of the waveforms where they overlap, 1 at most
+    offset: float  # seconds from the start of `one` to the start of `other`; negative if it starts earlier
     overlap: float  # seconds
 
 
 def landmarks(samples: Samples, rate: int) -> Landmarks:
-    """The landmarks of a recording, mono float (samples,), at `rate` Hz."""
+    """Compute the landmarks of a recording, mono float (samples,), at `rate` Hz."""
     heard = Marks(rate)
     heard.add(samples)
     return heard.landmarks()
 
 
 class Marks:
-    """The landmarks of a recording that is heard block by block; it is kept at `RATE`, and its spectrum is not."""
+    """Landmarks of a recording that arrives in blocks; it is stored at `RATE`, and its spectrum is not stored."""
 
     def __init__(self, rate: int) -> None:
-        """Hears blocks at `rate` Hz."""
+        """Expect blocks at a sample rate of `rate` Hz."""
         self._stream = soxr.ResampleStream(rate, RATE, 1, dtype="float32") if rate != RATE else None
         self._narrow = bytearray()
 
     def add(self, mono: Samples) -> None:
-        """Hear a block (samples,)."""
+        """Add a block (samples,)."""
         exact = np.ascontiguousarray(mono, np.float32)
         self._narrow += (self._stream.resample_chunk(exact) if self._stream else exact).data
 
     def landmarks(self) -> Landmarks:
-        """The landmarks of all that was heard."""
+        """The landmarks of all blocks so far."""
         if self._stream:
             self._narrow += self._stream.resample_chunk(np.empty(0, np.float32), last=True).data
         narrow = np.frombuffer(self._narrow, np.float32)
@@ -146,7 +146,7 @@ class Marks:
 
 
 def _constellations(frames: Ints, bins: Ints) -> Iterator[tuple[Ints, Ints]]:
-    """Every two of the next peaks with the one before them, as one number, and the frame at which they begin."""
+    """Combine each peak with every two of its next peaks into one number; yield these and their first frames."""
     place = np.arange(len(frames))
     for first, second in combinations(range(1, NEXT + 1), 2):
         a = place[: max(0, len(place) - second)]
@@ -161,13 +161,13 @@ def near_copies(
     read: Callable[[int, Stretch | None], tuple[Samples, int]],
     progress: Callable[[int, int], None] | None = None,
 ) -> list[NearCopy]:
-    """Recordings that hold the same sound, the surest first.
+    """Find recordings that contain the same sound, the most certain first.
 
     Args:
-        marks: of each recording.
-        read: mono samples and rate in Hz of the recording at a place of `marks`, all of it or a stretch in seconds;
-            called for the few worth a look.
-        progress: called with how many pairs are compared, and of how many.
+        marks: landmarks of each recording.
+        read: returns mono samples and sample rate in Hz of the recording with a number in `marks`, all of it or a
+            stretch in seconds; called only for the few candidates.
+        progress: called with the number of compared pairs, and the total.
     """
     pairs = candidates(marks)
     kept = lru_cache(maxsize=KEPT)(lambda place, stretch: _narrow(*read(place, stretch)))
@@ -188,13 +188,13 @@ def near_copies(
 def _compare_long(
     one: Callable[[Stretch], Samples], other: Callable[[Stretch], Samples], lengths: tuple[int, int], shift: int
 ) -> tuple[float, float, float] | None:
-    """`_compare` of recordings too long for it, by what lies around the middle of their overlap.
+    """Compare recordings that are too long for `_compare` by the middle of their overlap.
 
     Args:
-        one: a stretch of it in seconds, at `RATE`.
-        other: the same of the other.
+        one: reads a stretch of the recording, in seconds, at `RATE`.
+        other: reads a stretch of the other recording.
         lengths: samples of both.
-        shift: about how many samples after the start of `one` the other starts.
+        shift: approximate samples from the start of `one` to the start of the other.
     """
     near = 4 * HOP
     first, last = max(0, shift), min(lengths[0], shift + lengths[1])
@@ -209,7 +209,7 @@ def _compare_long(
 
 
 def candidates(marks: Sequence[Landmarks]) -> list[tuple[int, int, int]]:
-    """Places of two recordings that share landmarks, and how much later the second starts, in hops over `GRIDS`."""
+    """Pairs of recordings that share landmarks, and by how much the second starts later, in hops over `GRIDS`."""
     hashes = np.concatenate([UNMARKED.hashes, *(mark.hashes for mark in marks)])
     starts = np.concatenate([UNMARKED.starts, *(mark.starts for mark in marks)])
     owner = np.repeat(np.arange(len(marks), dtype=np.int32), [len(mark.hashes) for mark in marks])
@@ -226,10 +226,10 @@ def candidates(marks: Sequence[Landmarks]) -> list[tuple[int, int, int]]:
 
 
 def _aligned(keys: Ints, moments: Ints, count: int, longest: int) -> list[tuple[int, int, int]]:
-    """Pairs that meet at `APART` moments or more, with the distance in time at which they meet most often."""
+    """Pairs that share landmarks at `APART` moments or more, with the most frequent distance in time."""
     found: dict[int, set[int]] = defaultdict(set)
     for key, moment in zip(keys.tolist(), moments.tolist(), strict=True):
-        for near in (key - 1, key, key + 1):  # a copy's peaks may lie one step beside
+        for near in (key - 1, key, key + 1):  # the peaks of a copy may be off by one step
             found[near].add(moment)
     best: dict[int, tuple[int, int]] = {}
     for key, several in found.items():
@@ -242,13 +242,13 @@ def _aligned(keys: Ints, moments: Ints, count: int, longest: int) -> list[tuple[
 def _meetings(
     hashes: Ints, starts: NDArray[np.int32], owner: NDArray[np.int32], count: int, longest: int
 ) -> Iterator[tuple[Ints, Ints]]:
-    """The landmarks that two recordings share, each with both and their distance in time as one number; its moment.
+    """Landmarks that two recordings share: the pair and their distance in time as one number, and the moment.
 
     Args:
         hashes: sorted, (N,).
-        starts: of each landmark, (N,).
-        owner: place of its recording, (N,), ascending among equal hashes.
-        count: recordings.
+        starts: start of each landmark, (N,).
+        owner: number of its recording, (N,), ascending among equal hashes.
+        count: number of recordings.
         longest: more than any start.
     """
     for lag in range(1, NEIGHBOURS + 1):
@@ -264,26 +264,26 @@ def _meetings(
 
 
 def _count_at(keys: Ints, counts: Ints, wanted: Ints) -> Ints:
-    """The count of each of `wanted` among sorted `keys`, 0 where it is not there."""
+    """The count of each of `wanted` among sorted `keys`, 0 if it is missing."""
     place = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
     return np.where(keys[place] == wanted, counts[place], 0)
 
 
 def _narrow(samples: Samples, rate: int) -> Samples:
-    """A recording resampled to `RATE`."""
+    """Resample a recording to `RATE`."""
     exact = np.asarray(samples, np.float32)
     return np.asarray(soxr.resample(exact, rate, RATE) if rate != RATE else exact)
 
 
 def _peaks(samples: Samples) -> tuple[Ints, Ints]:
-    """Frames and bins of the spectrogram's peaks, by frame; `STRETCH` frames at a time, with what lies around them."""
+    """Frames and bins of the spectrogram's peaks, by frame; computed `STRETCH` frames at a time, with context."""
     total = 1 + (len(samples) + WINDOW // 2) // HOP
     found = [_peaks_of(samples, first, min(first + STRETCH, total)) for first in range(0, total, STRETCH)]
     return np.concatenate([frames for frames, _ in found]), np.concatenate([bins for _, bins in found])
 
 
 def _peaks_of(samples: Samples, first: int, last: int) -> tuple[Ints, Ints]:
-    """Frames and bins of the peaks among the frames `first` to `last`."""
+    """Frames and bins of the peaks from frame `first` to before `last`."""
     from scipy.ndimage import maximum_filter, maximum_filter1d
 
     total = 1 + (len(samples) + WINDOW // 2) // HOP
@@ -302,10 +302,10 @@ def _peaks_of(samples: Samples, first: int, last: int) -> tuple[Ints, Ints]:
 
 
 def _compare(one: Samples, other: Samples, offset: int) -> tuple[float, float, float] | None:
-    """Correlation, offset and overlap in seconds near `offset` samples; None where too little overlaps.
+    """Correlation, offset and overlap in seconds near `offset` samples; None if the overlap is too short.
 
-    Both are kept to the band of the peaks; the larger part of speech's energy is at its low end, so that amplitudes
-    are weighted by the root of the frequency.
+    Both recordings are limited to the band of the peaks. Most of the energy of speech is at low frequencies, so
+    amplitudes are weighted by the square root of the frequency.
     """
     from scipy.fft import next_fast_len
 

@@ -1,4 +1,4 @@
-"""An audit of a corpus: its counts, its speakers, its audio and its folds, as findings with what they cost."""
+"""Audit a corpus: counts, speakers, audio and folds, as findings with their consequences."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from ser_pipeline.text import few, natural, plural
 
 __all__ = ["Finding", "audit", "count_classes", "leaks", "ordered", "to_json"]
 
-TOLERANCE = 0.01  # share of the published count from which on a difference is an error
+TOLERANCE = 0.01  # share of the published count above which a difference is an error
 CLIPPED = 0.001  # share of an utterance's samples
 MOSTLY_SILENT = 0.8  # share of frames
 OFFSET = 0.05  # of full scale
-LONG = 35.0  # seconds; what is longer was probably not cut
+LONG = 35.0  # seconds; longer utterances were probably not cut
 
 
 def audit(
@@ -40,16 +40,16 @@ def audit(
     jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Finding]:
-    """Everything that can be found wrong with a corpus, errors first.
+    """Audit a corpus; return the findings, errors first.
 
     Args:
-        utterances: with a class as their emotion.
-        folder: what their files are relative to.
-        corpus: whose published counts hold for these utterances; None where other classes were chosen.
-        folds: whose leaks are looked for.
+        utterances: utterances with classes as their emotions.
+        folder: folder that their files are relative to.
+        corpus: the corpus whose published counts apply to these utterances; None if other classes were chosen.
+        folds: folds to check for leaks.
         segment: seconds of a segment; shorter utterances are padded.
-        jobs: threads that decode; all cores where None.
-        progress: called with how many utterances are decoded, and of how many.
+        jobs: decoding threads; all cores if None.
+        progress: called with the number of decoded utterances, and the total.
     """
     sounds = listen(utterances, folder, jobs, progress)
     found = [
@@ -63,7 +63,7 @@ def audit(
 
 
 def audit_labels(utterances: Sequence[Utterance], corpus: Corpus | None = None) -> Iterator[Finding]:
-    """What can be found in the labels alone, without folds or audio; `corpus` has the published counts."""
+    """Audit the labels alone, without folds or audio; `corpus` has the published counts."""
     utterances = [utterance for utterance in utterances if utterance.emotion]
     yield from _contents(utterances)
     if corpus:
@@ -74,12 +74,12 @@ def audit_labels(utterances: Sequence[Utterance], corpus: Corpus | None = None) 
 def to_json(
     findings: Sequence[Finding], utterances: Sequence[Utterance] = (), accepted: Collection[str] = ()
 ) -> dict[str, Any]:
-    """The findings, how many there are of each severity, what was accepted, and the classes of each speaker.
+    """The findings, their number by severity, the accepted errors, and each speaker's classes.
 
     Args:
-        findings: of an audit.
-        utterances: of the corpus.
-        accepted: names of errors that are taken as they are.
+        findings: findings of an audit.
+        utterances: utterances of the corpus.
+        accepted: names of errors that the user accepts.
     """
     severities = Counter(finding.severity for finding in findings)
     return {
@@ -103,11 +103,11 @@ def _contents(utterances: Sequence[Utterance]) -> Iterator[Finding]:
 
 
 def _counts(utterances: Sequence[Utterance], corpus: Corpus) -> Iterator[Finding]:
-    """Against the published counts, of classes and of sessions, speakers and splits; not where a subset was read."""
+    """Compare with the published counts of classes, sessions, speakers and splits, unless a subset was read."""
     if any(name != corpus.subset and all(map(keeps, utterances)) for name, keeps in corpus.subsets.items()):
         return
     if corpus.subset and not all(map(corpus.subsets[corpus.subset], utterances)):
-        return  # more was read than the counts are of
+        return  # the counts describe a subset, and more was read
     there = {utterance.speaker for utterance in utterances}
     absent = [speaker for speaker in corpus.speakers if speaker not in there]
     if absent:
@@ -138,7 +138,7 @@ def _counts(utterances: Sequence[Utterance], corpus: Corpus) -> Iterator[Finding
     yield Finding(
         "error" if large else "warning",
         "counts",
-        f"{len(utterances)} utterances, published are {total}: {shown}",
+        f"{len(utterances)} utterances instead of the published {total}: {shown}",
         "results are not comparable with published ones" if large else "",
         tuple(one.id for one in utterances if parts[0] in (one.session, one.speaker, one.split)),
     )
@@ -183,7 +183,7 @@ def _audio(utterances: Sequence[Utterance], sounds: Sequence[Sound], segment: fl
 
 
 def _empty_ends(whole: Sequence[tuple[Utterance, Sound]], segment: float) -> Iterator[Finding]:
-    """Utterances whose last segment holds no frame of speech."""
+    """Utterances whose last segment contains no speech."""
     usual = Audio()
     audio = replace(usual, segment=max(usual.hop, round(segment * usual.rate)))
     least = round(LEAST_SPEECH * usual.rate / 1000)
@@ -193,7 +193,7 @@ def _empty_ends(whole: Sequence[tuple[Utterance, Sound]], segment: float) -> Ite
         yield Finding(
             "note",
             "empty-end",
-            f"{len(empty)} of {len(whole)} utterances end in a segment of {segment:.4g} s that holds under "
+            f"{len(empty)} of {len(whole)} utterances end in a segment of {segment:.4g} s that contains less than "
             f"{LEAST_SPEECH:.0f} ms of audio",
             "with the paper's settings it trains and votes like any other; model.least_speech leaves it out",
             tuple(whole[place][0].id for place in empty.tolist()),
@@ -203,7 +203,7 @@ def _empty_ends(whole: Sequence[tuple[Utterance, Sound]], segment: float) -> Ite
 def _near_copies(
     utterances: Sequence[Utterance], folder: Path, sounds: Sequence[Sound], folds: Sequence[Fold]
 ) -> Iterator[Finding]:
-    """Pairs that hold the same sound in other samples."""
+    """Pairs that contain the same sound with different samples."""
     copies = near_copies([sound.marks for sound in sounds], lambda row, part: read_mono(folder, utterances[row], part))
     differ = [copy for copy in copies if sounds[copy.one].digest != sounds[copy.other].digest]
     told = {(copy.one, copy.other): copy for copy in differ}
@@ -211,7 +211,7 @@ def _near_copies(
         first = told[pairs[0][0], pairs[0][1]]
         one, other = (utterances[row].id for row in (first.one, first.other))
         where = f"{other} starts {abs(first.offset):.2f} s {'before' if first.offset < 0 else 'into'} {one}"
-        what = f"{plural(len(pairs), 'pair')} of recordings hold{'s' if len(pairs) == 1 else ''} the same sound"
+        what = f"{plural(len(pairs), 'pair')} of recordings contain{'s' if len(pairs) == 1 else ''} the same sound"
         yield Finding(
             severity,
             f"near-{name}",
@@ -247,7 +247,7 @@ FAULTS: Mapping[str, str] = {
     "unreadable": "`features` stops here; --skip-bad leaves it out",
     "not-finite": "one such sample makes every feature NaN",
 }
-"""Fault of a file -> what it costs."""
+"""Fault of a file -> its consequence."""
 
 Quality = tuple[str, str, str, str, Callable[[Sound], bool]]
 
@@ -263,7 +263,7 @@ QUALITIES: tuple[Quality, ...] = (
         "cancelled",
         "error",
         "utterances have channels that cancel each other out",
-        "their mean is silence, and it is what features are made of",
+        "features are computed from their mean, which is silence",
         lambda sound: sound.mixed < QUIET <= sound.loudest,
     ),
     (
@@ -276,21 +276,21 @@ QUALITIES: tuple[Quality, ...] = (
     (
         "dead-channel",
         "warning",
-        "utterances have a silent channel beside one that is not",
-        "the mean of the channels has a part of the level",
+        "utterances have a silent channel next to one that is not",
+        "the mean of the channels has a fraction of the level",
         lambda sound: sound.quietest < QUIET <= sound.loudest,
     ),
     (
         "offset",
         "warning",
-        f"utterances lie beside zero by over {OFFSET:.0%} of full scale",
-        "a constant weighs on level and spectrum",
+        f"utterances have an offset of over {OFFSET:.0%} of full scale",
+        "a constant offset affects level and spectrum",
         lambda sound: abs(sound.offset) > OFFSET,
     ),
     (
         "odd-file",
         "warning",
-        "utterances could be read although something is odd about their file",
+        "utterances could be read, but their files are irregular",
         "what was read may not be all that was recorded",
         lambda sound: bool(sound.notes),
     ),
@@ -316,7 +316,7 @@ QUALITIES: tuple[Quality, ...] = (
         lambda sound: not SHORT <= sound.seconds <= LONG,
     ),
 )
-"""Name, severity, what, cost and test of what an utterance may be like."""
+"""Name, severity, description, consequence and test of each quality of an utterance."""
 
 
 def count_classes(utterances: Sequence[Utterance]) -> dict[str, Counter[str]]:

@@ -1,4 +1,4 @@
-"""What the raters of a corpus leave to a model: their agreement, turns without a majority, scales, ceilings."""
+"""What a corpus's raters imply for a model: their agreement, turns without a majority, scales, upper limits."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ser_pipeline.text import plural
 
 
 def audit_raters(utterances: Sequence[Utterance]) -> list[Finding]:
-    """Notes on votes and attributes; none of a corpus that has neither.
+    """Notes on votes and attributes; none for a corpus without either.
 
     Args:
-        utterances: with classes as their emotions and in their votes, those of no class too where they were kept.
+        utterances: with classes as their emotions and in their votes; utterances without a class count if kept.
     """
     return [*_votes(utterances), *_attributes(utterances)]
 
@@ -44,9 +44,9 @@ def _votes(utterances: Sequence[Utterance]) -> Iterator[Finding]:
         yield Finding(
             "note",
             "agreement",
-            f"Krippendorff's alpha of the votes is {alpha:.2f}; a rater says what most of the others say in "
+            f"Krippendorff's alpha of the votes is {alpha:.2f}; a rater agrees with most of the others in "
             f"{agreed:.0%} of cases",
-            "about as much can be expected of a listener who is scored against the majority",
+            "expect about the same of a listener who is scored against the majority",
         )
 
 
@@ -72,12 +72,12 @@ def _attributes(utterances: Sequence[Utterance]) -> Iterator[Finding]:
         "note",
         "reliability",
         f"Krippendorff's alpha of the raters is {', '.join(told)}",
-        f"the largest correlation with the raters' means to be expected of a model is {', '.join(most)}",
+        f"the highest correlation with the raters' means to expect of a model is {', '.join(most)}",
     )
 
 
 def _outside(utterances: Sequence[Utterance]) -> Iterator[Finding]:
-    """What lies outside of its scale, where something does."""
+    """A warning about values outside their scale, if there are any."""
     found = [(one.id, one.vad) for one in utterances if one.vad and one.vad.outside]
     if found:
         (name, vad), count = found[0], plural(len(found), "utterance")
@@ -85,7 +85,7 @@ def _outside(utterances: Sequence[Utterance]) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "attributes-outside",
-            f"{count} outside of the scale of {vad.scale[0]:g} to {vad.scale[1]:g}, such as {name}: {values}",
-            "they are learned and scored as they are; a wrong scale, or a slip in the labels, looks the same",
+            f"{count} outside the scale of {vad.scale[0]:g} to {vad.scale[1]:g}, such as {name}: {values}",
+            "they are trained on and scored unchanged; a wrong scale looks the same as a slip in the labels",
             rows=tuple(one for one, _ in found),
         )

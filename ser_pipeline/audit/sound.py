@@ -1,4 +1,4 @@
-"""Listening to a corpus: what each utterance's audio is like, decoded in parallel."""
+"""Decode a corpus in parallel and describe the audio of each utterance."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.errors import PipelineError
 
 FULL = 0.999  # of full scale: a sample there is at the converter's limit
-RUN = 3  # samples at the limit in a row, from which on they are clipping and not a peak
-FRAME = 0.02  # s
-PAST = 0.05  # s beyond its file that an utterance may end without a word: tables round
+RUN = 3  # successive samples at the limit from which they count as clipping and not as a peak
+FRAME = 0.02  # seconds
+PAST = 0.05  # seconds; utterances that end this little after their file are accepted silently, since tables round
 SILENT = 40.0  # dB below the utterance's loudest frame
 
 
 @dataclass(frozen=True)
 class Sound:
-    """What an utterance's audio is like."""
+    """Description of an utterance's audio."""
 
     seconds: float = 0.0
     rate: int = 0  # Hz
     channels: int = 0
     peak: float = 0.0  # largest magnitude, 1 is full scale
-    loudest: float = 0.0  # half the range of the channel that moves most: without what stays the same
-    quietest: float = 0.0  # half the range of the channel that moves least
-    mixed: float = 0.0  # half the range of the mean of the channels, which is what features are made of
+    loudest: float = 0.0  # half the range of the channel with the largest range, so that an offset does not count
+    quietest: float = 0.0  # half the range of the channel with the smallest range
+    mixed: float = 0.0  # half the range of the mean of the channels, from which features are computed
     offset: float = 0.0  # mean of the mix
     clipped: float = 0.0  # share of samples in runs at full scale
-    silent: float = 0.0  # share of frames that are silent against the loudest one
-    digest: str = ""  # of rate and decoded samples; "" where they are all zero, or broken
-    marks: Landmarks = field(default=UNMARKED, compare=False, repr=False)  # none where it is broken
-    notes: tuple[str, ...] = ()  # what was odd about the file, which could be read all the same
+    silent: float = 0.0  # share of frames that are silent relative to the loudest
+    digest: str = ""  # hash of sample rate and decoded samples; "" if they are all zero, or broken
+    marks: Landmarks = field(default=UNMARKED, compare=False, repr=False)  # none if the audio is broken
+    notes: tuple[str, ...] = ()  # oddities of a file that could be read nevertheless
     fault: str = ""  # "missing", "truncated", "unreadable", "not-finite", or ""
-    detail: str = ""  # of the fault, in words
+    detail: str = ""  # description of the fault
 
 
 def listen(
@@ -51,13 +51,13 @@ def listen(
     jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Sound]:
-    """The sound of every utterance, in order.
+    """Describe the audio of every utterance, in order.
 
     Args:
         utterances: their files are below `folder`.
-        folder: the corpus's.
-        jobs: threads; all cores where None.
-        progress: called with how many are done, and of how many.
+        folder: the corpus folder.
+        jobs: threads; all cores if None.
+        progress: called with the number of utterances that are done, and the total.
     """
     work = Parallel(n_jobs=jobs or -1, prefer="threads", batch_size=8, return_as="generator")
     sounds = []
@@ -69,7 +69,7 @@ def listen(
 
 
 def listen_to(folder: Path, utterance: Utterance) -> Sound:
-    """The sound of one utterance; a fault is told, never raised."""
+    """Describe the audio of one utterance; faults are reported in the result, never raised."""
     try:
         with audio.Recording(folder / utterance.file, utterance.file) as recording:
             return _describe(recording, utterance)
@@ -83,12 +83,12 @@ def listen_to(folder: Path, utterance: Utterance) -> Sound:
 def read_mono(
     folder: Path, utterance: Utterance, stretch: tuple[float, float] | None = None
 ) -> tuple[NDArray[np.float32], int]:
-    """Samples (samples,), the mean of the channels, and their rate in Hz, of an utterance that was found whole.
+    """Samples (samples,), the mean of the channels, and their rate in Hz, of an utterance without faults.
 
     Args:
-        folder: of the corpus.
-        utterance: which.
-        stretch: seconds into it, first and last; None: all of it.
+        folder: the corpus folder.
+        utterance: the utterance.
+        stretch: first and last second within it; None reads all of it.
     """
     start, end = utterance.start, utterance.end
     if stretch:
@@ -97,13 +97,13 @@ def read_mono(
 
 
 def _describe(recording: audio.Recording, utterance: Utterance) -> Sound:
-    """What the recording is like from the utterance's start to its end, a block at a time."""
+    """Describe the recording from the utterance's start to its end, a block at a time."""
     rate = recording.header.rate
     first, last, samples = audio.span(recording.header, rate, utterance.start, utterance.end)
     if not samples:
         seconds = recording.header.frames / rate
         raise PipelineError(
-            f"{utterance.file} is {seconds:.2f} s long and holds nothing from {utterance.start} to {utterance.end} s"
+            f"{utterance.file} is {seconds:.2f} s long and has no samples from {utterance.start} to {utterance.end} s"
         )
     heard = _Heard(rate, recording.channels)
     for block in recording.blocks(first, last):
@@ -115,12 +115,12 @@ def _describe(recording: audio.Recording, utterance: Utterance) -> Sound:
 
 
 class _Heard:
-    """What is known of a recording after some of its blocks."""
+    """Running description of a recording that arrives in blocks."""
 
     def __init__(self, rate: int, channels: int) -> None:
         self._rate = rate
         self._low, self._high = np.full(channels, np.inf), np.full(channels, -np.inf)
-        self._mix = [np.inf, -np.inf, 0.0]  # least, largest, sum
+        self._mix = [np.inf, -np.inf, 0.0]  # smallest, largest, sum
         self._clipping = Clipping()
         self._samples = 0
         self._hash = hashlib.sha256(rate.to_bytes(4, "little"))
@@ -128,7 +128,7 @@ class _Heard:
         self._marks = Marks(rate)
 
     def add(self, block: NDArray[np.float32]) -> None:
-        """Hear another block, (samples, channels)."""
+        """Add a block (samples, channels)."""
         self._low, self._high = np.minimum(self._low, block.min(axis=0)), np.maximum(self._high, block.max(axis=0))
         mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
         least, largest, total = self._mix
@@ -144,7 +144,7 @@ class _Heard:
         self._marks.add(mono)
 
     def sound(self, notes: tuple[str, ...]) -> Sound:
-        """What all of it was like."""
+        """The description of all blocks."""
         ranges = (self._high - self._low) / 2
         least, largest, total = self._mix
         return Sound(
@@ -165,7 +165,7 @@ class _Heard:
 
 
 class Clipping:
-    """Counts samples in runs of at least `RUN` at full scale, whole runs over the ends of blocks.
+    """Counts samples in runs of at least `RUN` at full scale, including runs across blocks.
 
     >>> heard = Clipping()
     >>> for block in ([0, 1, 1], [1, 1, 0, 1, 0]):
@@ -176,10 +176,10 @@ class Clipping:
 
     def __init__(self) -> None:
         self.samples = 0
-        self._open = 0  # samples of the run that reaches the end of the last block
+        self._open = 0  # samples of a run that reaches the end of the last block
 
     def add(self, full: NDArray[np.bool_]) -> None:
-        """Hear a block: which of its samples are at full scale, (samples,)."""
+        """Add a block: a mask (samples,) of the samples at full scale."""
         if full.all():
             before, self._open = self._open, self._open + len(full)
             self.samples += self._counted(self._open) - self._counted(before)
@@ -198,16 +198,16 @@ class Clipping:
 
 
 class Frames:
-    """The power of frames, whole ones over the ends of blocks."""
+    """The power of complete frames, including frames across blocks."""
 
     def __init__(self, length: int) -> None:
-        """Frames of `length` samples."""
+        """Use frames of `length` samples."""
         self._length = length
         self._powers: list[NDArray[np.float64]] = []
         self._left = np.empty(0, np.float32)
 
     def add(self, mono: NDArray[np.float32]) -> None:
-        """Hear a block (samples,)."""
+        """Add a block (samples,)."""
         whole = np.concatenate([self._left, mono]) if len(self._left) else mono
         count = len(whole) // self._length * self._length
         if count:
@@ -215,7 +215,7 @@ class Frames:
         self._left = whole[count:].copy()
 
     def silent(self) -> float:
-        """Share of whole frames whose power lies `SILENT` dB or more below the loudest one's."""
+        """Share of complete frames whose power is at least `SILENT` dB below that of the loudest."""
         power = np.concatenate(self._powers) if self._powers else self._power(self._left[None])
         return float((power <= power.max() * 10 ** (-SILENT / 10)).mean())
 

@@ -1,1 +1,1 @@
-"""Stores to batches on the device."""
+"""Turn stores into batches on the device."""

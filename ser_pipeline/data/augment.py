@@ -1,6 +1,6 @@
-"""Changes of training segments on the device, drawn from torch's seeded generator.
+"""Augmentation of training segments on the device, drawn from torch's seeded generator.
 
-Every change keeps the three views of a segment in step: what is done to the waveform is done to its frames.
+Every change keeps the three inputs of a segment consistent: a change of the waveform is also applied to its frames.
 Shapes: B batch, N samples, T frames, F bins, K coefficients, C classes.
 """
 
@@ -17,13 +17,13 @@ from ser_pipeline.config import Augment, Config, Features
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.inputs import CEPSTRA, IMAGE, INPUTS, SAMPLES, VECTOR
 
-NOISE = (10.0, 30.0)  # dB: speech over noise
+NOISE = (10.0, 30.0)  # dB: signal-to-noise ratio
 
 
 def augment(batch: Batch, config: Config) -> Batch:
-    """`batch` with the changes of `config.augment`; its labels stay.
+    """Apply the changes of `config.augment` to a batch; its labels stay the same.
 
-    Inputs are changed by their form; one that does not follow a change is refused before training starts.
+    Each input is changed according to its form. Combinations that are not supported are refused before training starts.
     """
     settings, audio = config.augment, config.model_audio
     batch = _drawn(batch)
@@ -39,27 +39,27 @@ def augment(batch: Batch, config: Config) -> Batch:
 
 
 def factors(drawn: Tensor, settings: Augment) -> Tensor:
-    """Factors of the speed (B,) of numbers that were drawn from 0 to 1."""
+    """Speed factors (B,) from random numbers between 0 and 1."""
     return 1 + settings.speed * (2 * drawn - 1)
 
 
 def decibels(drawn: Tensor, settings: Augment) -> Tensor:
-    """Changes of the level in dB (B,) of numbers that were drawn from 0 to 1."""
+    """Level changes in dB (B,) from random numbers between 0 and 1."""
     return settings.gain * (2 * drawn - 1)
 
 
 def ratios(drawn: Tensor) -> Tensor:
-    """Speech over noise in dB (B,) of numbers that were drawn from 0 to 1."""
+    """Signal-to-noise ratios in dB (B,) from random numbers between 0 and 1."""
     return NOISE[0] + (NOISE[1] - NOISE[0]) * drawn
 
 
 def _of_form(batch: Batch, form: str) -> dict[str, Tensor]:
-    """The inputs of a batch that have that form, by name."""
+    """Inputs of a batch that have the form `form`, by name."""
     return {name: rows for name, rows in batch.inputs.items() if INPUTS[name].form == form}
 
 
 def _drawn(batch: Batch) -> Batch:
-    """One of the drawings that were made beforehand, for each utterance of every input that has some."""
+    """Choose one of the drawings that were computed beforehand for each utterance, in every input that has drawings."""
     changed = {}
     for name, rows in _of_form(batch, VECTOR).items():
         chosen = drawn(len(batch), rows.shape[1], rows.device)
@@ -68,29 +68,29 @@ def _drawn(batch: Batch) -> Batch:
 
 
 def drawn(size: int, count: int, device: torch.device) -> Tensor:
-    """Which of `count` drawings, the utterance as it is among them, each of `size` utterances has: int64 (size,).
+    """Random numbers, int64 (size,), of the drawing that each of `size` utterances uses.
 
     Args:
         size: utterances of the batch.
-        count: of the drawings.
-        device: on which the batch is.
+        count: number of drawings, including the unchanged utterance.
+        device: device of the batch.
     """
     return torch.randint(count, (size,), device=device)
 
 
 def drawings(batch: Batch) -> Iterator[Batch]:
-    """The batch as it is, and with each of the drawings that were made beforehand."""
+    """Yield the unchanged batch, then the batch with each of the drawings that were computed beforehand."""
     vectors = _of_form(batch, VECTOR)
     for number in range(max((rows.shape[1] for rows in vectors.values()), default=1)):
         yield batch.changed({name: rows[:, min(number, rows.shape[1] - 1)][:, None] for name, rows in vectors.items()})
 
 
 def speed(batch: Batch, factor: Tensor, whole: int) -> Batch:
-    """Faster or slower speech: the waveform resampled, the frames with it, and the bins moved with the pitch.
+    """Change the speed of speech: resample the waveform and the frames, and move the bins with the pitch.
 
     Args:
-        batch: compact rows.
-        factor: of the speed (B,).
+        batch: stored rows.
+        factor: speed factors (B,).
         whole: samples of a segment, which no segment exceeds.
     """
     same = torch.ones_like(factor)
@@ -101,11 +101,11 @@ def speed(batch: Batch, factor: Tensor, whole: int) -> Batch:
 
 
 def lasting(samples: Tensor, factor: Tensor, whole: int) -> Tensor:
-    """Real samples (B,) of speech that is `factor` (B,) times as fast, of a segment of `whole` at most.
+    """Real samples (B,) of speech that is `factor` (B,) times as fast, at most `whole`.
 
     Args:
-        samples: before (B,).
-        factor: of the speed (B,).
+        samples: real samples before the change (B,).
+        factor: speed factors (B,).
         whole: samples of a segment.
 
     >>> lasting(torch.tensor([100, 200]), torch.tensor([2.0, 0.5]), 300)
@@ -115,7 +115,7 @@ def lasting(samples: Tensor, factor: Tensor, whole: int) -> Tensor:
 
 
 def _reread(images: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """(B, H, W) read `down` and `across` (B,) times as fast, linearly; nothing comes after an end.
+    """Resample (B, H, W) linearly, read `down` and `across` (B,) times as fast; zeros follow the end.
 
     >>> _reread(torch.tensor([[[0.0, 2.0, 4.0, 6.0]]]), torch.tensor([1.0]), torch.tensor([1.5]))
     tensor([[[0., 3., 6., 0.]]])
@@ -127,18 +127,18 @@ def _reread(images: Tensor, down: Tensor, across: Tensor) -> Tensor:
 
 
 def _places(images: Tensor, axis: int, factor: Tensor) -> Tensor:
-    """Where an axis (B, N) is read: -1 its first place, 1 its last."""
+    """Positions at which an axis (B, N) is read: -1 is its first, 1 its last element."""
     last = max(images.shape[axis] - 1, 1)
     return torch.arange(images.shape[axis], device=images.device) * (factor[:, None] * (2 / last)) - 1
 
 
 def gain(batch: Batch, decibels: Tensor, features: Features) -> Batch:
-    """Louder or softer speech; images, relative to the utterance's maximum, do not know it.
+    """Change the level of speech; images are relative to the utterance's maximum and stay the same.
 
     Args:
-        batch: compact rows.
-        decibels: (B,).
-        features: how the cepstra were made.
+        batch: stored rows.
+        decibels: changes in dB (B,).
+        features: settings of the cepstra.
     """
     changed = {}
     for name, rows in _of_form(batch, SAMPLES).items():
@@ -158,14 +158,14 @@ def noise(
     features: Features,
     white: Callable[[Tensor], Tensor] = torch.randn_like,
 ) -> Batch:
-    """White noise under the waveform and the images of some segments; cepstra stay as they are stored.
+    """Add white noise to the waveform and the images of some segments; cepstra stay as stored.
 
     Args:
-        batch: compact rows.
-        chosen: bool (B,): the segments.
-        ratio: speech over noise in dB (B,).
-        features: how the images were made.
-        white: noise of unit power of the size of a waveform (B, N).
+        batch: stored rows.
+        chosen: bool (B,): the segments that get noise.
+        ratio: signal-to-noise ratio in dB (B,).
+        features: settings of the images.
+        white: returns noise of unit power with the size of a waveform (B, N).
     """
     changed = {}
     for name, rows in _of_form(batch, SAMPLES).items():
@@ -180,9 +180,9 @@ def noise(
 
 
 def _raised(images: Tensor, share: Tensor, scale: float) -> Tensor:
-    """Images uint8 (B, F, T) of `scale` levels a dB, with noise of `share` (B,) times their mean power in every place.
+    """Add noise to images uint8 (B, F, T) with `scale` levels per dB: `share` (B,) times their mean power everywhere.
 
-    Through tables, as there are 256 levels: of their powers, and of what a segment's noise makes of each.
+    The 256 levels allow lookup tables: one of their powers, and one per segment of the level after adding noise.
     """
     power = 10 ** (torch.arange(256, device=images.device) / scale / 10)
     floor = power.index_select(0, images.flatten().int()).view_as(images).mean((1, 2)) * share
@@ -192,7 +192,7 @@ def _raised(images: Tensor, share: Tensor, scale: float) -> Tensor:
 
 
 def _mask(batch: Batch, settings: Augment, frames: int) -> Batch:
-    """SpecAugment: stretches of frames and bands silenced. Source: Park et al., Interspeech 2019."""
+    """SpecAugment: silences stretches of frames and bands. Source: Park et al., Interspeech 2019."""
     size, device = len(batch), batch.label.device
     if not settings.frame_masks + settings.bin_masks:
         return batch
@@ -211,13 +211,13 @@ def _mask(batch: Batch, settings: Augment, frames: int) -> Batch:
 
 
 def stretches(drawn: tuple[Tensor, Tensor], length: int, longest: int, shown: int | None = None) -> Tensor:
-    """(B, length) bool: random stretches of at most `longest` in every row.
+    """Mask (B, length), bool: random stretches of at most `longest` in every row.
 
     Args:
-        drawn: numbers from 0 to 1, (count, B, 1) each: how wide every stretch is, and where it begins.
-        length: of a row.
-        longest: of a stretch.
-        shown: how much of a row is given, from its beginning; None: all.
+        drawn: random numbers from 0 to 1, (count, B, 1) each: the width of every stretch, and its start.
+        length: length of a row.
+        longest: maximum length of a stretch.
+        shown: number of leading elements to return; None returns all.
     """
     width = drawn[0] * longest
     first = drawn[1] * (length - width)

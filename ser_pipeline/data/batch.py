@@ -1,4 +1,4 @@
-"""A batch as it reaches the model: compact rows, which the model finishes on the device; and mixtures of segments."""
+"""Batches as they reach the model: stored rows, which the model converts on the device; and mixtures of segments."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of the feature stores and what is known of them; `ser_pipeline.inputs` has the forms of the rows."""
+    """Rows of the feature stores with their labels; `ser_pipeline.inputs` lists the forms of the rows."""
 
-    inputs: Mapping[str, Tensor]  # name of an input -> its rows (B, ...), as they are stored
-    samples: Tensor  # int32 (B,): real samples in the segment, the rest is padding at its end
+    inputs: Mapping[str, Tensor]  # name of an input -> its rows (B, ...), as stored
+    samples: Tensor  # int32 (B,): number of real samples in the segment; the rest is padding at its end
     label: Tensor  # int64 (B,): class index
     utterance: Tensor  # int64 (B,): row of the manifest
 
@@ -30,7 +30,7 @@ class Batch:
         return Batch.of(tuple(self.inputs), [change(tensor) for tensor in self.tensors()])
 
     def part(self, rows: slice) -> Batch:
-        """The batch of some of the segments."""
+        """A batch of some of the segments."""
         return self.map(lambda tensor: tensor[rows])
 
     def changed(self, inputs: Mapping[str, Tensor], samples: Tensor | None = None) -> Batch:
@@ -40,32 +40,32 @@ class Batch:
         )
 
     def tensors(self) -> list[Tensor]:
-        """Everything in it, in an order that `of` takes back: what a CUDA graph is called with."""
+        """All tensors of the batch, in the order that `of` expects: the arguments of a CUDA graph."""
         return [self.samples, self.label, self.utterance, *self.inputs.values()]
 
     @classmethod
     def of(cls, names: Sequence[str], tensors: Sequence[Tensor]) -> Batch:
-        """The batch with inputs of these `names` whose `tensors()` are given."""
+        """Build a batch from the `names` of its inputs and its `tensors()`."""
         samples, label, utterance, *inputs = tensors
         return cls(dict(zip(names, inputs, strict=True)), samples, label, utterance)
 
 
 class Mix(NamedTuple):
-    """Which segments are mixed with which others of their batch, and how much of them is kept."""
+    """Which segments are mixed with which others of their batch, and with what weights."""
 
     other: Tensor  # int64 (B,): row of the other segment
-    weight: Tensor  # float32 (B, 1): 1 where a segment stays as it is
+    weight: Tensor  # float32 (B, 1): weight of the segment itself; 1 leaves it unchanged
 
     @classmethod
     def draw(cls, size: int, share: float, device: torch.device) -> Mix:
-        """A share of the segments mixed with another, half and half on average.
+        """Choose a share of the segments, each to be mixed with another, with a weight of one half on average.
 
         Source: Zhang et al., mixup, ICLR 2018, with a Beta(1, 1) weight.
 
         Args:
             size: segments of the batch.
-            share: of the segments that are mixed, 0 to 1.
-            device: on which the batch is.
+            share: share of the segments that are mixed, 0 to 1.
+            device: device of the batch.
         """
         chosen = torch.rand(size, 1, device=device) < share
         weight = torch.where(chosen, torch.rand(size, 1, device=device), 1.0)

@@ -1,8 +1,8 @@
-"""Rows of mapped shards copied by one call a batch, on as many threads as torch has.
+"""Copy rows of memory-mapped shards with one call per batch, on as many threads as torch has.
 
-torch copies rows of one tensor outside of the interpreter, in parallel (`index_select`). Here that tensor spans the
-addresses of all maps of a store, and overlaps itself: its row i begins at item i, and is a piece of a stored row long,
-so that any row of any map is some of its rows. Nothing between the maps is ever read.
+torch copies rows of one tensor outside of the interpreter, in parallel (`index_select`). Here, that tensor spans the
+addresses of all maps of a store, and its rows overlap: row i begins at item i and has the length of a piece of a stored
+row. Any row of any map therefore consists of some of its rows. Memory between the maps is never read.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from ser_pipeline.arrays import Rows
 from ser_pipeline.cache.store import Store
 
 PIECES = (64, 16_384)
-"""Items of a piece, least and most: torch shares out rows of fewer than 32,768."""
+"""Smallest and largest number of items of a piece: torch only parallelises over rows of fewer than 32,768."""
 
 ITEMS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""Bytes of a number -> what stands in for its type."""
+"""Bytes of a number -> the integer type that stands in for its own type."""
 
 
 class Gather:
-    """Reads a store that is mapped."""
+    """Reads rows of a memory-mapped store."""
 
     def __init__(self, store: Store) -> None:
-        """Find where the rows are."""
+        """Find the addresses of the rows."""
         self.store, maps, items = store, store.maps, int(np.prod(store.shape))
         width, self.size = store.dtype.itemsize, piece(items)
         self.type = ITEMS[width]
@@ -43,7 +43,7 @@ class Gather:
         self._first, self._steps = np.concatenate(firsts), np.arange(0, items, self.size)
 
     def __call__(self, rows: Rows, out: Tensor) -> None:
-        """Copy `rows` (N,) in their order into `out` (N, *shape); those that were never read are verified.
+        """Copy `rows` (N,) in their order to `out` (N, *shape); rows that are read for the first time are verified.
 
         Raises:
             DamagedError: a row's bytes have changed since they were written.
@@ -56,14 +56,14 @@ class Gather:
 
 
 def gatherer(store: Any) -> Callable[[Rows, Tensor], None]:
-    """What copies rows (N,) of a store, or of what reads like one, into a tensor (N, *shape)."""
+    """Return a function that copies rows (N,) of a store, or of a similar object, to a tensor (N, *shape)."""
     if isinstance(store, Store) and store.maps and piece(int(np.prod(store.shape))) >= PIECES[0]:
         return Gather(store)
     return lambda rows, out: store.read(rows, out=out.numpy())
 
 
 def piece(items: int) -> int:
-    """Items of the pieces into which a row of `items` is divided: as many as `PIECES` lets there be.
+    """Items of the pieces into which a row of `items` is divided: the largest divisor within `PIECES[1]`.
 
     >>> piece(12_000), piece(48_001), piece(101)
     (12000, 2087, 101)

@@ -1,6 +1,6 @@
-"""Neighbouring segments of an utterance heard as one longer segment, from the same stores.
+"""Join neighbouring segments of an utterance into longer segments, from the same stores.
 
-Statistics of an utterance want all of it, while the paper's model wants its three seconds: with this, both are
+Statistics of an utterance need all of it, while the paper's model reads three seconds. With this module, both can be
 trained from one extraction. Shapes: B batch, J segments joined, the rest as in `Batch`.
 """
 
@@ -22,27 +22,27 @@ from ser_pipeline.inputs import CEPSTRA, FRAMES, IMAGE, INPUTS, SAMPLES
 
 
 class BatchSource(Protocol):
-    """What batches of stored segments come from."""
+    """Source of batches of stored segments."""
 
     def batches(self, rows: Rows, size: int) -> Iterator[Batch]:
-        """Batches of `size` of the segment rows `rows`, in their order."""
+        """Yield batches of `size` of the segment rows `rows`, in their order."""
 
 
 def longer(manifest: Manifest, count: int) -> Manifest:
-    """`manifest` with segments of `count` of its own, an utterance's last one shorter."""
+    """`manifest` with segments that are `count` times as long; the last one of an utterance is shorter."""
     return replace(manifest, audio=manifest.audio.joined(count))
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Batches of longer segments, each read as its neighbouring short ones."""
+    """Batches of longer segments, each read as its neighbouring short segments."""
 
-    source: BatchSource  # of short segments
+    source: BatchSource  # source of the short segments
     short: Manifest
     long: Manifest
 
     def batches(self, rows: Rows, size: int) -> Iterator[Batch]:
-        """Batches of `size` of the long segment rows `rows`, in their order."""
+        """Yield batches of `size` of the long segment rows `rows`, in their order."""
         places, there = self.places(rows)
         count = places.shape[1]
         parts = self.source.batches(places.reshape(-1), size * count)
@@ -50,7 +50,7 @@ class Neighbours:
             yield join_segments(part, torch.from_numpy(there[first : first + size]).to(part.samples.device))
 
     def places(self, rows: Rows) -> tuple[Rows, NDArray[np.bool_]]:
-        """Short rows (R, J) of every long one, and which of them there are; the first stands in for the others."""
+        """Short rows (R, J) of every long row, and a mask of existing ones; the first row stands in for the others."""
         count = self.long.audio.segment // self.short.audio.segment
         utterance = self.long.segments[rows, 0]
         first = self.short.firsts[utterance] + (rows - self.long.firsts[utterance]) * count
@@ -60,7 +60,7 @@ class Neighbours:
 
 
 def join_segments(batch: Batch, there: Tensor) -> Batch:
-    """Short segments, J of each long one in turn, as long ones; silence where `there` (B, J) is false."""
+    """Join short segments, J successive ones for each long one; silence where `there` (B, J) is false."""
     parts = batch.map(lambda rows: torch.unflatten(rows, 0, there.shape))
     joined = {}
     for name, rows in parts.inputs.items():
@@ -70,7 +70,7 @@ def join_segments(batch: Batch, there: Tensor) -> Batch:
 
 
 def _silenced(rows: Tensor, there: Tensor) -> Tensor:
-    """Rows (B, J, …), 0 where `there` (B, J) is false: on a processor in place, as a batch lives in a buffer there."""
+    """Set rows (B, J, …) to 0 where `there` (B, J) is false; in place on a CPU, where a batch is a reused buffer."""
     if rows.device.type != "cpu":
         return rows.masked_fill(~there.view(*there.shape, *[1] * (rows.dim() - 2)), 0)
     rows.flatten(0, 1).index_fill_(0, (~there).flatten().nonzero()[:, 0], 0)
@@ -83,4 +83,4 @@ JOIN: Mapping[str, Callable[[Tensor], Tensor]] = {
     CEPSTRA: lambda rows: rows.flatten(1, 2),
     FRAMES: lambda rows: rows.transpose(1, 2).flatten(2, 3),
 }
-"""Form of an input -> its rows (B, J, …) of J neighbouring segments as those of one longer segment."""
+"""Form of an input -> function that joins rows (B, J, …) of J neighbouring segments into rows of one long segment."""

@@ -1,4 +1,4 @@
-"""Batches whose features are made on the device, of the waveforms that alone are stored."""
+"""Batches whose features are computed on the device from the waveforms, which are all that is stored."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ser_pipeline.data.surroundings import AROUND, PLACE, Around, Places
 
 @dataclass(frozen=True)
 class RenderedData(Data):
-    """Stores of waveforms and levels, of which some inputs are made."""
+    """Stores of waveforms and levels, from which some inputs are computed."""
 
     names: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What batches hold in the end."""
+        """Inputs of the final batches."""
         return self.names
 
     def extremes(self, name: str, utterances: Rows) -> tuple[Array, Array]:
-        """Minimum and maximum a bin over the utterance rows `utterances`."""
+        """Minimum and maximum of each bin over the utterance rows `utterances`."""
         level = f"{name}_level"
         if level not in self.stores:
             return super().extremes(name, utterances)
@@ -39,13 +39,13 @@ class RenderedData(Data):
 
 
 def with_surroundings(data: Data, names: tuple[str, ...], before: int, after: int) -> RenderedData:
-    """`data` with what the features `names` want besides the waveforms.
+    """Add to `data` what the features `names` need besides the waveforms.
 
     Args:
         data: stores of waveforms and levels.
-        names: the inputs of a batch in the end.
-        before: samples before a segment that are wanted.
-        after: samples after it.
+        names: the inputs of the final batches.
+        before: number of samples needed before a segment.
+        after: number of samples needed after it.
     """
     around = Around(data.stores["waveform"], data.manifest, before, after)
     return RenderedData(data.manifest, {**data.stores, AROUND: around, PLACE: Places(data.manifest)}, names)
@@ -53,22 +53,22 @@ def with_surroundings(data: Data, names: tuple[str, ...], before: int, after: in
 
 @dataclass(frozen=True)
 class Rendered:
-    """A source of batches whose features are made as they come."""
+    """A source of batches whose features are computed on the fly."""
 
     source: BatchSource
     render: Callable[[Batch], Batch]
 
     def batches(self, rows: Rows, size: int) -> Iterator[Batch]:
-        """Batches of `size` of the stored segments `rows`, in their order."""
+        """Yield batches of `size` of the stored segments `rows`, in their order."""
         return ahead(self.render, self.source.batches(rows, size))
 
 
 def ahead(render: Callable[[Batch], Batch], batches: Iterable[Batch]) -> Iterator[Batch]:
-    """`render` of every batch; on a CUDA device that of the next one runs beside what is done with this one.
+    """Apply `render` to every batch; on a CUDA device, the next batch is rendered while the current one is used.
 
     Args:
-        render: makes a batch of another one.
-        batches: of one device.
+        render: computes a batch from another one.
+        batches: batches on one device.
     """
     waiting: tuple[Batch, torch.cuda.Event] | None = None
     for batch in batches:
@@ -84,7 +84,7 @@ def ahead(render: Callable[[Batch], Batch], batches: Iterable[Batch]) -> Iterato
 
 
 def _begun(render: Callable[[Batch], Batch], batch: Batch) -> tuple[Batch, torch.cuda.Event]:
-    """`render` of a batch on a stream of its own, which begins after what the device was given so far."""
+    """Render a batch on a stream of its own, which starts after the work already queued on the device."""
     stream = _stream(batch.samples.device)
     stream.wait_stream(torch.cuda.current_stream(batch.samples.device))
     for part in batch.tensors():
@@ -94,7 +94,7 @@ def _begun(render: Callable[[Batch], Batch], batch: Batch) -> tuple[Batch, torch
 
 
 def _ended(made: Batch, event: torch.cuda.Event) -> Batch:
-    """A batch that what the device is given from here on waits for."""
+    """A rendered batch, for which later work on the device waits."""
     current = torch.cuda.current_stream(made.samples.device)
     current.wait_event(event)
     for part in made.tensors():
@@ -104,5 +104,5 @@ def _ended(made: Batch, event: torch.cuda.Event) -> Batch:
 
 @cache
 def _stream(device: torch.device) -> torch.cuda.Stream:
-    """The stream of a device on which features are made, the same one for as long as the process lives."""
+    """The CUDA stream on which features are computed; it stays the same for the lifetime of the process."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

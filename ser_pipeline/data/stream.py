@@ -1,7 +1,7 @@
-"""Segments to batches on the device: resident there, or streamed from the shards.
+"""Turn segments into batches on the device: resident there, or streamed from the shards.
 
-The order of an epoch is a function of (seed, epoch) alone, so that both ways, and a run that was stopped and
-resumed, give the same batches.
+The order of an epoch depends only on (seed, epoch). Both ways, and a run that was stopped and resumed, therefore give
+the same batches.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from ser_pipeline.data.batch import Batch
 from ser_pipeline.data.gathering import gatherer
 
 MEMORY = 64 << 20
-"""Bytes of the batches that are read ahead when streaming: five of 64 segments."""
+"""Bytes of the batches that are read ahead when streaming: five batches of 64 segments."""
 
 WARM = 1e9
-"""Bytes a second under which rows came from a disk, which is then asked for the next ones ahead of time."""
+"""Bytes per second below which rows came from a disk; the next rows are then prefetched."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """Stores of features and what is known of their rows."""
+    """Stores of features and the manifest of their rows."""
 
     manifest: Manifest
-    stores: Mapping[str, Any]  # a `Store`, or what reads like one
+    stores: Mapping[str, Any]  # a `Store`, or an object that reads like one
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What batches hold."""
+        """Inputs of the batches."""
         return tuple(self.stores)
 
     def extremes(self, name: str, utterances: Rows) -> tuple[Array, Array]:
-        """Minimum and maximum a bin of an input over the utterance rows `utterances`."""
+        """Minimum and maximum of each bin of an input over the utterance rows `utterances`."""
         found: tuple[Array, Array] = self.stores[name].extremes(utterances)
         return found
 
@@ -67,17 +67,17 @@ class Data:
 
 
 def open_data(manifest: Manifest, folders: Mapping[str, Sequence[Path]]) -> Data:
-    """The rows of `manifest` in `folders`: for every feature the store of each corpus that it joins.
+    """Open the rows of `manifest` in `folders`, which has for each feature the stores of all joined corpora.
 
     Raises:
-        PipelineError: a store is damaged, of another feature, or does not hold the manifest's utterances.
+        PipelineError: a store is damaged, belongs to another feature, or lacks the manifest's utterances.
     """
     stores = {name: [Store(folder, name) for folder in several] for name, several in folders.items()}
     return Data(manifest, {name: _of(several, manifest) for name, several in stores.items()})
 
 
 def _of(stores: Sequence[Store], manifest: Manifest) -> Store | JoinedStore:
-    """The rows of `manifest` in one store, or in several, or some of those of one."""
+    """The rows of `manifest`: all rows of one store, some of its rows, or rows of several stores."""
     if len(stores) > 1 or len(manifest.keys) < len(stores[0].keys):
         return JoinedStore(stores, manifest.keys)
     (store,) = stores
@@ -86,12 +86,12 @@ def _of(stores: Sequence[Store], manifest: Manifest) -> Store | JoinedStore:
 
 
 def order(rows: Rows, seed: int, epoch: int) -> Rows:
-    """`rows` in the order of an epoch, the same on every machine.
+    """`rows` in the order of an epoch, identical on every machine.
 
     Args:
         rows: segments (S,).
-        seed: of the run.
-        epoch: from 0 on.
+        seed: seed of the run.
+        epoch: number of the epoch, from 0 on.
 
     >>> order(np.arange(5), 0, 1).tolist() == order(np.arange(5), 0, 1).tolist()
     True
@@ -100,15 +100,15 @@ def order(rows: Rows, seed: int, epoch: int) -> Rows:
 
 
 def open_source(data: Data, device: torch.device, way: str = "auto", sharers: int = 1) -> Resident | Streamed:
-    """Where batches come from: "resident", "stream", or for "auto" resident where the rows fit.
+    """Open a source of batches: "resident", "stream", or "auto", which is resident if the rows fit.
 
-    They fit where `sharers` copies take at most half of the memory that the device, or the machine, has free.
+    They fit if `sharers` copies take at most half of the free memory of the device, or of the machine for a CPU.
 
     Args:
         data: the rows on disk.
-        device: to which batches go.
+        device: device of the batches.
         way: "resident", "stream" or "auto".
-        sharers: processes that would each keep the rows on the device.
+        sharers: number of processes that would each hold the rows on the device.
     """
     if way == "auto":
         way = "resident" if sharers * data.bytes <= _free(device) / 2 else "stream"
@@ -116,14 +116,14 @@ def open_source(data: Data, device: torch.device, way: str = "auto", sharers: in
 
 
 def _free(device: torch.device) -> int:
-    """Bytes of memory that are free on the device, or on the machine for any but CUDA."""
+    """Bytes of free memory on a CUDA device, otherwise on the machine."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 class Resident:
-    """All rows on the device; a batch is a choice of them."""
+    """All rows on the device; a batch is a selection of them."""
 
     def __init__(self, data: Data, device: torch.device) -> None:
         everything = np.arange(len(data.manifest.segments))
@@ -132,15 +132,15 @@ class Resident:
         self.columns = [torch.from_numpy(np.ascontiguousarray(column)).to(device) for column in data.columns()]
 
     def batches(self, rows: Rows, size: int, start: int = 0) -> Iterator[Batch]:
-        """Batches of `size` of `rows` in their order from batch `start` on; the last may be smaller.
+        """Yield batches of `size` of `rows` in their order, starting with batch `start`; the last may be smaller.
 
-        A batch on the CPU lives in a buffer that is written again once the next one is asked for: fresh memory
-        costs more than what is copied into it.
+        On the CPU, a batch is a buffer that is overwritten once the next batch is requested: allocating fresh memory
+        would cost more than the copy.
 
         Args:
-            rows: stored segments (S,), in the order that is wanted.
+            rows: stored segments (S,), in the requested order.
             size: segments of a batch.
-            start: the first batch that is wanted, from 0 on.
+            start: number of the first batch, from 0 on.
         """
         chosen = torch.from_numpy(np.ascontiguousarray(rows[start * size :])).to(self.device)
         buffers: dict[str, Tensor | None] = dict.fromkeys(self.features)
@@ -152,26 +152,26 @@ class Resident:
 
 
 class Streamed:
-    """Rows read from the shards by one thread, a few batches ahead, into buffers that are used again."""
+    """Rows read from the shards by one thread, a few batches ahead, into reused buffers."""
 
     def __init__(self, data: Data, device: torch.device, memory: int = MEMORY) -> None:
-        """Reads ahead as many batches as `memory` bytes hold, and two at least."""
+        """Read ahead as many batches as fit into `memory` bytes, and at least two."""
         self.data, self.device, self.memory = data, device, memory
         self._columns = data.columns()
         self._gather = {name: gatherer(store) for name, store in data.stores.items()}
-        self._idle: list[list[dict[str, Tensor]]] = []  # rings that no iterator reads into
+        self._idle: list[list[dict[str, Tensor]]] = []  # buffer rings that no iterator uses
 
     def batches(self, rows: Rows, size: int, start: int = 0) -> Iterator[Batch]:
-        """Batches of `size` of `rows` in their order from batch `start` on; the last may be smaller.
+        """Yield batches of `size` of `rows` in their order, starting with batch `start`; the last may be smaller.
 
-        A batch on the CPU lives in a buffer that is written again once the next one is asked for.
+        On the CPU, a batch is a buffer that is overwritten once the next batch is requested.
 
         Args:
-            rows: stored segments (S,), in the order that is wanted.
+            rows: stored segments (S,), in the requested order.
             size: segments of a batch.
-            start: the first batch that is wanted, from 0 on.
+            start: number of the first batch, from 0 on.
         """
-        free: queue.LifoQueue[int] = queue.LifoQueue()  # the last one left is still in the processor's cache
+        free: queue.LifoQueue[int] = queue.LifoQueue()  # the most recent buffer is still in the processor's cache
         full: queue.SimpleQueue[tuple[int, Rows] | BaseException | None] = queue.SimpleQueue()
         buffers = self._ring(size)
         for number in reversed(range(len(buffers))):
@@ -197,7 +197,7 @@ class Streamed:
             self._idle.append(buffers)
 
     def _ring(self, size: int) -> list[dict[str, Tensor]]:
-        """A ring of buffers for batches of `size`: one that an earlier epoch left, or a new one."""
+        """A ring of buffers for batches of `size`: an unused one of an earlier epoch, or a new one."""
         wanted = {name: (size, *store.shape) for name, store in self.data.stores.items()}
         for number, ring in enumerate(self._idle):
             if {name: tuple(buffer.shape) for name, buffer in ring[0].items()} == wanted:
@@ -226,17 +226,17 @@ class Streamed:
                 cold = len(part) * self.data.row_bytes < WARM * (time.perf_counter() - began)
                 full.put((number, part))
             full.put(None)
-        except BaseException as error:  # told to the thread that waits, whatever it is
+        except BaseException as error:  # passed to the waiting thread, whatever it is
             full.put(error)
 
     def _prefetch(self, parts: list[Rows]) -> None:
-        """Have the rows of the batches `parts` read from the disk."""
+        """Have the disk read the rows of the batches `parts` in advance."""
         for store in self.data.stores.values():
             for part in parts:
                 store.prefetch(part)
 
     def _send(self, buffer: dict[str, Tensor], part: Rows) -> tuple[Batch, torch.cuda.Event | None]:
-        """The batch on the device, and the event after which its buffer may be written again."""
+        """The batch on the device, and the event after which its buffer may be overwritten."""
         columns = [torch.from_numpy(column[part]).to(self.device, non_blocking=True) for column in self._columns]
         rows = {name: x[: len(part)].to(self.device, non_blocking=True) for name, x in buffer.items()}
         copied = None
@@ -251,7 +251,7 @@ def _batch(features: Mapping[str, Tensor], columns: list[Tensor]) -> Batch:
 
 
 def _choose(rows: Tensor, chosen: Tensor, buffer: Tensor | None) -> Tensor:
-    """The `chosen` of `rows`, in `buffer` if there is one."""
+    """Select the rows `chosen`, into `buffer` if there is one."""
     if buffer is None:
         return rows[chosen]
     return torch.index_select(rows, 0, chosen, out=buffer[: len(chosen)])

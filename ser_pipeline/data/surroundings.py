@@ -1,7 +1,7 @@
-"""What stands around a stored segment of samples: its neighbours in the store, and its place in the utterance.
+"""The context of a stored segment of samples: its neighbours in the store, and its position in the utterance.
 
-Read from the store of waveforms itself, which keeps the segments of an utterance one after the other, these are two
-more tables whose rows stand beside those of the stores.
+Both are tables with one row per segment, like those of the stores. They are read from the store of waveforms itself,
+which contains the segments of an utterance one after the other.
 
 Shapes: N rows, S samples of a segment.
 """
@@ -24,18 +24,18 @@ AROUND = "around"
 """Name of the table of neighbouring samples in a batch."""
 
 PLACE = "place"
-"""Name of the table of places in a batch."""
+"""Name of the table of positions in a batch."""
 
 
 @dataclass(frozen=True)
 class Around:
     """Samples before and after each segment, int16 (before + after,); 0 beyond the utterance.
 
-    A row that is damaged is found when it is read as a segment, as it is in the same epoch.
+    Damaged rows are found when they are read as segments, which happens in the same epoch.
     """
 
-    store: Store | JoinedStore  # of the waveforms
-    manifest: Manifest  # of their segments
+    store: Store | JoinedStore  # store of the waveforms
+    manifest: Manifest  # manifest of their segments
     before: int
     after: int
     dtype: np.dtype[Any] = field(default=np.dtype(np.int16), init=False)
@@ -46,7 +46,7 @@ class Around:
         return (self.before + self.after,)
 
     def read(self, rows: Rows, out: Array | None = None) -> Array:
-        """Those of `rows` (N,) in their order, in `out` (N, before + after) where given."""
+        """Read `rows` (N,) in their order, into `out` (N, before + after) if given."""
         out = np.empty((len(rows), *self.shape), self.dtype) if out is None else out
         out[:] = 0
         utterance = self.manifest.segments[rows, 0]
@@ -57,7 +57,7 @@ class Around:
         return out
 
     def prefetch(self, rows: Rows) -> None:
-        """Nothing: the neighbours of a row lie beside it on the disk."""
+        """Do nothing: the neighbours of a row are next to it on the disk."""
 
     def _earlier(self, target: Array, row: int, first: int) -> None:
         size, left = self.manifest.audio.segment, len(target)
@@ -76,18 +76,18 @@ class Around:
 
 @dataclass(frozen=True)
 class Places:
-    """Samples of the utterance before a segment and from its start on, int64 (2,)."""
+    """Samples of the utterance before each segment, and from the segment's start on, int64 (2,)."""
 
     manifest: Manifest
     shape: tuple[int, ...] = (2,)
     dtype: np.dtype[Any] = field(default=np.dtype(np.int64), init=False)
 
     def read(self, rows: Rows, out: Array | None = None) -> Array:
-        """Those of `rows` (N,) in their order, in `out` (N, 2) where given."""
+        """Read `rows` (N,) in their order, into `out` (N, 2) if given."""
         out = np.empty((len(rows), 2), self.dtype) if out is None else out
         utterance, first, _ = self.manifest.segments[rows].T
         out[:, 0], out[:, 1] = first, self.manifest.samples[utterance] - first
         return out
 
     def prefetch(self, rows: Rows) -> None:
-        """Nothing: they are in memory."""
+        """Do nothing: the positions are in memory."""

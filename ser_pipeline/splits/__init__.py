@@ -1,1 +1,1 @@
-"""Who trains, validates and tests, and the proof that nothing leaks."""
+"""Split a corpus into training, validation and test rows, and check that nothing leaks."""

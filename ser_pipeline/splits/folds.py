@@ -1,7 +1,6 @@
-"""Folds: rows that train, choose the epoch and test, and the proof that they do not leak.
+"""Folds: training rows, validation rows that select the epoch, and test rows, with checks that they do not leak.
 
-`make_folds` applies a protocol; `folds_json` and `read_folds` write a split in a form that can be published and read
-back.
+`make_folds` applies a protocol; `folds_json` writes a split in a form that can be published, and `read_folds` reads it.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ if TYPE_CHECKING:
 PARTS = ("train", "validation", "test")
 
 UNDECIDED = "undecided"
-"""The part of utterances that a fold would test if they had a class, and that raters judged."""
+"""The part of rated utterances without a class, which a fold would test if they had one."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Rows of the utterances that train, choose the epoch and test, and of those beside the test rows; sorted."""
+    """Sorted rows of the training, validation and test utterances, and of undecided ones next to the test rows."""
 
     name: str
     train: Rows
     validation: Rows
     test: Rows
-    shared: bool = False  # speakers and dialogues in several parts, as the protocol asked
-    undecided: Rows = field(default_factory=lambda: np.empty(0, np.int64))  # of no class: tested against raters alone
+    shared: bool = False  # whether the protocol explicitly allows speakers and dialogues in several parts
+    undecided: Rows = field(default_factory=lambda: np.empty(0, np.int64))  # no class: only tested against raters
 
     @classmethod
     def checked(
@@ -58,29 +57,27 @@ class Fold:
         sharing: bool = False,
         tested: bool = True,
     ) -> Fold:
-        """The fold of `parts`, once it is shown not to leak.
+        """Build the fold of `parts` after checking that it does not leak.
 
         Args:
-            name: a name that a folder can have.
-            columns: of the utterances that the rows count.
-            parts: rows of each of `PARTS`, and of `UNDECIDED` where there are some.
-            selection: one of `ON_TEST` has the test rows for its validation rows, by request.
-            shared: whether its protocol asks for speakers and dialogues in several parts.
-            sharing: whether these are taken all the same, as leaks that `leaks` tells of.
+            name: a valid folder name.
+            columns: columns of the utterances to which the rows refer.
+            parts: rows of each of `PARTS`, and of `UNDECIDED` if there are any.
+            selection: a selection in `ON_TEST` uses the test rows as validation rows, by request.
+            shared: whether the protocol explicitly allows speakers and dialogues in several parts.
+            sharing: whether to accept these as leaks that `leaks` reports.
             tested: whether there must be test rows.
 
         Raises:
-            PipelineError: an empty part, a row in two parts, a test speaker elsewhere, or a dialogue on both sides
-                of train and validation.
+            PipelineError: an empty part, a row in two parts, a test speaker in another part, or a dialogue in both
+                train and validation.
         """
         fold = cls(name, *_rows_of(parts), shared, np.unique(np.asarray(parts.get(UNDECIDED, ()), np.int64)))
         for part in PARTS:
             if not len(getattr(fold, part)) and (tested or part != "test"):
                 raise PipelineError(f"fold {name} has no {part} utterances; choose another --protocol")
         if classed := [columns.utterances[row] for row in fold.undecided if columns.utterances[row].emotion]:
-            raise PipelineError(
-                f"fold {name}: {classed[0].id} has a class, so that it belongs to test, not {UNDECIDED}"
-            )
+            raise PipelineError(f"fold {name}: {classed[0].id} has a class, so it belongs to test, not {UNDECIDED}")
         apart = ("id",) if shared or sharing else ("id", "speaker")
         for part in ("test", UNDECIDED):
             _require_apart(fold, columns, "train", part, apart)
@@ -103,10 +100,10 @@ def _require_apart(fold: Fold, columns: Columns, one: str, other: str, names: tu
     for column in names:
         shared = columns.shared(column, getattr(fold, one), getattr(fold, other))
         if shared:
-            mend = f"--protocol {SHARED} takes it as it is" if fold.name == "official" else "choose another --protocol"
+            mend = f"--protocol {SHARED} accepts it" if fold.name == "official" else "choose another --protocol"
             raise PipelineError(
                 f"fold {fold.name} leaks: {column} {few(shared, 1)} is in {one} and in {other}; "
-                f"mend the corpus's columns, or {mend}"
+                f"correct the corpus's columns, or {mend}"
             )
 
 
@@ -115,23 +112,23 @@ def make_folds(manifest: Manifest, protocol: str, selection: str = "validation")
 
     Args:
         manifest: the utterances.
-        protocol: `speaker`, `session`, `official`, `group-K` such as `group-5`, `final`, whose one fold tests nothing,
-            or, of joined corpora, `corpus` or `cross`.
-        selection: one of `SELECTIONS`; under `test` and `reference` the test rows choose the epoch.
+        protocol: `speaker`, `session`, `official`, `official-shared`, `group-K` such as `group-5`, or `final`, whose
+            one fold has no test rows; for joined corpora also `corpus` or `cross`.
+        selection: one of `SELECTIONS`; with `test` and `reference`, the test rows select the epoch.
 
     Raises:
-        PipelineError: an unknown protocol, one that the corpus does not allow, or a fold that would leak.
+        PipelineError: an unknown protocol, one that the corpus does not support, or a fold that would leak.
     """
     return folds_of(manifest.utterances, protocol, selection)
 
 
 def folds_of(utterances: Sequence[Utterance], protocol: str, selection: str = "validation") -> tuple[Fold, ...]:
-    """`make_folds` of utterances whose audio nobody has read; they are sorted by speaker and id.
+    """`make_folds` for utterances whose audio was not measured; they are sorted by speaker and id.
 
     Args:
         utterances: sorted by speaker and id.
-        protocol: its name, such as "speaker" or "group-2".
-        selection: one of `SELECTIONS`: rows that choose the epoch.
+        protocol: name of the protocol, such as "speaker" or "group-2".
+        selection: one of `SELECTIONS`: which rows select the epoch.
     """
     if selection not in SELECTIONS:
         raise PipelineError(unknown("selection", selection, SELECTIONS))
@@ -141,7 +138,7 @@ def folds_of(utterances: Sequence[Utterance], protocol: str, selection: str = "v
 
 def _fold(columns: Columns, split: Split, selection: str) -> Fold:
     if split.name == FINAL and selection in ON_TEST:
-        raise PipelineError("a final model tests nothing that could choose its epoch; add --selection validation")
+        raise PipelineError("a final model has no test rows that could select its epoch; add --selection validation")
     held = split.test if selection == "reference" else split.validation(columns)
     validation = split.test if selection in ON_TEST else held
     known = np.array([bool(utterance.emotion) for utterance in columns.utterances])
@@ -154,13 +151,13 @@ def _fold(columns: Columns, split: Split, selection: str) -> Fold:
 def folds_json(
     folds: Iterable[Fold], utterances: Sequence[Utterance], protocol: str, selection: str = "validation"
 ) -> dict[str, Any]:
-    """Folds as ids, in a form that can be published and read back by `read_folds`.
+    """Folds as ids, in a form that can be published and read by `read_folds`.
 
     Args:
         folds: rows of `utterances`.
-        utterances: of the corpus.
-        protocol: that made the folds.
-        selection: one of `SELECTIONS`: rows that choose the epoch.
+        utterances: utterances of the corpus.
+        protocol: protocol of the folds.
+        selection: one of `SELECTIONS`: which rows select the epoch.
     """
     return {
         "protocol": protocol,
@@ -170,7 +167,7 @@ def folds_json(
 
 
 def _members(fold: Fold, utterances: Sequence[Utterance]) -> dict[str, list[str]]:
-    """The ids of each part; of no class only where there are some."""
+    """The ids of each part; undecided utterances only if there are any."""
     parts = (*PARTS, UNDECIDED) if len(fold.undecided) else PARTS
     return {part: [utterances[row].id for row in getattr(fold, part)] for part in parts}
 
@@ -178,20 +175,20 @@ def _members(fold: Fold, utterances: Sequence[Utterance]) -> dict[str, list[str]
 def read_folds(
     file: Path, utterances: Sequence[Utterance], check: bool = True, sharing: bool = False
 ) -> tuple[tuple[Fold, ...], str, str]:
-    """The folds of a `folds.json`, their protocol and their selection.
+    """Read the folds of a `folds.json`, their protocol and their selection.
 
-    The protocol is the one that the file names where that one makes these very folds of the corpus, else `own`: what a
-    file says of itself lifts no check. Without `check` a fold may leak, for `audit.leaks` to say how.
+    The protocol is the one that the file names if it makes exactly these folds of the corpus, otherwise `own`: a file
+    cannot disable checks by naming a protocol. Without `check`, folds may leak, and `audit.leaks` reports how.
 
     Args:
         file: a `folds.json`.
-        utterances: of the corpus.
+        utterances: utterances of the corpus.
         check: whether to refuse folds that leak.
-        sharing: whether speakers and dialogues in several parts are taken all the same.
+        sharing: whether to accept speakers and dialogues in several parts.
 
     Raises:
-        PipelineError: not such a file, an id that the corpus does not have, an id or a name twice, an utterance that
-            two folds test, or a leak.
+        PipelineError: an invalid file, an id that is not in the corpus, a duplicate id or name, an utterance that two
+            folds test, or a leak.
     """
     named, protocol, selection = _parse(file)
     columns = Columns(tuple(utterances))
@@ -208,7 +205,7 @@ def read_folds(
     times = Counter(one for rows in read.values() for one in (*rows["test"], *rows[UNDECIDED]))
     twice = [utterances[one].id for one, count in times.items() if count > 1]
     if twice:
-        raise PipelineError(f"{file}: {few(twice, 1)} is tested by two folds; let one fold test it")
+        raise PipelineError(f"{file}: {few(twice, 1)} is tested by two folds; keep it in one")
     checked = (
         Fold.checked(name, columns, rows, selection, shared=shared, sharing=sharing) for name, rows in read.items()
     )
@@ -216,7 +213,7 @@ def read_folds(
 
 
 def _makes(protocol: str, columns: Columns, selection: str, read: Mapping[str, Mapping[str, list[int]]]) -> bool:
-    """Whether `protocol` makes the folds that were read, whatever their names, and no others."""
+    """Whether `protocol` makes exactly the folds that were read, whatever their names."""
     try:
         made = [_fold(columns, split, selection) for split in splits_of(columns, protocol)]
     except (PipelineError, IndexError):
@@ -238,7 +235,7 @@ class _Members:
 
 @dataclass(frozen=True)
 class _File:
-    """What a file of folds holds."""
+    """The contents of a file of folds."""
 
     protocol: str
     selection: str
@@ -250,7 +247,7 @@ def _parse(file: Path) -> tuple[dict[str, dict[str, list[str]]], str, str]:
     folds = [(fold.name, {part: getattr(fold, part) for part in (*PARTS, UNDECIDED)}) for fold in said.folds]
     names = [name for name, _ in folds]
     if not folds or len({name.lower() for name in names}) < len(names):
-        raise PipelineError(f"{file} must name its folds, each once; it has {names}")
+        raise PipelineError(f"{file} must name each of its folds once; it has {names}")
     for name in names:
         path_name(name, f"{file}: a fold")
     if said.selection not in SELECTIONS:

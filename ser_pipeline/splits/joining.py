@@ -1,4 +1,4 @@
-"""Several corpora as one: to train on together, or to train on some and test on another."""
+"""Join several corpora: to train on all of them, or to train on some and test on another."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from ser_pipeline.cache.manifest import Manifest
 
 CARRIED = ("id", "speaker", "session", "dialogue", "script")
-"""Columns whose values carry their corpus's name once several are joined: speaker 03 of two corpora is two people."""
+"""Columns whose values get their corpus as a prefix when corpora are joined: two speakers may both be called 03."""
 
 
 def join(manifests: Sequence[Manifest], classes: Classes | None = None, tested: bool = False) -> Manifest:
-    """Several corpora as one, in their order: the utterances of the classes that all have, or of those chosen.
+    """Join several corpora in their order, with the utterances of the classes that all have, or of the chosen classes.
 
-    Values of `CARRIED` become `CORPUS:VALUE`, and files lie below a folder of their corpus's name. With `tested` the
-    rows of the last corpus test and those of the others train, which is what `make_folds(…, "cross")` takes, and files
-    stay as they are.
+    Values of `CARRIED` become `CORPUS:VALUE`, and files get a folder with their corpus's name. With `tested`, the rows
+    of the last corpus are the test rows and those of the others train, which is what `make_folds(…, "cross")` expects;
+    file names then stay the same.
 
     Args:
-        manifests: of the corpora.
-        classes: a class -> labels, whatever the corpus; None: what all have.
-        tested: whether the last one is there to test on.
+        manifests: manifests of the corpora.
+        classes: class -> labels of any corpus; None chooses the classes that all have.
+        tested: whether the last corpus is the test corpus.
 
     Raises:
-        PipelineError: the corpus to test on among the others, other audio settings, or classes that do not fit.
+        PipelineError: the test corpus is also a training corpus, audio settings differ, or classes do not fit.
     """
     first, *_, last = manifests
     if tested and last.corpus in [one.corpus for one in manifests[:-1]]:
@@ -42,7 +42,7 @@ def join(manifests: Sequence[Manifest], classes: Classes | None = None, tested: 
     for one in manifests:
         if one.audio != first.audio:
             raise PipelineError(
-                f"the features of {one.corpus} and {first.corpus} were made with other settings of audio; make both "
+                f"the features of {one.corpus} and {first.corpus} have different audio settings; extract both "
                 "with the same --preset, --config and --set"
             )
     names = merged_classes(manifests, classes)
@@ -67,19 +67,19 @@ def merged_classes(manifests: Sequence[Manifest], classes: Classes | None) -> Me
     """Which class each label of each corpus belongs to.
 
     Args:
-        manifests: of the corpora.
-        classes: a class -> labels; None: the classes that all have.
+        manifests: manifests of the corpora.
+        classes: class -> labels; None chooses the classes that all have.
     """
     labels = {one.corpus: one.labels for one in manifests}
     return chosen_classes(labels, classes) if classes else shared_classes(labels)
 
 
 def told(manifests: Sequence[Manifest], classes: Classes | None = None) -> list[str]:
-    """What becomes of the labels of the corpora: a line a class, and one for what is left out.
+    """Describe how the labels of the corpora are mapped: one line per class, and one for labels that are left out.
 
     Args:
-        manifests: of the corpora.
-        classes: a class -> labels; None: the classes that all have.
+        manifests: manifests of the corpora.
+        classes: class -> labels; None chooses the classes that all have.
     """
     names, parts, left = merged_classes(manifests, classes), dict[str, list[str]](), list[str]()
     for one in manifests:
@@ -92,12 +92,12 @@ def told(manifests: Sequence[Manifest], classes: Classes | None = None) -> list[
     scales = {one.corpus: scale for one in manifests for scale in _scales(one)}
     if len(set(scales.values())) > 1:
         said = ", ".join(f"{corpus} {low:g} to {high:g}" for corpus, (low, high) in scales.items())
-        lines.append(f"attributes: {said}; together on 0 to 1, end to end")
+        lines.append(f"attributes: {said}; mapped linearly to 0 to 1")
     return [*lines, f"left out: {', '.join(left)}; --classes chooses others"] if left else lines
 
 
 def _scale(manifests: Sequence[Manifest]) -> tuple[float, float]:
-    """The scale of the attributes of several corpora: their own, or 0 to 1 where they differ."""
+    """The scale of the attributes of several corpora: their common one, or 0 to 1 if they differ."""
     scales = {scale for one in manifests for scale in _scales(one)}
     return scales.pop() if len(scales) == 1 else (0.0, 1.0)
 
@@ -107,21 +107,21 @@ def _scales(manifest: Manifest) -> set[tuple[float, float]]:
 
 
 def _rows(manifest: Manifest, names: Mapping[str, str]) -> list[int]:
-    """Utterances of a class, and those that were rated and had none before."""
+    """Rows of the utterances with a class, and of rated utterances that had none before."""
     return [row for row, one in enumerate(manifest.utterances) if one.emotion in names or not one.emotion]
 
 
 def _carried(
     manifest: Manifest, classes: Mapping[str, str], row: int, part: str, scale: tuple[float, float]
 ) -> Utterance:
-    """An utterance with its corpus in its names.
+    """An utterance with its corpus as a prefix of its names.
 
     Args:
-        manifest: of its corpus.
-        classes: its corpus's label -> the class.
-        row: of the manifest.
-        part: "train" or "test", where one corpus tests and its files are told by their own paths; "": as they are.
-        scale: of the attributes.
+        manifest: manifest of its corpus.
+        classes: label of its corpus -> class.
+        row: row of the manifest.
+        part: "train" or "test" if one corpus is the test corpus, so that file names stay the same; "" otherwise.
+        scale: scale of the attributes.
     """
     one, corpus = manifest.utterances[row], manifest.corpus
     names: dict[str, Any] = {name: f"{corpus}:{value}" for name in CARRIED if (value := getattr(one, name))}

@@ -1,4 +1,4 @@
-"""What passes from training to test unseen: found in the labels and the folds alone, without decoding."""
+"""Find leaks from training to test in the labels and the folds alone, without decoding audio."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def leaks(data: Manifest | Sequence[Utterance], folds: Sequence[Fold] = ()) -> list[Finding]:
-    """Leaks of `folds` and of the columns that they are made from; errors first.
+    """Leaks of `folds` and of the columns that they are based on; errors first.
 
-    A manifest also tells equal audio by its keys. Sharing is a warning in the fold of `official-shared`, where it was
-    asked for by name.
+    The keys of a manifest also reveal equal audio. Sharing is only a warning in the fold of `official-shared`, which
+    the user requests by name.
     """
     utterances = tuple(data) if isinstance(data, Sequence) else data.utterances
     columns = Columns(utterances)
@@ -43,13 +43,13 @@ def leaks(data: Manifest | Sequence[Utterance], folds: Sequence[Fold] = ()) -> l
 
 
 LETTERS = ({"F", "M"}, {"A", "B"})
-"""Letters that tell the two speakers of a dialogue apart in the names of its turns."""
+"""Letters that distinguish the two speakers of a dialogue in the names of its turns."""
 
 _TURN = re.compile(r"(.+)[_-]([FMAB])[A-Z]*\d+")
 
 
 def _speaker_from_dialogue(utterances: Sequence[Utterance]) -> Iterator[Finding]:
-    """A speaker column that is the same for both sides of a dialogue: that of the file's prefix, not the turn's."""
+    """Find speakers that are the same for both sides of a dialogue: the file's prefix instead of the turn's letter."""
     letters: dict[str, dict[str, list[Utterance]]] = defaultdict(lambda: defaultdict(list))
     for utterance in utterances:
         match = _TURN.fullmatch(re.split(r"[/\\]", utterance.file)[-1].rpartition(".")[0])
@@ -105,7 +105,7 @@ SHARING = {
         "test recordings share room, partner and topic with training; results may read high",
     ),
 }
-"""(column, part) -> name, severity and cost of sharing values of the column with that part."""
+"""(column, part) -> name, severity and consequence of sharing values of the column with that part."""
 
 
 def _shared(
@@ -174,12 +174,12 @@ def _selection(folds: Sequence[Fold]) -> Iterator[Finding]:
 
 
 def same_audio(utterances: Sequence[Utterance], keys: Sequence[str], folds: Sequence[Fold]) -> Iterator[Finding]:
-    """Utterances with the same key; "" is no key. An error where two speakers or two sides of a fold share one.
+    """Utterances with equal keys, except ""; an error if two speakers or two parts of a fold share one.
 
     Args:
-        utterances: of the corpus.
-        keys: hash of the sound of each.
-        folds: that must not share a sound.
+        utterances: utterances of the corpus.
+        keys: hash of each utterance's sound.
+        folds: folds whose parts must not share a sound.
     """
     groups: dict[str, list[int]] = defaultdict(list)
     for row, key in enumerate(keys):
@@ -192,14 +192,14 @@ def same_audio(utterances: Sequence[Utterance], keys: Sequence[str], folds: Sequ
 def by_kind(
     utterances: Sequence[Utterance], groups: Sequence[list[int]], folds: Sequence[Fold]
 ) -> Iterator[tuple[str, str, str, list[list[int]]]]:
-    """Groups of rows that hold the same sound, by what it does: name, severity, cost and the groups of each kind.
+    """Groups of rows with the same sound, by their kind: name, severity, consequence and the groups of each kind.
 
-    A warning at most where the folds share speakers by request.
+    The severity is at most a warning if the user requested folds that share speakers.
 
     Args:
-        utterances: of the corpus.
+        utterances: utterances of the corpus.
         groups: rows with the same sound.
-        folds: that must not share a sound.
+        folds: folds whose parts must not share a sound.
     """
     side: Mapping[str, list[int]] = {fold.name: _sides(fold, len(utterances)) for fold in folds}
     kinds: dict[str, list[list[int]]] = defaultdict(list)
@@ -212,7 +212,7 @@ def by_kind(
 
 
 def other_labels(utterances: Sequence[Utterance], groups: Sequence[list[int]]) -> str:
-    """How many of the groups hold several labels, as the end of a message."""
+    """How many of the groups have several labels, as the end of a message."""
     several = sum(len({utterances[row].emotion for row in rows}) > 1 for rows in groups)
     return f"; {several} with different labels" if several else ""
 
@@ -245,7 +245,7 @@ def _copies(utterances: Sequence[Utterance], name: str, severity: str, cost: str
     return Finding(
         severity,
         name,
-        f"{len(groups)} recordings are there more than once (such as {first}){other_labels(utterances, groups)}",
+        f"{len(groups)} recordings occur more than once (such as {first}){other_labels(utterances, groups)}",
         cost,
         tuple(one for group in ids for one in group),
     )

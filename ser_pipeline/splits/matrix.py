@@ -1,4 +1,4 @@
-"""The cross-corpus matrix: each of several joined corpora trains alone, and is tested on itself and on every other."""
+"""The cross-corpus matrix: each of several joined corpora trains a model that is tested on itself and on all others."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from ser_pipeline.splits.protocols import (
 from ser_pipeline.text import few
 
 MATRIX = "matrix"
-"""What stands for all protocols of the matrix."""
+"""Name that stands for all protocols of the matrix."""
 
 GROUPS = 5
-"""Groups of speakers, at most, in which a corpus is trained and tested on itself."""
+"""Maximum number of speaker groups for training and testing on the same corpus."""
 
 
 def matrix_protocols(corpora: Sequence[str]) -> list[str]:
-    """The protocols of the rows of the matrix: each corpus alone, and of three or more all others together.
+    """The protocols of the rows of the matrix: each corpus alone, and for three or more corpora all others together.
 
     >>> matrix_protocols(["a", "b", "c"])
     ['only-a', 'only-b', 'only-c', 'corpus']
 
     Raises:
-        PipelineError: there is one corpus.
+        PipelineError: there is only one corpus.
     """
     if len(corpora) < 2:
         raise PipelineError(f"--protocol {MATRIX} needs several corpora: --corpus A+B")
@@ -44,24 +44,24 @@ def matrix_protocols(corpora: Sequence[str]) -> list[str]:
 
 
 def splits_of(columns: Columns, protocol: str) -> list[Split]:
-    """What a protocol says of each fold.
+    """The splits of a protocol, one for each fold.
 
     Args:
-        columns: of the utterances.
-        protocol: its name, such as "group-5".
+        columns: columns of the utterances.
+        protocol: name of the protocol, such as "group-5".
     """
     name, count = find_protocol(protocol)
     return by_only(columns, protocol.removeprefix(ONLY)) if name == ONLY else PROTOCOLS[name](columns, count)
 
 
 def by_only(columns: Columns, corpus: str) -> list[Split]:
-    """One corpus trains: all of it for the others, which one fold tests, and by groups of speakers for itself.
+    """One corpus trains: all of it for the others, which are one fold, and by groups of speakers for itself.
 
-    Without several speakers it is not tested on itself.
+    With a single speaker, it is not tested on itself.
 
     Args:
-        columns: of joined corpora.
-        corpus: the one that trains.
+        columns: columns of joined corpora.
+        corpus: the training corpus.
     """
     names, code = columns.codes("corpus")
     if corpus not in names or len(names) < 2:
@@ -73,7 +73,7 @@ def by_only(columns: Columns, corpus: str) -> list[Split]:
 
 
 def _within(columns: Columns, rows: Codes) -> list[Split]:
-    """Groups of speakers of the corpus in `rows`, as many as leave every class in training; none of one speaker."""
+    """Speaker groups of the corpus in `rows`, as many as keep every class in training; none for a single speaker."""
     part = Columns(tuple(columns.utterances[row] for row in rows.tolist()))
     whole = partial(_whole, rows, len(columns.utterances))
     for count in range(min(GROUPS, len(part.codes("speaker")[0])), 1, -1):
@@ -94,7 +94,7 @@ def _within(columns: Columns, rows: Codes) -> list[Split]:
 
 
 def _whole(rows: Codes, count: int, mask: Mask) -> Mask:
-    """A mask over `rows` as one over all `count` utterances."""
+    """Convert a mask over `rows` to a mask over all `count` utterances."""
     found = np.zeros(count, np.bool_)
     found[rows[mask]] = True
     return found

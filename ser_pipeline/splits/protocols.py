@@ -1,7 +1,7 @@
-"""Protocols: which utterances of a corpus test each fold, and where its validation rows come from.
+"""Protocols: which utterances each fold tests, and where its validation rows come from.
 
-A protocol is a function of the columns of a corpus and a row of `PROTOCOLS`. It depends on the utterances alone (no
-seed), so that the same corpus gives the same folds on every machine.
+A protocol is a function of a corpus's columns and a row of `PROTOCOLS`. It depends only on the utterances (there is no
+seed), so the same corpus has the same folds on every machine.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ Codes = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 SHARED = "official-shared"
-"""The protocol, and the name of its fold, whose leaks are asked for by name."""
+"""Name of the protocol, and of its fold, that accepts the leaks of an official split."""
 
 ORDERS = 64
-"""Orders in which speakers are put into groups, until every fold trains all classes."""
+"""Orders of speakers that are tried to form groups, until every fold trains on all classes."""
 
 FINAL = "final"
-"""The protocol, and the name of its fold, that tests nothing: one model of the whole corpus."""
+"""Name of the protocol, and of its fold, without test rows: one model of the whole corpus."""
 
 ONLY = "only-"
-"""What the protocol of one corpus that trains alone begins with; the corpus follows."""
+"""Prefix of the protocols in which one corpus trains alone; the corpus follows."""
 
 OWN = "own"
-"""What stands for the protocol of folds from a file that no protocol makes of the corpus."""
+"""Name for the protocol of folds from a file that match no protocol."""
 
 DRAWS = 64
-"""Held-out tenths that are compared for the one whose classes and sessions are nearest to the whole's."""
+"""Random tenths that are compared; the one whose classes and sessions are closest to the whole is held out."""
 
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """The columns of U utterances as whole numbers, each counting the column's values in natural order."""
+    """The columns of U utterances as integer codes, which number a column's values in natural order."""
 
     utterances: tuple[Utterance, ...]
     known: dict[str, tuple[tuple[str, ...], Codes]] = field(default_factory=dict, repr=False)
 
     def codes(self, column: str) -> tuple[tuple[str, ...], Codes]:
-        """The values of `column`, and which of them each utterance has: (U,), -1 where it is empty.
+        """The values of `column`, and the code of each utterance's value: (U,), -1 if it is empty.
 
-        `dialogue|speaker` is the dialogue of those that have one, and the speaker of the others.
+        `dialogue|speaker` is the dialogue of utterances that have one, and the speaker of the others.
         """
         if column not in self.known:
             values = [_value(utterance, column) for utterance in self.utterances]
@@ -63,10 +63,10 @@ class Columns:
         return self.known[column]
 
     def shared(self, column: str, one: Codes, other: Codes) -> list[str]:
-        """Values of `column`, not empty, that occur in rows `one` and in rows `other`; in natural order.
+        """Nonempty values of `column` that occur both in rows `one` and in rows `other`, in natural order.
 
         Args:
-            column: its name.
+            column: name of the column.
             one: rows.
             other: rows.
         """
@@ -80,23 +80,23 @@ def _value(utterance: Utterance, column: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """What a protocol says of one fold.
+    """The rows of one fold according to a protocol.
 
-    The first of `choices` that leaves rows to train on, and splits no dialogue between the two, validates.
+    Among `choices`, the first that leaves training rows and splits no dialogue between training and validation is used.
     """
 
     name: str
     test: Mask  # (U,)
-    pool: Mask  # (U,) rows that may train
+    pool: Mask  # (U,) rows that may be used for training
     choices: tuple[Callable[[], Mask], ...]  # masks (U,) of validation rows, best first
-    identity: bool = False  # True: validation rows as they are, whatever they share with training
-    shared: bool = False  # True: speakers and dialogues in several parts, by request
+    identity: bool = False  # whether to use the validation rows even if they share dialogues with training
+    shared: bool = False  # whether speakers and dialogues may be in several parts, by request
 
     def validation(self, columns: Columns) -> Mask:
         """Mask (U,) of the validation rows.
 
         Raises:
-            PipelineError: no choice will do.
+            PipelineError: none of the choices is possible.
         """
         _, dialogue = columns.codes("dialogue")
         for choice in self.choices:
@@ -109,7 +109,7 @@ class Split:
 
 
 def by_speaker(columns: Columns, count: int = 0) -> list[Split]:
-    """Leave one speaker out; the session partner validates, else the next speaker."""
+    """Leave one speaker out; the session partner validates, otherwise the next speaker."""
     names, speaker = columns.codes("speaker")
     _require_several(columns, "speaker", names)
     _, session = columns.codes("session")
@@ -123,7 +123,7 @@ def by_speaker(columns: Columns, count: int = 0) -> list[Split]:
 
 
 def by_session(columns: Columns, count: int = 0) -> list[Split]:
-    """Leave one session out; a tenth of the other sessions' dialogues validates, else whole speakers."""
+    """Leave one session out; a tenth of the other sessions' dialogues validates, otherwise whole speakers."""
     return _each_out(columns, "session", "dialogue")
 
 
@@ -139,14 +139,14 @@ def by_group(columns: Columns, count: int) -> list[Split]:
 
 
 def by_corpus(columns: Columns, count: int = 0) -> list[Split]:
-    """Leave one of several joined corpora out; a tenth of the others' dialogues, or speakers without, validates."""
+    """Leave one of several joined corpora out; a tenth of the others' dialogues (or else speakers) validates."""
     if not columns.codes("corpus")[0]:
         raise PipelineError("--protocol corpus needs several corpora: --corpus A+B")
     return _each_out(columns, "corpus", "dialogue|speaker")
 
 
 def _each_out(columns: Columns, column: str, held: str) -> list[Split]:
-    """Leave each value of a column out; a tenth of the others, whole by `held` where that can be had, validates."""
+    """Leave each value of a column out; a tenth of the others validates, in whole values of `held` if possible."""
     names, codes = columns.codes(column)
     _require_several(columns, column, names)
     splits = []
@@ -157,7 +157,7 @@ def _each_out(columns: Columns, column: str, held: str) -> list[Split]:
 
 
 def official(columns: Columns, count: int = 0) -> list[Split]:
-    """The corpus's own split; without validation rows of its own, a tenth of its training dialogues or speakers."""
+    """The corpus's own split; if it has no validation rows, a tenth of its training dialogues or speakers validates."""
     split = np.array([utterance.split for utterance in columns.utterances])
     if not {"train", "test"} <= set(split.tolist()):
         raise PipelineError("the corpus has no official split; choose --protocol speaker or group-5")
@@ -173,13 +173,13 @@ def official(columns: Columns, count: int = 0) -> list[Split]:
 
 
 def official_shared(columns: Columns, count: int = 0) -> list[Split]:
-    """The corpus's own split, taken as it is though train and test share speakers or dialogues."""
+    """The corpus's own split, accepted even if train and test share speakers or dialogues."""
     (split,) = official(columns)
     return [replace(split, name=SHARED, identity=True, shared=True)]
 
 
 def cross(columns: Columns, count: int = 0) -> list[Split]:
-    """Corpora train, another one tests: of those that `joining.join` has joined for it."""
+    """Corpora that `joining.join` has marked as training corpora train, and the marked test corpus tests."""
     (split,) = official(columns)
     row = int(np.flatnonzero(split.test)[0])
     (name,) = _folder_names((columns.utterances[row].corpus,))
@@ -187,19 +187,19 @@ def cross(columns: Columns, count: int = 0) -> list[Split]:
 
 
 def final(columns: Columns, count: int = 0) -> list[Split]:
-    """Nothing is left out to test on; about a tenth validates, in whole speakers or else sessions where that goes."""
+    """No test rows; about a tenth validates, in whole speakers, or else in sessions, if possible."""
     every = np.ones(len(columns.utterances), np.bool_)
     return [Split(FINAL, ~every, every, tenths(columns, every, "speaker", "session", "dialogue", "script", "id"))]
 
 
 def _groups(columns: Columns, count: int) -> Codes:
-    """Which group each utterance is in: whole sessions together where there are enough, else whole speakers."""
+    """The group of each utterance: whole sessions if there are enough, otherwise whole speakers."""
     names, unit = columns.codes("session")
     pairs = {(utterance.speaker, utterance.session) for utterance in columns.utterances}
     if len(names) < count or (unit < 0).any() or len(pairs) > len(columns.codes("speaker")[0]):
         names, unit = columns.codes("speaker")
     if len(names) < count:
-        raise PipelineError(f"group-{count} needs {count} speakers, there are {len(names)}; choose a smaller number")
+        raise PipelineError(f"group-{count} needs {count} speakers, and there are {len(names)}; choose a lower number")
     labels, emotion = columns.codes("emotion")
     sizes, held = np.bincount(unit, minlength=len(names)), np.zeros((len(names), len(labels)), bool)
     held[unit[emotion >= 0], emotion[emotion >= 0]] = True
@@ -214,12 +214,12 @@ def _groups(columns: Columns, count: int) -> Codes:
 
 
 def _arranged(sizes: Codes, held: NDArray[np.bool_], count: int) -> Codes | None:
-    """A group of each speaker such that every fold trains all classes; None where none is found.
+    """Assign speakers to groups such that every fold trains on all classes; None if no such groups are found.
 
     Args:
         sizes: utterances of each speaker.
-        held: (speakers, classes) who has which.
-        count: of the groups.
+        held: (speakers, classes) whether a speaker has utterances of a class.
+        count: number of groups.
     """
     for group in _arrangements(sizes, count):
         classes = np.zeros((count, held.shape[1]), bool)
@@ -231,7 +231,7 @@ def _arranged(sizes: Codes, held: NDArray[np.bool_], count: int) -> Codes | None
 
 
 def _arrangements(sizes: Codes, count: int) -> Iterator[Codes]:
-    """Groups of about the same size: the largest speakers first, then in other orders."""
+    """Yield groups of similar size: with the largest speakers first, then with other orders."""
     orders = (np.random.default_rng(seed).permutation(len(sizes)) for seed in range(ORDERS))
     for order in chain([np.argsort(-sizes, kind="stable")], orders):
         group, filled = np.zeros(len(sizes), np.int64), np.zeros(count, np.int64)
@@ -248,16 +248,16 @@ def _require_several(columns: Columns, column: str, names: Sequence[str]) -> Non
     if without:
         raise PipelineError(f"utterance {without[0]} has no {column}; fill the column or choose another --protocol")
     if len(names) < 2:
-        raise PipelineError(f"--protocol {column} needs several {column}s, there is one: {names[0]}; choose another")
+        raise PipelineError(f"--protocol {column} needs several {column}s; there is one, {names[0]}: choose another")
 
 
 def tenths(columns: Columns, pool: Mask, *units: str) -> tuple[Callable[[], Mask], ...]:
-    """Ways to draw a tenth of `pool` (U,): whole values of each column of `units`."""
+    """Functions that draw a tenth of `pool` (U,), each in whole values of one column of `units`."""
     return tuple(partial(_tenth, columns, pool, unit) for unit in units)
 
 
 def _tenth(columns: Columns, pool: Mask, unit: str) -> Mask:
-    """Mask (U,) of a tenth of `pool`: whole values of column `unit`, with classes and sessions as in the whole."""
+    """Mask (U,) of a tenth of `pool`: whole values of column `unit`, with representative classes and sessions."""
     names, code = columns.codes(unit)
     sizes = np.bincount(code[pool & (code >= 0)], minlength=len(names))
     there = np.flatnonzero(sizes)
@@ -269,7 +269,7 @@ def _tenth(columns: Columns, pool: Mask, unit: str) -> Mask:
 
 
 def _draw(names: Sequence[str], sizes: Codes, there: Codes, salt: int) -> Codes:
-    """Codes in an order that only their names and `salt` decide, up to a tenth of all rows."""
+    """Codes of up to a tenth of all rows, in an order that depends only on their names and `salt`."""
     digests = [hashlib.sha256(f"{salt}:{names[code]}".encode()).digest() for code in there]
     order = there[sorted(range(len(there)), key=digests.__getitem__)]
     taken = np.cumsum(sizes[order])
@@ -277,7 +277,7 @@ def _draw(names: Sequence[str], sizes: Codes, there: Codes, salt: int) -> Codes:
 
 
 def _distance(mask: Mask, pool: Mask, strata: Iterable[Codes]) -> int:
-    """How far size and shares lie from a tenth of the whole; in whole numbers, so that every machine agrees."""
+    """Distance of size and shares from a tenth of the whole; integer arithmetic, so that every machine agrees."""
     part, whole = int(mask.sum()), int(pool.sum())
     far = abs(part * 10 - whole) * whole
     for codes in strata:
@@ -288,7 +288,7 @@ def _distance(mask: Mask, pool: Mask, strata: Iterable[Codes]) -> int:
 
 
 def _folder_names(names: Iterable[str]) -> list[str]:
-    """Names that can be folders', told apart by a number where two become the same, whatever their case."""
+    """Valid folder names; a number is added if two would be equal, ignoring case."""
     plain: list[str] = []
     for name in names:
         stem = re.sub(r"[^\w.-]+", "_", name).strip(".") or "_"
@@ -310,17 +310,17 @@ PROTOCOLS: dict[str, Protocol] = {
     "cross": cross,
     FINAL: final,
 }
-"""Protocol -> the splits of a corpus; the number is K of `group-K`."""
+"""Protocol -> function that returns the splits of a corpus; the number is K of `group-K`."""
 
 
 def find_protocol(text: str) -> tuple[str, int]:
-    """The row of `PROTOCOLS` that `text` names, and its number (0 without one); `ONLY` for a corpus that trains alone.
+    """The row of `PROTOCOLS` that `text` names, and its number (0 if none); `ONLY` if one corpus trains alone.
 
     >>> find_protocol("group-5")
     ('group', 5)
 
     Raises:
-        PipelineError: there is none.
+        PipelineError: there is no such protocol.
     """
     match = re.fullmatch(r"(group)-([0-9]{1,6})", text)
     if match and int(match[2]) > 1:

@@ -238,7 +238,7 @@ def test_a_tenth_of_a_sessions_labels_lost_is_found(root: Path) -> None:
     file.write_text("".join(line for line in lines if not any(turn in line for turn in lost)))
     found = look(root)
     assert errors(found) == {"counts"}
-    assert "58 utterances, published are 60" in found["counts"].message
+    assert "58 utterances instead of the published 60" in found["counts"].message
     assert "Session2 18 of 20" in found["counts"].message
 
 
@@ -247,7 +247,7 @@ def test_a_difference_of_under_one_percent_is_a_warning() -> None:
     corpus = replace(SMALL, expected={"a": 200, "b": 200}, parts={}, subsets={})
     found = {finding.name: finding for finding in audit(utterances, Path("/nowhere"), corpus=corpus)}
     assert found["counts"].severity == "warning"
-    assert found["counts"].message == "399 utterances, published are 400: b 199 of 200"
+    assert found["counts"].message == "399 utterances instead of the published 400: b 199 of 200"
 
 
 def test_a_subset_is_not_measured_against_the_whole(root: Path) -> None:
@@ -343,7 +343,7 @@ def test_an_utterance_that_ends_after_its_file_is_a_warning(tmp_path: Path) -> N
     sounds = listen([late, beyond], tmp_path)
     assert sounds[0].notes == ("ends at 1.00 s, before the utterance's end, 9 s",)
     assert sounds[1].fault == "unreadable"
-    assert sounds[1].detail == "x.wav is 1.00 s long and holds nothing from 7.0 to 9.0 s"
+    assert sounds[1].detail == "x.wav is 1.00 s long and has no samples from 7.0 to 9.0 s"
 
 
 @pytest.mark.parametrize("block", [100, 777, 8_000])
@@ -475,5 +475,5 @@ def test_the_audit_says_what_raters_leave_to_a_model(tmp_path: Path) -> None:
     assert "have no class that most raters chose" in found["votes"]["message"]
     assert "Krippendorff's alpha of the votes is 0." in found["agreement"]["message"]
     assert f"{turns} utterances, scale 1 to 5: arousal" in found["attributes"]["message"]
-    assert "correlation with the raters' means to be expected of a model is arousal 0." in found["reliability"]["cost"]
+    assert "correlation with the raters' means to expect of a model is arousal 0." in found["reliability"]["cost"]
     assert found["contents"]["message"].startswith("60 files")

@@ -177,7 +177,7 @@ def test_attributes_outside_of_their_scale_are_taken_by_every_reader_and_said(tm
         assert found.vad is not None and found.vad.values == (3.5, 5.5, 2.0)
         (said,) = [said for said in audit_raters([found]) if said.name == "attributes-outside"]
         assert said.severity == "warning"
-        assert "1 utterance outside of the scale of 1 to 5" in said.message and "valence 5.5" in said.message
+        assert "1 utterance outside the scale of 1 to 5" in said.message and "valence 5.5" in said.message
 
 
 def measured(root: Path, corpus: str = "iemocap") -> manifests.Manifest:
@@ -224,7 +224,7 @@ def test_attributes_of_several_corpora_are_put_on_one_scale_and_it_is_said(tmp_p
         assert mine.vad.scale == theirs.vad.scale == (0.0, 1.0)
         assert mine.vad.values == pytest.approx([(value - 1) / 4 for value in own.vad.values])
         assert theirs.vad.values == pytest.approx(mine.vad.values)
-    assert "attributes: demo 1 to 5, iemocap 1 to 7; together on 0 to 1, end to end" in told([one, other])
+    assert "attributes: demo 1 to 5, iemocap 1 to 7; mapped linearly to 0 to 1" in told([one, other])
 
 
 def test_raters_who_choose_several_labels_share_a_vote() -> None:

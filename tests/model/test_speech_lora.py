@@ -81,7 +81,11 @@ def test_layers_that_there_are_not_are_one_line(encoder: Path) -> None:
 @pytest.mark.parametrize(
     ("preset", "pairs", "said"),
     [
-        ("scratch", "model.lora_rank=4", "needs a pre-trained encoder that runs during training; .* model.lora_rank=0$"),
+        (
+            "scratch",
+            "model.lora_rank=4",
+            "needs a pre-trained encoder that runs during training; .* model.lora_rank=0$",
+        ),
         ("paper", "model.lora_rank=4 model.freeze=all", "the encoder is frozen; the nearest is model.lora_rank=0$"),
         ("scratch", "model.layer_drop=true", "not to the small one; the nearest is model.layer_drop=false$"),
         ("demo", "model.spec_augment=false", "not to the small one; the nearest is model.spec_augment=true$"),

@@ -86,7 +86,5 @@ def test_whispers_window_is_a_setting_that_others_refuse(tmp_path: Path) -> None
         "cut": 150,
         "30s": 1500,
     }
-    with pytest.raises(
-        PipelineError, match=r"a window of 30s is for Whisper; '.*' is a wav2vec2 model: set it to cut"
-    ):
+    with pytest.raises(PipelineError, match=r"a window of 30s is for Whisper; '.*' is a wav2vec2 model: set it to cut"):
         small_model(speech_encoder=str(tmp_path / "adapter"), speech_window="30s")

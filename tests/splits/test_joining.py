@@ -74,7 +74,7 @@ def test_corpora_without_shared_classes_cannot_be_joined() -> None:
 
 
 def test_features_of_other_audio_cannot_be_joined() -> None:
-    with pytest.raises(PipelineError, match="of english and german were made with other settings of audio"):
+    with pytest.raises(PipelineError, match="of english and german have different audio settings"):
         join([GERMAN, replace(ENGLISH, audio=Audio(rate=8_000, segment=24_000, hop=80))])
 
 

@@ -133,5 +133,5 @@ def test_a_run_trains_on_and_scores_what_holds_speech(run: Callable[..., Result]
     assert {json.loads(line)["epoch"] for line in (folder / "03" / "history.jsonl").read_text().splitlines()} == {1, 2}
     audited = run("audit", "emodb", tmp_path / "c", "--json", status=1).stdout
     (found,) = [one for one in json.loads(audited)["findings"] if one["name"] == "empty-end"]
-    assert found["message"].startswith("12 of 24 utterances end in a segment of 3 s that holds under 25 ms")
+    assert found["message"].startswith("12 of 24 utterances end in a segment of 3 s that contains less than 25 ms")
     assert len(found["rows"]) == 12

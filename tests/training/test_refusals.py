@@ -43,7 +43,7 @@ def test_an_error_in_the_labels_stops_before_training_unless_it_is_accepted(
     monkeypatch.setenv("SER_PIPELINE_CACHE", str(tmp_path / "cache"))
     run("features", "emodb", write_emodb(tmp_path / "corpus", speakers=3, takes=2))
     said = run(*ARGS, "--accept", "silent", status=1).stderr
-    assert "counts: 24 utterances, published are 535" in said and "--accept counts" in said
+    assert "counts: 24 utterances instead of the published 535" in said and "--accept counts" in said
     assert not runs(tmp_path)
     assert "to do" in run(*ARGS, "--accept", "counts", "--dry-run").stdout
 

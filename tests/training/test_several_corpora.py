@@ -303,7 +303,7 @@ def test_two_corpora_learn_votes_and_attributes_on_one_scale(
         run("features", "table", tmp_path / f"{name}.csv", "--rated", "--preset", "demo", "--jobs", "1")
     args = [*ARGS, "--corpus", "narrow+wide", "--protocol", "corpus"]
     said = run(*args, "--target", "vad")
-    assert "attributes: narrow 1 to 5, wide 1 to 7; together on 0 to 1, end to end" in said.stderr
+    assert "attributes: narrow 1 to 5, wide 1 to 7; mapped linearly to 0 to 1" in said.stderr
     folder = tmp_path / said.stdout.strip()
     assert json.loads((folder / "run.json").read_text())["scale"] == [0.0, 1.0]
     rows = rescored.judged(folder)

@@ -148,7 +148,7 @@ def test_an_utterance_of_a_class_is_no_undecided_one_of_folds(made: Path, votes_
     ]
     said["folds"][0]["undecided"].append(said["folds"][0]["test"].pop())
     (tmp_path / "folds.json").write_text(json.dumps(said), encoding="utf-8")
-    with pytest.raises(PipelineError, match="has a class, so that it belongs to test, not undecided"):
+    with pytest.raises(PipelineError, match="has a class, so it belongs to test, not undecided"):
         read_folds(tmp_path / "folds.json", everyone)
 
 

@@ -62,7 +62,7 @@ class Options:
     layer_drop: bool = False
     """Whether layers are skipped at random in training, as the configuration describes."""
     window: str = "cut"
-    """For Whisper: "cut" to the length of the audio, or pad with silence to the "30s" of its training."""
+    """Whisper's window: "cut" to the length of the audio, or padded with silence to the "30s" of its training."""
 
 
 class FrameEncoder(nn.Module, ABC):

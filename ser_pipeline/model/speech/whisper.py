@@ -69,9 +69,7 @@ class WhisperEncoder(FrameEncoder):
             raise PipelineError(f"a window for Whisper is one of {', '.join(WINDOWS)}, not '{options.window}'")
         name = config.get("activation_function", "gelu")
         if name not in ACTIVATIONS:
-            raise PipelineError(
-                f"Whisper's activation '{name}' is not supported; it may be {', '.join(ACTIVATIONS)}"
-            )
+            raise PipelineError(f"Whisper's activation '{name}' is not supported; it may be {', '.join(ACTIVATIONS)}")
         bands, width = int(config["num_mel_bins"]), int(config["d_model"])
         if front.get("feature_size", bands) != bands:
             raise PipelineError(
