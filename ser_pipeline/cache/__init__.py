@@ -1,1 +1,1 @@
-"""The folder of features, where stage 1 and stage 2 meet: written and read."""
+"""The cache of features, which stage 1 writes and stage 2 reads."""

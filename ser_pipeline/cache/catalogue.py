@@ -1,4 +1,4 @@
-"""Which features belong to which corpus: a small pointer a corpus, written by `features`, read by the later stages."""
+"""Pointers from each corpus to its features: small files that `features` writes and the later stages read."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """A corpus that has features."""
+    """The features of a corpus."""
 
     corpus: str
-    folder: Path  # of its manifest and stores
-    root: Path  # where its audio was last seen
-    preset: str = ""  # of the settings that they were last made with; "": of an earlier version
+    folder: Path  # folder of the manifest and the stores
+    root: Path  # where the audio was last seen
+    preset: str = ""  # preset of the latest settings; "" if an earlier version wrote the pointer
     settings: tuple[str, ...] = ()  # `KEY=VALUE` pairs over that preset
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The corpora of a run, in their order: one, several that are trained together, or with one more to test on."""
+    """The corpora of a run, in order: one corpus, several training corpora, or training corpora and a test corpus."""
 
     sets: tuple[FeatureSet, ...]
-    tested: bool = False  # whether the last one is tested on and the others are trained
-    classes: tuple[tuple[str, tuple[str, ...]], ...] = ()  # of several, each with its labels; (): what all have
+    tested: bool = False  # whether the last one is the test corpus and the others are training corpora
+    classes: tuple[tuple[str, tuple[str, ...]], ...] = ()  # for several corpora: class, labels; (): those that all have
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -44,12 +44,12 @@ class Sources:
 
     @property
     def trained(self) -> tuple[FeatureSet, ...]:
-        """The corpora that are trained."""
+        """The training corpora."""
         return self.sets[: len(self.sets) - self.tested]
 
     @property
     def together(self) -> bool:
-        """Whether several corpora stand beside each other, none of them set apart to test on."""
+        """Whether several corpora are joined without a separate test corpus."""
         return len(self.sets) > 1 and not self.tested
 
 
@@ -62,18 +62,18 @@ class BrokenPointer:
 
     @property
     def corpus(self) -> str:
-        """Whose features it should name."""
+        """The corpus whose features it should name."""
         return self.file.stem
 
     @property
     def command(self) -> str:
-        """What writes it anew."""
+        """The command that writes the pointer again."""
         return f"ser-pipeline features {self.corpus if self.corpus in CORPORA else 'table'} ROOT"
 
 
 @dataclass(frozen=True)
 class _Pointer:
-    """What a pointer's file holds."""
+    """The contents of a pointer's file."""
 
     folder: FileName
     root: PathText
@@ -82,15 +82,15 @@ class _Pointer:
 
 
 def features_root(cache: Path) -> Path:
-    """Where a cache keeps features."""
+    """The folder of all features in a cache."""
     return cache / "features"
 
 
 def register(cache: Path, source: FeatureSet) -> FeatureSet | None:
-    """Make `source` the features that `train` takes for its corpus; returns others that it took until now.
+    """Make `source` the features that `train` uses for its corpus; return other features that it used until now.
 
-    Without a preset, that of the call before is kept: one more feature of any model was made. Where all of it is known
-    already, nothing is written.
+    Without a preset, the previous one is kept, since one more feature was added for any model. If the pointer already
+    contains all of this, nothing is written.
     """
     before = next((known for known in pointers(cache)[0] if known.corpus == source.corpus), None)
     if before and not source.preset:
@@ -104,7 +104,7 @@ def register(cache: Path, source: FeatureSet) -> FeatureSet | None:
 
 
 def pointers(cache: Path) -> tuple[list[FeatureSet], list[BrokenPointer]]:
-    """Every corpus that has features, by name, and the pointers that cannot be followed."""
+    """All corpora with features, by name, and the pointers that cannot be followed."""
     sources, broken = list[FeatureSet](), list[BrokenPointer]()
     for file in sorted(features_root(cache).glob("[!.]*.json")):
         try:
@@ -115,15 +115,15 @@ def pointers(cache: Path) -> tuple[list[FeatureSet], list[BrokenPointer]]:
 
 
 def sources(cache: Path) -> list[FeatureSet]:
-    """Every corpus that has features, by name; a pointer that cannot be followed is passed over, and said."""
+    """All corpora with features, by name; pointers that cannot be followed are skipped with a warning."""
     found, broken = pointers(cache)
     for pointer in broken:
-        log.warning("passed over a pointer: %s; `%s` writes it anew", pointer.what, pointer.command)
+        log.warning("skipped a pointer: %s; `%s` writes it again", pointer.what, pointer.command)
     return found
 
 
 def find(cache: Path, corpus: str | None) -> FeatureSet:
-    """The features of `corpus`, or, where None, of the only corpus that has some.
+    """The features of `corpus`, or, if None, of the only corpus with features.
 
     Raises:
         PipelineError: there are none, or several to choose from.
@@ -132,7 +132,7 @@ def find(cache: Path, corpus: str | None) -> FeatureSet:
     names = ", ".join(source.corpus for source in there)
     if not there:
         command = shlex.join(["ser-pipeline", "features", *([corpus] if corpus else [])])
-        raise PipelineError(f"no features in {cache}; make some first: {command}")
+        raise PipelineError(f"no features in {cache}; extract some first: {command}")
     if corpus is None and len(there) > 1:
         raise PipelineError(f"several corpora have features: {names}; choose one with --corpus")
     for source in there:
@@ -146,10 +146,10 @@ def find(cache: Path, corpus: str | None) -> FeatureSet:
 
 
 def find_together(cache: Path, corpus: str | None) -> tuple[FeatureSet, ...]:
-    """The features of `corpus`, or of each of several with `+` between them.
+    """The features of `corpus`, or of each corpus in `A+B`.
 
     Raises:
-        PipelineError: there are none of one of them, or one stands there twice.
+        PipelineError: one corpus has no features, or is named twice.
     """
     if corpus is None or any(one.corpus == corpus for one in sources(cache)):
         return (find(cache, corpus),)
@@ -157,17 +157,17 @@ def find_together(cache: Path, corpus: str | None) -> tuple[FeatureSet, ...]:
     if twice := [name for name in names if names.count(name) > 1]:
         raise PipelineError(f"--corpus names {twice[0]} twice; name each corpus once")
     if "" in names:
-        raise PipelineError(f"--corpus {corpus} names no corpus beside a +; write A+B")
+        raise PipelineError(f"--corpus {corpus} has a + without a corpus; write A+B")
     return tuple(find(cache, name) for name in names)
 
 
 def read_pointer(file: Path) -> FeatureSet:
-    """What the pointer of a corpus says.
+    """Read the pointer of a corpus.
 
     Raises:
-        PipelineError: it is damaged, or names a folder that is not the corpus's.
+        PipelineError: it is damaged, or names another corpus's folder.
     """
     said = read_as(file, _Pointer, advice="")
     if not re.fullmatch(re.escape(file.stem) + "-[0-9a-f]{12}", said.folder):
-        raise PipelineError(f"{file} names {said.folder}, which is no folder of features of {file.stem}")
+        raise PipelineError(f"{file} names {said.folder}, which is not a folder of features of {file.stem}")
     return FeatureSet(file.stem, file.parent / said.folder, Path(said.root), said.preset, said.settings)

@@ -1,4 +1,4 @@
-"""What lies in a cache: list it, check and mend it, and find what nothing refers to."""
+"""List what is in a cache, verify and repair it, and find what is unused."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from ser_pipeline.parts import alone
 
 @dataclass(frozen=True)
 class Item:
-    """A folder of a cache."""
+    """A folder in a cache."""
 
     path: Path
     kind: str  # "corpus", "mfcc", …; "unfinished"
-    bytes: int  # of a corpus: of everything in it
+    bytes: int  # for a corpus, of everything in it
     changed: float  # seconds since the epoch
-    source: str  # what it was made from
+    source: str  # what it was extracted from
 
 
 @dataclass(frozen=True)
 class Damage:
-    """What is wrong with one file or folder, and the command that makes it again."""
+    """What is wrong with one file or folder, and the command that creates it again."""
 
     path: Path
     what: str
@@ -46,16 +46,16 @@ class Damage:
 
 
 def contents(cache: Path) -> list[Item]:
-    """Every corpus with its stores, sorted by name, then what is unfinished in it."""
+    """All corpora with their stores, sorted by name; unfinished folders come last."""
     roots = {source.folder: source for source in catalogue.sources(cache)}
     return [item for folder in _corpora(cache) for item in _items(folder, roots.get(folder))]
 
 
 def verify(cache: Path) -> list[Damage]:
-    """Check every checksum, and every shard's utterances against the manifest, and take out what is damaged.
+    """Verify every checksum, and every shard's utterances against the manifest; remove what is damaged.
 
-    A damaged store becomes unfinished, without its damaged shards, so that `features` makes these alone again. What
-    lies behind a link may be another cache's: it is checked, and left as it is.
+    A damaged store becomes unfinished, without its damaged shards, so that `features` computes only these again. Data
+    behind a link may belong to another cache: it is verified, but not changed.
     """
     sources, broken = catalogue.pointers(cache)
     found = [Damage(pointer.file, pointer.what, pointer.command) for pointer in broken]
@@ -66,9 +66,9 @@ def verify(cache: Path) -> list[Damage]:
 
 
 def unused(cache: Path) -> list[Item]:
-    """What may go: features that no corpus's pointer names, and unfinished work that no process holds.
+    """Find removable items: features that no pointer names, and unfinished work that no process holds.
 
-    Features of a corpus whose pointer cannot be followed stay: they are what it should name.
+    Features of a corpus with a broken pointer are kept, since the pointer should name them.
     """
     sources, broken = catalogue.pointers(cache)
     pointed = {source.folder for source in sources}
@@ -86,10 +86,10 @@ def unused(cache: Path) -> list[Item]:
 
 
 def remove(items: list[Item], cache: Path) -> None:
-    """Delete `items`, of which a link goes and not what it leads to, and the locks and memories of what is gone.
+    """Delete `items`, and the locks and file indexes that belong to them; of a link, only the link is deleted.
 
     Raises:
-        PipelineError: one is another user's.
+        PipelineError: an item belongs to another user.
     """
     for item in items:
         try:
@@ -112,7 +112,7 @@ def size(path: Path) -> int:
 
 
 def _corpora(cache: Path) -> list[Path]:
-    """The folders that hold a manifest and its stores, finished or not."""
+    """The folders of a manifest and its stores, finished or not."""
     root = catalogue.features_root(cache)
     return sorted(path for path in root.glob("*-*") if path.is_dir())
 
@@ -145,7 +145,7 @@ def _item(path: Path, kind: str, source: str) -> Item:
 
 
 def _verify(folder: Path, source: catalogue.FeatureSet | None) -> Iterator[Damage]:
-    """What is damaged in one corpus; mended as it is found, but for what lies behind a link."""
+    """Damage of one corpus; repaired as it is found, unless it is behind a link."""
     if _unfinished(folder):
         return
     try:
@@ -166,13 +166,13 @@ def _verify(folder: Path, source: catalogue.FeatureSet | None) -> Iterator[Damag
 
 
 def _told(what: str, *folders: Path) -> str:
-    """What is wrong, and that it is left where it is if one of `folders`, in which it lies, is a link."""
+    """Describe damage; if one of `folders`, which contain it, is a link, say that it was not removed."""
     links = [folder for folder in folders if folder.is_symlink()]
-    return f"{what}; it is left there, since {links[0]} is a link: remove the link" if links else what
+    return f"{what}; it was not removed, since {links[0]} is a link: remove the link" if links else what
 
 
 def _damaged(store: Path, data: manifest.Manifest) -> Iterator[tuple[Path, str]]:
-    """Files of `store` that are not what was written, with what is wrong."""
+    """Damaged files of `store`, with a description."""
     row = INPUTS.get(store.name.rpartition("-")[0])
     data = data.whole if row and row.kind == "utterance" else data
     expected = [
@@ -184,7 +184,7 @@ def _damaged(store: Path, data: manifest.Manifest) -> Iterator[tuple[Path, str]]
             index = read_store(store)
             inputs = index["inputs"]
             if len(index["shards"]) != len(expected):
-                yield store / "index.json", f"names {len(index['shards'])} shards, and there should be {len(expected)}"
+                yield store / "index.json", f"names {len(index['shards'])} shards instead of {len(expected)}"
         except PipelineError as error:
             yield store / "index.json", str(error)
     for number, (keys, counts) in enumerate(expected):
@@ -194,7 +194,7 @@ def _damaged(store: Path, data: manifest.Manifest) -> Iterator[tuple[Path, str]]
         try:
             shard = shards.open_shard(file, inputs)
             if inputs is None and not _of_its_store(shard, store):
-                raise shards.DamagedError(file, "it was made with other settings than its store")
+                raise shards.DamagedError(file, "its settings are not those of its store")
             if shard.keys != keys or shard.counts.tolist() != counts:
                 raise shards.DamagedError(file, "its utterances are not those of the manifest")
             shard.check(range(len(shard.rows)))
@@ -203,15 +203,15 @@ def _damaged(store: Path, data: manifest.Manifest) -> Iterator[tuple[Path, str]]
 
 
 def _of_its_store(shard: shards.Shard, store: Path) -> bool:
-    """Whether what a shard says of itself gives the key of its store, whose index cannot say; unfinished ones may."""
+    """Whether a shard's own settings give its store's key; used without an index, and lenient for unfinished stores."""
     name, _, digits = store.name.removesuffix(PARTIAL).rpartition("-")
-    if name in INPUTS and not INPUTS[name].function:  # whose key holds more than its shards say
+    if name in INPUTS and not INPUTS[name].function:  # the key depends on more than the shards contain
         return _unfinished(store)
     return key(shards.plain_inputs(shard.feature, shard.settings)) == digits
 
 
 def _mend(store: Path, damaged: list[Path]) -> None:
-    """Take the damaged files out of `store`, and leave it unfinished."""
+    """Remove the damaged files from `store`, and make it unfinished."""
     for file in damaged:
         file.unlink(missing_ok=True)
     if not _unfinished(store):
@@ -219,7 +219,7 @@ def _mend(store: Path, damaged: list[Path]) -> None:
 
 
 def _reopen(folder: Path) -> None:
-    """Make a whole folder unfinished, in place of one that lies there already."""
+    """Make a complete folder unfinished; replaces an unfinished folder of the same name."""
     entry = Entry(folder, {})
     if entry.partial.is_symlink():
         entry.partial.unlink()
@@ -229,7 +229,7 @@ def _reopen(folder: Path) -> None:
 
 
 def _command(corpus: str, source: catalogue.FeatureSet | None, store: Path) -> str:
-    """The command that makes the missing shards of `store` again."""
+    """The command that computes the missing shards of `store` again."""
     words = _words(corpus, source)
     name = store.name.rsplit("-", 1)[0]
     alone = name in LEVELS
@@ -248,6 +248,6 @@ def _command(corpus: str, source: catalogue.FeatureSet | None, store: Path) -> s
 
 
 def _words(corpus: str, source: catalogue.FeatureSet | None) -> list[str]:
-    """The command that makes the features of `corpus`, word by word."""
+    """The words of the command that extracts the features of `corpus`."""
     known = [corpus, str(source.root) if source else "ROOT"] if corpus in CORPORA else ["table", "FILE"]
     return ["ser-pipeline", "features", *(known if corpus != "demo" else known[:1])]

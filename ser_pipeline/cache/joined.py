@@ -1,4 +1,4 @@
-"""The rows of several stores as one table, in an order of the asker's: what testing on another corpus reads."""
+"""The rows of several stores as one table in a chosen order, for testing on another corpus."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ser_pipeline.text import few
 
 
 class JoinedStore:
-    """Utterances chosen by their content keys from several stores of one feature; reads like a `Store`."""
+    """Utterances selected by content key from several stores of one feature; reads like a `Store`."""
 
     def __init__(self, stores: Sequence[Store], keys: Sequence[str]) -> None:
-        """Finds the rows of the utterances `keys`; one that no store holds is a `DamagedError`."""
+        """Find the rows of the utterances `keys`; raises `DamagedError` if no store contains one of them."""
         self.stores = tuple(stores)
         places: dict[str, tuple[int, int, int, int]] = {}
         for number, store in enumerate(self.stores):
@@ -26,7 +26,7 @@ class JoinedStore:
             for row, key in enumerate(store.keys):
                 places.setdefault(key, (number, row, int(firsts[row]), int(counts[row])))
         if missing := [key for key in keys if key not in places]:
-            raise DamagedError(self.stores[0].folder, f"it holds no rows of {few(missing, 1)}")
+            raise DamagedError(self.stores[0].folder, f"it has no rows of {few(missing, 1)}")
         chosen = np.array([places[key] for key in keys], np.int64).reshape(-1, 4)
         self._utterances = chosen[:, :2]
         owner, first, counts = chosen[:, 0], chosen[:, 2], chosen[:, 3]
@@ -36,12 +36,12 @@ class JoinedStore:
         self._row: Rows = np.repeat(first, counts) + inside
 
     def __len__(self) -> int:
-        """How many rows the stores have together."""
+        """The total number of rows."""
         return len(self._row)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one row, without its number."""
+        """The shape of one row."""
         return self.stores[0].shape
 
     @property
@@ -50,7 +50,7 @@ class JoinedStore:
         return self.stores[0].dtype
 
     def read(self, rows: Rows, out: Array | None = None) -> Array:
-        """Copies of `rows` (N,) in their order, verified, into `out` (N, *shape) where given."""
+        """Copy `rows` (N,) in their order, verified, to `out` (N, *shape) if given."""
         out = np.empty((len(rows), *self.shape), self.dtype) if out is None else out
         for number, store in enumerate(self.stores):
             here = np.flatnonzero(self._owner[rows] == number)
@@ -59,22 +59,22 @@ class JoinedStore:
         return out
 
     def piece(self, row: int, start: int, stop: int) -> Array:
-        """The numbers `start` to `stop` of a row of vectors, without a look at its checksum.
+        """Numbers `start` to `stop` of a row of vectors, without verifying its checksum.
 
         Args:
-            row: which.
-            start: the first.
-            stop: the one after the last.
+            row: number of the row.
+            start: the first number.
+            stop: the number after the last.
         """
         return self.stores[int(self._owner[row])].piece(int(self._row[row]), start, stop)
 
     def prefetch(self, rows: Rows) -> None:
-        """Ask the system to read `rows` from the disk ahead of their use."""
+        """Ask the operating system to read `rows` from the disk in advance."""
         for number, store in enumerate(self.stores):
             store.prefetch(self._row[rows[self._owner[rows] == number]])
 
     def extremes(self, utterances: Rows) -> tuple[Array, Array]:
-        """Minimum and maximum a bin over the utterance rows `utterances`."""
+        """Minimum and maximum of each bin over the utterance rows `utterances`."""
         parts = []
         for number, store in enumerate(self.stores):
             here = self._utterances[utterances]

@@ -1,4 +1,4 @@
-"""What a corpus holds, measured: every utterance with its class, its length and the hash of its audio."""
+"""The manifest of a corpus: every utterance with its class, its length and the hash of its audio."""
 
 from __future__ import annotations
 
@@ -28,43 +28,43 @@ FILE = "manifest.jsonl"
 DEFAULTS = {field.name: field.default for field in fields(Utterance)}
 VALUES = attrgetter(*DEFAULTS)
 PLAIN: dict[str, Callable[[Any], Any]] = {"votes": dict, "vad": asdict}
-"""Field that JSON has in another form -> what makes it."""
+"""Field with another form in JSON -> function that converts it."""
 
 LONGEST = 1 << 40
-"""Most samples of an utterance, two years of sound, so that sums stay within 64 bits."""
+"""Maximum samples of an utterance, two years of sound, so that sums stay within 64 bits."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The utterances of a corpus in the order of every store: by speaker, then id."""
+    """The utterances of a corpus, ordered by speaker, then id, as in every store."""
 
     corpus: str
     classes: Classes
     audio: Audio
-    utterances: tuple[Utterance, ...]  # `emotion` is a class, or "" of one that was rated
+    utterances: tuple[Utterance, ...]  # `emotion` is a class, or "" if the utterance is only rated
     keys: tuple[str, ...]  # 32 hex digits of the audio's bytes (and of the stretch)
     samples: Rows  # (U,) samples at `audio.rate`
-    least: int = 0  # real samples without which a last segment is stored, but not heard
+    least: int = 0  # a last segment with fewer real samples is stored, but not used
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The classes in their order."""
+        """The classes in order."""
         return tuple(self.classes)
 
     @cached_property
     def target(self) -> Rows:
-        """(U,) class of each utterance as an index into `labels`; -1 of one that was rated, but has no class."""
+        """(U,) class of each utterance as an index into `labels`; -1 for rated utterances without a class."""
         index = {"": -1} | {label: number for number, label in enumerate(self.labels)}
         return np.array([index[utterance.emotion] for utterance in self.utterances], np.int64)
 
     @cached_property
     def counts(self) -> Rows:
-        """(U,) segments of each utterance that are heard: they train, and vote for its class."""
+        """(U,) number of each utterance's segments that are used: they train, and vote for its class."""
         return np.asarray(self.audio.heard(self.samples, self.least), np.int64)
 
     @cached_property
     def stored(self) -> Rows:
-        """(U,) segments of each utterance that are stored."""
+        """(U,) number of each utterance's segments that are stored."""
         return np.asarray(self.audio.segments(self.samples), np.int64)
 
     @cached_property
@@ -74,7 +74,7 @@ class Manifest:
 
     @cached_property
     def segments(self) -> Rows:
-        """(S, 3) utterance row, first sample and real samples of every segment that is stored."""
+        """(S, 3) utterance row, first sample and number of real samples of every stored segment."""
         utterance = np.repeat(np.arange(len(self.utterances)), self.stored)
         first = (np.arange(len(utterance)) - self.firsts[utterance]) * self.audio.segment
         return np.stack([utterance, first, np.clip(self.samples[utterance] - first, 0, self.audio.segment)], axis=1)
@@ -89,27 +89,27 @@ class Manifest:
         """The ends of the scale of the attributes.
 
         Raises:
-            PipelineError: utterances have different ones.
+            PipelineError: the utterances have different scales.
         """
         scales = sorted({one.vad.scale for one in self.utterances if one.vad})
         if len(scales) != 1:
             listed = " and ".join(f"{low:g} to {high:g}" for low, high in scales)
-            raise PipelineError(f"{self.corpus} has attributes on several scales, {listed}; put them on one")
+            raise PipelineError(f"{self.corpus} has attributes on several scales, {listed}; convert them to one")
         return scales[0]
 
     @cached_property
     def whole(self) -> Manifest:
-        """The same utterances, each of one segment that holds all of it."""
+        """The same utterances, each as one segment."""
         return replace(self, audio=self.audio.whole)
 
     def rows(self, utterances: NDArray[np.integer[Any]]) -> Rows:
-        """The rows of the segments that are heard of the utterance rows `utterances`, in their order."""
+        """The rows of the used segments of the utterance rows `utterances`, in their order."""
         counts = self.counts[utterances]
         inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         return np.asarray(np.repeat(self.firsts[utterances], counts) + inside, np.int64)
 
     def entry(self, root: Path) -> Entry:
-        """The folder below `root` where this manifest and its stores are kept."""
+        """The folder below `root` of this manifest and its stores."""
         return Entry.keyed(root, self.corpus, self.inputs)
 
     @cached_property
@@ -123,11 +123,11 @@ class Manifest:
         }
 
     def write(self, folder: Path) -> None:
-        """Write `manifest.jsonl`, a line an utterance, into `folder`."""
+        """Write `manifest.jsonl`, one line per utterance, to `folder`."""
         write_text(folder / FILE, self._text())
 
     def update(self, folder: Path) -> None:
-        """Write it again into a folder of this key where that knows less, or other things, of the speakers."""
+        """Write the manifest to a folder of the same key if the details of the speakers there differ."""
         text = self._text()
         if (folder / FILE).read_text(encoding="utf-8") != text:
             write_text(folder / FILE, text)
@@ -149,7 +149,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What the index of a features folder must say."""
+    """Required contents of the index of a features folder."""
 
     corpus: str
     classes: dict[str, tuple[str, ...]]
@@ -161,10 +161,10 @@ _KEY = re.compile(r"[0-9a-f]{32}")
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest of a whole features folder.
+    """Read the manifest of a complete features folder.
 
     Raises:
-        PipelineError: the folder is not whole or its files are damaged.
+        PipelineError: the folder is incomplete or its files are damaged.
     """
     index = read_index(folder)
     try:
@@ -189,33 +189,33 @@ def read(folder: Path) -> Manifest:
 def _require_records(
     keys: Sequence[Any], samples: Sequence[Any], utterances: Sequence[Utterance], classes: Classes
 ) -> None:
-    """Refuse what would not have been written: another type, a strange key, no samples, an unknown class, an id twice.
+    """Refuse invalid records: wrong types, malformed keys, no samples, unknown classes, duplicate ids.
 
-    Columns are looked at as a whole, since a manifest may have 100,000s of lines.
+    Columns are checked as a whole, since a manifest may have hundreds of thousands of lines.
     """
     for name, hint in get_type_hints(Utterance).items():
         if name in PLAIN:
-            continue  # which `_rated` made
+            continue  # `_rated` has checked it
         column = list(map(attrgetter(name), utterances))
         if not set(map(type, column)) <= {hint, *get_args(hint)}:
             shaped(column, list[hint], name)  # type: ignore[valid-type]
         if hint is str:
-            "".join(column).encode()  # which halves of characters cannot be
+            "".join(column).encode()  # fails on lone surrogates
     if not all(map(_KEY.fullmatch, keys)):
         raise ShapeError("a key is not 32 hex digits")
     if set(map(type, samples)) != {int} or min(samples) < 1 or max(samples) > LONGEST:
         raise ShapeError("samples are not whole numbers above 0")
     if unknown := {utterance.emotion for utterance in utterances} - {"", *classes}:
-        raise ShapeError(f"{few(sorted(unknown))} is none of its classes")
+        raise ShapeError(f"{few(sorted(unknown))} is not one of its classes")
     if len({utterance.id for utterance in utterances}) < len(utterances):
-        raise ShapeError("an id stands twice")
+        raise ShapeError("an id occurs twice")
 
 
 def _rated(record: dict[str, Any]) -> dict[str, Any]:
-    """A line's record with votes and attributes as an utterance has them.
+    """Convert the votes and attributes of a line's record to an utterance's types.
 
     Raises:
-        ShapeError: they are none.
+        ShapeError: they are invalid.
     """
     if "votes" in record:
         votes = shaped(record["votes"], dict[str, float], "votes")

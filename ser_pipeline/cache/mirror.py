@@ -1,9 +1,9 @@
-"""A cache behind a URL that is trained from: its shards are copied into a bounded local folder as they are read.
+"""Train from a cache behind a URL: its shards are copied to a bounded local folder as they are read.
 
-The mirror has the folders of the cache with all of their files but the shards, so that whoever opens a store finds it
-as any other. A shard is copied when its store is opened, as its tables are read then, and again when its rows are
-wanted and it is no longer there; it has its name only once its checksums agree. Where the folder is full, those whose
-rows were wanted the longest time ago go, but for the one that is being read.
+The mirror has the folders of the cache with all of their files except the shards, so that stores are opened as usual. A
+shard is copied when its store is opened, which reads its tables, and again when its rows are needed after it was
+removed. It gets its final name only after its checksums were verified. When the folder is full, the least recently used
+shards are removed, except for those in use.
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ from ser_pipeline.remote import RemoteFolder, copy_all, is_url, open_folder
 from ser_pipeline.text import parse_float
 
 FILE = "mirror.json"
-"""File of a mirror that says of which URL it is one."""
+"""File of a mirror that contains its URL."""
 
 INDEX, SHARD = "index.json", ".h5"
 
 GB = 100.0
-"""Gigabytes of shards in a mirror at most, where `SER_PIPELINE_LOCAL_GB` does not set another number."""
+"""Maximum gigabytes of shards in a mirror, unless `SER_PIPELINE_LOCAL_GB` sets another number."""
 
 
 def asked_bytes() -> int:
-    """Bytes of shards in a mirror at most.
+    """Maximum bytes of shards in a mirror.
 
     Raises:
-        PipelineError: `SER_PIPELINE_LOCAL_GB` is no number above 0.
+        PipelineError: `SER_PIPELINE_LOCAL_GB` is not a number above 0.
     """
     text = os.environ.get("SER_PIPELINE_LOCAL_GB") or str(GB)
     with suppress(ValueError):
         if 0 < (size := parse_float(text)) <= 1e9:
             return int(size * 1e9)
-    raise PipelineError(f"SER_PIPELINE_LOCAL_GB is '{text}'; it is gigabytes, above 0")
+    raise PipelineError(f"SER_PIPELINE_LOCAL_GB is '{text}', not a number of gigabytes above 0")
 
 
 def local_cache(place: Path | str) -> Path:
-    """The folder of a cache: itself, or the mirror of what is behind a URL, brought up to date now.
+    """The folder of a cache: the folder itself, or the mirror of a URL, which is updated now.
 
     Args:
-        place: a folder, or the URL of one that `cache push` filled.
+        place: a folder, or the URL of a folder that `cache push` filled.
 
     Raises:
-        PipelineError: it cannot be read, or has no features.
+        PipelineError: the URL cannot be read, or has no features.
     """
     if not is_url(place):
         return Path(place)
@@ -67,27 +67,27 @@ def local_cache(place: Path | str) -> Path:
     mirror = folder / f"{PurePosixPath(remote.path).name or 'root'}-{sha256(url.encode()).hexdigest()[:12]}"
     files = {name: int(about["size"]) for name, about in remote.files().items() if not name.endswith(SHARD)}
     if not any("/" not in name for name in files):
-        raise PipelineError(f"there are no features at {url}; `ser-pipeline cache push` takes them there")
+        raise PipelineError(f"there are no features at {url}; `ser-pipeline cache push` copies them there")
     write_json(mirror / FILE, {"url": url})
     wanted = [name for name, size in files.items() if not _there(mirror / "features" / name, size)]
-    for last in (False, True):  # a folder counts from its index on
+    for last in (False, True):  # a folder is complete once its index exists
         names = [name for name in wanted if name.endswith(INDEX) == last]
         copy_all(names, lambda name: remote.fetch(name, mirror / "features" / name))
     return mirror
 
 
 def _there(file: Path, size: int) -> bool:
-    """Whether a file need not be copied again; a pointer is always, as it may have changed."""
+    """Whether a file need not be copied again; pointers always are, since they may have changed."""
     return file.parent.name != "features" and file.is_file() and file.stat().st_size == size
 
 
 def open_shards(folder: Path, names: list[str], inputs: Mapping[str, Any]) -> list[Shard]:
-    """The shards of a store, those of a mirror copied as they are wanted.
+    """The shards of a store; those of a mirror are copied when they are needed.
 
     Args:
-        folder: of the store.
-        names: of its shards.
-        inputs: of the store.
+        folder: folder of the store.
+        names: names of its shards.
+        inputs: inputs of the store.
     """
     root = folder.absolute().parents[2]
     if not (root / FILE).is_file():
@@ -106,7 +106,7 @@ def open_shards(folder: Path, names: list[str], inputs: Mapping[str, Any]) -> li
 
 @dataclass(frozen=True)
 class FarRows:
-    """The rows of a shard, which is copied when they are wanted and it is not there; indexed as they are."""
+    """The rows of a shard of a mirror, which is copied when they are needed; they are indexed like other rows."""
 
     shelf: Shelf
     file: Path
@@ -130,25 +130,25 @@ class FarRows:
 
 @dataclass
 class Shelf:
-    """The shards of a mirror that are here, as one process uses them; others may use the same folder."""
+    """The local shards of a mirror, as one process uses them; other processes may use the same folder."""
 
-    root: Path  # of the mirror
+    root: Path  # folder of the mirror
     remote: RemoteFolder
     most: int  # bytes
     _open: dict[Path, Shard] = field(default_factory=dict)
-    _used: dict[Path, int] = field(default_factory=dict)  # by how many threads, now
+    _used: dict[Path, int] = field(default_factory=dict)  # number of threads that use it now
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
     def shard(self, file: Path, inputs: Mapping[str, Any]) -> Iterator[Shard]:
-        """A shard that is here for as long as the block.
+        """A shard that exists locally for the duration of the block.
 
         Args:
-            file: its place in the mirror.
-            inputs: of its store.
+            file: its path in the mirror.
+            inputs: inputs of its store.
 
         Raises:
-            PipelineError: it cannot be copied, or what is there is damaged.
+            PipelineError: the shard cannot be copied, or is damaged at its source.
         """
         with self._guard:
             self._used[file] = self._used.get(file, 0) + 1
@@ -156,7 +156,7 @@ class Shelf:
             found = self._open.get(file) or self._opened(file, inputs)
             try:
                 os.utime(file)
-            except FileNotFoundError:  # another process took it away: what is mapped stays for as long as the block
+            except FileNotFoundError:  # another process removed it; what is mapped stays valid for the block
                 self._open.pop(file, None)
             yield found
         finally:
@@ -166,7 +166,7 @@ class Shelf:
     def _opened(self, file: Path, inputs: Mapping[str, Any]) -> Shard:
         try:
             found = open_shard(file, inputs)
-        except DamagedError:  # most of the time it is not there
+        except DamagedError:  # usually the file is missing
             self._copy(file, inputs)
             found = open_shard(file, inputs)
         with self._guard:
@@ -181,11 +181,11 @@ class Shelf:
                 copy = open_shard(temporary, inputs)
                 copy.check(range(len(copy.rows)))
             except DamagedError as error:
-                raise PipelineError(f"what {self.remote.url} has of {name} is damaged ({error.what})") from None
+                raise PipelineError(f"{name} at {self.remote.url} is damaged ({error.what})") from None
             self._make_room(temporary.stat().st_size)
 
     def _make_room(self, size: int) -> None:
-        """Take away the shards that were wanted the longest time ago, until `size` more bytes are within bounds."""
+        """Remove the least recently used shards until `size` more bytes fit."""
         there = [(about.st_mtime_ns, about.st_size, file) for file, about in _shards(self.root)]
         total = size + sum(size for _, size, _ in there)
         for _, each, file in sorted(there):
@@ -200,11 +200,11 @@ class Shelf:
 
 def _shards(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
     for file in root.absolute().glob(f"features/*/*/*{SHARD}"):
-        with suppress(FileNotFoundError):  # another process took it away
+        with suppress(FileNotFoundError):  # another process removed it
             yield file, file.stat()
 
 
 @cache
 def _shelf(root: Path) -> Shelf:
-    """The shards of a mirror, for all stores that a process opens."""
+    """The local shards of a mirror, for all stores that a process opens."""
     return Shelf(root, open_folder(str(read_json(root / FILE)["url"])), asked_bytes())

@@ -1,4 +1,4 @@
-"""One HDF5 shard as it is written: whole or not at all, with no second copy of its rows in memory."""
+"""Write one HDF5 shard completely or not at all, without a second copy of its rows in memory."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from ser_pipeline.entry import writing
 
 
 class ShardWriter:
-    """A shard as it is written: the rows of an utterance as soon as they are made, the tables when all are there."""
+    """Writes a shard: the rows of an utterance as soon as they are computed, the tables at the end."""
 
     def __init__(self, out: BinaryIO, head: Mapping[str, Any], keys: Sequence[str], rows: int, compress: bool) -> None:
-        """Write nothing yet: what the rows look like is known by the first of them.
+        """Prepare to write; the first rows show the shape and type of all.
 
         Args:
             out: the file, empty.
-            head: attributes that the file gets.
+            head: attributes of the file.
             keys: content key of each utterance.
-            rows: of all utterances.
-            compress: whether to pack every row, for which all are kept in memory.
+            rows: total number of rows.
+            compress: whether to compress every row, which requires all rows in memory.
         """
         self._out, self._head, self._keys, self._rows, self._compress = out, head, keys, rows, compress
         self._kept: list[Array] = []
         self._tables: dict[str, list[Any]] = {"checksum": [], "counts": [], "minimum": [], "maximum": []}
 
     def add(self, part: Array, extremes: bool) -> None:
-        """Take the rows (S, *shape) of the next utterance.
+        """Add the rows (S, *shape) of the next utterance.
 
         Args:
             part: the rows.
-            extremes: whether to keep their minimum and maximum over segments and frames.
+            extremes: whether to store their minimum and maximum over segments and frames.
         """
         self._tables["checksum"] += [xxh3_64_intdigest(row.data) for row in part]
         self._tables["counts"].append(len(part))
@@ -58,7 +58,7 @@ class ShardWriter:
         self._out.write(part.data)
 
     def finish(self) -> None:
-        """Write what stands before the rows, and after them, where HDF5 puts tables behind rows of few bytes."""
+        """Write what precedes and what follows the rows: HDF5 stores tables after rows that have few bytes."""
         image, offset = self._index(self._filled())
         row = 0 if self._compress else self._like.dtype.itemsize * math.prod(self._like.shape[1:])
         end = offset + self._rows * row
@@ -67,7 +67,7 @@ class ShardWriter:
             self._out.write(part)
 
     def _filled(self) -> dict[str, Array]:
-        """The tables of the utterances that were taken so far, with the keys of all."""
+        """The tables of the utterances that were added so far, with the keys of all."""
         found: dict[str, Array] = {
             "checksum": np.array(self._tables["checksum"], np.uint64),
             "key": np.array(self._keys, "S32"),
@@ -76,7 +76,7 @@ class ShardWriter:
         return found | {title: np.stack(rows) for title in TABLES[3:] if (rows := self._tables[title])}
 
     def _room(self) -> dict[str, Array]:
-        """Tables as large as they will be, of which the first utterance is there."""
+        """Tables with their final sizes, filled with the first utterance's values."""
         count = {"checksum": self._rows}
         return {
             title: np.resize(table, (count.get(title, len(self._keys)), *table.shape[1:]))
@@ -84,9 +84,10 @@ class ShardWriter:
         }
 
     def _index(self, tables: dict[str, Array]) -> tuple[bytes, int]:
-        """The bytes of a file with these tables, and where the rows begin in it.
+        """The bytes of a file with these tables, and the position of its rows.
 
-        Made in memory and then written by hand: HDF5 that meets a full disk cannot even close its file.
+        The bytes are built in memory and written by hand: if HDF5 itself meets a full disk, it cannot even close the
+        file.
         """
         image, offset = io.BytesIO(), 0
         with h5py.File(image, "w", alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT) as shard:
@@ -112,18 +113,19 @@ def writing_shard(
     extremes: bool,
     compress: bool = False,
 ) -> Iterator[Callable[[Array], None]]:
-    """Makes one shard of the rows of utterances, whole or not at all; the same input gives the same bytes.
+    """Write one shard, completely or not at all; the same input gives the same bytes.
 
-    Yields what takes the rows (S, *shape) of utterance after utterance, and writes them at once.
+    The context's value is a function that writes the rows (S, *shape) of one utterance after the other.
 
     Args:
-        file: where the shard goes.
-        feature: its name, kept as an attribute.
-        settings: what the rows were made with, kept as an attribute.
+        file: path of the shard.
+        feature: name of the feature, stored as an attribute.
+        settings: settings of the rows, stored as an attribute.
         keys: content key of each utterance.
-        rows: of all utterances.
-        extremes: whether to keep each utterance's minimum and maximum over segments and frames.
-        compress: whether to pack every row by bitshuffle and LZ4: about half the bytes, a few times slower to read.
+        rows: total number of rows.
+        extremes: whether to store each utterance's minimum and maximum over segments and frames.
+        compress: whether to compress every row with bitshuffle and LZ4: about half the bytes, a few times slower to
+            read.
     """
     head = {"feature": feature, "settings": json.dumps(settings, sort_keys=True)}
     with writing(file) as temporary, temporary.open("wb") as out:
@@ -142,16 +144,16 @@ def write_shard(
     extremes: bool,
     compress: bool = False,
 ) -> None:
-    """Write the rows of utterances, all of which are there, as `writing_shard` does.
+    """Write the rows of utterances that are all in memory, as `writing_shard` does.
 
     Args:
-        file: where the shard goes.
-        feature: its name.
-        settings: what the rows were made with.
+        file: path of the shard.
+        feature: name of the feature.
+        settings: settings of the rows.
         keys: content key of each utterance.
         parts: (S, *shape) rows of each utterance.
-        extremes: whether to keep each utterance's minimum and maximum.
-        compress: whether to pack every row.
+        extremes: whether to store each utterance's minimum and maximum.
+        compress: whether to compress every row.
     """
     count = sum(map(len, parts))
     with writing_shard(file, feature, settings, keys, count, extremes=extremes, compress=compress) as take:
@@ -160,12 +162,12 @@ def write_shard(
 
 
 def _reserve(shard: h5py.File, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    """Make room for the rows at the end of the file, unwritten; returns where it begins.
+    """Reserve space for the rows at the end of the file, unwritten; return its position.
 
     Args:
         shard: the file.
-        shape: of all rows.
-        dtype: of their numbers.
+        shape: shape of all rows.
+        dtype: type of their numbers.
     """
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)

@@ -1,8 +1,9 @@
-"""HDF5 shards: one feature of some utterances a file; `shard_writing.py` writes them, `store.py` has many as one table.
+"""HDF5 shards: one file for one feature of some utterances. `shard_writing.py` writes them, `store.py` joins them.
 
-A shard holds `rows` (a segment each, contiguous and aligned to pages, or compressed), a `checksum` of each, and for
-every utterance its `key`, its number of rows in `counts`, and, for images, its `minimum` and `maximum` a bin. It
-knows nothing of names or labels, so that moved or relabelled audio costs nothing. `cache/README.md` has the format.
+A shard contains `rows` (one for each segment, contiguous and page-aligned, or compressed) and a `checksum` of each row.
+For every utterance it contains its `key`, its number of rows in `counts`, and, for images, the `minimum` and `maximum`
+of each bin. It contains no names or labels, so that moving or relabelling audio costs nothing. `cache/README.md`
+describes the format.
 """
 
 from __future__ import annotations
@@ -25,28 +26,28 @@ from ser_pipeline.arrays import Array
 from ser_pipeline.errors import PipelineError
 
 FORMAT = 3
-ALIGNMENT = 4096  # bytes: a page, so that rows can be mapped
+ALIGNMENT = 4096  # bytes: a page, so that rows can be memory-mapped
 TABLES = ("checksum", "key", "counts", "minimum", "maximum")
-"""What stands beside the rows; images alone have the last two."""
+"""Tables besides the rows; only images have the last two."""
 
-ROWS = 256  # about so many rows a shard at most: 6 to 25 MB a feature, small enough to share out among processes
-EVENLY = 4  # several shards are a multiple of this many
+ROWS = 256  # approximate maximum of rows per shard: 6 to 25 MB, small enough to divide among processes
+EVENLY = 4  # the number of shards, if above 1, is a multiple of this
 
 
 class DamagedError(PipelineError):
-    """A shard whose bytes are not what was written."""
+    """A shard's bytes are not what was written."""
 
     def __init__(self, file: Path, what: str) -> None:
-        super().__init__(f"{file} is damaged ({what}); `ser-pipeline cache verify` finds and mends what is")
+        super().__init__(f"{file} is damaged ({what}); `ser-pipeline cache verify` finds and repairs damage")
         self.file, self.what = file, what
 
     def __reduce__(self) -> tuple[type[DamagedError], tuple[Path, str]]:
-        """How it travels from a worker process."""
+        """Support pickling, for errors in worker processes."""
         return DamagedError, (self.file, self.what)
 
 
 def name(number: int) -> str:
-    """File name of a store's shard.
+    """File name of shard `number`.
 
     >>> name(7)
     '007.h5'
@@ -55,9 +56,9 @@ def name(number: int) -> str:
 
 
 def shard_bounds(counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """First and last+1 utterance of each shard: about `ROWS` rows, never a part of an utterance.
+    """First utterance, and last plus one, of each shard: about `ROWS` rows, never a part of an utterance.
 
-    Several shards are of about the same size and as many as two or four processes share evenly, so that none of them
+    Several shards have about the same size, and two or four processes can share them evenly, so that none of them
     waits for another at the end.
 
     >>> list(shard_bounds(np.full(300, 1)))
@@ -73,13 +74,13 @@ def shard_bounds(counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Shard:
-    """The opened index of a shard; its rows are mapped, not read."""
+    """The opened tables of a shard; its rows are memory-mapped, not read."""
 
     file: Path
-    feature: str  # that it holds
-    settings: Mapping[str, Any]  # what it was made with, its audio and version among them
-    rows: Any  # (R, *shape) read-only map of the file; of compressed rows, the data set, which indexes alike
-    offset: int | None  # bytes before the rows in the file; None where they are compressed
+    feature: str  # name of its feature
+    settings: Mapping[str, Any]  # settings of the rows, including their audio and version
+    rows: Any  # (R, *shape) read-only map of the file; the HDF5 data set if compressed, which is indexed the same way
+    offset: int | None  # position of the rows in the file; None if they are compressed
     checksum: NDArray[np.uint64]  # (R,)
     keys: tuple[str, ...]  # (U,)
     counts: NDArray[np.int64]  # (U,)
@@ -92,25 +93,25 @@ class Shard:
         return np.cumsum(self.counts) - self.counts
 
     def check(self, rows: Iterable[int]) -> None:
-        """Compare the checksums of `rows`.
+        """Verify the checksums of `rows`.
 
         Raises:
-            DamagedError: the first row whose bytes have changed.
+            DamagedError: names the first row whose bytes have changed.
         """
         for row in rows:
             self.compare(row, self.rows[row])
 
     def compare(self, row: int, copy: Array) -> None:
-        """Compare a copy of one row with its checksum.
+        """Verify a copy of one row.
 
         Raises:
-            DamagedError: they differ.
+            DamagedError: its checksum differs.
         """
         if xxh3_64_intdigest(copy.data) != self.checksum[row]:
             raise DamagedError(self.file, f"row {row}: its checksum differs")
 
     def prefetch(self, rows: Iterable[int]) -> None:
-        """Ask the system to read `rows` from the disk, and go on."""
+        """Ask the operating system to read `rows` from the disk, without waiting."""
         if self.offset is not None:
             width = self.rows[:1].nbytes
             with self.file.open("rb") as file:
@@ -128,10 +129,10 @@ def tables_checksum(tables: dict[str, Array]) -> np.uint64:
 
 
 def compression(file: Path | None = None) -> dict[str, Any]:
-    """Arguments with which h5py packs rows; reading them needs the same package.
+    """Arguments for h5py to compress rows; reading them needs the same package.
 
     Raises:
-        PipelineError: it is not installed; names `file`, where one is to be read.
+        PipelineError: the package is not installed; the message names `file`, if one is to be read.
     """
     try:
         import hdf5plugin  # registers its filters with HDF5
@@ -142,22 +143,22 @@ def compression(file: Path | None = None) -> dict[str, Any]:
 
 
 def open_shard(file: Path, inputs: Mapping[str, Any] | None = None) -> Shard:
-    """The index of a shard, with its rows mapped.
+    """Open the tables of a shard, and map its rows.
 
     Args:
-        file: to open.
-        inputs: of its store, with which the feature and settings that the shard says it has must agree.
+        file: path of the shard.
+        inputs: inputs of its store, which the shard's feature and settings must match.
 
     Raises:
-        DamagedError: the file is missing, truncated, not a shard, or another store's.
-        PipelineError: the system refuses to open it, which says nothing of what it holds.
+        DamagedError: the file is missing, truncated, not a shard, or belongs to another store.
+        PipelineError: the operating system refuses to open it, which does not imply damage.
     """
     if not file.is_file():
-        raise DamagedError(file, "it is not there" if not file.exists() else "it is no file")
+        raise DamagedError(file, "it is missing" if not file.exists() else "it is not a file")
     try:
-        with h5py.File(file, "r", locking=False) as shard:  # a whole shard never changes, and NFS may have no locks
+        with h5py.File(file, "r", locking=False) as shard:  # a complete shard never changes, and NFS may lack locks
             if shard.attrs["format"] != FORMAT:
-                raise DamagedError(file, f"format {shard.attrs['format']}, this version reads {FORMAT}")
+                raise DamagedError(file, f"format {shard.attrs['format']}, but this version reads {FORMAT}")
             feature, settings = str(shard.attrs["feature"]), dict(json.loads(shard.attrs["settings"]))
             rows, offset = _rows(file, shard)
             tables = {title: shard[title][:] for title in TABLES if title in shard}
@@ -170,15 +171,15 @@ def open_shard(file: Path, inputs: Mapping[str, Any] | None = None) -> Shard:
     if not intact:
         raise DamagedError(file, "the checksum of its tables differs")
     if inputs is not None and feature != inputs["feature"]:
-        raise DamagedError(file, f"it holds {feature:.40}, not {inputs['feature']}")
+        raise DamagedError(file, f"it contains {feature:.40}, not {inputs['feature']}")
     if inputs is not None and settings != json.loads(json.dumps(shard_settings(inputs), default=asdict)):
-        raise DamagedError(file, "it was made with other settings than its store")
+        raise DamagedError(file, "its settings are not those of its store")
     extremes = tables.get("minimum"), tables.get("maximum")
     return Shard(file, feature, settings, rows, offset, tables["checksum"], keys, tables["counts"], *extremes)
 
 
 def _fits(tables: Mapping[str, Array], rows: Any) -> bool:
-    """Whether the tables have their types, an entry for each row or utterance, and no utterance without a row."""
+    """Whether the tables have their types and lengths, and every utterance has a row."""
     wanted = {"checksum": np.dtype(np.uint64), "key": np.dtype("S32"), "counts": np.dtype(np.int64)}
     utterances = {len(table) for title, table in tables.items() if title != "checksum"}
     return bool(
@@ -191,17 +192,17 @@ def _fits(tables: Mapping[str, Array], rows: Any) -> bool:
 
 
 def shard_settings(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What the shards of a store of `inputs` say of their settings."""
+    """The settings that shards of a store with these `inputs` contain."""
     kept = {name: inputs[name] for name in ("audio", "version", "content") if name in inputs}
     return {**kept, **inputs["settings"]}
 
 
 def plain_inputs(feature: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What the store of a shard was made from, by what the shard says, where no speech encoder made it.
+    """The inputs of a shard's store, derived from the shard; only for features that need no speech encoder.
 
     Args:
-        feature: that the shard holds.
-        settings: that it says it was made with.
+        feature: name of the shard's feature.
+        settings: settings in the shard.
     """
     own = {name: value for name, value in settings.items() if name not in ("audio", "version")}
     made = {"feature": feature, "version": settings.get("version"), "shards": FORMAT}
@@ -209,11 +210,11 @@ def plain_inputs(feature: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rows(file: Path, shard: h5py.File) -> tuple[Any, int | None]:
-    """The rows, and where they begin in the file."""
+    """The rows, and their position in the file."""
     data = shard["rows"]
     if data.chunks is None:
         offset = data.id.get_offset()
-        # A plain array over the map: every row taken from a `memmap` would cost microseconds in Python.
+        # A plain array over the map: taking a row from a `memmap` costs microseconds in Python.
         return np.asarray(np.memmap(file, data.dtype, "r", offset, data.shape)).view(np.ndarray), offset
     compression(file)
     return h5py.File(file, "r", locking=False)["rows"], None

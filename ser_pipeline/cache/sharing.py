@@ -1,4 +1,4 @@
-"""Who is at work on features or runs, and what stopped who was."""
+"""Report which processes work on features or runs, and which have failed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ser_pipeline.claims import FOLDER, HELD, LEFT, Claims
 class SharedPart:
     """The latest claim on a part of features or of a run."""
 
-    folder: str  # name of that of the features or the run
+    folder: str  # name of the features folder or run folder
     part: str
     state: str  # "held", "left" by a process that was killed, or "failed"
     who: str
-    since: str  # ISO 8601, by the clock of who claimed it
-    why: str  # what stopped it; "" otherwise
+    since: str  # ISO 8601, by the clock of the claiming machine
+    why: str  # reason of a failure; "" otherwise
 
 
 def shared_parts(root: Path) -> list[SharedPart]:
-    """The parts of what is unfinished in `root` that are held, or were as a process died or failed, by name.
+    """Parts of unfinished work in `root` that are claimed, or whose process died or failed, by name.
 
     Args:
         root: the folder of all features, or of all runs.
@@ -29,7 +29,7 @@ def shared_parts(root: Path) -> list[SharedPart]:
     claims, found = Claims(root / FOLDER), list[SharedPart]()
     for folder in sorted(claims.folder.glob("*")):
         for part, record in claims.records(folder.name).items():
-            if record.state == LEFT:  # it is whole, or was let go in order
+            if record.state == LEFT:  # it is complete, or was released in order
                 continue
             holder = record.holder
             state = LEFT if record.state == HELD and holder.dead else record.state

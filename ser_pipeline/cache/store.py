@@ -1,4 +1,4 @@
-"""One feature of a whole corpus: the rows of many shards as one table, every row verified at first touch."""
+"""One feature of a whole corpus: the rows of many shards as one table, each row verified when it is first read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ser_pipeline.shape import ShapeError, shaped
 
 @dataclass(frozen=True)
 class _StoreIndex:
-    """What the index of a store must say."""
+    """Required contents of the index of a store."""
 
     feature: str
     settings: dict[str, Any]
@@ -33,10 +33,10 @@ class _StoreIndex:
 
 
 def read_store(folder: Path) -> dict[str, Any]:
-    """The index of a store; its shards are numbered, whatever names a file gives them.
+    """Read the index of a store; its shards must be numbered from 000.h5 on.
 
     Raises:
-        PipelineError: it is missing or damaged, or names other files.
+        PipelineError: the index is missing or damaged, or names other files.
     """
     index = read_index(folder)
     try:
@@ -44,32 +44,32 @@ def read_store(folder: Path) -> dict[str, Any]:
     except ShapeError as error:
         raise PipelineError(f"{folder / 'index.json'} is damaged ({error}); {VERIFY}") from None
     if made.shards != [name(number) for number in range(max(1, len(made.shards)))]:
-        raise PipelineError(f"{folder / 'index.json'} is damaged (its shards are not 000.h5 and on); {VERIFY}")
+        raise PipelineError(f"{folder / 'index.json'} is damaged (its shards are not 000.h5, 001.h5, …); {VERIFY}")
     return index
 
 
 @cache
 def allow_open_files() -> None:
-    """Let this process keep as many files open as the system lets it: every shard is one for as long as it is mapped.
+    """Raise this process's limit of open files as far as allowed: every mapped shard is an open file.
 
-    Most systems begin at 1,024 and allow 500 times as many; 400 hours are some 2,000 shards a store.
+    Most systems start at 1,024 and allow 500 times as many; 400 hours of audio need some 2,000 shards per store.
     """
     with suppress(ImportError, OSError, ValueError):
-        import resource  # which Windows has not
+        import resource  # not available on Windows
 
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class Store:
-    """One feature of a whole corpus: the rows of many shards as one table, every row verified at first touch."""
+    """One feature of a whole corpus: the rows of many shards as one table, each row verified when it is first read."""
 
     def __init__(self, folder: Path, feature: str = "") -> None:
-        """Opens the store in `folder`; one of another than `feature`, where given, is refused."""
+        """Open the store in `folder`; it must contain `feature`, if given."""
         index = read_store(folder)
         allow_open_files()
         if feature not in ("", index["inputs"]["feature"]):
-            raise DamagedError(folder, f"it holds {index['inputs']['feature']}, not {feature}")
+            raise DamagedError(folder, f"it contains {index['inputs']['feature']}, not {feature}")
         self.folder = folder
         self.shards = open_shards(folder, index["shards"], index["inputs"])
         if len({(shard.rows.shape[1:], shard.rows.dtype) for shard in self.shards}) > 1:
@@ -79,12 +79,12 @@ class Store:
         self._unseen = np.ones(len(self), bool)
 
     def __len__(self) -> int:
-        """How many rows the store has."""
+        """The number of rows."""
         return int(self.starts[-1])
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one row, without its number."""
+        """The shape of one row."""
         return tuple(self.shards[0].rows.shape[1:])
 
     @property
@@ -99,11 +99,11 @@ class Store:
         return tuple(key for shard in self.shards for key in shard.keys)
 
     def require(self, keys: Sequence[str], counts: NDArray[np.int64]) -> None:
-        """Refuse a store that does not hold the utterances of a manifest in their order.
+        """Refuse a store that does not contain the utterances of a manifest in their order.
 
         Args:
             keys: (U,) content keys.
-            counts: (U,) segments of each.
+            counts: (U,) segments of each utterance.
 
         Raises:
             DamagedError: names the first shard that differs.
@@ -118,7 +118,7 @@ class Store:
             raise DamagedError(self.folder / "index.json", "it lacks the last utterances of the manifest")
 
     def read(self, rows: NDArray[np.int64], out: Array | None = None) -> Array:
-        """Copies of `rows` (N,) in their order, into `out` (N, *shape) where given.
+        """Copy `rows` (N,) in their order to `out` (N, *shape) if given.
 
         Raises:
             DamagedError: a row's bytes have changed since they were written.
@@ -128,18 +128,18 @@ class Store:
         places = zip(out, owner.tolist(), local.tolist(), self._unseen[rows].tolist(), strict=True)
         for target, number, row, unseen in places:
             target[...] = self._maps[number][row]
-            if unseen:  # at once, while the copy is still in the processor's cache
+            if unseen:  # verified at once, while the copy is still in the processor's cache
                 self.shards[number].compare(row, target)
         self._unseen[rows] = False
         return out
 
     @property
     def maps(self) -> list[Array]:
-        """The rows of every shard as they are mapped, (R, *shape) each; none where a shard is compressed."""
+        """The mapped rows of every shard, (R, *shape) each; empty if a shard is compressed."""
         return self._maps if all(isinstance(rows, np.ndarray) for rows in self._maps) else []
 
     def seen(self, rows: NDArray[np.int64]) -> bool:
-        """Whether all of `rows` were read before, and so verified."""
+        """Whether all of `rows` were read before, and thus verified."""
         return not self._unseen[rows].any()
 
     @property
@@ -149,18 +149,18 @@ class Store:
         return np.asarray(np.cumsum(counts) - counts, np.int64)
 
     def piece(self, row: int, start: int, stop: int) -> Array:
-        """The numbers `start` to `stop` of a row of vectors, without a look at its checksum.
+        """Numbers `start` to `stop` of a row of vectors, without verifying its checksum.
 
         Args:
-            row: which.
-            start: the first.
-            stop: the one after the last.
+            row: number of the row.
+            start: the first number.
+            stop: the number after the last.
         """
         number = int(np.searchsorted(self.starts, row, side="right")) - 1
         return np.asarray(self._maps[number][row - int(self.starts[number]), start:stop])
 
     def prefetch(self, rows: NDArray[np.int64]) -> None:
-        """Ask the system to read `rows` from the disk ahead of their use, where it can be asked."""
+        """Ask the operating system to read `rows` from the disk in advance, if it supports that."""
         if not hasattr(os, "posix_fadvise"):
             return
         owner, local = self._places(rows)
@@ -173,7 +173,7 @@ class Store:
         return owner, rows - self.starts[owner]
 
     def extremes(self, utterances: NDArray[np.int64]) -> tuple[Array, Array]:
-        """Minimum and maximum a bin, (bins,) each, over the utterance rows `utterances`."""
+        """Minimum and maximum of each bin, (bins,) each, over the utterance rows `utterances`."""
         lows = np.concatenate([shard.minimum for shard in self.shards if shard.minimum is not None])
         highs = np.concatenate([shard.maximum for shard in self.shards if shard.maximum is not None])
         return lows[utterances].min(axis=0), highs[utterances].max(axis=0)

@@ -1,4 +1,4 @@
-"""The utterances that a target learns from, and what it wants of each.
+"""Select the utterances that a target can learn from, and compute their target values.
 
 Shapes: U utterances, C classes.
 """
@@ -23,14 +23,14 @@ log = logging.getLogger(__name__)
 
 
 def targeted(manifest: Manifest, name: str) -> Manifest:
-    """The utterances that have what the target `name` wants; those of no class among them can train, not be tested.
+    """The utterances with the values that the target `name` needs; those without a class can train, but not be tested.
 
     Args:
-        manifest: of everything that was kept.
+        manifest: all utterances of the corpus.
         name: key of `TARGETS`.
 
     Raises:
-        PipelineError: none has it; says what the corpus has.
+        PipelineError: no utterance with a class has these values; the message says what the corpus has.
     """
     row = TARGETS[name]
     kept = np.array([_has(row, utterance) for utterance in manifest.utterances], bool)
@@ -41,8 +41,8 @@ def targeted(manifest: Manifest, name: str) -> Manifest:
         other = [one for one in TARGETS if any(_has(TARGETS[one], utterance) for utterance in manifest.utterances)]
         wanted = "votes" if row.votes else ", ".join(DIMENSIONS)
         raise PipelineError(
-            f"{manifest.corpus} has no {wanted} of raters, so no --target {name}; it has what --target "
-            f"{' or '.join(other)} wants, and `ser-pipeline features` reads label files again"
+            f"{manifest.corpus} has no {wanted} of raters, so --target {name} is impossible; it supports --target "
+            f"{' or '.join(other)}, and `ser-pipeline features` reads label files again"
         )
     return replace(
         manifest,
@@ -53,33 +53,33 @@ def targeted(manifest: Manifest, name: str) -> Manifest:
 
 
 def told(manifest: Manifest, name: str) -> str:
-    """What a target takes of a corpus, where that is not all of it or something else than its classes; else "".
+    """Describe what a target uses of a corpus; "" if it uses all utterances and their classes.
 
     Args:
-        manifest: of everything that was kept.
+        manifest: all utterances of the corpus.
         name: key of `TARGETS`.
     """
     there = targeted(manifest, name)
     left, unclassed = len(manifest.utterances) - len(there.utterances), int((there.target < 0).sum())
     parts = [f"target {name}: {plural(len(there.utterances), 'utterance')}"] if name != "class" else []
     if unclassed:
-        parts.append(f"{unclassed} of them have no class: they train, and are tested against raters alone")
+        parts.append(f"{unclassed} of them have no class: they train, and are only tested against raters")
     if left:
-        parts.append(f"{left} without {'a class' if name == 'class' else 'what it wants'} left out")
+        parts.append(f"{left} without {'a class' if name == 'class' else 'the values that it needs'} left out")
     if TARGETS[name].attributes:
         low, high = there.scale
-        parts.append(f"attributes of {low:g} to {high:g} are learned as -1 to 1")
+        parts.append(f"attributes from {low:g} to {high:g} are scaled to -1 to 1")
     return ", ".join(parts)
 
 
 def values_of(manifest: Manifest, row: Target) -> Floats:
-    """What the target `row` wants of each utterance: shares of classes, then attributes of -1 to 1; float64 (U, K).
+    """The target values of each utterance: shares of classes, then attributes from -1 to 1; float64 (U, K).
 
-    Shares are one for the class, or each class's share of the votes for any; all 0 where there is no class.
+    The shares are 1 for the class, or each class's share of the votes for any class; all 0 without a class.
 
     Args:
-        manifest: of the utterances that have it.
-        row: of `TARGETS`.
+        manifest: utterances that have the values.
+        row: row of `TARGETS`.
     """
     parts: list[Floats] = []
     if row.votes:
@@ -101,11 +101,11 @@ def votes_of(manifest: Manifest) -> Floats:
 
 
 def digest_of(manifest: Manifest, row: Target) -> str:
-    """SHA-256 of what the target `row` wants of each utterance, part of a run's key."""
+    """SHA-256 of the target values of each utterance, part of a run's key."""
     return hashlib.sha256(values_of(manifest, row).round(9).astype("<f8").tobytes()).hexdigest()
 
 
 def _has(row: Target, utterance: Utterance) -> bool:
-    """Whether an utterance has what a target wants."""
+    """Whether an utterance has the values that a target needs."""
     has_classes = votes_for_classes(utterance.votes) > 0 if row.votes else bool(utterance.emotion or row.attributes)
     return has_classes and (utterance.vad is not None or not row.attributes)

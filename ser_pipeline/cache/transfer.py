@@ -1,7 +1,7 @@
-"""A cache of features copied to an object store and back: each folder whole or absent on either side, its index last.
+"""Copy a cache of features to an object store and back; folders are complete or absent on both sides.
 
-A store that was copied here has its name only once every checksum agrees. Work that was stopped goes on with the same
-command.
+The index of a folder is copied last. A store gets its final name here only after all checksums were verified. Copying
+that was stopped resumes with the same command.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from ser_pipeline.remote import Progress, RemoteFolder, copy_all, open_folder, r
 INDEX = "index.json"
 
 Told = Callable[[str], None]
-"""Given the name of every folder that was copied."""
+"""Called with the name of every folder that was copied."""
 
 Sent = tuple[Path, str, list[str]]
-"""A folder, its name on the object store, and its files that are not there."""
+"""A folder, its name on the object store, and its files that are missing there."""
 
 
 @dataclass(frozen=True)
 class _Folder:
-    """A whole folder of a cache on an object store."""
+    """A complete folder of a cache on an object store."""
 
     name: str  # "emodb-KEY", or "emodb-KEY/mfcc-KEY"
-    files: Mapping[str, int]  # name -> bytes, of the files that lie in it
+    files: Mapping[str, int]  # name -> bytes of each of its files
 
 
 class _Count:
-    """Files that are copied, of all folders together."""
+    """Counts copied files over all folders."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress, self._total, self._done, self._guard = progress, total, 0, threading.Lock()
 
     def copy_all(self, names: list[str], work: Callable[[str], None]) -> None:
-        """Do `work` for every name, several at a time, and tell of each."""
+        """Run `work` for every name, several at once, and report progress."""
 
         def counted(name: str) -> None:
             work(name)
@@ -63,22 +63,22 @@ def push(
     told: Told = lambda name: None,
     progress: Progress = lambda done, total: None,
 ) -> None:
-    """Copy the whole features of `corpora`, or of all, to a URL; what is there is not copied again.
+    """Copy the complete features of `corpora`, or of all, to a URL; files that exist there are not copied again.
 
     Args:
         cache: folder of the features.
-        url: of a folder, which need not be there.
-        corpora: their names.
-        told: given the name of every folder that was copied.
-        progress: told the files that are copied and wanted.
+        url: URL of a folder, which need not exist.
+        corpora: names of corpora.
+        told: called with the name of every folder that was copied.
+        progress: called with the number of copied files, and the total.
 
     Raises:
-        PipelineError: no such features, or a store that cannot be written.
+        PipelineError: there are no such features, or the object store cannot be written.
     """
     remote = open_folder(url)
     sources = [catalogue.find(cache, name) for name in corpora] or catalogue.sources(cache)
     if not sources:
-        raise PipelineError(f"no features in {cache}; make some first: ser-pipeline features")
+        raise PipelineError(f"no features in {cache}; extract some first: ser-pipeline features")
     there = {name: int(about["size"]) for name, about in _files(remote).items()}
     work = {source.corpus: list(_unsent(source.folder, there)) for source in sources}
     count = _Count(progress, sum(len(files) for folders in work.values() for *_, files in folders))
@@ -92,7 +92,7 @@ def push(
 
 
 def _unsent(corpus: Path, there: Mapping[str, int]) -> Iterator[Sent]:
-    """The whole folders of a corpus that are not there, whose index is, each with those of its files that are not."""
+    """Complete folders of a corpus whose index is missing there, each with the files that are missing there."""
     for folder in (corpus, *sorted(path for path in corpus.glob("*-*") if (path / INDEX).is_file())):
         name = folder.relative_to(corpus.parent).as_posix()
         if f"{name}/{INDEX}" not in there:
@@ -107,20 +107,20 @@ def pull(
     told: Told = lambda name: None,
     progress: Progress = lambda done, total: None,
 ) -> list[FeatureSet]:
-    """Copy the whole features of `corpora`, or of all, from a URL into a cache; what is there is not copied again.
+    """Copy the complete features of `corpora`, or of all, from a URL to a cache; existing folders are not copied again.
 
     Args:
         cache: folder of the features.
-        url: of a folder that `push` filled.
-        corpora: their names.
-        told: given the name of every folder that was copied.
-        progress: told the files that are copied and wanted.
+        url: URL of a folder that `push` filled.
+        corpora: names of corpora.
+        told: called with the name of every folder that was copied.
+        progress: called with the number of copied files, and the total.
 
     Returns:
-        The features, which `train` takes from now on.
+        The features, which `train` uses from now on.
 
     Raises:
-        PipelineError: nothing there, a damaged file, too little room, or a store that cannot be read.
+        PipelineError: there are no features, a file is damaged, the disk is full, or the object store cannot be read.
     """
     remote, root = open_folder(url), catalogue.features_root(cache)
     files = _files(remote)
@@ -130,7 +130,7 @@ def pull(
             raise PipelineError(f"no features of '{corpus}' at {url} (there are {', '.join(known) or 'none'})")
     found = [_pointer(remote, corpus, root) for corpus in corpora or known]
     if not found:
-        raise PipelineError(f"there are no features at {url}; `ser-pipeline cache push` takes them there")
+        raise PipelineError(f"there are no features at {url}; `ser-pipeline cache push` copies them there")
     missing = [one for one in _whole(files) if not (root / one.name / INDEX).is_file()]
     missing = [one for one in missing if any(_is_of(one, source) for source in found)]
     require_room(sum(sum(one.files.values()) for one in missing), root, url)
@@ -145,12 +145,12 @@ def pull(
 
 
 def _is_of(folder: _Folder, source: FeatureSet) -> bool:
-    """Whether a folder is one of the features `source`."""
+    """Whether a folder belongs to the features `source`."""
     return folder.name.partition("/")[0] == source.folder.name
 
 
 def _files(remote: RemoteFolder) -> dict[str, Mapping[str, Any]]:
-    """What is there; nothing where there is no such folder yet."""
+    """The files there; empty if the folder does not exist yet."""
     try:
         return remote.files()
     except PipelineError as error:
@@ -160,7 +160,7 @@ def _files(remote: RemoteFolder) -> dict[str, Mapping[str, Any]]:
 
 
 def _whole(files: Mapping[str, Mapping[str, Any]]) -> list[_Folder]:
-    """The folders that have their index, each corpus before its stores."""
+    """The folders with an index, each corpus before its stores."""
     found = []
     for name in sorted(files, key=lambda one: one.count("/")):
         place = PurePosixPath(name)
@@ -177,13 +177,13 @@ def _whole(files: Mapping[str, Mapping[str, Any]]) -> list[_Folder]:
 
 
 def _receive(remote: RemoteFolder, folder: _Folder, root: Path, count: _Count) -> None:
-    """Copy a folder here; it has its name once it is whole and its checksums agree.
+    """Copy a folder here; it gets its final name once it is complete and its checksums were verified.
 
     Args:
-        remote: where it is.
-        folder: which.
-        root: of the features here.
-        count: of the files.
+        remote: the object store.
+        folder: the folder to copy.
+        root: local folder of all features.
+        count: counts the files.
     """
     entry = Entry(root / folder.name, {})
     with entry.lock():
@@ -192,7 +192,7 @@ def _receive(remote: RemoteFolder, folder: _Folder, root: Path, count: _Count) -
         entry.begin()
 
         def fetch(name: str) -> None:
-            if not _there(entry.partial / name, folder.files[name]):  # else an earlier call copied it
+            if not _there(entry.partial / name, folder.files[name]):  # otherwise an earlier call copied it
                 remote.fetch(f"{folder.name}/{name}", entry.partial / name)
 
         count.copy_all([name for name in folder.files if name != INDEX], fetch)
@@ -204,15 +204,15 @@ def _receive(remote: RemoteFolder, folder: _Folder, root: Path, count: _Count) -
             if isinstance(error, shards.DamagedError):
                 error.file.unlink(missing_ok=True)
             what = str(error).partition(";")[0]
-            raise PipelineError(f"what {remote.url} has of {folder.name} is damaged: {what}; push it again") from None
+            raise PipelineError(f"{folder.name} at {remote.url} is damaged: {what}; push it again") from None
         entry.partial.rename(entry.path)
 
 
 def _check(folder: Path) -> None:
-    """Compare all checksums of a folder that is about to get its name.
+    """Verify all checksums of a folder before it gets its final name.
 
     Raises:
-        PipelineError: one differs, or a file is missing.
+        PipelineError: a checksum differs, or a file is missing.
     """
     if (folder / manifest.FILE).is_file():
         manifest.read(folder)
@@ -228,7 +228,7 @@ def _there(file: Path, size: int) -> bool:
 
 
 def _pointer(remote: RemoteFolder, corpus: str, root: Path) -> FeatureSet:
-    """What a pointer on the object store says, read as one of the cache is."""
+    """Read a pointer on the object store in the same way as one in the cache."""
     path_name(corpus, "a corpus")
     with TemporaryDirectory() as staging:
         file = Path(staging) / f"{corpus}.json"

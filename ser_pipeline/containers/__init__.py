@@ -1,1 +1,1 @@
-"""What the containers of audio say of their own length, and how far their bytes bear it out."""
+"""Read the length that audio containers declare, and check it against their bytes."""

@@ -1,4 +1,4 @@
-"""Audio that libsndfile does not read, through the `ffmpeg` command where it is installed."""
+"""Decode audio that libsndfile does not read with the `ffmpeg` command, if it is installed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,eac3,flac,flv,loas,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,"
     "mp3,mpc,mpc8,mpeg,mpegts,ogg,shn,spx,tak,tta,voc,w64,wav,wv"
 )
-"""Formats that are tried. None is a play list, which would have ffmpeg read other files, and none is told by so little
-that noise is taken for it."""
+"""Formats that are tried. None is a playlist, which could make ffmpeg read other files, and none has a signature so weak
+that noise could be mistaken for it."""
 
 
 def there() -> bool:
@@ -23,11 +23,11 @@ def there() -> bool:
 
 
 def decoded(source: bytes | Path, closing: ExitStack) -> tuple[BinaryIO | None, str]:
-    """The first audio track as a temporary WAV file of floats, and what ffmpeg had to say; None where it fails.
+    """The first audio track as a temporary WAV file of floats, and ffmpeg's message; None if ffmpeg fails.
 
     Args:
         source: the bytes of a file, or its path.
-        closing: deletes what is temporary.
+        closing: deletes temporary files.
     """
     if isinstance(source, bytes):
         named = closing.enter_context(_temporary(""))

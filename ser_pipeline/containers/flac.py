@@ -1,4 +1,4 @@
-"""FLAC files that do not say how long they are: their last frame does.
+"""FLAC files that do not declare their length: the last frame reveals it.
 
 Source: RFC 9639.
 """
@@ -10,18 +10,18 @@ from collections.abc import Iterator
 from ser_pipeline.containers.pieces import LIE, MOST, BrokenOffError, Content, Piece, Section
 
 LOOK = 1 << 21
-"""Bytes before the end of a file among which its last frame begins."""
+"""Bytes before the end of a file within which its last frame begins."""
 
 
 def flac(content: Content, start: int) -> Iterator[Section]:
-    """The FLAC files from `start` on; one that does not say its length is told it."""
+    """The FLAC files from `start` on; a missing length is filled in."""
     marker = b"fLaC\x00\x00\x00\x22"
     while True:
         following = content.find(marker, start + 4)
         end = following if following >= 0 else len(content)
         total = int.from_bytes(content[start + 18 : start + 26], "big") & 0xFFFFFFFFF
         if total == 0:
-            yield _measured_flac(content, start, end), "does not say how long it is, and is read to its end"
+            yield _measured_flac(content, start, end), "does not declare its length, and is read to its end"
         elif total > MOST * (end - start):
             yield _measured_flac(content, start, end), LIE.format(f"{total:,} samples")
         else:
@@ -32,7 +32,7 @@ def flac(content: Content, start: int) -> Iterator[Section]:
 
 
 def _measured_flac(content: Content, start: int, end: int) -> tuple[Piece, ...]:
-    """A FLAC file with its number of samples in its header, which the last frame tells."""
+    """A FLAC file with its number of samples in its header, computed from the last frame."""
     info = bytearray(content[start + 8 : start + 42])
     tail = content[max(start + 42, end - LOOK) : end]
     block = int.from_bytes(info[2:4], "big")
@@ -43,19 +43,19 @@ def _measured_flac(content: Content, start: int, end: int) -> tuple[Piece, ...]:
             info[13] = info[13] & 0xF0 | total >> 32 & 15
             info[14:18] = (total & 0xFFFFFFFF).to_bytes(4, "big")
             return content[start : start + 8] + bytes(info), (start + 42, end)
-    raise BrokenOffError("it does not say how long it is, and its last frame is not whole")
+    raise BrokenOffError("it does not declare its length, and its last frame is incomplete")
 
 
 def _flac_frame(head: bytes, block: int) -> int:
-    """Samples up to the end of the frame of FLAC that `head` begins; 0 where it begins none.
+    """Samples up to the end of the FLAC frame that `head` begins; 0 if it does not begin a frame.
 
     Args:
         head: the first 16 bytes.
-        block: samples of every frame but the last, where they are equally many.
+        block: samples of every frame except the last, if all have the same number.
     """
     if len(head) < 6 or head[1] & 0xFE != 0xF8 or head[3] & 1:
         return 0
-    ones = 8 - (head[4] ^ 0xFF).bit_length()  # of the number, written as UTF-8 writes characters
+    ones = 8 - (head[4] ^ 0xFF).bit_length()  # length of the number, which is coded like a UTF-8 character
     length = max(1, ones)
     size, rate = head[2] >> 4, head[2] & 15
     place = 4 + length

@@ -1,8 +1,8 @@
-"""Lengths of MP3 files, walked frame by frame.
+"""Lengths of MP3 files, found by walking through their frames.
 
 An MP3 file has no header of its own. A decoder guesses its length from the first frame's bit rate, unless a Xing frame
-at its beginning tells it; that guess is off by tenths and more where the bit rate varies. So a Xing frame that is true
-is put before what has none, and what was joined from several files is taken apart again.
+at its beginning declares it; with a variable bit rate, the guess is off by tenths or more. Therefore a correct Xing
+frame is prepended where there is none, and joined files are separated.
 
 Source: frames, ISO 11172-3 and 13818-3; the Xing header, as LAME writes it.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ser_pipeline.containers.pieces import LIE, BrokenOffError, Content, Section
 
 FOREWORD = 1 << 16
-"""Bytes among which the first frame of an MP3 file begins."""
+"""Bytes within which the first frame of an MP3 file begins."""
 
 KILOBITS = {
     (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -24,38 +24,38 @@ KILOBITS = {
     (2, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
     (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-"""Bit rates of frames in kbit/s by MPEG version and layer, from index 1 on; layer III of version 2 has those of II."""
+"""Bit rates of frames in kbit/s by MPEG version and layer, from index 1 on; in version 2, layer III is like layer II."""
 
 RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
-"""Hz by the two bits of the version: MPEG 1, 2, 2.5."""
+"""Sample rates in Hz by the two version bits: MPEG 1, 2, 2.5."""
 
-ROOMY = 9  # index of a bit rate whose frames hold a Xing header at every sampling rate
+ROOMY = 9  # index of a bit rate whose frames have room for a Xing header at every sample rate
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What the four bytes before a frame say."""
+    """The content of the four header bytes of a frame."""
 
-    length: int  # bytes, the four included
-    kind: tuple[int, int, int]  # the bits of its version and layer, and Hz: what stays the same in a recording
-    xing: int  # bytes into it at which a Xing header would stand
+    length: int  # bytes, including the four of the header
+    kind: tuple[int, int, int]  # the bits of its version and layer, and Hz: constant within a recording
+    xing: int  # offset in bytes at which a Xing header would be
 
 
 @dataclass(frozen=True)
 class Stretch:
     """Frames that belong to one recording."""
 
-    start: int  # bytes into the file
-    sound: int  # where its first frame begins that holds no Xing header
+    start: int  # offset in bytes
+    sound: int  # offset of the first frame without a Xing header
     end: int
-    frames: int  # without the one that holds a Xing header
-    announced: int | None  # frames by its Xing header
-    cut: bool  # whether its last frame is not whole
+    frames: int  # without the frame of the Xing header
+    announced: int | None  # number of frames in the Xing header
+    cut: bool  # whether its last frame is incomplete
     layer: int
 
 
 def mp3(content: Content, start: int) -> Iterator[Section]:
-    """The recordings of an MP3 file from `start` on; what has no true Xing header gets one."""
+    """The recordings of an MP3 file from `start` on; those without a correct Xing header get one."""
     for part in stretches(content, start):
         true = part.announced in (part.frames, part.frames + 1)
         if part.layer < 3 or true:
@@ -65,10 +65,10 @@ def mp3(content: Content, start: int) -> Iterator[Section]:
 
 
 def _odd(part: Stretch) -> str:
-    """What is odd about a stretch, or "".
+    """Describe what is irregular about a stretch, or return "".
 
     Raises:
-        BrokenOffError: it announces more frames than there are.
+        BrokenOffError: it declares more frames than there are.
     """
     announced = part.announced or 0
     if announced > part.end - part.start:
@@ -76,12 +76,12 @@ def _odd(part: Stretch) -> str:
     if announced > part.frames + 1:
         raise BrokenOffError(f"{part.frames} of {announced} frames are there")
     if 0 < announced < part.frames:
-        return f"has a header that announces {announced} of its {part.frames} frames, all of which are read"
+        return f"has a header that declares {announced} of its {part.frames} frames, all of which are read"
     return "breaks off in its last frame" if part.cut else ""
 
 
 def frame_at(content: Content, place: int) -> Frame | None:
-    """The frame of MPEG audio that begins at `place`, if one does."""
+    """The frame of MPEG audio that begins at `place`, if there is one."""
     head = content[place : place + 4]
     if len(head) < 4 or head[0] != 0xFF or head[1] < 0xE0:
         return None
@@ -102,7 +102,7 @@ def frame_at(content: Content, place: int) -> Frame | None:
 
 
 def first_frame(content: Content, start: int) -> int:
-    """Where from `start` on the first frame begins that another of its kind follows; the end where there is none."""
+    """Offset of the first frame from `start` on that is followed by one of its kind; the end if there is none."""
     place = start
     while (place := content.find(b"\xff", place)) >= 0:
         frame = frame_at(content, place)
@@ -114,7 +114,7 @@ def first_frame(content: Content, start: int) -> int:
 
 
 def stretches(content: Content, start: int) -> Iterator[Stretch]:
-    """The recordings of an MP3 file from `start` on; a tag, a Xing header and another rate begin a new one."""
+    """The recordings of an MP3 file from `start` on; a tag, a Xing header or another sample rate begins a new one."""
     place = first_frame(content, start)
     while place < len(content):
         stretch = _stretch(content, place)
@@ -145,7 +145,7 @@ def _stretch(content: Content, start: int) -> Stretch:
 
 
 def _after_damage(content: Content, place: int) -> int:
-    """Where frames go on after bytes that are none; `place` itself where a tag or the end of the file stands there."""
+    """Offset at which frames resume after other bytes; `place` itself if there is a tag or the end of the file."""
     if content[place : place + 3] in (b"TAG", b"ID3", b"APE", b"") or content[place : place + 1] == b"":
         return place
     after = first_frame(content, place)
@@ -154,7 +154,7 @@ def _after_damage(content: Content, place: int) -> int:
 
 
 def _announced(content: Content, place: int, frame: Frame) -> int | None:
-    """Frames by the Xing header that stands in `frame`; None where there is none or it does not say."""
+    """Number of frames in the Xing header of `frame`; None if there is no header, 0 if it has no number."""
     head = content[place + frame.xing : place + frame.xing + 12]
     if len(head) < 12 or head[:4] not in (b"Xing", b"Info"):
         return None
@@ -162,12 +162,12 @@ def _announced(content: Content, place: int, frame: Frame) -> int | None:
 
 
 def xing_frame(content: Content, start: int, frames: int) -> bytes:
-    """A silent frame of the kind at `start`, whose Xing header says that `frames` follow.
+    """A silent frame of the same kind as that at `start`, with a Xing header that declares `frames` following frames.
 
     Args:
         content: the file.
-        start: where the recording's first frame begins.
-        frames: that follow.
+        start: offset of the recording's first frame.
+        frames: number of following frames.
     """
     head = bytearray(content[start : start + 4])
     head[1] |= 1  # without a checksum

@@ -1,4 +1,4 @@
-"""Chained Ogg files, and such as break off.
+"""Chained and truncated Ogg files.
 
 Source: RFC 3533.
 """
@@ -11,7 +11,7 @@ from ser_pipeline.containers.pieces import BrokenOffError, Content, Section
 
 
 def ogg(content: Content, start: int) -> Iterator[Section]:
-    """The streams of a chained Ogg file; a stream begins with its first pages and ends before the next ones."""
+    """The streams of a chained Ogg file; a stream begins with its first pages and ends before the next stream."""
     place, begun, flags = start, True, 0
     while content[place : place + 4] == b"OggS" and place + 27 <= len(content):
         flags, lacing = content[place + 5], content[place + 27 : place + 27 + content[place + 26]]
@@ -23,4 +23,4 @@ def ogg(content: Content, start: int) -> Iterator[Section]:
         if end > len(content):
             raise BrokenOffError(f"its last page has {len(content) - place} of {end - place} bytes")
         place = end
-    yield ((start, len(content)),), "" if flags & 4 else "has no mark of its end, and may have been longer"
+    yield ((start, len(content)),), "" if flags & 4 else "has no end marker, and may have been longer"

@@ -1,7 +1,7 @@
-"""An audio file as one or several recordings that libsndfile reads whole.
+"""Split an audio file into one or several recordings that libsndfile reads completely.
 
-Headers lie: of recordings that were piped, cut off, joined, or written by a careless program. What can be read all the
-same is given to the decoder with a header that is true, and a note says so; what breaks off is said to.
+Headers may be wrong: in recordings that were piped, truncated, joined, or written by a careless program. If the audio
+can be read nevertheless, the decoder gets a corrected header, and a note says so. Truncated files are reported.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from ser_pipeline.containers.pieces import BrokenOffError, Content, Section
 from ser_pipeline.containers.wav import wav
 
 READERS = {b"RIFF": wav, b"OggS": ogg, b"fLaC": flac}
-"""The first four bytes of a file -> what tells its recordings."""
+"""First four bytes of a file -> the function that finds its recordings."""
 
 
 PASSED = 1 << 18
-"""Samples a channel that are passed over at a time where a sound cannot be leapt in."""
+"""Samples per channel that are read and discarded at once in a sound that cannot seek."""
 
 
 def sections(content: Content) -> tuple[list[Section], list[str]]:
-    """The recordings of a file, one after the other, and notes on what was odd about it.
+    """The recordings of a file in order, and notes on its irregularities.
 
     Raises:
-        BrokenOffError: it is truncated.
+        BrokenOffError: the file is truncated.
     """
     start = _after_id3(content)
     magic = content[start : start + 4]
@@ -37,15 +37,15 @@ def sections(content: Content) -> tuple[list[Section], list[str]]:
     elif (start or magic[:1] == b"\xff") and first_frame(content, start) < min(len(content), start + FOREWORD):
         found = list(mp3(content, start))
         if not found:
-            raise BrokenOffError("not one of its frames is whole")
+            raise BrokenOffError("none of its frames is complete")
     else:
         found = [(((0, len(content)),), "")]
-    several = [f"holds {len(found)} recordings one after the other, which are read as one"] if len(found) > 1 else []
+    several = [f"contains {len(found)} recordings in a row, which are read as one"] if len(found) > 1 else []
     return found, list(dict.fromkeys([*several, *(note for _, note in found if note)]))
 
 
 def _after_id3(content: Content) -> int:
-    """Where the ID3v2 tags at the beginning end."""
+    """Offset of the end of the ID3v2 tags at the beginning."""
     start = 0
     while content[start : start + 3] == b"ID3" and len(content) >= start + 10:
         high, middle, low, least = content[start + 6 : start + 10]
@@ -54,12 +54,12 @@ def _after_id3(content: Content) -> int:
 
 
 def leapt(sound: Any, first: int, kind: str) -> Any:
-    """A sound of libsndfile, about to give its sample `first`; one that cannot be leapt in is opened anew and read.
+    """A libsndfile sound positioned at sample `first`; if it cannot seek, it is reopened and read up to there.
 
     Args:
         sound: the sound.
         first: sample of each channel.
-        kind: of the samples, "int16" or "float32".
+        kind: type of the samples, "int16" or "float32".
     """
     if sound.seekable():
         sound.seek(first)

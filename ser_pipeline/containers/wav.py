@@ -1,4 +1,4 @@
-"""WAV files whose header does not say how many samples are there.
+"""WAV files whose header does not declare the correct number of samples.
 
 Source: Microsoft, Multimedia Programming Interface and Data Specifications 1.0, 1991.
 """
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from ser_pipeline.containers.pieces import BrokenOffError, Content, Section
 
 STREAMED = 0x7F000000
-"""Data sizes from here on are what writers put into the header of a stream whose length they do not know."""
+"""Data sizes from here on are placeholders of writers that stream and do not know the length."""
 
 SLACK = 64
-"""Bytes that a WAV header may announce too many and be believed otherwise: the size of a header that was counted in."""
+"""Tolerated excess of the declared size in bytes: the size of a header that was counted by mistake."""
 
 
 def wav(content: Content, start: int) -> Iterator[Section]:
-    """The RIFF files from `start` on, each with the size of data that is there."""
+    """The RIFF files from `start` on, each with its actual size of data."""
     while start < len(content):
         place, announced = _data_chunk(content, start)
         there = len(content) - place
@@ -29,11 +29,11 @@ def wav(content: Content, start: int) -> Iterator[Section]:
         if not place:
             size, note = 0, ""
         elif announced == 0 and there and not _are_chunks(content, place):
-            size, note = there, "has a header that announces no samples, and is read to its end"
+            size, note = there, "has a header that declares no samples, and is read to its end"
         elif announced > there and announced >= STREAMED:
-            size, note = there, "has a header that does not say how long it is, and is read to its end"
+            size, note = there, "has a header that does not declare its length, and is read to its end"
         elif there < announced <= there + SLACK:
-            size, note = there, f"has a header that announces {announced - there} bytes more than are there"
+            size, note = there, f"has a header that declares {announced - there} bytes more than are there"
         elif announced > there:
             raise BrokenOffError(f"{there} of {announced} bytes of audio are there")
         end = place + size + size % 2
@@ -50,7 +50,7 @@ def wav(content: Content, start: int) -> Iterator[Section]:
 
 
 def _data_chunk(content: Content, start: int) -> tuple[int, int]:
-    """Where the samples of a RIFF file begin, and how many bytes its header announces; 0 and 0 where there are none."""
+    """Offset of the samples of a RIFF file, and the number of bytes that its header declares; 0 and 0 without any."""
     place = start + 12
     while place + 8 <= len(content):
         size = int.from_bytes(content[place + 4 : place + 8], "little")
@@ -61,7 +61,7 @@ def _data_chunk(content: Content, start: int) -> tuple[int, int]:
 
 
 def _are_chunks(content: Content, place: int) -> bool:
-    """Whether what follows `place` is whole chunks of RIFF to the end, and no samples."""
+    """Whether complete RIFF chunks, not samples, follow `place` up to the end."""
     while place + 8 <= len(content) and content[place : place + 4].isalnum():
         size = int.from_bytes(content[place + 4 : place + 8], "little")
         place += 8 + size + size % 2
@@ -69,22 +69,22 @@ def _are_chunks(content: Content, place: int) -> bool:
 
 
 class Pcm:
-    """A 16-bit WAV file in memory, read as `soundfile.SoundFile` reads it, and in a third of the time."""
+    """A 16-bit WAV file in memory that is read like a `soundfile.SoundFile`, in a third of the time."""
 
     subtype, extra_info = "PCM_16", ""
 
     def __init__(self, samples: NDArray[np.int16], samplerate: int) -> None:
-        """Reads from `samples` (N, channels)."""
+        """Read from `samples` (N, channels)."""
         self._samples, self.samplerate = samples, samplerate
         self.frames, self.channels = samples.shape
         self._place = 0
 
     def seekable(self) -> bool:
-        """Its samples can be read from any place."""
+        """Return True: any position can be read."""
         return True
 
     def seek(self, frame: int) -> None:
-        """Go to a sample."""
+        """Set the position to a sample."""
         self._place = frame
 
     def read(self, frames: int, **_: object) -> NDArray[np.int16]:
@@ -94,7 +94,7 @@ class Pcm:
 
 
 def plain(content: bytes) -> Pcm | None:
-    """The samples of a WAV file whose header is the ordinary one and true; None for any other."""
+    """The samples of a WAV file with an ordinary and correct header; None for any other file."""
     if content[:4] != b"RIFF" or content[8:16] != b"WAVEfmt ":
         return None
     size, code, channels, rate, _, width, bits = struct.unpack_from("<IHHIIHH", content[:36].ljust(36, b"\0"), 16)

@@ -1,1 +1,1 @@
-"""Commands as tasks of a cluster, Slurm or Dask. The folders are the queue; what is here only starts commands."""
+"""Run commands as tasks of a Slurm or Dask cluster. The shared folders are the queue; this code only starts commands."""

@@ -1,7 +1,7 @@
-"""A command of this package as tasks of a Dask cluster, of which a lost worker's run again on another one.
+"""Run a command of this package as tasks of a Dask cluster; tasks of a lost worker run again on another one.
 
-A task is a process beside its worker, so that it has the machine's libraries to itself, and ends with it. While the
-tasks run, this process holds a claim in the shared folder: where that is let go or no longer renewed, they end.
+A task is a process separate from its worker, so that it loads its own libraries, and it ends with the worker. While the
+tasks run, this process holds a claim in the shared folder; tasks end when it is released or no longer renewed.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ser_pipeline.elsewhere.tasks import GRACE, Task
 from ser_pipeline.errors import PipelineError
 
 CONNECT = 5
-"""Seconds in which a scheduler must answer."""
+"""Seconds within which a scheduler must answer."""
 
 GPU = "GPU"
-"""What workers with a GPU call it among their resources: `dask worker --resources GPU=1`."""
+"""Name of the GPU among the resources of workers: `dask worker --resources GPU=1`."""
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +30,13 @@ class Cluster:
     """The workers behind a scheduler."""
 
     def __init__(self, address: str) -> None:
-        """Connect.
+        """Connect to a scheduler.
 
         Args:
-            address: of the scheduler, such as "tcp://10.0.0.1:8786".
+            address: address of the scheduler, such as "tcp://10.0.0.1:8786".
 
         Raises:
-            PipelineError: `distributed` is missing, nobody answers, or there are no workers.
+            PipelineError: `distributed` is missing, the scheduler does not answer, or it has no workers.
         """
         try:
             self._distributed: Any = import_module("distributed")
@@ -55,24 +55,24 @@ class Cluster:
 
     @property
     def gpus(self) -> int:
-        """GPUs among the resources of all workers."""
+        """Number of GPUs among the resources of all workers."""
         return int(sum(worker["resources"].get(GPU, 0) for worker in self._workers))
 
     @property
     def places(self) -> int:
-        """Tasks that take a whole machine or GPU and can run at once."""
+        """Number of tasks that can run at once, each with a whole machine or GPU."""
         return self.gpus or len(self._workers)
 
     def run(self, tasks: Sequence[Task], root: Path, progress: Callable[[int, int], None]) -> list[str]:
-        """Run tasks to their end; the lines that they print, each once.
+        """Run tasks until all have ended; return the lines that they print, without duplicates.
 
         Args:
-            tasks: to run.
-            root: a folder that all machines see, for the claim.
-            progress: called with the tasks done and wanted.
+            tasks: tasks to run.
+            root: a folder that all machines share, for the claim.
+            progress: called with the number of finished tasks, and the total.
 
         Raises:
-            PipelineError: what stopped a task, once the others have ended.
+            PipelineError: a task failed; raised once the others have ended.
         """
         claims = Claims(root.resolve() / FOLDER)
         name = f"dask-{claims.holder.token}"
@@ -90,7 +90,7 @@ class Cluster:
                 claims.remove(name)
 
     def _results(self, futures: Sequence[Any], progress: Callable[[int, int], None]) -> list[str]:
-        """What the tasks print, as they end."""
+        """Collect what the tasks print as they end."""
         printed, failed = dict[str, None](), list[str]()
         progress(0, len(futures))
         for done, future in enumerate(self._distributed.as_completed(futures), 1):
@@ -108,11 +108,11 @@ class Cluster:
 
 
 def run_task(task: Task, claim: Path) -> tuple[str, str]:
-    """Run a task on a worker for as long as it is wanted; what it prints, and what stopped it.
+    """Run a task on a worker for as long as it is wanted; return its output, and the error that stopped it.
 
     Args:
-        task: to run.
-        claim: held by who wants it.
+        task: the task to run.
+        claim: file of the claim that the caller holds.
     """
     watcher = Claims(claim.parent.parent.parent)
     try:

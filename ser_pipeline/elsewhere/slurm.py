@@ -1,7 +1,7 @@
-"""A command of this package as an array of Slurm tasks: a script to read and to submit, or submitted by submitit.
+"""Run a command of this package as an array of Slurm tasks, by a script to submit by hand, or through submitit.
 
-Every task is the same command with a share of its own. What a task was at when it was stopped is in the folders, so a
-task that is queued again goes on from there.
+Every task is the same command with a share of its own. Progress is stored in the shared folders, so a task that is
+requeued resumes where it was stopped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ser_pipeline.entry import write_text
 from ser_pipeline.errors import PipelineError
 
 SCRIPT = "array.sh"
-"""The script, beside the logs of its tasks."""
+"""Name of the script, next to the logs of its tasks."""
 
 OURS = ("array", "chdir", "output", "error", "open-mode", "requeue")
 """Options of sbatch that this module sets."""
@@ -33,8 +33,8 @@ class TaskArray:
 
     task: Task
     count: int
-    settings: Mapping[str, str]  # options of sbatch -> value; "": a flag
-    folder: Path  # of the script and the logs
+    settings: Mapping[str, str]  # options of sbatch -> value; "" for a flag
+    folder: Path  # folder of the script and the logs
 
     @classmethod
     def of(cls, task: Task, parts: int, most: int, settings: Mapping[str, str], root: Path) -> TaskArray:
@@ -42,16 +42,16 @@ class TaskArray:
 
         Args:
             task: the command without a share.
-            parts: folds or shards to be made.
-            most: tasks; each has several parts where there are more.
+            parts: number of folds or shards to compute.
+            most: maximum number of tasks; each gets several parts if there are more.
             settings: options of sbatch.
-            root: where folders of arrays are made; the same command has the same folder.
+            root: parent of the arrays' folders; the same command has the same folder.
         """
         digest = sha256(shlex.join(task.words).encode()).hexdigest()[:12]
         return cls(task, min(parts, most), settings, root.resolve() / "slurm" / f"{task.words[0]}-{digest}")
 
     def script(self) -> str:
-        """What `sbatch` takes: the command, which finds its share in the variables of the array."""
+        """The script for `sbatch`: the command, which finds its share in the variables of the array."""
         options = {
             "job-name": f"ser-pipeline-{self.task.words[0]}",
             "array": f"1-{self.count}",
@@ -67,26 +67,26 @@ class TaskArray:
         return "\n".join(["#!/usr/bin/env bash", *lines, "", *exports, f"exec {command}", ""])
 
     def write(self) -> Path:
-        """Write the script; returns its path."""
+        """Write the script; return its path."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / SCRIPT, self.script())
         return self.folder / SCRIPT
 
     def submit(self, cluster: str = "slurm") -> list[Any]:
-        """Submit the tasks; returns submitit's jobs.
+        """Submit the tasks; return submitit's jobs.
 
         Args:
-            cluster: "slurm", or "local" for processes of this machine.
+            cluster: "slurm", or "local" for processes on this machine.
 
         Raises:
-            PipelineError: submitit or Slurm is missing, or refuses.
+            PipelineError: submitit or Slurm is missing, or refuses the tasks.
         """
         try:
             import submitit
         except ImportError:
             raise PipelineError("--submit needs submitit: pip install 'ser-pipeline[slurm]'") from None
         if cluster == "slurm" and not shutil.which("sbatch"):
-            raise PipelineError(f"there is no sbatch here; on a machine of the cluster: sbatch {self.write()}")
+            raise PipelineError(f"there is no sbatch here; on a machine of the cluster, run: sbatch {self.write()}")
         executor = submitit.AutoExecutor(folder=self.folder, cluster=cluster)
         executor.update_parameters(name=f"ser-pipeline-{self.task.words[0]}", timeout_min=7 * 24 * 60)
         if cluster == "slurm":
@@ -109,20 +109,20 @@ class TaskArray:
 
 
 def sbatch_settings(pairs: Iterable[str]) -> dict[str, str]:
-    """Options of sbatch from `NAME=VALUE` pairs, of which one text may hold several.
+    """Options of sbatch from `NAME=VALUE` pairs; one text may contain several.
 
     >>> sbatch_settings(["gpus=1 time=2:00:00", "exclusive"])
     {'gpus': '1', 'time': '2:00:00', 'exclusive': ''}
 
     Raises:
-        PipelineError: a name that no option has, or one that is set here.
+        PipelineError: an invalid name, or an option that this module sets.
     """
     found = {}
     for pair in (word for text in pairs for word in shlex.split(text)):
         name, _, value = pair.partition("=")
         name = name.removeprefix("--").replace("_", "-")
         if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
-            raise PipelineError(f"--slurm-set {shlex.quote(pair)} is no NAME=VALUE, such as gpus=1 or time=2:00:00")
+            raise PipelineError(f"--slurm-set {shlex.quote(pair)} is not NAME=VALUE, such as gpus=1 or time=2:00:00")
         if name in OURS:
             raise PipelineError(f"--slurm-set cannot change {name}" + ("; --array N can" if name == "array" else ""))
         found[name] = value

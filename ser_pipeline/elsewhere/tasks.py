@@ -1,4 +1,4 @@
-"""One command of this package with a share of the work, run by another machine."""
+"""One command of this package with a share of the work, run on another machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from ser_pipeline.errors import PipelineError
 
 POLL = 0.5
-"""Seconds between two looks whether a task is still wanted."""
+"""Seconds between checks of whether a task is still wanted."""
 
 GRACE = 10.0
 """Seconds that a process has to end before it is killed."""
@@ -29,20 +29,20 @@ TIED = (
     "import runpy\n"
     "runpy.run_module('ser_pipeline', run_name='__main__')\n"
 )
-"""A program that is the command, and ends with the process that started it, even where that is killed."""
+"""A program that runs the command and ends with the process that started it, even if that is killed."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A command of this package, in the folder where it was given."""
+    """A command of this package, and the folder it runs in."""
 
     words: tuple[str, ...]  # after `ser-pipeline`
     folder: str
-    environment: tuple[tuple[str, str], ...] = ()  # beside that of the machine
+    environment: tuple[tuple[str, str], ...] = ()  # variables added to the machine's own
 
     @classmethod
     def here(cls, words: Sequence[str]) -> Task:
-        """The command, to be run as if from this folder, with the variables of this package."""
+        """The command, to be run in the current folder, with this package's environment variables."""
         own = tuple((name, value) for name, value in os.environ.items() if name.startswith("SER_PIPELINE_"))
         return cls(tuple(words), str(Path.cwd()), own)
 
@@ -51,20 +51,20 @@ class Task:
         return Task((*self.words, "--part", f"{number}/{count}"), self.folder, self.environment)
 
     def __call__(self, wanted: Callable[[], bool] = lambda: True) -> str:
-        """Run it until it ends, or is not wanted any more; returns what it prints.
+        """Run the command until it ends, or is no longer wanted; return its output.
 
         Args:
-            wanted: asked twice a second.
+            wanted: called twice a second.
 
         Raises:
-            PipelineError: the folder is not there, or the last line of what it said, where it failed.
+            PipelineError: the folder does not exist, or the command failed; then with the last line of its messages.
         """
         if not wanted():
             return ""
         if not Path(self.folder).is_dir():
             raise PipelineError(
-                f"there is no {self.folder} on {platform.node()}; "
-                "give the command in a folder that all machines of the cluster share"
+                f"there is no folder {self.folder} on {platform.node()}; "
+                "run the command in a folder that all machines of the cluster share"
             )
         command, environment = [sys.executable, "-c", TIED, *self.words], {**os.environ, **dict(self.environment)}
         theirs, ours = os.pipe()
@@ -86,14 +86,14 @@ class Task:
         return printed
 
     def checkpoint(self, *_: Any) -> Any:
-        """What submitit queues again where the task was stopped by a time limit or for another job."""
+        """The task that submitit requeues if a time limit or another job stops this one."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
 def _ended(process: subprocess.Popen[str], wanted: Callable[[], bool]) -> tuple[str, str]:
-    """What a process prints and says, once it has ended."""
+    """The output and messages of a process, once it has ended."""
     while True:
         try:
             return process.communicate(timeout=POLL)

@@ -333,7 +333,7 @@ def test_a_file_with_an_odd_header_is_a_warning_and_not_an_error(root: Path) -> 
     found = look(root)
     assert errors(found) == set()
     assert found["odd-file"].rows == ("Ses02F_impro01_F000",)
-    assert "which has a header that does not say how long it is" in found["odd-file"].message
+    assert "which has a header that does not declare its length" in found["odd-file"].message
 
 
 def test_an_utterance_that_ends_after_its_file_is_a_warning(tmp_path: Path) -> None:

@@ -134,5 +134,5 @@ def test_what_cannot_be_trained_from_is_one_line(
     with pytest.raises(PipelineError, match="there are no features at memory://nothing; `ser-pipeline cache push`"):
         local_cache("memory://nothing")
     monkeypatch.setenv("SER_PIPELINE_LOCAL_GB", "much")
-    with pytest.raises(PipelineError, match="SER_PIPELINE_LOCAL_GB is 'much'; it is gigabytes, above 0"):
+    with pytest.raises(PipelineError, match="SER_PIPELINE_LOCAL_GB is 'much', not a number of gigabytes above 0"):
         local_cache("memory://nothing")

@@ -205,7 +205,7 @@ def test_a_shard_of_another_store_is_refused(tmp_path: Path) -> None:
     file = write(tmp_path / "000.h5")
     assert shards.open_shard(file, {"feature": "spectrogram", "settings": {"bins": 200}}).feature == "spectrogram"
     for feature in ("mfcc", "waveform"):
-        with pytest.raises(shards.DamagedError, match=f"it holds spectrogram, not {feature}"):
+        with pytest.raises(shards.DamagedError, match=f"it contains spectrogram, not {feature}"):
             shards.open_shard(file, {"feature": feature, "settings": {"bins": 200}})
     with pytest.raises(shards.DamagedError, match="other settings"):
         shards.open_shard(file, {"feature": "spectrogram", "settings": {"bins": 100}})
@@ -216,5 +216,5 @@ def test_a_shard_of_another_format_is_refused(tmp_path: Path, number: int) -> No
     file = write(tmp_path / "000.h5")
     with h5py.File(file, "a") as shard:
         shard.attrs["format"] = number
-    with pytest.raises(shards.DamagedError, match=f"format {number}, this version reads {shards.FORMAT}"):
+    with pytest.raises(shards.DamagedError, match=f"format {number}, but this version reads {shards.FORMAT}"):
         shards.open_shard(file)

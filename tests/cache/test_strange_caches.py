@@ -141,7 +141,7 @@ def test_shards_of_other_settings_under_a_right_index_are_refused_and_found(
     (other,) = set(folder.glob("mfcc-*")) - {first}
     before = contents(folder)
     shutil.copy(other / "001.h5", first / "001.h5")
-    with pytest.raises(PipelineError, match=r"001\.h5 is damaged \(it was made with other settings"):
+    with pytest.raises(PipelineError, match=r"001\.h5 is damaged \(its settings are not those of its store"):
         Store(first)
     assert "001.h5" in mended(run)
     assert contents(folder) == before

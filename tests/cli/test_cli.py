@@ -53,8 +53,8 @@ def test_importing_the_command_loads_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["train"], "no features in cache; make some first: ser-pipeline features"),
-        (["train", "--corpus", "emodb"], "make some first: ser-pipeline features emodb"),
+        (["train"], "no features in cache; extract some first: ser-pipeline features"),
+        (["train", "--corpus", "emodb"], "extract some first: ser-pipeline features emodb"),
         (["features", "nonsense"], "unknown corpus 'nonsense'; there are"),
         (["features", "emodb"], "name the folder of emodb: ser-pipeline features emodb ROOT"),
         (

@@ -60,13 +60,13 @@ def with_sizes(riff: int, data: int) -> bytes:
 def test_a_wav_that_was_piped_is_read_to_its_end_with_a_note(size: int, lies: int) -> None:
     samples, notes = read(with_sizes(lies, size))
     np.testing.assert_allclose(samples, SPEECH, atol=1 / 32768)
-    assert notes == ["has a header that does not say how long it is, and is read to its end"]
+    assert notes == ["has a header that does not declare its length, and is read to its end"]
 
 
 def test_a_wav_that_announces_no_samples_is_read_with_a_note() -> None:
     samples, notes = read(with_sizes(36, 0))
     assert len(samples) == len(SPEECH)
-    assert notes == ["has a header that announces no samples, and is read to its end"]
+    assert notes == ["has a header that declares no samples, and is read to its end"]
 
 
 def test_a_wav_of_no_samples_with_a_list_behind_them_stays_empty() -> None:
@@ -78,7 +78,7 @@ def test_a_wav_of_no_samples_with_a_list_behind_them_stays_empty() -> None:
 def test_a_wav_that_counts_its_header_in_is_read_with_a_note(more: int) -> None:
     samples, notes = read(with_sizes(len(WAVE), len(WAVE) - 44 + more))
     assert len(samples) == len(SPEECH)
-    assert notes == [f"has a header that announces {more} bytes more than are there"]
+    assert notes == [f"has a header that declares {more} bytes more than are there"]
 
 
 def test_a_wav_that_breaks_off_is_truncated() -> None:
@@ -111,18 +111,18 @@ def told(total: int) -> bytes:
 def test_a_flac_without_a_length_is_read_to_its_end() -> None:
     samples, notes = read(told(0))
     np.testing.assert_array_equal(samples, read(encoded("FLAC"))[0])
-    assert notes == ["does not say how long it is, and is read to its end"]
+    assert notes == ["does not declare its length, and is read to its end"]
 
 
 def test_a_flac_without_a_length_that_breaks_off_is_truncated() -> None:
-    with pytest.raises(PipelineError, match=r"^a is truncated \(it does not say how long it is, and its last frame"):
+    with pytest.raises(PipelineError, match=r"^a is truncated \(it does not declare its length, and its last frame"):
         read(told(0)[:-100])
 
 
 def test_a_flac_that_announces_more_than_its_bytes_can_hold_is_read_to_its_end() -> None:
     samples, notes = read(told(2**36 - 1))
     assert len(samples) == len(SPEECH)
-    assert "announces 68,719,476,735 samples, more than its bytes can hold" in notes[0]
+    assert "declares 68,719,476,735 samples, more than its bytes can contain" in notes[0]
 
 
 def test_a_flac_that_announces_twice_what_is_there_is_truncated() -> None:
@@ -150,13 +150,13 @@ def test_an_mp3_of_varying_bit_rate_loses_no_sound_without_a_xing_frame() -> Non
 def test_two_mp3s_joined_are_both_read() -> None:
     samples, notes = read(vbr() + vbr())
     np.testing.assert_array_equal(samples, np.tile(read(vbr())[0], 2))
-    assert notes == ["holds 2 recordings one after the other, which are read as one"]
+    assert notes == ["contains 2 recordings in a row, which are read as one"]
 
 
 def test_an_mp3_joined_with_one_that_has_no_xing_frame_is_read_whole() -> None:
     samples, notes = read(vbr() + vbr(xing=False))
     assert len(samples) >= 2 * len(SPEECH)
-    assert notes == ["has a header that announces 141 of its 282 frames, all of which are read"]
+    assert notes == ["has a header that declares 141 of its 282 frames, all of which are read"]
 
 
 def test_an_mp3_without_xing_frames_joined_with_its_like_is_read_whole() -> None:
@@ -207,7 +207,7 @@ def test_two_files_joined_are_both_read_and_said(kind: str) -> None:
     one = encoded(kind)
     samples, notes = read(one + one)
     np.testing.assert_array_equal(samples, np.tile(read(one)[0], 2))
-    assert notes == ["holds 2 recordings one after the other, which are read as one"]
+    assert notes == ["contains 2 recordings in a row, which are read as one"]
 
 
 def test_joined_files_of_two_rates_are_refused() -> None:

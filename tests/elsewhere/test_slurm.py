@@ -35,7 +35,7 @@ def features(run: Callable[..., Result], tmp_path: Path) -> list[str]:
 
 def test_a_machine_that_lacks_the_folder_of_the_command_says_so(tmp_path: Path) -> None:
     with pytest.raises(
-        PipelineError, match=r"there is no .*/gone on .+; give the command in a folder that all machines"
+        PipelineError, match=r"there is no folder .*/gone on .+; run the command in a folder that all machines"
     ):
         Task(("--version",), str(tmp_path / "gone"))()
     assert Task(("--version",), str(tmp_path))().startswith("ser-pipeline")
@@ -104,7 +104,7 @@ def test_without_slurm_submitting_says_what_to_do(
     pytest.importorskip("submitit")
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert (
-        "there is no sbatch here; on a machine of the cluster: sbatch /"
+        "there is no sbatch here; on a machine of the cluster, run: sbatch /"
         in run(*TRAIN, "--slurm", "--submit", status=1).stderr
     )
 

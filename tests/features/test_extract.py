@@ -219,5 +219,5 @@ def test_an_odd_file_and_an_utterance_beyond_its_file_are_said(
     utterances = read_corpus("table", file.parent / "my.csv")
     data = measuring.measure("my", {"a": ("a",), "b": ("b",)}, utterances, file.parent, Audio())
     assert len(data.utterances) == 2
-    assert "03a01Wa.wav has a header that does not say how long it is" in caplog.text
+    assert "03a01Wa.wav has a header that does not declare its length" in caplog.text
     assert "1 utterance ends past the end of the file and is read to it: 03a01Wa@0-99 ends at 99 s" in caplog.text

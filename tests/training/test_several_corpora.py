@@ -165,7 +165,7 @@ def test_chosen_classes_make_another_run(run: Callable[..., Result], cache: Path
         (["--corpus", "german", "--corpus", "english"], 2, "join corpora: --corpus german+english"),
         (["--test-corpus", "german", "--test-corpus", "english"], 2, "--test-corpus is given 2 times; name one"),
         (["--corpus", "german+german"], 1, "--corpus names german twice"),
-        (["--corpus", "german+"], 1, "names no corpus beside a +"),
+        (["--corpus", "german+"], 1, "has a + without a corpus"),
         (["--corpus", "german+savee"], 1, "no features of 'savee'"),
         (["--corpus", "german", "--protocol", "corpus"], 1, "needs several corpora: --corpus A+B"),
         (["--corpus", "german", "--classes", "anger,sad"], 1, "needs several corpora"),

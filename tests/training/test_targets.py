@@ -304,7 +304,10 @@ def test_a_loss_over_a_batch_is_not_computed_in_parts(made: Path, tmp_path: Path
 def test_a_corpus_without_ratings_is_told_what_it_has(made: Path) -> None:
     data = features(made)
     bare = replace(data, utterances=tuple(replace(one, votes=(), vad=None) for one in data.utterances if one.emotion))
-    with pytest.raises(PipelineError, match=r"demo has no votes of raters, so no --target votes.*--target class wants"):
+    with pytest.raises(
+        PipelineError,
+        match=r"demo has no votes of raters, so --target votes is impossible; it supports --target class,",
+    ):
         targeted.targeted(bare, "votes")
 
 
@@ -352,4 +355,4 @@ def test_corpora_of_different_scales_want_the_same_of_the_same_turns(made: Path)
     first, second = np.split(values, 2)
     np.testing.assert_allclose(first, second)
     np.testing.assert_allclose(first, targeted.values_of(one, TARGETS["vad"]))
-    assert "attributes of 0 to 1 are learned as -1 to 1" in targeted.told(both, "vad")
+    assert "attributes from 0 to 1 are scaled to -1 to 1" in targeted.told(both, "vad")
