@@ -13,7 +13,7 @@ FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,eac3,flac,flv,loas,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,"
     "mp3,mpc,mpc8,mpeg,mpegts,ogg,shn,spx,tak,tta,voc,w64,wav,wv"
 )
-"""Formats that are tried. None is a playlist, which could make ffmpeg read other files, and none has a signature so weak
+"""Formats that are tried. None is a playlist, which could make ffmpeg read other files. None has so weak a signature
 that noise could be mistaken for it."""
 
 

@@ -24,7 +24,7 @@ KILOBITS = {
     (2, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
     (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-"""Bit rates of frames in kbit/s by MPEG version and layer, from index 1 on; in version 2, layer III is like layer II."""
+"""Bit rates of frames in kbit/s by MPEG version and layer, from index 1 on; version 2 layer III uses those of II."""
 
 RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 """Sample rates in Hz by the two version bits: MPEG 1, 2, 2.5."""

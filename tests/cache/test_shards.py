@@ -179,12 +179,12 @@ def test_the_bytes_of_the_asked_rows_are_what_is_read_ahead(tmp_path: Path, monk
 
 
 def test_what_is_no_shard_is_told_by_what_it_is(tmp_path: Path) -> None:
-    with pytest.raises(shards.DamagedError, match="it is not there") as raised:
+    with pytest.raises(shards.DamagedError, match="it is missing") as raised:
         shards.open_shard(tmp_path / "000.h5")
-    with pytest.raises(shards.DamagedError, match="it is no file"):
+    with pytest.raises(shards.DamagedError, match="it is not a file"):
         shards.open_shard(tmp_path)
     again = pickle.loads(pickle.dumps(raised.value))
-    assert (str(again), again.file, again.what) == (str(raised.value), tmp_path / "000.h5", "it is not there")
+    assert (str(again), again.file, again.what) == (str(raised.value), tmp_path / "000.h5", "it is missing")
 
 
 @pytest.mark.parametrize(("code", "said"), [(errno.EACCES, "cannot read"), (errno.EIO, "damaged"), (None, "damaged")])
