@@ -1,6 +1,6 @@
-"""The corpora: one file each, and one row here.
+"""The corpora: one file for each, and one row here.
 
-`read_corpus` opens any of them: it finds the reader, applies the classes, and checks what it yields.
+`read_corpus` reads any of them: it finds the reader, applies the classes, and checks the utterances.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ CORPORA: dict[str, Corpus] = {
 
 
 def find_corpus(name: str) -> Corpus:
-    """The corpus of that name.
+    """The corpus with that name.
 
     Raises:
-        PipelineError: there is none; lists those there are.
+        PipelineError: there is no such corpus; lists all.
     """
     if name not in CORPORA:
         raise PipelineError(unknown("corpus", name, sorted(CORPORA)))
@@ -77,19 +77,19 @@ def read_corpus(
     check_audio: bool = True,
     rated: bool = False,
 ) -> list[Utterance]:
-    """The utterances of corpus `name` in `root` with a class as their emotion, sorted by speaker and id.
+    """The utterances of corpus `name` in `root` with classes as their emotions, sorted by speaker and id.
 
     Args:
         name: a row of `CORPORA`.
-        root: the corpus's folder, its parent or a child; for `table`, its file.
-        classes: which labels to take; the corpus's own classes where None.
-        subset: a name of the corpus's `subsets`, or `all`; its default where empty.
+        root: the corpus's folder, its parent or a subfolder; for `table`, its file.
+        classes: which labels to read; None for the corpus's own classes.
+        subset: a name of the corpus's `subsets`, or `all`; empty for its default.
         check_audio: whether a missing audio file is an error.
-        rated: whether those of no class are kept, with "" as their emotion, that have votes for a class or attributes.
+        rated: whether to keep utterances without a class (emotion "") that have votes for a class, or attributes.
 
     Raises:
-        PipelineError: the corpus cannot be read as such; says what was expected and, where it is known, what
-            the folder holds instead.
+        PipelineError: the corpus cannot be read; says what was expected and, if known, what the folder contains
+            instead.
     """
     corpus = find_corpus(name)
     utterances = _subset(corpus, _read(corpus, root), subset)
@@ -98,7 +98,7 @@ def read_corpus(
         choose(utterances, class_table(corpus, utterances, classes), rated), key=lambda item: (item.speaker, item.id)
     )
     if not chosen:
-        raise PipelineError(f"{root} holds no utterance of the classes {', '.join(classes or corpus.classes)}")
+        raise PipelineError(f"{root} has no utterances of the classes {', '.join(classes or corpus.classes)}")
     chosen = read_once(chosen, audio_folder(root))
     chosen, missing = _present(chosen, audio_folder(root))
     if check_audio and missing:
@@ -107,12 +107,12 @@ def read_corpus(
 
 
 def class_table(corpus: Corpus, utterances: Iterable[Utterance], classes: Classes | None = None) -> Classes:
-    """`classes` where given, else the corpus's own, else every label found: the class order everywhere.
+    """`classes` if given, otherwise the corpus's own, otherwise all labels; gives the class order everywhere.
 
     Args:
-        corpus: whose classes count where none are given.
-        utterances: whose labels count where the corpus has no classes.
-        classes: class -> labels that are read as it, in the order of the classes; None: no choice.
+        corpus: corpus whose classes are used if `classes` is None.
+        utterances: their labels are used if the corpus has no classes.
+        classes: class -> labels that are mapped to it, in the order of the classes; None for no choice.
     """
     return classes or corpus.classes or found_classes(utterances)
 
@@ -124,7 +124,7 @@ def audio_folder(root: Path) -> Path:
 
 def _read(corpus: Corpus, root: Path) -> list[Utterance]:
     if not root.exists():
-        raise PipelineError(f"{root} does not exist; expected was {corpus.layout}")
+        raise PipelineError(f"{root} does not exist; expected {corpus.layout}")
     utterances = list(corpus.read(root))
     if not utterances:
         raise PipelineError(_other(corpus, root))
@@ -140,7 +140,7 @@ def _other(corpus: Corpus, root: Path) -> str:
             return f"{root} is not {corpus.title}; it looks like {other.title}: `{command}`"
     if corpus is not FOLDER and _recognises(FOLDER, root):
         command = f"`ser-pipeline corpora --init folder {shlex.quote(str(root))} > my.csv`"
-        own = f"it holds recordings in folders of your own, of which a table can be made: {command}"
+        own = f"it contains recordings in folders of your own, from which a table can be written: {command}"
         return f"{root} is not {corpus.title}, which has {corpus.layout}; {own}"
     return f"{root} is not {corpus.title}, which has {corpus.layout}"
 
@@ -172,7 +172,7 @@ def _require_labels(classes: Classes, utterances: Iterable[Utterance]) -> None:
 
 
 def _present(utterances: list[Utterance], folder: Path) -> tuple[list[Utterance], list[Utterance]]:
-    """The utterances with their files' names on the disk, and those whose file is missing."""
+    """The utterances with the names of their files on disk, and those whose file is missing."""
     odd = require_text(utterances)
     if odd:
         raise PipelineError(odd)
@@ -187,9 +187,9 @@ def _missing(missing: Sequence[Utterance], root: Path) -> PipelineError:
     place = f"{root}, line {table.line_of(root, missing[0])}" if root.is_file() else root
     files = few([utterance.file for utterance in missing], 1)
     video = (audio_folder(root) / missing[0].file).with_suffix(".mp4")
-    with suppress(OSError):  # of a name that is too long
+    with suppress(OSError):  # the name may be too long
         if video.is_file():
             extract = 'find . -name "*.mp4" -exec sh -c \'ffmpeg -i "$1" -vn -ac 1 -ar 16000 "${1%.mp4}.wav"\' _ {} ";"'
-            what = f"{files} is there as video alone; extract its sound in that folder"
+            what = f"{files} exists only as video; extract its sound in that folder"
             return PipelineError(f"{place}: {what}: {extract}")
     return PipelineError(f"{place}: the audio file {files} is missing; restore it or its path")

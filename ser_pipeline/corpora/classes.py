@@ -1,4 +1,4 @@
-"""Class tables: parsed from the command line, found in a corpus, merged over several corpora."""
+"""Classes: parse them from the command line, find them in a corpus, merge them over several corpora."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ser_pipeline.text import few
 
 
 def parse_classes(text: str) -> Classes:
-    """Classes from `NAME` or `NAME=LABEL+LABEL`, separated by commas.
+    """Parse classes from `NAME` or `NAME=LABEL+LABEL`, separated by commas.
 
     >>> parse_classes("neutral,happy=hap+exc")
     {'neutral': ('neutral',), 'happy': ('hap', 'exc')}
@@ -36,25 +36,25 @@ def parse_classes(text: str) -> Classes:
 
 
 def found_classes(utterances: Iterable[Utterance]) -> Classes:
-    """A class for each label that occurs, sorted by name."""
+    """One class for each label that occurs, sorted by name."""
     return {label: (label,) for label in sorted({utterance.emotion for utterance in utterances} - {""})}
 
 
 Merged = Mapping[str, Mapping[str, str]]
-"""Corpus -> its label -> the class of several corpora together; labels that belong to none are left out."""
+"""Corpus -> its label -> the class in the joined corpora; labels without a class are left out."""
 
 
 def shared_classes(labels: Mapping[str, Sequence[str]]) -> Merged:
-    """The classes that all corpora have, by the meaning of their labels, as the first corpus names and orders them.
+    """The classes that all corpora have, by the meanings of their labels, with the first corpus's names and order.
 
     >>> shared_classes({"one": ("neutral", "angry"), "other": ("anger", "boredom", "neutral")})
     {'one': {'neutral': 'neutral', 'angry': 'angry'}, 'other': {'anger': 'angry', 'neutral': 'neutral'}}
 
     Args:
-        labels: of each corpus.
+        labels: labels of each corpus.
 
     Raises:
-        PipelineError: fewer than two classes have the same meaning in all.
+        PipelineError: the corpora have fewer than two meanings in common.
     """
     common = set.intersection(*({_meaning(label) for label in own} for own in labels.values()))
     names: dict[str, str] = {}
@@ -71,17 +71,17 @@ def shared_classes(labels: Mapping[str, Sequence[str]]) -> Merged:
 
 
 def chosen_classes(labels: Mapping[str, Sequence[str]], classes: Classes) -> Merged:
-    """The same by `classes`, whose labels stand for all labels of their meaning; a class may be of some corpora alone.
+    """Apply `classes`, whose labels stand for all labels with the same meaning; not every corpus needs every class.
 
     >>> chosen_classes({"one": ("joy", "bored"), "other": ("happy", "calm")}, {"happy": ("happy",), "low": ("bored",)})
     {'one': {'joy': 'happy', 'bored': 'low'}, 'other': {'happy': 'happy'}}
 
     Args:
-        labels: of each corpus.
-        classes: a class -> labels that belong to it.
+        labels: labels of each corpus.
+        classes: class -> labels that belong to it.
 
     Raises:
-        PipelineError: a label that no corpus has, one that two classes would take, or a corpus with none of them.
+        PipelineError: a label that no corpus has, a label that fits two classes, or a corpus without any of them.
     """
     known = {label for own in labels.values() for label in own}
     listed = few(sorted(known), 20)
@@ -98,7 +98,7 @@ def chosen_classes(labels: Mapping[str, Sequence[str]], classes: Classes) -> Mer
 
 
 def _class_of(label: str, exact: Mapping[str, str]) -> str:
-    """The class that takes `label`, by its name or else by its meaning; "" where none does."""
+    """The class of `label`, by its name or else by its meaning; "" if there is none."""
     if label in exact:
         return exact[label]
     alike = sorted({name for other, name in exact.items() if _meaning(other) == _meaning(label)})
@@ -108,7 +108,7 @@ def _class_of(label: str, exact: Mapping[str, str]) -> str:
 
 
 def is_emotion(name: str) -> bool:
-    """Whether `name` is a word for an emotion that corpora have.
+    """Whether `name` is a word that corpora use for an emotion.
 
     >>> is_emotion("Happy"), is_emotion("Actor_01")
     (True, False)
@@ -130,7 +130,7 @@ SYNONYMS = {
     **dict.fromkeys(("surprised", "sur", "pleasant surprise"), "surprise"),
     **dict.fromkeys(("bored",), "boredom"),
 }
-"""Label -> one word for its meaning."""
+"""Label -> a word for its meaning."""
 
 WORDS = {*SYNONYMS, *SYNONYMS.values()} | {
     *("calm", "contempt", "confusion", "excited", "excitement", "exc", "frustrated", "frustration", "fru", "laughter"),
@@ -149,4 +149,4 @@ WORDS = {*SYNONYMS, *SYNONYMS.values()} | {
         "amused",
     ),
 }
-"""Words by which a folder is known to be an emotion's, in small letters."""
+"""Lower-case words that identify a folder as an emotion's."""

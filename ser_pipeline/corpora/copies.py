@@ -1,4 +1,4 @@
-"""Recordings that lie in a corpus's folder more than once: copies of a whole tree, several formats side by side."""
+"""Find recordings that occur more than once in a corpus's folder: copies of a tree, or several formats side by side."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ log = logging.getLogger(__name__)
 
 
 def read_once(utterances: Sequence[Utterance], folder: Path) -> list[Utterance]:
-    """The utterances without those that are there again: byte for byte, or beside another in another format.
+    """Drop repeated utterances: byte-for-byte copies, and copies in another format in the same folder.
 
     Args:
-        utterances: of a corpus.
-        folder: what their files are relative to.
+        utterances: utterances of a corpus.
+        folder: folder that their files are relative to.
 
     Raises:
         PipelineError: two recordings of one name differ.
@@ -41,7 +41,7 @@ def read_once(utterances: Sequence[Utterance], folder: Path) -> list[Utterance]:
                 copies.append((first, other))
             else:
                 raise PipelineError(
-                    f"utterance {first.id} is there twice, {first.file} and {other.file}, and they differ; "
+                    f"utterance {first.id} occurs twice, as {first.file} and {other.file}, and they differ; "
                     "name the folder of one copy"
                 )
     _tell(folder, copies, "there twice, byte for byte, and read once")

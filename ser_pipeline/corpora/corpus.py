@@ -1,4 +1,4 @@
-"""What a corpus is: plain records, and one pure function that reads them."""
+"""The definition of a corpus: plain records, and one pure function that reads them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ser_pipeline.corpora.ratings import ELSEWHERE, Vad, Votes, merged, votes_fo
 from ser_pipeline.text import parse_float
 
 Classes = Mapping[str, tuple[str, ...]]
-"""Class name -> the corpus's own labels that it merges; its order is the class order everywhere."""
+"""Class name -> the corpus's own labels that belong to it; its order is the class order everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,31 +19,31 @@ class Utterance:
 
     id: str  # unique in the corpus
     file: str  # path below the corpus folder, with forward slashes
-    emotion: str  # the corpus's own label, or a class after `choose`; "" of one that was rated, but has no class
+    emotion: str  # the corpus's own label, or a class after `choose`; "" for a rated utterance without a class
     speaker: str
-    session: str = ""  # a recording session; "" where the corpus has none
-    dialogue: str = ""  # one recording of a conversation; "" where the corpus has none
-    script: str = ""  # the text that was acted: a sentence or a scripted scene; "" when improvised
-    split: str = ""  # "train", "validation" or "test" where the corpus has an official split
+    session: str = ""  # a recording session; "" if the corpus has none
+    dialogue: str = ""  # one recording of a conversation; "" if the corpus has none
+    script: str = ""  # the text that was acted: a sentence or a scripted scene; "" if improvised
+    split: str = ""  # "train", "validation" or "test" if the corpus has an official split
     language: str = ""  # ISO 639-1 code
-    start: float | None = None  # seconds into the file; None: from its beginning
-    end: float | None = None  # seconds into the file; None: to its end
-    gender: str = ""  # of the speaker: "female", "male" or another word; "" where it is not known
-    age: int | None = None  # years of the speaker; None where it is not known
-    corpus: str = ""  # which one it is of where several are joined; "" in a corpus by itself
-    votes: Votes = ()  # of raters for labels, or for classes after `choose`; () where it is not known
-    vad: Vad | None = None  # arousal, valence and dominance; None where it is not known
+    start: float | None = None  # seconds into the file; None for its beginning
+    end: float | None = None  # seconds into the file; None for its end
+    gender: str = ""  # of the speaker: "female", "male" or another word; "" if unknown
+    age: int | None = None  # of the speaker, in years; None if unknown
+    corpus: str = ""  # name of its corpus if several are joined; "" for a single corpus
+    votes: Votes = ()  # votes of raters for labels, or for classes after `choose`; () if unknown
+    vad: Vad | None = None  # arousal, valence and dominance; None if unknown
 
 
 PERSONAL = ("gender", "age")
-"""Fields of an utterance that scores are told apart by, and on which no feature and no training depends."""
+"""Fields of an utterance by which scores are broken down; no feature and no training depends on them."""
 
 RATED = ("votes", "vad")
-"""Fields of an utterance that a target may be made of, and on which no feature depends."""
+"""Fields of an utterance from which targets may be computed; no feature depends on them."""
 
 
 def gender_of(text: str) -> str:
-    """A gender as records have it.
+    """Normalise a gender.
 
     >>> gender_of("F"), gender_of("man"), gender_of("non-binary")
     ('female', 'male', 'non-binary')
@@ -53,19 +53,19 @@ def gender_of(text: str) -> str:
 
 
 def age_of(text: str) -> int | None:
-    """An age in whole years; None of an empty text.
+    """An age in whole years; None for an empty text.
 
     >>> age_of("31"), age_of(" ")
     (31, None)
 
     Raises:
-        ValueError: not a number of 0 to 150 years.
+        ValueError: not a number from 0 to 150.
     """
     if not text.strip():
         return None
     years = parse_float(text)
     if not 0 <= years <= 150:
-        raise ValueError(f"'{text}' is no age")
+        raise ValueError(f"'{text}' is not an age")
     return int(years)
 
 
@@ -74,23 +74,23 @@ Subsets = Mapping[str, Callable[[Utterance], bool]]
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus: how to read it, what to cite, and what to expect."""
+    """A corpus: how to read it, what to cite, and which counts to expect."""
 
     name: str
     title: str
     read: Callable[[Path], Iterator[Utterance]]  # every labelled utterance, with the corpus's own labels
     classes: Classes  # empty: every label that is found, sorted
-    layout: str  # what lies below its folder, for errors and `ser-pipeline corpora`
-    source: str  # where it can be had, and what to cite
+    layout: str  # description of its folder, for errors and `ser-pipeline corpora`
+    source: str  # where to get it, and what to cite
     licence: str
     expected: Mapping[str, int] = field(default_factory=dict)  # class -> utterances, as published
     parts: Mapping[str, int] = field(default_factory=dict)  # session, speaker or split -> utterances, as published
-    speakers: tuple[str, ...] = ()  # who speaks, where it is published and `parts` does not say it
-    splits: tuple[str, ...] = ()  # of the official split, where `parts` does not say it
+    speakers: tuple[str, ...] = ()  # all speakers, if published and not listed in `parts`
+    splits: tuple[str, ...] = ()  # parts of the official split, if not listed in `parts`
     subsets: Subsets = field(default_factory=dict)  # name -> which utterances `--subset` keeps
-    subset: str = ""  # the one that is read unless another is asked for; "": everything
-    preset: str = "paper"  # settings that suit it
-    synthetic: bool = False  # True: no human spoke it
+    subset: str = ""  # the default subset; "" reads everything
+    preset: str = "paper"  # preset that suits it
+    synthetic: bool = False  # whether it was synthesised
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -99,12 +99,12 @@ class Corpus:
 
 
 def choose(utterances: Iterable[Utterance], classes: Classes, rated: bool = False) -> Iterator[Utterance]:
-    """The utterances whose label belongs to a class, with the class as their emotion and in the place of their votes.
+    """Utterances whose label belongs to a class, with classes in place of labels, also in their votes.
 
     Args:
-        utterances: with the corpus's labels.
+        utterances: utterances with the corpus's labels.
         classes: class -> labels.
-        rated: whether those of no class are kept, with "" for it, that have votes for a class, or attributes.
+        rated: whether to keep utterances without a class (emotion "") that have votes for a class, or attributes.
 
     >>> one = Utterance("a", "a.wav", "exc", "1F")
     >>> [u.emotion for u in choose([one], {"happy": ("hap", "exc")})]

@@ -1,11 +1,11 @@
 """CREMA-D: 91 actors speak twelve English sentences in six emotions; 7,442 recordings rated by the crowd.
 
-Layout: `AudioWAV/1001_DFA_ANG_XX.wav` (16 kHz, mono): actor, sentence, emotion that was asked for, intensity (LO, MD,
-HI, or XX where none was asked for). `processedResults/summaryTable.csv` holds the votes of those who heard the voice
-alone; `A:D` is a tie. `processedResults/tabulatedVotes.csv`, where it is there, has how many chose each emotion, in
-rows whose number begins with 1 for the voice alone (2: the face, 3: both). `VideoDemographics.csv`, where it is there,
-has the actors' sex and age. Two corpora come of it: `cremad` has the listeners' majority (a tie has no class),
-`cremad-intended` what the actor was asked for, which is what most publications use.
+Layout: `AudioWAV/1001_DFA_ANG_XX.wav` (16 kHz, mono): actor, sentence, intended emotion, intended intensity (LO, MD,
+HI, or XX for unspecified). `processedResults/summaryTable.csv` contains the votes of listeners who heard only the
+voice; `A:D` is a tie. The optional `processedResults/tabulatedVotes.csv` has the number of votes for each emotion, in
+rows whose number begins with 1 for voice only (2: face, 3: both). The optional `VideoDemographics.csv` has the actors'
+sex and age. Two corpora are defined: `cremad` uses the listeners' majority (a tie has no class), `cremad-intended` the
+intended emotion, which most publications use.
 
 Source: Cao et al., "CREMA-D: crowd-sourced emotional multimodal actors dataset", IEEE Transactions on Affective
 Computing 5(4), 2014; free from https://github.com/CheyneyComputerScience/CREMA-D. The expected counts are those of
@@ -29,11 +29,11 @@ DEMOGRAPHICS = "VideoDemographics.csv"
 VOTES = "processedResults/summaryTable.csv"
 TABULATED = "processedResults/tabulatedVotes.csv"
 VOICE = "1"
-"""What the number of a row begins with whose listeners saw no face."""
+"""First digit of the row numbers of listeners who saw no face."""
 
 
 def read_intended(root: Path) -> Iterator[Utterance]:
-    """Every recording with the emotion that was asked for; `root` is the corpus, its parent or its `AudioWAV`."""
+    """Every recording with the intended emotion; `root` is the corpus, its parent or its `AudioWAV`."""
     actors = {
         row["ActorID"]: (gender_of(row["Sex"]), age_in(found, line, row["Age"]))
         for found in listed(root, DEMOGRAPHICS)[:1]
@@ -41,7 +41,7 @@ def read_intended(root: Path) -> Iterator[Utterance]:
     }
     tabulated = _tabulated(root)
     for file, match in named(root, r"(1\d{3})_([A-Z]{3})_(ANG|DIS|FEA|HAP|NEU|SAD)_(LO|MD|HI|XX|X)"):
-        if "AudioMP3/" not in file:  # the same recordings again
+        if "AudioMP3/" not in file:  # the same recordings in another format
             gender, age = actors.get(match[1], ("", None))
             yield Utterance(
                 match[0],
@@ -68,7 +68,7 @@ def read(root: Path) -> Iterator[Utterance]:
 
 
 def _tabulated(root: Path) -> dict[str, Votes]:
-    """Recording -> how many listeners of the voice alone chose each emotion; empty without the table."""
+    """Recording -> number of voice-only listeners who chose each emotion; empty without the table."""
     found: dict[str, Votes] = {}
     for file in listed(root, TABULATED, f"data/InfoAndStats/{TABULATED}", "tabulatedVotes.csv")[:1]:
         for line, row in table(file, ("", "fileName", *(code[0] for code in NAMES))):
@@ -85,12 +85,12 @@ def _votes(root: Path) -> dict[str, str]:
     if not files:
         raise PipelineError(
             f"{root} has no {VOTES}, the listeners' votes; copy it from the repository, "
-            "or use the corpus cremad-intended, the emotion that was asked for"
+            "or use the corpus cremad-intended, which has the intended emotions"
         )
     votes = {}
     for line, row in table(files[0], ("FileName", "VoiceVote")):
         if not set(row["VoiceVote"]) <= set("ADFHNS:") or not row["VoiceVote"]:
-            raise broken(files[0], line, f"no vote: '{row['VoiceVote']}'")
+            raise broken(files[0], line, f"not a vote: '{row['VoiceVote']}'")
         votes[row["FileName"]] = row["VoiceVote"]
     return votes
 

@@ -1,12 +1,12 @@
-"""A synthetic corpus of ten speakers and four emotions, written on the spot in IEMOCAP's folders and label files.
+"""A synthetic corpus of ten speakers and four emotions, written in IEMOCAP's folders and label files.
 
-For a first run and for tests without downloads. Emotions move pitch, loudness, pace, voice quality and articulation
-in the directions that listeners and actors agree on; each utterance carries its emotion more or less strongly, and
+It serves first runs and tests without downloads. Emotions change pitch, loudness, pace, voice quality and articulation
+in the directions on which listeners and actors agree. Each utterance expresses its emotion more or less strongly, and
 each speaker has a voice and a microphone.
 
 Source: directions of the cues, Scherer (2003), Speech Communication 40; Juslin and Laukka (2003), Psychological
-Bulletin 129; for the smile, Tartter (1980), Perception and Psychophysics 27. Their sizes are ours, chosen so that
-classes overlap about as much as in recorded speech.
+Bulletin 129; for the smile, Tartter (1980), Perception and Psychophysics 27. The sizes are ours, chosen so that classes
+overlap about as much as in recorded speech.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from ser_pipeline.errors import PipelineError
 
 SESSIONS = 5
 DIALOGUES = ("F_impro01", "M_impro01", "F_script01_1", "M_script01_1", "F_impro04", "M_impro06")
-"""Who wears the markers, and the scene; both speakers of a session talk in each."""
+"""Who wears the markers, and the scene; both speakers of a session talk in each dialogue."""
 
 COUNTED = ("neu", "ang", "sad", "hap", "neu", "exc")
-"""Labels of the four classes, as often as in IEMOCAP; `hap` and `exc` are one class."""
+"""Labels of the four classes with their relative frequencies in IEMOCAP; `hap` and `exc` are one class."""
 
 FEWEST = 4
-"""Utterances with which a speaker has each of the four classes, by the order above."""
+"""Minimum utterances for a speaker to have each of the four classes, in the order above."""
 
 LEFT_OUT = ("xxx", "fru")
-"""Labels outside the four classes, of some further turns: no agreement, and frustration."""
+"""Labels outside the four classes, of a few additional turns: no agreement, and frustration."""
 
 # fmt: off
 EMOTIONS = {
@@ -51,10 +51,10 @@ EMOTIONS = {
 }
 SPREAD = Style(   1.0,  0.7,   1.1,      1.8, 0.11, 0.30,    1.8,    0.4,  0.02,   0.1,   0.3)
 # fmt: on
-"""How an emotion at full strength is spoken, and the standard deviation of an utterance around its own."""
+"""Style of each emotion at full strength, and the standard deviation of utterances around it."""
 
 STRENGTH = (0.6, 1.3)
-"""Least and most of an emotion in one utterance, 1 for the values above."""
+"""Smallest and largest strength of an emotion in one utterance, 1 for the values above."""
 
 AFFECT = {
     "neu": (3.0, 2.5, 2.5),
@@ -68,13 +68,13 @@ AFFECT = {
 """Mean valence, activation and dominance, 1 to 5."""
 
 RATERS = 2
-"""How many annotators rate these three; three choose a label."""
+"""Number of annotators who rate these three attributes; three choose a label."""
 
 RATER_SPREAD = 0.6
 """Standard deviation of an annotator around a turn's own value."""
 
 FAINT = 0.4
-"""Strength up to which the third annotator never agrees with the two others."""
+"""Strength up to which the third annotator never agrees with the other two."""
 
 NAMES = {
     "neu": "Neutral state",
@@ -84,7 +84,7 @@ NAMES = {
     "exc": "Excited",
     "fru": "Frustration",
 }
-"""How annotators name a label."""
+"""The annotators' name for each label."""
 
 HEADER = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
 README = """\
@@ -103,20 +103,20 @@ class Turn:
     """One utterance to be spoken."""
 
     session: int  # from 1
-    dialogue: str  # of DIALOGUES
+    dialogue: str  # one of DIALOGUES
     speaker: str  # F or M
-    number: int  # of the speaker's turns in the dialogue, from 0
-    index: int  # of the speaker's turns in the corpus, from 0
+    number: int  # among the speaker's turns in the dialogue, from 0
+    index: int  # among the speaker's turns in the corpus, from 0
     emotion: str
 
     @property
     def recording(self) -> str:
-        """The name of the dialogue in files."""
+        """The name of the dialogue in file names."""
         return f"Ses{self.session:02}{self.dialogue}"
 
     @property
     def name(self) -> str:
-        """The name of the turn in files."""
+        """The name of the turn in file names."""
         return f"{self.recording}_{self.speaker}{self.number:03}"
 
 
@@ -126,19 +126,19 @@ def write(
     utterances_per_speaker: int = 24,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write the corpus to `root`, which is whole or absent; one that is there already is left as it is.
+    """Write the corpus to `root`, which is complete or absent; an existing corpus is not changed.
 
     Args:
-        root: the folder to make.
-        seed: 0 or more; the same bytes come from the same seed.
-        utterances_per_speaker: in the four classes; at least 4. One in 12 comes on top, outside the classes.
-        progress: called after each utterance with how many are written, and of how many.
+        root: the folder to create.
+        seed: 0 or more; the same seed gives the same bytes.
+        utterances_per_speaker: utterances in the four classes, at least 4; one in 12 is added outside the classes.
+        progress: called after each utterance with the number written, and the total.
 
     Raises:
         PipelineError: too few utterances.
     """
     if utterances_per_speaker < FEWEST:
-        raise PipelineError(f"{utterances_per_speaker} utterances a speaker are too few; ask for at least {FEWEST}")
+        raise PipelineError(f"{utterances_per_speaker} utterances per speaker are too few; request at least {FEWEST}")
     if root.exists():
         return
     partial = root.with_name(f"{root.name}.partial")
@@ -153,7 +153,7 @@ def write(
 
 
 def script(seed: int, utterances_per_speaker: int) -> Iterator[Turn]:
-    """Who says what where: the speakers of a session take turns, dialogue after dialogue."""
+    """Yield who speaks where: the speakers of a session take turns, dialogue after dialogue."""
     for session in range(1, SESSIONS + 1):
         emotions = {speaker: moods(seed, session, speaker, utterances_per_speaker) for speaker in "FM"}
         parts = np.array_split(np.arange(len(emotions["F"])), len(DIALOGUES))
@@ -164,13 +164,13 @@ def script(seed: int, utterances_per_speaker: int) -> Iterator[Turn]:
 
 
 def moods(seed: int, session: int, speaker: str, utterances: int) -> list[str]:
-    """The emotions of a speaker's turns: `utterances` of the four classes, each at least once, and some others.
+    """Emotions of a speaker's turns: `utterances` of the four classes, each at least once, and some others.
 
     Args:
-        seed: of the corpus.
-        session: from 1 on.
+        seed: seed of the corpus.
+        session: number from 1 on.
         speaker: "F" or "M".
-        utterances: how many of the four classes.
+        utterances: number of utterances in the four classes.
     """
     rng = generator(seed, session, speaker, 1)
     fixed = max(FEWEST, utterances * 2 // 3)
@@ -181,24 +181,24 @@ def moods(seed: int, session: int, speaker: str, utterances: int) -> list[str]:
 
 
 def generator(seed: int, session: int, speaker: str, stream: int) -> np.random.Generator:
-    """Random numbers that depend on nothing else: `stream` 0 is a speaker's voice, 1 the script, then the turns.
+    """Random numbers that depend only on the arguments: `stream` 0 is a speaker's voice, 1 the script, then the turns.
 
     Args:
-        seed: of the corpus.
-        session: from 1 on.
+        seed: seed of the corpus.
+        session: number from 1 on.
         speaker: "F" or "M".
-        stream: what they are for.
+        stream: purpose of the numbers.
     """
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, session, ord(speaker), stream])))
 
 
 def record(root: Path, turns: list[Turn], seed: int) -> Iterator[Turn]:
-    """Write a dialogue, and yield each turn once its audio is there; the label file comes last.
+    """Write a dialogue, and yield each turn once its audio is written; the label file comes last.
 
     Args:
         root: folder of the corpus.
-        turns: of one dialogue, in order.
-        seed: of the corpus.
+        turns: turns of one dialogue, in order.
+        seed: seed of the corpus.
     """
     session = root / f"Session{turns[0].session}"
     audio = session / "sentences" / "wav" / turns[0].recording
@@ -220,13 +220,13 @@ def record(root: Path, turns: list[Turn], seed: int) -> Iterator[Turn]:
 
 
 def cast(seed: int, session: int, speaker: str) -> Voice:
-    """A speaker's own voice, room and microphone.
+    """A speaker's voice, room and microphone.
 
-    Source: women's formants lie 16 % above men's in the mean over vowels of Peterson and Barney (1952).
+    Source: women's formants are 16 % higher than men's on average over the vowels of Peterson and Barney (1952).
 
     Args:
-        seed: of the corpus.
-        session: from 1 on.
+        seed: seed of the corpus.
+        session: number from 1 on.
         speaker: "F" or "M".
     """
     rng = generator(seed, session, speaker, 0)
@@ -245,12 +245,12 @@ def cast(seed: int, session: int, speaker: str) -> Voice:
 
 
 def perform(turn: Turn, voice: Voice, strength: float, rng: np.random.Generator) -> NDArray[np.int16]:
-    """The samples of a turn, its emotion more or less strong; its length does not depend on the emotion.
+    """The samples of a turn with its emotion at a given strength; the length does not depend on the emotion.
 
     Args:
-        turn: what is said, and how.
-        voice: who says it.
-        strength: of the emotion, 1 for `EMOTIONS`.
+        turn: the turn.
+        voice: voice of the speaker.
+        strength: strength of the emotion, 1 for `EMOTIONS`.
         rng: random numbers of this turn.
     """
     neutral, full, spread = (np.array(astuple(style)) for style in (EMOTIONS["neu"], EMOTIONS[turn.emotion], SPREAD))
@@ -260,7 +260,7 @@ def perform(turn: Turn, voice: Voice, strength: float, rng: np.random.Generator)
 
 
 def write_wav(file: Path, samples: NDArray[np.int16]) -> None:
-    """Write mono 16-bit samples as a WAV file of 16 kHz."""
+    """Write mono 16-bit samples as a WAV file at 16 kHz."""
     with wave.open(str(file), "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)
@@ -269,11 +269,11 @@ def write_wav(file: Path, samples: NDArray[np.int16]) -> None:
 
 
 def evaluation(turn: Turn, strength: float, times: tuple[float, float], rng: np.random.Generator) -> str:
-    """The lines of a label file for one turn: times, label and mean ratings, then what each annotator said.
+    """The lines of a label file for one turn: times, label and mean ratings, then each annotator's.
 
     Args:
-        turn: that was rated.
-        strength: of its emotion: the ratings lie as far from a neutral turn's as its voice does.
+        turn: the turn.
+        strength: strength of its emotion, with which the ratings move away from a neutral turn's, like the voice.
         times: start and end, in seconds into the dialogue.
         rng: random numbers of this turn.
     """
@@ -288,11 +288,11 @@ def evaluation(turn: Turn, strength: float, times: tuple[float, float], rng: np.
 
 
 def votes(emotion: str, strength: float, rng: np.random.Generator) -> list[str]:
-    """What three annotators say: two of them the label and the third too where it is strong, or all something else.
+    """Votes of three annotators: two or three for the label, or three different ones if they disagree.
 
     Args:
-        emotion: the label; "xxx": they do not agree.
-        strength: of the emotion; the share of turns whose third annotator says the label grows with it.
+        emotion: the label; "xxx" if they disagree.
+        strength: strength of the emotion; the probability that the third annotator agrees grows with it.
         rng: random numbers of this turn.
     """
     others = [name for label, name in NAMES.items() if label != emotion]

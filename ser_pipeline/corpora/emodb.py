@@ -37,7 +37,7 @@ KNOWN = {
     "15": ("male", 25),
     "16": ("female", 31),
 }
-"""Gender and age of each speaker, as the corpus's page has them."""
+"""Gender and age of each speaker, from the corpus's page."""
 
 
 def read(root: Path) -> Iterator[Utterance]:

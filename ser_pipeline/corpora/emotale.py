@@ -1,9 +1,9 @@
 """EmoTale: 18 speakers enact five Danish sentences in five emotions, 14 of them in English as well; 800 recordings.
 
-Layout: `DK_004_A_5.wav` (48 kHz): language (DK or EN), speaker, emotion, sentence. A speaker has one number in both
-languages; the English sentences translate the Danish ones. `--subset danish|english` reads one language.
-`speaker_info.csv`, where it is there, has the speakers' gender and age; `annotations.csv` what three raters said of
-each recording: arousal, valence and dominance (`a1_A`, `a1_V`, `a1_D`, 1 to 5) and an emotion (`a1_cat`).
+Layout: `DK_004_A_5.wav` (48 kHz): language (DK or EN), speaker, emotion, sentence. A speaker has the same number in
+both languages; the English sentences translate the Danish ones. `--subset danish|english` reads one language. The
+optional `speaker_info.csv` has the speakers' gender and age. The optional `annotations.csv` has the judgements of three
+raters on each recording: arousal, valence and dominance (`a1_A`, `a1_V`, `a1_D`, 1 to 5) and an emotion (`a1_cat`).
 
 Source: Hjuler et al., "EmoTale: an enacted speech-emotion dataset in Danish", ASRU 2025; see
 https://github.com/snehadas/EmoTale. The expected counts are those of its annotations.
@@ -48,12 +48,12 @@ def read(root: Path) -> Iterator[Utterance]:
 
 
 def _annotations(root: Path) -> Iterator[tuple[str, tuple[Votes, Vad | None]]]:
-    """Recording and what raters said of it, by `annotations.csv`; nothing without the file."""
+    """Recording and its ratings from `annotations.csv`; nothing without the file."""
     for file in listed(root, "annotations.csv")[:1]:
         for line, row in table(file, ("file", *(f"{one}_{what}" for one in RATERS for what in ("A", "V", "D", "cat")))):
             chosen = [row[f"{one}_cat"] for one in RATERS]
             if unknown := set(chosen) - {"", *CODES}:
-                raise broken(file, line, f"'{min(unknown)}' is none of {', '.join(CODES)}")
+                raise broken(file, line, f"'{min(unknown)}' is not one of {', '.join(CODES)}")
             raters = [
                 ratings_in(file, line, [row[f"{one}_{what}"] for what in "AVD"]) for one in RATERS if row[f"{one}_A"]
             ]
@@ -62,7 +62,7 @@ def _annotations(root: Path) -> Iterator[tuple[str, tuple[Votes, Vad | None]]]:
 
 
 def _speakers(root: Path) -> dict[int, tuple[str, int | None]]:
-    """Gender and age of each speaker, by `speaker_info.csv`; its first column numbers them. Empty without the file."""
+    """Gender and age of each speaker from `speaker_info.csv`, numbered in its first column; empty without the file."""
     found: dict[int, tuple[str, int | None]] = {}
     for file in listed(root, "speaker_info.csv")[:1]:
         for line, row in table(file, ()):
@@ -75,10 +75,10 @@ def _speakers(root: Path) -> dict[int, tuple[str, int | None]]:
 
 
 BOTH = (1, *range(3, 14), 16, 17)
-"""Numbers of the speakers of both languages."""
+"""Numbers of the speakers who speak both languages."""
 
 DANISH = (14, 15, 18, 19)
-"""Numbers of those of Danish alone."""
+"""Numbers of the speakers who speak only Danish."""
 
 EMOTALE = Corpus(
     name="emotale",

@@ -1,9 +1,10 @@
 """ESD: ten Mandarin and ten English speakers say 350 sentences in five emotions; 35,000 recordings.
 
 Layout: `0001/Angry/0001_000351.wav` (16 kHz, mono), in some copies with the parts `train`, `evaluation` and `test` as
-folders below the emotion. The number decides emotion, sentence and part: 1 to 350 neutral, then angry, happy, sad and
-surprise; of each 350 the first 20 evaluate, the next 30 test, and the others train. All speakers of a language
-say the same sentences, and the official split shares the speakers. Speakers 0001 to 0010 speak Mandarin.
+folders below the emotion. The number determines emotion, sentence and part: 1 to 350 neutral, then angry, happy, sad
+and surprise; of each 350, the first 20 are for evaluation, the next 30 for test, and the others for training. All
+speakers of a language say the same sentences, and the parts of the official split share speakers. Speakers 0001 to 0010
+speak Mandarin.
 
 Source: Zhou et al., "Emotional voice conversion: theory, databases and ESD", Speech Communication 137, 2022; free from
 https://github.com/HLTSingapore/Emotional-Speech-Data. The expected counts are the paper's.
@@ -20,11 +21,11 @@ from ser_pipeline.corpora.layout import named
 LABELS = ("neutral", "angry", "happy", "sad", "surprise")
 """Emotions in the order of the file numbers."""
 
-SENTENCES = 350  # an emotion
-VALIDATION, TEST = 20, 50  # the first sentences of an emotion, up to these
-MANDARIN = 10  # the first speakers
+SENTENCES = 350  # per emotion
+VALIDATION, TEST = 20, 50  # the first sentences of an emotion, up to these numbers
+MANDARIN = 10  # number of the last Mandarin speaker
 WOMEN = (1, 2, 3, 7, 9, 15, 16, 17, 18, 19)
-"""Numbers of the speakers that the corpus's description calls female; the others are male."""
+"""Numbers of the speakers whom the corpus's description calls female; the others are male."""
 
 
 def read(root: Path) -> Iterator[Utterance]:

@@ -1,8 +1,8 @@
-"""A folder of recordings whose paths say what they are: folders by emotion, by speaker, or names that tell.
+"""A folder of recordings whose paths contain emotion and speaker: in folder names or in file names.
 
-Layout: `angry/ada_1.wav`, `ada/angry/1.wav` or `angry/ada/1.wav`: the folder nearest to a recording whose name is an
-emotion's, in English or German, is its emotion; where none is, its own folder. Another folder above it is the speaker.
-Where paths tell the speaker otherwise, `ser-pipeline corpora --init folder DIR --speaker PATTERN` writes a table.
+Layout: `angry/ada_1.wav`, `ada/angry/1.wav` or `angry/ada/1.wav`. The emotion is the nearest folder above a recording
+that is named after an emotion, in English or German, or else its own folder. Another folder above it is the speaker.
+If paths contain the speaker in another form, `ser-pipeline corpora --init folder DIR --speaker PATTERN` writes a table.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.text import few
 
 UNKNOWN = "unknown"
-"""The speaker of recordings of whom none is known."""
+"""Speaker of recordings whose speaker is unknown."""
 
 PATTERNS = "parent, grandparent, or a regular expression with one group that is searched in the path"
 
 log = logging.getLogger(__name__)
 
 Part = Callable[[str], str]
-"""The path of a recording to a part of it; "" where it has none such."""
+"""Maps the path of a recording to a part of it; "" if the part is missing."""
 
 
 def read(root: Path) -> Iterator[Utterance]:
-    """Every recording of a folder in which recordings lie in folders by emotion."""
+    """Every recording of a folder with subfolders by emotion."""
     yield from sorted_by_paths(root) if root.is_dir() else ()
 
 
 def sorted_by_paths(root: Path, emotion: str = "", speaker: str = "") -> list[Utterance]:
-    """Every recording below `root`, with what its path tells.
+    """Every recording below `root`, with emotion and speaker from its path.
 
     Args:
         root: the folder.
-        emotion: which part of the path is the emotion: `PATTERNS`; "": found out.
-        speaker: which part is the speaker; "": found out.
+        emotion: which part of the path is the emotion, see `PATTERNS`; "" detects it.
+        speaker: which part is the speaker; "" detects it.
 
     Raises:
-        PipelineError: a pattern that cannot be read, or a path without an emotion or a speaker.
+        PipelineError: an invalid pattern, or a path without an emotion or a speaker.
     """
     files = [file for file in audio_below(root) if emotion or "/" in file]
     labelled = _parts(root, files, "emotion", part(emotion) if emotion else _nearest_emotion)
@@ -54,20 +54,20 @@ def sorted_by_paths(root: Path, emotion: str = "", speaker: str = "") -> list[Ut
         for file, label, who in zip(files, labelled, spoken, strict=True)
     ]
     if files and UNKNOWN in spoken and not speaker:
-        what = "folds cannot leave speakers out; name the part of the path that tells with"
-        log.warning("%s: no folder tells who speaks: %s --init folder --speaker PATTERN", root, what)
+        what = "folds cannot leave speakers out; name the part of the path that contains the speaker with"
+        log.warning("%s: no folder names the speakers: %s --init folder --speaker PATTERN", root, what)
     tell_near(root, utterances)
     return utterances
 
 
 def part(pattern: str) -> Part:
-    r"""What finds the part of a path that `pattern` names: see `PATTERNS`.
+    r"""A function that finds the part of a path that `pattern` describes: see `PATTERNS`.
 
     >>> part("parent")("a/b/1.wav"), part(r"_(.)\.")("a/b/1_x.wav")
     ('b', 'x')
 
     Raises:
-        PipelineError: it is no regular expression with one group.
+        PipelineError: it is not a regular expression with one group.
     """
     if pattern in ("parent", "grandparent"):
         place = 2 if pattern == "parent" else 3
@@ -75,7 +75,7 @@ def part(pattern: str) -> Part:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise PipelineError(f"'{pattern}' is no pattern ({error}); write {PATTERNS}") from None
+        raise PipelineError(f"'{pattern}' is not a pattern ({error}); write {PATTERNS}") from None
     if expression.groups != 1:
         raise PipelineError(f"'{pattern}' has {expression.groups} groups; write {PATTERNS}")
 
@@ -101,7 +101,7 @@ def _nearest_emotion(file: str) -> str:
 
 
 def _speaker(file: str) -> str:
-    """The nearest folder that is not the emotion's."""
+    """The nearest folder that is not named after an emotion."""
     folders = file.split("/")[:-1]
     folders.reverse()
     folders.remove(_nearest_emotion(file))
@@ -114,6 +114,6 @@ FOLDER = Corpus(
     read=read,
     classes={},
     layout="recordings in folders by emotion: angry/ada_1.wav, ada/angry/1.wav or angry/ada/1.wav",
-    source="you; `ser-pipeline corpora --init folder DIR > my.csv` makes a table of it",
+    source="you; `ser-pipeline corpora --init folder DIR > my.csv` writes a table of it",
     licence="yours",
 )

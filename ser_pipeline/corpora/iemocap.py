@@ -1,16 +1,17 @@
 """IEMOCAP: ten actors in five sessions of two, improvised and scripted dialogues, 12 hours of English.
 
 Layout: `Session1` .. `Session5`, each with `dialog/EmoEvaluation/DIALOGUE.txt` (labels) and
-`sentences/wav/DIALOGUE/TURN.wav` (16 kHz, mono). In a turn `Ses01F_impro01_M003` the letter before the final number
-is the speaker; the `F` or `M` after the session's number is who wore the motion-capture markers. Below a turn stand the
-categories that each of three or four listeners chose (`C-E1: Anger; Frustration;`, of which several share one vote),
-and the valence, activation and dominance that listeners gave it (`A-E1: val 2; act 4; dom  4;`), 1 to 5; the turn's own
-line has their mean. What actors said of themselves (`C-F1`, `A-M1`) is left out, as it is of the turn's own label. A
-copy that has the table `iemocap_full_dataset.csv` in the place of the label files is read as well, without ratings.
+`sentences/wav/DIALOGUE/TURN.wav` (16 kHz, mono). In a turn `Ses01F_impro01_M003`, the letter before the final number is
+the speaker; the `F` or `M` after the session's number says who wore the motion-capture markers. The lines below a turn
+contain the categories that each of three or four listeners chose (`C-E1: Anger; Frustration;`, where several categories
+share one vote), and the valence, activation and dominance that listeners gave (`A-E1: val 2; act 4; dom  4;`), 1 to 5;
+the turn's own line has their mean. The actors' judgements of themselves (`C-F1`, `A-M1`) are ignored, as they are in
+the turn's own label. A copy with the table `iemocap_full_dataset.csv` in place of the label files can also be read,
+without ratings.
 
 Source: Busso et al., "IEMOCAP: interactive emotional dyadic motion capture database", Language Resources and
 Evaluation 42, 2008; on request from the SAIL laboratory, University of Southern California. The expected counts are
-those of the four-class task that the literature shares: happy and excited are one class.
+those of the common four-class task: happy and excited are one class.
 """
 
 from __future__ import annotations
@@ -48,13 +49,13 @@ CATEGORIES = {
     "disgust": "dis",
     "other": "oth",
 }
-"""What listeners choose among, in small letters, and its label."""
+"""The listeners' choices in lower case -> label."""
 
 SCALE = (1.0, 5.0)
 """Ends of valence, activation and dominance."""
 
 ORDER = ("valence", "arousal", "dominance")
-"""The order of the three in a line; arousal is what the corpus calls activation."""
+"""The order of the three in a line; the corpus calls arousal activation."""
 
 _LINE = re.compile(r"\[\d+\.\d+ - \d+\.\d+\]\t(\w+)\t(\w+)\t\[([^\]]+)\]")
 _CATEGORIES = re.compile(r"C-E\d+:\s*([^()]*)")
@@ -75,7 +76,7 @@ def read(root: Path) -> Iterator[Utterance]:
 
 
 def _kaggle(root: Path) -> Iterator[Utterance]:
-    """The turns of the copy that has one table in the place of the annotators' files."""
+    """The turns of a copy that has one table in place of the annotators' files."""
     for file in listed(root, TABLE)[:1]:
         for number, row in table(file, ("emotion", "path")):
             folder, _, name = row["path"].rpartition("/sentences/")
@@ -101,11 +102,11 @@ def _dialogue(file: Path, root: Path) -> Iterator[Utterance]:
 
 
 def _judged(file: Path, first: int, judgements: Sequence[str]) -> tuple[Votes, tuple[Ratings, ...]]:
-    """The listeners' votes, and the attributes that each gave; one who left an attribute out is left out.
+    """The listeners' votes, and the attributes of each listener who gave all three.
 
     Args:
         file: the label file.
-        first: lines before the judgements.
+        first: number of lines before the judgements.
         judgements: the lines below a turn.
     """
     ballots, raters = list[list[str]](), list[Ratings]()
@@ -113,7 +114,7 @@ def _judged(file: Path, first: int, judgements: Sequence[str]) -> tuple[Votes, t
         if chosen := _CATEGORIES.match(line):
             names = [name.strip().lower() for name in chosen[1].split(";") if name.strip()]
             if unknown := [name for name in names if name not in CATEGORIES]:
-                raise broken(file, number, f"'{unknown[0]}' is no category of IEMOCAP")
+                raise broken(file, number, f"'{unknown[0]}' is not a category of IEMOCAP")
             ballots += [[CATEGORIES[name] for name in names]] if names else []
         elif given := _ATTRIBUTES.match(line):
             raters.append(ratings_in(file, number, given.groups(), ORDER))

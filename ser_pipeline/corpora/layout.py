@@ -1,4 +1,4 @@
-"""Finding a corpus's files, and reading its label tables: what the readers share."""
+"""Find a corpus's files, and read its label tables: shared by the readers."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ser_pipeline.text import parse_float
 __all__ = ["age_in", "below", "broken", "inside", "lines", "listed", "missing_audio", "named", "ratings_in", "table"]
 
 AUDIO = (".wav", ".flac", ".ogg", ".opus", ".aiff", ".aif", ".mp3", ".m4a")
-"""Suffixes of audio files in lower case, the first ones first where a recording is there in several formats."""
+"""Suffixes of audio files in lower case; if a recording exists in several formats, the first in this order is read."""
 
 DEPTH = 4
-"""How many folders below the given one are searched: a parent of the corpus, or a child, will do."""
+"""Levels of subfolders that are searched, so that a parent or a subfolder of the corpus can be given."""
 
 
 def named(root: Path, pattern: str, endings: tuple[str, ...] = AUDIO) -> Iterator[tuple[str, re.Match[str]]]:
@@ -29,7 +29,7 @@ def named(root: Path, pattern: str, endings: tuple[str, ...] = AUDIO) -> Iterato
     Args:
         root: the folder.
         pattern: a regular expression.
-        endings: of the files' names, in small letters.
+        endings: suffixes of the files' names, in lower case.
     """
     expression = re.compile(pattern)
     for file in sorted(_audio(root, endings)):
@@ -44,7 +44,7 @@ def audio_below(root: Path) -> list[str]:
 
 
 def _audio(root: Path, endings: tuple[str, ...]) -> Iterator[str]:
-    seen: set[tuple[int, int]] = set()  # folders, so that a link to one of them is entered once
+    seen: set[tuple[int, int]] = set()  # folders, so that each is entered once despite links
     for folder, folders, files in os.walk(root, followlinks=True):
         below, status = Path(folder).relative_to(root), Path(folder).stat()
         if (status.st_dev, status.st_ino) in seen:
@@ -59,7 +59,7 @@ def _audio(root: Path, endings: tuple[str, ...]) -> Iterator[str]:
 def listed(root: Path, *patterns: str) -> list[Path]:
     """Files that match one of the glob `patterns` below `root` or up to two folders further down, sorted.
 
-    The shallowest depth and the first pattern with a match win, so that a copy further down is not read as well.
+    The shallowest depth and the first pattern with a match win, so that a copy further down is not read too.
     """
     for prefix in ("", "*/", "*/*/"):
         for pattern in patterns:
@@ -79,15 +79,15 @@ def below(file: Path, root: Path) -> str:
 
 
 def age_in(file: Path, line: int, text: str) -> int | None:
-    """The age that a label file's line has, in whole years; None where it is empty.
+    """The age in a label file's line, in whole years; None if it is empty.
 
     Args:
         file: the label file.
-        line: its number, from 1 on.
-        text: of the column.
+        line: line number, from 1 on.
+        text: text of the column.
 
     Raises:
-        PipelineError: no number of years.
+        PipelineError: not a number of years.
     """
     try:
         return age_of(text)
@@ -96,12 +96,12 @@ def age_in(file: Path, line: int, text: str) -> int | None:
 
 
 def ratings_in(file: Path, line: int, texts: Sequence[str], order: Sequence[str] = DIMENSIONS) -> Ratings:
-    """The arousal, valence and dominance that a label file's line has.
+    """Arousal, valence and dominance in a label file's line.
 
     Args:
         file: the label file.
-        line: its number, from 1 on.
-        texts: of the three.
+        line: line number, from 1 on.
+        texts: texts of the three values.
         order: which of `DIMENSIONS` each of them is.
 
     Raises:
@@ -118,7 +118,7 @@ def ratings_in(file: Path, line: int, texts: Sequence[str], order: Sequence[str]
 
 
 def missing_audio(utterances: Iterable[Utterance], folder: Path) -> list[Utterance]:
-    """Utterances whose audio file is not below `folder`; lists each folder once and opens no file."""
+    """Utterances whose audio file is missing below `folder`; lists each folder once and opens no file."""
     names: dict[str, set[str]] = {}
     missing = []
     for utterance in utterances:

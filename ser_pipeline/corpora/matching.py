@@ -1,4 +1,4 @@
-"""Names that differ in form alone: of files on another system, of labels and speakers that someone typed twice."""
+"""Match names that differ only in form: of files from another system, of inconsistently typed labels and speakers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def plain(name: str) -> str:
-    r"""A name without what differs from system to system: composed, of one case, without blanks around.
+    r"""Normalise a name: composed characters, one case, no surrounding blanks.
 
     >>> plain("Ma\u0308x ") == plain("MÄX")
     True
@@ -28,7 +28,7 @@ def plain(name: str) -> str:
 
 
 def near_names(names: Iterable[str]) -> Iterator[list[str]]:
-    """Different names that are one when written plainly, each with its like, the most frequent first."""
+    """Groups of different names that are equal when normalised, the most frequent name first."""
     groups: dict[str, Counter[str]] = defaultdict(Counter)
     for name in names:
         groups[plain(name)][name] += 1
@@ -38,30 +38,30 @@ def near_names(names: Iterable[str]) -> Iterator[list[str]]:
 
 
 def tell_near(place: Path, utterances: Sequence[Utterance]) -> None:
-    """Warn where labels or speakers of a corpus differ in case, blanks or accents' form alone."""
+    """Warn if labels or speakers of a corpus differ only in case, blanks or the form of accents."""
     for group in near_names(one.emotion for one in utterances):
         listed = " and ".join(f"'{name}'" for name in group)
         classes = shlex.quote(f"{group[0]}={'+'.join(group)},...")
-        merge = f"--classes {classes} merges them, or make them one in the table"
+        merge = f"--classes {classes} merges them, or make them equal in the table"
         log.warning(
-            "%s: the labels %s are nearly one and count as %s; %s", place, listed, plural(len(group), "class"), merge
+            "%s: the labels %s are nearly equal but count as %s; %s", place, listed, plural(len(group), "class"), merge
         )
     for group in near_names(one.speaker for one in utterances):
         listed = " and ".join(f"'{name}'" for name in group)
-        what = "one of them could train while another tests; make them one in the table"
-        log.warning("%s: the speakers %s are nearly one and count as %d; %s", place, listed, len(group), what)
+        what = "one of them could train while another tests; make them equal in the table"
+        log.warning("%s: the speakers %s are nearly equal but count as %d; %s", place, listed, len(group), what)
 
 
 def found_again(utterances: Sequence[Utterance], missing: Sequence[Utterance], folder: Path) -> list[Utterance]:
-    """The utterances, with the names on the disk of files that were missing under theirs.
+    """The utterances, with missing files replaced by files whose names differ only in form.
 
-    A name is found whose slashes, case or normal form differ, or that has an ending where none was given, if there is
-    but one such. What is not found stays as it is.
+    Names may differ in slashes, case or normal form, or lack their suffix, if exactly one file matches. Other missing
+    files stay as they are.
 
     Args:
-        utterances: all of them.
-        missing: those whose file is not there.
-        folder: what their files are relative to.
+        utterances: all utterances.
+        missing: those whose file is missing.
+        folder: folder that their files are relative to.
     """
     names = _Names(folder)
     found = {one.file: names.find(one.file) for one in missing}
@@ -78,14 +78,14 @@ def found_again(utterances: Sequence[Utterance], missing: Sequence[Utterance], f
 
 
 class _Names:
-    """What lies in folders, by plain name."""
+    """The contents of folders, by normalised name."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._listed: dict[str, dict[str, list[str]]] = {}
 
     def find(self, file: str) -> str:
-        """The path on the disk of `file`; "" where there is none, or more than one."""
+        """The path on disk of `file`; "" if there is none, or more than one."""
         place = ""
         parts = file.replace("\\", "/").split("/")
         for number, part in enumerate(parts):
@@ -102,7 +102,7 @@ class _Names:
         return place.removesuffix("/")
 
     def _names(self, place: str) -> dict[str, list[str]]:
-        """Plain name -> names in the folder `place`; a file's name without its ending has a mark behind it."""
+        """Normalised name -> names in the folder `place`; names without suffix are marked with a trailing NUL."""
         if place not in self._listed:
             names: dict[str, list[str]] = defaultdict(list)
             with suppress(OSError), os.scandir(self._folder / place) as entries:
@@ -114,7 +114,7 @@ class _Names:
 
 
 def require_text(utterances: Iterable[Utterance]) -> str:
-    """What is wrong with the first file whose name is no UTF-8, or ""."""
+    """Describe the first file name that is not UTF-8, or return ""."""
     odd = [one.file for one in utterances if any("\ud800" <= letter <= "\udfff" for letter in one.file)]
     if not odd:
         return ""

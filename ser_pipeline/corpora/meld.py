@@ -1,11 +1,11 @@
 """MELD: 13,708 turns of the TV series Friends in seven emotions, with an official split that shares its speakers.
 
 Layout: `train_sent_emo.csv`, `dev_sent_emo.csv` and `test_sent_emo.csv` (labels), and the turns `dia0_utt0` in
-`train_splits`, `dev_splits_complete` and `output_repeated_splits_test`. The release is video, whose sound ffmpeg
-reads where it is installed. Sound that was extracted beside it comes first, and is read faster:
-`for f in */dia*.mp4; do ffmpeg -i "$f" -vn -ac 1 -ar 16000 "${f%.mp4}.wav"; done`. Two turns have none: of train
-`dia125_utt3` is broken, of dev `dia110_utt7` is missing; they are left out where there is no sound, the
-first also where its video is there.
+`train_splits`, `dev_splits_complete` and `output_repeated_splits_test`. The release is video, whose sound ffmpeg reads
+if it is installed. Sound that was extracted next to it is preferred, and is read faster:
+`for f in */dia*.mp4; do ffmpeg -i "$f" -vn -ac 1 -ar 16000 "${f%.mp4}.wav"; done`. Two turns have no sound: the video
+of `dia125_utt3` in train is broken, and `dia110_utt7` in dev is missing. They are left out unless sound is found; the
+broken video is not read.
 
 Source: Poria et al., "MELD: a multimodal multi-party dataset for emotion recognition in conversations", ACL 2019; free
 from https://affective-meld.github.io. The expected counts are the paper's, over the three parts.
@@ -30,7 +30,7 @@ COLUMNS = ("Speaker", "Emotion", "Dialogue_ID", "Utterance_ID")
 
 
 def read(root: Path) -> Iterator[Utterance]:
-    """Every labelled turn of the parts that are there; `root` is the release or its parent."""
+    """Every labelled turn of the available parts; `root` is the release or its parent."""
     tables = {part: listed(root, f"{part}_sent_emo.csv", f"*/{part}_sent_emo.csv")[:1] for part in FOLDERS}
     if not any(tables.values()):
         return
@@ -44,7 +44,7 @@ def read(root: Path) -> Iterator[Utterance]:
 
 
 def _audio(root: Path) -> dict[str, str]:
-    """Path of every turn that has audio, or video that can be heard; its part is the nearest folder that names one."""
+    """Path of every turn with audio or video that can be decoded; its part is the nearest folder that names one."""
     paths: dict[str, str] = {}
     for endings in (AUDIO, VIDEO if ffmpeg.there() else ()):
         for file, match in named(root, r"dia\d+_utt\d+", endings):
@@ -76,7 +76,7 @@ def _utterance(
 
 PARTS = {"train": 9989, "validation": 1109, "test": 2610}
 SPEAKERS = {"Joey": 2070, "Ross": 2048, "Rachel": 1955, "Phoebe": 1797, "Monica": 1782, "Chandler": 1763}
-"""Turns of the six who speak most, of 304 names in all."""
+"""Turns of the six most frequent speakers, of 304 names in all."""
 
 MELD = Corpus(
     name="meld",

@@ -3,10 +3,10 @@
 Layout: `Labels/labels_consensus.csv` and `Audios/MSP-PODCAST_0001_0008.wav` (16 kHz, mono): podcast, stretch, and
 in later releases a part of it. Its `Split_Set` is Train, Development (Validation in early releases), Test1, Test2 or
 Test3: `official` tests on Test1 and leaves Test2 and Test3 out. `O` (other) and `X` (no agreement) belong to no class;
-`EmoAct`, `EmoVal` and `EmoDom` are means, 1 to 7. What each worker said stands in `Labels/labels_detailed.csv`, where
-it is there: a line a worker, with `EmoClass_Major` (Happy, Other-amused) and the three attributes as columns, or in
-`EmoDetail` of early releases ("WORKER1; Happy; Happy,Amused; A:5; V:4; D:4;"). Stretches without a known speaker are
-said to be spoken by `Unknown`. Counts differ from release to release, so none are expected.
+`EmoAct`, `EmoVal` and `EmoDom` are means, 1 to 7. The optional `Labels/labels_detailed.csv` contains each worker's
+answer on a line of its own, with `EmoClass_Major` (Happy, Other-amused) and the three attributes as columns, or, in
+early releases, in `EmoDetail` ("WORKER1; Happy; Happy,Amused; A:5; V:4; D:4;"). The speaker of stretches without a
+known speaker is `Unknown`. Counts differ from release to release, so none are expected.
 
 Source: Lotfian and Busso, "Building naturalistic emotionally balanced speech corpus by retrieving emotional speech from
 existing podcast recordings", IEEE Transactions on Affective Computing 10(4), 2019; on request from the MSP laboratory,
@@ -46,7 +46,7 @@ SPLITS = {
 LABEL_FILES = tuple(
     folder + name for name in ("labels_consensus.csv", "labels_concensus.csv") for folder in ("Labels/", "")
 )
-"""Where the labels are; releases up to 1.8 spell the name with a c."""
+"""Paths of the labels; releases up to 1.8 spell the name with a c."""
 
 COLUMNS = ("FileName", "EmoClass", "SpkrID", "Split_Set")
 ATTRIBUTES = ("EmoAct", "EmoVal", "EmoDom")
@@ -63,12 +63,12 @@ CATEGORIES = {
     "contempt": "C",
     "other": "O",
 }
-"""What workers choose among, in small letters, and its label; other words of theirs follow `Other-`."""
+"""The workers' choices in lower case -> label; their own words follow `Other-`."""
 
 _DETAIL = re.compile(r"[^;]*;\s*([^;]*);.*A:\s*([\d.]+);\s*V:\s*([\d.]+);\s*D:\s*([\d.]+)")
 
 Judged = tuple[list[list[str]], list[Ratings]]
-"""The choices of workers, and the attributes that they gave."""
+"""The workers' choices, and the attributes that they gave."""
 
 
 def read(root: Path) -> Iterator[Utterance]:
@@ -98,13 +98,13 @@ def read(root: Path) -> Iterator[Utterance]:
 
 
 def _mean(file: Path, line: int, row: Mapping[str, str], raters: list[Ratings]) -> Vad | None:
-    """The attributes of a stretch as its line has them, or the mean of the workers where it has none.
+    """The attributes in a stretch's line, or the mean of its workers' if the line has none.
 
     Args:
         file: the table of consensus labels.
-        line: of the stretch.
+        line: number of the line.
         row: its columns.
-        raters: what each worker said.
+        raters: attributes from each worker.
     """
     if not all(row.get(name) for name in ATTRIBUTES):
         return mean_of(raters, SCALE)
@@ -112,7 +112,7 @@ def _mean(file: Path, line: int, row: Mapping[str, str], raters: list[Ratings]) 
 
 
 def _judged(folder: Path) -> Mapping[str, Judged]:
-    """File -> what each worker said of it; empty without the detailed table."""
+    """File -> each worker's answers; empty without the detailed table."""
     found: dict[str, Judged] = defaultdict(lambda: ([], []))
     for file in listed(folder, "labels_detailed.csv")[:1]:
         for line, row in table(file, ("FileName",)):
@@ -130,7 +130,7 @@ def _judged(folder: Path) -> Mapping[str, Judged]:
 
 
 def _podcast(name: str) -> str:
-    """The podcast that a stretch is of: the first of its two or three numbers.
+    """The podcast of a stretch: the first of its two or three numbers.
 
     >>> _podcast("MSP-PODCAST_0001_0008"), _podcast("MSP-PODCAST_1023_0018_0003")
     ('MSP-PODCAST_0001', 'MSP-PODCAST_1023')

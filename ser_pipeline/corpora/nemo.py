@@ -1,6 +1,6 @@
 """nEMO: nine actors speak 90 Polish sentences in six emotions; 4,481 recordings.
 
-Layout: `data.tsv` (labels and texts) beside `samples/WR0_surprised_64.wav` (24 kHz, mono): speaker, emotion, sentence.
+Layout: `data.tsv` (labels and texts) next to `samples/WR0_surprised_64.wav` (24 kHz, mono): speaker, emotion, sentence.
 
 Source: Christop, "nEMO: dataset of emotional speech in Polish", LREC-COLING 2024; free from
 https://github.com/amu-cai/nEMO. The expected counts are the paper's.

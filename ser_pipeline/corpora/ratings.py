@@ -1,4 +1,4 @@
-"""What raters said of an utterance: votes for classes, and arousal, valence and dominance on a scale."""
+"""Ratings of an utterance: votes for classes, and arousal, valence and dominance on a scale."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from ser_pipeline.arrays import Floats
 
 Votes = tuple[tuple[str, float], ...]
-"""Label -> weight of the raters who chose it, as pairs; `ELSEWHERE` has those who chose no class."""
+"""Label -> total weight of its votes, as pairs; `ELSEWHERE` collects votes for no class."""
 
 ELSEWHERE = ""
-"""The place of votes for what is no class: another label, "other", or no answer."""
+"""Key of votes for no class: another label, "other", or no answer."""
 
 DIMENSIONS = ("arousal", "valence", "dominance")
 """The attributes, in the order of all their arrays and columns."""
@@ -24,25 +24,25 @@ Ratings = tuple[float, float, float]
 
 
 CENTRED = (-1.0, 1.0)
-"""Ends of the scale that attributes are learned on, whatever the corpus's."""
+"""Ends of the scale on which attributes are trained, whatever the corpus's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vad:
     """Arousal, valence and dominance of an utterance on its corpus's own scale."""
 
-    values: Ratings  # the corpus's: as a rule the mean of the raters
+    values: Ratings  # the corpus's values, usually the mean of the raters
     scale: tuple[float, float]  # the ends of the scale
-    raters: tuple[Ratings, ...] = ()  # what each of them said, where the corpus publishes it
+    raters: tuple[Ratings, ...] = ()  # each rater's values, if the corpus publishes them
 
     @property
     def outside(self) -> bool:
-        """Whether a value lies outside of the ends of the scale, as corpora publish some: it is taken as it is."""
+        """Whether a value is outside the ends of the scale, as some published values are; they are used unchanged."""
         low, high = self.scale
         return not all(low <= value <= high for value in self.values)
 
     def on(self, scale: tuple[float, float]) -> Vad:
-        """The same on another scale, end to end.
+        """Convert to another scale linearly, from end to end.
 
         >>> Vad((1.0, 2.0, 3.0), (1.0, 3.0)).on((0.0, 1.0)).values
         (0.0, 0.5, 1.0)
@@ -58,23 +58,23 @@ class Vad:
 
 
 def moved_to(scale: tuple[float, float], values: Floats, own: tuple[float, float]) -> Floats:
-    """Values on another scale, end to end.
+    """Convert values to another scale linearly, from end to end.
 
     Args:
-        scale: the ends of the other.
-        values: on their own, of any shape.
-        own: its ends.
+        scale: the ends of the new scale.
+        values: values on their own scale, of any shape.
+        own: the ends of their own scale.
     """
     (low, high), (least, most) = own, scale
     return np.asarray(least + (values - low) / (high - low) * (most - least))
 
 
 def mean_of(raters: Sequence[Ratings], scale: tuple[float, float]) -> Vad | None:
-    """The mean of raters, with what each of them said; None without one.
+    """The mean of raters, with each rater's values; None if there are none.
 
     Args:
-        raters: the values of each.
-        scale: its ends.
+        raters: values of each rater.
+        scale: ends of the scale.
     """
     if not raters:
         return None
@@ -83,7 +83,7 @@ def mean_of(raters: Sequence[Ratings], scale: tuple[float, float]) -> Vad | None
 
 
 def counted(ballots: Iterable[Sequence[str]]) -> Votes:
-    """The votes of raters, each of whom chose one label or shares a vote among several, sorted by label.
+    """Count the votes of raters, each of whom chose one label or divides a vote among several; sorted by label.
 
     >>> counted([["ang"], ["ang", "fru"]])
     (('ang', 1.5), ('fru', 0.5))
@@ -96,10 +96,10 @@ def counted(ballots: Iterable[Sequence[str]]) -> Votes:
 
 
 def merged(votes: Votes, classes: Mapping[str, str]) -> Votes:
-    """Votes for labels as votes for classes, sorted by class; those for other labels are `ELSEWHERE`.
+    """Convert votes for labels to votes for classes, sorted by class; votes for other labels go to `ELSEWHERE`.
 
     Args:
-        votes: for labels.
+        votes: votes for labels.
         classes: label -> its class.
 
     >>> merged((("exc", 1.0), ("fru", 1.0), ("hap", 1.0)), {"exc": "happy", "hap": "happy"})
@@ -112,12 +112,12 @@ def merged(votes: Votes, classes: Mapping[str, str]) -> Votes:
 
 
 def votes_for_classes(votes: Votes) -> float:
-    """The weight of the votes that are for a class."""
+    """The total weight of votes for classes."""
     return sum(weight for label, weight in votes if label != ELSEWHERE)
 
 
 def vote_weights(votes: Iterable[Votes], labels: Sequence[str]) -> Floats:
-    """The weight of the votes of U utterances for each of C labels, (U, C) float64; those for others are left out.
+    """Votes of U utterances for each of C labels, (U, C) float64; votes for other labels are left out.
 
     >>> vote_weights([(("joy", 2.0), ("sad", 1.0)), ()], ["sad", "joy"]).tolist()
     [[1.0, 2.0], [0.0, 0.0]]

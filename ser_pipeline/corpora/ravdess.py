@@ -2,7 +2,7 @@
 
 Layout: `Actor_12/03-01-06-01-02-01-12.wav` (48 kHz, a few files stereo): modality, channel (01 speech, 02 song),
 emotion, intensity (01 normal, 02 strong), statement, repetition, actor (odd numbers are men). Neutral has no strong
-intensity. Speech is read unless `--subset` asks for another part; `--classes neutral=neutral+calm,...` merges the two
+intensity. Speech is read unless `--subset` selects another part; `--classes neutral=neutral+calm,...` merges the two
 quiet classes.
 
 Source: Livingstone and Russo, "The Ryerson audio-visual database of emotional speech and song", PLOS ONE 13(5), 2018;

@@ -1,7 +1,7 @@
-"""SAVEE: four British men speak 15 sentences an emotion (30 neutral) in seven emotions; 480 recordings.
+"""SAVEE: four British men speak 15 sentences per emotion (30 neutral) in seven emotions; 480 recordings.
 
-Layout: `AudioData/DC/a01.wav` (44.1 kHz, mono): the folder is the speaker, the letters the emotion, the number the
-sentence; or all in one folder as `DC_a01.wav`.
+Layout: `AudioData/DC/a01.wav` (44.1 kHz, mono): the folder is the speaker, the letters are the emotion, the number is
+the sentence; or all files in one folder as `DC_a01.wav`.
 
 Source: Haq and Jackson, "Multimodal emotion recognition", in: Machine Audition, IGI Global, 2010; on request from
 http://kahlan.eps.surrey.ac.uk/savee/, which states the expected counts.

@@ -1,4 +1,4 @@
-"""Text files and tables as programs write them: of any encoding, separator and end of line."""
+"""Read text files and tables as programs write them: with any encoding, separator and line ending."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 from ser_pipeline.errors import PipelineError
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-"""What stands between two cells, and its name; the first is taken where a header has as much of several."""
+"""Separators of cells -> name; if a header has several equally often, the first is used."""
 
 MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
-"""Bytes at the beginning that name an encoding."""
+"""Byte-order marks -> encoding."""
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ Rename = Callable[[Sequence[str]], Sequence[str]]
 
 
 def decoded(content: bytes) -> tuple[str, str]:
-    r"""A text file's text, and the name of its encoding.
+    r"""Decode a text file; returns the text and the name of the encoding.
 
     >>> decoded("ä".encode("utf-16")), decoded(b"wait\x85")
     (('ä', 'utf-16-le'), ('wait…', 'Windows-1252'))
@@ -46,10 +46,10 @@ def decoded(content: bytes) -> tuple[str, str]:
 
 
 def lines(file: Path) -> list[str]:
-    """The lines of a text file, without their ends; other characters that end lines for Python are part of the text.
+    """The lines of a text file without their ends; other characters that end lines for Python are part of the text.
 
     Raises:
-        PipelineError: it cannot be read.
+        PipelineError: the file cannot be read.
     """
     try:
         text, encoding = decoded(file.read_bytes())
@@ -64,18 +64,18 @@ def lines(file: Path) -> list[str]:
 def table(
     file: Path, columns: Sequence[str], rename: Rename = lambda names: names
 ) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """Rows of a table with a header: (line number, column -> text without blanks); rows of empty cells are left out.
+    """Rows of a table with a header: (line number, column -> text without surrounding blanks); empty rows are skipped.
 
     Args:
-        file: a `.csv`, or a `.tsv`, whose cells have no quotes.
-        columns: that it must have.
-        rename: the names of the header's columns, from what stands there.
+        file: a `.csv`, or a `.tsv`, whose cells are not quoted.
+        columns: required columns.
+        rename: maps the header's names to ours.
 
     Raises:
         PipelineError: a column is missing or repeated, or a row is broken; names the file and the line.
     """
     text = lines(file)
-    skipped = 1 if text[0].lower().startswith("sep=") else 0  # a spreadsheet's word for its separator
+    skipped = 1 if text[0].lower().startswith("sep=") else 0  # how spreadsheets declare the separator
     separator = _separator(file, text[skipped])
     tabs = separator == "\t" and file.suffix.lower() == ".tsv"
     rest = (line + "\n" for line in text[skipped:])
@@ -99,14 +99,14 @@ def table(
 
 
 def _header(file: Path, cells: Sequence[str], columns: Sequence[str], rename: Rename) -> Sequence[str]:
-    """The names of the columns; those at the end that have none are none."""
+    """The names of the columns; columns without a name at the end are ignored."""
     there = [cell.strip() for cell in cells]
     while there and not there[-1]:
         there.pop()
     names = rename(there)
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise PipelineError(f"{file}, line 1: the column '{twice[0]}' is there twice; rename or delete one")
+        raise PipelineError(f"{file}, line 1: the column '{twice[0]}' occurs twice; rename or delete one")
     missing = [name for name in columns if name not in names]
     if missing:
         listed = ", ".join(there) or "none"
@@ -119,47 +119,47 @@ def _header(file: Path, cells: Sequence[str], columns: Sequence[str], rename: Re
 def _advice(missing: Sequence[str]) -> str:
     if missing != ["speaker"]:
         return ""
-    return "; add it, or let paths tell: ser-pipeline corpora --init table FILE --speaker PATTERN"
+    return "; add it, or read it from paths: ser-pipeline corpora --init table FILE --speaker PATTERN"
 
 
 def _separator(file: Path, header: str) -> str:
-    """What stands between the cells: that which cuts the header into most of them."""
+    """The separator of the cells: the one that occurs most often in the header."""
     usual = "\t" if file.suffix.lower() == ".tsv" else ","
     found = max(SEPARATORS, key=lambda mark: (header.count(mark), mark == usual))
     if not header.count(found) or found == usual:
         return usual
-    log.info("%s: its cells stand between %s", file, SEPARATORS[found])
+    log.info("%s: its cells are separated by %s", file, SEPARATORS[found])
     return found
 
 
 def require_text(file: Path, line: int, row: Mapping[str, str], columns: Iterable[str]) -> None:
-    """See to it that cells hold text: no NUL, which no file has in its name, and no half of a character.
+    """Refuse cells with NUL, which no file name may contain, or with lone surrogates.
 
     Args:
         file: the label file.
-        line: its number, from 1 on.
+        line: line number, from 1 on.
         row: column -> text.
-        columns: whose cells are looked at.
+        columns: columns to check.
 
     Raises:
-        PipelineError: one of them holds something else.
+        PipelineError: a cell contains such a character.
     """
     for name in columns:
         text = row.get(name, "")
         if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text):
-            raise broken(file, line, f"{name} holds a character that is no text: {text[:60]!a}")
+            raise broken(file, line, f"{name} contains a character that is not text: {text[:60]!a}")
 
 
 def inside(file: Path, line: int, path: str) -> str:
-    """`path` in a label file's line, once it is shown to stay below the folder that it is relative to.
+    """Return `path` after checking that it stays inside the folder that it is relative to.
 
     Args:
         file: the label file.
-        line: its number, from 1 on.
-        path: of an audio file or its folder.
+        line: line number, from 1 on.
+        path: path of an audio file or its folder.
 
     Raises:
-        PipelineError: it is an absolute path, or goes up.
+        PipelineError: it is an absolute path, or leads out of the folder.
     """
     parts = path.replace("\\", "/").split("/")
     if ".." in parts or (len(parts) > 1 and (not parts[0] or parts[0].endswith(":"))):
@@ -168,11 +168,11 @@ def inside(file: Path, line: int, path: str) -> str:
 
 
 def broken(file: Path, line: int, what: str) -> PipelineError:
-    """The error of a label file's broken line.
+    """The error for a broken line of a label file.
 
     Args:
         file: the label file.
-        line: its number, from 1 on.
-        what: is wrong with it.
+        line: line number, from 1 on.
+        what: description of the fault.
     """
-    return PipelineError(f"{file}, line {line}: {what}; mend or delete the line")
+    return PipelineError(f"{file}, line {line}: {what}; correct or delete the line")

@@ -1,12 +1,12 @@
 """A user's own corpus: one table that names the files.
 
-Layout: a `.csv`, `.tsv` or `.jsonl` file with the columns `file`, `emotion` and `speaker`, and, where they are known,
-`id`, `session`, `dialogue`, `script`, `split` (train, validation, test), `start` and `end` (seconds), `language`, and
-of the speaker `gender` and `age` (years).
-What raters said is in `votes:LABEL` (how many chose the label; `votes:` alone: how many chose none), and in `arousal`,
-`valence` and `dominance` with the ends of their scale, `scale_low` and `scale_high`; a rated row may have no `emotion`,
-which then belongs to no class.
-What a column is called elsewhere will do (`path`, `label`, `speaker_id`), and it is said what was taken for what.
+Layout: a `.csv`, `.tsv` or `.jsonl` file with the columns `file`, `emotion` and `speaker`, and optionally `id`,
+`session`, `dialogue`, `script`, `split` (train, validation, test), `start` and `end` (seconds), `language`, and the
+speaker's `gender` and `age` (years).
+Votes of raters are in `votes:LABEL` (how many chose the label; `votes:` alone: how many chose none), and attributes in
+`arousal`, `valence` and `dominance` with the ends of their scale, `scale_low` and `scale_high`. A rated row may have no
+`emotion`, and then belongs to no class.
+Common synonyms of column names are accepted (`path`, `label`, `speaker_id`), and the choices are reported.
 Paths are relative to the table. Every label is a class, in alphabetical order, unless `--classes` says otherwise.
 Other columns are ignored.
 """
@@ -36,7 +36,7 @@ from ser_pipeline.text import guarded, parse_float, unguarded
 
 REQUIRED = ("file", "emotion", "speaker")
 VOTES = "votes:"
-"""What the name of a column of votes begins with; the label follows."""
+"""Prefix of the columns of votes; the label follows."""
 
 SCALE = ("scale_low", "scale_high")
 KEPT = tuple(field.name for field in fields(Utterance) if field.name not in ("corpus", *RATED))
@@ -60,7 +60,7 @@ SYNONYMS = {
     "end": ("endtime", "stop", "offset"),
     "language": ("lang",),
 }
-"""Our column -> what else it is called, in small letters alone; the first that is there is taken."""
+"""Our column -> its synonyms, as lower-case letters only; the first that occurs is used."""
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 
@@ -81,15 +81,15 @@ def read(root: Path) -> Iterator[Utterance]:
 
 
 def by_paths(root: Path, emotion: str = "", speaker: str = "") -> list[Utterance]:
-    """The rows of a table that lacks emotion or speaker, which the paths of its files tell.
+    """The rows of a table without an emotion or speaker column, which are read from the paths of its files.
 
     Args:
         root: the table.
-        emotion: which part of a path is the emotion: see `folder.PATTERNS`; "": its column has it.
-        speaker: which part is the speaker; "": its column has it.
+        emotion: which part of a path is the emotion, see `folder.PATTERNS`; "" reads its column.
+        speaker: which part is the speaker; "" reads its column.
 
     Raises:
-        PipelineError: as `rows_in`; or a path has no such part.
+        PipelineError: as in `rows_in`; or a path lacks such a part.
     """
     finders = {name: part(pattern) for name, pattern in (("emotion", emotion), ("speaker", speaker)) if pattern}
     rows = [
@@ -101,12 +101,12 @@ def by_paths(root: Path, emotion: str = "", speaker: str = "") -> list[Utterance
 
 
 def line_of(root: Path, utterance: Utterance) -> int:
-    """The line of the table that an utterance comes from."""
+    """The line of the table that contains an utterance."""
     return next(line for line, other in _numbered(root) if other.file == utterance.file and other.id == utterance.id)
 
 
 def write(utterances: Iterable[Utterance], prefix: str = "") -> str:
-    """The CSV table of `utterances`, `prefix` before their files, without columns that are empty in all of them."""
+    """Format utterances as a CSV table, with `prefix` before their files; columns that are always empty are omitted."""
     utterances = list(utterances)
     labels = sorted({label for one in utterances for label, _ in one.votes})
     rows = [
@@ -123,7 +123,7 @@ def write(utterances: Iterable[Utterance], prefix: str = "") -> str:
 
 
 def _rated(one: Utterance) -> dict[str, str]:
-    """What raters said of an utterance, by column."""
+    """The ratings of an utterance, by column."""
     found = {VOTES + label: f"{weight:.12g}" for label, weight in one.votes}
     if one.vad:
         values = zip((*DIMENSIONS, *SCALE), (*one.vad.values, *one.vad.scale), strict=True)
@@ -141,20 +141,20 @@ def _numbered(root: Path) -> Iterator[tuple[int, Utterance]]:
 
 
 def rows_in(root: Path, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """Rows of the table `root`: (line number, column -> text), under our names for its columns.
+    """Rows of the table `root`: (line number, column -> text), with our names for its columns.
 
     Args:
         root: a `.csv`, `.tsv` or `.jsonl`.
-        columns: that it must have.
+        columns: required columns.
 
     Raises:
         PipelineError: a column is missing or repeated, or a row is broken; names the file and the line.
     """
     if not root.is_file():
-        kind = "a folder" if root.is_dir() else "no file"
+        kind = "a folder" if root.is_dir() else "not a file"
         raise PipelineError(f"{root} is {kind}; name the table itself, {TABLE.layout}")
     if root.suffix.lower() not in SUFFIXES:
-        raise PipelineError(f"{root} is no table; its name must end in {', '.join(SUFFIXES)}")
+        raise PipelineError(f"{root} is not a table; its name must end in {', '.join(SUFFIXES)}")
     names = _Names(root)
     rows = _objects(root, columns, names) if root.suffix.lower() == ".jsonl" else rows_of(root, columns, names.ours)
     for line, row in rows:
@@ -182,25 +182,25 @@ def _objects(root: Path, columns: Sequence[str], names: _Names) -> Iterator[tupl
 
 
 class _Names:
-    """Our names for the columns of a table, each choice said once."""
+    """Our names for the columns of a table; each choice is logged once."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._told: set[str] = set()
 
     def ours(self, names: Sequence[str]) -> Sequence[str]:
-        """The names of columns with synonyms replaced, where our own name is not there as well."""
+        """Column names with synonyms replaced, unless our own name also occurs."""
         known = {name: name for name in names if name in COLUMNS}
         for column, synonyms in SYNONYMS.items():
             plain = {_plain(name): name for name in reversed(names) if name not in known}
             found = next((plain[synonym] for synonym in (column, *synonyms) if synonym in plain), None)
             if found is not None and column not in known.values():
                 known[found] = column
-                self._tell(f"took `{found}` as {column}")
+                self._tell(f"using `{found}` as {column}")
         return [known.get(name, name) for name in names]
 
     def tell_others(self, line: int, row: Mapping[str, str]) -> None:
-        """Refuse a column that is nearly one of ours, and say once that another is ignored."""
+        """Refuse a column whose name is nearly one of ours, and log once that another is ignored."""
         for name in row.keys() - self._told - set(COLUMNS):
             if name.startswith(VOTES):
                 continue
@@ -217,7 +217,7 @@ class _Names:
 
 
 def _plain(name: str) -> str:
-    """A column's name without what programs change in it.
+    """A column's name without differences that programs introduce.
 
     >>> _plain("Speaker ID")
     'speakerid'
@@ -226,7 +226,7 @@ def _plain(name: str) -> str:
 
 
 def _common(files: Iterable[str]) -> str:
-    """The folder, with a slash, that all paths share which do not lie below the table; ids go without it."""
+    """The common folder, with a slash, of all paths outside the table's folder; ids omit it."""
     outside = [file for file in files if file.startswith(("/", "../"))]
     return os.path.commonpath([file.rpartition("/")[0] for file in outside]) + "/" if outside else ""
 
@@ -266,25 +266,25 @@ def _votes(root: Path, line: int, row: Mapping[str, str]) -> Votes:
     given = [(name.removeprefix(VOTES), text) for name, text in row.items() if name.startswith(VOTES) and text]
     votes = [(label, _rating(root, line, VOTES + label, text)) for label, text in given]
     if negative := [label for label, weight in votes if weight < 0]:
-        raise broken(root, line, f"{VOTES}{negative[0]} is under 0")
+        raise broken(root, line, f"{VOTES}{negative[0]} is below 0")
     return tuple((label, weight) for label, weight in votes if weight)
 
 
 def _vad(root: Path, line: int, row: Mapping[str, str]) -> Vad | None:
-    """Arousal, valence and dominance of a row with the ends of their scale; None where it has none of the three."""
+    """Arousal, valence and dominance of a row with the ends of their scale; None if it has none of them."""
     if not any(row.get(name) for name in DIMENSIONS):
         return None
     names = (*DIMENSIONS, *SCALE)
     if missing := [name for name in names if not row.get(name)]:
-        raise broken(root, line, f"no {', '.join(missing)}, which go with {', '.join(DIMENSIONS)}")
+        raise broken(root, line, f"no {', '.join(missing)}, required with {', '.join(DIMENSIONS)}")
     arousal, valence, dominance, low, high = (_rating(root, line, name, row[name]) for name in names)
     if low >= high:
-        raise broken(root, line, f"scale_low {low:g} is not under scale_high {high:g}")
+        raise broken(root, line, f"scale_low {low:g} is not below scale_high {high:g}")
     return Vad((arousal, valence, dominance), (low, high))
 
 
 def _rating(root: Path, line: int, name: str, text: str) -> float:
-    """A finite number of a column `name`."""
+    """A finite number in the column `name`."""
     try:
         value = parse_float(text)
     except ValueError:
@@ -295,7 +295,7 @@ def _rating(root: Path, line: int, name: str, text: str) -> float:
 
 
 def _stem(file: str) -> str:
-    """A path without its ending, with forward slashes."""
+    """A path without its suffix, with forward slashes."""
     folder, slash, name = file.replace("\\", "/").rpartition("/")
     return folder + slash + (name.rpartition(".")[0] or name)
 

@@ -1,11 +1,11 @@
 """URDU: 400 stretches of Urdu talk shows, spoken by 18 men and 11 women, in four emotions.
 
-Layout: `Angry/SM1_F10_A010.wav`: speaker, the speaker's file number, emotion and number. No scripts: it is
-spontaneous speech, and which show a stretch comes from is not published.
+Layout: `Angry/SM1_F10_A010.wav`: speaker, the speaker's file number, emotion and number. There are no scripts, since
+it is spontaneous speech, and the show of each stretch is not published.
 
 Source: Latif et al., "Cross lingual speech emotion recognition: Urdu vs. western languages", FIT 2018; free from
 https://github.com/siddiquelatif/URDU-Dataset, which states the expected counts. Its description
-counts 27 men; stretches of 18 of them are in the release.
+counts 27 men; the release contains stretches of 18 of them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SPEAKERS = {
     "SM19": 2, "SM20": 10, "SM21": 4, "SM22": 2, "SM23": 6, "SM24": 38, "SM25": 40, "SM26": 2, "SM27": 4,
 }
 # fmt: on
-"""Speaker -> stretches, as the release has them."""
+"""Speaker -> number of stretches in the release."""
 
 URDU = Corpus(
     name="urdu",

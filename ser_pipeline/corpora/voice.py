@@ -1,7 +1,7 @@
-"""Synthetic speech: phones, pitch and loudness turned into a waveform by a source and a filter.
+"""Synthetic speech: a source-filter model turns phones, pitch and loudness into a waveform.
 
-Glottal pulses and noise excite a row of resonators whose frequencies move from phone to phone. The speech has no words;
-it has syllables, accents, phrases and pauses, a voice for each speaker, and a style for each emotion.
+Glottal pulses and noise excite a series of resonators whose frequencies move from phone to phone. The speech has no
+words; it has syllables, accents, phrases and pauses, a voice for each speaker, and a style for each emotion.
 
 Source: the cascade of resonators and its bandwidths, Klatt (1980); vowels, Peterson and Barney (1952), men;
 consonant loci, Delattre, Liberman and Cooper (1955).
@@ -23,76 +23,76 @@ Complexes = NDArray[np.complex128]
 Sound = tuple[str, float, float]  # the symbol of a phone, its seconds, its accent
 
 SAMPLE_RATE = 16_000
-HOP = 80  # samples between two frames: 5 ms
-FFT = 384  # samples of one pulse or noise frame, with the ringing of the vocal tract: 24 ms
+HOP = 80  # samples from one frame to the next: 5 ms
+FFT = 384  # samples of one pulse or noise frame, including the ringing of the vocal tract: 24 ms
 FREQUENCIES = np.fft.rfftfreq(FFT, 1 / SAMPLE_RATE)
-UPPER_FORMANTS = (3500.0, 4500.0, 5500.0, 6500.0, 7500.0)  # Hz: a uniform tube of 17.5 cm, which vowels hardly move
+UPPER_FORMANTS = (3500.0, 4500.0, 5500.0, 6500.0, 7500.0)  # Hz: a uniform tube of 17.5 cm; vowels hardly change them
 
-BREATH, HISS = 0.01, 0.025  # amplitudes against the glottal source, so that spectrograms look like recorded speech
+BREATH, HISS = 0.01, 0.025  # amplitudes relative to the glottal source; spectrograms then look like recorded speech
 
 
 @dataclass(frozen=True)
 class Voice:
-    """What stays the same in all that a speaker says, with the microphone in front of the speaker."""
+    """Constant properties of a speaker and of the speaker's microphone."""
 
     pitch: float  # Hz, in neutral speech
     tract: float  # formants relative to the tables' adult male
-    quirks: tuple[float, float, float]  # further factors of the first three formants
+    quirks: tuple[float, float, float]  # additional factors of the first three formants
     rate: float  # relative speaking rate
     tilt: float  # Hz, above which the glottal source falls faster
     breath: float  # dB of aspiration
-    liveliness: float  # factor on how far an emotion moves the voice
+    liveliness: float  # factor of how strongly an emotion changes the voice
     gain: float  # dB, of the recording
     floor: float  # dB of the room noise at low frequencies, relative to white noise of unit deviation
 
 
 @dataclass(frozen=True)
 class Style:
-    """How one utterance is spoken, relative to the speaker's `Voice`."""
+    """Style of one utterance, relative to the speaker's `Voice`."""
 
     pitch: float  # semitones
     span: float  # semitones of a full accent
-    final: float  # semitones by which a phrase moves at its end
+    final: float  # semitones by which the pitch of a phrase moves at its end
     loudness: float  # dB
     rate: float  # octaves of the speaking rate
     tilt: float  # octaves of the frequency above which the source falls faster
     breath: float  # dB of aspiration
     roughness: float  # octaves of jitter and shimmer
     smile: float  # octaves of all formants; spread lips shorten the tract
-    slack: float  # 0 to 1: how far vowels are pulled to the centre
+    slack: float  # 0 to 1: how far vowels move to the centre
     pause: float  # octaves of the pauses
 
 
 @dataclass(frozen=True)
 class Phone:
-    """Targets of one speech sound, in an adult male voice at normal rate."""
+    """Targets of one speech sound, for an adult male voice at normal rate."""
 
     seconds: float
     formants: tuple[float, float, float]  # Hz
     voiced: float = 0.0  # amplitude of the glottal source, 1 in a vowel
     aspirated: float = 0.0  # amplitude of noise that passes through the whole tract
-    fricated: float = 0.0  # amplitude of noise made at the lips or teeth
-    centre: float = 4000.0  # Hz, of that noise
+    fricated: float = 0.0  # amplitude of noise from the lips or teeth
+    centre: float = 4000.0  # Hz, centre frequency of that noise
 
 
 @dataclass(frozen=True)
 class SpokenText:
-    """What is said: phones in order, with what length and accent."""
+    """Phones in order, with their lengths and accents."""
 
     phones: tuple[Phone, ...]
     seconds: Floats  # (phones,)
     accents: Floats  # (phones,), 1 for a full accent, 0 for none
-    phrases: tuple[tuple[float, float], ...]  # first and last second of each stretch between pauses
+    phrases: tuple[tuple[float, float], ...]  # first and last second of each phrase between pauses
 
     @property
     def centres(self) -> Floats:
-        """The time in the middle of each phone, in seconds."""
+        """The middle of each phone, in seconds."""
         return np.cumsum(self.seconds) - self.seconds / 2
 
 
 @dataclass(frozen=True)
 class Tracks:
-    """The movements of the speech organs, a row every `HOP` samples."""
+    """The movements of the articulators, one row for every `HOP` samples."""
 
     formants: Floats  # (T, 3) Hz
     voiced: Floats  # (T,)
@@ -141,16 +141,16 @@ CONSONANTS = {
 PHONES = VOWELS | CONSONANTS
 ONSETS = ("", "_ph", "_th", "_kh", "=b", "=d", "=g", "f", "s", "S", "z", "v", "m", "n", "l", "w", "j", "r", "h", "s_t")
 CODAS = ("", "", "", "", "n", "m", "l", "s", "z", "_t", "_k", "n_t")
-EDGES = (0.25, 0.75)  # the part of a phone that holds its target; the rest glides
+EDGES = (0.25, 0.75)  # the part of a phone that stays at its target; the rest glides
 
 
 def speak(voice: Voice, style: Style, seconds: float, rng: np.random.Generator) -> NDArray[np.int16]:
-    """An utterance at 16 kHz, int16 `(samples,)`, of about `seconds`: up to half a second more, to end a syllable.
+    """An utterance at 16 kHz, int16 `(samples,)`, of about `seconds`: up to half a second more to finish a syllable.
 
     Args:
-        voice: who speaks.
-        style: how.
-        seconds: of the utterance, about.
+        voice: voice of the speaker.
+        style: style of the utterance.
+        seconds: approximate length.
         rng: random numbers of this utterance.
     """
     score = _compose(seconds, voice, style, rng)
@@ -166,7 +166,7 @@ def speak(voice: Voice, style: Style, seconds: float, rng: np.random.Generator) 
 
 
 def _compose(seconds: float, voice: Voice, style: Style, rng: np.random.Generator) -> SpokenText:
-    """Random syllables in phrases with pauses between, until `seconds` are filled."""
+    """Random syllables in phrases separated by pauses, until `seconds` are filled."""
     sounds: list[Sound] = [(" ", rng.uniform(0.04, 0.15), 0.0)]
     phrases: list[tuple[float, float]] = []
     while _length(sounds) < seconds:
@@ -188,7 +188,7 @@ def _length(sounds: list[Sound]) -> float:
 
 
 def _syllable(rate: float, last: bool, rng: np.random.Generator) -> list[Sound]:
-    """The phones of a random syllable; the last of a phrase is longer."""
+    """The phones of a random syllable; the last one of a phrase is longer."""
     onset, vowel, coda = (options[rng.integers(len(options))] for options in (ONSETS, tuple(VOWELS), CODAS))
     accent = rng.uniform(0.6, 1.2) if rng.random() < 0.45 else 0.0
     stretch = (1.0 + 0.25 * accent) * (1.35 if last else 1.0) / rate
@@ -199,7 +199,7 @@ def _syllable(rate: float, last: bool, rng: np.random.Generator) -> list[Sound]:
 
 
 def _articulate(score: SpokenText, voice: Voice, style: Style, rng: np.random.Generator) -> Tracks:
-    """The tracks that glide through the targets of `score`."""
+    """Tracks that glide through the targets of `score`."""
     times = np.arange(0, score.seconds.sum(), HOP / SAMPLE_RATE)
     starts = score.centres - score.seconds / 2
     knots = (starts[:, None] + score.seconds[:, None] * EDGES).ravel()
@@ -225,7 +225,7 @@ def _articulate(score: SpokenText, voice: Voice, style: Style, rng: np.random.Ge
 
 
 def _intonation(times: Floats, score: SpokenText, style: Style, rng: np.random.Generator) -> Floats:
-    """The pitch `(T,)` in semitones above the speaker's: slow drift, accents, falling phrases and their ends."""
+    """The pitch `(T,)` in semitones above the speaker's: slow drift, accents, falling phrases and their endings."""
     steps = np.arange(0.0, times[-1] + 0.15, 0.15)
     pitch = np.interp(times, steps, rng.normal(0.0, 0.4, len(steps))) + style.pitch + style.span * _bumps(times, score)
     for start, end in score.phrases:
@@ -236,7 +236,7 @@ def _intonation(times: Floats, score: SpokenText, style: Style, rng: np.random.G
 
 
 def _bumps(times: Floats, score: SpokenText) -> Floats:
-    """The accents as smooth bumps `(T,)`, 1 at the height of a full one."""
+    """The accents as smooth bumps `(T,)`, 1 at the peak of a full accent."""
     accented = np.flatnonzero(score.accents)
     distance = (times[:, None] - score.centres[accented]) / 0.07
     bumps: Floats = np.sum(score.accents[accented] * np.exp(-0.5 * distance**2), axis=1)
@@ -244,7 +244,7 @@ def _bumps(times: Floats, score: SpokenText) -> Floats:
 
 
 def resonance(formants: Floats, voice: Voice) -> Complexes:
-    """The response of the vocal tract `(T, frequencies)` to `formants`, `(T, 3)` in Hz; 1 at 0 Hz."""
+    """The response of the vocal tract `(T, frequencies)` for `formants`, `(T, 3)` in Hz; 1 at 0 Hz."""
     upper = np.array([hertz for hertz in UPPER_FORMANTS if hertz * voice.tract < 0.48 * SAMPLE_RATE]) * voice.tract
     response = np.broadcast_to(np.prod(_resonator(upper), axis=0), (len(formants), len(FREQUENCIES)))
     for hertz in formants.T:
@@ -262,7 +262,7 @@ def _resonator(hertz: Floats) -> Complexes:
 
 
 def _voicing(tracks: Tracks, tract: Complexes, voice: Voice, style: Style, rng: np.random.Generator) -> Floats:
-    """The glottal pulses, each through the tract as it stands at that moment; placed between samples by their phase."""
+    """The glottal pulses, each filtered by the tract at that moment; phase shifts place them between samples."""
     cycles = np.cumsum(tracks.pitch) * HOP / SAMPLE_RATE
     frames = np.arange(len(cycles))
     at = np.interp(np.arange(1.0, cycles[-1]), cycles, frames)
@@ -289,7 +289,7 @@ def glottal_pulse(pitch: Floats, tilt: float) -> Complexes:
 
 
 def _turbulence(tracks: Tracks, tract: Complexes, voice: Voice, style: Style) -> Complexes:
-    """What filters noise at each moment: the whole tract for breath, a band of its own for the hiss of consonants."""
+    """Filters of the noise at each moment: the whole tract for breath, a band of its own for hissing consonants."""
     breath = BREATH * (tracks.aspirated + decibels(voice.breath + style.breath) * 0.08 * tracks.voiced)
     octaves = np.log2(np.maximum(FREQUENCIES, 1.0) / (tracks.centre[:, None] * voice.tract))
     hiss = HISS * tracks.fricated[:, None] * np.exp(-0.5 * (octaves / 0.45) ** 2)
@@ -298,7 +298,7 @@ def _turbulence(tracks: Tracks, tract: Complexes, voice: Voice, style: Style) ->
 
 
 def filtered_noise(response: Complexes, rng: np.random.Generator) -> Floats:
-    """White noise through `response`, `(T, frequencies)`; `(T * HOP,)`."""
+    """White noise filtered by `response`, `(T, frequencies)`; `(T * HOP,)`."""
     frames = len(response)
     white = rng.standard_normal((frames + 1) * HOP)
     pieces = sliding_window_view(white, 2 * HOP)[::HOP] * np.hanning(2 * HOP + 1)[:-1]
@@ -306,7 +306,7 @@ def filtered_noise(response: Complexes, rng: np.random.Generator) -> Floats:
 
 
 def _overlap_add(pieces: Floats, starts: NDArray[np.int_], samples: int) -> Floats:
-    """The sum of `pieces`, `(n, FFT)`, each from its own start; `(samples,)`."""
+    """The sum of `pieces`, `(n, FFT)`, each added at its start; `(samples,)`."""
     wave = np.zeros(samples + FFT)
     for piece, start in zip(pieces, starts, strict=True):
         wave[start : start + FFT] += piece
@@ -314,7 +314,7 @@ def _overlap_add(pieces: Floats, starts: NDArray[np.int_], samples: int) -> Floa
 
 
 def decibels(level: float) -> float:
-    """The amplitude of a level in dB.
+    """Convert a level in dB to an amplitude.
 
     >>> decibels(-20)
     0.1

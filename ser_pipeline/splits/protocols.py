@@ -187,7 +187,7 @@ def cross(columns: Columns, count: int = 0) -> list[Split]:
 
 
 def final(columns: Columns, count: int = 0) -> list[Split]:
-    """No test rows; about a tenth validates, in whole speakers, or else in sessions, if possible."""
+    """One fold without test rows; about a tenth validates, in whole speakers, or else in sessions, if possible."""
     every = np.ones(len(columns.utterances), np.bool_)
     return [Split(FINAL, ~every, every, tenths(columns, every, "speaker", "session", "dialogue", "script", "id"))]
 

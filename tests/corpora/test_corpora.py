@@ -245,7 +245,7 @@ def test_cremad_has_the_majority_of_those_who_heard_the_voice(tmp_path: Path) ->
     trees.write(
         root, "processedResults/summaryTable.csv", "FileName,VoiceVote", "1001_IEO_HAP_LO,N", "1001_IEO_HAP_HI,7"
     )
-    with pytest.raises(PipelineError, match=r"summaryTable.csv, line 3: no vote: '7'"):
+    with pytest.raises(PipelineError, match=r"summaryTable.csv, line 3: not a vote: '7'"):
         read_corpus("cremad", root)
 
 
@@ -342,7 +342,7 @@ def test_meld_has_its_official_split_and_lacks_the_turn_that_the_release_lacks(m
 def test_meld_without_sound_says_which_file_is_missing(meld: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ffmpeg, "there", lambda: False)
     (meld / "dev_splits_complete" / "dia0_utt0.wav").unlink()
-    with pytest.raises(PipelineError, match=r"dev_splits_complete/dia0_utt0.wav is there as video alone; extract"):
+    with pytest.raises(PipelineError, match=r"dev_splits_complete/dia0_utt0.wav exists only as video; extract"):
         read_corpus("meld", meld)
 
 
@@ -377,7 +377,7 @@ def test_msp_podcast_has_its_official_partitions(tmp_path: Path) -> None:
     (fold,) = folds_of(utterances, "official")
     assert [len(fold.train), len(fold.validation), len(fold.test)] == [2, 1, 1]
     trees.write(root, "Labels/labels_consensus.csv", header, rows[0], rows[1].replace("Train", "Trian"))
-    with pytest.raises(PipelineError, match=r"labels_consensus.csv, line 3: .*Trian; mend or delete the line"):
+    with pytest.raises(PipelineError, match=r"labels_consensus.csv, line 3: .*Trian; correct or delete the line"):
         read_corpus("msp-podcast", root)
 
 
@@ -429,7 +429,7 @@ def test_a_folder_of_no_corpus_an_empty_one_and_none_say_what_was_expected(tmp_p
     trees.touch(tmp_path, "letters/dear-aunt.txt")
     with pytest.raises(PipelineError, match=r"is not EMO-DB, which has wav/03a01Fa.wav"):
         read_corpus("emodb", tmp_path)
-    with pytest.raises(PipelineError, match=r"nowhere does not exist; expected was wav"):
+    with pytest.raises(PipelineError, match=r"nowhere does not exist; expected wav"):
         read_corpus("emodb", tmp_path / "nowhere")
     with pytest.raises(
         PipelineError,
@@ -442,7 +442,7 @@ def test_two_copies_of_a_corpus_that_differ_are_not_read_as_one(tmp_path: Path) 
     trees.touch(tmp_path, "wav/03a01Fa.wav", "copy/wav/03a01Fa.wav")
     (tmp_path / "copy" / "wav" / "03a01Fa.wav").write_bytes(b"another")
     with pytest.raises(
-        PipelineError, match=r"03a01Fa is there twice, wav/03a01Fa.wav and copy/wav/03a01Fa.wav, and they differ"
+        PipelineError, match=r"03a01Fa occurs twice, as wav/03a01Fa.wav and copy/wav/03a01Fa.wav, and they differ"
     ):
         read_corpus("emodb", tmp_path)
 

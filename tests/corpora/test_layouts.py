@@ -130,13 +130,13 @@ def test_a_label_file_that_leads_out_of_its_corpus_is_one_line(tmp_path: Path, n
     turn = f"{name}/sentences/wav/Ses01F_impro01/Ses01F_impro01_M000.wav"
     trees.write(tmp_path, "iemocap/iemocap_full_dataset.csv", "emotion,path", f"neu,{turn}")
     for corpus in ("nemo", "msp-podcast", "iemocap"):
-        with pytest.raises(PipelineError, match=r", line 2: .* leads out of the corpus; mend or delete the line"):
+        with pytest.raises(PipelineError, match=r", line 2: .* leads out of the corpus; correct or delete the line"):
             read_corpus(corpus, tmp_path / corpus)
 
 
 def test_a_nul_in_a_label_file_is_one_line(tmp_path: Path) -> None:
     trees.write(tmp_path, "Labels/labels_consensus.csv", MSP_HEAD, "a\0.wav,N,7,Train")
-    with pytest.raises(PipelineError, match=r"line 2: FileName holds a character that is no text: 'a\\x00.wav'"):
+    with pytest.raises(PipelineError, match=r"line 2: FileName contains a character that is not text: 'a\\x00.wav'"):
         read_corpus("msp-podcast", tmp_path)
 
 
@@ -172,7 +172,7 @@ def meld_video(root: Path) -> Path:
 
 def test_meld_as_video_says_how_to_extract_its_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ffmpeg, "there", lambda: False)
-    with pytest.raises(PipelineError, match=r"dia0_utt0\.wav is there as video alone; extract its sound .*ffmpeg -i"):
+    with pytest.raises(PipelineError, match=r"dia0_utt0\.wav exists only as video; extract its sound .*ffmpeg -i"):
         read_corpus("meld", meld_video(tmp_path))
 
 

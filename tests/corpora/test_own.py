@@ -56,7 +56,7 @@ def _all_levels(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatc
 def test_a_separator_is_guessed_and_said(root: Path, caplog: pytest.LogCaptureFixture, mark: str, word: str) -> None:
     one, two = read(root, *(row.replace(",", mark) for row in (HEAD, "a/1.wav,sad,Ann", "a/2.wav,calm,Bob")))
     assert (one.file, one.emotion, two.speaker) == ("a/1.wav", "sad", "Bob")
-    assert said(caplog) == [f"its cells stand between {word}"]
+    assert said(caplog) == [f"its cells are separated by {word}"]
 
 
 def test_a_spreadsheets_word_for_its_separator_is_no_header(root: Path) -> None:
@@ -75,10 +75,10 @@ def test_columns_are_known_by_their_synonyms_and_it_is_said(root: Path, caplog: 
     (one,) = read(root, "File,label,Speaker ID,Start Time", "a/1.wav,sad,Ann,0.5")
     assert (one.file, one.emotion, one.speaker, one.start) == ("a/1.wav", "sad", "Ann", 0.5)
     assert said(caplog) == [
-        "took `File` as file",
-        "took `label` as emotion",
-        "took `Speaker ID` as speaker",
-        "took `Start Time` as start",
+        "using `File` as file",
+        "using `label` as emotion",
+        "using `Speaker ID` as speaker",
+        "using `Start Time` as start",
     ]
 
 
@@ -101,13 +101,13 @@ def test_empty_rows_and_empty_columns_at_the_end_are_left_out(root: Path) -> Non
     [
         (
             [f"{HEAD},emotion", "a/1.wav,sad,A,sad"],
-            r"line 1: the column 'emotion' is there twice; rename or delete one",
+            r"line 1: the column 'emotion' occurs twice; rename or delete one",
         ),
         (
             ["path,label", "a/1.wav,sad"],
-            r"no column speaker; .* are path, label; add it, or let paths tell: .*--speaker",
+            r"no column speaker; .* are path, label; add it, or read it from paths: .*--speaker",
         ),
-        ([HEAD, "a/1.wav,s\0d,A"], r"line 2: emotion holds a character that is no text"),
+        ([HEAD, "a/1.wav,s\0d,A"], r"line 2: emotion contains a character that is not text"),
         ([f"{HEAD},start", "a/1.wav,sad,A,1e400"], r"line 2: start '1e400' is not a number of seconds"),
         ([f"{HEAD},start,end", "a/1.wav,sad,A,2,nan"], r"line 2: end 'nan' is not a number of seconds"),
     ],
@@ -120,7 +120,9 @@ def test_what_cannot_be_guessed_is_one_line(root: Path, rows: list[str], message
 
 @pytest.mark.parametrize("line", ["[" * 100_000, '{"file": "a/1.wav", "emotion": "\\ud800", "speaker": "A"}'])
 def test_deep_json_and_lone_surrogates_are_one_line(root: Path, line: str) -> None:
-    with pytest.raises(PipelineError, match=r"my\.jsonl, line 1: (not JSON|emotion holds a character that is no text)"):
+    with pytest.raises(
+        PipelineError, match=r"my\.jsonl, line 1: (not JSON|emotion contains a character that is not text)"
+    ):
         read(root, line, name="my.jsonl")
 
 
@@ -128,15 +130,17 @@ def test_nearly_equal_labels_and_speakers_are_warned_of(root: Path, caplog: pyte
     read(root, HEAD, "a/1.wav,Happy,Anna", "a/2.wav,happy,anna", "b/1.wav,happy,Bob")
     labels, speakers = said(caplog)
     assert labels.startswith(
-        "the labels 'happy' and 'Happy' are nearly one and count as 2 classes; --classes happy=hap"
+        "the labels 'happy' and 'Happy' are nearly equal but count as 2 classes; --classes happy=hap"
     )
-    assert speakers.startswith("the speakers 'Anna' and 'anna' are nearly one and count as 2; one of them could train")
+    assert speakers.startswith(
+        "the speakers 'Anna' and 'anna' are nearly equal but count as 2; one of them could train"
+    )
 
 
 def test_accents_in_two_forms_are_nearly_one(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     both = [unicodedata.normalize(form, "Zoë") for form in ("NFC", "NFD")]
     read(root, HEAD, f"a/1.wav,sad,{both[0]}", f"a/2.wav,sad,{both[1]}")
-    assert "are nearly one and count as 2" in said(caplog)[0]
+    assert "are nearly equal but count as 2" in said(caplog)[0]
 
 
 def test_ids_of_absolute_paths_are_short(root: Path) -> None:
@@ -224,7 +228,7 @@ def test_where_no_folder_tells_who_speaks_it_is_said(tmp_path: Path, caplog: pyt
         ("joyful", "unknown"),
         ("joyful", "unknown"),
     ]
-    assert "no folder tells who speaks: folds cannot leave speakers out" in said(caplog)[0]
+    assert "no folder names the speakers: folds cannot leave speakers out" in said(caplog)[0]
 
 
 def table_of(text: str) -> list[tuple[str, str, str]]:
@@ -260,13 +264,13 @@ def test_a_table_without_speakers_gets_them_from_its_paths(root: Path, monkeypat
     made = run("corpora", "--init", "table", "labels.csv", "--speaker", "parent")
     assert made.exit_code == 0, made.output
     assert table_of(made.stdout) == [("a/1.wav", "sad", "a"), ("b/1.wav", "calm", "b")]
-    assert "took `label` as emotion" in made.stderr
+    assert "using `label` as emotion" in made.stderr
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--speaker", "(p"], "'(p' is no pattern"),
+        (["--speaker", "(p"], "'(p' is not a pattern"),
         (["--speaker", "p"], "'p' has 0 groups; write parent, grandparent, or a regular expression with one group"),
         (["--speaker", "(zz)"], "no speaker in the paths of 2 of 2 recordings, such as angry/p1_x.wav and 1 more"),
     ],
@@ -310,5 +314,5 @@ def test_a_folder_of_another_corpus_that_is_ones_own_says_how_to_make_a_table(tm
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
 def test_a_pipe_in_place_of_a_table_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "my.csv")
-    with pytest.raises(PipelineError, match=r"my\.csv is no file; name the table itself"):
+    with pytest.raises(PipelineError, match=r"my\.csv is not a file; name the table itself"):
         read_corpus("table", tmp_path / "my.csv")

@@ -52,7 +52,7 @@ def test_every_number_of_iemocaps_label_files_comes_out(tmp_path: Path) -> None:
 
 def test_a_category_that_iemocap_has_not_is_a_line(tmp_path: Path) -> None:
     trees.write(tmp_path, LABEL_FILE, *(line.replace("Excited", "Bored") for line in IEMOCAP_LINES))
-    with pytest.raises(PipelineError, match=r"Ses01F_impro01.txt, line 5: 'bored' is no category of IEMOCAP"):
+    with pytest.raises(PipelineError, match=r"Ses01F_impro01.txt, line 5: 'bored' is not a category of IEMOCAP"):
         read_corpus("iemocap", tmp_path, check_audio=False)
 
 
@@ -78,7 +78,7 @@ def test_emotales_three_raters_are_read_as_published(tmp_path: Path) -> None:
     assert rated.vad.values == pytest.approx((3.5, 3.0, 10 / 3))
     assert rated.vad.raters == ((3.0, 2.5, 3.0), (4.0, 2.0, 3.0), (3.5, 4.5, 4.0))
     trees.write(tmp_path, "annotations.csv", EMOTALE_HEADER, line.replace(",H,", ",X,"))
-    with pytest.raises(PipelineError, match=r"annotations.csv, line 2: 'X' is none of A, B"):
+    with pytest.raises(PipelineError, match=r"annotations.csv, line 2: 'X' is not one of A, B"):
         read_corpus("emotale", tmp_path)
     trees.write(tmp_path, "annotations.csv", EMOTALE_HEADER, line.replace(",2.5,", ",,"))
     with pytest.raises(PipelineError, match=r"annotations.csv, line 2: not numbers for arousal, valence, dominance: 3"):
@@ -154,10 +154,10 @@ def test_a_table_has_votes_and_attributes_by_columns_and_is_written_as_it_was(tm
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("3,4,5,1,7", "3,4,5,,7", "line 2: no scale_low, which go with arousal, valence, dominance"),
-        ("3,4,5,1,7", "3,4,5,7,7", "line 2: scale_low 7 is not under scale_high 7"),
+        ("3,4,5,1,7", "3,4,5,,7", "line 2: no scale_low, required with arousal, valence, dominance"),
+        ("3,4,5,1,7", "3,4,5,7,7", "line 2: scale_low 7 is not below scale_high 7"),
         ("joy,x,2", "joy,x,two", "line 2: votes:joy 'two' is not a number"),
-        ("joy,x,2", "joy,x,-2", "line 2: votes:joy is under 0"),
+        ("joy,x,2", "joy,x,-2", "line 2: votes:joy is below 0"),
         (",,x,1,,2,", ",,x,,,,", "line 3: no emotion"),
     ],
 )

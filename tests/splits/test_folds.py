@@ -221,10 +221,10 @@ def test_a_fold_that_leaks_cannot_be_made() -> None:
 @pytest.mark.parametrize(
     ("made", "protocol", "message"),
     [
-        (trees.people(1), "speaker", "needs several speakers, there is one: p1"),
+        (trees.people(1), "speaker", "needs several speakers; there is one, p1"),
         (trees.people(4), "session", "names no sessions"),
         (trees.people(2, sessions=True), "session", "needs several sessions"),
-        (trees.people(4), "group-5", "needs 5 speakers, there are 4"),
+        (trees.people(4), "group-5", "needs 5 speakers, and there are 4"),
         (trees.people(4), "official", "no official split"),
         (trees.people(4), "leave-one-out", "unknown protocol 'leave-one-out'; there are speaker"),
         (trees.people(4), "group-1", "unknown protocol"),
