@@ -89,7 +89,7 @@ def test_a_pipe_in_place_of_a_pointer_is_not_waited_for(run: Run, folder: Path) 
     pointer = folder.parent / "emodb.json"
     pointer.unlink()
     os.mkfifo(pointer)
-    assert "emodb.json is damaged (it is no file)" in run("cache", "ls").stderr
+    assert "emodb.json is damaged (it is not a file)" in run("cache", "ls").stderr
 
 
 SHARD_NAMES: dict[str, Callable[[list[str], Path], list[str]]] = {

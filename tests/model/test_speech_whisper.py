@@ -218,7 +218,9 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"lack 2 parameters, such as conv2.bias; give a folder"):
         open_encoder(str(tmp_path), FROZEN)
     torch.save({k: v[:7] for k, v in model.state_dict().items()}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(PipelineError, match=r"do not fit its config.json: conv1.weight has the shape \(7, 80, 3\), not \(48"):
+    with pytest.raises(
+        PipelineError, match=r"do not fit its config.json: conv1.weight has the shape \(7, 80, 3\), not \(48"
+    ):
         open_encoder(str(tmp_path), FROZEN)
 
 
