@@ -1,1 +1,1 @@
-"""Where the speed figures come from; each file says what it measures."""
+"""Benchmarks behind the documented speed figures; each file says what it measures."""

@@ -1,4 +1,4 @@
-"""Segments a second in shuffled batches from a warm page cache: this package and its peers in the same run."""
+"""Rate of shuffled batches from a warm page cache, in segments per second: this package and others in one run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OURS = "ser-pipeline, streamed"
 
 
 def measure(corpus: Corpus, place: Path, count: int = 3) -> list[Row]:
-    """Rows about reading an epoch."""
+    """Rows of the table on reading an epoch."""
     torch.set_num_threads(1)
     folder = extract.extract(corpus.manifest(), corpus.root, Config(), place / "features")
     data = _open(folder)
@@ -59,7 +59,7 @@ def _open(folder: Path) -> Data:
 
 
 def _epochs(source: Streamed | Resident, data: Data) -> Callable[[], float]:
-    """A few epochs, each in an order of its own: one alone would be over in milliseconds."""
+    """Several epochs, each in its own order, since a single one would take only milliseconds."""
     turns = iter(range(1 << 30))
     rows = np.arange(len(data.manifest.segments))
 
@@ -71,7 +71,7 @@ def _epochs(source: Streamed | Resident, data: Data) -> Callable[[], float]:
 
 
 def _first(folder: Path, count: int) -> list[Row]:
-    """Seconds to the first batch, and the rate of the first epoch, in which every row is verified: medians."""
+    """Seconds to the first batch, and the rate of the first epoch, in which every row is verified; medians."""
     opening, first, rate = (median(found) for found in zip(*(_opened(folder) for _ in range(count)), strict=True))
     return [
         Row("", "first batch", f"{first:.3f} s, and {opening:.3f} s to open the stores"),
@@ -80,7 +80,7 @@ def _first(folder: Path, count: int) -> list[Row]:
 
 
 def _opened(folder: Path) -> tuple[float, float, float]:
-    """Seconds to open the stores and from there to the first batch, and segments a second of the first epoch."""
+    """Seconds to open the stores and from there to the first batch, and segments per second of the first epoch."""
     began = time.perf_counter()
     data = _open(folder)
     opened = time.perf_counter()

@@ -1,9 +1,9 @@
-"""Claims on the parts of one work: what one costs, and how busy processes are that share parts by them.
+"""Claims on the parts of a job: the cost of a claim, and how busy processes are that share parts by claims.
 
     python -m benchmarks.claims [--parts 10000] [--processes 8] [--seconds 0.05]
 
-A part sleeps. The processes share one folder and nothing else; busy is the share of their time that they slept, from
-the first part's start to the last part's end.
+Each part only sleeps. The processes share nothing but a folder. "Busy" is the share of their time that they slept, from
+the start of the first part to the end of the last.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ser_pipeline.processes import handed_here
 
 
 def cost(folder: Path, count: int) -> tuple[float, float]:
-    """Seconds of a claim, from asking for it to letting it go: of the clock and of a core."""
+    """Seconds to take and release a claim: elapsed time and CPU time."""
     claims = Claims(folder / ".claims")
     began, used = time.perf_counter(), time.process_time()
     for number in range(count):
@@ -31,7 +31,7 @@ def cost(folder: Path, count: int) -> tuple[float, float]:
 
 
 def share(folder: Path, count: int, seconds: float) -> None:
-    """Make the parts that nobody has, with others; when this began and ended, and how often it slept, in a file."""
+    """Process unclaimed parts together with others; writes start, end and the number of own parts to a file."""
     made = 0
 
     def make(name: str) -> None:
@@ -50,7 +50,7 @@ def share(folder: Path, count: int, seconds: float) -> None:
 
 
 def busy(folder: Path, count: int, processes: int, seconds: float) -> tuple[float, int]:
-    """The share of the time of all processes that they slept, and how many parts were made."""
+    """The share of all processes' time that they slept, and how many parts were processed."""
     work = [multiprocessing.Process(target=share, args=(folder, count, seconds)) for _ in range(processes)]
     for process in work:
         process.start()
@@ -71,11 +71,11 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         clock, core = cost(Path(folder), 2000)
-        print(f"a claim, taken and let go: {1000 * clock:.2f} ms, of which a core works {1000 * core:.2f}")
+        print(f"a claim, taken and released: {1000 * clock:.2f} ms, of which {1000 * core:.2f} ms CPU time")
         share_busy, made = busy(Path(folder), options.parts, options.processes, options.seconds)
         print(
             f"{options.parts:,} parts of {1000 * options.seconds:.0f} ms over {options.processes} processes: "
-            f"{share_busy:.1%} busy, {made:,} made"
+            f"{share_busy:.1%} busy, {made:,} processed"
         )
 
 

@@ -1,9 +1,9 @@
-"""How long a search for near-copies takes, how many planted ones it finds, and what it alleges wrongly.
+"""Duration of a search for near-copies, how many planted ones it finds, and its false alarms.
 
     python -m benchmarks.copies SPEECH [--utterances 10000] [--planted 100] [--jobs 2]
 
-`SPEECH` is a folder of WAV files. Each is played at many speeds, 1 % apart, so that every utterance is another
-recording; the planted ones are louder or softer, cut at both ends and in noise at 30 dB.
+`SPEECH` is a folder of WAV files. Each is resampled to many speeds, 1 % apart, so that every utterance is a different
+recording. The planted copies are louder or softer, cut at both ends and have noise at 30 dB.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from ser_pipeline.audit.copies import near_copies
 from ser_pipeline.audit.sound import listen, read_mono
 from ser_pipeline.corpora.corpus import Utterance
 
-STEP = 0.01  # between two speeds: 20 ms a second, several periods of a voice
+STEP = 0.01  # relative difference of two speeds: 20 ms over 2 s, several periods of a voice
 
 
 def recordings(speech: Path, count: int) -> Iterator[tuple[NDArray[np.float32], int]]:
-    """`count` recordings, each file of `speech` at several speeds."""
+    """`count` recordings: each file of `speech` at several speeds."""
     files = sorted(speech.rglob("*.wav"))
     for number in range(count):
         samples, rate = soundfile.read(files[number % len(files)], dtype="float32")
@@ -37,14 +37,14 @@ def recordings(speech: Path, count: int) -> Iterator[tuple[NDArray[np.float32], 
 
 
 def changed(samples: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """A near-copy of a recording."""
+    """Make a near-copy of a recording."""
     cut = samples[rng.integers(1, len(samples) // 8) : -int(rng.integers(1, len(samples) // 8))]
     noise = rng.standard_normal(len(cut)) * np.sqrt(np.mean(cut**2) / 1000)
     return np.asarray(rng.uniform(0.3, 0.9) * (cut + noise), np.float32)
 
 
 def write(folder: Path, speech: Path, count: int, planted: int) -> list[Utterance]:
-    """A corpus of `count` recordings and of near-copies of the first `planted`, which come last."""
+    """Write a corpus of `count` recordings, followed by near-copies of the first `planted`."""
     rng = np.random.default_rng(0)
     utterances = []
     for number, (samples, rate) in enumerate(recordings(speech, count)):
@@ -56,7 +56,7 @@ def write(folder: Path, speech: Path, count: int, planted: int) -> list[Utteranc
 
 
 def main() -> None:
-    """Measure, and print a line."""
+    """Measure, and print one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("speech", type=Path)
     parser.add_argument("--utterances", type=int, default=10_000)
@@ -79,8 +79,8 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"{len(utterances)} utterances, {hours:.1f} h, {options.jobs} threads: {heard - begun:.0f} s to decode and "
-        f"mark, {done - heard:.0f} s to compare, {busy:.0f} s of processor; "
-        f"{len(wanted & pairs)} of {len(wanted)} planted copies found, {len(pairs - wanted)} others; "
+        f"mark, {done - heard:.0f} s to compare, {busy:.0f} CPU-seconds; "
+        f"{len(wanted & pairs)} of {len(wanted)} planted copies found, {len(pairs - wanted)} other pairs; "
         f"peak memory {peak:.1f} GB"
     )
 

@@ -1,4 +1,4 @@
-"""A seeded synthetic corpus for the benchmarks: quick to make, with lengths as IEMOCAP has them."""
+"""A seeded synthetic corpus for the benchmarks: fast to write, with lengths similar to IEMOCAP's."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ RATE = 16_000
 
 @dataclass(frozen=True)
 class Corpus:
-    """Audio files and what is known of them."""
+    """Audio files and their utterances."""
 
     root: Path
     utterances: tuple[Utterance, ...]
 
     def manifest(self, copies: int = 1) -> Manifest:
-        """The corpus measured; with `copies`, as if every file were there so many times."""
+        """The measured corpus; with `copies`, as if it contained every file that many times."""
         several = [
             replace(utterance, id=f"{copy}-{utterance.id}") for copy in range(copies) for utterance in self.utterances
         ]
         return measure("bench", {"a": ("a",)}, several, self.root, Audio())
 
     def first(self, count: int) -> Corpus:
-        """The first `count` files of it."""
+        """A corpus of the first `count` files."""
         return Corpus(self.root, self.utterances[:count])
 
 
 def make(root: Path, files: int, seed: int = 0) -> Corpus:
-    """`files` WAV files of 1 to 8 s, 4.5 on average: harmonics and noise."""
+    """Write `files` WAV files of 1 to 8 s, 4.5 s on average: harmonics and noise."""
     rng = np.random.default_rng(seed)
     noise = rng.standard_normal(10 * RATE).astype(np.float32)
     root.mkdir(parents=True)

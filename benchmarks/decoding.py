@@ -1,9 +1,9 @@
-"""Every recording of a folder decoded to mono float32, beside soundfile called plainly on the same bytes, in one run.
+"""Decode every recording of a folder to mono float32, compared with plain calls of soundfile on the same bytes.
 
     python -m benchmarks.decoding AUDIO…
 
-Prints seconds of both and their ratio; each is the best of seven turns, which alternate. Files are in memory before
-the first turn, so that neither waits for the disk, and are decoded at their own rate.
+Prints the seconds of both and their ratio, each the best of seven alternating rounds. Files are in memory before the
+first round, so that neither waits for the disk, and are decoded at their own sample rate.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ TURNS = 7
 
 
 def ours(data: bytes) -> object:
-    """The package's decoder, with all that it checks of the header."""
+    """The package's decoder, including all its checks of the header."""
     with audio.Recording(data, "a") as recording:
         return recording.samples(recording.header.rate)
 
 
 def plain(data: bytes) -> object:
-    """The decoder of soundfile, which believes the header."""
+    """Soundfile's decoder, which trusts the header."""
     return soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)[0].mean(axis=1)
 
 
 def seconds(decode: Callable[[bytes], object], files: list[bytes]) -> float:
-    """What decoding all files takes once."""
+    """Seconds to decode all files once."""
     began = time.perf_counter()
     for data in files:
         decode(data)
@@ -47,7 +47,7 @@ def main() -> None:
     files = [file.read_bytes() for file in parser.parse_args().audio]
     turns = [(seconds(ours, files), seconds(plain, files)) for _ in range(TURNS)]
     mine, peers = (min(column) for column in zip(*turns, strict=True))
-    print(f"{len(files)} files: {mine:.3f} s here, {peers:.3f} s by soundfile: {peers / mine:.2f} times as fast")
+    print(f"{len(files)} files: {mine:.3f} s here, {peers:.3f} s with soundfile: {peers / mine:.2f} times as fast")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Seconds of audio a second: the reference's way, librosa's functions called well, and this package."""
+"""Extraction rate, in seconds of audio per second: the reference code's way, librosa used well, and this package."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ print(Path("/proc/self/status").read_text())
 Array = NDArray[np.float32]
 
 SEGMENT, FRAMES = 48_000, 300
-SOME = 60  # files for the slow ways
-COPIES = 4  # of the corpus where two processes are compared with one
+SOME = 60  # files for the slow alternatives
+COPIES = 4  # copies of the corpus for the comparison of two processes with one
 
 
 def measure(corpus: Corpus, place: Path, count: int = 3) -> list[Row]:
-    """Rows about extraction; leaves the stores of a large corpus in `place`."""
+    """Rows of the table on extraction; leaves the stores of a large corpus in `place`."""
     some = corpus.first(SOME).manifest()
     rates = rounds(
         {
@@ -53,7 +53,7 @@ def measure(corpus: Corpus, place: Path, count: int = 3) -> list[Row]:
             "ser-pipeline, one process, stores written": lambda: _ours(corpus, corpus.manifest(), place, 1),
         },
         count,
-        time.process_time,  # a core's own seconds, whoever else is on the machine
+        time.process_time,  # CPU time, which does not depend on other load
     )
     rows = compared("extraction, per core", rates, "ser-pipeline, one process, stores written", "x real time")
     large = corpus.manifest(COPIES)
@@ -66,7 +66,7 @@ def measure(corpus: Corpus, place: Path, count: int = 3) -> list[Row]:
 
 
 def _every(root: Path, data: Manifest, way: Callable[[Path], object]) -> tuple[float, list[object]]:
-    """Seconds of audio, and what `way` made of every file."""
+    """Seconds of audio, and the result of `way` for every file."""
     kept = [way(root / utterance.file) for utterance in data.utterances]
     return float(data.samples.sum() / data.audio.rate), kept
 
@@ -85,7 +85,7 @@ def _ours(corpus: Corpus, data: Manifest, place: Path, jobs: int) -> float:
 
 
 def _peak(corpus: Corpus) -> float:
-    """Megabytes that one process takes at most for the whole stage; its own count, which starts at its own start."""
+    """Peak memory in MB of one process that runs the whole stage, by its own count from its start."""
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [sys.executable, "-c", ALONE, str(corpus.root), folder], check=True, capture_output=True, text=True
@@ -95,7 +95,7 @@ def _peak(corpus: Corpus) -> float:
 
 
 def _reference(file: Path) -> list[tuple[Array, Array, Array]]:
-    """The published code's steps, one after another: float32 throughout, segments cut in Python."""
+    """The published code's steps in sequence: float32 throughout, segments cut in Python."""
     loaded, _ = librosa.load(file, sr=16_000)
     sound = np.append(loaded[0], loaded[1:] - 0.97 * loaded[:-1])
     mfcc = librosa.feature.mfcc(y=sound, sr=16_000, n_mfcc=40, hop_length=160, htk=True).T
@@ -116,7 +116,7 @@ def _padded(frames: Array, first: int) -> Array:
 
 
 def _librosa(file: Path) -> tuple[Array, Array]:
-    """The functions of librosa on samples that are decoded once, and nothing else."""
+    """Librosa's functions on samples that are decoded once, and nothing else."""
     sound, _ = soundfile.read(file, dtype="float32")
     mfcc = librosa.feature.mfcc(y=sound, sr=16_000, n_mfcc=40, hop_length=160, htk=True)
     spectrum = np.abs(librosa.stft(sound, n_fft=800, hop_length=160, win_length=640, window="hamming"))

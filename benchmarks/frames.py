@@ -1,12 +1,12 @@
-"""Statistics of a frozen Whisper encoder, beside transformers called plainly on the same recordings, in one run.
+"""Statistics of a frozen Whisper encoder, compared with plain calls of transformers on the same recordings.
 
     python -m benchmarks.frames ENCODER AUDIO… [--device cpu]
 
-ENCODER is a folder with a Whisper encoder, AUDIO recordings of 16 kHz with one channel. Transformers is called as its
-own pages show: its feature extractor pads every recording to 30 s, and the whole encoder runs in batches. The last
-figure is that of the whole stage, from audio files to stores of waveforms and statistics, drawings not counted as
-audio. Rates are seconds of audio a CPU-second on a processor, and a second elsewhere; starts are apart: everything ran
-once before on a few recordings.
+ENCODER is a folder with a Whisper encoder, AUDIO are recordings at 16 kHz with one channel. Transformers is called as
+its documentation shows: its feature extractor pads every recording to 30 s, and the whole encoder runs in batches. The
+last figure is for the whole stage, from audio files to stores of waveforms and statistics; drawings do not count as
+audio. Rates are seconds of audio per CPU-second on a CPU, and per second on other devices. Start-up is excluded:
+everything ran once before on a few recordings.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from ser_pipeline.features.stage import extract
 from ser_pipeline.features.statistics import open_statistics
 
 BATCH = 16
-"""Recordings that transformers has at a time."""
+"""Recordings in one batch of transformers."""
 
 RATE = 16_000
-"""Samples a second."""
+"""Sample rate in Hz."""
 
 Signals = list[np.ndarray[Any, np.dtype[np.float32]]]
 
 
 def rate(work: Callable[[Signals], object], signals: Signals, device: torch.device) -> float:
-    """Seconds of audio that `work` takes a second, after a first call on a few of them."""
+    """Seconds of audio that `work` processes per second, after a warm-up on a few of them."""
     work(signals[:2])
     began = clock(device)
     work(signals)
@@ -45,7 +45,7 @@ def rate(work: Callable[[Signals], object], signals: Signals, device: torch.devi
 
 
 def plainly(encoder: str, device: torch.device) -> Callable[[Signals], object]:
-    """Transformers' own extractor and encoder, as they are."""
+    """Transformers' own extractor and encoder, unmodified."""
     from transformers import WhisperFeatureExtractor, WhisperModel
     from transformers.utils import logging
 
@@ -69,8 +69,8 @@ def whole_stage(encoder: str, files: list[Path], folder: Path, device: torch.dev
     Args:
         encoder: folder of the encoder.
         files: the recordings.
-        folder: for the table that lists them, and for the cache.
-        device: where the encoder runs.
+        folder: folder for the table of recordings and for the cache.
+        device: device that the encoder runs on.
         draws: augmented drawings of each recording.
     """
     folder.mkdir()
@@ -84,7 +84,7 @@ def whole_stage(encoder: str, files: list[Path], folder: Path, device: torch.dev
 
 
 def clock(device: torch.device) -> float:
-    """CPU-seconds of this process and its children on a processor, seconds elsewhere."""
+    """CPU-seconds of this process and its children on a CPU, seconds on other devices."""
     if device.type == "cpu":
         return sum(os.times()[:4])
     torch.cuda.synchronize()
@@ -95,7 +95,7 @@ def main() -> None:
     """Read the options and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("encoder", help="folder of a Whisper encoder")
-    parser.add_argument("audio", nargs="+", type=Path, help="recordings of 16 kHz, one channel")
+    parser.add_argument("audio", nargs="+", type=Path, help="recordings at 16 kHz, one channel")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     device = torch.device(options.device)

@@ -1,11 +1,11 @@
-"""What a training step loses where the waveforms alone are stored, and it makes MFCC and images on its device.
+"""Slowdown of a training step if only waveforms are stored and the step computes MFCC and images on its device.
 
     python -m benchmarks.front_end [--preset scratch paper] [--batch 64] [--device cuda] [--seconds 10]
 
-Random segments, random weights. The step is timed with the rows in its batch; with waveforms, levels and the samples
-around them in it, as training reads them; and, in turn, where the step waits for its features. Rounds take turns in one
-process; what is copied to the device is left out of all. Before that, the features that are made beside a step are
-compared with those that are made alone. `paper` needs transformers.
+Segments and weights are random. The step is timed in three variants: with rows in its batch; with waveforms, levels and
+the samples around them, as training reads them; and with features that are computed in sequence with the step. The
+variants alternate in one process; copies to the device are excluded. Before that, features that are computed in
+parallel with a step are compared with those computed alone. `paper` needs transformers.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ CLASSES, ROUNDS = 4, 7
 
 
 def renderer(chosen: Config) -> Renderer:
-    """What makes the acoustic features of a model."""
+    """The renderer of a model's acoustic features."""
     names = tuple(name for name in chosen.model.reads if INPUTS[name].level)
     return Renderer(names, chosen.audio, chosen.features)
 
 
 def waveforms(size: int, chosen: Config, device: torch.device) -> Batch:
-    """Random segments from the middle of utterances, with what their features are made of."""
+    """Random segments from the middle of utterances, with the inputs of their features."""
     made, generator = renderer(chosen), torch.Generator().manual_seed(0)
 
     def samples(count: int) -> torch.Tensor:
@@ -60,7 +60,7 @@ def waveforms(size: int, chosen: Config, device: torch.device) -> Batch:
 
 
 def make_step(chosen: Config, device: torch.device, size: int) -> Step:
-    """The optimiser's step on a model of random weights."""
+    """The optimiser's step on a model with random weights."""
     settings = None
     if chosen.model.speech_encoder != "small":
         from transformers import Wav2Vec2Config
@@ -82,12 +82,12 @@ def make_step(chosen: Config, device: torch.device, size: int) -> Step:
 
 
 def seconds_of(call: Callable[[], object], device: torch.device, calls: int) -> float:
-    """Seconds of a call, the mean of `calls`.
+    """Mean seconds of a call over `calls` calls.
 
     Args:
-        call: what is timed.
-        device: that it uses.
-        calls: how many.
+        call: function to time.
+        device: device that it uses.
+        calls: number of calls.
     """
     started = time.perf_counter()
     for _ in range(calls):
@@ -98,12 +98,12 @@ def seconds_of(call: Callable[[], object], device: torch.device, calls: int) -> 
 
 
 def in_turns(ways: dict[str, Callable[[], object]], device: torch.device, seconds: float) -> dict[str, list[float]]:
-    """Seconds of each way, a number a round.
+    """Seconds of each variant, one number per round.
 
     Args:
-        ways: what is timed, by name.
-        device: that it uses.
-        seconds: about how long all of it takes.
+        ways: functions to time, by name.
+        device: device that they use.
+        seconds: approximate total time.
     """
     for call in ways.values():
         seconds_of(call, device, 3)
@@ -117,12 +117,12 @@ def in_turns(ways: dict[str, Callable[[], object]], device: torch.device, second
 
 
 def apart(batches: Iterator[Batch], stored: Batch, step: Callable[[], object]) -> float:
-    """The largest difference of features that are made beside steps from those that are made alone.
+    """The largest difference between features computed in parallel with steps and those computed alone.
 
     Args:
-        batches: of the same segments again and again.
-        stored: what each must be.
-        step: what runs beside them.
+        batches: batches of the same segments, repeated.
+        stored: the expected batch.
+        step: function that runs in parallel.
     """
     found = 0.0
     for batch in islice(batches, 20):
@@ -136,10 +136,10 @@ def line(preset: str, size: int, device: torch.device, seconds: float) -> str:
     """A row of the table.
 
     Args:
-        preset: of the settings.
+        preset: preset of the settings.
         size: segments of a batch.
-        device: on which it trains.
-        seconds: to spend.
+        device: training device.
+        seconds: approximate time to spend.
     """
     chosen = config.load(preset)
     set_arithmetic(chosen, device)
@@ -174,12 +174,12 @@ def main() -> None:
     parser.add_argument("--preset", nargs="+", default=["scratch", "paper"])
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--seconds", type=float, default=20.0, help="to spend on a row")
+    parser.add_argument("--seconds", type=float, default=20.0, help="time to spend on a row")
     arguments = parser.parse_args()
     device = pick_device(arguments.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "one core"
-    print(f"{name}, torch {torch.__version__}; ms a step, medians of {ROUNDS} rounds that take turns\n")
-    print("| preset | segments | rows stored | waveforms alone | the same in turn | the features | loss | apart |")
+    print(f"{name}, torch {torch.__version__}; ms per step, medians of {ROUNDS} alternating rounds\n")
+    print("| preset | segments | rows stored | only waveforms | in sequence | the features | slowdown | difference |")
     print("|---|---|---|---|---|---|---|---|")
     with fixed_threads(1):
         for preset in arguments.preset:

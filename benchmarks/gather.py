@@ -1,9 +1,9 @@
-"""Segments and GB a second in shuffled batches of mapped shards, streamed and resident.
+"""Rate of shuffled batches from mapped shards, in segments and GB per second, streamed and resident.
 
     python -m benchmarks.gather [--segments 8192] [--batch 64]
 
-Random rows of the paper's sizes, written as shards into a temporary folder and read from a warm page cache, every row
-verified beforehand. Medians of rounds in which the ways take turns; needs neither a corpus nor numba.
+Random rows of the paper's sizes are written as shards to a temporary folder and read from a warm page cache; every row
+was verified beforehand. Figures are medians over alternating rounds. Neither a corpus nor numba is needed.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ SHAPES: dict[str, tuple[tuple[int, ...], type]] = {
     "waveform": ((48_001,), np.int16),
 }
 SHARD = 1024
-"""Rows of a shard."""
+"""Rows per shard."""
 
 
 class Written(Store):
-    """A store without an index, over shards that were written here."""
+    """A store without an index, over shards that this class writes."""
 
     def __init__(self, folder: Path, feature: str, count: int) -> None:
         shape, dtype = SHAPES[feature]
@@ -57,21 +57,21 @@ class Written(Store):
 
 
 def written(folder: Path, count: int) -> Data:
-    """Rows of every feature, all of one class."""
+    """Random rows of every feature, all of one class."""
     segments = np.stack([np.arange(count), np.zeros(count, np.int64), np.full(count, 48_000)], 1)
     manifest: Any = SimpleNamespace(segments=segments, target=np.zeros(count, np.int64))
     return Data(manifest, {feature: Written(folder / feature, feature, count) for feature in SHAPES})
 
 
 def epoch(source: Streamed | Resident, count: int, batch: int, turns: list[int], threads: int) -> float:
-    """Segments of an epoch in an order of its own.
+    """Number of segments of an epoch in its own order.
 
     Args:
-        source: of batches.
-        count: segments.
-        batch: segments of one.
-        turns: of the epochs, which get one more.
-        threads: of torch.
+        source: source of batches.
+        count: number of segments.
+        batch: segments per batch.
+        turns: past epochs; one is appended.
+        threads: threads of torch.
     """
     torch.set_num_threads(threads)
     turns.append(len(turns))

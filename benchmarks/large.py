@@ -3,7 +3,7 @@
     python -m benchmarks.large FOLDER [--jobs 8]
 
 5,531 utterances of ten speakers in 11,002 segments of noise; wav2vec 2.0 base, AlexNet and BiLSTM at their real sizes,
-from random weights. Prints how long each command took, and which share of the epoch the GPU was at work.
+with random weights. Prints the duration of each command, and the share of the epoch in which the GPU was busy.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ PROFILED = 40  # steps
 
 
 def write_corpus(root: Path) -> Path:
-    """Noise in IEMOCAP's numbers of utterances, speakers and segments, and its table; returns the table."""
+    """Write noise with IEMOCAP's numbers of utterances, speakers and segments, and its table; return the table."""
     root.mkdir(parents=True, exist_ok=True)
     generator = np.random.Generator(np.random.PCG64(0))
     speakers = [speaker for speaker, count in SPEAKERS.items() for _ in range(count)]
@@ -92,7 +92,7 @@ def command(*arguments: str) -> float:
 
 
 def busy(cache: Path, chosen: Config) -> tuple[float, float]:
-    """Share of the time in which the GPU was at work over `PROFILED` steps, and segments a second meanwhile."""
+    """Share of the time in which the GPU was busy over `PROFILED` steps, and segments per second in that time."""
     device = torch.device("cuda:0")
     folder = catalogue.find(cache, None).folder
     data = read(folder)
@@ -124,7 +124,7 @@ def busy(cache: Path, chosen: Config) -> tuple[float, float]:
 def main() -> None:
     """Read the options and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where corpus, cache and runs go: 15 GB")
+    parser.add_argument("folder", type=Path, help="folder for corpus, cache and runs: 15 GB")
     parser.add_argument("--jobs", type=int, default=8, help="processes of the extraction")
     options = parser.parse_args()
     folder = options.folder.resolve()
@@ -137,7 +137,7 @@ def main() -> None:
     seconds = command("train", "--protocol", "speaker", *places, "--runs-root", str(folder / "runs"), *overrides)
     print(f"train, ten folds of one epoch: {seconds:.0f} s on {torch.cuda.get_device_name()}", flush=True)
     share, rate = busy(cache, config.load("paper", None, pairs))
-    print(f"GPU at work in {share:.1%} of {PROFILED} steps, profiled at {rate:,.0f} segments/s", flush=True)
+    print(f"GPU busy for {share:.1%} of {PROFILED} steps, profiled at {rate:,.0f} segments/s", flush=True)
 
 
 if __name__ == "__main__":

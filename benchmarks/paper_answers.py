@@ -1,10 +1,10 @@
-"""Answers of the paper's model in its true sizes, with random weights: torch beside ONNX Runtime, in one run.
+"""Predictions of the paper's model at its real size, with random weights: torch compared with ONNX Runtime.
 
     python -m benchmarks.paper_answers [--seconds 30] [--minutes 10] [--folder FOLDER]
 
-Rates are seconds of audio a second, of one recording of noise, after a first call. Memory is the most that a process of
-`ser-pipeline predict` had, torch and its libraries included, of a recording of `--minutes`; the time to the first
-answer is that of such a process and three seconds of audio.
+Rates are seconds of audio per second, for one recording of noise, after a warm-up. Memory is the peak of a process of
+`ser-pipeline predict`, torch and its libraries included, on a recording of `--minutes`. The time to the first
+prediction is for such a process and three seconds of audio.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CPU = torch.device("cpu")
 
 
 def write_model(folder: Path) -> None:
-    """A model folder of the paper's settings, with wav2vec 2.0 base and random weights, and its ONNX graph."""
+    """Write a model folder with the paper's settings, wav2vec 2.0 base and random weights, and its ONNX graph."""
     members = paper_members(1, CPU)
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as run:
@@ -45,7 +45,7 @@ def write_model(folder: Path) -> None:
 
 
 def write_noise(file: Path, minutes: float) -> Path:
-    """A recording of noise."""
+    """Write a recording of noise."""
     part = np.random.default_rng(0).integers(-9000, 9000, RATE * 3, dtype=np.int16).tobytes()
     with wave.open(str(file), "wb") as written:
         written.setparams((1, 2, RATE, 0, "NONE", ""))
@@ -55,7 +55,7 @@ def write_noise(file: Path, minutes: float) -> Path:
 
 
 def rate(model: Predictor, seconds: float) -> float:
-    """Seconds of audio a second."""
+    """Seconds of audio per second."""
     noise = (0.1 * np.random.default_rng(0).standard_normal(round(seconds * RATE))).astype(np.float32)
     model(noise, RATE)
     began = time.perf_counter()
@@ -69,11 +69,11 @@ began = time.perf_counter()
 subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
 print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000)
 """
-"""A small process between this one and the measured one, which would otherwise begin with what this one has."""
+"""A small process between this one and the measured one, which would otherwise inherit this one's peak memory."""
 
 
 def process(model: Path, file: Path) -> tuple[float, float]:
-    """Seconds of a process that answers for a file, and the most memory that it had, MB."""
+    """Seconds of a process that predicts for a file, and its peak memory in MB."""
     words = [sys.executable, "-m", "ser_pipeline", "predict", str(model), str(file), "--quiet", "--device", "cpu"]
     said = subprocess.run([sys.executable, "-c", MEASURE, *words], capture_output=True, text=True, check=True).stdout
     seconds, memory = map(float, said.split())
@@ -81,11 +81,11 @@ def process(model: Path, file: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print a line for each engine."""
+    """Print one line per engine."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--folder", type=Path, help="where the model is kept for another time")
+    parser.add_argument("--folder", type=Path, help="folder in which the model is kept for the next time")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as room:
         folder = chosen.folder or Path(room) / "model"

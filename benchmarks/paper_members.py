@@ -1,4 +1,4 @@
-"""Models of the paper's sizes with random weights, as benchmarks ask them for answers."""
+"""Models of the paper's sizes with random weights, for benchmarks of prediction."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ser_pipeline.model import build_model
 LABELS = ("anger", "happiness", "neutral", "sadness")
 
 RATE = 16_000
-"""Hz."""
+"""Sample rate in Hz."""
 
 
 def paper_members(folds: int, device: torch.device, overrides: Iterable[str] = ()) -> Members:
-    """Models of preset `paper` with wav2vec 2.0 base, in evaluation, another for each fold.
+    """Models of preset `paper` with wav2vec 2.0 base in evaluation mode, a different one for each fold.
 
     Args:
-        folds: how many.
-        device: where they are.
+        folds: number of models.
+        device: device of the models.
         overrides: `KEY=VALUE` pairs over the preset.
     """
     settings = config.load("paper", None, list(overrides))

@@ -1,4 +1,4 @@
-"""The paper's training step on random data, as several benchmarks time it."""
+"""The paper's training step on random data, shared by several benchmarks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLASSES = 4
 
 
 def make_batch(size: int, device: torch.device) -> Batch:
-    """A batch of random compact rows."""
+    """A batch of random stored rows."""
     generator = torch.Generator().manual_seed(size)
     waveform, spectrogram, mfcc, *known = (
         torch.randint(-3_000, 3_000, (size, CONFIG.audio.segment + 1), generator=generator, dtype=torch.int16),
@@ -38,7 +38,7 @@ def make_batch(size: int, device: torch.device) -> Batch:
 
 
 def make_model(device: torch.device, settings: Model = CONFIG.model, **speech: float) -> SpeechEmotionModel:
-    """The paper's model from random weights; `speech` changes wav2vec 2.0's own configuration."""
+    """The paper's model with random weights; `speech` changes wav2vec 2.0's own configuration."""
     torch.manual_seed(0)
     model = build_model(
         settings,
@@ -58,13 +58,13 @@ def make_optimiser(model: nn.Module, device: torch.device, *, fused: bool) -> to
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize()
 
 
 def measure(step: Callable[[], object], device: torch.device, seconds: float, calls: int = 0) -> float:
-    """Median seconds of a call, from rounds of `calls`, or of as many as make about `seconds` together."""
+    """Median seconds of a call, over rounds of `calls`, or of as many calls as take about `seconds` in total."""
     for _ in range(5 if device.type == "cuda" else 2):
         step()
     wait(device)
@@ -84,7 +84,7 @@ def measure(step: Callable[[], object], device: torch.device, seconds: float, ca
 
 @contextmanager
 def arithmetic(*, tf32: bool) -> Iterator[None]:
-    """TF32 or plain float32 products; cuDNN chooses its kernels by trying them."""
+    """Use TF32 or plain float32 products; cuDNN benchmarks its kernels."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = True
     yield

@@ -1,7 +1,7 @@
-"""The parts of the paper's training step: their milliseconds, or how far the fast ones lie from the plain ones.
+"""The parts of the paper's training step: milliseconds of each, or differences between fast and plain modules.
 
-python -m benchmarks.parts [--batch 64 256]     time a part
-python -m benchmarks.parts --check              fast against plain: outputs and gradients
+python -m benchmarks.parts [--batch 64 256]     time each part
+python -m benchmarks.parts --check              compare outputs and gradients of fast and plain modules
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ser_pipeline.model.fast import PLAIN, FastPaths, accelerate
 def profile(sizes: list[int], device: torch.device, seconds: float) -> None:
     """Print the milliseconds of each part, forward and backward, plain and fast, each in a CUDA graph."""
     for size in sizes:
-        print(f"\nbatch {size}: ms a part, forward and backward, bf16", flush=True)
+        print(f"\nbatch {size}: ms per part, forward and backward, bf16", flush=True)
         found: dict[str, list[float]] = {}
         for paths in (PLAIN, FastPaths()):
             with arithmetic(tf32=True):
@@ -81,7 +81,7 @@ def graphed(part: Callable[[], object]) -> Callable[[], object]:
 
 
 def check(device: torch.device) -> None:
-    """Print how far fast and plain outputs and gradients lie from float32 ones, part by part."""
+    """Print the distance of fast and plain outputs and gradients from those in float32, part by part."""
     found: dict[str, dict[str, Tensor]] = {}
     kinds = {
         "fp32": (PLAIN, False),
@@ -92,7 +92,7 @@ def check(device: torch.device) -> None:
     with arithmetic(tf32=False):
         for name, (paths, bf16) in kinds.items():
             model = accelerate(make_model(device), device, half=bf16, paths=paths).eval()
-            model.encoders["mfcc"].train()  # cuDNN's backward pass wants it; no dropout for the comparison
+            model.encoders["mfcc"].train()  # cuDNN's backward pass requires it; dropout is off for the comparison
             model.encoders["mfcc"].lstm.dropout = 0.0  # type: ignore[union-attr]
             batch = make_batch(8, device)
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
@@ -114,9 +114,9 @@ def check(device: torch.device) -> None:
 def main() -> None:
     """Read the options and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="compare fast with plain instead")
-    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256], help="segments a step")
-    parser.add_argument("--seconds", type=float, default=4.0, help="time for a part")
+    parser.add_argument("--check", action="store_true", help="compare fast with plain modules instead")
+    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256], help="segments per step")
+    parser.add_argument("--seconds", type=float, default=4.0, help="time for each part")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)

@@ -1,4 +1,4 @@
-"""The same segments in the formats of other loaders, and an epoch of shuffled batches from each."""
+"""The same segments in the formats of other data loaders, and an epoch of shuffled batches from each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Epoch = Callable[[], Iterator[Any]]
 
 
 class Rows(Dataset[Any]):
-    """What most people write first: a data set over h5py rows, each file opened once a process."""
+    """The usual first version: a data set over h5py rows, with each file opened once per process."""
 
     def __init__(self, data: Data) -> None:
         stores = {name: store for name, store in data.stores.items() if isinstance(store, Store)}
@@ -80,7 +80,7 @@ def webdataset(data: Data, place: Path, workers: int) -> Epoch:
 
 
 def mosaicml(data: Data, place: Path, workers: int) -> Epoch:
-    """MosaicML streaming: MDS shards, shuffled as it does by default."""
+    """MosaicML streaming: MDS shards, with its default shuffling."""
     streaming = importlib.import_module("streaming")
     folder = place / "mosaicml"
     if not folder.exists():
@@ -96,7 +96,7 @@ def mosaicml(data: Data, place: Path, workers: int) -> Epoch:
 
 
 def litdata(data: Data, place: Path, workers: int) -> Epoch:
-    """litdata: its own chunks, its own loader."""
+    """Use litdata's chunks and loader."""
     lit = importlib.import_module("litdata")
     writers = importlib.import_module("litdata.streaming.writer")
     folder = place / "litdata"
@@ -119,7 +119,7 @@ def _samples(data: Data) -> Iterator[dict[str, Any]]:
 
 
 def drain(batches: Iterator[Any]) -> int:
-    """Rows of an epoch; every batch is looked at."""
+    """Number of rows of an epoch; every batch is accessed."""
     rows = 0
     for batch in batches:
         rows += len(batch["label"])

@@ -1,11 +1,11 @@
-"""Recordings answered for by `predict`, beside plain ways, in one run, as a whole and by part.
+"""Predictions for recordings by `predict`, compared with plain alternatives, in total and by part.
 
     python -m benchmarks.predict [--files 2000] [--device cuda]      the paper's sizes, random weights, WAV files of 3 s
     python -m benchmarks.predict --run RUN AUDIO… [--device cpu]     a trained run, recordings or folders of them
 
-Rates are seconds of audio a second, and a CPU-second. The plain ways are what a script does: a file at a time, or
-sixteen, in float32, by the modules as they are. Every way answers for enough recordings before it is timed that
-libraries, kernels and graphs are ready. Features are made on the device, so that numba need not be installed.
+Rates are seconds of audio per second, and per CPU-second. The plain alternatives do what a script would do: predict for
+one file at a time, or for sixteen, in float32, with unmodified modules. Each runs first on enough recordings to warm up
+libraries, kernels and graphs. Features are computed on the device, so numba is not needed.
 """
 
 from __future__ import annotations
@@ -39,41 +39,41 @@ from ser_pipeline.processes import cores
 from ser_pipeline.provenance import here
 
 ON_DEVICE = ("store=waveform", "train.precision=bf16")
-"""Settings of models whose features are made on the device."""
+"""Settings of models whose features are computed on the device."""
 
 SAMPLES = 47_840
 SECONDS = SAMPLES / RATE
 SIZES = (64, 128, 256)
-"""Segments of a batch that the model alone is timed with."""
+"""Batch sizes in segments for timing the model alone."""
 
 Way = Callable[[Predictor, Sequence[str]], object]
 
 
 def one_by_one(model: Predictor, files: Sequence[str]) -> None:
-    """A file at a time."""
+    """Predict for one file at a time."""
     for file in files:
         model(file)
 
 
 def by_sixteen(model: Predictor, files: Sequence[str]) -> None:
-    """Sixteen files at a time, as `pipeline(..., batch_size=16)` has them."""
+    """Predict for sixteen files at a time, like `pipeline(..., batch_size=16)`."""
     for first in range(0, len(files), 16):
         together(model, files[first : first + 16])
 
 
 def together(model: Predictor, files: Sequence[str]) -> list[Any]:
-    """All files, in batches that fill over them."""
+    """Predict for all files, in batches that extend over several files."""
     return list(model.each(files))
 
 
 def decoding(model: Predictor, files: Sequence[str]) -> None:
-    """Files to samples alone."""
+    """Only decode files to samples."""
     for one in held(files, model.rate, "mix", fast=True):
         one.closing.close()
 
 
 def excerpts(model: Predictor, files: Sequence[str]) -> Iterator[Excerpt]:
-    """Whole recordings, decoded."""
+    """Yield whole recordings, decoded."""
     for one in held(files, model.rate, "mix", fast=True):
         with one.closing:
             assert isinstance(one.recording, Opened)
@@ -82,7 +82,7 @@ def excerpts(model: Predictor, files: Sequence[str]) -> Iterator[Excerpt]:
 
 
 def rows(model: Predictor, files: Sequence[str]) -> None:
-    """Files to what the model reads."""
+    """Compute from files what the model reads."""
     for _ in model.front(excerpts(model, files)):
         pass
     if torch.cuda.is_available():
@@ -98,16 +98,16 @@ class Nobody:
         self.size, self.models, self.classes = size, models, classes
 
     def __call__(self, rows: Any, samples: Any) -> Any:
-        """Alike for all."""
+        """Return equal scores for all segments."""
         return np.full((self.models, len(samples), self.classes), -1.4, np.float32)
 
     def begin(self, rows: Any, samples: Any) -> Any:
-        """The same."""
+        """Return a function that computes the scores."""
         return lambda: self(rows, samples)
 
 
 def without_models(model: Predictor, files: Sequence[str]) -> None:
-    """All but the models: decoding, rows, batches, answers."""
+    """Run everything except the models: decoding, rows, batches, predictions."""
     stand_in = Nobody(model.scorer.size, len(model.folds), len(model.labels))
     together(Predictor(model.labels, model.rate, model.window, model.front, stand_in, model.folds), files)
     if torch.cuda.is_available():
@@ -115,13 +115,13 @@ def without_models(model: Predictor, files: Sequence[str]) -> None:
 
 
 def rates(way: Way, model: Predictor, files: Sequence[str], ready: int) -> tuple[float, float]:
-    """Seconds of audio a second and a CPU-second, after a call on the first few files.
+    """Seconds of audio per second and per CPU-second, after a warm-up on the first few files.
 
     Args:
-        way: how they are answered for.
+        way: how predictions are made.
         model: the models.
         files: recordings.
-        ready: how many of them come before.
+        ready: number of recordings for the warm-up.
     """
     way(model, files[:ready])
     heads = [header(Path(file), file) for file in files]
@@ -132,14 +132,14 @@ def rates(way: Way, model: Predictor, files: Sequence[str], ready: int) -> tuple
 
 
 def print_row(title: str, way: Way, model: Predictor, files: Sequence[str], ready: int = 32) -> None:
-    """Print what `rates` gives; a way that fails says why, and the others go on.
+    """Print the result of `rates`; a failure is reported, and the other alternatives continue.
 
     Args:
-        title: of the way.
-        way: how they are answered for.
+        title: title of the row.
+        way: how predictions are made.
         model: the models.
         files: recordings.
-        ready: how many of them come before.
+        ready: number of recordings for the warm-up.
     """
     try:
         wall, cpu = rates(way, model, files, ready)
@@ -149,7 +149,7 @@ def print_row(title: str, way: Way, model: Predictor, files: Sequence[str], read
 
 
 def write_files(folder: Path, count: int) -> list[str]:
-    """Recordings of 3 s: a few tones in noise, each with others."""
+    """Write recordings of 3 s: modulated tones in noise, each one different."""
     draw, time_of = np.random.default_rng(0), np.arange(SAMPLES) / RATE
     for number in range(count):
         pitch, beat, loud = draw.uniform(80, 900), draw.uniform(1, 9), draw.uniform(500, 12_000)
@@ -162,26 +162,26 @@ def write_files(folder: Path, count: int) -> list[str]:
 
 
 def print_model(model: Predictor) -> None:
-    """Print the rates of the models alone, on random rows that lie on the device, by a graph of each batch size."""
+    """Print the rates of the models alone, on random rows on the device, with a CUDA graph for each batch size."""
     scorer: Any = model.scorer
     for size in SIZES:
         graphed = Graphed(scorer.models, size, half=scorer.half, forward=scorer._forward)
         seconds = measure(partial(graphed, make_batch(size, scorer.device)), scorer.device, 2.0)
-        print(f"{f'models alone, a graph, batches of {size}':58} {size * SECONDS / seconds:10,.0f}", flush=True)
+        print(f"{f'models alone, CUDA graph, batches of {size}':58} {size * SECONDS / seconds:10,.0f}", flush=True)
 
 
 def print_agreement(model: Predictor, other: Predictor, files: Sequence[str]) -> None:
-    """Print how far answers in bf16 lie from those in float32, and how many ways gave no number."""
+    """Print the difference of predictions in bf16 from those in float32, or the number of failed recordings."""
     found = [together(one, files) for one in (model, other)]
     for name, answers in zip(("bf16", "fp32"), found, strict=True):
         if without := [one for one in answers if isinstance(one, Unanswered)]:
-            print(f"{name}: {len(without)} of {len(files)} without an answer: {without[0].error}")
+            print(f"{name}: {len(without)} of {len(files)} without a prediction: {without[0].error}")
             return
     one, two = (np.array([list(answer.probabilities.values()) for answer in answers]) for answers in found)
     top, same = np.sort(two, 1), (one.argmax(1) == two.argmax(1)).mean()
     print(
-        f"bf16 against float32: {100 * same:.1f} % of {len(files)} labels alike, probabilities up to "
-        f"{abs(one - two).max():.4f} apart; median lead of the likeliest class {np.median(top[:, -1] - top[:, -2]):.4f}"
+        f"bf16 against float32: {100 * same:.1f} % of {len(files)} labels equal, probabilities differ by up to "
+        f"{abs(one - two).max():.4f}; median lead of the likeliest class {np.median(top[:, -1] - top[:, -2]):.4f}"
     )
 
 
@@ -208,20 +208,20 @@ def paper(count: int, folds: int, device: torch.device) -> None:
 
 
 def main() -> None:
-    """Print a line for each way."""
+    """Print one line per alternative."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("audio", nargs="*", help="recordings or folders, with --run")
     parser.add_argument("--run", help="a trained run, or a model folder; by default the paper's sizes")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--files", type=int, default=2_000, help="recordings that are written")
-    parser.add_argument("--folds", type=int, default=10, help="of the last line")
+    parser.add_argument("--files", type=int, default=2_000, help="number of recordings to write")
+    parser.add_argument("--folds", type=int, default=10, help="number of folds in the last line")
     chosen = parser.parse_args()
     device = torch.device(chosen.device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     print(
         f"{name}, {cores()} cores, torch {torch.__version__}, {date.today()}, commit {here().get('commit', 'unknown')}"
     )
-    print(f"{'seconds of audio':58} {'a second':>10} {'a CPU-s':>10}", flush=True)
+    print(f"{'seconds of audio':58} {'per second':>10} {'per CPU-s':>10}", flush=True)
     if not chosen.run:
         paper(chosen.files, chosen.folds, device)
         return

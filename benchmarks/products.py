@@ -1,11 +1,12 @@
-"""The products of the paper's transformer in bf16 and in FP8, with what it costs to round to FP8.
+"""The products of the paper's transformer in bf16 and in FP8, with the cost of rounding to FP8.
 
     python -m benchmarks.products [--batch 64 256]
 
-Twelve layers, forward and backward, random data at the sizes of wav2vec 2.0 base, each way as one CUDA graph. FP8
-products are `torch._scaled_mm` with one scale a matrix and e4m3 for all. Rounding is one Triton kernel a matrix: it
-reads bf16, writes the matrix in FP8 and its transpose where a product needs that, and keeps the largest value for the
-next step's scale. The products of weights' gradients sum over frames, so both of their matrices are needed transposed.
+Twelve layers, forward and backward, with random data at the sizes of wav2vec 2.0 base; each variant is one CUDA graph.
+FP8 products are `torch._scaled_mm` with one scale per matrix and e4m3 for all. Rounding is one Triton kernel per
+matrix: it reads bf16, writes the matrix in FP8 and its transpose if a product needs that, and keeps the largest value
+for the next step's scale. The products for the weights' gradients sum over frames, so they need both of their matrices
+transposed.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, misc"
@@ -43,7 +44,7 @@ def _round(source, straight, turned, largest, scale, rows, columns, tile: tl.con
 
 
 class Rounded:
-    """A matrix (M, N) in FP8 and, where it is asked for, its transpose."""
+    """A matrix (M, N) in FP8 and, on request, its transpose."""
 
     def __init__(self, values: Tensor, turn: bool) -> None:
         self.values, self.turn = values, turn
@@ -55,7 +56,7 @@ class Rounded:
         self.fill()
 
     def fill(self) -> None:
-        """Round again."""
+        """Round the matrix again."""
         rows, columns = self.values.shape
         grid = triton.cdiv(columns, TILE), triton.cdiv(rows, TILE)
         _round[grid](
@@ -84,7 +85,7 @@ class Product:
         return self.rows @ self.weight.T, self.gradient @ self.weight, wide
 
     def fp8(self) -> tuple[Tensor, ...]:
-        """The same by FP8 products, of matrices that are rounded."""
+        """The same three products in FP8, from rounded matrices."""
         rows, weight, gradient = self.rounded
         result = self._product(rows.straight, weight.straight.T, rows.back * weight.back)
         to_rows = self._product(gradient.straight, weight.turned.T, gradient.back * weight.back)
@@ -105,7 +106,7 @@ class Product:
 
 
 def distances(product: Product) -> list[float]:
-    """Relative distance from float32 of the three results: by bf16, then by FP8."""
+    """Relative distances of the three results from float32: in bf16, then in FP8."""
     rows, weight, gradient = (part.float() for part in (product.rows, product.weight, product.gradient))
     exact = [rows @ weight.T, gradient @ weight, gradient.T @ rows]
     ways = (*product.bf16(), *product.fp8())
@@ -113,7 +114,7 @@ def distances(product: Product) -> list[float]:
 
 
 def times(size: int, seconds: float) -> None:
-    """Print a line a way: milliseconds of the products of all layers."""
+    """Print one line per variant: milliseconds of the products of all layers."""
     device = torch.device("cuda")
     print(f"\nbatch {size}: ms of {LAYERS} layers", flush=True)
     for title, fp8_weights, fast in (
@@ -123,7 +124,7 @@ def times(size: int, seconds: float) -> None:
     ):
         chain = [
             Product(size * FRAMES, *shape, fp8_weights, fast) for _ in range(3) for shape in PRODUCTS.values()
-        ]  # three layers' data, so that a matrix is not in the cache when it is read again
+        ]  # data of three layers, so that no matrix is still in the cache when it is read again
 
         def whole(method: Callable[[Product], object], chain: list[Product] = chain) -> Callable[[], object]:
             return graphed(lambda: [method(one) for one in chain])
@@ -139,8 +140,8 @@ def times(size: int, seconds: float) -> None:
 def main() -> None:
     """Read the options and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256], help="segments a step")
-    parser.add_argument("--seconds", type=float, default=1.0, help="time for a figure")
+    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256], help="segments per step")
+    parser.add_argument("--seconds", type=float, default=1.0, help="time for each figure")
     arguments = parser.parse_args()
     print(torch.cuda.get_device_name(), torch.__version__, flush=True)
     torch.backends.cuda.matmul.allow_tf32 = False

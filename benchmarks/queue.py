@@ -1,11 +1,11 @@
-"""The queue of folds on one GPU and on several, and the published code's way beside it.
+"""The queue of folds on one GPU and on several, compared with the published code's way.
 
     python -m benchmarks.queue CORPUS [--gpus 2] [--seeds 9] [--jobs-per-gpu 5]
 
 `CORPUS` has features in the cache. The same folds of the preset `scratch` are trained on one GPU and on several; the
-start of the command and of all processes counts. The published way is one process that trains a fold after the other,
-without a CUDA graph, from a DataLoader that fetches an item at a time; one fold of it is timed, once it has begun. What
-was trained is thrown away.
+start of the command and of all processes counts. The published way is one process that trains one fold after the other,
+without a CUDA graph, from a DataLoader that fetches one item at a time; one fold is timed after a warm-up. The trained
+runs are discarded.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from ser_pipeline.training.queue import queue_jobs
 from ser_pipeline.training.workers import QueueOptions, data_of
 
 CACHE = Path(os.environ.get("SER_PIPELINE_CACHE", "cache"))
-TO_DO = "\tto do"  # how `--dry-run` ends the line of a fold
+TO_DO = "\tto do"  # end of a fold's line in the output of `--dry-run`
 
 
 @dataclass(frozen=True)
 class ItemByItem:
-    """Batches that a DataLoader of this process makes of single segments."""
+    """Batches that a DataLoader in this process assembles from single segments."""
 
     source: BatchSource  # on the CPU
     device: torch.device
 
     def batches(self, rows: NDArray[np.int64], size: int) -> Iterator[Batch]:
-        """Batches of `size` of the segment rows `rows`, in their order."""
+        """Yield batches of `size` of the segment rows `rows`, in their order."""
         items = _Items(self.source, rows)
         for batch in DataLoader(items, size, collate_fn=_collate):  # type: ignore[arg-type]
             yield batch.map(lambda column: column.to(self.device))
@@ -71,7 +71,7 @@ def _collate(items: list[Batch]) -> Batch:
 
 
 def published(corpus: str, device: str) -> float:
-    """Seconds of one fold the published code's way, after one of a single epoch."""
+    """Seconds of one fold in the published code's way, after a warm-up fold of a single epoch."""
     graph.WARM_UP = sys.maxsize  # nothing is captured
     sources = catalogue.Sources((catalogue.find(CACHE, corpus),))
     seconds = 0.0
@@ -89,7 +89,7 @@ def published(corpus: str, device: str) -> float:
 
 
 def queue(corpus: str, gpus: int, seeds: int, jobs: int) -> tuple[int, float]:
-    """Folds that were trained on the first `gpus` GPUs, and the seconds that took."""
+    """The number of folds that were trained on the first `gpus` GPUs, and the seconds that this took."""
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(gpus)))}
     command = [sys.executable, "-m", "ser_pipeline.cli", "train", "--corpus", corpus, "--preset", "scratch", "--quiet"]
     with tempfile.TemporaryDirectory() as runs:
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--jobs-per-gpu", type=int, default=5)
     options = parser.parse_args()
     slow = published(options.corpus, "cuda:0")
-    print(f"the published code's way on {torch.cuda.get_device_name()}: {slow:.1f} s a fold", flush=True)
+    print(f"the published code's way on {torch.cuda.get_device_name()}: {slow:.1f} s per fold", flush=True)
     rates = []
     for gpus in (1, options.gpus):
         folds, seconds = queue(options.corpus, gpus, options.seeds, options.jobs_per_gpu)

@@ -1,4 +1,4 @@
-"""Every benchmark in one run, as a Markdown table: `make bench`."""
+"""Run every benchmark, and write a Markdown table: `make bench`."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ better ser-pipeline is.
 
 
 def main() -> None:
-    """Read the options, measure, and write the page of results where everything was measured."""
+    """Read the options, measure, and write the page of results if everything was measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=500, help="audio files of the synthetic corpus")
-    parser.add_argument("--rounds", type=int, default=3, help="times that every way takes its turn")
-    parser.add_argument("--only", choices=("extraction", "storage", "streaming"), help="one part alone")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds of every alternative")
+    parser.add_argument("--only", choices=("extraction", "storage", "streaming"), help="measure only this part")
     options = parser.parse_args()
     parts = {"extraction": extraction.measure, "storage": storage.measure, "streaming": batches.measure}
     rows: list[Row] = []

@@ -1,12 +1,12 @@
-"""One training step shared by several GPUs against the same step on one: the losses, and segments a second.
+"""One training step divided over several GPUs, compared with the same step on one: losses, and segments per second.
 
     python -m benchmarks.several [--gpus 2] [--batch 64 256 512] [--steps 50]
 
-The paper's model from random weights on random data. The losses are compared in float32, without dropout and masks,
-which every process draws for itself; one GPU takes the batch as a whole, and again in as many parts as there are GPUs.
-The rates are those of bf16 with everything on. `--batch` is that of all GPUs together. One GPU's rate at its share of
-the batch says how much is lost to smaller batches, and how much to the exchange of gradients, which is timed alone too.
-A GPU computes 256 segments at a time at most, more of them in parts.
+The paper's model with random weights on random data. The losses are compared in float32, without dropout and masks,
+which every process draws for itself; one GPU processes the batch as a whole, and again in as many parts as there are
+GPUs. The rates are in bf16 with everything enabled. `--batch` is the total over all GPUs. One GPU's rate at its share
+of the batch shows how much is lost to smaller batches, and how much to the exchange of gradients, which is also timed
+alone. A GPU computes at most 256 segments at a time, more in parts.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from ser_pipeline.training.distributed import World, join_world
 from ser_pipeline.training.objective import Objective
 from ser_pipeline.training.step import Step
 
-LARGEST = 256  # segments that one GPU computes at a time
-COMPARED = 32  # segments of a step whose losses are compared
+LARGEST = 256  # maximum segments that one GPU computes at a time
+COMPARED = 32  # segments of a step in the comparison of losses
 QUIET = dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0)
 
 
 def make_step(world: World, device: torch.device, precision: str, *, random: bool, micro: int = 0) -> Step:
-    """The trainer's own step; without what is drawn at random unless `random`."""
+    """The trainer's own step; deterministic unless `random`."""
     train = replace(CONFIG.train, precision=precision)
     still = replace(CONFIG.model, dropout=0.0, lstm_dropout=0.0, spec_augment=False)
     config = Config(train=train, model=CONFIG.model if random else still)
@@ -54,8 +54,8 @@ def make_step(world: World, device: torch.device, precision: str, *, random: boo
 
 
 def losses(world: World, device: torch.device, steps: int, micro: int = 0) -> list[float]:
-    """The mean loss of each of `steps` steps in float32, `micro` segments computed at a time."""
-    gc.collect()  # the step before
+    """The mean loss of each of `steps` steps in float32, computed on `micro` segments at a time."""
+    gc.collect()  # free the previous step
     size = COMPARED
     step = make_step(world, device, "fp32", random=False, micro=micro)
     every = make_batch(4 * size, device)
@@ -71,10 +71,10 @@ def losses(world: World, device: torch.device, steps: int, micro: int = 0) -> li
 
 
 def rate(world: World, device: torch.device, size: int) -> float:
-    """Segments a second of all GPUs together, in bf16."""
+    """Segments per second of all GPUs together, in bf16."""
     gc.collect()
     torch.cuda.empty_cache()
-    torch._dynamo.reset()  # so that the layers are compiled for this size alone
+    torch._dynamo.reset()  # compile the layers for this size only
     step = make_step(world, device, "bf16", random=True, micro=LARGEST if size // world.size > LARGEST else 0)
     mine = make_batch(size // world.size, device)
     calls = max(4, 1280 // size)
@@ -82,14 +82,14 @@ def rate(world: World, device: torch.device, size: int) -> float:
 
 
 def exchange(world: World, device: torch.device) -> float:
-    """Seconds in which the gradients of the whole model are added up over all GPUs, and nothing else is done."""
+    """Seconds to sum the gradients of the whole model over all GPUs, without any other work."""
     model = make_model(device)
     gradients = [torch.zeros_like(parameter) for parameter in model.parameters() if parameter.requires_grad]
     return measure(lambda: world.all_reduce(gradients), device, seconds=1.0, calls=20)
 
 
 def work(sizes: list[int], steps: int, parts: int, file: Path) -> None:
-    """What one process of several does; the first writes what was found."""
+    """The work of one process; the first one writes the results."""
     world = join_world("cuda")
     device = torch.device(world.device("cuda"))
     found: dict[str, Any] = {"losses": losses(world, device, steps)}
@@ -137,8 +137,8 @@ def main() -> None:
     """Read the options and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpus", type=int, default=2)
-    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256, 512], help="segments a step, of all GPUs")
-    parser.add_argument("--steps", type=int, default=50, help="whose losses are compared")
+    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256, 512], help="segments per step, of all GPUs")
+    parser.add_argument("--steps", type=int, default=50, help="number of steps whose losses are compared")
     parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.write:

@@ -1,10 +1,10 @@
-"""The claims on 10,000 parts, simulated: workers on machines of their own that die, freeze, and have other clocks.
+"""A simulation of the claims on 10,000 parts: workers on separate machines die, freeze, and have different clocks.
 
     python -m benchmarks.simulation [--parts 10000] [--workers 100] [--seconds 60] [--deaths 0.5]
 
-Time is simulated; the claims are the real ones, on a real folder. Every worker counts by a clock of its own, which is
-off by up to a day and runs up to a tenth of a percent fast or slow. Some workers die in the middle of a part, and a new
-one comes after a while; some are frozen for five leases, and wake.
+Time is simulated; the claims are the real ones, in a real folder. Every worker has its own clock, which is off by up to
+a day and runs up to a tenth of a percent fast or slow. Some workers die in the middle of a part, and a new one starts
+after a while; some freeze for five leases, and resume.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ser_pipeline.claims import BEATS, LEASE, Claims, Holder
 from ser_pipeline.parts import Parts, own_first
 
 POLL = 1.0
-"""Seconds after which a worker that had nothing to take asks again."""
+"""Seconds until a worker without work tries again."""
 
 SKEW, DRIFT = 24 * 60 * 60, 1e-3
 """Largest difference of two clocks in seconds, and of their rates."""
@@ -32,37 +32,37 @@ SKEW, DRIFT = 24 * 60 * 60, 1e-3
 
 @dataclass
 class Outcome:
-    """What came of it."""
+    """The result of a simulation."""
 
-    made: Counter[str] = field(default_factory=Counter)  # part -> how many spent the time that it takes to its end
-    seconds: float = 0.0  # until all parts were whole
-    alive: float = 0.0  # seconds that workers lived until then, all of them together
-    worked: float = 0.0  # of these, on parts that were not whole yet when they were
+    made: Counter[str] = field(default_factory=Counter)  # part -> how many workers completed it
+    seconds: float = 0.0  # until all parts were complete
+    alive: float = 0.0  # seconds that all workers together lived until then
+    worked: float = 0.0  # seconds of these spent on parts that were still incomplete
     died: int = 0  # workers
-    looks: int = 0  # at claims of others
+    looks: int = 0  # checks of other workers' claims
 
     @property
     def busy(self) -> float:
-        """Share of the workers' time that went into parts."""
+        """Share of the workers' time that was spent on parts."""
         return self.worked / self.alive
 
 
 class World:
-    """What happens when."""
+    """The simulated events and their times."""
 
     def __init__(
         self, folder: Path, parts: int, workers: int, *, seconds: float, deaths: float, freezes: float, seed: int = 0
     ) -> None:
-        """Begin with all workers at once.
+        """Start all workers at once.
 
         Args:
-            folder: of the claims.
-            parts: how many.
-            workers: how many at a time; who dies is replaced.
-            seconds: that a part takes, half to three halves of it.
-            deaths: how many a worker dies, on average over the time that all parts take.
-            freezes: the same of freezing.
-            seed: of what is drawn.
+            folder: folder of the claims.
+            parts: number of parts.
+            workers: number of simultaneous workers; a dead one is replaced.
+            seconds: mean duration of a part, which varies between half and three halves of it.
+            deaths: mean number of deaths of a worker in the time that all parts take.
+            freezes: mean number of freezes of a worker in that time.
+            seed: seed of the random numbers.
         """
         self.folder, self.count, self.workers, self.seconds = folder, parts, workers, seconds
         self.now, self.outcome, self.random = 0.0, Outcome(), random.Random(seed)
@@ -75,11 +75,11 @@ class World:
             Worker(self, number)
 
     def after(self, seconds: float, event: Callable[[], object]) -> None:
-        """Have something happen later."""
+        """Schedule an event."""
         heapq.heappush(self._events, (self.now + seconds, next(self._number), event))
 
     def accident(self, seconds: float) -> tuple[str, float]:
-        """What happens to a worker within `seconds`, "death", "freeze" or "", and when."""
+        """The accident of a worker within `seconds`, "death", "freeze" or "", and its time."""
         times = [
             (self.random.expovariate(risk) if risk else seconds, name)
             for risk, name in zip(self._risk, ("death", "freeze"), strict=True)
@@ -88,7 +88,7 @@ class World:
         return (name, when) if when < seconds else ("", seconds)
 
     def run(self) -> Outcome:
-        """Until all parts are whole."""
+        """Run until all parts are complete."""
         while len(self.outcome.made) < self.count:
             self.now, _, event = heapq.heappop(self._events)
             event()
@@ -99,12 +99,12 @@ class World:
 
 @dataclass
 class Counted(Claims):
-    """Claims whose looks at those of others are counted."""
+    """Claims that count the checks of other workers' claims."""
 
     outcome: Outcome = field(default_factory=Outcome)
 
     def is_left(self, file: Path) -> bool:
-        """As the others do, and counted."""
+        """Check as usual, and count it."""
         self.outcome.looks += 1
         return super().is_left(file)
 
@@ -113,7 +113,7 @@ class Worker:
     """A process on a machine of its own."""
 
     def __init__(self, world: World, number: int) -> None:
-        """Begin to take parts, first those of the share `number`."""
+        """Start to take parts, first those of the share `number`."""
         self.world, self.number, self.here = world, number, True
         offset, rate = world.random.uniform(-SKEW, SKEW), 1 + world.random.uniform(-DRIFT, DRIFT)
         name = f"{number}-{next(world._number)}"
@@ -169,15 +169,15 @@ class Worker:
 
 
 def main() -> None:
-    """Simulate, and print what came of it."""
+    """Simulate, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", type=int, default=10_000)
     parser.add_argument("--workers", type=int, nargs="+", default=[10, 100, 1_000])
-    parser.add_argument("--seconds", type=float, default=60.0, help="that a part takes")
-    parser.add_argument("--deaths", type=float, default=0.5, help="of a worker, on average")
-    parser.add_argument("--freezes", type=float, default=0.1, help="of a worker, on average")
+    parser.add_argument("--seconds", type=float, default=60.0, help="mean duration of a part")
+    parser.add_argument("--deaths", type=float, default=0.5, help="mean number per worker")
+    parser.add_argument("--freezes", type=float, default=0.1, help="mean number per worker")
     asked = parser.parse_args()
-    print("| workers | died | minutes at best | minutes | busy | made twice | looks a part |")
+    print("| workers | died | minutes at best | minutes | busy | done twice | checks per part |")
     print("|---|---|---|---|---|---|---|")
     for workers in asked.workers:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,11 +1,11 @@
-"""All folds of a small head trained at once, beside the queue that trains one after the other, in one run.
+"""All folds of a small head trained at once, compared with the queue that trains one fold after the other.
 
     python -m benchmarks.stack CORPUS [--seeds 3] [--epochs 30] [--device cpu] [--set KEY=VALUE]
 
 CORPUS has statistics (`features CORPUS ROOT --preset frozen`) in the cache. Both ways train the same folds in this
-process, with every option of the preset but a head trained by AdamW; what was trained is thrown away. Seconds are those
-of all threads on a processor, and of a clock elsewhere; the audit of the corpus, which runs beside, is left out, as is
-the start of the command.
+process, with the preset's settings except for a head trained by AdamW; the trained runs are discarded. Seconds are CPU
+time of all threads on a CPU, and elapsed time on other devices. The audit of the corpus, which runs in parallel, and
+the start of the command are excluded.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from ser_pipeline.training.stage import prepare
 CACHE = Path(os.environ.get("SER_PIPELINE_CACHE", "cache"))
 
 HEADS = {"linear": ["model.head=linear"], "two hidden layers of 128": ["model.head=fusion"]}
-"""What is told of a head -> its settings."""
+"""Description of a head -> its settings."""
 
 
 def seconds(options: argparse.Namespace, pairs: list[str], *, stack: bool) -> float:
-    """Seconds that all folds take."""
+    """Seconds to train all folds."""
     clock = time.process_time if options.device == "cpu" else time.perf_counter
     audit: Any = mock.patch.object(queue, "findings_of", lambda *_: {"findings": []})
     with tempfile.TemporaryDirectory() as runs, audit:
@@ -61,7 +61,7 @@ def main() -> None:
     options = parser.parse_args()
     options.set.append(f"train.patience={options.epochs}")
     epochs = options.epochs
-    options.epochs = 1  # what is loaded and compiled once for all
+    options.epochs = 1  # warm-up for what is loaded and compiled once
     for stack in (True, False):
         seconds(options, HEADS["linear"], stack=stack)
     options.epochs = epochs

@@ -1,10 +1,10 @@
-"""Segments a second of a whole training step, one row an optimisation, against the published code's model.
+"""Rate of a whole training step in segments per second, one row per optimisation, against the published code's model.
 
     python -m benchmarks.step [--batch 64 256] [--rows …]     the table
 
-Random data and random weights at the sizes of the paper: wav2vec 2.0 base, AlexNet, the BiLSTM. Rates are medians
-of rounds in one process, on the CPU in a process for every row, as the memory that one keeps is of use to the next. The
-reference is timed first and last, and the table says by how much it drifted.
+Random data and random weights at the sizes of the paper: wav2vec 2.0 base, AlexNet, the BiLSTM. Rates are medians of
+rounds in one process; on the CPU, every row has its own process, since memory that one row keeps would help the next.
+The reference is timed first and last, and the table shows its drift.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from ser_pipeline.model.fast import PLAIN, FastPaths, accelerate
 from ser_pipeline.model.fast.graph import Captured
 
 BEFORE = "+ dropout of four masks a random word (CPU)"
-"""Last row of the ways that had been there before Triton's kernels."""
+"""Last row of the optimisations that existed before the Triton kernels."""
 NOW = "+ AlexNet's first convolution on one channel"
-"""Row of all ways that a run takes by itself."""
+"""Row with all optimisations that a run uses by default."""
 
 
 class Reference(nn.Module):
-    """The published model: transformers' wav2vec 2.0 as it comes, and AlexNet with the classifier nobody reads."""
+    """The published model: transformers' wav2vec 2.0 unmodified, and AlexNet with its unused classifier."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Reference(nn.Module):
         self.dropout = nn.Dropout(0.1)
 
     def forward(self, image: Tensor, mfcc: Tensor, wave: Tensor) -> Tensor:
-        """Logits of float32 inputs that are finished."""
+        """Logits of prepared float32 inputs."""
         seen = self.alexnet.avgpool(self.alexnet.features(image))
         self.alexnet.classifier(seen.flatten(1))
         seen = F.relu(self.image(self.dropout(seen.flatten(1))))
@@ -69,7 +69,7 @@ class Row:
 
     title: str
     reference: bool = False
-    loader: bool = False  # finished float32 items through a DataLoader of one process, as the published code
+    loader: bool = False  # prepared float32 items through a DataLoader of one process, as in the published code
     tf32: bool = False
     bf16: bool = True
     graph: bool = True
@@ -77,7 +77,7 @@ class Row:
 
 
 def rows() -> list[Row]:
-    """The optimisations one after the other, each with those before it."""
+    """The optimisations in sequence, each added to those before it."""
     table = [
         Row("reference, fp32", reference=True, bf16=False, graph=False),
         Row("reference, fp32, one DataLoader process", reference=True, loader=True, bf16=False, graph=False),
@@ -108,7 +108,7 @@ def rows() -> list[Row]:
 
 
 def make_step(row: Row, size: int, device: torch.device) -> Callable[[], object]:
-    """A training step to be called again and again."""
+    """A training step that can be called repeatedly."""
     torch.manual_seed(0)
     if row.reference:
         return _reference_step(row, size, device)
@@ -160,7 +160,7 @@ def _reference_step(row: Row, size: int, device: torch.device) -> Callable[[], o
 
 
 def table(sizes: list[int], chosen: list[int], device: torch.device, seconds: float) -> None:
-    """Print a line a row, and how much the reference drifted meanwhile."""
+    """Print one line per row, and the drift of the reference."""
     every = rows()
     for size in sizes:
         print(f"\nbatch {size}", flush=True)
@@ -182,7 +182,7 @@ def table(sizes: list[int], chosen: list[int], device: torch.device, seconds: fl
 
 
 def _rate(row: Row, size: int, device: torch.device, seconds: float) -> tuple[float, float]:
-    """Segments a second, and the most memory in GB."""
+    """Segments per second, and peak memory in GB."""
     if device.type == "cpu":
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             return pool.submit(_rate_here, row, size, device, seconds).result()
@@ -206,10 +206,10 @@ def _rate_here(row: Row, size: int, device: torch.device, seconds: float) -> tup
 def main() -> None:
     """Read the options and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256], help="segments a step")
+    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256], help="segments per step")
     every = list(range(len(rows())))
-    parser.add_argument("--rows", type=int, nargs="+", default=every, help="lines of the table, from 0")
-    parser.add_argument("--seconds", type=float, default=4.0, help="time for a line")
+    parser.add_argument("--rows", type=int, nargs="+", default=every, help="rows of the table, from 0")
+    parser.add_argument("--seconds", type=float, default=4.0, help="time for each row")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)

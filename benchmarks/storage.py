@@ -1,4 +1,4 @@
-"""Bytes and seconds of the shards against what else people write: a pickle of float32, and compressed shards."""
+"""Size and speed of the shards, compared with a pickle of float32 and with compressed shards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OURS = "shards, checked"
 
 
 def measure(corpus: Corpus, place: Path, count: int = 3) -> list[Row]:
-    """Rows about writing and reading whole stores."""
+    """Rows of the table on writing and reading whole stores."""
     place.mkdir()
     parts = _extract(corpus.first(SOME))
     segments = sum(map(len, parts["mfcc"]))
@@ -73,7 +73,7 @@ def _write(file: Path, parts: Rows, compress: bool) -> None:
 
 
 def _read(file: Path) -> int:
-    """Bytes of every row, copied and checked."""
+    """Read and verify every row; return the number of bytes."""
     total = 0
     for place in sorted(file.parent.glob(f"{file.name}-*.h5")):
         shard = shards.open_shard(place)

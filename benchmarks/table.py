@@ -1,4 +1,4 @@
-"""Measurements as ratios, and the Markdown table of them."""
+"""Measurements as ratios, and their Markdown table."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Row:
 def rounds(
     ways: Mapping[str, Callable[[], float]], count: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
-    """Median rate of each way over `count` rounds in which they take turns; a way returns what it got through.
+    """Median rate of each alternative over `count` alternating rounds; each returns the amount that it processed.
 
-    A round before them warms caches and buffers.
+    A round before them warms up caches and buffers.
     """
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for way in ways.values():

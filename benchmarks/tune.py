@@ -1,4 +1,4 @@
-"""Milliseconds of the kernels for choices of their constants, on a CUDA device.
+"""Milliseconds of the kernels for different values of their constants, on a CUDA device.
 
 python -m benchmarks.tune [--batch 64 256]
 """
@@ -24,7 +24,7 @@ Make = Callable[[], tuple[Tensor, tuple[Tensor, ...]]]
 
 
 def report(title: str, make: Make, seconds: float = 0.5) -> None:
-    """Print forward, and forward and backward, milliseconds of what `make` computes from the tensors it names."""
+    """Print milliseconds of the forward pass, and of forward and backward, for what `make` computes."""
     try:
         found = []
         for backward in (False, True):
@@ -36,7 +36,7 @@ def report(title: str, make: Make, seconds: float = 0.5) -> None:
 
             found.append(1e3 * measure(graphed(run), CUDA, seconds))
         print(f"{title:60} {found[0]:8.3f} {found[1]:8.3f}", flush=True)
-    except Exception as error:  # a choice may not fit the device
+    except Exception as error:  # the values may not fit the device
         print(f"{title:60} failed: {str(error).splitlines()[0][:100]}", flush=True)
 
 
@@ -53,7 +53,7 @@ def first(size: int) -> None:
 
 
 def convolution(size: int) -> None:
-    """The second layer of wav2vec 2.0, the largest product: as here, as cuDNN does it; GELU alone."""
+    """The second layer of wav2vec 2.0, the largest product: this package's, cuDNN's; GELU alone."""
     rows = torch.randn(size * 9_600, 512, device=CUDA, dtype=torch.bfloat16, requires_grad=True)
     weight = torch.randn(512, 3, 512, device=CUDA, dtype=torch.bfloat16, requires_grad=True)
     report("second layer: two products", lambda: (StridedConvolution.apply(rows, weight, None, 2), (rows, weight)))
@@ -67,7 +67,7 @@ def convolution(size: int) -> None:
 
 
 def attention(size: int) -> None:
-    """Attention of one layer of wav2vec 2.0 base, by torch's backends, with dropout."""
+    """Attention of one layer of wav2vec 2.0 base by torch's backends, with dropout."""
     shape = (3, size, 12, 149, 64)
     parts: Any = torch.randn(shape, device=CUDA, dtype=torch.bfloat16, requires_grad=True)
     for backend in (SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION):
@@ -83,7 +83,7 @@ def attention(size: int) -> None:
 def main() -> None:
     """Read the options and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256], help="segments a step")
+    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256], help="segments per step")
     for size in parser.parse_args().batch:
         print(f"\nbatch {size}\n{'kernel':60} {'forward':>8} {'both':>8}  ms")
         with arithmetic(tf32=True):

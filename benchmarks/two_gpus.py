@@ -1,10 +1,11 @@
-"""A small grid on two GPUs by the local queue, and by two processes that share it by parts, in turns.
+"""A small grid on two GPUs by the local queue, compared with two processes that share it by parts.
 
     python -m benchmarks.two_gpus [--seeds 3] [--rounds 2] [--jobs-per-gpu 5] [--epochs 45] [--device cuda]
 
-Random stores of EMO-DB's size are made without audio; the preset is `scratch`, ten folds a seed. The local queue is one
-command on both GPUs; by parts, each of two commands sees one GPU and has a share of the same folder. The start of all
-processes counts. What both ways predict is compared. Packages that only sound needs may be missing.
+Random stores of EMO-DB's size are written without audio; the preset is `scratch`, with ten folds per seed. The local
+queue is one command on both GPUs; by parts, each of two commands sees one GPU and has a share of the same folder. The
+start of all processes counts. The predictions of both are compared. Packages that are only needed for sound may be
+missing.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ CORPUS, SPEAKERS, EACH = "random", 10, 54
 LABELS = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")
 READS = ("mfcc", "spectrogram", "waveform")
 SOUND = ("soundfile", "soxr")
-"""Packages that no training of stored features calls, though it imports them."""
+"""Packages that training on stored features imports but never calls."""
 
 COMMAND = (
     "import sys; from pathlib import Path; from ser_pipeline.training.stage import prepare\n"
@@ -40,11 +41,11 @@ COMMAND = (
     "prepare(preset='scratch', overrides=[f'train.epochs={epochs}'], seeds=int(seeds), jobs_per_gpu=int(jobs),\n"
     "        device=device, part=share, cache=cache, runs=runs).train()\n"
 )
-"""What `ser-pipeline train` does, of a checkout that need not be installed."""
+"""The work of `ser-pipeline train`, for a checkout that need not be installed."""
 
 
 def make_stores(cache: Path, chosen: Config) -> None:
-    """Random rows of the paper's features, two segments an utterance, as stage 1 leaves them."""
+    """Write random rows of the paper's features, two segments per utterance, in the form that stage 1 writes."""
     from ser_pipeline.cache.catalogue import FeatureSet, features_root, register
     from ser_pipeline.cache.manifest import Manifest
     from ser_pipeline.corpora.corpus import Utterance
@@ -75,12 +76,12 @@ def make_stores(cache: Path, chosen: Config) -> None:
 
 
 def asdict_of(inputs: Mapping[str, object]) -> dict[str, object]:
-    """Inputs of a store as JSON has them."""
+    """Inputs of a store in the form of JSON."""
     return {**inputs, "audio": asdict(inputs["audio"])}  # type: ignore[call-overload]
 
 
 def random_rows(name: str, rng: np.random.Generator, chosen: Config) -> np.ndarray:
-    """Two rows of a feature."""
+    """Two random rows of a feature."""
     if name == "mfcc":
         return rng.standard_normal((2, chosen.audio.frames, chosen.features.mfcc.size)).astype(np.float16)
     if name == "spectrogram":
@@ -89,7 +90,7 @@ def random_rows(name: str, rng: np.random.Generator, chosen: Config) -> np.ndarr
 
 
 def without_sound(folder: Path) -> str:
-    """A folder with empty modules in place of the packages for sound that are missing, for `PYTHONPATH`."""
+    """Write empty modules in place of missing packages for sound; return the value of `PYTHONPATH`."""
     folder.mkdir()
     for name in SOUND:
         if find_spec(name) is None:
@@ -110,12 +111,12 @@ def seconds_of(commands: list[list[str]], environments: list[dict[str, str]]) ->
 
 
 def predictions(runs: Path) -> dict[str, bytes]:
-    """What every fold predicts."""
+    """The predictions of every fold."""
     return {str(file.relative_to(runs)): file.read_bytes() for file in sorted(runs.glob("*/*/predictions.csv"))}
 
 
 def main() -> None:
-    """Make the stores, train the grid both ways in turns, and print."""
+    """Write the stores, train the grid both ways in alternation, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=2)
@@ -146,7 +147,7 @@ def main() -> None:
         one, other = (statistics.median(found[way]) for way in ways)
         same = sum(made["two parts"].get(file) == text for file, text in made["local queue"].items())
         print(f"two parts take {other / one:.3f} of the local queue's time ({other:.1f} s, {one:.1f} s); ", end="")
-        print(f"{same} of {len(made['local queue'])} folds predict the same to the last byte")
+        print(f"{same} of {len(made['local queue'])} folds have byte-identical predictions")
 
 
 if __name__ == "__main__":
