@@ -1,4 +1,4 @@
-# The main jobs by name; each installs what it needs into .venv on first use. `make help` lists them.
+# The main tasks; each installs what it needs into .venv on first use. `make help` lists them.
 
 CORPUS ?= demo
 PROTOCOL ?= speaker
@@ -25,54 +25,54 @@ WITH_JOBS := $(if $(JOBS),--jobs $(JOBS))
 .PHONY: help features train report audit test coverage lint types format docs bench clean
 .DELETE_ON_ERROR:
 
-help: ## this list
+help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  settings: CORPUS=$(CORPUS) ROOT=folder PROTOCOL=$(PROTOCOL) PRESET=name JOBS=n"
 
-features: $(INSTALLED) ## audio to HDF5 shards (CORPUS= ROOT= JOBS=); the synthetic demo corpus by default
+features: $(INSTALLED) ## extract features into HDF5 shards (CORPUS= ROOT= JOBS=); by default from the demo corpus
 	$(RUN) features $(CORPUS) $(ROOT) $(WITH_JOBS) $(SETTINGS)
 
-train: $(FEATURES) ## shards to a run, a fold for everything left out once (PROTOCOL=)
+train: $(FEATURES) ## train a run on the shards, one fold for each held-out group (PROTOCOL=)
 	$(RUN) train --corpus $(CORPUS) --protocol $(PROTOCOL) $(WITH_JOBS) $(SETTINGS)
 
-report: train ## runs to tables, figures and a page; does the stages before it where they are missing
+report: train ## write tables, figures and a page about the runs; runs the earlier stages if needed
 	$(RUN) report --corpus $(CORPUS)
 
-audit: $(INSTALLED) ## what is wrong with a corpus and its folds (CORPUS= ROOT=)
+audit: $(INSTALLED) ## find faults in a corpus and its folds (CORPUS= ROOT=)
 	$(RUN) audit $(CORPUS) $(ROOT) --protocol $(PROTOCOL)
 
-test: $(DEVELOPED) ## every test that needs no GPU and no network
+test: $(DEVELOPED) ## run every test that needs no GPU and no network
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# Tests that limit the size of files fail here, as what coverage records is a file too; `make test` is the judge.
-coverage: $(DEVELOPED) ## lines and branches that the tests reach, those of other processes too
+# Tests that limit the size of files fail here, because coverage writes files too; the results of `make test` count.
+coverage: $(DEVELOPED) ## measure the lines and branches that the tests reach, in child processes too
 	$(BIN)/python -m coverage erase
 	-$(BIN)/python -m coverage run -m pytest -n 2 --dist worksteal
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
-lint: $(DEVELOPED) ## style
+lint: $(DEVELOPED) ## check the style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(DEVELOPED) ## types
+types: $(DEVELOPED) ## check the types
 	$(BIN)/mypy
 
 format: $(DEVELOPED) ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(DOCUMENTED) ## the documentation as a site in build/docs; every warning is an error
+docs: $(DOCUMENTED) ## build the documentation's site in build/docs; every warning is an error
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --fresh-env --write-all docs build/docs
 	@echo build/docs/index.html
 
-bench: $(PEERS) ## speed against peers, as ratios in one run; then reading and answers on the processor
+bench: $(PEERS) ## compare speed with other packages as ratios; then measure reading and prediction on the CPU
 	$(VENV)/bench/bin/python -m benchmarks.run
 	$(VENV)/bench/bin/python -m benchmarks.gather
 	$(VENV)/bench/bin/python -m benchmarks.predict --device cpu --files 24 --folds 2
 
-clean: ## remove the environment and what was built; keeps cache, runs and reports
+clean: ## remove the environment and build products; keeps cache, runs and reports
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .coverage* .mypy_cache .ruff_cache .hypothesis
 
 $(FEATURES): | $(INSTALLED)
@@ -94,7 +94,7 @@ $(DOCUMENTED): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
 	@touch $@
 
-# An environment of its own, which sees the packages of the first: the peers want other releases of some.
+# A second environment that sees the packages of the first: some peers need other versions of them.
 $(PEERS): benchmarks/requirements.txt | $(DEVELOPED)
 	$(BIN)/python -m venv $(VENV)/bench
 	site=$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))") && $(VENV)/bench/bin/python -c \

@@ -1,4 +1,4 @@
-"""Packages are found by themselves; `cli/` is installed as `ser_pipeline.cli`. All else stands in setup.cfg."""
+"""Packages are found automatically; `cli/` is installed as `ser_pipeline.cli`. All other metadata is in setup.cfg."""
 
 from setuptools import find_namespace_packages, setup
 

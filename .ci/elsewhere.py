@@ -1,4 +1,4 @@
-"""Whether the folder `emotions` gives the predictions of `stored.csv` on the files of `audio`; see `.ci/elsewhere`."""
+"""Check that the folder `emotions` gives the predictions of `stored.csv` for files in `audio`; see `.ci/elsewhere`."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ CLOSE = 5e-3
 
 
 def stored() -> Iterator[tuple[str, dict[str, float]]]:
-    """Every file with its probabilities."""
+    """Yield every file with its stored probabilities."""
     with Path("stored.csv").open(encoding="utf-8") as lines:
         for row in csv.DictReader(lines):
             scores = {name[6:]: math.exp(float(row[name])) for name in row if name.startswith("log_p:")}
@@ -20,14 +20,14 @@ def stored() -> Iterator[tuple[str, dict[str, float]]]:
 
 
 def by_command(model: str, files: list[str]) -> list[dict[str, float]]:
-    """What `ser-pipeline predict` says."""
+    """Return the answers of `ser-pipeline predict`."""
     command = [str(Path(sys.executable).with_name("ser-pipeline")), "predict", model, *files, "--jsonl", "--quiet"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     return [json.loads(line)["probabilities"] for line in lines]
 
 
 def by_speech_emotion(files: list[str]) -> list[dict[str, float]]:
-    """What the class says."""
+    """Return the answers of the class."""
     from ser_pipeline import SpeechEmotion
 
     model = SpeechEmotion.from_pretrained("emotions")
@@ -35,7 +35,7 @@ def by_speech_emotion(files: list[str]) -> list[dict[str, float]]:
 
 
 def by_transformers(files: list[str]) -> list[dict[str, float]]:
-    """What transformers' pipeline says."""
+    """Return the answers of transformers' pipeline."""
     import soundfile
     from transformers import pipeline
 
@@ -49,7 +49,7 @@ def by_transformers(files: list[str]) -> list[dict[str, float]]:
 
 
 def by_onnxruntime(model: str, files: list[str]) -> list[dict[str, float]]:
-    """What onnxruntime says of the graph alone."""
+    """Return the answers of onnxruntime with the graph alone."""
     import numpy as np
     import onnxruntime
     import soundfile
@@ -64,7 +64,7 @@ def by_onnxruntime(model: str, files: list[str]) -> list[dict[str, float]]:
 
 
 def main(which: str) -> None:
-    """Ask all that the environment `which` can, and compare."""
+    """Compare all interfaces that the environment `which` supports."""
     wanted = dict(stored())
     files = list(wanted)
     graph = "emotions/model.onnx"

@@ -1,4 +1,4 @@
-"""What several tests share: small corpora made on the spot, and the command by its entry point."""
+"""Fixtures that several tests share: small generated corpora, and the command by its entry point."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ser_pipeline.cli import main
 from support.sounds import write_emodb
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background has it ignored, and so its children
-os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the network
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs and their children ignore it
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test uses the network
 os.environ["HF_HUB_CACHE"] = str(
     Path(tempfile.gettempdir()) / "no-encoder-of-ser-pipeline"
 )  # or reads the user's cache
@@ -25,7 +25,7 @@ os.environ["HF_HUB_CACHE"] = str(
 
 @pytest.fixture(scope="session")
 def emodb() -> Path:
-    """The folder of the real EMO-DB."""
+    """Return the folder of the real EMO-DB."""
     folder = os.environ.get("SER_PIPELINE_EMODB")
     if not folder:
         pytest.skip("$SER_PIPELINE_EMODB is not set: no EMO-DB here")
@@ -34,14 +34,14 @@ def emodb() -> Path:
 
 @pytest.fixture(autouse=True)
 def plain_log() -> None:
-    """The package's log as it is before a command sends it to stderr."""
+    """Restore the package's logger to its state before a command directs it to stderr."""
     log = logging.getLogger("ser_pipeline")
     log.handlers, log.propagate, log.level = [], True, logging.NOTSET
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
-    """The `ser-pipeline` command in an empty folder: `run("features", "emodb", root)`."""
+    """Return the `ser-pipeline` command in an empty folder: `run("features", "emodb", root)`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SER_PIPELINE_CACHE", raising=False)
 
@@ -56,5 +56,5 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result
 
 @pytest.fixture
 def small_emodb(tmp_path: Path) -> Path:
-    """A small corpus in EMO-DB's naming: 4 speakers, 4 emotions, 2 takes."""
+    """Write a small corpus with EMO-DB's file names: 4 speakers, 4 emotions, 2 takes."""
     return write_emodb(tmp_path / "small")

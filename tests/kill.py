@@ -1,8 +1,8 @@
-"""Kills by hand: `python -m tests.kill --kills 100 --folder DIR`.
+"""Manual kill test: `python -m tests.kill --kills 100 --folder DIR`.
 
-Every command is started and killed at a random moment, in turn; after each kill shards and predictions must be the
-bytes of an undisturbed run, or become them when the command is run again, and what `export` writes is whole or absent.
-Counts stay in `DIR/kills.json`, from where the same command goes on.
+Commands are started in turn and killed at a random moment. After each kill, shards and predictions must be
+byte-identical to those of an undisturbed run, at the latest after the command has been run again. The folder that
+`export` writes must be complete or absent. `DIR/kills.json` keeps the counts; the same command resumes from them.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ MODEL = "model"
 """Folder that `export` writes."""
 
 OFTEN = 4
-"""Kills of a command after which it is run to its end."""
+"""Number of kills of a command after which it is run to its end."""
 
 
 def main() -> None:
-    """Kill until there were as many kills; prints the counts."""
+    """Kill commands until the requested number of kills; prints the counts."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=50, help="in all, those of earlier calls included")
+    parser.add_argument("--kills", type=int, default=50, help="total number of kills, including earlier calls")
     parser.add_argument("--folder", type=Path, required=True)
     options = parser.parse_args()
     calm, work = options.folder.resolve() / "calm", options.folder.resolve() / "work"
@@ -47,7 +47,7 @@ def main() -> None:
     if not work.exists():
         shutil.copytree(calm, work)
     wanted, model = (shards(calm), predictions(calm)), exported(calm / MODEL)
-    assert all((*wanted, model)), "nothing was made that a kill could harm"
+    assert all((*wanted, model)), "there is nothing that a kill could damage"
     file = options.folder / "kills.json"
     counts = json.loads(file.read_text(encoding="utf-8")) if file.exists() else dict.fromkeys(commands, 0)
     rng = random.Random(sum(counts.values()))
@@ -57,24 +57,24 @@ def main() -> None:
                 _take_back(work, name)
             counts[name] += _killed(work, args, rng.uniform(0, took[name]))
             file.write_text(json.dumps(counts), encoding="utf-8")
-            assert exported(work / MODEL) in ({}, model), f"half of a model is there; see {work}"
+            assert exported(work / MODEL) in ({}, model), f"the model folder is incomplete; see {work}"
             if name in ("features", "train") or counts[name] % OFTEN == 0:
                 shutil.rmtree(work / MODEL, ignore_errors=True)
                 _finish(work, args)
-            assert (shards(work), predictions(work)) == wanted, f"{name} lost something; see {work}"
+            assert (shards(work), predictions(work)) == wanted, f"{name} lost data; see {work}"
             left = [place.name.startswith(f"{MODEL}.") for place in work.rglob("*.partial")]
-            assert left in ([], [True]), f"{name} left something unfinished; see {work}"
+            assert left in ([], [True]), f"{name} left unfinished files; see {work}"
     print(json.dumps({"kills": sum(counts.values()), **counts}))
 
 
 def _take_back(work: Path, name: str) -> None:
-    """Delete what a command made, without which it would have nothing to do."""
+    """Delete the results of a command, so that it has work to do."""
     if made := {"features": "cache", "train": "runs", "export": MODEL}.get(name):
         shutil.rmtree(work / made, ignore_errors=True)
 
 
 def _commands(calm: Path) -> dict[str, list[str]]:
-    """Name -> arguments, once the corpus, features and a run of them are in `calm`."""
+    """Create the corpus, features and a run in `calm`; returns command name -> arguments."""
     calm.mkdir(parents=True, exist_ok=True)
     corpus = calm.parent / "corpus"
     if not corpus.exists():
@@ -95,7 +95,7 @@ def _commands(calm: Path) -> dict[str, list[str]]:
 
 
 def _finish(folder: Path, args: list[str]) -> float:
-    """Run to the end; returns the seconds it took."""
+    """Run a command to its end; returns the seconds that it took."""
     began = time.monotonic()
     status, said = held(folder, *args)
     assert status == 0, said
@@ -103,7 +103,7 @@ def _finish(folder: Path, args: list[str]) -> float:
 
 
 def _killed(folder: Path, args: list[str], after: float) -> bool:
-    """Start a command and kill it `after` seconds; whether it still lived."""
+    """Start a command and kill it after `after` seconds; returns whether it was still running."""
     process = begun(run_command, folder, args)
     process.join(after)
     alive = process.is_alive()

@@ -1,18 +1,18 @@
-"""Mutation testing of what scores, folds and files rest on: how many small faults the tests see.
+"""Mutation testing of scores, folds and stored files: how many small faults the tests detect.
 
     pip install cosmic-ray
     python tests/mutate.py [--sample 80] [--seed 0] [--jobs 2] [--only metrics]
 
-Cosmic Ray changes one operator, comparison, number, keyword or branch at a time. Of all such changes of a module a
-sample is drawn; each is put into a copy of the sources, and the tests named here run on it until one fails, in a fork
-of this process, which has the large packages loaded. A run that takes ten minutes counts as seen.
+Cosmic Ray changes one operator, comparison, number, keyword or branch at a time. For each module, a sample of these
+changes is drawn. Each change is applied to a copy of the sources, and the tests listed here run on it until one fails,
+in a fork of this process, which has already loaded the large packages. A run of ten minutes counts as detected.
 
-Not drawn is what changes nothing that could be seen, as a rule and never line by line:
+Changes that cannot be detected are not drawn. General rules exclude them, never single lines:
 
-- annotations, docstrings and whether imports for annotations alone are made;
-- `==` into `is` and back, and what else differs from a change that is drawn by identity alone;
-- `&` of truth values into `*` or `//`, and `|` into `+`, which are the same;
-- an order (`<`, `>=`) where a value is compared with a text that stands in the code, which is one of a few names.
+- annotations, docstrings, and imports for annotations only;
+- `==` to `is` and back, and other changes that differ from a drawn one only by identity;
+- `&` of truth values to `*` or `//`, and `|` to `+`, which are equivalent;
+- an order (`<`, `>=`) in comparisons with a text constant, which is one of a few names.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ TARGETS = {
     "shape.py": ["test_shape.py", "report/test_strange_runs.py"],
     "runs/shapes.py": ["test_shape.py", "report/test_strange_runs.py"],
 }
-"""Modules of the package, and the tests that answer for each beside the examples in it, the cheapest first."""
+"""Modules of the package, and the tests of each in addition to its doctests, the fastest first."""
 LARGE = (
     "numpy",
     "scipy.stats",
@@ -59,11 +59,11 @@ LARGE = (
     "transformers",
     "hypothesis",
 )
-"""Packages that are loaded once, where they are there."""
+"""Packages that are loaded once, if installed."""
 SAME = {"BitAnd_Mul", "BitAnd_FloorDiv", "BitOr_Add"}
-"""Changes of an operator that are none for truth values."""
+"""Changes of an operator that have no effect on truth values."""
 LONGEST = 600
-"""Seconds after which a changed module's tests are given up."""
+"""Seconds after which the tests of a changed module are stopped."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Mutant:
 
 
 def mutants(module: str) -> Iterator[Mutant]:
-    """Every change of a module that changes what it does."""
+    """Yield every change of a module that affects its behaviour."""
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator, operator_names
 
@@ -85,20 +85,20 @@ def mutants(module: str) -> Iterator[Mutant]:
     plain = _meaning(source)
     for name in filter(_seen, operator_names()):
         operator = get_operator(name)
-        numbers = count() if not operator.arguments() else []  # the others want names to be told
+        numbers = count() if not operator.arguments() else []  # the others need names as arguments
         for text in takewhile(bool, (mutate_code(source, operator(), number) for number in numbers)):
             if _meaning(text) not in ("", plain) and not _orders_texts(text):
                 yield Mutant(module, name.split("/")[1], _line(source, text), text)
 
 
 def _seen(operator: str) -> bool:
-    """Whether the changes of an operator can be seen."""
+    """Return whether the changes of an operator can be detected."""
     before, after = operator.split("_")[-2:] if operator.count("_") > 1 else ("", "")
     return f"{before}_{after}" not in SAME and before.startswith("Is") == after.startswith("Is")
 
 
 def _orders_texts(text: str) -> bool:
-    """Whether a text of the code is compared by its place in the alphabet."""
+    """Return whether a text constant is compared by alphabetical order."""
     return any(
         isinstance(node, ast.Compare)
         and any(isinstance(sign, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for sign in node.ops)
@@ -108,7 +108,7 @@ def _orders_texts(text: str) -> bool:
 
 
 def _meaning(source: str) -> str:
-    """The syntax tree without annotations, docstrings and `TYPE_CHECKING`; nothing of what is not Python."""
+    """Return the syntax tree without annotations, docstrings and `TYPE_CHECKING`; empty if the text is not Python."""
     try:
         tree = ast.parse(source)
     except SyntaxError:
@@ -130,7 +130,7 @@ def _line(before: str, after: str) -> int:
 
 
 def outcomes(changes: list[Mutant], jobs: int, room: Path) -> Iterator[tuple[Mutant, bool]]:
-    """Each change, and whether all tests pass on a copy of the sources with it; in the order in which they end."""
+    """Yield each change and whether all tests pass on a copy of the sources with it, in the order of completion."""
     waiting, free = changes[::-1], copies(jobs, room)
     running: dict[int, tuple[Mutant, Path]] = {}
     while waiting or running:
@@ -140,7 +140,7 @@ def outcomes(changes: list[Mutant], jobs: int, room: Path) -> Iterator[tuple[Mut
             running[started(mutant.module, folder)] = mutant, folder
         process, status = os.wait()
         with suppress(ProcessLookupError):
-            os.killpg(process, signal.SIGKILL)  # what it started and left
+            os.killpg(process, signal.SIGKILL)  # processes that it started and left behind
         mutant, folder = running.pop(process)
         shutil.copy(ROOT / "ser_pipeline" / mutant.module, folder / "ser_pipeline" / mutant.module)
         free.append(folder)
@@ -148,7 +148,7 @@ def outcomes(changes: list[Mutant], jobs: int, room: Path) -> Iterator[tuple[Mut
 
 
 def started(module: str, folder: Path) -> int:
-    """A process that runs the tests of a module in a copy of the sources: 0 where all pass."""
+    """Start a process that runs the tests of a module in a copy of the sources; it ends with 0 if all pass."""
     if process := os.fork():
         return process
     status = 1
@@ -168,7 +168,7 @@ def started(module: str, folder: Path) -> int:
 
 
 def copies(jobs: int, room: Path) -> list[Path]:
-    """Folders with a copy of the sources and tests each; what is compiled is told by its contents, not its age."""
+    """Create folders with a copy of the sources and tests; compiled files are matched by content, not by age."""
     folders = [room / str(number) for number in range(jobs)]
     for folder in folders:
         for name in ("ser_pipeline", "cli", "tests", "benchmarks"):
@@ -181,7 +181,7 @@ def copies(jobs: int, room: Path) -> list[Path]:
 
 
 def report(drawn: list[Mutant], jobs: int) -> None:
-    """Run the tests on every change, and print survivors and a line a module."""
+    """Run the tests on every change, and print the survivors and a line for each module."""
     for package in (*LARGE, "pytest"):
         with suppress(ImportError):
             import_module(package)
@@ -204,19 +204,19 @@ def report(drawn: list[Mutant], jobs: int) -> None:
 
 
 def changed_line(mutant: Mutant) -> str:
-    """The line as it is after the change."""
+    """Return the changed line."""
     return mutant.text.splitlines()[mutant.line - 1].strip() if mutant.line else ""
 
 
 def main() -> None:
-    """Draw, or read, and run."""
+    """Draw or read the sample, and run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sample", type=int, default=80, help="changes of a module")
+    parser.add_argument("--sample", type=int, default=80, help="number of changes for each module")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only", default="", help="modules with this in their name")
-    parser.add_argument("--draw", type=Path, help="write the sample to this file and run nothing")
-    parser.add_argument("--drawn", type=Path, help="read the sample from this file")
+    parser.add_argument("--only", default="", help="only modules with this text in their name")
+    parser.add_argument("--draw", type=Path, help="write the sample to this file and exit")
+    parser.add_argument("--drawn", type=Path, help="read the sample from this file instead of drawing it")
     asked = parser.parse_args()
     rng = random.Random(asked.seed)
     modules = [module for module in TARGETS if asked.only in module]

@@ -1,4 +1,4 @@
-"""Claims: one holder a part, whoever dies, freezes or has lost the time."""
+"""Claims: each part has one owner, even if processes die, freeze or have a wrong clock."""
 
 import errno
 import multiprocessing
@@ -20,7 +20,7 @@ ELSEWHERE = Holder("another", "another machine", 1, "0", "e15e")
 
 
 def holder(tmp_path: Path) -> multiprocessing.process.BaseProcess:
-    """Another process that holds the part "a" and renews it."""
+    """Start another process that has claimed the part "a" and renews the claim."""
     process = CONTEXT.Process(target=hold, args=(tmp_path / "claims", tmp_path / "mark"))
     process.start()
     until((tmp_path / "mark").exists)
@@ -83,7 +83,7 @@ def test_a_frozen_holders_part_is_taken_over_after_a_lease(tmp_path: Path) -> No
         os.kill(process.pid or 0, signal.SIGCONT)
     before = read_record(tmp_path / "claims" / "a" / "1")
     assert before
-    until(lambda: read_record(tmp_path / "claims" / "a" / "1") != before)  # it woke, and does not know yet
+    until(lambda: read_record(tmp_path / "claims" / "a" / "1") != before)  # it woke and has not noticed yet
     assert claim.held
     process.kill()
     process.join()
@@ -107,7 +107,7 @@ def test_a_watcher_that_slept_does_not_take_that_for_the_holders_silence(tmp_pat
     far, watcher = Claims(tmp_path, holder=ELSEWHERE), Claims(tmp_path, lease=BEATS, clock=clock)
     assert far.take("a")
     assert watcher.take("a") is None
-    clock.now += 1e6  # its machine was asleep, and so may the holder's have been
+    clock.now += 1e6  # this machine was asleep, as may have been the owner's
     assert watcher.take("a") is None
     far.renew()
     clock.now += 1
@@ -153,7 +153,7 @@ def test_without_links_a_part_is_one_holders_too(tmp_path: Path, monkeypatch: py
 
 
 def test_a_listing_that_is_out_of_date_gives_no_part_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network file system may show a folder as it was up to a minute ago."""
+    """A network file system may return a listing that is up to a minute old."""
     first, second, last = Claims(tmp_path), Claims(tmp_path), claims_module._last
     claim = first.take("a")
     assert claim
@@ -174,7 +174,7 @@ def test_a_record_that_is_out_of_date_for_less_than_a_lease_takes_nothing_over(
     clock, shown, read = Clock(0.0), dict[str, object](), claims_module.read_record
 
     def stale(file: Path) -> object:
-        age = f"{file} {clock.now // (BEATS - 1)}"  # an answer is kept for nearly a lease
+        age = f"{file} {clock.now // (BEATS - 1)}"  # an answer is cached for almost one lease
         return shown.setdefault(age, read(file))
 
     monkeypatch.setattr(claims_module, "read_record", stale)

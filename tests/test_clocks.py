@@ -1,4 +1,4 @@
-"""No test may depend on how fast the machine is: tests read no clock, but for what is told here."""
+"""No test may depend on the machine's speed: only tests listed here read a clock."""
 
 import ast
 
@@ -6,14 +6,14 @@ from support.places import TESTS
 
 CLOCKS = ("time", "monotonic", "perf_counter", "process_time", "thread_time")
 WHY = {
-    "support/browser.py": "ends waiting for a browser that does not answer",
-    "support/workers.py": "ends waiting for what never happens",
-    "cli/test_kill.py": "picks moments to kill a command while it runs",
-    "cache/test_housekeeping.py": "dates files",
-    "kill.py": "picks moments to kill commands, by hand",
-    "fuzz/__main__.py": "ends after the seconds that were asked for, by hand",
+    "support/browser.py": "stops waiting for a browser that does not answer",
+    "support/workers.py": "stops waiting for conditions that never become true",
+    "cli/test_kill.py": "chooses moments at which running commands are killed",
+    "cache/test_housekeeping.py": "sets files' times",
+    "kill.py": "chooses moments at which commands are killed, in manual tests",
+    "fuzz/__main__.py": "stops inputs after a time limit, in manual tests",
 }
-"""Files that read a clock, and what for: none compares a duration with a bar."""
+"""Files that read a clock, and the reason: none compares a duration with a limit."""
 
 
 def reads_clock(tree: ast.AST) -> bool:

@@ -135,7 +135,7 @@ def test_settings_that_do_not_go_together_are_refused_with_the_nearest_that_woul
     with pytest.raises(PipelineError, match=said) as caught:
         config.load("paper", None, pairs.split())
     nearest = str(caught.value).rpartition("the nearest is ")[2]
-    assert config.load("paper", None, [*pairs.split(), nearest]), "what is proposed is taken"
+    assert config.load("paper", None, [*pairs.split(), nearest]), "the suggestion is accepted"
 
 
 def test_a_config_made_in_code_is_held_to_the_same_limits() -> None:

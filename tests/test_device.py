@@ -30,7 +30,7 @@ def test_a_torch_that_does_not_know_its_processor_stays_with_float32(monkeypatch
 
 
 @pytest.mark.slow(reason="two processes load torch")
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc alone has mallopt")
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc has mallopt")
 def test_freed_memory_is_kept_for_the_next_step() -> None:
     code = """
 import resource, sys, torch

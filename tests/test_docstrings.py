@@ -1,4 +1,4 @@
-"""Docstrings of the library: arguments are explained where there are three or more, and every one is a sentence."""
+"""Docstrings of the library: three or more arguments are explained, and every docstring is a sentence."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from support.places import ROOT
 FILES = sorted((ROOT / "ser_pipeline").rglob("*.py"))
 SECTION = re.compile(r"^ *(Returns|Raises|Yields|Example|Examples|Attributes|Note):$", flags=re.MULTILINE)
 CLIPPED = re.compile(r"(Of|None of|No|Not|As|By|For|From|In|With|Without)\b|\S+( \S+){0,1}$")
-"""A docstring that leans on the name above it, or is a word or two."""
+"""A docstring that depends on the name above it, or has only one or two words."""
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 def public(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
-    """The public functions of a module, and the public methods of its public classes."""
+    """Yield the public functions of a module, and the public methods of its public classes."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, Definition) and not node.name.startswith("_"):
             if isinstance(node, ast.ClassDef):
@@ -30,14 +30,14 @@ def public(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.FunctionD
 
 
 def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
-    """Names of what a caller passes."""
+    """Return the names of a function's parameters."""
     asked = function.args
     names = [one.arg for one in (*asked.posonlyargs, *asked.args, *asked.kwonlyargs)]
     return [name for name in names if name not in ("self", "cls")]
 
 
 def explained(text: str) -> list[str]:
-    """Names in the section `Args` of a docstring."""
+    """Return the names in a docstring's section `Args`."""
     section = SECTION.split(text.partition("Args:\n")[2])[0]
     return [
         name
@@ -58,7 +58,7 @@ def test_three_parameters_or_more_are_explained(file) -> None:
 
 
 def texts(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """Every docstring of a module: its own, those of its classes and functions, and those below its constants."""
+    """Yield every docstring of a module: its own, those of classes and functions, and those below constants."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | Definition):
             if text := ast.get_docstring(node):

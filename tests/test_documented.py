@@ -1,4 +1,4 @@
-"""Every block of code in the documentation: run as it is printed, or, where that cannot be, read for its mistakes."""
+"""Every block of code in the documentation is run as printed, or parsed if it cannot run here."""
 
 import ast
 import json
@@ -31,7 +31,7 @@ PAGES = [
 FENCE = re.compile(r"^( *)```(\S*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 LANGUAGES = {"sh", "console", "python", "toml", "json", "dockerfile", "text", "{eval-rst}", "{include}", "{toctree}"}
 RUN = "runs/emodb-speaker-full-s0-0a1b2c3d4e5f"
-"""A run of the documentation, for which the newest one stands in."""
+"""A run named in the documentation; the newest run replaces it."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def blocks() -> Iterator[Block]:
 
 
 def prose(page: Path) -> str:
-    """A page without its blocks of code."""
+    """Return a page without its blocks of code."""
     return FENCE.sub("", page.read_text(encoding="utf-8"))
 
 
@@ -73,14 +73,14 @@ ELSEWHERE = {
 """Page -> the test that runs its Python."""
 
 NOT_RUN = {
-    "make": "installs the whole project: CI does that",
+    "make": "installs the whole project, as CI does",
     "--preset paper": "hours on a GPU, wav2vec 2.0 and a licensed corpus",
     "--ablation all": "hours on a GPU",
     "git clone": "needs the network",
     "pip install": "needs the network",
     "functionals": "needs the extra opensmile",
     "ravdess": "needs a second published corpus",
-    "--config frozen.toml": "needs WavLM; the TOML beside it is read",
+    "--config frozen.toml": "needs WavLM; the TOML next to it is parsed",
     "talk.mkv": "needs a video",
     "--onnx": "tests/export/test_onnx.py does it; takes minutes",
     "--final": "tests/export/test_final.py does it",
@@ -95,7 +95,7 @@ NOT_RUN = {
     "harbour": "tests/corpora/test_corpora.py does it",
     "bash-completion": "tests/cli/test_terminal.py completes words",
 }
-"""What in a block of commands keeps it from being run here -> why; its commands are parsed nevertheless."""
+"""Text of a block that cannot be run here -> the reason; its commands are still parsed."""
 
 
 def why_not(text: str) -> str:
@@ -108,7 +108,7 @@ RUNNABLE = [block for block in (*SHELL, *SESSIONS) if not why_not(block.text)]
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """The `ser-pipeline` commands of a block, without comments, redirections and what surrounds them."""
+    """Yield the `ser-pipeline` commands of a block, without comments, redirections and surrounding shell code."""
     for line in text.replace("\\\n", " ").split("\n"):
         for part in re.split(r"\||&&|;", re.sub(r"\s#.*|\s[<>]\s*\S+", "", f" {line}").strip()):
             words = shlex.split(part)
@@ -119,7 +119,7 @@ def commands(text: str) -> Iterator[list[str]]:
 
 
 def parse(words: list[str]) -> None:
-    """Have Click read a command and all its options, and run nothing."""
+    """Parse a command and all its options with Click without running it."""
     group: click.Command = main
     context = click.Context(main, info_name="ser-pipeline")
     while isinstance(group, click.Group) and words:
@@ -160,7 +160,7 @@ def test_json_can_be_read(block: Block) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The names of a page's headings, as GitHub and the site give them."""
+    """Return the anchors of a page's headings, as on GitHub and on the site."""
     headings = re.findall(r"^#+ (.*)", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -181,7 +181,7 @@ def test_links_lead_to_files_and_headings_that_there_are(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_files_of_the_code_that_are_named_are_there(page: Path) -> None:
     named = re.findall(r"`((?:ser_pipeline|tests|benchmarks|docs|[a-z]+)/[\w/]+\.(?:py|md|toml))`", prose(page))
-    example = "ser_pipeline/corpora/harbour.py"  # of docs/corpora.md
+    example = "ser_pipeline/corpora/harbour.py"  # in docs/corpora.md
     for name in set(named) - {example}:
         recipe = page.name == "extend.md" and f"new: {name}" in page.read_text(encoding="utf-8")
         assert recipe or any((ROOT / folder / name).exists() for folder in ("", "ser_pipeline")), name
@@ -242,12 +242,12 @@ audit*) COMMAND "$@" || test $? = 1; exit;;
 esac
 exec COMMAND "$@"
 """
-"""The command in small: two folds of an epoch of the demo; the other corpora are parts of the published ones."""
+"""A small version of the command: two folds of one epoch on the demo, and parts of the published corpora."""
 
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Mapping[str, str]]]:
-    """A folder with what the documentation takes to be there, and the environment of its commands."""
+    """Set up a folder with the files that the documentation assumes, and the environment of its commands."""
     room = tmp_path_factory.mktemp("documented")
     corpus = write_emodb(room / "home/corpora/emodb", speakers=4, takes=3)
     sounds = sorted(corpus.rglob("*.wav"))
@@ -281,7 +281,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Mappi
 
 
 def shell(text: str, folder: Path, environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
-    """A block run by a shell that stops at the first command that fails; a run of the documentation is the newest."""
+    """Run a block in a shell that stops at the first failure; the documentation's run is replaced by the newest."""
     runs: Any = sorted((folder / "runs").glob("*/index.json"), key=lambda file: file.stat().st_mtime)
     newest = f"runs/{runs[-1].parent.name}" if runs else RUN
     text = re.sub(r"runs/\S+-0a1b2c3d4e5f|\bRUN\b", newest, text)
@@ -295,12 +295,12 @@ def test_the_commands_run_as_they_are_printed(room: tuple[Path, Mapping[str, str
     folder, environment = room
     assert len(RUNNABLE) >= 20
     seen = set[str]()
-    shell("ser-pipeline features", folder, environment)  # as `make report` does, with which the README begins
-    for block in sorted(RUNNABLE, key=lambda block: block.page != "README.md"):  # which makes the runs of the others
+    shell("ser-pipeline features", folder, environment)  # as `make report` does at the beginning of the README
+    for block in sorted(RUNNABLE, key=lambda block: block.page != "README.md"):  # it trains the runs of the others
         typed = re.findall(r"^\$ (.*)" if block.language == "console" else r"^(.+)", block.text, re.MULTILINE)
         done = shell("\n".join(line for line in typed if line not in seen), folder, environment)
         assert done.returncode == 0, f"{block.name}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
-        seen.update(typed)  # a line that another page has too is run once
+        seen.update(typed)  # lines that occur on several pages are run once
         if block.language == "console" and typed[0].startswith("ser-pipeline folds"):
             assert block.text == f"$ {typed[0]}\n{done.stdout}"
         shutil.rmtree(folder / "emotions", ignore_errors=True)

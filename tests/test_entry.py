@@ -84,7 +84,7 @@ def test_two_that_publish_one_entry_find_it_whole(tmp_path: Path) -> None:
     entry = Entry.keyed(tmp_path, "store", {"a": 1})
     entry.begin()
     entry.publish()
-    entry.begin()  # by a process that did not know
+    entry.begin()  # by a process that did not notice
     assert not entry.partial.exists()
     entry.partial.mkdir()
     assert entry.publish() == entry.path

@@ -1,4 +1,4 @@
-"""The recipes of docs/extend.md, applied to a copy of the code as they are printed."""
+"""The recipes of docs/extend.md, applied to a copy of the code as printed."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ TINY = ("model.small_width=8", "model.small_layers=1", "train.batch=8", "train.l
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Copy"]:
-    """A scratch copy of the package with every recipe applied, and a small corpus beside it."""
+    """Copy the package, apply every recipe, and write a small corpus next to it."""
     folder = tmp_path_factory.mktemp("copy")
     shutil.copytree(ROOT / "ser_pipeline", folder / "ser_pipeline", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "cli", folder / "ser_pipeline" / "cli", ignore=shutil.ignore_patterns("__pycache__"))
@@ -34,7 +34,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Copy"]:
             file.write_text(text, encoding="utf-8")
             continue
         before = file.read_text(encoding="utf-8")
-        assert before.count(anchor) == 1, f"{anchor!r} stands {before.count(anchor)} times in {name}"
+        assert before.count(anchor) == 1, f"{anchor!r} occurs {before.count(anchor)} times in {name}"
         after = text + anchor if kind == "into" else text.rstrip("\n")
         file.write_text(before.replace(anchor, after), encoding="utf-8")
     assert {name for name in touched if "bark" in name or name.endswith("inputs.py")} == {
@@ -49,7 +49,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Copy"]:
 
 @dataclass(frozen=True)
 class Copy:
-    """A copy of the package in a folder, and the words of its command."""
+    """A copy of the package in a folder, and its command line."""
 
     folder: Path
     words: Sequence[str]
@@ -60,7 +60,7 @@ class Copy:
 
 
 def run(copy: Copy, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-    """The copy's command."""
+    """Run the copy's command."""
     command, where = [*copy.words, *arguments], {"cwd": copy.folder, "env": copy.environment}
     done = subprocess.run(command, **where, capture_output=True, text=True, check=False)
     assert done.returncode == status, done.stderr
@@ -71,7 +71,7 @@ def options(*pairs: str) -> list[str]:
     return ["--preset", "demo", *(word for pair in (*TINY, *pairs) for word in ("--set", pair))]
 
 
-PART = ("--accept", "counts")  # a few utterances are no whole EMO-DB, and it is said so
+PART = ("--accept", "counts")  # a few utterances are not all of EMO-DB, which must be accepted
 BARK = ('model.inputs=["bark", "waveform"]', "features.bark.bands=24", "model.segments=2", "augment.speed=0")
 
 
@@ -86,7 +86,7 @@ def test_an_input_is_a_function_and_a_row(copy: Copy) -> None:
     folder = copy / run(copy, *train).stdout.strip()
     stored = (folder / "03" / "predictions.csv").read_text(encoding="utf-8")
     assert len(list(csv.DictReader(stored.splitlines()))) == 8
-    shutil.rmtree(folder / "03")  # a fold that is missing is trained again, the others are kept
+    shutil.rmtree(folder / "03")  # the missing fold is trained again, the others are kept
     (folder / "index.json").unlink()
     folder.rename(folder.with_name(folder.name + ".partial"))
     again = copy / run(copy, *train).stdout.strip()

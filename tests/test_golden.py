@@ -1,7 +1,6 @@
-"""Keys, shards and predictions that no change of the code's layout may touch.
+"""Keys, shards and predictions that refactoring must not change.
 
-`tests/support/data/golden.json` holds them. Where a change is meant to touch them, `python tests/test_golden.py` writes
-them anew.
+They are in `tests/support/data/golden.json`. After an intended change, `python tests/test_golden.py` updates them.
 """
 
 import csv
@@ -35,12 +34,12 @@ def golden(name: str) -> dict[str, object]:
 
 @pytest.fixture(autouse=True)
 def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The keys are held as they are without the hashes of pre-trained weights, which are not at hand."""
+    """Compute keys without the hashes of pre-trained weights, which are not available here."""
     monkeypatch.setattr("ser_pipeline.training.plan.pretrained", lambda config, known: {})
 
 
 def feature_keys_alone(*corpus: str) -> dict[str, list[str]]:
-    """`feature_keys` in a process whose products add in one order, on which the last digits rest, on any processor."""
+    """Run `feature_keys` in a process with the same order of summation on every processor: last digits depend on it."""
     order = {**os.environ, "OPENBLAS_CORETYPE": "Haswell"}
     done = subprocess.run(
         [sys.executable, __file__, "keys", *corpus], env=order, check=True, capture_output=True, text=True
@@ -50,7 +49,7 @@ def feature_keys_alone(*corpus: str) -> dict[str, list[str]]:
 
 
 def feature_keys(run: Command, corpus: tuple[str, ...]) -> dict[str, list[str]]:
-    """Names of the features folder and of its stores, by preset."""
+    """Return the names of the features folder and of its stores, by preset."""
     found = {}
     for preset in PRESETS:
         folder = Path(run("features", *corpus, "--jobs", "1", "--preset", preset).stdout.strip())
@@ -59,7 +58,7 @@ def feature_keys(run: Command, corpus: tuple[str, ...]) -> dict[str, list[str]]:
 
 
 def run_keys(run: Command, corpus: str) -> dict[str, list[str]]:
-    """Names of the runs that `train` would make, by preset and protocol."""
+    """Return the names of the runs that `train` would create, by preset and protocol."""
     found = {}
     for preset in PRESETS:
         for more in (("--ablation", "all"), ("--protocol", "group-2"), ("--selection", "reference")):
@@ -69,19 +68,19 @@ def run_keys(run: Command, corpus: str) -> dict[str, list[str]]:
 
 
 def lost_keys(before: object, now: dict[str, list[str]]) -> dict[str, set[str]]:
-    """Runs that were planned before and are not now; more rows of the ablation table are no loss."""
+    """Return runs that were planned before and are no longer; additional rows of the ablation table are allowed."""
     assert isinstance(before, dict)
     return {name: lost for name, runs in before.items() if (lost := set(runs) - set(now[name]))}
 
 
 def shard_digests(folder: Path) -> dict[str, str]:
-    """A digest of the bytes of every shard of a features folder; a rotating store key is part of its name."""
+    """Return a digest of every shard of a features folder; the names contain the stores' keys, which may change."""
     files = sorted(folder.glob("*/*.h5"))
     return {f"{file.parent.name}/{file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def predictions(run: Command) -> dict[str, list[str]]:
-    """Probabilities (as logarithms) of every utterance of the demo, after two epochs of two folds."""
+    """Return log-probabilities of every utterance of the demo after two epochs of two folds."""
     short = ("--set", "train.epochs=2", "--preset", "demo", "--protocol", "group-2", "--jobs", "1")
     folder = Path(run(*TRAIN, "--corpus", "demo", *short).stdout.strip().splitlines()[-1])
     found = {}
@@ -93,7 +92,7 @@ def predictions(run: Command) -> dict[str, list[str]]:
 
 
 def vector_machine() -> bool:
-    """Whether numba compiles for the processor's widest vectors, in whose order the golden sums were added."""
+    """Return whether numba compiles for the widest vectors, which were used for the golden sums."""
     cpuinfo = Path("/proc/cpuinfo")
     return cpuinfo.exists() and bool(re.search(r"\bavx512f\b", cpuinfo.read_text(encoding="utf-8")))
 
@@ -120,7 +119,7 @@ def test_emodb_keeps_its_keys(run: Command, emodb: Path) -> None:
 
 
 def command(*args: str) -> Result:
-    """The command's result; the script ends where it fails."""
+    """Return the command's result; the script ends if the command fails."""
     from ser_pipeline.cli import main
 
     result = CliRunner().invoke(main, list(args))
@@ -130,7 +129,7 @@ def command(*args: str) -> Result:
 
 
 def write() -> None:
-    """Write `golden.json` from what the code does now."""
+    """Write `golden.json` from the current code's results."""
     from ser_pipeline.training import plan
 
     plan.pretrained = lambda config, known: {}

@@ -1,4 +1,4 @@
-"""The walls between the rooms of the package, read off its imports; and that no two public classes share a name."""
+"""Boundaries between the package's layers, checked by its imports; public classes have unique names."""
 
 import ast
 import functools
@@ -50,13 +50,13 @@ FLOORS = (
         "errors",
     },
 )
-"""From the top: a room imports only from its own floor or lower ones."""
+"""Layers from the top: a sub-package or module imports only from its own layer or lower ones."""
 
 HEAVY = ("torch", "librosa", "h5py", "matplotlib", "sklearn", "transformers", "scipy")
 
 
 def room(module: str) -> str:
-    """The room of a dotted module: its package, or the file itself."""
+    """Return the sub-package of a dotted module, or the module itself."""
     parts = module.split(".")
     if parts[:2] == ["ser_pipeline", "cli"]:
         return "cli"
@@ -65,7 +65,7 @@ def room(module: str) -> str:
 
 @functools.cache
 def imports() -> dict[str, set[tuple[str, bool]]]:
-    """Module -> what it imports of the project and of torch, and whether that happens when it is loaded."""
+    """Return module -> its imports of the project and of torch, and whether each runs when the module is loaded."""
     found: dict[str, set[tuple[str, bool]]] = {}
     for folder in ("ser_pipeline", "cli", "benchmarks"):
         for file in sorted((ROOT / folder).rglob("*.py")):

@@ -1,7 +1,6 @@
-"""Every number a setting could be given ends in a result or in one line: for `features`, `train` and a step of it.
+"""Every number for a setting leads to a result or one error line, in `features`, in `train` and in a training step.
 
-What is taken is also bounded: a result may take a gigabyte. A hang is ended by an alarm of generous length, and seen
-as a failure.
+Accepted settings must not need more than a gigabyte. A long alarm ends a hang, which is a failure.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ from ser_pipeline.training.step import Step
 from support.sounds import tone, write_emodb
 
 GIB = 2**30
-HANG = 120  # seconds after which one case is taken for a hang
+HANG = 120  # seconds after which a case counts as a hang
 CLASSES = 2
 
 VALUES = (-1, 0, 1, 1e-9, 10**9, 10**308, math.nan, math.inf)
@@ -63,7 +62,7 @@ BASES: dict[str, tuple[str, tuple[str, ...]]] = {
         (*SMALL, "model.spectrogram_weights=none", "model.speech_encoder=small", "augment.frame_masks=1"),
     ),
 }
-"""Name -> preset and settings of a model that is small, so that what a number costs is seen."""
+"""Name -> preset and settings of a small model, so that the cost of a number is visible."""
 
 
 def items(table: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
@@ -81,13 +80,13 @@ CASES = list(itertools.product(NUMBERS, VALUES))
 
 
 def pair(name: str, value: float) -> str:
-    """As it is given to `--set`: digits for whole numbers, which may also be a float's."""
+    """Format a value for `--set`: whole numbers as digits, even for float settings."""
     return f"{name}={value}"
 
 
 @pytest.fixture(autouse=True)
 def _bounded() -> Iterator[None]:
-    """Nothing here may hang or take over a gigabyte beside what the process had."""
+    """Fail tests that hang or need more than a gigabyte of additional memory."""
 
     def end(number: int, frame: FrameType | None) -> None:
         raise AssertionError(f"not done within {HANG} s")
@@ -101,7 +100,7 @@ def _bounded() -> Iterator[None]:
 
 
 def loaded(base: str, *pairs: str) -> Config | None:
-    """The config, if it is taken."""
+    """Return the config, or None if it is refused."""
     preset, small = BASES[base]
     try:
         return config.load(preset, None, [*small, *pairs])
@@ -126,7 +125,7 @@ def test_a_number_that_is_no_number_or_far_out_is_never_taken(base: str) -> None
     assert taken == {"seed"}
 
 
-@pytest.mark.slow(reason="some hundred steps of training")
+@pytest.mark.slow(reason="runs some hundred training steps")
 @pytest.mark.parametrize(
     ("base", "concerned", "least"),
     [
@@ -138,7 +137,7 @@ def test_a_number_that_is_no_number_or_far_out_is_never_taken(base: str) -> None
 def test_a_step_with_any_number_is_a_result_or_one_line(base: str, concerned: tuple[str, ...], least: int) -> None:
     assert step(loaded(base))
     done = [name for name, value in CASES if name.startswith(concerned) and step(loaded(base, pair(name, value)))]
-    assert len(done) >= least, "what is refused takes no step"
+    assert len(done) >= least, "refused settings take no step"
 
 
 @pytest.mark.parametrize("base", ["demo", "every input"])
@@ -149,7 +148,7 @@ def test_a_step_with_several_numbers_is_a_result_or_one_line(base: str, chosen: 
 
 
 def step(chosen: Config | None) -> bool:
-    """Whether a model of `chosen` takes a step and answers; False where one line refuses it."""
+    """Return whether a model of `chosen` takes a step and answers; False if it is refused with one line."""
     signal.alarm(HANG)
     if chosen is None:
         return False
@@ -183,7 +182,7 @@ def step(chosen: Config | None) -> bool:
 
 
 def segments(chosen: Config) -> Batch:
-    """Segments as a store would give them, of utterances that end within the first and within the third."""
+    """Return segments as from a store, of utterances that end within the first and within the third."""
     heard, rows = chosen.model_audio, []
     for number, length in enumerate((0.7, 2.3)):
         signal = tone(number, min(4.0, length * heard.seconds), 120.0).astype(np.float32)
@@ -205,7 +204,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def command(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """The command in an empty folder; it ends in a result or in one line that begins with Error."""
+    """Return the command in an empty folder; it ends with a result or one line that begins with Error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SER_PIPELINE_CACHE", raising=False)
 
@@ -222,7 +221,7 @@ def command(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     return run
 
 
-@pytest.mark.slow(reason="some hundred commands")
+@pytest.mark.slow(reason="runs some hundred commands")
 def test_features_and_a_dry_run_with_any_number_are_a_result_or_one_line(
     command: Callable[..., Result], corpus: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""Parts of one work that processes share."""
+"""Parts of work that processes share."""
 
 import multiprocessing
 import random
@@ -43,7 +43,7 @@ FAR = Holder("another", "another machine", 1, "0", "e15e")
 
 
 class Counted(Claims):
-    """Claims that note whose parts they look at."""
+    """Claims that record the parts they look at."""
 
     def is_left(self, file: Path) -> bool:
         self.looked = [*getattr(self, "looked", []), file.parent.name]
@@ -56,7 +56,7 @@ def test_a_process_without_work_looks_at_a_few_claims_and_ever_more_rarely(tmp_p
     assert all(others.take(name) for name in names)
     turns, times = iter(Parts(mine, names, str, lambda _: False)), list[float]()
     assert next(turns) is None
-    assert len(mine.looked) == 2 * LOOKS, "a few of the new parts, and of all"
+    assert len(mine.looked) == 2 * LOOKS, "a few of the new parts and of all parts"
     while clock.now < 150:
         before, clock.now = len(mine.looked), clock.now + 0.5
         if clock.now % 5 == 0:
@@ -68,7 +68,7 @@ def test_a_process_without_work_looks_at_a_few_claims_and_ever_more_rarely(tmp_p
     waits = [later - before for before, later in pairwise(times)]
     assert waits[:5] == [0.5] * 5
     assert max(waits) == 60 / BEATS
-    assert set(mine.looked[-3 * LOOKS :]) == set(names), "who is seen at work gives way to those not looked at"
+    assert set(mine.looked[-3 * LOOKS :]) == set(names), "parts with a working owner come after unchecked ones"
 
 
 def test_a_part_that_nobody_has_is_found_behind_many_that_others_hold(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_those_without_work_watch_whoever_is_not_seen_at_work(tmp_path: Path) ->
         clock.now += 5
         others.renew()
     assert found == "20"
-    assert clock.now < 120, "a lease, once its turn has come"
+    assert clock.now < 120, "one lease after its first check"
 
 
 def test_what_fails_does_not_come_back_and_says_why(tmp_path: Path) -> None:

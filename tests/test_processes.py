@@ -1,4 +1,4 @@
-"""Workers of a queue: results as they end, numbers of their own, and none that outlives its command."""
+"""Workers of a queue: results in order of completion, unique numbers, and no worker that outlives its command."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def until_gone(pids: list[int]) -> None:
 
 
 def servers(command: int) -> list[str]:
-    """The processes that workers of a command are forked from."""
+    """Return the processes from which a command's workers are forked."""
     children = Path(f"/proc/{command}/task/{command}/children").read_text().split()
     return [pid for pid in children if b"forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def pids(folder: Path) -> list[int]:
-    """The two workers of `wait`, once both are at it."""
+    """Return the two workers of `wait` once both have started."""
     until(lambda: all((folder / name).exists() and (folder / name).read_text() for name in "ab"))
     return [int((folder / name).read_text()) for name in "ab"]
 
@@ -83,7 +83,7 @@ print(apart(loads, "a "))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked only on Linux")
 def test_what_is_done_apart_leaves_nothing_loaded_and_fails_as_it_would_here() -> None:
     said = subprocess.run([sys.executable, "-c", APART], capture_output=True, text=True, check=True).stdout
     assert said == "a torch False\na mistake\na torch\n"
@@ -131,13 +131,13 @@ def test_where_no_socket_can_be_made_workers_import_for_themselves(bytes_too_man
         "from ser_pipeline.processes import prepare, spread; import os\n"
         f"assert prepare('os') == {prepared}\n"
         "assert list(spread(os.getenv, ['HOME'], 1)) == [('HOME', os.environ['HOME'])]\n"
-        "os._exit(0)"  # as a stopped command ends, without a chance to clean up
+        "os._exit(0)"  # a stopped command cannot clean up
     )
     with tempfile.TemporaryDirectory(dir="/tmp") as short:
         folder = Path(f"{short}/".ljust(75 + bytes_too_many, "a"))
         folder.mkdir()
         subprocess.run([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(folder)}, check=True)
-        until(lambda: not prepared or not any(folder.iterdir()))  # the process that workers are forked from ends later
+        until(lambda: not prepared or not any(folder.iterdir()))  # the process that forks the workers ends later
         assert not any(folder.iterdir())
 
 
@@ -148,7 +148,7 @@ def test_ctrl_c_is_not_for_the_process_that_workers_are_forked_from() -> None:
     ) as process:
         assert process.stdout
         process.stdout.readline()
-        until(lambda: servers(process.pid) != [])  # which has its command line only a moment after it began
+        until(lambda: servers(process.pid) != [])  # its command line appears a moment after it started
         (server,) = servers(process.pid)
         (line,) = re.findall(r"SigBlk:\s+(\w+)", Path(f"/proc/{server}/status").read_text())
         process.kill()
@@ -163,7 +163,7 @@ def test_workers_end_with_a_loop_that_ends_early(tmp_path: Path) -> None:
     working = pids(tmp_path)
     results.close()
     until_gone(working)
-    assert other.is_alive()  # which is none of them
+    assert other.is_alive()  # it is not one of the workers
     other.kill()
     other.join()
 
@@ -175,12 +175,12 @@ def test_workers_end_with_the_command_that_started_them(tmp_path: Path, how: sig
     with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, text=True) as process:
         working = pids(tmp_path)
         if how == signal.SIGINT:
-            os.killpg(process.pid, how)  # as the terminal does on Ctrl-C
+            os.killpg(process.pid, how)  # as a terminal does on Ctrl-C
         else:
             process.kill()
         said = process.communicate()[1]
     until_gone(working)
-    assert said.count("Traceback") == (how == signal.SIGINT)  # the script's own, and none of a worker
+    assert said.count("Traceback") == (how == signal.SIGINT)  # the script's own, none of a worker
     assert (tmp_path / "started").read_text() == "x"
 
 

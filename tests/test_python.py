@@ -1,4 +1,4 @@
-"""The package from Python: what docs/python.md shows runs as printed, from a script without a guard and from stdin."""
+"""The package from Python: docs/python.md runs as printed, in a script without a main guard and from stdin."""
 
 import os
 import re
@@ -19,7 +19,7 @@ def blocks() -> list[str]:
 
 
 def said(arguments: list[str], folder: Path, code: str | None = None) -> list[str]:
-    """Lines that Python prints."""
+    """Return the lines that Python prints."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "SER_PIPELINE_CACHE": ""}
     done = subprocess.run(
         [sys.executable, *arguments],
@@ -35,7 +35,7 @@ def said(arguments: list[str], folder: Path, code: str | None = None) -> list[st
     return done.stdout.splitlines()
 
 
-@pytest.mark.slow(reason="trains on the demo, as the page does")
+@pytest.mark.slow(reason="trains on the demo as in the page")
 def test_the_page_runs_as_a_script_without_a_guard(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("\n".join(blocks()), encoding="utf-8")
     lines = said(["script.py"], tmp_path)
@@ -49,7 +49,7 @@ def test_the_page_runs_as_a_script_without_a_guard(tmp_path: Path) -> None:
     assert settings.startswith("0.001 (")
     assert "iemocap, " in corpora
     assert error == "runs/none is not a run; `ser-pipeline train` prints the folders of runs"
-    # A second time everything is found as it was made, from the prompt of an interpreter as well.
+    # The second time, all results exist already, also for an interactive interpreter.
     told = said(["-i", "-q"], tmp_path, "\n".join(blocks()[:1]) + "\n")
     assert [line for line in told if line.startswith(("cache", "runs"))] == [features, run]
 

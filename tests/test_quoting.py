@@ -1,4 +1,4 @@
-"""Commands that messages print can be pasted into a shell, whatever the paths and names in them."""
+"""Commands in messages can be pasted into a shell for all paths and names."""
 
 import ast
 import re
@@ -19,9 +19,9 @@ SAFE = {
     "SHARED",
     "column",
     "' or '.join(other)",  # targets of the package
-    "target",  # one of these, which Click has checked
+    "target",  # a target of the package, checked by Click
     "encoder",  # of a preset of the package
-    "corpus",  # a name that `path_name` let pass, in a sentence
+    "corpus",  # a name accepted by `path_name`, in a sentence
     "max(1, size // 2)",
     "name",  # of the package's own settings, findings and protocols
     "other.name",  # of a corpus that the package knows
@@ -34,13 +34,13 @@ SAFE = {
     "row.name",
     "run.name",
 }
-"""What may stand in a command as it is: names that are no file's and nobody's."""
+"""Expressions that need no quoting in a command: they are not files' or users' names."""
 
 COMMAND = re.compile(r"(?:ser-pipeline [a-z]+ |hf download |--[a-z-]+[ =])(?:[^;,`(]*?)\{(\d+)\}")
 
 
 def printed(file: Path) -> list[str]:
-    """Expressions that an f-string of a file puts into a command as they are."""
+    """Return the expressions that the f-strings of a file insert unquoted into a command."""
     found = []
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.JoinedStr):

@@ -1,4 +1,4 @@
-"""What is released: wheel and sdist hold every file of the package, and say what they are."""
+"""The release: wheel and sdist contain every file of the package and the right metadata."""
 
 import email
 import re
@@ -19,14 +19,14 @@ PACKAGE = ("ser_pipeline", "cli")
 
 
 def tracked(*folders: str) -> set[str]:
-    """The files of the checkout below `folders`."""
+    """Return the checkout's tracked files below `folders`."""
     listed = subprocess.run(["git", "ls-files", "--", *folders], cwd=ROOT, capture_output=True, text=True, check=True)
     return set(listed.stdout.split("\n")) - {""}
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a wheel and an sdist, built from what git has."""
+    """Build a wheel and an sdist from git's files; returns their folder."""
     pytest.importorskip("setuptools", reason="setuptools is not installed")
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
         pytest.skip("not a checkout of git, or no git")

@@ -1,4 +1,4 @@
-"""A setting acts everywhere, or is refused with one line: what once took the paper's values for granted."""
+"""A setting has an effect everywhere or is refused with one line, even where code used to assume the paper's values."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_the_report_follows_the_settings_of_its_runs(tmp_path: Path, monkeypatch
         return render(plan, folder) if plan.id == "attention" else None
 
     monkeypatch.setattr(figures, "attention", told)
-    monkeypatch.setattr(gallery, "render", of_attention)  # what else there is does not follow these settings
+    monkeypatch.setattr(gallery, "render", of_attention)  # other figures do not depend on these settings
     pairs = ("audio.rate=8000", "audio.segment=20000", "audio.hop=50", "features.spectrogram.n_fft=500")
     parts = []
     for overrides in ((), (*pairs, "features.spectrogram.window=400")):

@@ -1,4 +1,4 @@
-"""JSON of the right shape comes through as it is; of another, one line says what stands where."""
+"""JSON of the right shape is returned unchanged; for others, one line says what is wrong and where."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The simulation of claims: all parts are made, whoever dies or freezes, whatever the clocks say."""
+"""The simulation of claims: all parts are computed, even if processes die or freeze or clocks are wrong."""
 
 import importlib.util
 import sys
@@ -12,7 +12,7 @@ from support.places import ROOT
 
 @pytest.fixture(scope="module")
 def simulation() -> ModuleType:
-    """The benchmark as a module."""
+    """Import the benchmark as a module."""
     spec = importlib.util.spec_from_file_location("simulation", ROOT / "benchmarks" / "simulation.py")
     assert spec and spec.loader
     made = sys.modules["simulation"] = importlib.util.module_from_spec(spec)
@@ -28,6 +28,6 @@ def test_every_part_is_made_and_none_twice_while_its_holder_lives(
     assert len(found.made) == 120
     assert (found.died > 0) == (deaths > 0)
     if not freezes:
-        assert set(found.made.values()) == {1}, "nobody who lives loses a part, whatever its clock shows"
+        assert set(found.made.values()) == {1}, "no live process loses a part, whatever its clock says"
     if not deaths + freezes:
         assert found.busy > 0.9

@@ -1,4 +1,4 @@
-"""How long functions and files are, held to bars; `python tests/test_sizes.py` prints the table."""
+"""Limits on the length of functions and files; `python tests/test_sizes.py` prints a table."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from support.places import ROOT
 
 FOLDERS = ("ser_pipeline", "cli", "benchmarks")
 FILE = 350
-"""Lines of a file at most."""
+"""Maximum lines of a file."""
 
 FUNCTION = 60
-"""Lines of a function at most, without its docstring and what is nested in it."""
+"""Maximum lines of a function, without its docstring and nested definitions."""
 
 MOST_FUNCTIONS = 17
-"""Lines that nine of ten functions have at most."""
+"""Maximum lines of nine in ten functions."""
 
 
 @dataclass(frozen=True)
 class Function:
-    """A function, and its lines without its docstring."""
+    """A function, and its number of lines without its docstring."""
 
     file: Path
     name: str
@@ -31,13 +31,13 @@ class Function:
 
 
 def files() -> dict[Path, int]:
-    """Every file of the code, and its lines."""
+    """Return every file of the code, and its number of lines."""
     found = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))
     return {file.relative_to(ROOT): len(file.read_text(encoding="utf-8").splitlines()) for file in found}
 
 
 def functions() -> Iterator[Function]:
-    """Every function of the code, methods and nested ones too."""
+    """Yield every function of the code, including methods and nested functions."""
     for file in files():
         for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -64,7 +64,7 @@ def test_no_file_is_long() -> None:
 
 
 def table() -> str:
-    """The sizes, folder by folder, as Markdown."""
+    """Return the sizes of each folder as Markdown."""
     rows = [
         "| | files | longest file | functions | median | 90th percentile | longest |",
         "|---|---|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""The audit and `features` take the same files, and refuse the same ones: they have one reader."""
+"""The audit and `features` accept and refuse the same files, as they share one reader."""
 
 import io
 import logging
@@ -27,13 +27,13 @@ def encoded(kind: str, subtype: str | None = None, rate: int = 16_000) -> bytes:
 
 
 def announcing(size: int) -> bytes:
-    """A WAV file whose header says that there are so many bytes of samples."""
+    """Return a WAV file whose header announces `size` bytes of samples."""
     data = encoded("WAV")
     return data[:40] + struct.pack("<I", size) + data[44:]
 
 
 def told(total: int) -> bytes:
-    """A FLAC file whose header says that there are so many samples, at most 2^32 - 1."""
+    """Return a FLAC file whose header announces `total` samples, at most 2^32 - 1."""
     data = encoded("FLAC")
     return data[:21] + bytes([data[21] & 0xF0]) + struct.pack(">I", total) + data[26:]
 
@@ -74,7 +74,7 @@ def test_what_the_audit_takes_features_take_and_nothing_else(tmp_path: Path, cas
     assert (listen_to(tmp_path, utterance).fault == "") == features_take(tmp_path, utterance) == (case in TAKEN)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_and_a_start_beyond_all_ends_are_refused_by_both(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.wav")
     (tmp_path / "a.wav").write_bytes(encoded("WAV"))
@@ -86,7 +86,7 @@ def test_a_pipe_and_a_start_beyond_all_ends_are_refused_by_both(tmp_path: Path) 
 def test_an_end_beyond_all_ends_is_that_of_the_file_and_is_said_by_both(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("ser_pipeline"), "propagate", True)  # which a command sets for itself
+    monkeypatch.setattr(logging.getLogger("ser_pipeline"), "propagate", True)  # commands switch this off
     (tmp_path / "a.wav").write_bytes(encoded("WAV"))
     utterance = Utterance("a", "a.wav", "sad", "Ann", start=0.0, end=1e308)
     assert listen_to(tmp_path, utterance).notes == ("ends at 2.00 s, before the utterance's end, 1e+308 s",)

@@ -30,7 +30,7 @@ SMALL = replace(
     expected={"neutral": 12, "happy": 24, "angry": 12, "sad": 12},
     parts={"Session1": 20, "Session2": 20, "Session3": 20},
 )
-"""The counts of `trees.small_iemocap`."""
+"""Counts of `trees.small_iemocap`."""
 
 
 def run(*args: str) -> Result:
@@ -452,7 +452,7 @@ def test_folds_are_printed_and_read_back_by_the_command(root: Path, tmp_path: Pa
     assert (again.exit_code, again.stdout) == (0, shown.stdout)
 
 
-@pytest.mark.skipif("SER_PIPELINE_EMODB" not in os.environ, reason="SER_PIPELINE_EMODB names no copy of EMO-DB")
+@pytest.mark.skipif("SER_PIPELINE_EMODB" not in os.environ, reason="$SER_PIPELINE_EMODB is not set: no EMO-DB here")
 def test_the_audit_of_the_real_emodb_knows_it() -> None:
     result = run("audit", "emodb", os.environ["SER_PIPELINE_EMODB"])
     flat = " ".join(result.stdout.split())

@@ -21,7 +21,7 @@ PEOPLE = [(session, letter) for session in range(1, 6) for letter in "FM"]
 
 
 def say(person, sentence, emotion="neu", seconds=2.0, **style):
-    """A sentence, the same syllables for the same number, by one of ten voices; float32 in -1 to 1."""
+    """Return a sentence spoken by one of ten voices, float32 in -1 to 1; the same number has the same syllables."""
     voice = cast(0, *PEOPLE[person])
     spoken = speak(voice, replace(EMOTIONS[emotion], **style), seconds, np.random.default_rng(sentence))
     return (spoken / 32768).astype(np.float32)
@@ -29,7 +29,7 @@ def say(person, sentence, emotion="neu", seconds=2.0, **style):
 
 @pytest.fixture(scope="module")
 def clips():
-    """Two sentences of their own by each of ten speakers."""
+    """Return two different sentences by each of ten speakers."""
     return [say(person, 10 * person + sentence) for person in range(10) for sentence in range(2)]
 
 
@@ -77,7 +77,7 @@ KINDS = {
 
 
 def written(folder, clips):
-    """A corpus of two utterances by each of ten speakers."""
+    """Write a corpus of two utterances by each of ten speakers."""
     for row, clip in enumerate(clips):
         soundfile.write(folder / f"u{row:03}.wav", clip, RATE)
     return [trees.utterance(row, speaker=f"s{row // 2}") for row in range(len(clips))]

@@ -1,4 +1,4 @@
-"""What tests of caches behind URLs share."""
+"""Fixtures for tests of caches at URLs."""
 
 import uuid
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from support.stores import registered
 
 @pytest.fixture(params=["memory", "file", "s3"])
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A folder of each kind; S3 is moto's server on the loopback."""
+    """Return a folder of each kind of URL; S3 is moto's server on the loopback interface."""
     name = uuid.uuid4().hex
     if request.param == "s3":
         pytest.importorskip("s3fs", reason="s3fs is not installed")

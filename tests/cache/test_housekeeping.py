@@ -202,7 +202,7 @@ def test_path_is_the_folder_itself(run: Run, tmp_path: Path) -> None:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the audio files whose bytes are read."""
+    """Return the names of the audio files whose bytes are read."""
     names: list[str] = []
     read = Path.read_bytes
 

@@ -1,4 +1,4 @@
-"""Training from a cache behind a URL: shards are copied as they are read, into a bounded folder."""
+"""Training from a cache at a URL: shards are copied into a folder of limited size when they are first read."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ NAMES = ("mfcc", "spectrogram", "waveform")
 
 @pytest.fixture(autouse=True)
 def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Mirrors in a folder of the test, opened anew."""
+    """Put mirrors into a folder of the test, and forget those that are open."""
     monkeypatch.setenv("SER_PIPELINE_LOCAL", str(tmp_path / "mirrors"))
     mirror._shelf.cache_clear()
     yield
@@ -35,7 +35,7 @@ def stores(cache: Path) -> dict[str, Store]:
 
 
 def here(tmp_path: Path) -> list[str]:
-    """The features whose shards are here."""
+    """Return the features whose shards have been copied."""
     return sorted(file.parent.name.partition("-")[0] for file in tmp_path.glob("mirrors/*/features/*/*/*.h5"))
 
 
@@ -120,7 +120,7 @@ def test_a_mirror_follows_its_url(made: Path, tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(RemoteFolder, "fetch", counted)
     assert local_cache(address) == local_cache(f"{address}/")
-    assert names.count("emodb.json") == 2, "which says what the features of a corpus are now"
+    assert names.count("emodb.json") == 2, "the pointer, which names the current features of a corpus"
     assert max(map(names.count, set(names) - {"emodb.json"})) == 1
     assert names.index("emodb.json") < min(place for place, name in enumerate(names) if name.endswith("index.json"))
 

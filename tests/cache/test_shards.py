@@ -38,7 +38,7 @@ def test_a_shard_gives_back_what_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("width", [1, 5, 300])
 @pytest.mark.parametrize("compress", [False, True])
 def test_rows_of_few_bytes_make_a_whole_shard(tmp_path: Path, width: int, compress: bool) -> None:
-    """HDF5 puts tables behind rows that are too small to be aligned."""
+    """HDF5 writes tables after rows that are too small to be aligned."""
     parts = [RNG.normal(size=(2, width)).astype(np.float32) for _ in KEYS]
     shard_writing.write_shard(tmp_path / "a.h5", "level", {}, KEYS, parts, extremes=False, compress=compress)
     shard = shards.open_shard(tmp_path / "a.h5")
@@ -51,7 +51,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_rows_are_on_the_way_to_the_disk_before_the_last_is_made(tmp_path: Path) -> None:
-    """So that no second copy of a shard is in memory."""
+    """Memory must never contain a second copy of a shard."""
     file, whole = tmp_path / "000.h5", write(tmp_path / "whole.h5")
     with shard_writing.writing_shard(file, "spectrogram", {"bins": 200}, KEYS, 6, extremes=True) as take:
         for part in PARTS[:2]:
@@ -114,7 +114,7 @@ def test_a_truncated_shard_is_named(tmp_path: Path, keep: int) -> None:
 
 
 def test_more_shards_than_files_at_first_may_be_open_can_be_mapped(tmp_path: Path) -> None:
-    resource = pytest.importorskip("resource", reason="no limits of open files here")
+    resource = pytest.importorskip("resource", reason="this system has no limit on open files")
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     folder = next(registered(tmp_path, speakers=2, takes=1).glob("features/emodb-*/waveform-*"))
     allow_open_files.cache_clear()

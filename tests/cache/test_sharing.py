@@ -1,4 +1,4 @@
-"""`cache status`: who is at work on features, and what stopped who was."""
+"""`cache status`: which processes are working on features, and why earlier ones stopped."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Caches that are valid in form and strange in content: half-copied, swapped, linked, closed, without locks."""
+"""Caches with a valid form and unusual content: half-copied, swapped, linked, read-only, or without locks."""
 
 import errno
 import fcntl
@@ -42,7 +42,7 @@ def store_of(folder: Path) -> Path:
 
 
 def mended(run: Run) -> str:
-    """Run the command that `cache verify` names; returns what `verify` found."""
+    """Run the command that `cache verify` suggests; returns what `verify` found."""
     said = run("cache", "verify", status=1).stdout
     for command in re.findall(r"repair: ser-pipeline (.*)", said):
         run(*shlex.split(command), "--quiet")
@@ -170,7 +170,7 @@ def test_stores_of_two_corpora_that_change_places_are_refused_found_and_mended(
 
 
 def flip_class(folder: Path) -> None:
-    """A flipped bit in a class name of the index."""
+    """Flip a bit in a class name of the index."""
     file = folder / "index.json"
     text = file.read_text(encoding="utf-8")
     assert text.count('"anger"') > 1

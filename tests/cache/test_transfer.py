@@ -1,4 +1,4 @@
-"""Corpora and caches behind URLs: whole or absent on either side, and one line for whatever goes wrong there."""
+"""Corpora and caches at URLs: complete or absent on either side, and a one-line error for every failure."""
 
 import re
 import shutil
@@ -82,8 +82,8 @@ def test_a_pull_that_is_stopped_leaves_nothing_that_looks_whole(
         folder = name.rpartition("/")[0]
         assert {one: whole.get(one) for one in wanted if one.rpartition("/")[0] == folder} == {
             one: wanted[one] for one in wanted if one.rpartition("/")[0] == folder
-        }, "a folder with its name is whole"
-    assert catalogue.sources(tmp_path) == [], "and nothing points to it yet"
+        }, "a folder that has its final name is complete"
+    assert catalogue.sources(tmp_path) == [], "nothing points to it yet"
     monkeypatch.setattr(RemoteFolder, "fetch", fetch)
     transfer.pull(tmp_path, url)
     assert {name: data for name, data in contents(tmp_path).items() if not name.endswith(".tmp")} == wanted
@@ -143,7 +143,7 @@ def test_files_that_have_not_changed_are_not_copied_again(tmp_path: Path, monkey
     assert sorted(names) == ["a.txt", "b.txt", "b.txt", "c.txt"]
     assert sorted(file.name for file in place.glob("*.txt")) == ["a.txt", "b.txt"]
     assert (place / "b.txt").read_text() == "other"
-    assert copied(f"file://{far}/a.txt", tmp_path / "there").read_text() == "a", "of a table, its folder"
+    assert copied(f"file://{far}/a.txt", tmp_path / "there").read_text() == "a", "for a table, its folder is copied"
 
 
 def test_what_is_larger_than_the_disk_is_refused_before_it_is_copied(

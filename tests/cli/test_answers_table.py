@@ -1,4 +1,4 @@
-"""Answers as printed: a table no wider than the terminal, and every format in any encoding."""
+"""Printed answers: a table that fits the terminal, and every format in any encoding."""
 
 import csv
 import io

@@ -33,7 +33,7 @@ def test_every_command_stands_in_the_readme(name: str) -> None:
 
 
 def test_every_file_stands_in_the_page_of_files() -> None:
-    """Files of report, model and corpora are told of by their folder."""
+    """Files of report, model and corpora are described by their folder."""
     said = (ROOT / "docs" / "files.md").read_text(encoding="utf-8").split()
     package = ROOT / "ser_pipeline"
     folders = [file.parent for file in package.glob("*/__init__.py")]

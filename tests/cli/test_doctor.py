@@ -1,4 +1,4 @@
-"""`doctor`: each thing that may be amiss is found, with what to do."""
+"""`doctor` finds every fault and says how to fix it."""
 
 import json
 import os

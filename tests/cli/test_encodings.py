@@ -1,4 +1,4 @@
-"""Whatever the terminal's encoding, output is text or escaped, and never a traceback."""
+"""In every terminal encoding, output is readable or escaped, and never a traceback."""
 
 from __future__ import annotations
 

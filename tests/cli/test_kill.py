@@ -1,4 +1,4 @@
-"""Stages are killed at random moments, as power cuts and impatient users do, and must lose nothing."""
+"""Stages are killed at random moments, as by power cuts and impatient users, and must lose nothing."""
 
 import multiprocessing.process
 import os
@@ -25,7 +25,7 @@ def start(folder: Path, args: list[str]) -> multiprocessing.process.BaseProcess:
 
 
 def finish(folder: Path, args: list[str]) -> float:
-    """Run to the end; returns the seconds it took."""
+    """Run a command to its end; returns the seconds that it took."""
     began = time.monotonic()
     process = start(folder, args)
     process.join()
@@ -34,7 +34,7 @@ def finish(folder: Path, args: list[str]) -> float:
 
 
 def kill_at_random(folder: Path, args: list[str], times: int, seconds: float, reset: Callable[[], None]) -> None:
-    """Kill the command `times` times while it lives; `reset` takes back a run that was quicker than its killer."""
+    """Kill the running command `times` times; `reset` undoes a run that finished before it was killed."""
     rng = random.Random(0)
     killed = 0
     while killed < times:
@@ -62,7 +62,7 @@ def together(folder: Path, args: list[str], seconds: float) -> None:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    begun(os.getpid).join()  # the server's own imports are no part of a command's seconds
+    begun(os.getpid).join()  # the server's own imports do not count as a command's time
     return write_emodb(tmp_path_factory.mktemp("kill") / "corpus", speakers=3, takes=5)
 
 
@@ -120,7 +120,7 @@ def test_features_that_were_frozen_and_wake_change_nothing(corpus: Path, tmp_pat
 
 
 def trained_by(corpus: Path, tmp_path: Path, *names: str) -> list[str]:
-    """Folders of `names` that share the features of the corpus; the words that train its folds."""
+    """Set up folders `names` that share the features of the corpus; returns the arguments that train its folds."""
     finish(tmp_path, ["features", "emodb", str(corpus), "--jobs", "1", "--quiet"])
     for name in names:
         (tmp_path / name).mkdir()
@@ -141,7 +141,7 @@ def test_eight_trains_at_once_some_killed_end_in_the_predictions_of_one(corpus: 
 
 
 def folds(folder: Path) -> dict[str, bytes]:
-    """Path -> what is predicted, by every fold of the runs below `folder`."""
+    """Return path -> predictions, for every fold of the runs below `folder`."""
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.glob("runs/*/*/predictions.csv")}
 
 
@@ -202,13 +202,13 @@ def test_a_queue_goes_on_when_one_of_its_processes_is_killed(corpus: Path, tmp_p
 
 
 def made_anew(folder: Path) -> None:
-    """Delete what `report` and `export` made."""
+    """Delete what `report` and `export` wrote."""
     for made in ("reports", "model"):
         shutil.rmtree(folder / made, ignore_errors=True)
 
 
 def workers(parent: int) -> list[int]:
-    """The processes of `parent` that train: forked from one that has loaded what they need."""
+    """Return the worker processes of `parent`: they are forked from a process that has loaded the packages."""
     servers = [child for child in children(parent) if b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes()]
     return [worker for server in servers for worker in children(server)]
 

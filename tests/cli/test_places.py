@@ -1,4 +1,4 @@
-"""Places that refuse: a full disk, a cache of two users, a file system without locks. Nothing is lost by them."""
+"""A full disk, a cache of two users, a file system without locks: none of them loses data."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with features and a run of them, made without hindrance."""
+    """A folder with features and a finished run."""
     folder = tmp_path_factory.mktemp("calm")
     assert held(folder, "features", "emodb", corpus, *FEATURES) == (0, [])
     assert held(folder, *TRAIN) == (0, [])
@@ -48,7 +48,7 @@ def test_a_full_disk_in_train_is_one_line_and_the_same_command_goes_on(
     (tmp_path / "cache").symlink_to(trained / "cache")
     status, said = held(tmp_path, *TRAIN, limit=limit)
     assert status == 1
-    assert len(said) in (1, 3)  # one where nothing could begin, otherwise one a fold and one of how many
+    assert len(said) in (1, 3)  # one where no fold could start, otherwise one for each fold and the count
     assert all("no space left on the disk" in line for line in said), said
     assert not list(tmp_path.rglob("*.tmp"))
     assert held(tmp_path, *TRAIN) == (0, [])
@@ -108,14 +108,14 @@ def test_a_full_disk_under_a_plot_is_one_line(trained: Path, corpus: Path, tmp_p
 
 
 needs_root = pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0, reason="to become other users takes the superuser of Linux"
+    sys.platform != "linux" or os.geteuid() != 0, reason="only root on Linux can become another user"
 )
 ONE, TWO = 60_001, 60_002
 
 
 @pytest.fixture
 def users(corpus: Path) -> Iterator[Path]:
-    """A folder that two users reach, with a folder of each and an empty one for their cache."""
+    """Return a folder that two users can access, with a folder for each and an empty one for their cache."""
     with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
         folder = Path(name)
         folder.chmod(0o755)
@@ -176,10 +176,8 @@ int flock(int descriptor, int operation) { errno = ENOLCK; return -1; }
 """
 
 
-@pytest.mark.slow(reason="four commands in processes of their own")
-@pytest.mark.skipif(
-    sys.platform != "linux" or not shutil.which("cc"), reason="puts a C function in place of the system's"
-)
+@pytest.mark.slow(reason="runs four commands in processes of their own")
+@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("cc"), reason="replaces a C function of the system")
 def test_a_cache_on_a_file_system_without_locks_is_made_read_and_left_as_it_is(
     corpus: Path, trained: Path, tmp_path: Path
 ) -> None:
@@ -204,6 +202,6 @@ def test_a_cache_on_a_file_system_without_locks_is_made_read_and_left_as_it_is(
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Path -> contents of what stands in `folder`."""
+    """Return path -> contents of the files in `folder`."""
     found = (file for file in sorted(folder.rglob("*")) if file.is_file())
     return {str(file.relative_to(folder)): file.read_bytes() for file in found}

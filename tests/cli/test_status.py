@@ -1,4 +1,4 @@
-"""`ser-pipeline status`: what is whole, claimed or failed; and shares of a run."""
+"""`ser-pipeline status`: what is complete, claimed or failed; and parts of a run."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What people see of a command on a terminal of 80 columns, and how it is stopped."""
+"""What a command shows on a terminal of 80 columns, and how it is stopped."""
 
 import io
 import logging
@@ -42,7 +42,7 @@ RUN = "emodb-speaker-full-s0-0123456789ab"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the features of a small corpus."""
+    """Return a folder with the features of a small corpus."""
     folder = tmp_path_factory.mktemp("terminal")
     root = write_emodb(folder / "corpus", speakers=3, takes=5)
     subprocess.run([*COMMAND, "features", "emodb", root, "--jobs", "1", "-q"], cwd=folder, check=True)
@@ -216,7 +216,7 @@ def test_the_shell_completes_corpora_runs_presets_and_settings(
     assert completions("train", "--set", begun="train.lr") == {"train.lr="}
     assert completions("train", "--ablation", begun="full") == {"full", "full-mean"}
     assert completions("train", "--protocol", begun="off") == {"official", "official-shared"}
-    assert completions("train", "--corpus") == set()  # nothing has features here, and that is no traceback
+    assert completions("train", "--corpus") == set()  # no corpus has features here, which must not end in a traceback
     monkeypatch.setenv("SER_PIPELINE_CACHE", str(made / "cache"))
     assert completions("train", "--corpus") == {"emodb"}
 
@@ -290,7 +290,7 @@ def test_what_is_listed_fits_a_terminal(made: Path, args: list[str]) -> None:
     assert status in (0, 1)
     assert max(map(len, states)) <= COLUMNS
     words = " ".join(subprocess.run([*COMMAND, *args], cwd=made, capture_output=True, text=True).stdout.split())
-    seen = {word for state in states for word in state.split() if not word.isdecimal()}  # but for ages
+    seen = {word for state in states for word in state.split() if not word.isdecimal()}  # except ages
     assert seen <= {*words.split()}  # none was cut
 
 
@@ -333,12 +333,12 @@ def test_a_signal_while_the_command_is_still_starting_leaves_no_traceback(
 
 @pytest.fixture
 def short_folder() -> Iterator[str]:
-    """A folder in whose folders a socket has a name that is short enough, which not every `tmp_path` is."""
+    """Yield a folder whose path is short enough for a socket's name, as some `tmp_path` are too long."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         yield folder
 
 
-@pytest.mark.slow(reason="stops training three times and lets it end once")
+@pytest.mark.slow(reason="stops training three times and lets it finish once")
 def test_a_stopped_command_says_what_is_kept_and_leaves_no_temporary_files(
     made: Path, tmp_path: Path, short_folder: str
 ) -> None:
@@ -358,7 +358,7 @@ def test_a_stopped_command_says_what_is_kept_and_leaves_no_temporary_files(
             assert process.returncode == 128 + number
             assert said.strip().endswith("finished work is kept. Run the same command again to resume.")
         assert "Traceback" not in said
-        for _ in range(1_200):  # the process that workers are forked from ends after the command
+        for _ in range(1_200):  # the process that forks the workers ends after the command
             if not list(rooms.glob("pymp-*")):
                 break
             time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Audio whose header does not tell the truth: what can be read is read and said, what is lost is named."""
+"""Audio with a wrong header: readable samples are read with a note, and lost ones are reported."""
 
 import io
 import shutil
@@ -35,7 +35,7 @@ def read(data: bytes) -> tuple[np.ndarray, list[str]]:
 
 
 def vbr(samples: np.ndarray = SPEECH, *, xing: bool = True) -> bytes:
-    """An MP3 of varying bit rate, with or without the Xing frame that says how long it is."""
+    """Return an MP3 of varying bit rate, with or without the Xing frame that contains its length."""
     out = io.BytesIO()
     with soundfile.SoundFile(
         out, "w", RATE, 1, format="MP3", subtype="MPEG_LAYER_III", bitrate_mode="VARIABLE", compression_level=0.3
@@ -101,7 +101,7 @@ def test_the_same_recording_can_be_read_twice() -> None:
 
 
 def told(total: int) -> bytes:
-    """The FLAC file, whose header says that it has `total` samples."""
+    """Return the FLAC file with a header that announces `total` samples."""
     data = bytearray(encoded("FLAC"))
     data[21] = data[21] & 0xF0 | total >> 32
     data[22:26] = (total & 0xFFFFFFFF).to_bytes(4, "big")

@@ -80,7 +80,7 @@ def test_labels_of_the_same_meaning_are_shared_whatever_their_form() -> None:
         "b": {"neutral": "neutral", "happiness": "happy", "anger": "angry"},
     }
     both = shared_classes({"a": ("joy", "happy", "sad"), "b": ("sadness", "happiness")})
-    assert both["a"] == {"joy": "joy", "happy": "joy", "sad": "sad"}, "two labels of one meaning are one class"
+    assert both["a"] == {"joy": "joy", "happy": "joy", "sad": "sad"}, "two labels with the same meaning are one class"
 
 
 def test_chosen_classes_take_labels_by_name_or_by_meaning() -> None:
@@ -177,7 +177,7 @@ READERS: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
         },
     ),
 }
-"""Corpus -> files of a small tree, and what is read from them: speaker, emotion, script and part."""
+"""Corpus -> files of a small tree, and what the reader finds in them: speaker, emotion, script and part."""
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -471,7 +471,7 @@ def test_the_list_of_corpora_is_narrow_enough_for_a_terminal() -> None:
     assert max(map(len, run("corpora").output.splitlines())) <= 100
 
 
-@pytest.mark.skipif("SER_PIPELINE_EMODB" not in os.environ, reason="SER_PIPELINE_EMODB names no copy of EMO-DB")
+@pytest.mark.skipif("SER_PIPELINE_EMODB" not in os.environ, reason="$SER_PIPELINE_EMODB is not set: no EMO-DB here")
 def test_the_real_emodb_has_its_published_counts() -> None:
     root = Path(os.environ["SER_PIPELINE_EMODB"])
     utterances = read_corpus("emodb", root)

@@ -15,7 +15,7 @@ from ser_pipeline.corpora import demo, iemocap
 from ser_pipeline.corpora.voice import SAMPLE_RATE, Style, Voice, resonance, speak
 from ser_pipeline.errors import PipelineError
 
-TINY = 4  # utterances a speaker
+TINY = 4  # utterances per speaker
 LINE = re.compile(
     r"\[(\d+\.\d{4}) - (\d+\.\d{4})\]\t(Ses\d\d[FM]_\w+_[FM]\d{3})\t([a-z]{3})\t\[(\d\.\d{4}(?:, \d\.\d{4}){2})\]"
 )

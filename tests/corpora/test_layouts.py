@@ -1,4 +1,4 @@
-"""Layouts in which people have published corpora: they are read, or one line says what to do."""
+"""Layouts in which corpora have been published: they are read, or one line says what to do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MSP_HEAD = "FileName,EmoClass,SpkrID,Split_Set"
 
 @pytest.fixture(autouse=True)
 def _log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logging.getLogger("ser_pipeline"), "propagate", True)  # which a command sets for itself
+    monkeypatch.setattr(logging.getLogger("ser_pipeline"), "propagate", True)  # commands switch this off
     caplog.set_level(logging.INFO, "ser_pipeline")
 
 
@@ -199,7 +199,7 @@ def test_the_sound_of_a_video_is_heard(tmp_path: Path) -> None:
 
 
 def spoken(*classes: str, count: int = 10) -> list[Utterance]:
-    """Speakers of the same size, each with the classes that its letters name."""
+    """Return utterances of equally many per speaker, each speaker with the classes that its letters name."""
     return [
         Utterance(f"{number}-{n}", "x.wav", letters[n % len(letters)], f"S{number:02}")
         for number, letters in enumerate(classes)

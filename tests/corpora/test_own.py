@@ -1,4 +1,4 @@
-"""Tables and folders as people have them: read, with a word on what was guessed, or one line on what to mend."""
+"""Users' own tables and folders: they are read, with a note on each guess, or one line says what to fix."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _all_levels(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = logging.getLogger("ser_pipeline")  # which a command sets for itself
+    log = logging.getLogger("ser_pipeline")  # commands configure this logger
     monkeypatch.setattr(log, "propagate", True)
     monkeypatch.setattr(log, "level", logging.NOTSET)
     log.manager._clear_cache()  # type: ignore[attr-defined]
@@ -311,7 +311,7 @@ def test_a_folder_of_another_corpus_that_is_ones_own_says_how_to_make_a_table(tm
         read_corpus("ravdess", tmp_path)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_in_place_of_a_table_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "my.csv")
     with pytest.raises(PipelineError, match=r"my\.csv is not a file; name the table itself"):

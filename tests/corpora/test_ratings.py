@@ -1,4 +1,4 @@
-"""Votes, arousal, valence and dominance: every number of the label files comes out."""
+"""Votes, arousal, valence and dominance: every number of the label files is read."""
 
 import json
 import re

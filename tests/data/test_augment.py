@@ -17,7 +17,7 @@ RATE, SIZE = 16_000, 6
 
 @pytest.fixture
 def batch() -> Batch:
-    """Tones of 500 Hz, two seconds of the three that a segment has, as the stores keep them."""
+    """Return tones of 500 Hz as stored: two seconds in segments of three."""
     config = Config()
     time = np.arange(2 * RATE) / RATE
     tone = (0.1 * np.sin(2 * np.pi * 500 * time)).astype(np.float32)

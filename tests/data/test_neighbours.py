@@ -35,7 +35,7 @@ def test_neighbours_joined_are_what_longer_segments_would_have_been(
     assert [len(batch.label) for batch in batches] == [min(5, len(rows) - first) for first in range(0, len(rows), 5)]
     for name in DEFAULT_FEATURES:
         settings = getattr(CONFIG.features, name, None)
-        with threadpool_limits(1):  # as features makes them: the last digit of a product depends on its threads
+        with threadpool_limits(1):  # as `features` computes them: the last digit of a product depends on its threads
             wanted = np.concatenate([FEATURES[name].rows(sound, Audio(segment=96_000), settings) for sound in sounds])
         found = torch.cat([batch[name] for batch in batches]).numpy()
         np.testing.assert_array_equal(found, wanted[rows])

@@ -1,4 +1,4 @@
-"""`--dask`: a command as tasks of a cluster, whose workers come and go."""
+"""`--dask`: a command as tasks of a cluster whose workers join and leave."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ TRAIN += [word for setting in TINY for word in ("--set", setting)]
 
 @pytest.fixture
 def cluster() -> Iterator[Any]:
-    """A scheduler and two workers on the loopback."""
+    """Yield a scheduler and two workers on the loopback interface."""
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=50
     ) as made:
@@ -37,7 +37,7 @@ def cluster() -> Iterator[Any]:
 
 
 def begun() -> bool:
-    """Whether a fold is in work."""
+    """Return whether a fold is being trained."""
     return any(Path("runs").glob("*.partial/*.partial/history.jsonl"))
 
 

@@ -27,7 +27,7 @@ GRID = [*TRAIN, "--protocol", "group-3", "--ablation", "mfcc,spectrogram"]
 
 @pytest.fixture
 def features(run: Callable[..., Result], tmp_path: Path) -> list[str]:
-    """The words that make the features of a small corpus, which are made."""
+    """Compute the features of a small corpus; returns the arguments that did so."""
     words = ["features", "emodb", str(write_emodb(tmp_path / "corpus", speakers=3, takes=1)), "--jobs", "1"]
     run(*words)
     return words

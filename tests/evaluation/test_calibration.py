@@ -1,4 +1,4 @@
-"""Losses of probabilities and their intervals, and where scores differ."""
+"""Losses of probabilities, their intervals, and differences between them."""
 
 import numpy as np
 import pytest
@@ -40,9 +40,9 @@ def test_a_calibrated_model_has_a_smaller_error_than_an_overconfident_one():
 
 
 def world(rng, clusters, seeds=1, each=40, sharp=1.0):
-    """Log-probabilities (R, U, C), truth and cluster (U,) of speakers who are understood more or less well.
+    """Draw log-probabilities (R, U, C), truth and cluster (U,) of speakers who are recognised more or less well.
 
-    With `sharp` 1.5 they are about as sure as they are right, with less they are too unsure, with more too sure.
+    With `sharp` 1.5 they are about calibrated, with less they are underconfident, with more overconfident.
     """
     cluster = np.repeat(np.arange(clusters), each)
     target = rng.integers(CLASSES, size=len(cluster))
@@ -54,7 +54,7 @@ def world(rng, clusters, seeds=1, each=40, sharp=1.0):
 
 
 def losses(log_prob, target):
-    """The three losses of one seed, by scikit-learn and by hand."""
+    """Compute the three losses of one seed with scikit-learn and directly."""
     chances = np.exp(log_prob)
     confidence, right = chances.max(1), chances.argmax(1) == target
     gap = 0.0
@@ -77,7 +77,7 @@ def test_losses_are_scikit_learns_and_those_written_out_the_mean_over_seeds():
 
 
 def corrected(log_prob, target, cluster):
-    """The calibration error less the luck of its bins, whose standard errors are statsmodels' of a clustered mean."""
+    """Correct the calibration error for chance, with statsmodels' standard errors of a clustered mean in each bin."""
     chances = np.exp(log_prob)
     confidence, gap = chances.max(1), chances.max(1) - (chances.argmax(1) == target)
     left = 0.0
@@ -123,7 +123,7 @@ def test_an_interval_of_a_loss_holds_the_models_own_as_often_as_it_says(clusters
     found = [errors(*world(rng, clusters, sharp=sharp)) for _ in range(REPEATS)]
     for name in LOSSES:
         inside = [one[name].interval.low <= true[name].value <= one[name].interval.high for one in found]
-        most = 1 if (name, sharp) == ("ece", 1.5) else 0.98  # no distance is below 0, and 0 is then held as well
+        most = 1 if (name, sharp) == ("ece", 1.5) else 0.98  # errors are at least 0, which is then in the interval too
         assert 0.93 <= np.mean(inside) <= most, name
 
 
@@ -143,7 +143,7 @@ def test_a_calibrated_model_is_rarely_told_from_one_and_a_wrong_one_often(cluste
 
     held, read, found = told(1.0)
     assert held < 0.03
-    assert np.mean([one.corrected for one in found]) < 0.7 * read, "the reading is luck, most of which is taken off"
+    assert np.mean([one.corrected for one in found]) < 0.7 * read, "the value is chance, most of which is removed"
     assert clusters < 10 or told(2.5)[0] > 0.9
 
 

@@ -30,14 +30,14 @@ from support.places import DATA
 CLUSTERS = (4, 5, 10, 24, 60)
 REPEATS = 1000
 BASE = np.array([1.2, 0.4, -0.2, 0.7])
-"""Logit of each class's recall, of a typical speaker."""
+"""Logit of each class's recall for a typical speaker."""
 SIZES = np.array([6, 14, 9, 11])
-"""Utterances of each class and speaker, in the mean."""
+"""Mean number of utterances of each class and speaker."""
 
 
 @dataclass(frozen=True)
 class World:
-    """How far speakers, trainings and their meeting move the logits of all recalls."""
+    """Deviations of the logits of all recalls by speaker, by training, and by their interaction."""
 
     speaker: float = 0.5
     training: float = 0.0  # of a seed, for all speakers
@@ -48,18 +48,18 @@ class World:
 
     @property
     def recalls(self):
-        """The true recall of each class: the mean over speakers and trainings, by quadrature."""
+        """Return the true recall of each class: the mean over speakers and trainings, by quadrature."""
         nodes, weights = np.polynomial.hermite_e.hermegauss(60)
         logits = BASE[:, None] + self.ease + np.sqrt(self.speaker**2 + self.training**2 + self.fold**2) * nodes
         return (1 / (1 + np.exp(-logits))) @ weights / weights.sum()
 
     @property
     def truth(self):
-        """The score of endless utterances of endless speakers."""
+        """Return the score in the limit of infinitely many speakers and utterances."""
         return {name: float(metric(confused(self.recalls * SIZES, SIZES))) for name, metric in METRICS.items()}
 
     def counts(self, rng, seeds, clusters, repeats=REPEATS, models=1):
-        """Confusion matrices (models, repeats, seeds, clusters, C, C); models share speakers and utterances."""
+        """Draw confusion matrices (models, repeats, seeds, clusters, C, C); models share speakers and utterances."""
         size = rng.poisson(self.size * SIZES * rng.uniform(0.5, 1.5, (repeats, 1, clusters, 1)))
         size = np.maximum(size, 1)
         person = rng.normal(0, self.speaker, (repeats, 1, clusters, 1))
@@ -71,7 +71,7 @@ class World:
 
 
 def confused(right, size):
-    """Matrices (..., C, C) of `right` (..., C) of `size` (..., C); errors are the next class."""
+    """Return matrices (..., C, C) with `right` (..., C) of `size` (..., C) correct; errors are the next class."""
     classes = len(BASE)
     matrices = np.zeros((*right.shape, classes), dtype=right.dtype)
     own = np.arange(classes)
@@ -81,7 +81,7 @@ def confused(right, size):
 
 
 def coverage(limits, truth):
-    """Share of intervals that hold the truth, and of those that lie above and below it."""
+    """Return the shares of intervals that contain the truth, are above it and are below it."""
     low, high = limits
     return np.mean((low <= truth) & (truth <= high)), np.mean(low > truth), np.mean(high < truth)
 
@@ -91,7 +91,7 @@ def several(counts, metric, **how):
 
 
 def each(one, other, **how):
-    """Differences, of UA if nothing else is asked for, repetition by repetition."""
+    """Return the difference in each repetition, of UA unless another score is requested."""
     return [difference(first, second, **how) for first, second in zip(one, other, strict=True)]
 
 
@@ -162,7 +162,7 @@ def test_the_interval_of_a_difference_holds_the_true_one_as_often_as_it_says(clu
 
 
 def halves(counts, how):
-    """The utterances of two groups of speakers: every second cluster's, or some of every cluster's."""
+    """Return the utterances of two groups of speakers: those of every second cluster, or some of every cluster."""
     first = np.arange(counts.shape[-3]) % 2 == 0
     if how == "clusters of their own":
         return counts * first[:, None, None], counts * ~first[:, None, None]
@@ -177,12 +177,12 @@ def test_the_gap_between_groups_holds_the_true_one_as_often_as_it_says(speakers,
     counts = world.counts(np.random.default_rng(speakers), 2, speakers)[0]
     found = [group_difference(*halves(one, how)) for one in counts]
     held = np.mean([one.interval.low <= 0 <= one.interval.high for one in found])
-    assert 0.93 <= held <= 0.985, "of four speakers each somewhat more, as their degrees of freedom are counted apart"
+    assert 0.93 <= held <= 0.985, "more for four speakers each, as their degrees of freedom are counted separately"
     assert np.mean([one.p <= 0.05 for one in found]) == pytest.approx(1 - held, abs=1e-9)
 
 
 def test_what_moves_two_groups_apart_within_a_cluster_is_in_their_gap():
-    """A training that serves women better serves men worse: taken for independent, the gap would be told too surely."""
+    """A training that is better for women is worse for men: as if independent, the interval would be too narrow."""
     rng = np.random.default_rng(0)
     apart = rng.normal(0, 0.5, (REPEATS, 1, 10, 1))
     size = np.full((REPEATS, 1, 10, len(BASE)), 20)
@@ -240,7 +240,7 @@ def test_a_difference_of_the_detectable_size_is_found_in_four_of_five_cases():
 
 
 def equal_clusters(rng, seeds=1, clusters=8, models=2):
-    """Every speaker has ten utterances of each class, so that pooled scores are means over speakers."""
+    """Draw ten utterances of each class for every speaker, so that pooled scores are means over speakers."""
     size = np.full((models, seeds, clusters, len(BASE)), 10)
     person = rng.normal(0, 0.5, (1, 1, clusters, 1))
     return confused(rng.binomial(size, 1 / (1 + np.exp(-(BASE + person)))), size)
@@ -315,7 +315,7 @@ def test_emodbs_table_reads_as_the_jackknife_says(tmp_path):
     mean = next(group for group in panel.whole if group.name == "full-mean")
     gain = difference(counts, mean.counts(speakers(roll)[1]))
     numbers = (gain.value, gain.interval.low, gain.interval.high, gain.detectable)
-    assert [round(100 * number, 1) for number in numbers] == [0.5, -1.3, 2.3, 2.5], "as the README says"
+    assert [round(100 * number, 1) for number in numbers] == [0.5, -1.3, 2.3, 2.5], "as in the README"
 
 
 def test_under_three_clusters_there_is_no_interval_and_no_test():

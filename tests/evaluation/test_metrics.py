@@ -90,7 +90,7 @@ def test_by_duration_a_segment_weighs_what_its_real_samples_are():
     utterance, real = np.array([0, 0, 1, 1]), np.array([30, 10, 0, 0])
     scores = utterance_scores(log_prob, utterance, 2, "duration", real)
     assert scores[0] == pytest.approx(0.75 * log_prob[0] + 0.25 * log_prob[1])
-    assert scores[1] == pytest.approx(log_prob[2:].mean(0)), "where nothing is real, all weigh alike"
+    assert scores[1] == pytest.approx(log_prob[2:].mean(0)), "segments without real samples have equal weights"
     with pytest.raises(ValueError, match="real samples"):
         utterance_scores(log_prob, utterance, 2, "duration")
 

@@ -1,4 +1,4 @@
-"""Scores against raters: by scikit-learn and scipy where these have them, and how often intervals hold the truth."""
+"""Scores against raters: compared with scikit-learn and scipy where possible, and coverage of their intervals."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ SPEAKERS, EACH, TRIALS = 12, 30, 1_500
 
 
 def people(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Wanted and told values (..., SPEAKERS, EACH) of a model that hears some speakers better than others."""
+    """Draw true and predicted values (..., SPEAKERS, EACH) of a model that recognises some speakers better."""
     wanted = rng.normal(0, 1, (*shape, SPEAKERS, EACH)) + rng.normal(0, 0.2, (*shape, SPEAKERS, 1))
     skill = 0.6 + 0.1 * rng.normal(0, 1, (*shape, SPEAKERS, 1))
     return wanted, skill * wanted + 0.2 * rng.normal(0, 1, (*shape, SPEAKERS, 1)) + rng.normal(0, 0.6, wanted.shape)
@@ -67,7 +67,7 @@ def attribute_sums(rng: np.random.Generator, trials: int) -> np.ndarray:
 
 
 def votes(rng: np.random.Generator, trials: int) -> np.ndarray:
-    """Sums (trials, SPEAKERS, M) of distributions, of which some speakers' come nearer than others'."""
+    """Draw sums (trials, SPEAKERS, M) of distributions that are closer to the truth for some speakers."""
     wanted = rng.dirichlet(np.full(4, 0.5), (trials, SPEAKERS, EACH))
     skill = np.clip(0.5 + 0.12 * rng.normal(0, 1, (trials, SPEAKERS, 1, 1)), 0.05, 0.95)
     told = skill * wanted + (1 - skill) * rng.dirichlet(np.ones(4), (trials, SPEAKERS, EACH))

@@ -1,4 +1,4 @@
-"""Agreement of raters against the worked examples of those who proposed the measures."""
+"""Agreement of raters against the worked examples of the original papers."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ KRIPPENDORFF = (
     (None, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, None),
     (1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, None),
 )
-"""Four observers of twelve units, with gaps: Computing Krippendorff's Alpha-Reliability, 2011, section D."""
+"""Four observers of twelve units, with missing values: Computing Krippendorff's Alpha-Reliability, 2011, section D."""
 
 SHROUT_FLEISS = ((9, 2, 5, 8), (6, 1, 3, 2), (8, 4, 6, 8), (7, 1, 2, 6), (10, 5, 6, 9), (6, 2, 4, 7))
 """Four ratings of six targets: Shrout and Fleiss 1979, table 2."""

@@ -10,12 +10,12 @@ CLASSES = 4
 
 
 def utterances(rng, speakers=10, each=50):
-    """Target and speaker of a balanced set."""
+    """Draw target and speaker of a balanced set."""
     return rng.integers(CLASSES, size=speakers * each), np.repeat(np.arange(speakers), each)
 
 
 def predict(rng, target, speaker, skill, spread=0.0):
-    """Right with probability `skill` plus the speaker's own `spread`, else any class."""
+    """Predict correctly with probability `skill` plus the speaker's own `spread`, otherwise any class."""
     own = skill + spread * rng.standard_normal(speaker.max() + 1)
     return np.where(rng.random(len(target)) < own[speaker], target, rng.integers(CLASSES, size=len(target)))
 

@@ -1,4 +1,4 @@
-"""Trained runs of a small corpus, made once: one on small encoders, one on a frozen Whisper."""
+"""Runs of a small corpus, trained once: one on small encoders, one on a frozen Whisper."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.speech_models import write_whisper
 
 
 def command(*args: object) -> str:
-    """What `ser-pipeline` prints."""
+    """Return what `ser-pipeline` prints."""
     result = CliRunner().invoke(main, [str(arg) for arg in args])
     assert result.exit_code == 0, result.stderr
     return result.stdout.strip()
@@ -23,13 +23,13 @@ def command(*args: object) -> str:
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three speakers in EMO-DB's naming; utterances of 4 s have two segments."""
+    """Write three speakers with EMO-DB's file names; utterances of 4 s have two segments."""
     return write_emodb(tmp_path_factory.mktemp("export-corpus"), speakers=3, takes=1, seconds=4.0)
 
 
 @pytest.fixture(scope="session")
 def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Features and `train` with the words given; the folder of the run, trained once for each."""
+    """Return a function that runs `features` and `train` with its arguments, once for each, and returns the run."""
     folder, known = tmp_path_factory.mktemp("export"), dict[tuple[object, ...], Path]()
 
     def train(*words: str, final: bool = False) -> Path:
@@ -59,17 +59,17 @@ def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[
 
 @pytest.fixture(scope="session")
 def small_run(trained: Callable[..., Path]) -> Path:
-    """A run of three folds on the small encoders."""
+    """Return a run of three folds on the small encoders."""
     return trained("--preset", "demo", *(word for setting in TINY for word in ("--set", setting)))
 
 
 @pytest.fixture(scope="session")
 def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a tiny Whisper with random weights."""
+    """Write a tiny Whisper with random weights; returns its folder."""
     return write_whisper(tmp_path_factory.mktemp("export-whisper") / "tiny-whisper")
 
 
 @pytest.fixture(scope="session")
 def frozen_run(trained: Callable[..., Path], whisper: Path) -> Path:
-    """A run of three folds on statistics of the tiny Whisper."""
+    """Return a run of three folds on statistics of the tiny Whisper."""
     return trained("--preset", "frozen", "--set", f"features.statistics.encoder={whisper}")

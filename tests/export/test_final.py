@@ -1,4 +1,4 @@
-"""One model of everything: trained by `train --final`, left out of the report, taken by what uses models."""
+"""The final model: trained on all data by `train --final`, absent from the report, used for prediction and export."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.reducing import TINY
 
 @pytest.fixture(params=["small", "frozen"])
 def words(request: pytest.FixtureRequest, whisper: Path) -> tuple[str, ...]:
-    """The settings of each kind of run in turn, as those of the fixtures `small_run` and `frozen_run`."""
+    """Return the settings of the fixtures `small_run` and `frozen_run` in turn."""
     small = ("--preset", "demo", *(word for setting in TINY for word in ("--set", setting)))
     frozen = ("--preset", "frozen", "--set", f"features.statistics.encoder={whisper}")
     return small if request.param == "small" else frozen
@@ -28,18 +28,18 @@ def words(request: pytest.FixtureRequest, whisper: Path) -> tuple[str, ...]:
 
 @pytest.fixture
 def tested(words: tuple[str, ...], trained: Callable[..., Path]) -> Path:
-    """A run that was tested."""
+    """Return a run with tested folds."""
     return trained(*words)
 
 
 @pytest.fixture
 def final(words: tuple[str, ...], trained: Callable[..., Path]) -> Path:
-    """The final model of the same settings."""
+    """Return the final model with the same settings."""
     return trained(*words, final=True)
 
 
 def run(*words: object) -> Result:
-    """What a command leaves."""
+    """Return a command's result."""
     return CliRunner().invoke(main, [str(word) for word in words])
 
 

@@ -1,4 +1,4 @@
-"""A model folder: it answers as its run does, alone, and says nothing of the machine that it is from."""
+"""A model folder gives its run's answers by itself, and contains nothing about the machine that wrote it."""
 
 import csv
 import json
@@ -63,7 +63,7 @@ def trained_run(request: pytest.FixtureRequest) -> Path:
 
 
 def stored(run: Path, fold: str) -> dict[str, dict[str, float]]:
-    """Probabilities of the test files of a fold, as it kept them."""
+    """Return the stored probabilities of a fold's test files."""
     with (run / fold / "predictions.csv").open(encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
     found = {}

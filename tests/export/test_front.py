@@ -1,4 +1,4 @@
-"""The front end of an ONNX graph: against the features that models are trained on, and against plain NumPy."""
+"""The front end of an ONNX graph, compared with the features that models are trained on and with plain NumPy."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ def signals() -> list[np.ndarray]:
 
 
 def together() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """All signals as one batch of whole segments, their samples, and which frames are real."""
+    """Return all signals as one batch of whole segments, their samples, and which frames are real."""
     given, most = signals(), AUDIO.segments(max(LENGTHS))
     batch = torch.zeros(len(given), most * AUDIO.segment)
     for row, signal in zip(batch, given, strict=True):

@@ -1,4 +1,4 @@
-"""An ONNX graph: it answers as the model does, without torch, whatever the batch and the lengths."""
+"""An ONNX graph gives the model's answers without torch, for every batch size and length."""
 
 import json
 import os
@@ -57,7 +57,7 @@ PAPER = ["model.lstm_width=8", "model.width=8", "train.epochs=1", "train.batch=8
 
 
 def graph_of(run: Path, folder: Path, folds: tuple[str, ...] = ()) -> Path:
-    """The graph of a run, in a folder."""
+    """Export the graph of a run into a folder."""
     members = run_members(run, torch.device("cpu"), folds)
     write_graph(folder / "model.onnx", members, describe(run, members))
     return folder / "model.onnx"
@@ -74,7 +74,7 @@ def frozen_graph(frozen_run: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def heard(graph: Path, *recordings: np.ndarray) -> np.ndarray:
-    """Probabilities (B, C) of recordings that are asked about together."""
+    """Return probabilities (B, C) of recordings in one batch."""
     samples = np.array([len(one) for one in recordings])
     batch = np.stack([np.pad(one, (0, samples.max() - len(one)), constant_values=0.3) for one in recordings])
     return np.asarray(open_session(graph, 1)[0].run(None, {"waveform": batch, "samples": samples})[0])
@@ -140,7 +140,7 @@ def test_the_papers_full_model_has_a_graph(trained: Callable[..., Path], tmp_pat
 
 
 def of_frames(encoder: Path, *more: str) -> Members:
-    """A model with random weights on stored frames of an encoder."""
+    """Return a model with random weights on stored frames of an encoder."""
     pairs = [*TINY, f"features.embedding.encoder={encoder}", 'model.inputs=["mfcc", "embedding"]', *more]
     settings = config.load("demo", None, pairs)
     maker = open_embedder(settings, torch.device("cpu"))
@@ -223,7 +223,7 @@ def test_the_command_needs_no_torch(frozen_graph: Path, frozen_run: Path, corpus
 
 
 def test_what_the_page_shows_runs_as_printed(small_run: Path, small_graph: Path, corpus: Path, tmp_path: Path) -> None:
-    """docs/export.md, from Python, from transformers, and from onnxruntime: three answers, and they agree."""
+    """The examples of docs/export.md with Python, transformers and onnxruntime give three answers that agree."""
     export(small_run, tmp_path / "emotions", ["03"])
     (tmp_path / "emotions" / "model.onnx").symlink_to(small_graph)
     (tmp_path / "speech.wav").symlink_to(sorted(corpus.rglob("*.wav"))[0])

@@ -1,4 +1,4 @@
-"""What `profile` says of a model is what it is."""
+"""`profile` reports the true numbers of a model."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from ser_pipeline.report.page import to_html
 from ser_pipeline.runs import profiled
 
 
-@pytest.mark.slow(reason="starts the command anew to see how long its first answer takes")
+@pytest.mark.slow(reason="starts the command again to time its first answer")
 def test_the_cost_of_a_model_is_told(
     frozen_run: Path, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,7 +52,7 @@ def test_the_cost_of_a_model_is_told(
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few calls, and no process of its own."""
+    """Profile with few calls and without a separate process."""
     monkeypatch.setattr(profile, "LARGEST", {"cpu": 1})
     monkeypatch.setattr(profile, "CALLS", (1, 1))
     monkeypatch.setattr(profile, "_start", lambda model, config: 1.25)

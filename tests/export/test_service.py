@@ -1,4 +1,4 @@
-"""docs/service.md: the service answers uploads and streams, and what the container is built from exists."""
+"""docs/service.md: the service answers uploads and streams, and the container's sources exist."""
 
 import configparser
 import re
@@ -58,7 +58,7 @@ def test_the_example_is_short() -> None:
 def test_what_the_container_is_built_from_exists() -> None:
     lines = [line.split() for line in re.findall(r"^COPY (.*)$", CONTAINER, flags=re.MULTILINE)]
     copied = [name for line in lines for name in line[:-1]]
-    own = {"service.py", "emotions"}  # what the page says to put there
+    own = {"service.py", "emotions"}  # the files that the page says to add
     assert set(copied) > own
     assert [name for name in copied if name not in own and not (ROOT / name).exists()] == []
     ((source, extras),) = re.findall(r'"(/\S+)\[(.*?)\]"', CONTAINER)
@@ -68,7 +68,7 @@ def test_what_the_container_is_built_from_exists() -> None:
     assert set(extras.split(",")) <= set(SETUP["options.extras_require"])
     assert set(re.findall(r"ser-pipeline\[(.*?)\]", PAGE)) == {extras}
     needed = SETUP["options.extras_require"]["service"]
-    assert "uvicorn" in needed and "websockets" in needed  # without which uvicorn takes no stream
+    assert "uvicorn" in needed and "websockets" in needed  # uvicorn needs it for streams
     least = SETUP["options"]["python_requires"].removeprefix(">= ")
     (python,) = re.findall(r"^FROM python:([\d.]+)-slim$", CONTAINER, flags=re.MULTILINE)
     assert tuple(map(int, python.split("."))) >= tuple(map(int, least.split(".")))

@@ -1,4 +1,4 @@
-"""The preset where none is named: by corpus and machine, said in a line, and the same for features and training."""
+"""The default preset: chosen by corpus and machine, reported in a line, and the same for features and training."""
 
 import json
 import threading
@@ -22,7 +22,7 @@ DECODER = {"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim":
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The pair that names a tiny random Whisper."""
+    """Write a tiny random Whisper; returns the setting that names it."""
     folder = tmp_path_factory.mktemp("encoder")
     transformers.WhisperModel(transformers.WhisperConfig(**SIZE, **DECODER)).save_pretrained(folder)
     transformers.WhisperFeatureExtractor().save_pretrained(folder)
@@ -31,7 +31,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(autouse=True)
 def laptop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without a GPU."""
+    """Pretend that the machine has no GPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
 
@@ -88,7 +88,7 @@ def test_training_takes_what_the_features_were_made_with(
     assert "emodb, 7 classes, preset frozen, 3 folds, on " in said
     run("features", "emodb", root, "--feature", "logmel", "--quiet")
     assert "preset frozen with" in run("train", "--accept", "counts", "--dry-run").stderr, (
-        "one more feature is no other choice"
+        "an additional feature does not change the preset"
     )
     assert "lacks mfcc" in run("train", "--accept", "counts", "--preset", "scratch", "--dry-run", status=1).stderr
     said = run("features", "emodb", root, "--preset", "scratch").stderr

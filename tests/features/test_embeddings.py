@@ -49,7 +49,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Features of a small corpus with waveforms alone, in several shards."""
+    """Store only the waveforms of a small corpus, in several shards."""
     monkeypatch.setattr(shards, "ROWS", 4)
     return make(corpus, tmp_path / "cache", names=["waveform"])
 
@@ -107,7 +107,7 @@ def test_frames_of_padding_are_zeros_that_the_model_leaves_out(folder: Path, enc
     masked = using(encoder, 'model.inputs=["embedding"]', "features.embedding.mask_padding=true", *SMALL)
     heard = using(encoder, 'model.inputs=["embedding"]', *SMALL)
     first, second = (embed(folder, config, "embedding", device=CPU) for config in (masked, heard))
-    assert first != second, "another setting, another store"
+    assert first != second, "another setting has another store"
     data, opened = manifest.read(folder), open_embedder(masked, CPU).encoder
     frames = torch.from_numpy(rows(first)).float()
     counts = [opened.frames(int(samples)) for samples in data.segments[:, 2]]
@@ -121,7 +121,7 @@ def test_frames_of_padding_are_zeros_that_the_model_leaves_out(folder: Path, enc
     expected = torch.stack([row[:count].mean(0) for row, count in zip(frames[:, 0], counts, strict=True)])
     torch.testing.assert_close(speech.mean(), expected)
     nothing = model.hear({"embedding": torch.zeros_like(frames)}, torch.tensor(data.segments[:, 2]))
-    assert nothing.real is not None and nothing.real.all(), "a silenced input is no padding"
+    assert nothing.real is not None and nothing.real.all(), "a silenced input is not padding"
 
 
 def whole(encoder: Path, *overrides: str) -> Embedder:
@@ -129,7 +129,7 @@ def whole(encoder: Path, *overrides: str) -> Embedder:
 
 
 def made(embedder: Embedder, *signals: np.ndarray) -> list[np.ndarray]:
-    """Frames (S, L, T, D) of signals (N,), from their segments."""
+    """Return frames (S, L, T, D) of signals (N,), computed from their segments."""
     parts = [FEATURES["waveform"].rows(signal, Config().audio, None) for signal in signals]
     lengths = [
         np.clip(len(signal) - 48_000 * np.arange(len(part)), 0, 48_000)
@@ -156,7 +156,7 @@ def test_frames_of_whole_utterances_are_those_that_transformers_gives_of_them(en
     np.testing.assert_allclose(joined[:, :364], expected, atol=3e-3)
     assert not joined[:, 364:].any()
     alone = made(open_embedder(using(encoder, "features.embedding.layers=[0, 2]"), CPU), signal)[0]
-    assert np.abs(found[1, 1, :140].astype(np.float32) - alone[1, 1, :140]).max() > 0.01, "context is heard"
+    assert np.abs(found[1, 1, :140].astype(np.float32) - alone[1, 1, :140]).max() > 0.01, "context changes the frames"
 
 
 def test_whole_utterances_do_not_depend_on_what_else_is_in_the_batch(
@@ -386,7 +386,7 @@ def test_an_encoder_computes_on_one_thread_a_batch_whatever_the_cores(
     monkeypatch.setattr(family, "states", spy)
     with fixed_threads(2):
         embed(folder, chosen, feature, device=CPU)
-        assert torch.get_num_threads() == 2, "the program's own number is put back"
+        assert torch.get_num_threads() == 2, "the program's own number is restored"
     assert len(seen) > 1 and set(seen) == {1}
 
 
@@ -404,7 +404,7 @@ def test_whole_utterances_with_a_learned_mix_from_features_to_a_prediction(
     assert weights.shape == (3,) and np.abs(weights).max() > 0.02
     with (folder / "03" / "predictions.csv").open() as lines:
         rows = list(csv.DictReader(lines))
-    assert {row["segments"] for row in rows} == {"1"}, "of 6 s"
+    assert {row["segments"] for row in rows} == {"1"}, "segments have 6 s"
     files = [corpus / row["file"] for row in rows]
     said = run("predict", folder, *files, "--fold", "03", "--device", "cpu", "--jsonl").stdout.splitlines()
     for row, line in zip(rows, said, strict=True):

@@ -29,7 +29,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def extracted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the files whose audio is decoded for extraction."""
+    """Return the names of the files whose audio is decoded for extraction."""
     names: list[str] = []
     samples = audio.Recording.samples
 

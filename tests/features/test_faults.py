@@ -1,4 +1,4 @@
-"""What can go wrong from outside, and that nothing is lost by it."""
+"""External failures, none of which loses data."""
 
 import multiprocessing
 import pickle
@@ -39,7 +39,7 @@ def undisturbed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 
 def command(corpus: Path, cache: Path, limit: int = 1 << 40, jobs: int = 1) -> list[str]:
-    """The command in a process that may write no file of more than `limit` bytes."""
+    """Return the command for a process that cannot write a file of more than `limit` bytes."""
     args = ["features", "emodb", str(corpus), "--cache", str(cache), "--jobs", str(jobs), "--quiet"]
     return [sys.executable, "-c", LIMITED, str(limit), *args]
 
@@ -141,7 +141,7 @@ def written_and_read(made: Manifest, cache: Path) -> Manifest:
     return manifest.read(made.entry(cache).publish())
 
 
-@pytest.mark.slow(reason="200,000 utterances")
+@pytest.mark.slow(reason="reads 200,000 utterances")
 def test_a_manifest_of_200_000_utterances_is_whole_and_takes_half_a_gigabyte_at_most(tmp_path: Path) -> None:
     import resource
 
@@ -152,11 +152,11 @@ def test_a_manifest_of_200_000_utterances_is_whole_and_takes_half_a_gigabyte_at_
     assert again.utterances == made.utterances
     assert len(again.segments) == count
     ends = [last for _, last in shards.shard_bounds(again.counts)]
-    assert (len(ends), ends[-1]) == (784, count)  # 782 of 256 rows would do, and are rounded up to fours
+    assert (len(ends), ends[-1]) == (784, count)  # 782 of 256 rows are enough, rounded up to a multiple of 4
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
 
 
 def test_the_work_of_a_manifest_grows_as_its_utterances_do(tmp_path: Path) -> None:
-    written_and_read(manifest_of(9), tmp_path)  # which loads what the others use
+    written_and_read(manifest_of(9), tmp_path)  # loads what the others use
     few, many = manifest_of(500), manifest_of(5_000)
     assert calls(lambda: written_and_read(many, tmp_path)) < 11 * calls(lambda: written_and_read(few, tmp_path))

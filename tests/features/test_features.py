@@ -62,7 +62,7 @@ def test_mel_spectrograms_equal_librosa_before_they_are_quantised(length: int) -
 def test_deltas_equal_librosa(length: int) -> None:
     samples = sound(length)
     plain = librosa_mfcc(samples)
-    mode = "interp" if len(plain) >= 9 else "nearest"  # which librosa itself refuses to choose
+    mode = "interp" if len(plain) >= 9 else "nearest"  # librosa refuses mode "interp" there
     orders = [librosa.feature.delta(plain, order=order, axis=0, mode=mode) for order in (1, 2)]
     made = features.mfcc(samples, AUDIO, Mfcc(deltas=2))
     np.testing.assert_allclose(made, np.concatenate([plain, *orders], axis=1), atol=1e-3)
@@ -101,7 +101,7 @@ def test_segments_are_the_utterance_cut_and_quantised() -> None:
     rows = FEATURES["spectrogram"].rows(samples, AUDIO, Spectrogram())
     off = np.abs(rows[1] - np.floor((whole[:, 300:600] + 80) * (255 / 80)))
     assert off.max() <= 1
-    assert off.mean() < 1e-4  # where float32 rounds a level that is all but whole
+    assert off.mean() < 1e-4  # float32 may round a level that is almost an integer
     coefficients = features.mfcc(samples, AUDIO, Mfcc())
     np.testing.assert_array_equal(
         FEATURES["mfcc"].rows(samples, AUDIO, Mfcc())[1], coefficients[300:600].astype(np.float16)

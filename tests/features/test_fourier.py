@@ -15,7 +15,7 @@ RNG = np.random.default_rng(0)
 
 
 def power(signal: np.ndarray, window: np.ndarray, n: int, hop: int) -> np.ndarray:
-    """What numpy makes of the same frames in float64, (bins, T)."""
+    """Compute the power of the same frames with numpy in float64, (bins, T)."""
     margin = n // 2 - (n - len(window)) // 2
     padded = np.concatenate([np.zeros(margin), signal, np.zeros(n)])
     frames = [padded[first : first + len(window)] * window for first in range(0, len(signal) + 1, hop)]

@@ -1,4 +1,4 @@
-"""Statistics of a frozen speech encoder over whole utterances, and the linear heads on them."""
+"""Statistics of a frozen speech encoder over whole utterances, and linear heads on them."""
 
 import csv
 import json
@@ -30,12 +30,12 @@ RATE = 16_000
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small Whisper with random weights, saved as people have it."""
+    """Write a small Whisper with random weights in the usual format."""
     return write_whisper(tmp_path_factory.mktemp("whisper"))
 
 
 def words(encoder: Path, *more: str) -> list[str]:
-    """Options of the preset with that encoder."""
+    """Return the options of the preset with that encoder."""
     pairs = [f"features.statistics.encoder={encoder}", *more]
     return ["--preset", "frozen", *(word for pair in pairs for word in ("--set", pair))]
 
@@ -50,7 +50,7 @@ def signals(*seconds: float) -> list[np.ndarray]:
 
 
 def test_statistics_are_those_of_the_frames_that_transformers_gives(encoder: Path) -> None:
-    (signal,) = signals(30.0)  # a whole window, where transformers pads nothing
+    (signal,) = signals(30.0)  # a whole window, which transformers does not pad
     made = maker(encoder, "features.statistics.layers=[1, 3]").of([signal])[0]
     inputs = transformers.WhisperFeatureExtractor()(signal, sampling_rate=RATE, return_tensors="pt").input_features
     model = transformers.WhisperModel.from_pretrained(encoder).get_encoder().eval()

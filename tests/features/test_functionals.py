@@ -1,4 +1,4 @@
-"""openSMILE's functionals as an input of whole utterances, for the field's plain baseline."""
+"""openSMILE's functionals as an input of whole utterances, the field's usual baseline."""
 
 import builtins
 import csv

@@ -1,6 +1,6 @@
-"""What the encoders read of all of EMO-DB is what the paper's formulas give, with librosa and PIL as the yardstick.
+"""The inputs of the encoders on all of EMO-DB match the paper's formulas, computed with librosa and PIL.
 
-About 15 seconds on one core. With `pytest -s` the figures are printed.
+About 15 seconds on one core. `pytest -s` prints the numbers.
 """
 
 from collections.abc import Iterator
@@ -19,30 +19,30 @@ from ser_pipeline.model.inputs import FinishSpectrogram as Finish
 from ser_pipeline.model.paper import DEVIATION, IMAGE, MEAN, AlexNet
 
 TEST_SPEAKER = "03"
-"""Whose recordings the scaler is not fitted on."""
+"""Speaker whose recordings the scaler is not fitted on."""
 
 
 @pytest.fixture(scope="module")
 def recordings(emodb: Path) -> dict[str, np.ndarray]:
-    """Name -> samples (N,)."""
+    """Return name -> samples (N,)."""
     files = sorted((emodb / "wav").glob("*.wav"))
     return {file.stem: audio.decode(file.read_bytes(), file.name, 16_000) for file in files}
 
 
 def segments(frames: np.ndarray, padding: float) -> np.ndarray:
-    """Frames (T, K) cut into (S, 300, K) and padded at the end."""
+    """Cut frames (T, K) into (S, 300, K), padded at the end."""
     missing = -len(frames) % 300
     return np.pad(frames, ((0, missing), (0, 0)), constant_values=padding).reshape(-1, 300, frames.shape[1])
 
 
 def decibels(samples: np.ndarray) -> np.ndarray:
-    """(S, 300, 200): `amplitude_to_db(ref=max, top_db=80)` of 40 ms Hamming windows, the lowest 200 bins."""
+    """Compute `amplitude_to_db(ref=max, top_db=80)` of 40 ms Hamming windows, the lowest 200 bins: (S, 300, 200)."""
     spectrum = np.abs(librosa.stft(samples, n_fft=800, hop_length=160, win_length=640, window="hamming"))
     return segments(librosa.amplitude_to_db(spectrum, ref=np.max, top_db=80.0)[:200].T, -80.0)
 
 
 def images(recordings: dict[str, np.ndarray], train: list[str]) -> Iterator[np.ndarray]:
-    """Images uint8 (S, 256, 384) of every recording: scaled a bin over `train`, 8 bits, flipped, resized."""
+    """Yield images uint8 (S, 256, 384) of every recording: each bin scaled over `train`, 8 bits, flipped, resized."""
     made = {name: decibels(samples) for name, samples in recordings.items()}
     low = np.min([made[name].min((0, 1)) for name in train], axis=0)
     high = np.max([made[name].max((0, 1)) for name in train], axis=0)
@@ -52,7 +52,7 @@ def images(recordings: dict[str, np.ndarray], train: list[str]) -> Iterator[np.n
         yield np.stack([np.asarray(image) for image in resized])
 
 
-@pytest.mark.slow(reason="535 recordings, twice")
+@pytest.mark.slow(reason="processes 535 recordings twice")
 def test_images_of_the_quantised_spectrograms_equal_the_formulas_to_a_grey_level(
     recordings: dict[str, np.ndarray],
 ) -> None:
@@ -76,7 +76,7 @@ def test_images_of_the_quantised_spectrograms_equal_the_formulas_to_a_grey_level
     assert share < 0.1
 
 
-@pytest.mark.slow(reason="535 recordings, twice")
+@pytest.mark.slow(reason="processes 535 recordings twice")
 def test_rows_of_coefficients_equal_librosa_to_the_rounding_of_float16(recordings: dict[str, np.ndarray]) -> None:
     worst = 0.0
     for samples in recordings.values():

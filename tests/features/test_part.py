@@ -1,4 +1,4 @@
-"""`features --part K/N`: a share first, then the others; every shard in the end."""
+"""`features --part K/N` computes its part of the shards first, then the others, until all are complete."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from support.sounds import write_emodb
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of the shards in the order in which they are written."""
+    """Return the numbers of the shards in the order in which they are written."""
     numbers, write = list[int](), extract.write_job
 
     def note(job: extract.ShardJob) -> int:

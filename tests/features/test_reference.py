@@ -1,6 +1,6 @@
-"""Preset `reference` reads what the published code reads, by a second implementation of it from numpy and PIL alone.
+"""Preset `reference` has the inputs of the published code, compared with a second implementation in numpy and PIL.
 
-With `pytest -s` the figures are printed. What cannot be equal is listed in docs/reference.md.
+`pytest -s` prints the numbers. docs/reference.md lists the differences that remain.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Sounds = dict[str, np.ndarray]
 
 
 def frames_of(samples: np.ndarray, window: np.ndarray, n: int) -> np.ndarray:
-    """Magnitudes (n // 2 + 1, T) of centred frames, 160 samples apart, of samples padded by reflection."""
+    """Compute magnitudes (n // 2 + 1, T) of centred frames, 160 samples apart, of samples padded by reflection."""
     emphasised = np.append(samples[0], samples[1:] - np.float32(0.97) * samples[:-1]).astype(np.float32)
     padded = np.pad(emphasised, n // 2, mode="reflect")
     wide = np.zeros(n)
@@ -41,14 +41,14 @@ def frames_of(samples: np.ndarray, window: np.ndarray, n: int) -> np.ndarray:
 
 
 def cut(frames: np.ndarray, padding: float) -> np.ndarray:
-    """Frames (T, K) as segments (S, 300, K), the last one padded at its end."""
+    """Cut frames (T, K) into segments (S, 300, K), the last one padded at its end."""
     rows = np.full((-(-len(frames) // 300) * 300, frames.shape[1]), padding)
     rows[: len(frames)] = frames
     return rows.reshape(-1, 300, frames.shape[1])
 
 
 def decibels(samples: np.ndarray) -> np.ndarray:
-    """(S, 300, 200) dB under the utterance's maximum, padded with 0 dB, which is the maximum."""
+    """Compute dB relative to the utterance's maximum, (S, 300, 200), padded with 0 dB, which is the maximum."""
     hamming = 0.54 - 0.46 * np.cos(2 * np.pi * np.arange(640) / 640)
     power = np.maximum(frames_of(samples, hamming, 800), 1e-5) ** 2
     level = 10 * np.log10(power) - 10 * np.log10(power.max())
@@ -56,7 +56,7 @@ def decibels(samples: np.ndarray) -> np.ndarray:
 
 
 def cepstra(samples: np.ndarray) -> np.ndarray:
-    """(S, 300, 40) MFCCs of unit length, as `librosa.feature.mfcc` of that version; the filters are librosa's."""
+    """Compute MFCCs (S, 300, 40) of unit length as that version's `librosa.feature.mfcc`, with librosa's filters."""
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(2048) / 2048)
     mel = librosa.filters.mel(sr=16_000, n_fft=2048, n_mels=128, htk=True) @ frames_of(samples, hann, 2048) ** 2
     level = 10 * np.log10(np.maximum(mel, 1e-10))
@@ -68,7 +68,7 @@ def cepstra(samples: np.ndarray) -> np.ndarray:
 
 
 def published(sounds: Sounds, train: list[str]) -> list[np.ndarray]:
-    """Grey levels uint8 (S, 256, 384): scaled a bin over the padded training segments, 8 bits, flipped, resized."""
+    """Compute grey levels uint8 (S, 256, 384): scaled by bin on padded training segments, 8 bits, flipped, resized."""
     made = {name: decibels(samples) for name, samples in sounds.items()}
     together = np.concatenate([made[name] for name in train])
     low, high = together.min((0, 1)), together.max((0, 1))
@@ -81,7 +81,7 @@ def published(sounds: Sounds, train: list[str]) -> list[np.ndarray]:
 
 
 class Rows:
-    """A store of spectrograms in memory."""
+    """Spectrograms in memory with the interface of a store."""
 
     def __init__(self, parts: list[np.ndarray]) -> None:
         self.parts = parts
@@ -92,7 +92,7 @@ class Rows:
 
 
 def ours(sounds: Sounds, train: list[str]) -> list[np.ndarray]:
-    """What the preset's image encoder reads, as grey levels (S, 256, 384)."""
+    """Return the input of the preset's image encoder as grey levels (S, 256, 384)."""
     settings, names = REFERENCE.features.spectrogram, list(sounds)
     stored = [FEATURES["spectrogram"].rows(samples, REFERENCE.audio, settings) for samples in sounds.values()]
     samples = np.array([len(one) for one in sounds.values()])
@@ -117,14 +117,14 @@ def ours(sounds: Sounds, train: list[str]) -> list[np.ndarray]:
 
 
 def differing(one: list[np.ndarray], other: list[np.ndarray]) -> tuple[float, int]:
-    """Share of pixels that differ, and by how many grey levels at most."""
+    """Return the share of pixels that differ, and the largest difference in grey levels."""
     apart = np.concatenate([np.abs(a.astype(int) - b).ravel() for a, b in zip(one, other, strict=True)])
     return float((apart > 0).mean()), int(apart.max())
 
 
 @pytest.fixture(scope="module")
 def voices() -> Sounds:
-    """Sounds of 0.3 to 7 s that fall silent, so that every bin reaches the floor."""
+    """Return sounds of 0.3 to 7 s that end in silence, so that every bin reaches the floor."""
     lengths = (0.3, 1.0, 2.99, 3.0, 3.2, 4.5, 7.0, 1.7)
     sounds = {}
     for number, seconds in enumerate(lengths):
@@ -165,7 +165,7 @@ def test_other_presets_are_padded_with_silence() -> None:
         assert {features.mfcc.pad_mode, features.spectrogram.pad_mode, features.logmel.pad_mode} == {"constant"}
 
 
-@pytest.mark.slow(reason="535 recordings, twice")
+@pytest.mark.slow(reason="processes 535 recordings twice")
 @pytest.mark.parametrize("speaker", ["03", "16"])
 def test_images_of_emodb_are_those_of_the_published_code(emodb: Path, speaker: str) -> None:
     files = sorted((emodb / "wav").glob("*.wav"))

@@ -1,4 +1,4 @@
-"""Features made on the device of stored waveforms: those of the stores, in training and in prediction."""
+"""Features computed on the device from stored waveforms equal stored features, in training and in prediction."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ THREE = ("mfcc", "spectrogram", "logmel")
 WANTED = 'model.inputs=["mfcc", "spectrogram", "logmel", "waveform"]'
 CPU = torch.device("cpu")
 SHARE = 1e-3
-"""Share of the grey levels that may differ, by one."""
+"""Share of the grey levels that may differ by one."""
 
 
 def require_alike(name: str, made: np.ndarray, stored: np.ndarray) -> None:
@@ -34,7 +34,7 @@ def require_alike(name: str, made: np.ndarray, stored: np.ndarray) -> None:
     assert (made.shape, made.dtype) == (stored.shape, stored.dtype)
     if name == "mfcc":
         np.testing.assert_allclose(made.astype(float), stored.astype(float), atol=0.02, rtol=1e-3)
-        assert np.array_equal(made.any(2), stored.any(2)), "the same frames are real"
+        assert np.array_equal(made.any(2), stored.any(2)), "both have the same real frames"
     else:
         apart = np.abs(made.astype(int) - stored.astype(int))
         assert apart.max() <= 1
@@ -42,7 +42,7 @@ def require_alike(name: str, made: np.ndarray, stored: np.ndarray) -> None:
 
 
 def opened(folder: Path, chosen: Config) -> tuple[Data, Data, Rendered]:
-    """A corpus by its stored rows, and by its waveforms with the source of what is made of them."""
+    """Open a corpus by its stored rows, and by its waveforms with the source that computes features from them."""
     data = manifest.read(folder)
     alone, reads = replace(chosen, store="waveform"), chosen.model.reads
     rows = open_data(data, dict(find_stores((folder,), chosen)))
@@ -53,7 +53,7 @@ def opened(folder: Path, chosen: Config) -> tuple[Data, Data, Rendered]:
 
 
 def require_same(folder: Path, chosen: Config, count: int = 400) -> None:
-    """Compare batches of both, in an order that leaves no neighbours together, and the extremes of the images."""
+    """Compare batches of both in a shuffled order, and the extremes of the images."""
     rows, waves, source = opened(folder, chosen)
     segments = np.random.default_rng(0).permutation(len(rows.manifest.segments))[:count]
     pairs = zip(open_source(rows, CPU, "stream").batches(segments, 50), source.batches(segments, 50), strict=True)
@@ -72,7 +72,7 @@ def require_same(folder: Path, chosen: Config, count: int = 400) -> None:
 
 
 def extracted(corpus: str, root: Path | None, cache: Path, *pairs: str) -> tuple[Path, Config]:
-    """A cache that has a corpus both ways, and the settings."""
+    """Extract a corpus into a cache in both ways; returns the cache and the settings."""
     overrides = [WANTED, *pairs]
     for store in ("features", "waveform"):
         both = [*overrides, f'store="{store}"']
@@ -86,7 +86,7 @@ def extracted(corpus: str, root: Path | None, cache: Path, *pairs: str) -> tuple
         (),
         ("features.mfcc.pre_emphasis=0.97", "features.spectrogram.pre_emphasis=0.97", "features.mfcc.pad_mode=reflect"),
         ("features.spectrogram.pad_mode=reflect", "features.logmel.pad_mode=reflect", "features.logmel.pre_emphasis=1"),
-        ("audio.segment=1600", "features.mfcc.n_fft=4096", "features.logmel.top_db=40"),  # more than a segment is heard
+        ("audio.segment=1600", "features.mfcc.n_fft=4096", "features.logmel.top_db=40"),  # frames exceed segments
     ],
 )
 def test_rows_made_of_waveforms_are_those_of_the_stores(tmp_path: Path, pairs: tuple[str, ...]) -> None:

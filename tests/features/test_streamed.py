@@ -1,4 +1,4 @@
-"""An utterance of hours has the features that it would have if it were held in memory."""
+"""An utterance of hours has the same features as it would have if it were computed in memory."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ def test_rows_made_a_stretch_at_a_time_are_those_of_the_whole(name: str, samples
         made = streamed.rows(name, lambda: iter(blocks), samples, config.audio, settings)
         whole = FEATURES[name].rows(signal, config.audio, settings)
     assert made.dtype == whole.dtype
-    if name == "mfcc":  # a product's last digit depends on its size
+    if name == "mfcc":  # the last digit of a product depends on its size
         np.testing.assert_allclose(made.astype("f4"), whole.astype("f4"), rtol=2e-3, atol=2e-3)
     else:
         np.testing.assert_array_equal(made, whole)

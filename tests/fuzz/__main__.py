@@ -1,8 +1,8 @@
-"""Fuzzing by hand: `python -m tests.fuzz --inputs 10000 labels caches`; all targets where none is named.
+"""Manual fuzzing: `python -m tests.fuzz --inputs 10000 labels caches`; the default is all targets.
 
-No input may end in anything but the one line, take more than 5 seconds, need more than 1 GB beyond what was there
-before it, or end the process. Each target is fed in a process of its own; one that dies or hangs is a fault, after
-which the next input is fed. Prints the counts; goes on where it stopped with `--first SEED`.
+Every input must be accepted or refused with a one-line error, within 5 seconds and 1 GB of additional memory, and must
+not end the process. Each target runs in its own process; if it dies or hangs, this is a fault, and the next input
+follows. Prints the counts. `--first SEED` resumes at that seed.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from support.fuzz_targets import one_line
 
 FORK = multiprocessing.get_context("fork")
 SEED, TAKEN, REFUSED, FAULTS = range(4)
-"""Places of what a process tells the one that watches it: the seed that it feeds, and its counts."""
+"""Indices of what a process reports to its watcher: the current seed and the counts."""
 
 
 def main() -> None:
-    """Feed the targets that were named."""
+    """Feed the named targets."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(ALL)}")
-    parser.add_argument("--inputs", type=int, default=1_000, help="for each target")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"one or more of {', '.join(ALL)}")
+    parser.add_argument("--inputs", type=int, default=1_000, help="number of inputs for each target")
     parser.add_argument("--first", type=int, default=0, help="seed of the first input")
     options = parser.parse_args()
     logging.disable()
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def feed(name: str, first: int, last: int) -> int:
-    """Feed one target the seeds from `first` to before `last`; returns how many were faults, which are told."""
+    """Feed one target the seeds from `first` to `last` - 1; prints the faults and returns their number."""
     told = FORK.Array("q", [first, 0, 0, 0], lock=False)
     began = time.monotonic()
     while told[SEED] < last:
@@ -63,8 +63,8 @@ def feed(name: str, first: int, last: int) -> int:
 
 
 def _watched(process: multiprocessing.process.BaseProcess, told: MutableSequence[int]) -> str:
-    """Wait for a process, and kill it where an input takes too long; how it ended, "" for well."""
-    seed, since = told[SEED], time.monotonic() + 60  # which it may take to begin
+    """Wait for a process, and kill it if an input takes too long; returns how it failed, "" if it did not."""
+    seed, since = told[SEED], time.monotonic() + 60  # allows a minute for the start
     while process.exitcode is None:
         process.join(0.25)
         if told[SEED] != seed:
@@ -78,7 +78,7 @@ def _watched(process: multiprocessing.process.BaseProcess, told: MutableSequence
 
 def _work(name: str, told: MutableSequence[int], last: int) -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    for place in (1, 2):  # where decoders write notes of their own
+    for place in (1, 2):  # decoders write their own notes there
         os.dup2(os.open(os.devnull, os.O_WRONLY), place)
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -87,7 +87,7 @@ def _work(name: str, told: MutableSequence[int], last: int) -> None:
             print(f"{name}: left out: {error}", file=out, flush=True)
             told[SEED] = last
             return
-        one_line(one, random.Random(0))  # which loads what the others use
+        one_line(one, random.Random(0))  # loads what the others use
         limit_memory()
         while told[SEED] < last:
             try:

@@ -1,9 +1,9 @@
-"""Fuzzing by hand that follows which lines an input reaches: `python -m tests.fuzz.guided TARGET [OPTION…]`.
+"""Manual fuzzing guided by coverage: `python -m tests.fuzz.guided TARGET [OPTION…]`.
 
-Needs `pip install atheris`. Draws of a target are the bytes that libFuzzer changes; those of `recordings` are the file
-itself. No input may end in anything but the one line, take more than 5 seconds, or need more than 1 GB beyond what was
-there before it. `-max_total_time=600` ends it after ten minutes, and the file of a fault, named after the options,
-feeds it again.
+Needs `pip install atheris`. A target draws its choices from the bytes that libFuzzer changes; for `recordings`, these
+bytes are the file itself. Every input must be accepted or refused with a one-line error, within 5 seconds and 1 GB of
+additional memory. `-max_total_time=600` ends the run after ten minutes. A fault's file, given after the options, is
+fed again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import atheris
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 COMPILED = ["ser_pipeline.features.fourier", "ser_pipeline.features.lanes"]
-"""Modules whose functions numba compiles, which must be as they are."""
+"""Modules with functions that numba compiles, which must not be instrumented."""
 
 with atheris.instrument_imports(include=["ser_pipeline"], exclude=COMPILED):
     from ser_pipeline import audio
@@ -38,19 +38,19 @@ def main() -> None:
         seeds = Path(folder) / "seeds"
         seeds.mkdir()
         feed = _recordings(seeds) if name == "recordings" else _drawn(name, Path(folder), seeds)
-        feed(b"")  # which loads what the others use
+        feed(b"")  # loads what the others use
         limit_memory()
         atheris.Setup([sys.argv[0], f"-timeout={SECONDS}", "-rss_limit_mb=0", *options, str(seeds)], feed)
         atheris.Fuzz()
 
 
 def _drawn(name: str, folder: Path, seeds: Path) -> Callable[[bytes], None]:
-    """A target of all fuzzers, whose draws the bytes are.
+    """Return a function that feeds a target of all fuzzers, which draws its choices from the given bytes.
 
     Args:
-        name: of the target.
-        folder: to work in.
-        seeds: what libFuzzer begins with is written there.
+        name: name of the target.
+        folder: working folder.
+        seeds: folder to which libFuzzer's first inputs are written.
     """
     place = folder / name
     place.mkdir()
@@ -61,7 +61,7 @@ def _drawn(name: str, folder: Path, seeds: Path) -> Callable[[bytes], None]:
 
 
 def _recordings(seeds: Path) -> Callable[[bytes], None]:
-    """Recordings; what libFuzzer begins with is written to `seeds`."""
+    """Return a function that feeds recordings; libFuzzer's first inputs are written to `seeds`."""
     for number, (kind, data) in enumerate(written()):
         (seeds / f"{number:03}.{kind}").write_bytes(data)
 

@@ -1,4 +1,4 @@
-"""Strange input is taken, or refused in one line. `$SER_PIPELINE_FUZZ` sets how many inputs a target is fed."""
+"""Malformed input is accepted, or refused with one line. `$SER_PIPELINE_FUZZ` sets the inputs for each target."""
 
 import mmap
 import os
@@ -16,13 +16,13 @@ from support.fuzz_targets import Drawn, one_line
 
 COUNT = int(os.environ.get("SER_PIPELINE_FUZZ", "0"))
 FEW = 60
-"""Inputs of a target where nobody asks for more: always the same ones."""
+"""Default number of inputs for each target: always the same ones."""
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_strange_input_is_taken_or_refused_in_one_line(tmp_path: Path, name: str) -> None:
     feed = ALL[name](tmp_path)
-    one_line(feed, random.Random(0))  # which loads what the others use
+    one_line(feed, random.Random(0))  # loads what the others use
 
     @trials(
         max_examples=COUNT or FEW,
@@ -52,5 +52,5 @@ def test_the_limits_of_an_input_hold() -> None:
             sum(range(1_000))
     mmap.mmap(-1, 2 * BYTES).close()
     with pytest.raises((MemoryError, OSError)), bounded_memory():
-        mmap.mmap(-1, 2 * BYTES)  # what the process had freed before could serve bytes
+        mmap.mmap(-1, 2 * BYTES)  # freed memory of the process could provide a few bytes
     assert bytearray(8)

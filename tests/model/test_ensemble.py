@@ -1,4 +1,4 @@
-"""Models of several folds asked together say what each says alone, and what they have in common is computed once."""
+"""An ensemble of folds gives the answers of its single models, and computes shared parts once."""
 
 import copy
 from pathlib import Path
@@ -19,7 +19,7 @@ from support.models import followed_by_silence, make_batch, small_model
 
 
 def differing(model: SpeechEmotionModel, count: int, *, but: str = "") -> list[SpeechEmotionModel]:
-    """Copies whose weights differ, but for those of parameters whose names begin with `but`."""
+    """Return copies with different weights, except parameters whose names begin with `but`."""
     found = []
     for number in range(count):
         copied = copy.deepcopy(model).eval().requires_grad_(False)
@@ -31,7 +31,7 @@ def differing(model: SpeechEmotionModel, count: int, *, but: str = "") -> list[S
 
 
 def counted_calls(kind: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A number that goes up with every call of any module of a kind."""
+    """Count the calls of all modules of a kind."""
     calls, original = [0], kind.forward
 
     def counted(*args: object, **named: object) -> object:
@@ -43,7 +43,7 @@ def counted_calls(kind: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> lis
 
 
 def batch_of_lengths() -> Batch:
-    """A short segment, one of a frame, and a full one."""
+    """Return a short segment, one of a single frame, and a full one."""
     batch = make_batch(3)
     return batch.changed({}, torch.tensor([20_000, 100, 48_000], dtype=torch.int32))
 
@@ -82,7 +82,7 @@ def test_nothing_is_computed_of_the_silence_after_the_longest_segment(monkeypatc
     alone = torch.stack([model(batch).logits for model in models])
     monkeypatch.setattr(Convolution, "forward", watched)
     torch.testing.assert_close(ensemble.cut(batch), alone, atol=1e-5, rtol=1e-5)
-    assert 125 <= longest[0] <= 130, "of 300 frames"
+    assert 125 <= longest[0] <= 130, "out of 300 frames"
 
 
 @pytest.mark.parametrize("changes", [{"pad_front": True}, {"pre_emphasis": 0.97}])
@@ -90,7 +90,7 @@ def test_models_that_take_something_from_silence_are_given_it(changes: dict[str,
     assert not Ensemble([small_model(**changes)]).needs_no_silence
     faint = small_model()
     faint.fit_scaler("spectrogram", torch.zeros(200, dtype=torch.uint8), torch.full((200,), 100, dtype=torch.uint8))
-    assert not Ensemble([small_model(), faint]).needs_no_silence, "silence is a grey level of 1 and more there"
+    assert not Ensemble([small_model(), faint]).needs_no_silence, "silence has a grey level of at least 1 there"
 
 
 @torch.inference_mode()

@@ -34,7 +34,7 @@ def test_a_mel_spectrogram_is_encoded_like_the_other_one(encoder: str, bands: in
     made = model(Features(logmel=LogMel(n_mels=bands)), **settings)
     given = batch(bands)
     output = made(given)
-    assert made.acoustic == ("logmel",)  # which alone weighs the frames
+    assert made.acoustic == ("logmel",)  # the only input that weights the frames
     assert output.attention is not None and output.logits.shape == (3, 4)
     assert not torch.allclose(made(given.changed({"logmel": given["logmel"].flip(0)})).logits, output.logits)
     other = make_batch(3).map(lambda rows: rows.flip(0))

@@ -29,7 +29,7 @@ def parameters(model: torch.nn.Module) -> int:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights of the real sizes: a folder of wav2vec 2.0 base, and a file of AlexNet."""
+    """Write random weights with the real sizes: a folder of wav2vec 2.0 base, and a file of AlexNet."""
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(1)
     Wav2Vec2Model(Wav2Vec2Config()).save_pretrained(folder)
@@ -37,7 +37,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow(reason="wav2vec 2.0 base and AlexNet at their real sizes")
+@pytest.mark.slow(reason="builds wav2vec 2.0 base and AlexNet at their real sizes")
 def test_the_papers_model_builds_trains_saves_and_loads_at_its_real_size(weights: Path, tmp_path: Path) -> None:
     config = settings.load(
         "paper",
@@ -130,7 +130,7 @@ def test_the_number_of_frames_follows_the_segment(segment: int) -> None:
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_is_a_valid_change_of_the_settings(name: str) -> None:
     changed = settings.merge(Config(), ABLATIONS[name])
-    assert (changed != Config()) == (name not in ("full", "relu"))  # the paper's own
+    assert (changed != Config()) == (name not in ("full", "relu"))  # the paper's model
 
 
 EXPECTED = {  # ablation: inputs of the classifier, inputs of the weights
@@ -201,7 +201,7 @@ def test_the_extremes_of_the_spectrogram_are_saved_with_the_model() -> None:
 
 
 def plant(module: torch.nn.Module) -> torch.nn.Module:
-    """Weights that depend on no generator: a wave of the size that random ones would have."""
+    """Set weights that do not depend on a random generator: a wave with the size of random weights."""
     with torch.no_grad():
         for parameter in module.parameters():
             wave = torch.sin(torch.arange(parameter.numel()).double() * 0.7).float().view_as(parameter)

@@ -120,7 +120,7 @@ def test_fast_dropout_silences_a_share_and_enlarges_the_rest(dtype: torch.dtype)
     torch.testing.assert_close(dropped[kept], torch.full_like(dropped[kept], 1 / 0.9), rtol=1e-2, atol=0)
     assert torch.equal(gradient, dropped)
     neighbours = (kept[:, 1:] & kept[:, :-1]).float().mean()
-    assert float(neighbours) == pytest.approx(0.81, abs=0.01)  # one says nothing of the next
+    assert float(neighbours) == pytest.approx(0.81, abs=0.01)  # neighbours are independent
     torch.manual_seed(0)
     assert torch.equal(layer(ones), dropped)
     assert not torch.equal(layer(ones), dropped)
@@ -205,7 +205,7 @@ def test_alexnets_convolution_of_one_grey_channel_equals_that_of_three() -> None
 
 
 def test_what_cannot_take_the_kernels_runs_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ser_pipeline.model.fast.layers.HEADS", (12,))  # of the models of these tests
+    monkeypatch.setattr("ser_pipeline.model.fast.layers.HEADS", (12,))  # heads of the models in these tests
     lstm, frames = nn.LSTM(8, 16, 2, batch_first=True, bidirectional=True), torch.randn(2, 5, 8)
     assert fits(lstm) and torch.equal(fused_lstm(lstm, frames), lstm(frames)[0])
     assert not fits(nn.LSTM(8, 16, batch_first=True)) and not fits(nn.LSTM(8, 17, batch_first=True, bidirectional=True))

@@ -77,14 +77,14 @@ def test_a_spectrogram_is_scaled_to_the_extremes_of_the_training_rows() -> None:
     level = rows(2, 200, 300)
     ours = finish(level, torch.tensor([48_000, 48_000])).numpy()
     first, last = (extreme.numpy().astype(int)[:, None] for extreme in (low, high))
-    first, last = 2 * first + (first > 0), 2 * last + (last < 255)  # in halves of a level
+    first, last = 2 * first + (first > 0), 2 * last + (last < 255)  # in half levels
     expected = (2 * level.numpy().astype(int) + 1 - first) * 255 // (last - first)
     assert np.array_equal(ours, expected.clip(0, 255))
     assert {"minimum", "maximum"} <= set(finish.state_dict())
 
 
 def test_where_images_are_not_rescaled_no_extremes_are_kept() -> None:
-    """So that what is made of them is the same in all folds."""
+    """Everything computed from them is then the same in all folds."""
     sizes = Sizes(Audio(), Features(), False, None)
     settings = load("scratch").model
     finish: Any = make_finish(INPUTS["spectrogram"], settings, sizes)

@@ -24,7 +24,7 @@ def _seeded() -> None:
 
 
 def tone(hertz: float, samples: int) -> Tensor:
-    """Float32 (1, 48000): a voice-like tone of ten harmonics, then silence."""
+    """Return a voice-like tone of ten harmonics followed by silence, float32 (1, 48000)."""
     time = torch.arange(samples) / RATE
     signal = torch.zeros(1, 48_000)
     for harmonic in range(1, 11):
@@ -169,13 +169,13 @@ def test_every_parameter_gets_a_gradient() -> None:
 
 
 def model_of(config: Config) -> SpeechEmotionModel:
-    """A model of four classes from seeded weights."""
+    """Return a model of four classes with seeded weights."""
     torch.manual_seed(1)
     return build_model(config.model, audio=config.audio, features=config.features, classes=4)
 
 
 def segments(size: int) -> Batch:
-    """Random segments, the first a whole one, each of the others shorter than the one before."""
+    """Return random segments; the first is a whole one, and each is shorter than the one before."""
     samples = torch.tensor([48_000 // (1 + row) for row in range(size)], dtype=torch.int32)
     waveform = (torch.randn(size, 48_001) * 3000).short()
     spectrogram = torch.randint(1, 256, (size, 200, 300), dtype=torch.uint8)
@@ -252,6 +252,6 @@ def test_a_layer_drops_attention_both_blocks_and_what_is_between() -> None:
     assert parts == {0.3}
     for part in (layer.dropout, layer.dropout1, layer.dropout2):
         part.p = 0.0
-    assert not torch.allclose(layer(hidden, real), whole)  # the attention alone
+    assert not torch.allclose(layer(hidden, real), whole)  # only the attention
     layer.self_attn.dropout = 0.0
     assert torch.allclose(layer(hidden, real), whole, atol=1e-6)

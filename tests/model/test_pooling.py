@@ -1,4 +1,4 @@
-"""Pooling of frames and the heads above it, and what is refused."""
+"""Pooling of frames, the heads on it, and refused settings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def batch(rows: torch.Tensor) -> Batch:
 
 
 def padded() -> tuple[SpeechFrames, list[torch.Tensor]]:
-    """Frames of 7, of which 3 and 7 are real, and the real ones alone."""
+    """Return two rows of 7 frames with 3 and 7 real ones, and the real ones alone."""
     torch.manual_seed(1)
     frames = torch.randn(2, 7, 6)
     real = torch.ones(2, 7)
@@ -78,7 +78,7 @@ def test_pooling_is_mean_deviation_and_weighted_mean() -> None:
 def test_every_head_stands_on_every_pooling(head: str, pooling: str) -> None:
     model = build(f"model.head={head}", f"model.pooling={pooling}")
     size = 12 if pooling == "mean+deviation" else 6
-    assert set(model.encoders) == {"embedding"}, "no acoustic feature weighs them"
+    assert set(model.encoders) == {"embedding"}, "no acoustic feature weights them"
     rows = torch.randn(3, 2, 7, 6)
     rows[0, :, 4:] = 0
     output = model(batch(rows))

@@ -1,4 +1,4 @@
-"""Frames of every family are those of transformers' own feature extractor and model, utterance by utterance."""
+"""Frames of every family equal those of transformers' own feature extractor and model for each utterance."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -66,11 +66,11 @@ ROWS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
     "sew": ("SEW", SEW, "Wav2Vec2", {"return_attention_mask": False}),
     "ast": ("AST", AST, "AST", {"max_length": 128}),
 }
-"""Name -> model class, its settings, class of the feature extractor, its settings."""
+"""Name -> model class, its settings, feature extractor class, its settings."""
 
 
 class Family(NamedTuple):
-    """A tiny encoder as transformers has it, and the folder it was saved to."""
+    """A tiny encoder of transformers, and the folder that it was saved to."""
 
     model: nn.Module
     extractor: Any
@@ -78,7 +78,7 @@ class Family(NamedTuple):
 
 
 def scatter(model: nn.Module) -> nn.Module:
-    """Give every parameter something to say."""
+    """Give every parameter an effect."""
     torch.manual_seed(0)
     for parameter in model.parameters():
         nn.init.normal_(parameter, 0.5 if parameter.dim() == 1 else 0.0, 0.2)
@@ -104,7 +104,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Family]:
 
 
 def audio(samples: int, level: float = 1.0) -> Tensor:
-    """A voice-like waveform float32 (N,) at `level` of its usual loudness."""
+    """Return a voice-like waveform float32 (N,) at `level` of its usual loudness."""
     return torch.from_numpy(tone(samples, samples / 16_000, 140)).float()[:samples] * level
 
 
@@ -113,7 +113,7 @@ CLIPS = {"short": audio(3_000), "long": audio(36_345), "quiet": audio(20_011, 1e
 
 @torch.inference_mode()
 def of_transformers(family: Family, wave: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Hidden states (T, D) with the last hidden state, and which frames are real (T,), of one utterance."""
+    """Return one utterance's hidden states (T, D), the last one included, and which frames are real (T,)."""
     read = family.extractor(wave.numpy(), sampling_rate=16_000, return_tensors="pt")
     output = family.model(**read, output_hidden_states=True)
     states = [state[0] for state in (*output.hidden_states[:-1], output.last_hidden_state)]
@@ -130,7 +130,7 @@ def ours(encoder: FrameEncoder, wave: Tensor, upto: int | None = None) -> tuple[
 
 
 def near(found: Tensor, expected: Tensor) -> None:
-    """Equal to 1e-5 of the frames' size."""
+    """Check that frames are equal to 1e-5 of their size."""
     scale = float(expected.abs().max().clamp(min=1.0))
     torch.testing.assert_close(found, expected, atol=1e-5 * scale, rtol=1e-5)
 
@@ -169,7 +169,7 @@ def test_frames_do_not_depend_on_the_rest_of_the_batch(made: Callable[[str], Fam
         for one, other in zip(together.layers, alone, strict=True):
             shared = min(count, len(other))
             near(one[row, :shared], other[:shared])
-        near(frames[row, :count], alone[-1][:count])  # whatever stands in the padding
+        near(frames[row, :count], alone[-1][:count])  # whatever the padding contains
 
 
 @pytest.mark.parametrize("name", ROWS)

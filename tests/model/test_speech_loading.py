@@ -1,4 +1,4 @@
-"""Where speech encoders come from, and the line that each way of failing has."""
+"""Sources of speech encoders, and the one-line error of each failure."""
 
 import builtins
 import json
@@ -26,7 +26,7 @@ CONVOLUTIONS = {"conv_dim": (8,) * 7, "num_conv_pos_embeddings": 8, "num_conv_po
 
 
 def write(folder: Path, **saved: Any) -> torch.nn.Module:
-    """A tiny wav2vec 2.0 with its feature extractor."""
+    """Write a tiny wav2vec 2.0 with its feature extractor."""
     torch.manual_seed(0)
     model = transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(**SMALL, **CONVOLUTIONS))
     model.save_pretrained(folder, **saved)
@@ -35,7 +35,7 @@ def write(folder: Path, **saved: Any) -> torch.nn.Module:
 
 
 def failing(name: str | Path, **more: Any) -> str:
-    """The line of the error that opening `name` gives."""
+    """Return the one-line error of opening `name`."""
     with pytest.raises(PipelineError) as caught:
         open_encoder(str(name), FROZEN, **more)
     assert "\n" not in str(caught.value)
@@ -44,7 +44,7 @@ def failing(name: str | Path, **more: Any) -> str:
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
-    """A hub that answers as it is told: with an error, or with a repository of the files in a folder."""
+    """Return a function that sets the hub's answer: an error, or a repository of the files in a folder."""
     cache = tmp_path / "cache" / "models--some--encoder"
     monkeypatch.setattr(hub, "_reachable", lambda: True)
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda name, file, revision: None)
@@ -233,7 +233,7 @@ from transformers import Wav2Vec2Config as Config, Wav2Vec2Model as Model, Wav2V
 
 
 def hostile(folder: Path, marker: Path, kind: str) -> None:
-    """A folder that wants its own code to be run for configuration, model and feature extractor."""
+    """Write a folder that requests its own code for configuration, model and feature extractor."""
     write(folder)
     (folder / "evil.py").write_text(HOSTILE.format(marker=str(marker)))
     for name, auto in (
@@ -247,7 +247,7 @@ def hostile(folder: Path, marker: Path, kind: str) -> None:
 
 @pytest.fixture
 def unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every question on the terminal is answered with yes, and counts as a failure."""
+    """Answer every question on the terminal with yes, and count it as a failure."""
     asked: list[str] = []
     monkeypatch.setattr(builtins, "input", lambda *words: asked.append(str(words)) or "y")
     yield

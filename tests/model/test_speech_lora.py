@@ -1,4 +1,4 @@
-"""Adapters in a speech encoder: they alone are trained, are heard on every path, and come back with a run."""
+"""Adapters in a speech encoder: only they are trained, they act on every path, and are loaded with a run."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def test_adapters_alone_are_trained_and_are_heard(encoder: Path) -> None:
     assert not any(isinstance(part, FusedLayer) for part in fast.modules())
     before = fast.encoders["waveform"].hear(fast.finished(batch)["waveform"], batch.samples)[0]
     usual = plain.eval().encoders["waveform"].hear(plain.finished(batch)["waveform"], batch.samples)[0]
-    torch.testing.assert_close(before, usual, atol=1e-5, rtol=1e-4)  # new adapters add nothing
+    torch.testing.assert_close(before, usual, atol=1e-5, rtol=1e-4)  # new adapters change nothing
     fast(batch).logits.sum().backward()
     gradients = {name: p.grad for name, p in fast.encoders["waveform"].named_parameters() if p.requires_grad}
     assert all(gradient is not None for gradient in gradients.values())

@@ -1,4 +1,4 @@
-"""Whisper's encoder, log-mel and loading against transformers, on tiny models and on a real one where there is one."""
+"""Whisper's encoder, log-mel and loading against transformers, on tiny models and a real one if available."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ IDS = {"pad_token_id": 1, "bos_token_id": 1, "eos_token_id": 1, "decoder_start_t
 
 
 def audio(samples: int, level: float = 1.0) -> Tensor:
-    """A voice-like waveform float32 (N,)."""
+    """Return a voice-like waveform float32 (N,)."""
     return torch.from_numpy(tone(samples, samples / 16_000, 140)).float()[:samples] * level
 
 
@@ -34,7 +34,7 @@ CLIPS = [audio(3_000), audio(36_345), audio(20_011, 1e-3), audio(16_000), audio(
 
 
 def write(folder: Path, kind: str = "WhisperForConditionalGeneration", bands: int = 80, **saved: Any) -> Any:
-    """A tiny random Whisper model in `folder`; its encoder."""
+    """Write a tiny random Whisper model to `folder`; returns its encoder."""
     torch.manual_seed(0)
     config = transformers.WhisperConfig(num_mel_bins=bands, **SIZE, **DECODER, **IDS)
     model = getattr(transformers, kind)(config)
@@ -49,7 +49,7 @@ def write(folder: Path, kind: str = "WhisperForConditionalGeneration", bands: in
 
 @pytest.fixture(scope="module")
 def real() -> Path:
-    """The folder of a real encoder of Whisper tiny.en."""
+    """Return the folder of a real encoder of Whisper tiny.en."""
     folder = os.environ.get("SER_PIPELINE_ENCODER")
     if not folder:
         pytest.skip("$SER_PIPELINE_ENCODER is not set: no pre-trained encoder here")
@@ -96,7 +96,7 @@ def test_frames_of_thirty_seconds_are_those_of_transformers(tmp_path: Path, band
         assert int(kept.sum()) == -(-len(clip) // 320) and encoder.frames(len(clip)) == 1500
 
 
-@pytest.mark.slow(reason="a real encoder, twice")
+@pytest.mark.slow(reason="runs a real encoder twice")
 def test_the_real_encoder_is_that_of_transformers(real: Path) -> None:
     model = transformers.WhisperForConditionalGeneration(transformers.WhisperConfig.from_pretrained(real))
     encoder = open_encoder(str(real), replace(FROZEN, window="30s")).eval()

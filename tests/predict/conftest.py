@@ -1,4 +1,4 @@
-"""Runs that are asked, trained once for all tests of the room."""
+"""Runs for prediction, trained once for all tests of this folder."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ ALIKE = {"device": "cpu", "jobs": 1}
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small corpus: 3 speakers, 4 emotions, 2 takes, some longer than a segment."""
+    """Write a small corpus: 3 speakers, 4 emotions, 2 takes, some longer than a segment."""
     return write_emodb(tmp_path_factory.mktemp("corpus") / "emodb", speakers=3, takes=2)
 
 
 @pytest.fixture(scope="session")
 def segments_run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose model hears segments, two at a time."""
+    """Train a run whose model reads two segments at a time."""
     place = tmp_path_factory.mktemp("segments")
     chosen = {"preset": "demo", "overrides": [*TINY, "model.segments=2"]}
     return _trained(corpus, place, chosen)
@@ -33,7 +33,7 @@ def segments_run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="session")
 def whole_run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on statistics of a frozen encoder over whole utterances, with a linear head."""
+    """Train a run on statistics of a frozen encoder over whole utterances, with a linear head."""
     place = tmp_path_factory.mktemp("whole")
     encoder = write_whisper(place / "encoder")
     return _trained(corpus, place, {"preset": "frozen", "overrides": [f"features.statistics.encoder={encoder}"]})
@@ -41,14 +41,14 @@ def whole_run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["segments_run", "whole_run"])
 def trained(request: pytest.FixtureRequest) -> Path:
-    """Each kind of run in turn."""
+    """Return each kind of run in turn."""
     folder: Path = request.getfixturevalue(request.param)
     return folder
 
 
 @pytest.fixture
 def asked(trained: Path) -> Callable[..., Predictor]:
-    """The run opened: `asked("03")` asks one fold."""
+    """Return a function that loads the run: `asked("03")` uses one fold."""
     return lambda *folds: ser_pipeline.load(trained, "cpu", folds)
 
 

@@ -1,4 +1,4 @@
-"""The command: which run, which parts of recordings, which format, and what is said beside the answers."""
+"""The command `predict`: choice of run, parts of recordings, formats, and notes."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ Command = Callable[..., Result]
 
 @pytest.fixture
 def call(tmp_path: Path) -> Path:
-    """Five seconds of two channels."""
+    """Write five seconds of two channels."""
     both = np.stack([tone(1, 5.0, 120), tone(2, 5.0, 300)], axis=1)
     soundfile.write(tmp_path / "call.wav", both, RATE)
     return tmp_path / "call.wav"
@@ -63,7 +63,7 @@ def test_a_timeline_has_a_line_a_window(run: Command, segments_run: Path, call: 
     asked = ("predict", segments_run, call, "--device", "cpu", "--csv", "--timeline")
     windows = [(row["start"], row["end"]) for row in table(run(*asked, "--window", "2", "--stride", "1"))]
     assert windows == [("0.000", "2.000"), ("1.000", "3.000"), ("2.000", "4.000"), ("3.000", "5.000")]
-    assert len(table(run(*asked))) == 1  # what the model hears at a time is 6 s
+    assert len(table(run(*asked))) == 1  # the model reads 6 s at a time
     apart = [row["start"] for row in table(run(*asked, "--window", "1", "--stride", "4.5"))]
     assert apart == ["0.000", "4.500"]
     samples, _ = soundfile.read(call)
@@ -234,7 +234,7 @@ def test_the_page_tells_every_option_and_every_column(run: Command, segments_run
 
 
 def read(form: str, text: str) -> list[dict[str, Any]]:
-    """Answers in one of the formats."""
+    """Parse answers in one of the formats."""
     if form == "--json":
         return list(json.loads(text))
     return list(csv.DictReader(text.splitlines())) if form == "--csv" else [*map(json.loads, text.splitlines())]
@@ -266,7 +266,7 @@ def test_near_copies_of_what_a_run_learned_from_are_found_and_other_recordings_a
     assert "warning:" not in held_out and "0 of 3 files are near-copies" in held_out
     folds = [folder.name for folder in segments_run.iterdir() if folder.is_dir()]
     untested = Path(shutil.copytree(segments_run, tmp_path / segments_run.name))
-    shutil.rmtree(untested / "03")  # as under an official split, where what trains is never tested
+    shutil.rmtree(untested / "03")  # as with an official split, where training speakers are never tested
     found = heard_before(untested, ["copy.flac"], folds, jobs=1)
     assert [one.utterance for one in found] == [source.stem]
     run("export", segments_run, "folder", "--quiet")

@@ -1,4 +1,4 @@
-"""`predict` on runs that are half-copied or of another shape: one line that names the file, never a traceback."""
+"""`predict` on half-copied or malformed runs: one line that names the file, never a traceback."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def copied(segments_run: Path, tmp_path: Path) -> Path:
-    """A copy of a run, to be damaged."""
+    """Copy a run so that it can be damaged."""
     return Path(shutil.copytree(segments_run, tmp_path / segments_run.name))
 
 
 def refused(run: Run, folder: Path, corpus: Path) -> str:
-    """What `predict` says of a run that it refuses: one line."""
+    """Return the one-line error of `predict` for a run that it refuses."""
     audio = min(corpus.rglob("*.wav"))
     said = run("predict", folder, audio, "--device", "cpu", "--quiet", status=1).stderr
     assert re.fullmatch(r"Error: .*\n", said)
@@ -70,7 +70,7 @@ def test_a_file_of_another_shape_is_one_line_that_names_it(
     if (name, case) in {("index.json", "an empty object"), ("config.toml", "an empty file")} or (
         name == "index.json" and case == "half of a character"
     ):
-        return  # which lack nothing that predicting needs, or are read as every default
+        return  # they have everything that prediction needs, or are read as all defaults
     said = refused(run, copied, corpus)
     assert name in said or (name == "folds.json" and "its settings and folds have the key" in said)
 
@@ -103,7 +103,7 @@ def test_strange_values_of_run_json_are_one_line(run: Run, copied: Path, corpus:
 def test_a_strange_speech_json_is_one_line(run: Run, copied: Path, corpus: Path, case: str) -> None:
     for fold in copied.glob("*/model.safetensors"):
         (fold.parent / "speech.json").write_text(SHAPES[case])
-    if case not in ("an empty object", "half of a character"):  # a model without a speech encoder passes them over
+    if case not in ("an empty object", "half of a character"):  # a model without a speech encoder ignores them
         assert "speech.json is damaged" in refused(run, copied, corpus)
 
 
@@ -117,7 +117,7 @@ def test_a_strange_list_of_utterances_is_one_line(run: Run, copied: Path, corpus
 
 @pytest.fixture
 def model(segments_run: Path, tmp_path: Path) -> Path:
-    """What a run was exported to, to be damaged."""
+    """Export a run to a folder that can be damaged."""
     return export(segments_run, tmp_path / "model")
 
 

@@ -1,4 +1,4 @@
-"""Recordings of every kind at once, in every format of the answers: the right answer, or one line that says why not."""
+"""All kinds of recordings together, in every output format: the right answer, or one line with the reason."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ODD: dict[str, tuple[np.ndarray | bytes, str]] = {
     "clippé.wav": (3 * SOUND / np.abs(SOUND).max(), "has samples up to 3 times full scale, which are clipped"),
     "ne\u0301e Müller — 張偉 😀.wav": (SOUND, ""),
 }
-"""Recordings with an answer, and its note."""
+"""Recordings with an answer, and their notes."""
 
 BAD: dict[str, tuple[np.ndarray | bytes, str]] = {
     "nan.wav": (np.where(np.arange(9_000) == 8_000, np.nan, SOUND[:9_000]), "contains NaN or infinite samples"),
@@ -38,12 +38,12 @@ BAD: dict[str, tuple[np.ndarray | bytes, str]] = {
     "no samples.wav": (SOUND[:0], "has no samples"),
     "words, 詩.mp3": (b"hello " * 100, "is not readable audio"),
 }
-"""Those without one, and why."""
+"""Recordings without an answer, and the reasons."""
 
 
 @dataclass(frozen=True)
 class Said:
-    """A line of the answers, whatever the format."""
+    """A line of the output in any format."""
 
     file: str
     emotion: str = ""
@@ -58,7 +58,7 @@ def model(segments_run: Path) -> Predictor:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All of them in one folder; what ffmpeg alone writes where it is installed."""
+    """Write all of them to one folder; those that need ffmpeg only if it is installed."""
     place = tmp_path_factory.mktemp("every")
     soundfile.write(place / "original.wav", SOUND, RATE, subtype="PCM_16")
     for name, how in ALL.items():
@@ -74,7 +74,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wanted(model: Predictor, folder: Path) -> dict[str, Answer]:
-    """What the model says of each file that has an answer."""
+    """Return the model's answer for each file that has one."""
     files = sorted(str(file) for file in folder.iterdir() if file.name not in BAD)
     answers = [answer for answer in model.each(files) if isinstance(answer, Answer)]
     assert [answer.file for answer in answers] == files and len(files) >= 16
@@ -82,7 +82,7 @@ def wanted(model: Predictor, folder: Path) -> dict[str, Answer]:
 
 
 def read(form: str, text: str) -> Iterator[Said]:
-    """The lines of an output."""
+    """Parse the lines of an output."""
     if form.endswith("json"):
         for one in json.loads(text):
             yield Said(one["file"], one.get("emotion", ""), one.get("note") or "", one.get("error", ""))

@@ -1,4 +1,4 @@
-"""Rows of recordings that are too long to be made at once."""
+"""Rows of recordings that are too long to be computed at once."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_rows_in_parts_are_those_of_the_whole(
 ) -> None:
     config: Config = ser_pipeline.load_config("paper", None, overrides)
     samples = tone(3, seconds, 200)
-    samples[50 * RATE : 60 * RATE] *= 8  # what all rows are relative to
+    samples[50 * RATE : 60 * RATE] *= 8  # all rows are relative to this part
     rows, real, one = joined(StoredRows(config)([excerpt(samples)]))
     monkeypatch.setattr(front, "LONGEST", 20.0)
     parts, also, several = joined(StoredRows(config)([excerpt(samples)]))

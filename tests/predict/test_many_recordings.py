@@ -1,4 +1,4 @@
-"""Folders of recordings: decoded ahead, answered for in batches over files, in their order."""
+"""Folders of recordings: decoded in advance, predicted in batches across files, in order."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 
 
 class Levels:
-    """A front end and a scorer: segments of a second, whose log-probabilities are of how loud they are."""
+    """A front end and a scorer: segments of a second, with log-probabilities that depend on their loudness."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -50,7 +50,7 @@ class Levels:
 
 
 class LevelsElsewhere(Levels):
-    """The same, on a device that is given batches ahead."""
+    """The same on a device that gets batches in advance."""
 
     ahead = 2
 
@@ -71,7 +71,7 @@ class LevelsElsewhere(Levels):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Twenty recordings of 0.5 to 3.4 s, each louder than the one before; the eighth is none."""
+    """Write 20 recordings of 0.5 to 3.4 s, each louder than the one before; the eighth is not audio."""
     place = tmp_path_factory.mktemp("folder")
     for number in range(20):
         samples = tone(number, 0.5 + number * 0.15, 200)
@@ -96,7 +96,7 @@ def test_answers_are_in_order_whatever_the_batch(kind: type[Levels], size: int, 
     assert [one for one in found if isinstance(one, Answer)] == alone
     shares = [one.probabilities["a"] for one in alone]
     assert shares == sorted(shares) and len(set(shares)) == 19
-    assert set(scorer.batches[:-1]) <= {size} and 0 < scorer.batches[-1] <= size, "filled over recordings"
+    assert set(scorer.batches[:-1]) <= {size} and 0 < scorer.batches[-1] <= size, "batches are filled across recordings"
 
 
 def test_a_device_is_given_batches_before_the_first_is_awaited(folder: list[str]) -> None:
@@ -142,7 +142,7 @@ def test_who_stops_early_leaves_nothing_open(folder: list[str], monkeypatch: pyt
 
 
 def told(one: ahead.Held) -> Any:
-    """All that is in a recording, which is let go of."""
+    """Return all contents of a recording, and close it."""
     with one.closing:
         if isinstance(one.recording, Unanswered):
             return one.recording
@@ -152,7 +152,7 @@ def told(one: ahead.Held) -> Any:
         return one.recording.name, one.recording.digest, tracks, one.recording.notes
 
 
-@pytest.mark.skipif(not decoders.SHARED.is_dir(), reason="no files in memory")
+@pytest.mark.skipif(not decoders.SHARED.is_dir(), reason="this system has no shared memory files")
 def test_processes_decode_what_this_one_would(folder: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoders, "FILES", 20)
     monkeypatch.setattr(decoders, "CHUNK", 3)
@@ -163,7 +163,7 @@ def test_processes_decode_what_this_one_would(folder: list[str], monkeypatch: py
     found = list(map(told, chosen))
     assert found == [told(ahead.decoded(file, RATE, "split")) for file in folder]
     assert [track[0] for track in found[0][2]] == [1]
-    assert set(decoders.SHARED.glob("ser-pipeline-*")) <= before, "nothing is left"
+    assert set(decoders.SHARED.glob("ser-pipeline-*")) <= before, "nothing is left behind"
 
 
 def test_what_does_not_fit_into_a_slot_is_decoded_here(folder: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +232,7 @@ def test_rows_made_together_are_those_made_one_by_one(overrides: list[str]) -> N
 
 
 def graphed(size: int, model: Any, seen: list[tuple[int, ...]]) -> Graphed:
-    """A `Graphed` whose graph is the step itself."""
+    """Return a `Graphed` whose graph is the step itself."""
 
     def capture(step: Callable[..., Any], kind: str, *, search: bool) -> Callable[..., Any]:
         def taken(*parts: torch.Tensor) -> Any:
@@ -248,7 +248,7 @@ def graphed(size: int, model: Any, seen: list[tuple[int, ...]]) -> Graphed:
 
 def test_few_and_first_batches_are_computed_plainly() -> None:
     one = graphed(8, small_model().eval(), [])
-    assert not any(one.takes(count) for count in (1, 3, 9, 1, 2, 3)), "they are no half of a batch, or more than one"
+    assert not any(one.takes(count) for count in (1, 3, 9, 1, 2, 3)), "less than half a batch or more than one"
     first = [one.takes(8) for _ in range(graphs.PLAIN_FIRST + 1)]
     assert first == [False] * (graphs.PLAIN_FIRST - 1) + [True, True]
     assert [one.takes(count) for count in (3, 4, 8)] == [False, True, True]
@@ -262,7 +262,7 @@ def test_a_batch_that_is_filled_up_gives_its_own_outputs() -> None:
     for count in (4, 3, 1):
         found = one(batch.part(slice(count)))
         np.testing.assert_allclose(found, wanted[None, :count], atol=1e-5)
-    assert set(seen) == {(4,) * 6}, "always of one size"
+    assert set(seen) == {(4,) * 6}, "always the same size"
     with torch.no_grad():
         model.classifier.bias[0] += 3.0
     np.testing.assert_allclose(one(batch), model(batch).logits.log_softmax(-1)[None], atol=1e-5)

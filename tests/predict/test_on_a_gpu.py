@@ -1,4 +1,4 @@
-"""Answers on a CUDA device: graphs of the faster modules, and bf16, answer as plain modules in float32 do."""
+"""On a CUDA device, graphs of the faster modules and bf16 give the answers of plain modules in float32."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """A hundred recordings of 0.3 to 4.3 s."""
+    """Write a hundred recordings of 0.3 to 4.3 s."""
     place = tmp_path_factory.mktemp("many")
     found = [place / f"{number:03}.wav" for number in range(100)]
     for number, file in enumerate(found):
@@ -39,7 +39,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def members() -> Members:
-    """Two models of the paper's kinds of modules, whose features are made on the device."""
+    """Return two models with the paper's modules, whose features are computed on the device."""
     chosen = config.load("paper", None, ["store=waveform"])
     several = []
     for fold in range(2):
@@ -71,7 +71,7 @@ def test_graphs_and_bf16_answer_as_plain_modules_in_float32(members: Members, fi
     device = torch.device("cuda")
     exact, half = (of_members(members, device, precision) for precision in ("fp32", "bf16"))
     plain = alone(exact, files)
-    for _ in range(2):  # the graph of one is there while the other's is made, of the same weights
+    for _ in range(2):  # the graph of one exists while the other's is captured with the same weights
         np.testing.assert_allclose(shares(exact, files), plain, atol=1e-4)
         found = shares(half, files)
         np.testing.assert_allclose(found, plain, atol=2e-2)

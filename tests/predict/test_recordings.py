@@ -1,4 +1,4 @@
-"""Recordings as people have them: every encoding, every length, and those that cannot be heard."""
+"""Recordings of every encoding and length, and those that cannot be read."""
 
 import io
 import shutil
@@ -42,7 +42,7 @@ BY_FFMPEG = {
     "adpcm.wav": "adpcm_ms",
 }
 CLOSE = {"mulaw.wav": 0.4, "vorbis.ogg": 0.4, "layer3.mp3": 0.4, "aac.m4a": 0.4, "opus.webm": 0.4, "adpcm.wav": 0.4}
-"""Largest difference of a probability from that of the original, where samples are not kept."""
+"""Largest difference of a probability from the original's, for lossy encodings."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What a run says of its corpus's own files is what it said in training, whatever else is asked and however."""
+"""A run predicts for its corpus's own files what it stored in training, in any batch and by any interface."""
 
 import csv
 import random
@@ -15,7 +15,7 @@ Asked = Callable[..., Predictor]
 
 
 def stored(run: Path, corpus: Path, fold: str) -> dict[Path, np.ndarray]:
-    """Files of a fold's test speaker, with the probabilities that training kept."""
+    """Return the files of a fold's test speaker with the probabilities stored in training."""
     with (run / fold / "predictions.csv").open() as lines:
         rows = list(csv.DictReader(lines))
     labels = [name for name in rows[0] if name.startswith("log_p:")]
@@ -65,7 +65,7 @@ def test_models_that_do_not_fit_together_are_asked_in_turn(
     one_by_one = asked()
     assert len(model.scorer.models) == 3 and len(one_by_one.scorer.models) == 1  # type: ignore[attr-defined]
     assert list(model.each(files)) == list(one_by_one.each(files)) == list(one_by_one.each(files))
-    assert sorted(checked) == ["03", "04", "05"], "each file once, though its weights are read for every round"
+    assert sorted(checked) == ["03", "04", "05"], "each file once, though its weights are read in every round"
 
 
 def test_what_models_learned_from_is_known_by_its_content(asked: Asked, corpus: Path, tmp_path: Path) -> None:

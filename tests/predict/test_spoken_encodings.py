@@ -1,4 +1,4 @@
-"""Speech in the encodings that people have: the label of the WAV in every one, but for what its codec changes."""
+"""Speech in common encodings: each has the label of the WAV, except for changes by its codec."""
 
 import os
 from collections.abc import Iterable
@@ -16,16 +16,16 @@ from support.reducing import TINY
 EMODB = os.environ.get("SER_PIPELINE_EMODB", "")
 FILES = {"demo": 6, "emodb": 12}
 MOVED = 0.05
-"""The mean difference of a probability that a codec makes at most, but for rough ones."""
+"""Largest mean difference of a probability by a codec, except rough ones."""
 
 STAY = 0.65
-"""The least share of labels of this small model that stay under A-law, mu-law and 8 bits on EMO-DB's speech, where 10,
+"""Smallest share of this small model's labels that A-law, mu-law and 8 bits keep on EMO-DB's speech, where 10,
 10 and 9 of 12 do; docs/predict.md has the shares of a whole model."""
 
 
 @pytest.fixture(scope="module", params=["demo", "emodb"])
 def spoken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Predictor, list[Path]]:
-    """A model that learned from speech, made by a program or EMO-DB's, and recordings of it."""
+    """Return a model trained on synthetic speech or EMO-DB, and recordings of its corpus."""
     place = tmp_path_factory.mktemp(request.param)
     corpus: str | None = None
     overrides = [*TINY, "train.epochs=4"]
@@ -53,7 +53,7 @@ def spoken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def shares(answers: Iterable[object]) -> np.ndarray:
-    """Probabilities (N, C) of answers, none of which failed."""
+    """Return probabilities (N, C) of answers, none of which failed."""
     found = []
     for answer in answers:
         assert isinstance(answer, Answer), answer

@@ -1,4 +1,4 @@
-"""What the page prints to make its runs again: the lines that made them, and features as they were."""
+"""The commands that a report prints to repeat its runs: the original ones, with the same features."""
 
 import json
 import shlex
@@ -29,7 +29,7 @@ def test_the_lines_that_made_the_runs_are_printed_each_once_and_without_paths(tm
     write_run(tmp_path, WHO, Planted(ablation="w2e"))
     trained = [words for words in printed(tmp_path) if words[1] == "train"]
     assert trained[0][2:] == ["--baseline", "svm", "--config", "own.toml", "--set", "train.lr=1e-3"]
-    assert trained[1][-4:] == ["--ablation", "w2e", "--seeds", "1"], "of one that does not say, what can be told"
+    assert trained[1][-4:] == ["--ablation", "w2e", "--seeds", "1"], "if a run has no command, one from what is known"
     assert len(trained) == 2
 
 

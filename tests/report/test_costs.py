@@ -1,4 +1,4 @@
-"""What a row cost is on the page, in the JSON and in the CSV; runs of an earlier version leave it blank."""
+"""The cost of a row is on the page, in the JSON and in the CSV; it is blank for runs of earlier versions."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ def add(file: Path, **more: object) -> None:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """Two seeds of a model with known costs, a run without that of its features, one of an earlier version."""
+    """Report two seeds of a model with known costs, a run without the cost of its features, and an older run."""
     root = tmp_path_factory.mktemp("runs")
     for seed in (0, 1):
         run = write_run(root, WHO, Planted(seed=seed))

@@ -1,4 +1,4 @@
-"""The cross-corpus matrix: how often its intervals hold the truth."""
+"""The cross-corpus matrix: coverage of its intervals."""
 
 from types import SimpleNamespace
 
@@ -11,18 +11,18 @@ from ser_pipeline.runs.records import Run
 
 SPEAKERS, OTHERS, CLASSES, TRIALS = 12, 4, 4, 1_200
 EASE = np.array([-0.1, 0.0, 0.0, 0.1])
-"""By how much a class is heard better than another."""
+"""How much better each class is recognised."""
 
 
 def skills(rng: np.random.Generator, shape: tuple[int, ...], folds: int) -> np.ndarray:
-    """Recalls (..., CLASSES) of speakers (...), of whom each fold's model hears some better than others."""
+    """Draw recalls (..., CLASSES) of speakers (...), some of whom each fold's model recognises better."""
     luck = 0.04 * rng.normal(size=(*shape[:-1], folds)) * (folds > 1)
     one = 0.6 + 0.1 * rng.normal(size=shape) + np.take(luck, np.arange(shape[-1]) % folds, axis=-1)
     return np.clip(one[..., None] + EASE, 0.02, 0.98)
 
 
 def one_group(rng: np.random.Generator, folds: int) -> tuple[Group, np.ndarray]:
-    """A group of which the last fold tests another corpus, and the speakers of its utterances."""
+    """Draw a group whose last fold tests another corpus, and the speakers of its utterances."""
     several = [rng.integers(16, 40, SPEAKERS), np.full(OTHERS, 20)]
     speaker = np.repeat(np.arange(SPEAKERS + OTHERS), np.concatenate(several))
     target = rng.integers(0, CLASSES, len(speaker))

@@ -1,4 +1,4 @@
-"""The page in headless Chromium: what a reader sees, hears of, and can do without a mouse."""
+"""The page in headless Chromium: its appearance, accessibility, and use without a mouse."""
 
 import tarfile
 import wave
@@ -12,7 +12,7 @@ from support.browser import browsing, find_browser
 from support.places import DATA
 from support.run_folders import ABLATIONS, Planted, people, write_examples, write_run
 
-pytestmark = pytest.mark.slow(reason="draws whole pages, and a browser looks at them")
+pytestmark = pytest.mark.slow(reason="draws whole pages and opens them in a browser")
 
 WIDTHS = (390, 1000, 1600)
 EMODB = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")
@@ -48,7 +48,7 @@ OVERLAPPING = """(() => {
       boxes.slice(i + 1).filter(([, other]) => !apart(one, other)).map(([b]) => `${a} | ${b}`));
   });
 })()"""
-"""Pairs of labels that meet, by their turned boxes without the blank above and below the letters."""
+"""Pairs of labels that overlap, by their rotated boxes without the space above and below the letters."""
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def page():
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The page of one run of the demo, with audio to listen to and attention to look at."""
+    """Build the page of one run of the demo, with audio and attention."""
     root = tmp_path_factory.mktemp("demo")
     who = people(each=16)
     folder = write_run(root / "runs", who, Planted(corpus="demo", preset="demo", embeddings=True, audio_root=str(root)))
@@ -79,7 +79,7 @@ def demo(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory):
-    """The page of the whole ablation table of a corpus like EMO-DB, with what can go wrong."""
+    """Build the page of the whole ablation table of a corpus like EMO-DB, with possible faults."""
     root = tmp_path_factory.mktemp("grid")
     who = people(each=28, speakers=EMODB_SPEAKERS, labels=EMODB)
     for place, ablation in enumerate(ABLATIONS):
@@ -102,7 +102,7 @@ def grid(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """The page of EMO-DB's ablation table as it was trained: the rows of the paper's Table 2, two seeds each."""
+    """Build the page of EMO-DB's ablation table as trained: the rows of the paper's Table 2, two seeds each."""
     root = tmp_path_factory.mktemp("measured")
     with tarfile.open(DATA / "emodb-grid.tar.xz") as kept:
         kept.extractall(root, filter="data")
@@ -111,7 +111,7 @@ def measured(tmp_path_factory):
 
 @pytest.fixture(params=["demo", "measured"])
 def opened(request, page):
-    """Each of the pages, just opened."""
+    """Open each of the pages."""
     page.show(1000)
     page.open(request.getfixturevalue(request.param))
     return page
@@ -135,7 +135,7 @@ def test_nothing_overflows_or_is_clipped_and_no_labels_overlap(opened, width, da
 
 
 def serious(page):
-    """What axe-core finds serious or critical."""
+    """Return axe-core's serious and critical findings."""
     page.run((resources.files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8") + ";0")
     found = page.run("axe.run().then(r => r.violations.map(v => [v.impact, v.id, v.nodes[0].html.slice(0, 200)]))")
     return [one for one in found if one[0] in ("serious", "critical")]
@@ -156,7 +156,7 @@ FIRST = """(() => {
   const model = document.querySelector('#summary .what strong').textContent;
   return [model, 'UA', document.querySelector('.figure').textContent, '95 % interval'].filter(text => !seen(text));
 })()"""
-"""What of model, UA and interval is not within the first screen."""
+"""Which of model, UA and interval are not on the first screen."""
 
 IN_ROW = """(() => {
   const table = document.querySelector('#table-results table');
@@ -197,7 +197,7 @@ def test_the_page_follows_light_and_dark(opened):
 
 
 def column(page, title):
-    """Texts and sort order of a column of the results."""
+    """Return texts and sort order of a column of the results."""
     return page.run(
         f"""(() => {{
       const table = document.querySelector('#table-results table');
@@ -210,7 +210,7 @@ def column(page, title):
 
 
 def press(page, title):
-    """Put the focus on a column's head and press Enter."""
+    """Focus a column's heading and press Enter."""
     page.run(
         f"""[...document.querySelectorAll('#table-results th')].find(
         head => head.textContent.trim().split(': ').pop() === {title!r}).querySelector('button').focus()"""

@@ -1,4 +1,4 @@
-"""Reports of models of votes and attributes: numbers as an independent script finds them, in every form."""
+"""Reports of models of votes and attributes: every form has the numbers of an independent script."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from support.rated import SAME, write_rated
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with runs of every target on ridge heads: votes twice, of two strengths."""
+    """Train runs of every target on ridge heads: votes twice, with two strengths."""
     place = tmp_path_factory.mktemp("rated")
     pairs = write_rated(place, "frozen", 8)
     for target, more in (("votes", ()), ("votes", ("train.ridge=9",)), ("vad", ()), ("vad+class", ()), ("class", ())):
@@ -37,7 +37,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def folders(made: Path, target: str) -> list[Path]:
-    """The runs of a target."""
+    """Return the runs of a target."""
     every = (made / "runs").glob("demo-*")
     return [one for one in every if f'target = "{target}"' in (one / "config.toml").read_text(encoding="utf-8")]
 

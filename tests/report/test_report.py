@@ -1,4 +1,4 @@
-"""What a report says of runs whose truth was planted."""
+"""Reports of runs with planted results."""
 
 import json
 from dataclasses import replace
@@ -40,7 +40,7 @@ def planted(root, *plans, who=WHO):
 
 
 def cells(table, title):
-    """A column of a table."""
+    """Return a column of a table."""
     place = [column.title for column in table.columns].index(title)
     return [row[place] for row in table.rows]
 
@@ -133,7 +133,7 @@ def test_an_input_that_is_hardly_used_is_a_finding(tmp_path):
     assert "shows no sign of using mfcc" in said
     (probe,) = [one for one in main(found)[1].probes if (one.input, one.kind) == ("mfcc", "shuffled")]
     numbers = (probe.loss, probe.interval.low, probe.interval.high, probe.detectable)
-    for number in numbers:  # what was not shown says what could have been
+    for number in numbers:  # the message includes the smallest detectable loss
         assert f"{100 * number:.1f}".replace("-", "−") in said
 
 
@@ -224,9 +224,9 @@ def test_groups_of_speakers_have_intervals_and_the_gap_of_the_worst_is_told(tmp_
     assert gap.value == pytest.approx(women.ua - men.ua)
     assert gap.interval.low > 0
     assert gap.p < 0.05
-    assert gaps["age"].p is None, "of two speakers"
+    assert gaps["age"].p is None, "there are two speakers"
     assert gap.interval.level == pytest.approx(0.95)
-    assert gaps["age"].interval.level == pytest.approx(1 - 0.05 / 3), "one of three pairs, picked by its scores"
+    assert gaps["age"].interval.level == pytest.approx(1 - 0.05 / 3), "one of three pairs, chosen by its scores"
     fair = main(planted(tmp_path / "fair", Planted(known=True)))[1]
     assert {gap.division: gap.interval.low <= 0 for gap in fair.gaps}["gender"]
 
@@ -483,7 +483,7 @@ def test_two_speakers_are_enough_for_a_report(tmp_path, speakers):
     assert "No test is possible." in detail.ablations(found.experiments[0]).note
 
 
-@pytest.mark.slow(reason="four reports, two with every call counted")
+@pytest.mark.slow(reason="writes four reports, two with every call counted")
 def test_hundreds_of_folds_are_reported_in_one_pass_whose_work_grows_as_the_runs_do(tmp_path):
     who, work = people(each=8), []
     for seeds, new in ((1, [0]), (3, [1, 2])):

@@ -15,7 +15,7 @@ WHO = people(each=16)
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """The figures of a full model and its companion without co-attention, by kind, and their folder."""
+    """Draw the figures of a full model and of one without co-attention; returns them by kind, and their folder."""
     root = tmp_path_factory.mktemp("figures")
     for ablation in ("full", "full-mean"):
         run = write_run(root / "runs", WHO, Planted(ablation=ablation, embeddings=True))
@@ -70,7 +70,7 @@ def test_the_same_embeddings_are_drawn_at_the_same_places_in_one_square():
     first, again = planes(clouds), planes(clouds)
     for one, other in zip(first, again, strict=True):
         assert np.array_equal(one, other)
-        assert np.abs(one).max(0) == pytest.approx([1.0, 1.0]), "both ways the square is filled"
+        assert np.abs(one).max(0) == pytest.approx([1.0, 1.0]), "the square is filled in both directions"
 
 
 def test_classes_that_differ_in_the_embedding_lie_apart_on_the_plane():

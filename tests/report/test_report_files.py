@@ -60,7 +60,7 @@ def test_json_of_the_same_runs_is_the_same_bytes(runs, report):
 
 
 def names(value, found):
-    """Every key below `value` that is a field, not data."""
+    """Return every key below `value` that is a field, not data."""
     if isinstance(value, dict):
         for key, item in value.items():
             if key not in ("versions", "parts"):

@@ -16,7 +16,7 @@ WHO = people(each=8)
 
 
 def read(root):
-    """Every run below `root`."""
+    """Read every run below `root`."""
     roll = UtteranceTable()
     return [read_run(header, roll) for header in scan(root)[0]], roll
 
@@ -47,7 +47,7 @@ def test_what_one_run_knows_of_a_speaker_another_need_not():
 
 
 def reasons(root):
-    """What the report left out, by the beginning of the folder's name."""
+    """Return what the report excluded, by the beginning of the folder's name."""
     return {one.name: one.reason for one in report(root, corpus="iemocap").left_out}
 
 

@@ -1,4 +1,4 @@
-"""A report of a stranger's run: its files link to no file outside of the corpus, and its cells run nowhere."""
+"""The report of an untrusted run links to no file outside the corpus, and its cells are not executed."""
 
 import os
 import re
@@ -74,7 +74,7 @@ def test_a_guarded_cell_is_read_back_and_begins_as_no_formula_does(cell):
 
 
 def test_links_to_audio_work_from_where_the_page_is_opened(tmp_path):
-    """A browser takes `..` off an address as it is written: through links to folders, and after a move of the page."""
+    """A browser resolves `..` in an address as text, even across symbolic links and after the page was moved."""
     from ser_pipeline.report import Choice, make_report, write
 
     audio = tmp_path / "my corpus"

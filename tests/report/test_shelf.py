@@ -1,4 +1,4 @@
-"""The page over all reports of a folder."""
+"""The overview page of all reports of a folder."""
 
 import json
 import re
@@ -15,7 +15,7 @@ WHO = people(each=12, speakers=SPEAKERS[:4])
 
 
 def placed(root: Path, corpus: str, *plans: Planted) -> dict:
-    """A report of planted runs as it lies in the folder of reports, without its figures; what its JSON says."""
+    """Write a report of planted runs without figures into the folder of reports; returns its JSON."""
     for plan in plans:
         write_run(root / "runs", WHO, plan)
     folder = root / "reports" / corpus
@@ -40,7 +40,7 @@ def test_every_report_has_its_score_and_every_run_its_line_the_newest_first(tmp_
     history = text.split('id="table-history-iemocap"')[1].split("</tbody>")[0]
     runs = re.findall(r">(iemocap-speaker-[\w-]+)<", history)
     assert runs == [one["run"] for one in reversed(said["origins"])]
-    assert history.count(">mfcc<") == 1, "the unfinished one too"
+    assert history.count(">mfcc<") == 1, "including the unfinished one"
     ua = next(one["ua"] for one in said["origins"] if one["ua"] is not None)
     assert f">{100 * ua:.1f}</td>" in history
 

@@ -1,4 +1,4 @@
-"""Runs that are valid in form and strange in content: half-copied, edited, flipped; they cost their own row alone."""
+"""Runs with a valid form and unusual content (half-copied, edited, flipped bits) lose only their own row."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ PLAN = Planted(probes={"mfcc": 0.5}, embeddings=True)
 
 @pytest.fixture
 def two(tmp_path: Path) -> tuple[Path, Path]:
-    """A run that is as it should be, and one to be changed."""
+    """Write an intact run and one to be changed."""
     write_run(tmp_path / "runs", WHO, Planted(seed=1))
     return tmp_path / "runs", write_run(tmp_path / "runs", WHO, PLAN)
 
 
 def hashed(folder: Path) -> None:
-    """The index of a folder holds the digests of its files, as `train` writes it."""
+    """Write the digests of a folder's files into its index, as `train` does."""
     files = {file.name: file_digest(file) for file in folder.iterdir() if file.is_file() and file.name != "index.json"}
     changed(folder / "index.json", files=files)
 

@@ -19,7 +19,7 @@ from ser_pipeline.splits.protocols import PROTOCOLS, Columns
 from support import trees
 
 GOLDEN = ["Session2d2", "Session3d5", "Session4d9", "Session5d4"]
-"""Dialogues that validate the first session of ten people; written down once."""
+"""Dialogues that validate the first session of ten speakers, recorded once."""
 
 
 def speakers(utterances: list[Utterance], rows: np.ndarray) -> set[str]:

@@ -1,4 +1,4 @@
-"""Several corpora as one: classes, names, folds, and what leaks between them."""
+"""Several corpora as one: classes, names, folds, and leaks between them."""
 
 from dataclasses import replace
 
@@ -54,7 +54,7 @@ def test_two_corpora_are_joined_in_the_classes_that_both_have() -> None:
     assert len(joined.utterances) == 80 + 8
     assert joined.utterances[-1].id == "right:035"
     assert joined.utterances[-1].emotion == "happy"
-    assert joined.utterances[-1].file == second[-1].file, "below the folder of the corpus that tests"
+    assert joined.utterances[-1].file == second[-1].file, "below the folder of the test corpus"
     assert joined.keys[-1] == "right035"
     assert joined.samples[-1] == 16_011
     (fold,) = make_folds(joined, "cross")
@@ -84,7 +84,7 @@ def test_speakers_of_one_name_stay_two_people() -> None:
     assert [fold.name for fold in folds][:2] == ["danish_1", "danish_2"] and len(folds) == 7
     tested = {joined.utterances[row].speaker for fold in folds if fold.name == "german_03" for row in fold.test}
     assert tested == {"german:03"}
-    assert {one.session for one in joined.utterances} == {"", "danish:s1"}, "what is empty stays so"
+    assert {one.session for one in joined.utterances} == {"", "danish:s1"}, "empty sessions stay empty"
     assert {one.script.partition(":")[0] for one in joined.utterances} == {"german", "english", "danish"}
     assert joined.utterances[0].file == f"german/{GERMAN.utterances[0].file}"
     assert joined.corpus == "german+english+danish"

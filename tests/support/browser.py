@@ -1,4 +1,4 @@
-"""Headless Chromium over the DevTools protocol, through two pipes: the standard library is enough."""
+"""Headless Chromium over the DevTools protocol through two pipes, with only the standard library."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ SECONDS = 60.0
 
 
 def find_browser() -> str | None:
-    """The path of Chromium, if it is installed."""
+    """Return the path of Chromium, or None if it is not installed."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 class Page:
-    """A tab: what it was asked for, what it said, and what it shows."""
+    """A tab: its requests, its console messages and its content."""
 
     def __init__(self, send: int, receive: int) -> None:
         self._send, self._receive = send, receive
@@ -52,7 +52,7 @@ class Page:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """The answer to a command; what happens meanwhile is kept in `events`."""
+        """Send a command and return its answer; events in the meantime are kept in `events`."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": params}
         if self._session:
@@ -76,7 +76,7 @@ class Page:
             self.events.append(self._next())
 
     def run(self, script: str) -> Any:
-        """The value of a JavaScript expression, awaited, as if a person had asked for it."""
+        """Evaluate and await a JavaScript expression, as if after a user's click."""
         how = {"awaitPromise": True, "returnByValue": True, "userGesture": True}
         answer = self.call("Runtime.evaluate", expression=script, **how)
         if "exceptionDetails" in answer:
@@ -84,25 +84,25 @@ class Page:
         return answer["result"].get("value")
 
     def show(self, width: int, dark: bool = False, height: int = 900) -> None:
-        """Set the width in pixels, and light or dark."""
+        """Set the window's size in pixels, and the light or dark theme."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
     def picture(self, file: Path) -> None:
-        """Write the whole page as PNG."""
+        """Write a screenshot of the whole page as PNG."""
         answer = self.call("Page.captureScreenshot", captureBeyondViewport=True)
         file.write_bytes(base64.b64decode(answer["data"]))
 
     @property
     def requests(self) -> list[str]:
-        """Addresses that were asked for since `open`."""
+        """Return the addresses requested since `open`."""
         sent = [event for event in self.events if event.get("method") == "Network.requestWillBeSent"]
         return [event["params"]["request"]["url"] for event in sent]
 
     @property
     def complaints(self) -> list[str]:
-        """Errors and warnings of the console since `open`."""
+        """Return the console's errors and warnings since `open`."""
         found = []
         for event in self.events:
             params = event.get("params", {})
@@ -128,7 +128,7 @@ class Page:
 
 @contextmanager
 def browsing(path: str) -> Iterator[Page]:
-    """A tab of the browser at `path`, with a profile of its own that is removed."""
+    """Yield a tab of the browser at `path`, with its own temporary profile."""
     hear, send = os.pipe()
     receive, speak = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:

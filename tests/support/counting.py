@@ -1,4 +1,4 @@
-"""What work costs, counted: files opened, folders listed, calls. Unlike seconds, these are alike on any machine."""
+"""Counted costs of work: opened files, listed folders, calls. Unlike seconds, they are the same on every machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import FrameType
 
 @dataclass
 class Touched:
-    """How often Python opened each file and listed each folder below `root`; what a C library opens is not seen."""
+    """How often Python opened each file and listed each folder below `root`; C libraries' accesses do not count."""
 
     root: Path
     opened: Counter[Path] = field(default_factory=Counter)
@@ -32,12 +32,12 @@ def _hear(event: str, args: tuple[object, ...]) -> None:
                 (touched.opened if event == "open" else touched.listed)[path] += 1
 
 
-sys.addaudithook(_hear)  # for good, as Python has no way to take one back
+sys.addaudithook(_hear)  # permanent, as Python cannot remove a hook
 
 
 @contextmanager
 def touching(root: Path) -> Iterator[Touched]:
-    """Counts files and folders below `root` while it is open."""
+    """Count accesses to files and folders below `root` within the block."""
     touched = Touched(root)
     _watching.append(touched)
     try:
@@ -47,7 +47,7 @@ def touching(root: Path) -> Iterator[Touched]:
 
 
 def calls(work: Callable[[], object]) -> int:
-    """How many functions, Python's and C's, `work` calls in this thread."""
+    """Count the calls of Python and C functions by `work` in this thread."""
     count = 0
 
     def seen(_frame: FrameType, event: str, _argument: object) -> None:

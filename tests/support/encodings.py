@@ -1,4 +1,4 @@
-"""Speech in the encodings that people have, by what they keep of it."""
+"""Common encodings of speech, by how much of it they keep."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEPT: dict[str, tuple[str, str | None] | str] = {
     "plain.aiff": ("AIFF", "PCM_16"),
     "alac.m4a": "alac",
 }
-"""Encodings that keep all samples, and who writes them: libsndfile's format and kind, or ffmpeg's codec."""
+"""Lossless encodings, and their writer: libsndfile's format and subtype, or ffmpeg's codec."""
 
 CHANGED: dict[str, tuple[str, str | None] | str] = {
     "adpcm.wav": ("WAV", "IMA_ADPCM"),
@@ -28,7 +28,7 @@ CHANGED: dict[str, tuple[str, str | None] | str] = {
     "layer3.mp3": ("MP3", None),
     "aac.m4a": "aac",
 }
-"""Those that change them."""
+"""Lossy encodings."""
 
 ROUGH: dict[str, tuple[str, str | None] | str] = {
     "gsm.wav": ("WAV", "GSM610"),
@@ -36,13 +36,13 @@ ROUGH: dict[str, tuple[str, str | None] | str] = {
     "ulaw.au": ("AU", "ULAW"),
     "8.wav": ("WAV", "PCM_U8"),
 }
-"""Those that lose much: half of the band, or what is quiet, as the pauses of the demo's speech are."""
+"""Very lossy encodings: they lose half of the band, or quiet parts such as the pauses of the demo's speech."""
 
 ALL = {**KEPT, **CHANGED, **ROUGH}
 
 
 def coded(source: Path, file: Path, how: tuple[str, str | None] | str) -> Path:
-    """A recording in another encoding; the test is skipped where that needs an ffmpeg that is not there."""
+    """Encode a recording; the test is skipped if that needs ffmpeg, which is not installed."""
     samples, rate = soundfile.read(source)
     if file.name.endswith("gsm.wav"):
         samples, rate = soxr.resample(samples, rate, rate // 2), rate // 2

@@ -1,4 +1,4 @@
-"""The front end written out in plain NumPy from its formulas, float64: what an ONNX graph's front end is held to."""
+"""The front end in plain NumPy from its formulas, float64: the reference for an ONNX graph's front end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FLOOR = 1e-10
 
 
 def power(samples: np.ndarray, window: np.ndarray, n: int, hop: int) -> np.ndarray:
-    """Power (n // 2 + 1, T) of frames centred on every hop, with silence around."""
+    """Compute the power (n // 2 + 1, T) of frames centred on every hop, padded with silence."""
     padded = np.pad(samples.astype(np.float64), (n // 2, n))
     left = (n - len(window)) // 2
     frame = np.pad(window, (left, n - len(window) - left))
@@ -22,12 +22,12 @@ def power(samples: np.ndarray, window: np.ndarray, n: int, hop: int) -> np.ndarr
 
 
 def cosine_window(length: int, rest: float) -> np.ndarray:
-    """Periodic Hann (`rest` 0.5) and Hamming (0.54) windows."""
+    """Return a periodic Hann (`rest` 0.5) or Hamming (0.54) window."""
     return rest - (1 - rest) * np.cos(2 * np.pi * np.arange(length) / length)
 
 
 def mel_bands(rate: int, n: int, count: int) -> np.ndarray:
-    """Triangles (count, n // 2 + 1) of unit area, even on the HTK scale."""
+    """Return triangles (count, n // 2 + 1) of unit area, equally spaced on the HTK scale."""
     top = 2595 * np.log10(1 + rate / 2 / 700)
     edges = 700 * (10 ** (np.linspace(0, top, count + 2) / 2595) - 1)
     hertz = np.arange(n // 2 + 1) * rate / n
@@ -38,13 +38,13 @@ def mel_bands(rate: int, n: int, count: int) -> np.ndarray:
 
 
 def mel_decibels(samples: np.ndarray, audio: Audio, settings: Mfcc | LogMel) -> np.ndarray:
-    """Mel spectrogram (n_mels, T) in dB."""
+    """Compute the mel spectrogram (n_mels, T) in dB."""
     found = power(samples, cosine_window(settings.n_fft, 0.5), settings.n_fft, audio.hop)
     return 10 * np.log10(np.maximum(mel_bands(audio.rate, settings.n_fft, settings.n_mels) @ found, FLOOR))
 
 
 def mfcc(samples: np.ndarray, audio: Audio, settings: Mfcc) -> np.ndarray:
-    """MFCCs (T, n_mfcc)."""
+    """Compute MFCCs (T, n_mfcc)."""
     decibels = mel_decibels(samples, audio, settings)
     decibels = np.maximum(decibels, decibels.max() - settings.top_db)
     bands = np.arange(settings.n_mels)
@@ -56,18 +56,18 @@ def mfcc(samples: np.ndarray, audio: Audio, settings: Mfcc) -> np.ndarray:
 
 
 def levels(decibels: np.ndarray, loudest: float, top_db: float) -> np.ndarray:
-    """dB as grey levels, 0 to 255, not yet rounded down."""
+    """Convert dB to grey levels, 0 to 255, not yet rounded down."""
     return np.clip(255 + (decibels - loudest) * 255 / top_db, 0, 255)
 
 
 def logmel(samples: np.ndarray, audio: Audio, settings: LogMel) -> np.ndarray:
-    """Grey levels (n_mels, T)."""
+    """Compute grey levels (n_mels, T)."""
     decibels = mel_decibels(samples, audio, settings)
     return levels(decibels, decibels.max(), settings.top_db)
 
 
 def spectrogram(samples: np.ndarray, audio: Audio, settings: Spectrogram) -> np.ndarray:
-    """Grey levels (bins, T)."""
+    """Compute grey levels (bins, T)."""
     found = power(samples, cosine_window(settings.window, 0.54), settings.n_fft, audio.hop)
     decibels = 10 * np.log10(np.maximum(found, FLOOR))
     return levels(decibels[: settings.bins], decibels.max(), settings.top_db)

@@ -17,4 +17,4 @@ ALL: Mapping[str, Callable[[Path], Callable[[random.Random], None]]] = {
     "names": of_names,
     "caches": of_caches,
 }
-"""Name -> what makes, in an empty folder, a function that feeds one strange input."""
+"""Name -> function of an empty folder that returns a function which feeds one malformed input."""

@@ -1,4 +1,4 @@
-"""Recordings of every format that is read, made strange: changed bytes, and headers of which a number is another."""
+"""Malformed recordings of every readable format: changed bytes, and headers with a wrong number."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ser_pipeline.containers import ffmpeg
 from support.fuzz_targets import other_bytes
 
 UNREAD = ("RAW", "SD2")
-"""Formats of libsndfile that no header tells, or that keep it in another file: nothing reads them."""
+"""Formats of libsndfile without a header or with a header in another file, which are not read."""
 
 ENCODED: Mapping[str, tuple[str, ...]] = {
     "m4a": ("-c:a", "aac"),
@@ -28,13 +28,13 @@ ENCODED: Mapping[str, tuple[str, ...]] = {
     "wma": ("-c:a", "wmav2"),
     "mp4": ("-c:a", "alac"),
 }
-"""Endings of files that libsndfile does not read, and how ffmpeg makes them."""
+"""File extensions that libsndfile does not read, and ffmpeg's arguments to encode them."""
 
 NUMBERS = (b"\x00", b"\x01", b"\x7f", b"\x80", b"\xff")
 
 
 def written() -> Iterator[tuple[str, bytes]]:
-    """A short recording in every format and encoding that libsndfile writes and reads: (format, bytes)."""
+    """Yield a short recording in every format and encoding that libsndfile writes and reads: (format, bytes)."""
     samples = np.random.default_rng(0).normal(0, 0.1, 1_500).astype(np.float32)
     for kind in sorted(set(soundfile.available_formats()) - set(UNREAD)):
         for subtype in soundfile.available_subtypes(kind):
@@ -49,7 +49,7 @@ def written() -> Iterator[tuple[str, bytes]]:
 
 
 def other_sound(data: bytes, rng: random.Random) -> bytes:
-    """The bytes of a recording with another number in its header, joined with themselves, or changed anywhere."""
+    """Return a recording's bytes with a wrong number in the header, repeated, or changed anywhere."""
     kind = rng.randrange(4)
     if kind == 0:
         place, width = rng.randrange(min(len(data), 128)), rng.choice((1, 2, 4, 8))
@@ -60,7 +60,7 @@ def other_sound(data: bytes, rng: random.Random) -> bytes:
 
 
 def of_audio(folder: Path) -> Callable[[random.Random], None]:
-    """All that libsndfile reads, whole in memory, or read as it is decoded like a file too long for memory."""
+    """Feed everything that libsndfile reads, as a whole or decoded in blocks like a file too long for memory."""
     known: dict[str, list[bytes]] = {}
     for kind, data in written():
         known.setdefault(kind, []).append(data)
@@ -83,7 +83,7 @@ def of_audio(folder: Path) -> Callable[[random.Random], None]:
 
 
 def of_ffmpeg(folder: Path) -> Callable[[random.Random], None]:
-    """What is read through ffmpeg, where it is installed."""
+    """Feed formats that are read with ffmpeg, if installed."""
     if not shutil.which("ffmpeg"):
         pytest.skip("ffmpeg is not installed")
     known = []
@@ -93,7 +93,7 @@ def of_ffmpeg(folder: Path) -> Callable[[random.Random], None]:
         made = subprocess.run(["ffmpeg", "-v", "error", "-y", *source, *codec, file], check=False)
         if made.returncode == 0:
             known.append(file.read_bytes())
-    assert known, "ffmpeg encodes nothing"
+    assert known, "ffmpeg encodes no format"
 
     def feed(rng: random.Random) -> None:
         audio.decode(other_sound(rng.choice(known), rng), "strange", 16_000)

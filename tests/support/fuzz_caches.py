@@ -1,4 +1,4 @@
-"""Whole folders of a cache that are made strange: valid JSON of other shapes under right and wrong keys."""
+"""Malformed folders of a cache: valid JSON of other shapes with right and wrong keys."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.stores import make
 
 
 def of_caches(folder: Path) -> Callable[[random.Random], None]:
-    """A cache of which one file is of another shape, read as `train` does, listed, verified and pruned."""
+    """Feed a cache with one malformed file: it is read as by `train`, listed, verified and pruned."""
     root = write_emodb(folder / "corpus", speakers=2, takes=1)
     kept = folder / "kept"
     made = make(root, kept / "features", load("paper"), names=("mfcc",))
@@ -48,7 +48,7 @@ def _read(cache: Path) -> None:
 
 
 def _change(file: Path, rng: random.Random) -> None:
-    """Change a file of the cache; an index gets the key of what it holds now, more often than not."""
+    """Change a file of the cache; most changed indexes get the key of their new content."""
     if file.suffix not in (".json", ".jsonl") or rng.random() < 0.2:
         file.write_bytes(other_bytes(file.read_bytes(), rng))
         return
@@ -70,7 +70,7 @@ def _change(file: Path, rng: random.Random) -> None:
 
 
 def _rename(index: Path) -> None:
-    """Give a folder of the cache the key of the inputs that its index now has, and its pointer that name."""
+    """Rename a folder of the cache to the key of its index's inputs, and update its pointer."""
     said = json.loads(index.read_text(encoding="utf-8"))
     if not isinstance(said, dict) or not isinstance(said.get("inputs"), dict):
         return

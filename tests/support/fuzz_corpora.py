@@ -1,4 +1,4 @@
-"""Tables and label files of corpora that are made strange: changed bytes, cells and columns of another kind."""
+"""Malformed tables and label files of corpora: changed bytes, cells and columns."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ NAMES = (
     "0001_000351.wav",
     "dia0_utt0.wav",
 )
-"""Names that readers take whose labels are in them."""
+"""File names of corpora whose labels are in the names."""
 
 
 def other_lines(lines: tuple[str, ...], suffix: str, rng: random.Random) -> bytes:
-    """Lines of a table of which some are gone, doubled, longer, or have a strange cell; in one of several encodings."""
+    """Return a table's lines with some removed, repeated, longer, or with an odd cell, in one of several encodings."""
     found = list(lines)
     mark = "\t" if suffix == ".tsv" else ","
     for _ in range(rng.choice((1, 1, 2, 4))):
@@ -105,7 +105,7 @@ def other_lines(lines: tuple[str, ...], suffix: str, rng: random.Random) -> byte
 
 
 def of_labels(folder: Path) -> Callable[[random.Random], None]:
-    """Tables, and label files of every corpus that has any."""
+    """Feed tables and the label files of every corpus that has any."""
     for corpus, files in LABELS.items():
         trees.touch(folder / corpus, *AUDIO[corpus])
         for file, lines in files.items():
@@ -134,7 +134,7 @@ TURNS = "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
 
 
 def _iemocap(root: Path) -> None:
-    """A dialogue of IEMOCAP with its label file, of which a copy lies beside `root`."""
+    """Write a dialogue of IEMOCAP with its label file, and a copy of the label file next to `root`."""
     turns = [(f"Ses01F_impro01_{speaker}{number:03}", "neu") for number in range(3) for speaker in "FM"]
     trees.iemocap_labels(root, "Ses01F_impro01", turns)
     trees.touch(root, *(str(trees.turn_wav(root, turn).relative_to(root)) for turn, _ in turns))
@@ -142,7 +142,7 @@ def _iemocap(root: Path) -> None:
 
 
 def of_names(folder: Path) -> Callable[[random.Random], None]:
-    """Names of recordings that are nearly those of a corpus whose labels are in its names."""
+    """Feed recordings with almost the names of a corpus whose labels are in the names."""
     readers = sorted(set(CORPORA) - set(LABELS) - {"demo"} | {"cremad-intended", "meld", "folder"})
 
     def feed(rng: random.Random) -> None:

@@ -1,4 +1,4 @@
-"""What no input of the fuzzers may take: 5 seconds of the processor, 1 GB beyond what was there before."""
+"""Limits for each input of the fuzzers: 5 seconds of processor time, 1 GB of additional memory."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ BYTES = 1 << 30
 
 
 class TooLongError(BaseException):
-    """An input took more than `SECONDS`; nothing that guards against faults of its own takes it for one."""
+    """An input took more than `SECONDS`; not an Exception, so that no handler in the tested code catches it."""
 
 
 def limit_memory() -> int:
-    """Let this process map `BYTES` more than it does now, and no more; returns the limit of before."""
+    """Limit this process to `BYTES` of additional memory; returns the previous limit."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     before, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + BYTES, hard))
@@ -26,7 +26,7 @@ def limit_memory() -> int:
 
 @contextmanager
 def bounded_memory() -> Iterator[None]:
-    """Memory is limited meanwhile."""
+    """Limit memory within the block."""
     before = limit_memory()
     try:
         yield
@@ -36,7 +36,7 @@ def bounded_memory() -> Iterator[None]:
 
 @contextmanager
 def bounded_time() -> Iterator[None]:
-    """Time of the processor is limited meanwhile, which no other work of the machine counts for."""
+    """Limit processor time within the block; other work on the machine does not count."""
     before = signal.signal(signal.SIGPROF, _too_long)
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:

@@ -1,6 +1,6 @@
-"""What is fed with strange input, and how it is made strange: a target takes a random source and must not raise.
+"""Targets of malformed input: each takes a random source and must not raise.
 
-`PipelineError` is what a user would see as one line; everything else is a fault.
+A user would see a `PipelineError` as one line; every other exception is a fault.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STRANGE: tuple[Any, ...] = (None, True, -1, 0, 10**30, 1.5, float("nan"), "", ".
 
 
 def other_json(value: Any, rng: random.Random) -> Any:
-    """Valid JSON of another shape: a value somewhere in `value` is another, is gone, or stands twice."""
+    """Return valid JSON of another shape: one value in `value` is replaced, removed or duplicated."""
     if isinstance(value, dict) and value and rng.random() < 0.8:
         name = rng.choice(list(value))
         rest = {key: part for key, part in value.items() if key != name}
@@ -39,7 +39,7 @@ def other_json(value: Any, rng: random.Random) -> Any:
 
 
 def other_bytes(data: bytes, rng: random.Random) -> bytes:
-    """`data` with flipped bits, cut, doubled, or with a run of one byte."""
+    """Return `data` with flipped bits, truncated, repeated, or with a run of one byte."""
     found = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 8, 64))):
         place = rng.randrange(min(len(found), 200) if rng.random() < 0.5 else len(found)) if found else 0
@@ -56,13 +56,13 @@ def other_bytes(data: bytes, rng: random.Random) -> bytes:
 
 
 def of_settings(folder: Path) -> Callable[[random.Random], None]:
-    """TOML of settings with changed bytes."""
+    """Feed TOML of settings with changed bytes."""
     text = config.dumps(config.Config()).encode()
     return lambda rng: config.loads(other_bytes(text, rng).decode("utf-8", "replace"), "strange.toml") and None
 
 
 def of_folds(folder: Path) -> Callable[[random.Random], None]:
-    """Files of folds of another shape."""
+    """Feed malformed files of folds."""
     everyone = [Utterance(f"u{n}", f"u{n}.wav", "abc"[n % 3], f"s{n % 4}") for n in range(24)]
     everyone.sort(key=lambda one: (one.speaker, one.id))
     parts = {part: [one.id for one in everyone if one.speaker in who] for part, who in PARTS.items()}
@@ -79,7 +79,7 @@ PARTS = {"train": ("s2", "s3"), "validation": ("s1",), "test": ("s0",)}
 
 
 def of_pointers(folder: Path) -> Callable[[random.Random], None]:
-    """Pointers of a cache of another shape."""
+    """Feed malformed pointers of a cache."""
     file = folder / "features" / "emodb.json"
     file.parent.mkdir(parents=True)
     value = {"folder": "emodb-0123456789ab", "root": "/corpus", "preset": "paper", "settings": ["train.lr=1"]}
@@ -92,7 +92,7 @@ def of_pointers(folder: Path) -> Callable[[random.Random], None]:
 
 
 def of_runs(folder: Path) -> Callable[[random.Random], None]:
-    """A run of which one file is of another shape, or has changed bytes."""
+    """Feed a run with one file that is malformed or has changed bytes."""
     made = write_run(folder / "kept", people(each=4, speakers=("1F", "1M")), Planted(probes={"mfcc": 0.5}))
     files = [file for file in sorted(made.rglob("*")) if file.suffix in (".json", ".csv", ".toml", ".npz", ".jsonl")]
     shutil.copytree(made, folder / "runs" / made.name)
@@ -122,11 +122,11 @@ TARGETS: Mapping[str, Callable[[Path], Callable[[random.Random], None]]] = {
     "pointers": of_pointers,
     "runs": of_runs,
 }
-"""Name -> what makes, in an empty folder, a function that feeds one strange input."""
+"""Name -> function of an empty folder that returns a function which feeds one malformed input."""
 
 
 class Drawn(random.Random):
-    """A random source whose draws are bytes that a fuzzer gives, and zeros once these are used up."""
+    """A random source that draws from a fuzzer's bytes, and zeros after these are used up."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(0)
@@ -141,11 +141,11 @@ class Drawn(random.Random):
 
 
 def one_line(feed: Callable[[random.Random], None], rng: random.Random) -> str:
-    """Feed one input; what a user would be told, "" where it was taken.
+    """Feed one input; returns the error line that a user would see, "" if the input was accepted.
 
     Args:
-        feed: what takes it.
-        rng: what it is drawn from.
+        feed: function that processes the input.
+        rng: source that the input is drawn from.
     """
     try:
         feed(rng)

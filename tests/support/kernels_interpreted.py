@@ -1,4 +1,4 @@
-"""Run by a test with TRITON_INTERPRET=1: the Triton kernels on the CPU against torch's modules."""
+"""The Triton kernels on the CPU against torch's modules; a test runs this with TRITON_INTERPRET=1."""
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ def close(ours: Tensor, theirs: Tensor) -> bool:
 
 
 def off(ours: Tensor | None, theirs: Tensor | None) -> float:
-    """Distance relative to the size of `theirs`."""
+    """Return the distance relative to the size of `theirs`."""
     assert ours is not None and theirs is not None
     return float((ours.detach().float() - theirs.detach()).norm() / theirs.detach().norm())
 
@@ -61,7 +61,7 @@ def check_lstm(batch: int) -> None:
 
 
 def kept(words: Tensor, shape: tuple[int, ...], share: float) -> Tensor:
-    """What dropout multiplies the elements of an array with: the hash of the kernels, in NumPy."""
+    """Return dropout's factors for the elements of an array: the hash of the kernels, in NumPy."""
     first, second = (np.uint32(int(word) & 0xFFFFFFFF) for word in words)
     with np.errstate(over="ignore"):
         value = np.arange(np.prod(shape), dtype=np.uint32) * np.uint32(0x9E3779B9) + first
@@ -91,7 +91,7 @@ def check_transformer_layer(share: float) -> None:
     own = [(part + (number in (12, 14))).half().float().requires_grad_() for number, part in enumerate(own)]
     words = torch.randint(-(2**31), 2**31 - 1, (4, 2), dtype=torch.int32)
     bias = torch.zeros(batch, frames)
-    bias[0, frames // 2 :] = torch.finfo(torch.float16).min  # padding, which no query attends to
+    bias[0, frames // 2 :] = torch.finfo(torch.float16).min  # padding, to which no query attends
     hidden, weight = torch.randn(batch, frames, width).half(), torch.randn(batch, frames, width)
     results = []
     for layer in ("ours", "theirs"):
@@ -103,12 +103,12 @@ def check_transformer_layer(share: float) -> None:
         gradients = torch.autograd.grad((output * weight).sum(), [given, *own])
         results.append([output, *gradients])
     for number, (ours, theirs) in enumerate(zip(*results, strict=True)):
-        if number != 5:  # the bias of keys has no effect: softmax takes it off
+        if number != 5:  # the bias of keys has no effect: it cancels in the softmax
             assert off(ours, theirs) < HALF, number
 
 
 def check_masks() -> None:
-    """The share that is dropped, and that no element tells of another: at lags of neighbours, frames, rows."""
+    """Check the dropped share, and that elements are independent at lags of neighbours, frames and rows."""
     share, count = 0.1, 1 << 20
     for _ in range(3):
         words = torch.randint(-(2**31), 2**31 - 1, (2,), dtype=torch.int32)

@@ -1,4 +1,4 @@
-"""What a test starts, kills and holds to limits: importable, as it is another process."""
+"""Commands that tests start, kill and limit: in a module of their own, as other processes import them."""
 
 import ctypes
 import multiprocessing
@@ -33,7 +33,7 @@ TINY = ["model.small_width=8", "model.small_layers=1", "train.epochs=3", "train.
 
 
 def begun(work: Callable[..., Any], *args: object) -> multiprocessing.process.BaseProcess:
-    """A process at `work`, with the environment of this one: the server keeps that of the test that it began in."""
+    """Start a process with this one's environment, as the fork server keeps that of its first test."""
     process = SERVER.Process(target=_within, args=(dict(os.environ), work, args))
     process.start()
     return process
@@ -46,22 +46,22 @@ def _within(environment: Mapping[str, str], work: Callable[..., Any], args: tupl
 
 
 def run_command(folder: Path, args: list[str]) -> None:
-    """The command in `folder`, with small shards and states written often, so that kills find work in its middle."""
+    """Run a command in `folder` with small shards and frequent checkpoints, so that kills interrupt unfinished work."""
     os.chdir(folder)
     shard_store.ROWS = 24
     checkpoint.WRITE_SECONDS = 0.0
-    if "1" in args and hasattr(os, "sched_setaffinity"):  # one job: one core, so that threads do not wait in turn
+    if "1" in args and hasattr(os, "sched_setaffinity"):  # one job gets one core: threads never wait
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     main(args)
 
 
 def run_until_finish(folder: Path, args: list[str], folds: int) -> None:
-    """`run_command`, killed by itself once it has trained one fold more than it has finished `folds`.
+    """Run a command that kills itself before it finishes the fold after `folds` finished ones.
 
     Args:
-        folder: to work in.
-        args: of `train`.
-        folds: that it may finish.
+        folder: working folder.
+        args: arguments of `train`.
+        folds: number of folds that it may finish.
     """
     finish, begun = fold.finish_fold, []
 
@@ -76,15 +76,15 @@ def run_until_finish(folder: Path, args: list[str], folds: int) -> None:
 
 
 def run_held(folder: Path, args: list[str], said: Path, limit: int, user: int, mask: int) -> None:
-    """`run_command` of another user with another mask, of which no file may grow beyond a limit.
+    """Run a command as another user, with a umask and a limit on the size of files.
 
     Args:
-        folder: to work in.
-        args: of the command.
-        said: file that gets what it says on stderr.
-        limit: bytes of the largest file; 0: none.
-        user: number of the user and group; 0: this one.
-        mask: takes rights from new files.
+        folder: working folder.
+        args: arguments of the command.
+        said: file that receives its stderr.
+        limit: largest size of a file in bytes; 0: no limit.
+        user: id of the user and group; 0: the current user.
+        mask: umask for new files.
     """
     descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 2)
@@ -99,7 +99,7 @@ def run_held(folder: Path, args: list[str], said: Path, limit: int, user: int, m
 
 
 def _become(user: int) -> None:
-    """Be another user, who writes what rights allow, and reads everything: Python may be in a closed folder."""
+    """Become another user with its write permissions, who can read everything: Python's folder may be private."""
     kernel = ctypes.CDLL(None)
     os.setgroups([SHARED_GROUP])
     os.setgid(user)
@@ -111,11 +111,11 @@ def _become(user: int) -> None:
 
 
 SHARED_GROUP = 60_000
-"""Number of a group that both users of a test are in."""
+"""Id of a group that contains both users of a test."""
 
 
 def held(folder: Path, *args: object, limit: int = 0, user: int = 0, mask: int = 0o022) -> tuple[int | None, list[str]]:
-    """Exit status of a command that `run_held` runs, and its lines on stderr."""
+    """Run a command with `run_held`; returns its exit status and its lines on stderr."""
     said = folder / "said.txt"
     said.unlink(missing_ok=True)
     process = begun(run_held, folder, [str(arg) for arg in args], said, limit, user, mask)

@@ -29,7 +29,7 @@ def make_batch(size: int, device: torch.device | str = "cpu", audio: Audio | Non
 
 
 def followed_by_silence(batch: Batch, lengths: Sequence[int]) -> Batch:
-    """A batch whose segments have these lengths, silence after them."""
+    """Return a batch whose segments have these lengths, followed by silence."""
     samples = torch.tensor(lengths, dtype=torch.int32)
     frames = 1 + samples // 160
     after = torch.arange(batch["waveform"].shape[1]) > samples[:, None]

@@ -1,4 +1,4 @@
-"""Where things stand."""
+"""Paths and keys that tests use."""
 
 from pathlib import Path
 
@@ -7,4 +7,4 @@ ROOT = TESTS.parent
 DATA = TESTS / "support" / "data"
 
 S3_KEYS = {"AWS_ACCESS_KEY_ID": "one", "AWS_SECRET_ACCESS_KEY": "two", "AWS_DEFAULT_REGION": "us-east-1"}
-"""What a client of S3 wants to know; a server that a test starts takes any."""
+"""Credentials and region for S3 clients; the test server accepts any."""

@@ -1,4 +1,4 @@
-"""A cache of the demo that has the turns of no class, for tests of what raters said."""
+"""A cache of the demo that includes turns without a class, for tests of ratings."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ser_pipeline.corpora import demo
 from support.speech_models import write_whisper
 
 SAME = {"device": "cpu", "jobs": 1}
-"""Options that every stage takes."""
+"""Options that all stages accept."""
 
 
 def write_rated(place: Path, preset: str, utterances: int, features: Sequence[str] = ()) -> list[str]:
-    """Write demo, encoder and cache below `place`; returns the overrides that name the encoder.
+    """Write demo, encoder and cache below `place`; returns the settings that name the encoder.
 
     Args:
-        place: an empty folder.
-        preset: of the features.
-        utterances: of each speaker.
-        features: which; by default those that the preset reads.
+        place: empty folder.
+        preset: preset of the features.
+        utterances: number of utterances of each speaker.
+        features: features to store; by default those that the preset reads.
     """
     overrides = [f"features.statistics.encoder={write_whisper(place / 'encoder')}"]
     demo.write(place / "demo", utterances_per_speaker=utterances)

@@ -1,4 +1,4 @@
-"""Run by a test, alone and as several processes of one world: prints the losses of steps on the same batches."""
+"""Losses of steps on the same batches; a test runs this as one process and as several processes of one world."""
 
 import sys
 from pathlib import Path
@@ -20,7 +20,7 @@ TINY = ["model.small_width=8", "model.small_layers=1", "train.epochs=2", "train.
 
 
 def print_losses(cache: str, micro: int) -> None:
-    """Losses of ten steps of a world's processes on the same batches; the first process prints them."""
+    """Run ten steps of a world's processes on the same batches; the first process prints the losses."""
 
     world, device = join_world("cpu"), torch.device("cpu")
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Scores of a run from its predictions.csv alone, by formulas written out once more, without the package."""
+"""Scores of a run from its predictions.csv alone, with a second implementation that does not use the package."""
 
 import csv
 import math
@@ -9,7 +9,7 @@ DIMENSIONS = ("arousal", "valence", "dominance")
 
 
 def lines(run: Path) -> list[dict[str, str]]:
-    """The lines of all folds."""
+    """Return the lines of all folds."""
     found: list[dict[str, str]] = []
     for file in sorted(run.glob("*/predictions.csv")):
         with file.open(encoding="utf-8", newline="") as text:
@@ -18,7 +18,7 @@ def lines(run: Path) -> list[dict[str, str]]:
 
 
 def judged(run: Path) -> list[dict[str, str]]:
-    """The lines of all folds, with those of the turns of no class that raters alone judged."""
+    """Return the lines of all folds, including turns without a class, which only raters judged."""
     found = lines(run)
     for file in sorted(run.glob("*/undecided.csv")):
         with file.open(encoding="utf-8", newline="") as text:
@@ -44,7 +44,7 @@ def correlation(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def attributes(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, float]]:
-    """CCC, correlation and mean absolute error of each dimension, over all lines together."""
+    """Compute CCC, correlation and mean absolute error of each dimension over all lines."""
     found = {}
     for name in DIMENSIONS:
         true, told = ([float(row[column]) for row in rows] for column in (name, f"predicted:{name}"))
@@ -54,7 +54,7 @@ def attributes(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, float]]:
 
 
 def distributions(rows: Sequence[dict[str, str]]) -> tuple[list[list[float]], list[list[float]]]:
-    """The raters' shares and the model's probabilities of each line."""
+    """Return the raters' shares and the model's probabilities of each line."""
     labels = [name.removeprefix("votes:") for name in rows[0] if name.startswith("votes:")]
     wanted, told = [], []
     for row in rows:
@@ -66,18 +66,18 @@ def distributions(rows: Sequence[dict[str, str]]) -> tuple[list[list[float]], li
 
 
 def divergence(one: Sequence[float], other: Sequence[float]) -> float:
-    """Kullback and Leibler's, in bits."""
+    """Compute the Kullback-Leibler divergence in bits."""
     return math.fsum(a * math.log2(a / b) for a, b in zip(one, other, strict=True) if a > 0)
 
 
 def apart(one: Sequence[float], other: Sequence[float]) -> float:
-    """Jensen and Shannon's divergence, in bits."""
+    """Compute the Jensen-Shannon divergence in bits."""
     middle = [(a + b) / 2 for a, b in zip(one, other, strict=True)]
     return (divergence(one, middle) + divergence(other, middle)) / 2
 
 
 def votes(rows: Sequence[dict[str, str]]) -> dict[str, float]:
-    """Mean distances, accuracy against the label, macro F1 of classes over 1 / C."""
+    """Compute mean distances, accuracy against the label, and macro F1 of classes above a share of 1 / C."""
     wanted, told = distributions(rows)
     pairs = list(zip(wanted, told, strict=True))
     classes = len(wanted[0])

@@ -1,4 +1,4 @@
-"""What a folder of work came to, for comparing it with that of an undisturbed one."""
+"""Results in a working folder, to compare them with those of an undisturbed run."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ import numpy as np
 
 
 def shards(folder: Path) -> dict[str, bytes]:
-    """Path -> bytes of every shard of the cache below `folder`."""
+    """Return path -> bytes of every shard of the cache below `folder`."""
     return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.glob("cache/features/*/*/*.h5"))}
 
 
 def predictions(folder: Path) -> dict[str, object]:
-    """Fold -> what every run below `folder` predicts, by utterance and segment."""
+    """Return fold -> predictions by utterance and segment, for all runs below `folder`."""
     found: dict[str, object] = {}
     for file in sorted(folder.glob("runs/*/*/predictions.csv")):
         with np.load(file.with_name("segments.npz")) as arrays:
@@ -20,6 +20,6 @@ def predictions(folder: Path) -> dict[str, object]:
 
 
 def exported(model: Path) -> dict[str, bytes]:
-    """File -> bytes of a model folder but for its card, which tells times; empty where there is none."""
+    """Return file -> bytes of a model folder without its card, which contains times; empty if there is no folder."""
     files = sorted(model.glob("*")) if model.is_dir() else []
     return {file.name: file.read_bytes() for file in files if file.name != "README.md"}

@@ -1,4 +1,4 @@
-"""Run folders as `train` writes them, with planted skill, so that what a report must say is known beforehand."""
+"""Run folders as `train` writes them, with planted skill, so that the correct report is known."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FRAMES = 149
 
 @dataclass(frozen=True)
 class People:
-    """The utterances of an invented corpus; `ease` is how far each is easier to classify than the others."""
+    """The utterances of an invented corpus; `ease` says how much easier to classify each one is."""
 
     ids: tuple[str, ...]
     speaker: np.ndarray
@@ -51,7 +51,7 @@ class People:
 def people(
     each: int = 12, speakers: Sequence[str] = SPEAKERS, labels: tuple[str, ...] = LABELS, seed: int = 0
 ) -> People:
-    """`each` utterances of every speaker."""
+    """Return `each` utterances of every speaker."""
     rng = np.random.default_rng(seed)
     count = each * len(speakers)
     label = np.concatenate([np.resize([*range(len(labels)), 2, 1, 2, 0, 1, 2], each) for _ in speakers])
@@ -68,7 +68,7 @@ def people(
 
 @dataclass(frozen=True)
 class Planted:
-    """What a written run shall look like."""
+    """Description of a run to write."""
 
     corpus: str = "iemocap"
     protocol: str = "speaker"
@@ -77,9 +77,9 @@ class Planted:
     selection: str = "validation"
     preset: str = "paper"
     skill: float = 1.2  # higher scores for the true class, in logits
-    probes: Mapping[str, float] = field(default_factory=dict)  # input -> skill without it; absent: no probes
+    probes: Mapping[str, float] = field(default_factory=dict)  # input -> skill without it; empty: no probes
     embeddings: bool = False
-    finished: int | None = None  # folds that are whole; None: all
+    finished: int | None = None  # number of complete folds; None: all
     overrides: tuple[str, ...] = ()
     features: str = "0123456789ab"
     test_corpus: str = ""
@@ -90,7 +90,7 @@ class Planted:
 
 
 def write_run(root: Path, who: People, plan: Planted = Planted()) -> Path:
-    """A run folder below `root` with what `plan` says; returns it."""
+    """Write the run folder of a plan below `root`; returns it."""
     settings = settings_of(plan)
     name = f"{plan.corpus}-{plan.protocol}-{plan.ablation}-s{plan.seed}-{key({'plan': asdict(plan)})}"
     folds = folds_of(who, plan)
@@ -117,7 +117,7 @@ def write_run(root: Path, who: People, plan: Planted = Planted()) -> Path:
 
 
 def settings_of(plan: Planted) -> config.Config:
-    """The whole config of a run."""
+    """Return the whole config of a run."""
     model = {"model": ABLATIONS.get(plan.ablation, {}), "seed": plan.seed}
     settings = config.merge(config.Config(), model)
     for pair in plan.overrides:
@@ -126,7 +126,7 @@ def settings_of(plan: Planted) -> config.Config:
 
 
 def header(who: People, plan: Planted, folds: list[str]) -> dict[str, object]:
-    """What `run.json` holds."""
+    """Return the content of `run.json`."""
     names = ("corpus", "protocol", "selection", "ablation", "seed", "preset", "features", "test_corpus", "audio_root")
     return {name: getattr(plan, name) for name in names} | {
         "labels": list(who.labels),
@@ -139,7 +139,7 @@ def header(who: People, plan: Planted, folds: list[str]) -> dict[str, object]:
 
 
 def folds_of(who: People, plan: Planted) -> list[dict[str, object]]:
-    """A fold a speaker or session, as `folds.json` holds them; the partner validates a speaker fold.
+    """Return one fold per speaker or session, as in `folds.json`; a speaker's partner validates its fold.
 
     The official split is one fold: session 1 trains, 2 validates, the others test.
     """
@@ -162,7 +162,7 @@ def folds_of(who: People, plan: Planted) -> list[dict[str, object]]:
 
 
 def write_fold(folder: Path, who: People, rows: np.ndarray, plan: Planted, rng: np.random.Generator) -> None:
-    """A whole fold."""
+    """Write a complete fold."""
     folder.mkdir()
     utterance = np.repeat(np.arange(len(rows)), who.segments[rows])
     harm = plan.unfair * np.char.endswith(who.speaker[rows[utterance]].astype(str), "M")
@@ -190,14 +190,14 @@ def write_fold(folder: Path, who: People, rows: np.ndarray, plan: Planted, rng: 
 
 
 def segment_scores(who: People, rows: np.ndarray, skill: float | np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Log-probabilities of the segments of utterances `rows`: noise, and `skill` and ease for the true class."""
+    """Draw log-probabilities of the segments of utterances `rows`: noise, and skill and ease for the true class."""
     logits = rng.normal(0, 1.0, (len(rows), len(who.labels)))
     logits[np.arange(len(rows)), who.label[rows]] += skill + np.where(skill == 0, 0.0, who.ease[rows])
     return logits - np.log(np.exp(logits).sum(1, keepdims=True))
 
 
 def write_predictions(file: Path, who: People, rows: np.ndarray, scores: np.ndarray, known: bool = False) -> None:
-    """`predictions.csv`, a line an utterance; where it is `known`, with gender, age and language."""
+    """Write `predictions.csv`, one line per utterance; with gender, age and language if `known`."""
     names = ["id", "file", "speaker", "session", "dialogue", "script"]
     names += ["gender", "age", "language"] if known else []
     names += ["seconds", "segments", "label", "prediction"]
@@ -218,7 +218,7 @@ def write_predictions(file: Path, who: People, rows: np.ndarray, scores: np.ndar
 def embeddings(
     who: People, rows: np.ndarray, log_prob: np.ndarray, plan: Planted, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Embeddings that cluster by class as far as the scores do, and attention where the model has it."""
+    """Draw embeddings that cluster by class as much as the scores do, and attention if the model has it."""
     inputs = settings_of(plan).model.inputs
     projection = np.random.default_rng(1).normal(0, 1.0, (log_prob.shape[1], 128))
     noise = rng.normal(0, 1.0, (2, len(rows), 128))
@@ -231,7 +231,7 @@ def embeddings(
 
 
 def history(confusion: Confusion, rng: np.random.Generator) -> list[dict[str, float]]:
-    """Seventeen epochs that learn, then learn by heart."""
+    """Return seventeen epochs that learn, then overfit."""
     lines = []
     for epoch in range(1, 18):
         gain = 1 - np.exp(-epoch / 4)
@@ -243,7 +243,7 @@ def history(confusion: Confusion, rng: np.random.Generator) -> list[dict[str, fl
 
 
 def write_examples(folder: Path, utterances: Sequence[int], rng: np.random.Generator) -> None:
-    """`examples.npz` of a fold: spectrograms with the attention of their segment."""
+    """Write `examples.npz` of a fold: spectrograms with the attention of their segment."""
     time, bins = np.meshgrid(np.arange(300), np.arange(200))
     tones = [120 * np.exp(-(((bins - 20 * k - 8 * np.sin(time / 30)) / 3) ** 2)) for k in range(1, 7)]
     picture = np.clip(np.sum(tones, 0) * (1 + np.sin(time / 12)) + 40, 0, 255)

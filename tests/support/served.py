@@ -1,7 +1,7 @@
-"""Commands in processes forked from one that has loaded what they need: each starts in milliseconds, not in seconds.
+"""Commands forked from a process that has loaded their modules: they start in milliseconds, not in seconds.
 
-`serving(environment)` gives the words that stand for `python -m ser_pipeline`: this file again, run as a program,
-which hands its arguments, folder, environment and streams to the process that forks.
+`serving(environment)` yields a command line to use in place of `python -m ser_pipeline`: this file, run as a program,
+sends its arguments, folder, environment and streams to the process that forks.
 """
 
 import gc
@@ -18,19 +18,19 @@ from importlib import import_module
 from pathlib import Path
 
 LOADED = ("features.extract", "training.queue", "cli.train", "report.page", "predict.predictor", "export.writing")
-"""Modules of the package that commands take seconds to import."""
+"""Modules of the package that take seconds to import."""
 
 SIZE = 8
-"""Bytes that say how long a message is."""
+"""Number of bytes that contain a message's length."""
 
 
 @contextmanager
 def serving(environment: Mapping[str, str], folder: Path) -> Iterator[list[str]]:
-    """The words of the command, served until the block ends.
+    """Yield the words of the command, which is served until the block ends.
 
     Args:
-        environment: in which its modules are imported; each command has its own besides.
-        folder: in which they are imported.
+        environment: environment in which the modules are imported; each command has its own as well.
+        folder: folder in which they are imported.
     """
     with tempfile.TemporaryDirectory() as place:  # a socket's name must be short
         name = f"{place}/served"
@@ -43,14 +43,14 @@ def serving(environment: Mapping[str, str], folder: Path) -> Iterator[list[str]]
 
 
 def _serve(name: str) -> None:
-    """Fork a keeper for every command, which forks the command, waits for it and says how it ended."""
+    """Fork a parent for each command, which forks the command, waits for it and reports its exit status."""
     main = import_module("ser_pipeline.__main__").main
     for module in LOADED:
         import_module(f"ser_pipeline.{module}")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(name)
         listening.listen(16)
-        gc.freeze()  # else every command copies what it looks through for garbage
+        gc.freeze()  # otherwise garbage collection in each command copies memory
         print("ready", flush=True)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         while True:
@@ -79,7 +79,7 @@ def _serve(name: str) -> None:
 
 
 def _ask(name: str, *words: str) -> int:
-    """Exit status of a command that the server runs."""
+    """Have the server run a command; returns its exit status."""
     text = json.dumps([words, str(Path.cwd()), dict(os.environ)]).encode()
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(name)

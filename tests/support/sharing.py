@@ -1,4 +1,4 @@
-"""Processes that share parts of work: importable, as they are other processes."""
+"""Functions for processes that share parts of work: in a module of their own, as other processes import them."""
 
 import os
 import time
@@ -29,7 +29,7 @@ def hold(folder: Path, mark: Path) -> None:
 
 
 def share(folder: Path, count: int, seconds: float = 0.0) -> None:
-    """Make `count` files in `folder`, with others, whole or not at all; one that is there already is a mistake."""
+    """Create `count` files in `folder` together with other processes; a file that already exists is an error."""
 
     def make(name: str) -> None:
         time.sleep(seconds)

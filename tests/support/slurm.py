@@ -1,4 +1,4 @@
-"""A Slurm on the loopback: a controller and two nodes of this machine, started by a test and ended with it."""
+"""A Slurm cluster on the loopback interface: a controller and two nodes on this machine for one test."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ PartitionName=all Nodes=one,two Default=YES MaxTime=INFINITE State=UP
 
 
 def missing() -> str:
-    """Why no Slurm can be started here; "" where one can."""
+    """Return why Slurm cannot be started here; "" if it can."""
     os.environ["PATH"] = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     lacking = [name for name in PROGRAMS if not shutil.which(name)]
     if lacking:
@@ -59,7 +59,7 @@ def missing() -> str:
 
 
 class Cluster:
-    """The daemons of a cluster, as a block."""
+    """Context manager for the daemons of a cluster."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -100,7 +100,7 @@ class Cluster:
         del os.environ["SLURM_CONF"]
 
     def _steps(self) -> list[int]:
-        """The processes that watch tasks: they outlive the daemon that started them."""
+        """Return the processes that supervise tasks: they outlive the daemon that started them."""
         found, mark = [], f"SLURM_CONF={self.folder / 'slurm.conf'}".encode()
         for place in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
@@ -114,7 +114,7 @@ class Cluster:
             self._daemons.append(subprocess.Popen(command, stdout=said, stderr=said))
 
     def tell(self, *command: str) -> str:
-        """What a program of Slurm prints."""
+        """Return the output of a program of Slurm."""
         return subprocess.run(command, capture_output=True, text=True).stdout
 
     def submit(self, script: str) -> str:
@@ -124,7 +124,7 @@ class Cluster:
         ).stdout.strip()
 
     def wait(self, job: str) -> None:
-        """Wait until no task of a job is left; one that is queued again need not wait its two minutes."""
+        """Wait until no task of a job is left; requeued tasks start without their delay of two minutes."""
 
         def over() -> bool:
             for task in self.tell("squeue", "-h", "-j", job, "-t", "PD", "-o", "%A").split():
@@ -134,7 +134,7 @@ class Cluster:
         until(over, 600)
 
     def drain_in_the_middle(self, job: str, at_work: Callable[[], bool]) -> None:
-        """Take a node away while a task of a job is at work on it; the task is queued again."""
+        """Drain a node while a task of a job runs on it; the task is requeued."""
         until(at_work)
         self.tell("scontrol", "update", "NodeName=one", "State=DRAIN", "Reason=test")
         running = self.tell("squeue", "-h", "-j", job, "-w", "one", "-t", "R", "-o", "%A").split()

@@ -1,4 +1,4 @@
-"""Sounds made on the spot, and small corpora of them in EMO-DB's naming."""
+"""Generated sounds, and small corpora of them with EMO-DB's file names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CODES = {"anger": "W", "sadness": "T", "neutral": "N", "happiness": "F"}
 
 
 def write_wav(file: Path, samples: np.ndarray, rate: int = 16_000) -> None:
-    """Write float samples in -1..1 as a 16-bit WAV file."""
+    """Write float samples in -1 to 1 as a 16-bit WAV file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with wave.open(str(file), "wb") as out:
         out.setnchannels(1)
@@ -21,7 +21,7 @@ def write_wav(file: Path, samples: np.ndarray, rate: int = 16_000) -> None:
 
 
 def tone(seed: int, seconds: float, pitch: float) -> np.ndarray:
-    """A noisy harmonic tone, float64 (N,)."""
+    """Return a noisy harmonic tone, float64 (N,)."""
     rng = np.random.default_rng(seed)
     time = np.arange(round(seconds * 16_000)) / 16_000
     wobble = 1 + 0.05 * np.sin(2 * np.pi * 3 * time)
@@ -30,7 +30,7 @@ def tone(seed: int, seconds: float, pitch: float) -> np.ndarray:
 
 
 def write_emodb(root: Path, speakers: int = 4, takes: int = 2, seconds: float = 1.0) -> Path:
-    """A corpus in EMO-DB's naming: four emotions, told apart by pitch; some longer than a segment."""
+    """Write a corpus with EMO-DB's file names: four emotions that differ in pitch; some longer than a segment."""
     for speaker in range(speakers):
         for emotion, (name, code) in enumerate(CODES.items()):
             for take in range(takes):

@@ -30,7 +30,7 @@ MODELS = {
 
 
 def make(name: str, **changes: Any) -> nn.Module:
-    """A small random model of transformers whose every part has something to say."""
+    """Return a small random model of transformers in which every parameter has an effect."""
     family, settings = MODELS[name]
     torch.manual_seed(0)
     config = getattr(transformers, f"{family}Config")(**{**SIZE, **settings, **changes})
@@ -41,7 +41,7 @@ def make(name: str, **changes: Any) -> nn.Module:
 
 
 def write_encoder(folder: Path, seed: int = 0) -> Path:
-    """A tiny wav2vec 2.0 of transformers with random weights."""
+    """Write a tiny wav2vec 2.0 of transformers with random weights."""
     torch.manual_seed(seed)
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
     convolutions = {"conv_dim": (8,) * 7, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
@@ -50,7 +50,7 @@ def write_encoder(folder: Path, seed: int = 0) -> Path:
 
 
 def write_whisper(folder: Path) -> Path:
-    """A small Whisper with random weights, saved as people have it."""
+    """Write a small Whisper with random weights in the usual format."""
     torch.manual_seed(0)
     size = {"d_model": 32, "encoder_layers": 3, "encoder_attention_heads": 2, "encoder_ffn_dim": 48}
     other = {"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 32, "vocab_size": 60}

@@ -1,4 +1,4 @@
-"""Features of small corpora, in a cache."""
+"""Features of small corpora in a cache."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def make(root: Path, cache: Path, config: Config = CONFIG, jobs: int = 1, **opti
 
 
 def registered(folder: Path, speakers: int, takes: int) -> Path:
-    """A cache with the features of a small corpus, both below `folder`; returns the cache."""
+    """Write a small corpus and a cache with its features below `folder`; returns the cache."""
     root = write_emodb(folder / "corpus", speakers=speakers, takes=takes)
     register(folder / "cache", FeatureSet("emodb", make(root, folder / "cache" / "features"), root))
     return folder / "cache"

@@ -1,4 +1,4 @@
-"""Files of other shapes than they should have, and places that refuse: what people's disks and copies come to."""
+"""Malformed files and read-only folders, as on users' disks and in incomplete copies."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ SHAPES: Mapping[str, str] = {
     "a number of 5,000 digits": "9" * 5_000,
     "half of a character": '{"folder": "\\ud800", "root": "\\ud800"}',
 }
-"""JSON, or nearly, that no stage writes."""
+"""JSON or almost JSON that no stage writes."""
 
 
 def changed(file: Path, **values: Any) -> None:
-    """Rewrite a JSON object with other `values`."""
+    """Rewrite a JSON object with changed `values`."""
     file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | values), encoding="utf-8")
 
 
 def rekeyed(folder: Path, **inputs: Any) -> Path:
-    """A folder of the cache whose index has other `inputs`, renamed so that its key is theirs."""
+    """Change the `inputs` in the index of a cache's folder, and rename the folder to their key."""
     from ser_pipeline.entry import key
 
     said = json.loads((folder / "index.json").read_text(encoding="utf-8"))
@@ -45,7 +45,7 @@ def rekeyed(folder: Path, **inputs: Any) -> Path:
 
 @contextmanager
 def closed(source: Path) -> Iterator[Path]:
-    """A copy of the folder `source` that everybody may read and nobody but the superuser may write."""
+    """Yield a copy of the folder `source` that everyone can read and only the superuser can write."""
     with tempfile.TemporaryDirectory() as name:
         place = Path(name) / source.name
         shutil.copytree(source, place)
@@ -57,12 +57,12 @@ def closed(source: Path) -> Iterator[Path]:
 
 
 def held_to_rights(*args: object) -> subprocess.CompletedProcess[str]:
-    """The command in a process that is held to the rights of files, as the superuser is not."""
+    """Run the command in a process that file permissions apply to, unlike the superuser's."""
     command = [sys.executable, "-m", "ser_pipeline.cli", *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=_without_override)
 
 
 def _without_override() -> None:
-    """Give up the superuser's right to write what is closed, from the next program on."""
+    """Give up the superuser's right to override file permissions, from the next program on."""
     if os.geteuid() == 0:
         ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE

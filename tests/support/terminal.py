@@ -1,4 +1,4 @@
-"""A command in a terminal of its own, of a given width."""
+"""Commands in a terminal of a given width."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ COMMAND = (sys.executable, "-m", "ser_pipeline")
 
 
 def on_terminal(folder: Path, *args: object, columns: int = COLUMNS) -> tuple[int, list[str]]:
-    """Exit status of the command, and every state of every line that its terminal showed.
+    """Run a command; returns its exit status, and every state of every line that its terminal showed.
 
     Args:
-        folder: to work in.
-        args: of the command.
+        folder: working folder.
+        args: arguments of the command.
         columns: width of the terminal.
     """
     ours, theirs = os.openpty()
@@ -34,7 +34,7 @@ def on_terminal(folder: Path, *args: object, columns: int = COLUMNS) -> tuple[in
     while True:
         try:
             shown += os.read(ours, 65_536)
-        except OSError:  # how a terminal ends
+        except OSError:  # end of the terminal's output
             break
     os.close(ours)
     states = re.split(r"[\r\n]+", shown.decode("utf-8").replace("\x1b[A", ""))

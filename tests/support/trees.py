@@ -1,4 +1,4 @@
-"""Small corpora on disk, in the names that each corpus was published with."""
+"""Small corpora on disk with the published file names of each corpus."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IEMOCAP_CLASSES = {"neu": 1708, "hap": 595, "exc": 1041, "ang": 1103, "sad": 108
 IEMOCAP_SPEAKERS = dict(zip(("1F", "1M", "2F", "2M", "3F"), (528, 557, 481, 542, 522), strict=True)) | dict(
     zip(("3M", "4F", "4M", "5F", "5M"), (629, 528, 503, 590, 651), strict=True)
 )
-IEMOCAP_TURNS = 10_039  # with those of other labels
+IEMOCAP_TURNS = 10_039  # including turns with other labels
 IMPROVISED = 2943
 
 
@@ -25,7 +25,7 @@ def noise(seed: int, seconds: float = 0.4) -> np.ndarray:
 
 def write_wav(file: Path, samples: np.ndarray, rate: int = RATE, channels: int = 1) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.unlink(missing_ok=True)  # it may be a link to another tree's
+    file.unlink(missing_ok=True)  # it may be a link to a file of another tree
     with wave.open(str(file), "wb") as out:
         out.setnchannels(channels)
         out.setsampwidth(2)
@@ -46,7 +46,7 @@ def write(root: Path, file: str, *lines: str) -> None:
 
 
 def iemocap_labels(root: Path, dialogue: str, turns: Iterable[tuple[str, str]]) -> None:
-    """A label file as the release has it: a header, the turns, and under each what the annotators said."""
+    """Write a label file as in the release: a header, the turns, and the annotators' labels below each."""
     lines = ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]", ""]
     for number, (turn, label) in enumerate(turns):
         lines += [f"[{number}.2901 - {number + 1}.2357]\t{turn}\t{label}\t[2.5000, 2.5000, 2.5000]"]
@@ -59,7 +59,7 @@ def turn_wav(root: Path, turn: str) -> Path:
 
 
 def small_iemocap(root: Path, sessions: int = 3) -> Path:
-    """Two speakers a session in two dialogues, each with every class; the markers' letter is right for half."""
+    """Write two speakers per session in two dialogues, each with every class; the marker letter is wrong for half."""
     seed = 0
     for session in range(1, sessions + 1):
         for scene in ("F_impro01", "M_script01_1"):
@@ -77,7 +77,7 @@ def small_iemocap(root: Path, sessions: int = 3) -> Path:
 
 
 def full_iemocap(root: Path) -> Path:
-    """All 10,039 turns with the published counts of classes, speakers and improvised turns; audio of four classes."""
+    """Write all 10,039 turns with the published counts of classes, speakers and improvised turns; four have audio."""
     rng = np.random.default_rng(0)
     labels = rng.permutation([label for label, count in IEMOCAP_CLASSES.items() for _ in range(count)]).tolist()
     improvised = rng.permutation(np.arange(len(labels)) < IMPROVISED).tolist()
@@ -106,7 +106,7 @@ def utterance(number: int, **values: str) -> Utterance:
 
 
 def people(speakers: int, turns: int = 6, dialogues: int = 0, sessions: bool = False) -> list[Utterance]:
-    """`turns` utterances of every speaker, in dialogues of their own session, sorted by speaker."""
+    """Return `turns` utterances of every speaker, in dialogues of their own session, sorted by speaker."""
     made = []
     for speaker in range(speakers):
         session = f"Session{speaker // 2 + 1}" if sessions else ""

@@ -1,4 +1,4 @@
-"""What workers are given to do: importable, as they are other processes."""
+"""Work for worker processes: in a module of its own, as they import it."""
 
 import os
 import time
@@ -9,7 +9,7 @@ from ser_pipeline.processes import worker
 
 
 def until(happened: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait for what a broken program would never do: a minute is no bar for speed, but an end to waiting."""
+    """Wait until a condition is true; the limit of a minute is only there to end tests of broken code."""
     end = time.monotonic() + seconds
     while not happened():
         if time.monotonic() > end:
@@ -18,7 +18,7 @@ def until(happened: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def number(mark: Path) -> int:
-    """The number of the worker, once two of them are at work."""
+    """Return the worker's number once two of them are working."""
     mark.touch()
     until(lambda: len(list(mark.parent.iterdir())) > 1)
     return worker()

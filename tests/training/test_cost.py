@@ -1,4 +1,4 @@
-"""What features and folds cost is counted where they are made, and kept with them."""
+"""The cost of features and folds is measured while they are computed, and stored with them."""
 
 import json
 from collections.abc import Callable
@@ -43,4 +43,4 @@ def test_folds_and_stores_say_what_they_cost(run: Callable[..., Result], tmp_pat
     index.write_text(
         json.dumps({key: value for key, value in json.loads(index.read_text()).items() if "cpu" not in key})
     )
-    assert made_for(stores) == {}, "of an earlier version, or begun by a call that was killed"
+    assert made_for(stores) == {}, "of an earlier version, or started by a killed process"

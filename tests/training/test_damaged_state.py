@@ -1,4 +1,4 @@
-"""A stopped fold whose files were damaged meanwhile begins anew, with a line; the end is the same."""
+"""A stopped fold whose files are damaged restarts with a message and gives the same result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.stores import registered
 
 ARGS = ["train", "--accept", "counts", "--preset", "demo", "--jobs", "1", "--protocol", "group-2"]
 ARGS += [word for setting in TINY for word in ("--set", setting)]
-BY_ROW = [*ARGS, "--set", "augment.gain=6"]  # rows that are changed at random one by one
+BY_ROW = [*ARGS, "--set", "augment.gain=6"]  # each row is augmented separately
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ class StoppedError(Exception):
 def stopped(
     run: Callable[..., Result], cache: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> tuple[Path, str]:
-    """The folder of a fold that was stopped when all of its epochs were on the disk; and its predictions, if whole."""
+    """Stop a fold after its last epoch was saved; returns its folder, and the predictions of an undisturbed run."""
     args = getattr(request, "param", ARGS)
     monkeypatch.setenv("SER_PIPELINE_CACHE", str(cache))
     monkeypatch.setattr(checkpoint, "WRITE_SECONDS", 0.0)
@@ -58,7 +58,7 @@ def half(file: Path) -> None:
 
 
 def flip(file: Path) -> None:
-    """Flip a bit in the middle, which is a number of a tensor."""
+    """Flip a bit in the middle of a file, which is in a tensor's numbers."""
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 64
     file.write_bytes(data)

@@ -1,4 +1,4 @@
-"""Weights that training leaves as they were stand once in a run, whole or not at all, and every reader finds them."""
+"""Frozen weights are stored once per run, complete or absent, and every reader finds them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NOISE = tone(1, 1.0, 180).astype(np.float32)
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """`train` on a small pre-trained encoder that stays as it is."""
+    """Return the arguments of `train` on a small frozen pre-trained encoder."""
     place = tmp_path_factory.mktemp("frozen")
     encoder = write_encoder(place / "encoder")
     settings = [*TINY, f"model.speech_encoder={encoder}", "model.speech_weights=true", "model.freeze=all"]
@@ -43,7 +43,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def trained(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two folds."""
+    """Train a run of two folds."""
     from click.testing import CliRunner
     from ser_pipeline.cli import main
 
@@ -63,7 +63,7 @@ def shared(run: Path) -> Path:
 
 
 def content(run: Path) -> dict[str, bytes]:
-    """The weights of a run, by file."""
+    """Return the weights of a run, by file."""
     return {file.relative_to(run).as_posix(): file.read_bytes() for file in run.rglob("*.safetensors")}
 
 
@@ -137,9 +137,9 @@ def test_a_kill_leaves_it_whole_or_absent_and_the_end_is_the_same(
 ) -> None:
     root = ["--runs-root", str(tmp_path / "runs")]
     for place, name, change in (
-        (kept, "_kept_once", after(kept._kept_once)),  # when the shared file is there
-        (fold_module, "keep_weights", after(fold_module.keep_weights)),  # when the fold's own is, too
-        (Path, "rename", stop),  # when the fold's index is
+        (kept, "_kept_once", after(kept._kept_once)),  # once the shared file exists
+        (fold_module, "keep_weights", after(fold_module.keep_weights)),  # once the fold's own file exists
+        (Path, "rename", stop),  # once the fold's index exists
     ):
         with monkeypatch.context() as patch:
             patch.setattr(place, name, change)

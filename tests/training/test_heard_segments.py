@@ -1,4 +1,4 @@
-"""Segments without speech: they neither train nor count for their utterance, and one sample more changes nothing."""
+"""Segments without speech are used neither for training nor for utterance scores; one more sample changes nothing."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ PRESETS = ("paper", "reference", "frozen", "scratch", "finetune", "demo")
 
 
 def test_one_sample_more_changes_no_label(tmp_path: Path) -> None:
-    """Of 40 sounds that end with their segment, or 25 ms later; as the paper's preset has it, some labels change."""
+    """Classify 40 sounds that end with their segment or 25 ms later; with the paper's preset, some labels change."""
     voices = [tone(seed, 3.1, 90.0 + 5 * seed) for seed in range(40)]
 
     def labels(predictor: Predictor, samples: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""A run says where it comes from, and what is published of it says nothing of where it lay."""
+"""A run records its origin; what is published of it contains no paths."""
 
 import ast
 import hashlib
@@ -21,19 +21,19 @@ from support.reducing import TINY
 from support.stores import registered
 
 SECRET = "somewhere private"
-"""A folder's name, with a space, that nothing published may hold."""
+"""A folder's name with a space, which nothing published may contain."""
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the features of a small corpus."""
+    """Return a folder with the features of a small corpus."""
     folder = tmp_path_factory.mktemp("origin") / SECRET
     registered(folder, speakers=3, takes=1)
     return folder
 
 
 def train(run: Callable[..., Result], place: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> Path:
-    """A run in `place` of a small model, by a command that names it by its whole path."""
+    """Train a small model in `place` by a command that contains its absolute path."""
     words = ["train", "--preset", "demo", "--jobs", "1", "-q"]
     words += ["--cache", str(place / "cache"), "--runs-root", str(place / "runs")]
     words += [word for setting in (*TINY, *more) for word in ("--set", setting)]
@@ -43,7 +43,7 @@ def train(run: Callable[..., Result], place: Path, monkeypatch: pytest.MonkeyPat
 
 
 def edit(folder: Path, name: str, change: Callable[[str], str]) -> None:
-    """Change a file of a run with its hash."""
+    """Change a file of a run and its hash."""
     (folder / name).write_text(change((folder / name).read_text()))
     index = json.loads((folder / "index.json").read_text())
     index["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
@@ -72,7 +72,7 @@ def test_a_run_says_where_it_comes_from(
 
 
 def keyed_anew(folder: Path) -> Path:
-    """Give a run whose settings were changed the key that these make; returns its folder."""
+    """Give a run with changed settings its new key; returns its folder."""
     index = json.loads((folder / "index.json").read_text())
     text = (folder / "config.toml").read_text()
     index["inputs"]["config"] = config.keyed(config.loads(text, "config.toml"))
@@ -141,11 +141,11 @@ NO_NUMBERS = {
     "tensorboard",
     "threadpoolctl",
 }
-"""Libraries of these rooms that move bytes and processes, and change no number; with those of the next line."""
+"""Libraries of these modules that handle bytes and processes and never change numbers, with those of the next line."""
 NO_NUMBERS |= {"mlflow", "tomli_w", "xxhash"}
 
 ROOMS = ("audio.py", "cache", "data", "device.py", "evaluation", "features", "model", "splits", "training")
-"""What makes numbers, from audio to scores."""
+"""Modules and sub-packages that compute numbers, from audio to scores."""
 
 
 def test_every_library_that_touches_numbers_has_its_version_in_a_run() -> None:

@@ -1,4 +1,4 @@
-"""Weights that a run starts from are a part of its key, wherever they lie."""
+"""The weights that a run starts from are part of its key, wherever they are stored."""
 
 import json
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def plan(run: Callable[..., Result], features: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
-    """Runs that `train` would make with these settings, each with the state of its first fold."""
+    """Return the runs that `train` would create with these settings, each with the state of its first fold."""
     monkeypatch.setenv("SER_PIPELINE_CACHE", str(features))
 
     def planned(*pairs: str, more: tuple[str, ...] = ()) -> dict[str, str]:
@@ -74,7 +74,7 @@ def test_settings_of_the_encoder_are_a_part_of_the_key(plan: Plan, tmp_path: Pat
     assert len({name for found in keys for name in found}) == 1 + len(rows)
     before = plan(encoder, "model.speech_weights=false")
     louder(tmp_path / "encoder")
-    assert plan(encoder, "model.speech_weights=false") == before, "random weights are no matter of the file"
+    assert plan(encoder, "model.speech_weights=false") == before, "random weights do not depend on the file"
 
 
 def test_weights_of_no_part_that_is_read_are_not_asked_for(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:

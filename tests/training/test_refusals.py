@@ -1,4 +1,4 @@
-"""What an audit calls an error stops `train`, unless it is accepted by its name, which the report then says."""
+"""An error of the audit stops `train` unless it is accepted by name; the report then says so."""
 
 import csv
 import io
@@ -65,7 +65,7 @@ def test_an_error_in_a_file_of_folds_stops_before_training_unless_it_is_accepted
     folder = (
         tmp_path / run(*args, "--accept", "speaker-in-two-parts", "--accept", "near-copy-across-folds").stdout.strip()
     )
-    assert folder.name.startswith("emodb-own-full"), "what a file says of itself makes no protocol"
+    assert folder.name.startswith("emodb-own-full"), "a file's own statement does not make an official protocol"
     told = run("report").stdout
     assert "With accepted errors of the audit: near-copy-across-folds, speaker-in-two-parts." in told
     assert "error: Fold official-shared: 1 speaker (03) in train and in test. It was accepted." in told

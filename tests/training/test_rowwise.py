@@ -1,4 +1,4 @@
-"""What is trained row by row on a processor is what the plain model gives, and its draws are those of the row alone."""
+"""Row-by-row training on the CPU gives the plain model's results, and a row's random draws depend on it alone."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -36,7 +36,7 @@ CPU = torch.device("cpu")
 
 
 class Held:
-    """A source of batches that are cut out of one, as if they were stored."""
+    """A source that takes its batches from one batch, as if they were stored."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
@@ -47,7 +47,7 @@ class Held:
 
 
 class Stored:
-    """What a fold reads of its data, of a batch that is held."""
+    """The data that a fold reads, for a batch in memory."""
 
     segments = np.zeros((len(LENGTHS), 3), np.int64)
     manifest = property(lambda self: self)
@@ -58,7 +58,7 @@ def configured(*overrides: str) -> Config:
 
 
 def fold_of(config: Config) -> tuple[SpeechEmotionModel, FoldContext, Numbered]:
-    """A model, a fold, and a batch of all rows."""
+    """Return a model, a fold, and a batch of all rows."""
     held, data = followed_by_silence(make_batch(len(LENGTHS)), LENGTHS), Stored()
     fold: Any = Fold("a", np.arange(8), np.arange(8), np.arange(8))
     untyped: Any = data
@@ -73,7 +73,7 @@ def fold_of(config: Config) -> tuple[SpeechEmotionModel, FoldContext, Numbered]:
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test finds what another computed."""
+    """Keep results of other tests out of each test."""
     monkeypatch.setattr(rowwise, "_MEMORIES", type(rowwise._MEMORIES)())
 
 
@@ -88,7 +88,7 @@ def test_an_evaluation_is_the_plain_models(more: tuple[str, ...]) -> None:
 
 
 def test_a_step_is_the_plain_models_on_the_changed_rows() -> None:
-    """Whole rows, changed as the epoch has it, through the plain model: the same loss and gradients."""
+    """The plain model gives the same loss and gradients for whole rows with the epoch's changes."""
     config = configured("model.dropout=0", "model.small_drop=0", "augment.noise=0.5")
     model, context, batch = fold_of(config)
     own = Rowwise(model, context)
@@ -113,7 +113,7 @@ def test_a_step_is_the_plain_models_on_the_changed_rows() -> None:
 
 
 def gradients(model: SpeechEmotionModel, logits: torch.Tensor, label: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The loss, and the gradient of every parameter."""
+    """Return the loss and the gradient of every parameter."""
     loss = F.cross_entropy(logits, label)
     model.zero_grad()
     loss.backward()
@@ -146,7 +146,7 @@ def test_statistics_are_computed_once_for_all_folds_and_alike_in_any_batch(monke
     assert sum(seen) == 8
     again = Rowwise(model, replace(context, config=replace(config, train=replace(config.train, lr=1.0))))
     assert all(torch.equal(rows, together[name]) for name, rows in again.statistics(batch, 0).items())
-    assert sum(seen) == 8, "another fold of the process finds them"
+    assert sum(seen) == 8, "another fold in the process reuses them"
     monkeypatch.setattr(rowwise, "_MEMORIES", type(rowwise._MEMORIES)())
     alone, own = [], Rowwise(model, context)
     for row in reversed(range(8)):
@@ -155,7 +155,7 @@ def test_statistics_are_computed_once_for_all_folds_and_alike_in_any_batch(monke
         alone.append(own.statistics(one, 0))
     for name, rows in together.items():
         assert torch.equal(torch.cat([part[name] for part in reversed(alone)]), rows), name
-    assert not torch.equal(own.statistics(batch, 1)["waveform"], together["waveform"]), "another epoch, another draw"
+    assert not torch.equal(own.statistics(batch, 1)["waveform"], together["waveform"]), "another epoch has another draw"
 
 
 def test_rows_are_read_as_long_as_they_are_once_their_speed_is_changed() -> None:

@@ -1,4 +1,4 @@
-"""Float32 on the processor gives the same weights whatever the machine's shape: folds at a time, cores, variables."""
+"""Float32 on the CPU gives the same weights for any number of parallel folds, cores and threads."""
 
 import hashlib
 import logging
@@ -29,7 +29,7 @@ SHAPES: dict[str, tuple[int, int | None, str | None]] = {
     "one core": (1, 1, None),
     "two threads by the environment": (1, None, "2"),
 }
-"""Name -> folds at a time, cores (None: all) and $OMP_NUM_THREADS."""
+"""Name -> parallel folds, cores (None: all) and $OMP_NUM_THREADS."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def weights(cache: Path, runs: Path, jobs: int, cores: int | None, threads: str | None) -> dict[str, str]:
-    """Digests of the weights of every fold that `train` makes on so many cores."""
+    """Return digests of the weights of every fold that `train` trains on this number of cores."""
     left = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     environment = left | ({"OMP_NUM_THREADS": threads} if threads else {})
     chosen = [word for setting in (*TINY, "train.precision=fp32") for word in ("--set", setting)]
@@ -58,7 +58,7 @@ def weights(cache: Path, runs: Path, jobs: int, cores: int | None, threads: str 
 
 
 @pytest.mark.slow(reason="four commands load torch and train three folds each")
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not bind processes to cores")
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind processes to cores")
 def test_folds_at_a_time_cores_and_environment_change_no_weight(cache: Path, tmp_path: Path) -> None:
     found = {name: weights(cache, tmp_path / name, *shape) for name, shape in SHAPES.items()}
     first = found["one fold at a time"]
@@ -87,7 +87,7 @@ def test_a_fold_is_computed_on_the_threads_of_its_settings(
     with fixed_threads(2):
         fold = Fold("03", nothing, nothing, nothing)
         training.fit(Entry(tmp_path / "fold", {}), fold, nothing, nothing, settings, torch.device("cpu"))
-        assert torch.get_num_threads() == 2, "the program's own number is put back"
+        assert torch.get_num_threads() == 2, "the program's own number is restored"
     assert seen == [(threads, {1})]
 
 

@@ -1,4 +1,4 @@
-"""Several corpora in one run: from the command line to the scores of each, and what is refused."""
+"""Several corpora in one run: from the command line to the scores of each, and refused input."""
 
 import csv
 import json
@@ -45,15 +45,16 @@ def write_table(
     clips: dict[str, np.ndarray] | None = None,
     top: int = 0,
 ) -> Path:
-    """A table of two clips of each label by each speaker.
+    """Write a table of two clips of each label by each speaker.
 
     Args:
-        root: where to.
-        name: of the table.
-        people: a speaker's name -> the number of a voice.
-        labels: of the table -> an emotion of the demo.
-        clips: what stands in some files instead.
-        top: end of a scale from 1 on, on which all are rated, the last clip of each speaker without a class; 0: none.
+        root: folder to write to.
+        name: name of the table.
+        people: speaker's name -> number of a voice.
+        labels: label of the table -> emotion of the demo.
+        clips: file -> other samples for it.
+        top: upper end of a scale from 1 on which all clips are rated; each speaker's last clip then has no class. 0: no
+            ratings.
     """
     votes = [f"votes:{label}" for label in labels]
     lines = [",".join(["file,emotion,speaker", *([*votes, *DIMENSIONS, "scale_low,scale_high"] if top else [])])]
@@ -79,7 +80,7 @@ ENGLISH = {"sad": "sad", "angry": "ang"}
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
-    """Two corpora in which a speaker of one name is not one person."""
+    """Write two corpora in which speakers with the same name are different people."""
     root = tmp_path_factory.mktemp("tables")
     return (
         write_table(root, "german", {"03": 0, "08": 1}, GERMAN),
@@ -112,7 +113,7 @@ def test_two_corpora_are_trained_together_and_scored_apart(
     assert "german+english, 2 classes" in said.stderr
     folder = tmp_path / said.stdout.strip()
     assert folder.name.startswith("german+english-speaker-full-s0-")
-    assert {file: file.read_bytes() for file in before} == before, "the stores stay as they are"
+    assert {file: file.read_bytes() for file in before} == before, "the stores do not change"
     about = json.loads((folder / "run.json").read_text())
     assert (about["corpus"], about["test_corpus"], about["title"]) == ("german+english", "", "german + english")
     assert about["folds"] == ["english_03", "english_04", "english_05", "german_03", "german_08"]
@@ -202,7 +203,7 @@ def test_one_voice_under_two_names_is_found(run: Callable[..., Result], cache: P
     beside = json.loads(run("audit", "german+planted", "--json", status=1).stdout)["findings"]
     assert told["rows"] in [one["rows"] for one in beside]
     said = run(*ARGS, "--corpus", "german", "--test-corpus", "planted", status=1).stderr
-    assert "near-copy-across-speakers" in said, "what is tested was trained"
+    assert "near-copy-across-speakers" in said, "a test utterance was used for training"
 
 
 def test_folds_of_several_corpora_are_printed_and_taken_again(
@@ -215,13 +216,13 @@ def test_folds_of_several_corpora_are_printed_and_taken_again(
 
 
 def killed_and_finished(run: Callable[..., Result], place: Path, args: list[str], finished: int) -> None:
-    """Train into `other`: killed after some folds, then on with two processes, streamed, each fold by itself.
+    """Train into `other`: killed after some folds, then resumed with two processes, streamed, one fold at a time.
 
     Args:
         run: the command.
-        place: the folder that it works in.
-        args: of `train`.
-        finished: folds that are whole when it is killed.
+        place: its working folder.
+        args: arguments of `train`.
+        finished: number of complete folds when it is killed.
     """
     process = begun(run_until_finish, place, [*args, "--one-by-one", "--runs-root", "other"], finished)
     process.join()
@@ -233,14 +234,14 @@ def killed_and_finished(run: Callable[..., Result], place: Path, args: list[str]
 
 
 def same_bytes(place: Path, folders: list[Path]) -> int:
-    """How many files of predictions there are in `folders`, which are the same in `other`."""
+    """Check that the predictions in `folders` and `other` are identical; returns the number of files."""
     files = [file for folder in folders for file in sorted(folder.glob("*/predictions.csv"))]
     for file in files:
         assert file.read_bytes() == (place / "other" / file.relative_to(place / "runs")).read_bytes()
     return len(files)
 
 
-@pytest.mark.slow(reason="three processes are started")
+@pytest.mark.slow(reason="starts three processes")
 def test_a_killed_run_of_two_published_corpora_gives_the_same_bytes_on_a_machine_of_another_shape(
     run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,7 +264,7 @@ def test_the_matrix_of_three_corpora_from_one_command(run: Callable[..., Result]
     args = [*ARGS, "--corpus", "+".join(names)]
     run(*args, "--protocol", "only-english")
     said = run(*args, "--protocol", "matrix")
-    assert "4 of them done before" in said.stderr, "what another command trained is not trained again"
+    assert "4 of them done before" in said.stderr, "folds of another command are not trained again"
     folders = [tmp_path / line for line in said.stdout.split()]
     assert [json.loads((folder / "run.json").read_text())["protocol"] for folder in folders] == [
         *(f"only-{name}" for name in names),
@@ -290,7 +291,7 @@ def test_the_matrix_of_three_corpora_from_one_command(run: Callable[..., Result]
     assert "Transfer to other corpora" in page and "all others" in page
     assert (tmp_path / "reports" / "+".join(names) / "figures" / "heat-matrix-1.svg").is_file()
     (head,) = [line.split() for line in stdout.splitlines() if line.startswith("Trained on")]
-    assert [head.count(name) for name in names] == [2, 2, 2], "UA and its interval, of each"
+    assert [head.count(name) for name in names] == [2, 2, 2], "UA and its interval for each"
 
 
 def test_two_corpora_learn_votes_and_attributes_on_one_scale(
@@ -328,11 +329,11 @@ def test_two_corpora_learn_votes_and_attributes_on_one_scale(
 
 
 TESTED = {"narrow": {"anger": 4, "sadness": 2, "": 2}, "wide": {"anger": 2, "sadness": 4, "": 2}}
-"""Corpus -> class -> its utterances."""
+"""Corpus -> class -> number of its utterances."""
 
 
 def drawn(corpora: list[str], classes: list[int], *overrides: str) -> Counter[tuple[str, int]]:
-    """How often an epoch has utterances of which corpus and class, each of one segment."""
+    """Count an epoch's utterances, of one segment each, by corpus and class."""
     data = SimpleNamespace(
         target=np.array(classes),
         labels=("a", "b"),
@@ -354,6 +355,6 @@ def test_an_epoch_draws_as_many_of_every_corpus() -> None:
     assert sizes == {("x", 0): 6, ("x", 1): 3, ("y", 0): 1, ("y", 1): 2}
     equal = drawn(corpora, classes, "train.corpus_weights=equal")
     assert sum(count for (name, _), count in equal.items() if name == "y") == 9
-    assert {key: equal[key] for key in [("x", 0), ("x", 1)]} == {("x", 0): 6, ("x", 1): 3}, "of the largest all, once"
+    assert {key: equal[key] for key in [("x", 0), ("x", 1)]} == {("x", 0): 6, ("x", 1): 3}, "all of the largest, once"
     both = drawn(corpora, classes, "train.corpus_weights=equal", "train.balanced=true")
     assert set(both.values()) == {6} and len(both) == 4

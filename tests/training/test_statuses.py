@@ -1,4 +1,4 @@
-"""How often the folder of a run is looked at."""
+"""How often the folder of a run is checked."""
 
 import threading
 from types import SimpleNamespace
@@ -21,4 +21,4 @@ def test_folds_are_looked_at_in_a_twentieth_of_the_time_at_most(monkeypatch: pyt
     with statuses.watching([], progress):
         pass
     assert waits == [statuses.POLL, statuses.POLL, pytest.approx(60), statuses.POLL]
-    assert next(looks, None) is None, "and once at the end"
+    assert next(looks, None) is None, "once at the end"

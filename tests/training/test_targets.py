@@ -1,4 +1,4 @@
-"""Votes, arousal, valence and dominance as what is learned: from the command line to predictions and answers."""
+"""Votes, arousal, valence and dominance as targets: from the command line to predictions and answers."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ FOLDS = ("group-1", "group-2")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an encoder, and a cache of the demo with the turns of no class."""
+    """Return a folder with an encoder, and a cache of the demo that includes turns without a class."""
     place = tmp_path_factory.mktemp("targets")
     write_rated(place, "demo", 10, ["mfcc", "spectrogram", "waveform", "statistics"])
     return place
 
 
 def prepared(made: Path, runs: Path, target: str, *more: str, preset: str = "demo", **options: object) -> list[Path]:
-    """The folders of the runs of a target."""
+    """Train runs of a target; returns their folders."""
     pairs = [f"features.statistics.encoder={made / 'encoder'}", *(EPOCHS if preset == "demo" else ()), *more]
     chosen = {"preset": preset, "overrides": pairs, "protocol": "group-2", "target": target, **SAME, **options}
     return prepare("demo", cache=made / "cache", runs=runs, **chosen).train()  # type: ignore[arg-type]

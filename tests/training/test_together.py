@@ -1,4 +1,4 @@
-"""All folds of a small head trained at once give what training fold by fold gives."""
+"""Training all folds of a small head at once gives the results of training them one by one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EPOCHS = 6
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an encoder and a cache: four speakers, of whom one has said much less than the others."""
+    """Return a folder with an encoder and a cache of four speakers, one of whom has much less speech."""
     place = tmp_path_factory.mktemp("together")
     encoder = write_encoder(place / "encoder")
     corpus = write_emodb(place / "corpus", speakers=4, takes=3)
@@ -44,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def of(encoder: Path, *more: str) -> list[str]:
-    """Settings of a head that is trained by gradient on statistics of the encoder's frames."""
+    """Return settings of a head that is trained by gradient descent on statistics of the encoder's frames."""
     head = ["train.solver=adamw", f"train.epochs={EPOCHS}", "train.patience=100", "train.batch=8", "train.lr=2e-3"]
     frames = ["layers=[]", "context=utterance", f"encoder={encoder}"]
     stored = [f"features.statistics.encoder={encoder}", "features.statistics.layers=[1]"]
@@ -52,7 +52,7 @@ def of(encoder: Path, *more: str) -> list[str]:
 
 
 def trained(made: Path, runs: Path, *more: str, seeds: int = 1, **options: Any) -> list[Path]:
-    """The folders of runs with these settings."""
+    """Train runs with these settings; returns their folders."""
     return prepare(
         preset="frozen",
         overrides=of(made / "encoder", *more),
@@ -68,7 +68,7 @@ def trained(made: Path, runs: Path, *more: str, seeds: int = 1, **options: Any) 
 
 @pytest.fixture
 def stacks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many folds each stack had that was made."""
+    """Record the number of folds of each stack."""
     found = list[int]()
     make = Stack.__init__
 
@@ -81,7 +81,7 @@ def stacks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def assert_alike(ours: Sequence[Path], theirs: Sequence[Path]) -> None:
-    """Two lists of runs have the same epochs, weights and predictions in every fold."""
+    """Check that two lists of runs have the same epochs, weights and predictions in every fold."""
     assert [folder.name for folder in ours] == [folder.name for folder in theirs]
     for folder, other in zip(ours, theirs, strict=True):
         names = json.loads((folder / "run.json").read_text())["folds"]
@@ -131,7 +131,7 @@ SETTINGS = {
 def test_folds_together_are_the_folds_one_by_one(made: Path, tmp_path: Path, stacks: list[int], name: str) -> None:
     at_once = trained(made, tmp_path / "stack", *SETTINGS[name], seeds=2)
     assert stacks[0] == 8, "four folds of two seeds"
-    assert (len(stacks) > 1) == (name == "patience"), "made anew when folds have ended"
+    assert (len(stacks) > 1) == (name == "patience"), "stacked again after folds have ended"
     begun = len(stacks)
     one_by_one = trained(made, tmp_path / "queue", *SETTINGS[name], seeds=2, stack=False)
     assert len(stacks) == begun
@@ -163,7 +163,7 @@ def test_what_was_stopped_goes_on_the_other_way(
 
 
 def epochs(place: Path) -> list[int]:
-    """How many epochs every unfinished fold below a folder has had."""
+    """Return the number of epochs of every unfinished fold below a folder."""
     return [len(file.read_text().splitlines()) for file in place.glob("runs/*/*.partial/history.jsonl")]
 
 
@@ -259,7 +259,7 @@ def test_on_a_gpu_dropout_and_mixup_are_drawn_fold_by_fold(pairs: list[str], sta
 def test_as_many_folds_are_stacked_as_fit(
     made: Path, tmp_path: Path, stacks: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    each = together.COPIES * 2 * 8 * 3 * 4 * 16 * 2  # batch, drawings, kinds, width, bytes
+    each = together.COPIES * 2 * 8 * 3 * 4 * 16 * 2  # batch, draws, statistics, width, bytes
     monkeypatch.setitem(together.MEMORY, "cpu", 3 * each)
     found = trained(made, tmp_path / "some", seeds=2)
     assert stacks == [3, 3, 2]

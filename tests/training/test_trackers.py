@@ -1,4 +1,4 @@
-"""What `train --log` writes: every number of every epoch, the scores, nothing twice."""
+"""`train --log` writes every number of every epoch and the scores, and nothing twice."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ KEYS = ("loss", "validation_loss", "wa", "ua")
 
 @pytest.fixture
 def fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a fold that is being trained, and MLflow's store beside it."""
+    """Return the folder of an unfinished fold, with MLflow's store next to it."""
     run = tmp_path / "emodb-speaker-full-s0-0123456789ab.partial"
     (run / "03.partial").mkdir(parents=True)
     (run / "run.json").write_text("{}")
@@ -58,7 +58,7 @@ READERS = {"csv": read_csv, "tensorboard": read_tensorboard, "mlflow": read_mlfl
 
 @pytest.fixture(params=NAMES)
 def name(request: pytest.FixtureRequest) -> str:
-    """A tracker whose library is there."""
+    """Return each tracker whose library is installed."""
     library = trackers.TRACKERS[request.param].library
     if library:
         pytest.importorskip(library, reason=f"{library} is not installed")
@@ -66,7 +66,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def test_a_resumed_fold_lacks_no_epoch_and_has_none_twice(fold: Path, name: str) -> None:
-    for epochs in (1, 2, 2, 4):  # killed after the log; and once between two of them
+    for epochs in (1, 2, 2, 4):  # killed after the log, and once between two trackers
         trackers.log_epochs([name], fold, history(epochs))
     found = READERS[name](fold)
     assert len(found) == len(set(found))

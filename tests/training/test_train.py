@@ -61,7 +61,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def train(run: Callable[..., Result], cache: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """`train` with tiny settings; gives the folder of the run."""
+    """Return a function that runs `train` with tiny settings and returns the run's folder."""
     monkeypatch.setenv("SER_PIPELINE_CACHE", str(cache))
 
     def invoke(*args: str) -> Path:
@@ -133,7 +133,7 @@ def test_epochs_that_wait_for_the_disk_end_in_the_same_fold(
         best = [json.loads((folder / name / "result.json").read_text())["best_epoch"] for name in ("03", "04", "05")]
         found.append((best, *((folder / name / "model.safetensors").read_bytes() for name in ("03", "04", "05"))))
     assert found[0] == found[1]
-    assert min(found[0][0]) < 4  # some fold's best epoch is not its last
+    assert min(found[0][0]) < 4  # in some fold, the best epoch is not the last
 
 
 def test_what_is_logged_is_what_the_run_holds(train: Callable[..., Path]) -> None:
@@ -262,7 +262,7 @@ def test_a_fold_that_breaks_does_not_keep_the_others_from_their_turn(
     states = run(*ARGS, "--dry-run").stdout
     assert states.count("\tdone") == 2
     monkeypatch.setattr("ser_pipeline.training.workers.fit", fit)
-    train()  # from where it broke
+    train()  # resume after the failure
 
 
 @pytest.mark.slow(reason="trains three folds for eight epochs")
@@ -273,7 +273,7 @@ def test_every_fold_that_ends_is_told_of_and_now_and_then_how_far_they_are(
     args = [*ARGS, "--set", "train.epochs=1"]
     said = run(*args).stderr
     assert re.findall(r"(\d\d): loss .* segments/s, (.*)\n", said) == [(name, "1 epoch") for name in ("03", "04", "05")]
-    assert ": loss" not in run(*args).stderr  # as they were done before
+    assert ": loss" not in run(*args).stderr  # the folds were complete before
     monkeypatch.setattr("ser_pipeline.cli.progress.LINE_SECONDS", 0.0)
     monkeypatch.setattr("ser_pipeline.training.statuses.POLL", 0.01)
     assert re.search(r"\d\.\d of 3 folds, .* left; .* epochs? of 8\n", run(*ARGS, "--set", "train.epochs=8").stderr)
@@ -281,7 +281,7 @@ def test_every_fold_that_ends_is_told_of_and_now_and_then_how_far_they_are(
 
 @pytest.fixture
 def lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> jobs.FoldJob:
-    """A job on a device that is lost in the middle of it."""
+    """Return a job on a device that fails during the job."""
 
     def broken(*rest: object, **named: object) -> None:
         raise RuntimeError("an illegal access\nand advice of many lines")
@@ -343,7 +343,7 @@ def test_what_would_happen_again_comes_with_what_to_do_instead(
 
 @pytest.fixture
 def queue(lost: jobs.FoldJob, tmp_path: Path) -> list[jobs.FoldJob]:
-    """Four jobs, of which the first is `lost`."""
+    """Return four jobs; the first is `lost`."""
     return [lost, *(replace(lost, entry=Entry(tmp_path / "run" / name, {})) for name in ("08", "09", "10"))]
 
 
@@ -444,7 +444,7 @@ def test_missing_features_of_other_settings_are_named(
 
 
 def test_small_steps_add_up_to_the_whole_batch(train: Callable[..., Path], tmp_path: Path) -> None:
-    quiet = ("model.dropout=0.0", "model.small_drop=0.0", "augment.mixup=0.0", "train.epochs=1")  # nothing is drawn
+    quiet = ("model.dropout=0.0", "model.small_drop=0.0", "augment.mixup=0.0", "train.epochs=1")  # no random draws
     still = [word for pair in quiet for word in ("--set", pair)]
     whole = arrays(train(*still) / "03")
     parts = arrays(train(*still, "--micro-batch", "2", "--runs-root", str(tmp_path / "parts")) / "03")
@@ -554,7 +554,7 @@ def test_two_processes_take_the_same_steps_as_one(cache: Path) -> None:
     one, two, parts = losses(cache, 1), losses(cache, 2), losses(cache, 1, micro=4)
     assert len(one) > 5
     np.testing.assert_allclose(two, one, rtol=1e-4)
-    assert two.tolist() == parts.tolist()  # to the last bit, where one process computes the same parts in turn
+    assert two.tolist() == parts.tolist()  # identical if one process computes the same parts in sequence
 
 
 def test_a_batch_is_cut_the_same_way_in_every_column() -> None:

@@ -24,7 +24,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stopped(run: Callable[..., Result], features: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run that was stopped in its first fold, after an epoch; every other one in this test is stopped there too."""
+    """Stop a run in its first fold after one epoch; later runs in the same test stop there too."""
 
     def stop(entry: Entry, *_: object, **__: object) -> None:
         entry.begin()

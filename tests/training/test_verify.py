@@ -1,4 +1,4 @@
-"""A run that is not as `train` left it is found by `verify`, and the report leaves it out."""
+"""`verify` detects a changed run, and the report excludes it."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run as `train` left it."""
+    """Return a run of `train`."""
     from ser_pipeline.training.stage import train
 
     runs = tmp_path_factory.mktemp("trained")
@@ -34,12 +34,12 @@ def trained(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(trained: Path, tmp_path: Path) -> Path:
-    """A copy of the run, to be changed."""
+    """Copy the run so that it can be changed."""
     return Path(shutil.copytree(trained, tmp_path / "copy" / trained.name))
 
 
 def rehash(folder: Path, name: str, text: str) -> None:
-    """Write a file of a run, and its hash into the index, as who forges a run would."""
+    """Write a file of a run and its hash into the index, as a forger would."""
     (folder / name).write_text(text)
     index = json.loads((folder / "index.json").read_text())
     index["files"][name] = hashlib.sha256(text.encode()).hexdigest()
@@ -90,7 +90,7 @@ def test_other_weights_do_not_give_the_predictions(
     file = sorted(folder.glob("*/model.safetensors"))[-1]
     save_file({name: 1.5 * value for name, value in load_file(file).items()}, file)
     index = json.loads((file.parent / "index.json").read_text())
-    index["files"][file.name] = file_digest(file)  # as if these had been trained
+    index["files"][file.name] = file_digest(file)  # as if these were the trained ones
     (file.parent / "index.json").write_text(json.dumps(index))
     said = run(*ask, cache, status=1).stdout.splitlines()
     assert f"in fold {file.parent.name}" in said[-1] and said[-1].startswith("failed  predictions from the weights")

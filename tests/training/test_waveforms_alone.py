@@ -1,4 +1,4 @@
-"""A run whose features are made in the step says what one of stored features says, from training to predictions."""
+"""A run that computes features in each step equals one on stored features, from training to predictions."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ ALONE = 'store="waveform"'
 
 
 def predictions(run: Path) -> tuple[list[str], np.ndarray]:
-    """Files and log-probabilities of every test utterance."""
+    """Return files and log-probabilities of every test utterance."""
     rows = [row for file in sorted(run.glob("*/predictions.csv")) for row in csv.DictReader(file.open())]
     names = [name for name in rows[0] if name.startswith("log_p:")]
     return [row["file"] for row in rows], np.array([[float(row[name]) for name in names] for row in rows])
@@ -28,12 +28,12 @@ def predictions(run: Path) -> tuple[list[str], np.ndarray]:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A corpus of three speakers."""
+    """Write a corpus of three speakers."""
     return write_emodb(tmp_path_factory.mktemp("corpus"), speakers=3, takes=1)
 
 
 def trained(corpus: Path, place: Path, *pairs: str) -> Path:
-    """A run of the corpus with features of its own."""
+    """Train a run of the corpus with its own features."""
     overrides = [*TINY, "model.segments=2", *pairs]
     ser_pipeline.extract("emodb", corpus, cache=place / "cache", overrides=overrides, **ALIKE)  # type: ignore[arg-type]
     places = {"cache": place / "cache", "runs": place / "runs"}
@@ -65,7 +65,7 @@ def test_a_run_on_waveforms_alone_is_that_of_stored_features(corpus: Path, tmp_p
 def test_train_takes_the_waveforms_where_these_alone_are_stored(corpus: Path, tmp_path: Path) -> None:
     ser_pipeline.extract("emodb", corpus, cache=tmp_path, overrides=[ALONE], **ALIKE)  # type: ignore[arg-type]
     places = {"cache": tmp_path, "runs": tmp_path / "runs", "accept": ["counts"], "device": "cpu"}
-    for named in ({}, {"preset": "demo"}):  # as the features were made, and by a preset that says nothing of stores
+    for named in ({}, {"preset": "demo"}):  # the preset of the features, and one that does not mention stores
         (run,) = prepare("emodb", **places, **named).planned  # type: ignore[arg-type]
         assert run.config.store == "waveform"
         assert sorted(run.entry.inputs["stores"]) == ["mfcc_level", "spectrogram_level", "waveform"]
