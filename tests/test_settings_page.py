@@ -1,6 +1,6 @@
-"""`docs/settings.md` holds every setting as it is declared.
+"""`docs/settings.md` lists every setting as it is declared.
 
-`python tests/test_settings_page.py` writes it anew.
+`python tests/test_settings_page.py` writes the page.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def page() -> str:
 
 
 def test_the_page_holds_every_setting_as_it_is_declared() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "python tests/test_settings_page.py writes it anew"
+    assert PAGE.read_text(encoding="utf-8") == page(), "run python tests/test_settings_page.py"
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ SHARING = {
     ("speaker", "test"): (
         "speaker-in-two-parts",
         "error",
-        "the model has heard the test speaker; results read high",
+        "the model was trained on the test speaker; results read high",
     ),
     ("dialogue", "validation"): (
         "dialogue-split",
