@@ -4,9 +4,9 @@
 
 ENCODER is a folder with a Whisper encoder, AUDIO are recordings at 16 kHz with one channel. Transformers is called as
 its documentation shows: its feature extractor pads every recording to 30 s, and the whole encoder runs in batches. The
-last figure is for the whole stage, from audio files to stores of waveforms and statistics; drawings do not count as
-audio. Rates are seconds of audio per CPU-second on a CPU, and per second on other devices. Start-up is excluded:
-everything ran once before on a few recordings.
+last figure is for the whole stage, from audio files to stores of waveforms and statistics; augmented versions do not
+count as audio. Rates are seconds of audio per CPU-second on a CPU, and per second on other devices. Start-up is
+excluded: everything ran once before on a few recordings.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def whole_stage(encoder: str, files: list[Path], folder: Path, device: torch.dev
         files: the recordings.
         folder: folder for the table of recordings and for the cache.
         device: device that the encoder runs on.
-        draws: augmented drawings of each recording.
+        draws: augmented versions of each recording.
     """
     folder.mkdir()
     rows = [f"{file.resolve()},{'ab'[place % 2]},{place % 4}" for place, file in enumerate(files)]
@@ -111,7 +111,8 @@ def main() -> None:
             whole_stage(options.encoder, options.audio[:4], Path(folder) / f"start {draws}", device, draws)
             took = whole_stage(options.encoder, options.audio, Path(folder) / f"all {draws}", device, draws)
             print(
-                f"files to stores, {draws} drawings: {seconds / took:.0f} x real time ({seconds:.0f} s in {took:.2f} s)"
+                f"files to stores, {draws} augmented versions: {seconds / took:.0f} x real time "
+                f"({seconds:.0f} s in {took:.2f} s)"
             )
 
 

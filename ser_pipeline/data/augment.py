@@ -59,7 +59,7 @@ def _of_form(batch: Batch, form: str) -> dict[str, Tensor]:
 
 
 def _drawn(batch: Batch) -> Batch:
-    """Choose one of the drawings that were computed beforehand for each utterance, in every input that has drawings."""
+    """Choose one of the augmented versions computed beforehand for each utterance, in every input that has them."""
     changed = {}
     for name, rows in _of_form(batch, VECTOR).items():
         chosen = drawn(len(batch), rows.shape[1], rows.device)
@@ -68,18 +68,18 @@ def _drawn(batch: Batch) -> Batch:
 
 
 def drawn(size: int, count: int, device: torch.device) -> Tensor:
-    """Random numbers, int64 (size,), of the drawing that each of `size` utterances uses.
+    """Random numbers, int64 (size,), of the augmented version that each of `size` utterances uses.
 
     Args:
         size: utterances of the batch.
-        count: number of drawings, including the unchanged utterance.
+        count: number of versions, including the unchanged utterance.
         device: device of the batch.
     """
     return torch.randint(count, (size,), device=device)
 
 
 def drawings(batch: Batch) -> Iterator[Batch]:
-    """Yield the unchanged batch, then the batch with each of the drawings that were computed beforehand."""
+    """Yield the unchanged batch, then the batch with each of the augmented versions computed beforehand."""
     vectors = _of_form(batch, VECTOR)
     for number in range(max((rows.shape[1] for rows in vectors.values()), default=1)):
         yield batch.changed({name: rows[:, min(number, rows.shape[1] - 1)][:, None] for name, rows in vectors.items()})

@@ -59,7 +59,7 @@ class Maker(Protocol):
             waveforms: (S, 1 + N) stored segments of the utterances, one utterance after the other.
             samples: (S,) number of real samples of each segment.
             counts: (U,) segments of each utterance.
-            keys: (U,) keys of the utterances, which seed augmented drawings.
+            keys: (U,) keys of the utterances, which seed augmented versions.
         """
 
 

@@ -1,6 +1,6 @@
 """Statistics of an utterance of hours, computed piece by piece; equal to those of `statistics` up to the last digits.
 
-Shapes: N samples, V one more than the augmented drawings, L layers, T frames, D width of the encoder.
+Shapes: N samples, V one more than the augmented versions, L layers, T frames, D width of the encoder.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def summed_up(maker: StatisticsMaker, stored: StoredSignal, key: str) -> NDArray
 
 
 def _drawn(maker: StatisticsMaker, stored: StoredSignal, key: str, number: int) -> tuple[Iterator[Signal], int]:
-    """Pieces of an augmented drawing, or of the utterance itself if `number` is 0, and their total of samples."""
+    """Pieces of an augmented version, or of the utterance itself if `number` is 0, and their total of samples."""
     most = maker.through.most
     if not number:
         return (stored(first, last) for first, last in bounds(stored.samples, most)), stored.samples

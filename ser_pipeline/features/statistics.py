@@ -1,9 +1,9 @@
-"""Statistics of a frozen speech encoder's frames over whole utterances, unchanged and in augmented drawings.
+"""Statistics of a frozen speech encoder's frames over whole utterances, unchanged and in augmented versions.
 
 Each utterance goes through the encoder whole (`utterances`). Each frame is normalised to zero mean and unit variance
 over its width, so that no layer and no loud frame outweighs the others.
 
-Shapes: U utterances, N samples, T frames, D width of the encoder, V one more than the drawings.
+Shapes: U utterances, N samples, T frames, D width of the encoder, V one more than the augmented versions.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from ser_pipeline.model import speech
 from ser_pipeline.processes import cores
 
 RATIOS = (10.0, 30.0)
-"""Smallest and largest signal-to-noise ratio of augmented drawings, dB."""
+"""Smallest and largest signal-to-noise ratio of augmented versions, dB."""
 
 THREADS = 8
-"""Maximum number of threads that compute drawings: with more, they wait for one another."""
+"""Maximum number of threads that compute augmented versions: with more, they wait for one another."""
 
 
 def averaged(values: Tensor, real: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class StatisticsMaker:
     def __call__(
         self, waveforms: NDArray[np.int16], samples: NDArray[np.int64], counts: NDArray[np.int64], keys: Sequence[str]
     ) -> list[NDArray[np.float16]]:
-        """Statistics (1, V, width) of each utterance: first of the unchanged utterance, then of the drawings."""
+        """Statistics (1, V, width) of each utterance: of the unchanged utterance, then of its augmented versions."""
         signals = list(utterance_signals(waveforms, samples, counts))
         numbers = range(1 + self.settings.draws)
         wanted = [(signal, key, number) for signal, key in zip(signals, keys, strict=True) for number in numbers]
@@ -96,7 +96,7 @@ class StatisticsMaker:
         return UtteranceFrames(self.encoder, self.settings.layers, self.device)
 
     def _drawn(self, signal: Signal, key: str, number: int) -> Signal:
-        """The drawing `number` of a signal; 0 is the signal itself."""
+        """The augmented version `number` of a signal; 0 is the signal itself."""
         return drawing(signal, key, number, self.settings, self.encoder.rate) if number else signal
 
     def _summary(self, layers: Tensor, real: Tensor) -> Tensor:
@@ -130,12 +130,12 @@ def open_statistics(config: Config, device: torch.device, kept: speech.KeptEncod
 
 
 def drawing(signal: Signal, key: str, number: int, settings: Statistics, rate: int) -> Signal:
-    """An augmented drawing of a signal (N,), identical on every machine: speed with pitch, level, white noise.
+    """An augmented version of a signal (N,), identical on every machine: speed with pitch, level, white noise.
 
     Args:
         signal: float32 in [-1, 1].
-        key: key of the utterance; it seeds the drawing together with `number`.
-        number: number of the drawing, from 1 on.
+        key: key of the utterance; it seeds the changes together with `number`.
+        number: number of the version, from 1 on.
         settings: ranges of the changes.
         rate: samples per second.
     """
@@ -147,7 +147,7 @@ def drawing(signal: Signal, key: str, number: int, settings: Statistics, rate: i
 
 @dataclass(frozen=True)
 class Change:
-    """The changes of one drawing: speed, noise, level."""
+    """The changes of one augmented version: speed, noise, level."""
 
     random: np.random.Generator  # generates the noise
     factor: float  # factor of the speed
@@ -156,11 +156,11 @@ class Change:
     ratio: float  # signal-to-noise ratio, dB
 
     def finished(self, changed: NDArray[np.float64], power: float) -> Signal:
-        """A drawing, or its next piece, from samples (N,) that already have the new speed; they are overwritten.
+        """Augment samples (N,) that already have the new speed, in place: a whole version or its next piece.
 
         Args:
             changed: samples.
-            power: mean square of the samples of the whole drawing.
+            power: mean square of the samples of the whole version.
         """
         if self.noisy:
             noise = self.random.standard_normal(len(changed))
@@ -172,11 +172,11 @@ class Change:
 
 
 def change(key: str, number: int, settings: Statistics) -> Change:
-    """The changes of drawing `number`, from 1 on, of the utterance `key`.
+    """The changes of the augmented version `number`, from 1 on, of the utterance `key`.
 
     Args:
         key: key of the utterance.
-        number: number of the drawing.
+        number: number of the version.
         settings: ranges of the changes.
     """
     random = np.random.Generator(np.random.PCG64([int(key[:16], 16), number]))

@@ -144,7 +144,7 @@ class FinishEmbedding(nn.Module):
 
 
 class FinishVector(nn.Module):
-    """Selects the statistics of a whole utterance, or of the augmented drawing that was chosen before."""
+    """Selects the statistics of a whole utterance, or of the augmented version that was chosen before."""
 
     @torch.no_grad()
     def forward(self, vectors: Tensor, samples: Tensor | None = None) -> Tensor:
