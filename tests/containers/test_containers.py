@@ -184,7 +184,7 @@ def test_an_mp3_of_a_xing_frame_alone_is_truncated() -> None:
     data = vbr()
     first = mpeg.frame_at(data, 0)
     assert first is not None
-    with pytest.raises(PipelineError, match=r"^a is truncated \(not one of its frames is whole\)"):
+    with pytest.raises(PipelineError, match=r"^a is truncated \(none of its frames is complete\)"):
         read(data[: first.length])
 
 

@@ -84,7 +84,7 @@ def test_features_have_a_task_a_shard(run: Callable[..., Result], features: list
 @pytest.mark.parametrize(
     ("pair", "told"),
     [
-        ("GPUS=1", r"GPUS=1 is no NAME=VALUE"),
+        ("GPUS=1", r"GPUS=1 is not NAME=VALUE"),
         ("array=1-9", r"cannot change array; --array N can"),
         ("output=x", r"cannot change output"),
     ],
