@@ -1,4 +1,4 @@
-"""Findings of leaks at their borders: how many dialogues, speakers, scripts and copies it takes, and every sentence."""
+"""Findings of leaks at their thresholds (dialogues, speakers, scripts and copies), with their messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FIRST, LAST = np.arange(3), np.arange(3, 6)
 
 
 def turns(wrong: int, right: int, letters: str = "FM") -> list[Utterance]:
-    """Dialogues of two turns: `wrong` ones whose speakers share a name, and `right` ones where each has their own."""
+    """Return dialogues of two turns: in the `wrong` first ones both speakers share a name, in `right` others not."""
     return [
         trees.utterance(
             2 * dialogue + side,
@@ -97,7 +97,7 @@ def test_scripts_that_every_fold_shares_are_a_note(scripts: str, text: str) -> N
 
 
 def unlike(scripts: str) -> list[str]:
-    """A script a letter; every `_` is one of its own."""
+    """Return one script per letter; each `_` is a script of its own."""
     return [letter if letter != "_" else f"own {place}" for place, letter in enumerate(scripts)]
 
 
@@ -137,7 +137,7 @@ def test_copies_name_the_first_three_of_the_first_group_and_count_other_labels()
     (finding,) = same_audio(people, ["k", "k", "k", "k", "m", "m", ""], [])
     assert (finding.severity, finding.name) == ("warning", "copy")
     assert finding.message == (
-        "2 recordings are there more than once (such as p1_0 = p1_1 = p1_2); 1 with different labels"
+        "2 recordings occur more than once (such as p1_0 = p1_1 = p1_2); 1 with different labels"
     )
     assert finding.rows == ("p1_0", "p1_1", "p1_2", "p1_3", "p1_4", "p1_5")
 
