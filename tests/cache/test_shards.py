@@ -207,7 +207,7 @@ def test_a_shard_of_another_store_is_refused(tmp_path: Path) -> None:
     for feature in ("mfcc", "waveform"):
         with pytest.raises(shards.DamagedError, match=f"it contains spectrogram, not {feature}"):
             shards.open_shard(file, {"feature": feature, "settings": {"bins": 200}})
-    with pytest.raises(shards.DamagedError, match="other settings"):
+    with pytest.raises(shards.DamagedError, match="its settings are not those of its store"):
         shards.open_shard(file, {"feature": "spectrogram", "settings": {"bins": 100}})
 
 
