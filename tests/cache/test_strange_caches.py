@@ -150,7 +150,7 @@ def test_shards_of_other_settings_under_a_right_index_are_refused_and_found(
 def test_a_store_of_another_feature_is_refused(run: Run, folder: Path, corpus: Path) -> None:
     run("features", "emodb", corpus, "--feature", "waveform", "--quiet")
     (waveform,) = folder.glob("waveform-*")
-    with pytest.raises(PipelineError, match="holds waveform, not mfcc"):
+    with pytest.raises(PipelineError, match="it contains waveform, not mfcc"):
         open_data(manifest.read(folder), {"mfcc": [waveform]})
 
 

@@ -114,7 +114,7 @@ def test_what_was_pushed_by_half_or_is_damaged_is_not_taken(made: Path, tmp_path
     shard = next(far.rglob("mfcc-*/000.h5"))
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(PipelineError, match=r"mfcc-\w+ is damaged: .*its checksum differs.*; push it again"):
+    with pytest.raises(PipelineError, match=r"mfcc-\w+ at file:.* is damaged: .*its checksum differs.*; push it again"):
         transfer.pull(tmp_path / "here", f"file://{far}")
     assert not list(tmp_path.glob("here/features/*/mfcc-*/")) or all(
         path.name.endswith(".partial") for path in tmp_path.glob("here/features/*/mfcc-*")
