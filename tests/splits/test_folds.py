@@ -318,7 +318,7 @@ def test_folds_are_the_same_when_written_and_read_back(tmp_path: Path, protocol:
         ),
         (lambda value: value.update(folds={"train": []}), "folds is an object, not a list"),
         (lambda value: value["folds"][0]["train"].append(["p1_0"]), r"folds\[0\]\.train\[\d+\] is a list, not text"),
-        (lambda value: value["folds"][1].update(name="p1"), "each once"),
+        (lambda value: value["folds"][1].update(name="p1"), "each of its folds once"),
         (lambda value: value["folds"][1].update(name="../p1"), "not a valid folder name"),
         (lambda value: value.update(folds=[]), "must name each of its folds"),
         (lambda value: value.update(selection="train"), "unknown selection 'train'"),
