@@ -15,6 +15,7 @@ from .encodings import write_anything
 from .groups import GuessingGroup
 from .stopping import Terminated, stoppable, told
 from .stopping import status as exit_status
+from .terminal import folded
 
 COMMANDS = (
     "features",
@@ -63,7 +64,11 @@ class Commands(GuessingGroup):
             with stoppable():
                 return super().invoke(ctx)
         except PipelineError as error:
-            raise click.ClickException(str(error)) from None
+            raise click.ClickException(folded(str(error), "Error: ")) from None
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            raise click.UsageError(folded(error.format_message(), "Error: "), error.ctx) from None
         except KeyboardInterrupt as stop:
             number = stop.args[0] if isinstance(stop, Terminated) else signal.SIGINT
             click.echo(f"\n{told(number)}", err=True)

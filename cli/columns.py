@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 WIDEST = 100
+
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 GAP = 2
 """Spaces between two columns."""
 
 
-def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = (), room: int | None = None) -> Iterator[str]:
+def aligned(
+    rows: Sequence[Sequence[str]],
+    right: Sequence[int] = (),
+    room: int | None = None,
+    spared: Sequence[int] = (),
+) -> Iterator[str]:
     """Yield the lines of a table; cells that are too wide for the terminal are wrapped, and no word is cut.
 
-    If not even the longest words fit next to each other, each row becomes a block with one line per column.
+    Numbers are not wrapped. If not even the longest words fit next to each other, columns are left out; if that is not
+    enough, each row becomes a block with one line per column.
 
     Args:
         rows: the cells; the first row names the columns.
         right: numbers of the right-aligned columns.
         room: width of a line in characters; by default that of the terminal, and unlimited without a terminal.
+        spared: numbers of the columns that are left out on a narrow terminal, in this order.
 
     >>> list(aligned([("fold", "test"), ("1F", "528")], right=[1]))
     ['fold  test', '1F     528']
@@ -29,13 +39,24 @@ def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = (), room: int 
     fold  who
     1F    03a 08b
           09c
+    >>> list(aligned([("fold", "UA", "WA"), ("1F", "85.9 to 93.9", "90.7")], [1, 2], room=18, spared=[2]))
+    ['fold            UA', '1F    85.9 to 93.9']
     """
     room = _room() if room is None else room
+    head, *others = rows
+    kept = [
+        [cell.replace(" ", NO_BREAK) if place in right else cell for place, cell in enumerate(row)] for row in others
+    ]
+    rows = [head, *kept]
+    while spared and _least(rows) > room:
+        place, *later = spared
+        rows = [[*row[:place], *row[place + 1 :]] for row in rows]
+        right, spared = ([other - (other > place) for other in each if other != place] for each in (right, later))
     wanted = [max(map(len, column)) for column in zip(*rows, strict=True)]
     least = [max(map(_longest, column)) for column in zip(*rows, strict=True)]
     between = GAP * (len(wanted) - 1)
     if sum(least) + between > room:
-        yield from _blocks(rows, room)
+        yield from (line.replace(NO_BREAK, " ") for line in _blocks(rows, room))
         return
     widths = _narrowed(wanted, least, room - between)
     for row in rows:
@@ -46,7 +67,30 @@ def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = (), room: int 
                 part.rjust(width) if place in right else part.ljust(width)
                 for place, (part, width) in enumerate(zip(parts, widths, strict=True))
             ]
-            yield (" " * GAP).join(laid).rstrip()
+            yield (" " * GAP).join(laid).rstrip().replace(NO_BREAK, " ")
+
+
+def listed(lines: Iterable[str]) -> Iterator[str]:
+    """Lines with tabs between their cells: as they are for another program, in aligned columns on a terminal.
+
+    Lines with as many cells as the one before stand in one table with it.
+    """
+    if not sys.stdout.isatty():
+        yield from lines
+        return
+    for _, table in itertools.groupby((line.split("\t") for line in lines), len):
+        rows = list(table)
+        numbers = [place for place in range(len(rows[0])) if all(_is_number(row[place]) for row in rows[1:] or rows)]
+        yield from aligned(rows, numbers)
+
+
+def _is_number(cell: str) -> bool:
+    return cell.replace(",", "").replace(".", "", 1).isdecimal()
+
+
+def _least(rows: Sequence[Sequence[str]]) -> int:
+    """Characters that a table of `rows` takes at least."""
+    return sum(max(map(_longest, column)) for column in zip(*rows, strict=True)) + GAP * (len(rows[0]) - 1)
 
 
 def wrapped(text: str, indent: int) -> str:
@@ -97,5 +141,5 @@ def _folded(text: str, width: int) -> list[str]:
 
 def _longest(text: str) -> int:
     """Return the length of the longest word plus the indentation."""
-    words = text.split()
+    words = text.split(" ")
     return max((len(word) for word in words), default=0) + (len(text) - len(text.lstrip()) if words else 0)

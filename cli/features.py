@@ -12,7 +12,7 @@ from ser_pipeline.text import plural
 
 from . import completion, options
 from .elsewhere import Elsewhere, elsewhere
-from .terminal import bar, start_log
+from .terminal import bar, say, start_log
 
 if TYPE_CHECKING:
     from ser_pipeline.cache.manifest import Manifest
@@ -67,12 +67,12 @@ def features(
         return
     made = extract(corpus, root, features=names, bars=shown, **chosen)
     for message in made.left_out:
-        click.echo(f"left out: {message}", err=True)
+        say(f"left out: {message}")
     if made.replaced and not quiet:
         was = f"before it was {made.replaced.folder.name}, from {made.replaced.root}"
-        click.echo(f"{made.manifest.corpus} now refers to {made.folder.name}; {was}", err=True)
+        say(f"{made.manifest.corpus} now refers to {made.folder.name}; {was}")
     if not quiet:
-        click.echo(_told(made.manifest), err=True)
+        say(_told(made.manifest))
     click.echo(made.folder)
 
 

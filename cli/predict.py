@@ -161,7 +161,7 @@ def predict(
     writer = _writer(form, predictor, sources, question)
     failed = _print(predictor, sources, question, writer, plot, copies, quiet)
     if failed:
-        click.echo(f"error: no prediction for {failed} of {len(sources)} recordings", err=True)
+        say(f"error: no prediction for {failed} of {len(sources)} recordings")
         raise click.exceptions.Exit(1)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from . import completion, options
-from .terminal import start_log
+from .columns import listed
+from .terminal import say, start_log
 
 
 @click.command()
@@ -44,8 +45,8 @@ def profile(run: Path, folds: tuple[str, ...], device: str, onnx: Path | None, a
 
     place = pick_device(device)
     found = measure(run, place, folds, onnx)
-    click.echo(json.dumps(found, indent=1) if as_json else "\n".join(table(found)))
+    click.echo(json.dumps(found, indent=1) if as_json else "\n".join(listed(table(found))))
     if (run / RUN).is_file():
         keep(run, place.type, found)
         if not quiet:
-            click.echo(f"saved in {run / PROFILE}, for the report and the model card", err=True)
+            say(f"saved in {run / PROFILE}, for the report and the model card")

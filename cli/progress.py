@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import click
 from tqdm import tqdm
 
 from ser_pipeline.text import duration, plural
@@ -47,7 +46,7 @@ class Left:
         self._left = estimate
 
     def seconds(self, folds: float, total: int) -> float | None:
-        """Return the remaining seconds; None if unknown, as before the end of the first epoch.
+        """Return the remaining seconds; None if unknown, as if training takes longer than estimated.
 
         Args:
             folds: finished folds, where an unfinished one counts as a fraction.
@@ -57,7 +56,8 @@ class Left:
         if folds > self._last:
             self._last, self._since = folds, now
             self._left = (now - self.began) * (total - folds) / (folds - self._first)
-        return None if self._left is None else max(self._left - (now - self._since), 0.0)
+        left = None if self._left is None else self._left - (now - self._since)
+        return left if left is None or left > 0 or folds >= total else None
 
 
 def bar_line(statuses: Sequence[Status], epochs: int, spent: float, left: float | None, width: int) -> str:
@@ -138,7 +138,7 @@ def shown(before: Sequence[Status], epochs: int, quiet: bool, estimate: float | 
         if off and running and time.monotonic() - said > LINE_SECONDS:
             latest = f"{_line(running[0], statuses)}, {plural(running[0].epoch, 'epoch')} of {epochs}"
             rest = f", {duration(left)} left" if left is not None else ""
-            click.echo(f"{folds:.1f} of {len(statuses)} folds{rest}; {latest}", err=True)
+            say(f"{folds:.1f} of {len(statuses)} folds{rest}; {latest}")
             said = time.monotonic()
 
     with bar:

@@ -13,7 +13,7 @@ from ser_pipeline.errors import PipelineError
 
 from . import completion, options
 from .columns import aligned
-from .terminal import bar, start_log
+from .terminal import bar, say, start_log
 
 if TYPE_CHECKING:
     from ser_pipeline.report import Choice, Report
@@ -77,7 +77,7 @@ def report(
     if len(refused) == len(names):
         raise refused[0]
     for reason in refused:
-        click.echo(f"no page: {reason}", err=True)
+        say(f"no page: {reason}")
 
 
 def _report(choice: Choice, runs_root: Path, reports: Path, quiet: bool) -> Path:
@@ -89,10 +89,14 @@ def _report(choice: Choice, runs_root: Path, reports: Path, quiet: bool) -> Path
     for line in _lines(made):
         click.echo(line)
     for line in [] if quiet else _remarks(made):
-        click.echo(line, err=True)
+        say(line)
     page = write(made, reports / made.choice.slug)
     click.echo(page)
     return page
+
+
+SPARED = "Mean over folds WA"
+"""The column that a narrow terminal does without."""
 
 
 def _lines(made: Report) -> Iterator[str]:
@@ -107,8 +111,10 @@ def _lines(made: Report) -> Iterator[str]:
         heads = [f"{table.columns[place].group.split(',')[0]} {table.columns[place].title}".strip() for place in shown]
         rows = [[row[place].text for place in shown] for row in table.rows]
         right = [number for number, place in enumerate(shown) if table.columns[place].number]
+        spared = [number for number, head in enumerate(heads) if head == SPARED]
         yield ""
-        yield from aligned([heads, *rows], right)
+        yield from [table.caption] * (table.caption != "Results")
+        yield from aligned([heads, *rows], right, spared=spared)
         if table.same:
             yield table.same
         if made.accepted:

@@ -11,7 +11,8 @@ import click
 from ser_pipeline.text import plural
 
 from . import options
-from .terminal import start_log
+from .columns import listed
+from .terminal import say, start_log
 
 if TYPE_CHECKING:
     from ser_pipeline.cache.sharing import SharedPart
@@ -37,8 +38,8 @@ def status(cache: Path, runs_root: Path) -> None:
     start_log(quiet=False)
     found = [*_features(cache), *_runs(runs_root)]
     if not found:
-        click.echo(f"nothing in {cache} and {runs_root}; start with: ser-pipeline features", err=True)
-    for line in found:
+        say(f"nothing in {cache} and {runs_root}; start with: ser-pipeline features")
+    for line in listed(found):
         click.echo(line)
 
 

@@ -23,9 +23,19 @@ class _Lines(logging.Handler):
 
 def say(text: str) -> None:
     """Print a line on stderr without breaking a progress bar; on a terminal it is wrapped between words."""
-    if sys.stderr.isatty():
-        width = shutil.get_terminal_size().columns - 1
-        text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+    _write(folded(text))
+
+
+def folded(text: str, before: str = "") -> str:
+    """Return `text`, to be printed after `before` on stderr; on a terminal it is wrapped between words."""
+    if not sys.stderr.isatty():
+        return text
+    width = shutil.get_terminal_size().columns - 1
+    return textwrap.fill(before + text, width, break_long_words=False, break_on_hyphens=False)[len(before) :]
+
+
+def _write(text: str) -> None:
+    """Print a line on stderr, above a progress bar if there is one."""
     if "tqdm" in sys.modules:
         from tqdm import tqdm
 
@@ -57,7 +67,7 @@ def bar(title: str, unit: str, quiet: bool) -> Iterator[Callable[[float, int], N
         if shown.total is None:
             shown.initial = done  # work of an earlier command does not count towards the rate
         shown.total = total
-        shown.n = done if isinstance(done, int) else round(done, 2)
+        shown.n = int(done) if done == int(done) else round(done, 2)
         shown.refresh()
 
     with shown:

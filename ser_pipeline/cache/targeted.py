@@ -65,7 +65,8 @@ def told(manifest: Manifest, name: str) -> str:
     if unclassed:
         parts.append(f"{unclassed} of them have no class: they train, and are only tested against raters")
     if left:
-        parts.append(f"{left} without {'a class' if name == 'class' else 'the values that it needs'} left out")
+        others = f"{left} others" if parts else plural(left, "utterance")
+        parts.append(f"{others} without {'a class' if name == 'class' else 'the values that it needs'} left out")
     if TARGETS[name].attributes:
         low, high = there.scale
         parts.append(f"attributes from {low:g} to {high:g} are scaled to -1 to 1")

@@ -23,7 +23,7 @@ from numba.core import event
 from ser_pipeline.cli import main
 from ser_pipeline.cli.columns import aligned
 from ser_pipeline.cli.progress import Left, bar_line, shown
-from ser_pipeline.cli.terminal import say, start_log
+from ser_pipeline.cli.terminal import bar, printing, say, start_log
 
 from ser_pipeline import config
 from ser_pipeline.features.fourier import _Compiling
@@ -93,6 +93,51 @@ def test_the_bar_marks_its_length_in_ascii_where_nothing_else_can_be_shown(monke
     assert "---" in bar_line(statuses(12), 60, 9.0, None, 120)
 
 
+class Terminal(io.StringIO):
+    """What a terminal was sent."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_an_answer_does_not_land_in_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stdout", shown)
+    monkeypatch.setattr(sys, "stderr", shown)
+    with bar("predict", "recordings", False) as progress:
+        progress(0.0, 2)
+        with printing():
+            print("call.wav  happy")
+    states = re.split(r"[\r\n]+", shown.getvalue())
+    assert "call.wav  happy" in states
+    assert any("0/2" in state for state in states)
+    assert not any("0.0/2" in state for state in states)
+
+
+def test_numbers_of_a_table_are_not_broken() -> None:
+    rows = [("Model", "95 % interval", "Protocol"), ("full", "85.2 to 94.2", "speaker, preset frozen")]
+    lines = list(aligned(rows, [1], room=30))
+    assert any("85.2 to 94.2" in line for line in lines)
+    assert max(map(len, lines)) <= 30
+
+
+def test_status_is_in_columns_on_a_terminal(made: Path) -> None:
+    status, lines = on_terminal(made, "status")
+    assert status == 0
+    assert len(lines) == 3
+    assert not any("\t" in line for line in lines)
+    assert len({line.rindex("  whole") for line in lines}) == 1
+
+
+@pytest.mark.parametrize("args", [("train", "--corpus", "emodbb"), ("trian",), ("train", "--target", "clas")])
+def test_errors_are_broken_between_words(made: Path, args: tuple[str, ...]) -> None:
+    _, lines = on_terminal(made, *args)
+    plain = subprocess.run([*COMMAND, *args], cwd=made, capture_output=True, text=True).stderr
+    told = next(line for line in plain.splitlines() if line.startswith("Error: "))
+    assert max(map(len, lines)) < COLUMNS
+    assert told.split() == " ".join(lines[[line.startswith("Error: ") for line in lines].index(True) :]).split()
+
+
 def test_the_time_left_goes_by_what_was_done_since_the_start_and_before_that_by_the_estimate() -> None:
     now = 0.0
     left = Left(2.0, 50.0, lambda: now)
@@ -104,7 +149,8 @@ def test_the_time_left_goes_by_what_was_done_since_the_start_and_before_that_by_
     now = 25.0
     assert left.seconds(4.0, 10) == 55
     now = 500.0
-    assert left.seconds(4.0, 10) == 0
+    assert left.seconds(4.0, 10) is None  # longer than was thought: nobody knows
+    assert left.seconds(10.0, 10) == 0
     assert Left(0.0, None, lambda: now).seconds(0.0, 10) is None
 
 

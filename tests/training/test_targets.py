@@ -162,7 +162,7 @@ def test_under_class_they_are_left_out_and_the_key_is_that_of_features_without_t
     assert run.entry.path == same.entry.path
     assert all(one.emotion for one in run.manifest.utterances)
     left = sum(not one.emotion for one in features(made).utterances)
-    assert f"{left} without a class left out" in caplog.text
+    assert f"{left} utterances without a class left out" in caplog.text
 
 
 def test_a_runs_key_holds_what_raters_said_where_that_is_learned(made: Path) -> None:
