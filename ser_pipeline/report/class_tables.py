@@ -64,11 +64,11 @@ def _classes(group: Group, result: Result, name: str) -> Table:
         f"Always predicting {most.name}, the largest class, gives {100 * most.support / result.utterances:.1f} % WA "
         f"and {100 * result.chance:.1f} % UA."
     )
-    return Table(name, f"Each class by {group.name}, pooled", COLUMNS, tuple(rows), note=note)
+    return Table(name, f"Classes by {group.name}, pooled", COLUMNS, tuple(rows), note=note)
 
 
 def _confusion(group: Group, result: Result, name: str) -> Table:
-    """Return the confusion matrix, with rows in percent.
+    """The confusion matrix, rows in percent.
 
     Args:
         group: the model.
@@ -82,7 +82,7 @@ def _confusion(group: Group, result: Result, name: str) -> Table:
         for place, label in enumerate(labels)
     ]
     columns = (Column("true / predicted", number=False), *(Column(label) for label in labels))
-    note = "Rows are the true classes and sum to 100 %, over all seeds. Hover over a cell for its count."
+    note = "Rows are the true classes and add up to 100 %, all seeds together. Hover over a cell for its count."
     return Table(name, f"Confusion matrix of {group.name}, %", columns, tuple(rows), note=note)
 
 
@@ -98,6 +98,6 @@ COLUMNS = (
     Column("Support", hint="Test utterances of the class."),
     Column("Recall, %"),
     Column("95 % interval", hint=RECALL),
-    Column("Precision, %", hint="Share of correct predictions among those of the class, pooled over seeds."),
+    Column("Precision, %", hint="Share of the utterances predicted as the class that are of it; seeds pooled."),
     Column("F1, %"),
 )

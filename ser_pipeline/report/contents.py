@@ -142,7 +142,20 @@ def corpora(root: Path) -> list[str]:
     Raises:
         PipelineError: there is no run.
     """
-    headers, left_out = scan(root)
+    return _corpora(root, *scan(root))
+
+
+def _corpora(root: Path, headers: Sequence[RunHeader], left_out: Sequence[LeftOut]) -> list[str]:
+    """The corpora of `headers`, sorted.
+
+    Args:
+        root: where they were looked for.
+        headers: of the runs that were found.
+        left_out: what else was found.
+
+    Raises:
+        PipelineError: there is no run.
+    """
     if not headers:
         why = f" ({left_out[0].name}: {left_out[0].reason})" if left_out else ""
         raise PipelineError(f"no runs in {root}{why}; train some first: ser-pipeline train --protocol speaker")
@@ -160,14 +173,15 @@ def make_report(root: Path, choice: Choice, progress: Progress | None = None) ->
     Raises:
         PipelineError: there are no such runs, or they cannot be compared.
     """
-    there = corpora(root)
+    every, none = scan(root)
+    there = _corpora(root, every, none)
     corpus = choice.corpus or there[0]
     if choice.corpus is None and len(there) > 1:
         raise PipelineError(f"there are runs of several corpora: {', '.join(there)}; choose one with --corpus")
     if corpus not in there:
         raise PipelineError(f"no runs of {corpus} in {root}; {guess(corpus, there)}there are {', '.join(there)}")
     choice = replace(choice, corpus=corpus)
-    headers, left_out = _chosen(root, choice)
+    headers, left_out = _chosen(every, none, choice)
     roll = UtteranceTable()
     runs, faults, damaged = _read(headers, roll, progress)
     if not runs:
@@ -225,8 +239,20 @@ def worst(group: Group, roll: UtteranceTable) -> Iterable[Worst]:
             )
 
 
-def _chosen(root: Path, choice: Choice) -> tuple[list[RunHeader], list[LeftOut]]:
-    headers, left_out = scan(root)
+def _chosen(
+    headers: Sequence[RunHeader], none: Sequence[LeftOut], choice: Choice
+) -> tuple[list[RunHeader], list[LeftOut]]:
+    """The runs that a report is about, and what it leaves out.
+
+    Args:
+        headers: of all runs that were found.
+        none: what was found that is no run to report on.
+        choice: of corpus and runs.
+
+    Raises:
+        PipelineError: no run is chosen.
+    """
+    left_out = [one for one in none if one.corpus in ("", choice.corpus)]
     others = [header for header in headers if header.corpus != choice.corpus]
     if others:
         names = ", ".join(sorted({header.corpus for header in others}))

@@ -21,6 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from ser_pipeline.entry import writing
 
@@ -123,14 +124,16 @@ class Plan:
     panels: Sequence[Drawn]
     size: tuple[float, float] = (3.2, 2.7)  # size of a panel in inches
     keys: tuple[Key, ...] = ()
-    columns: int = 4  # panels per row in a file
+    columns: int = 4  # side by side in a file
+    alike: bool = False  # whether all panels have the same axes, so that the first one's layout is that of all
 
 
 def render(plan: Plan, folder: Path) -> Picture:
     """Draw `plan` for the page, and into `folder` as SVG, PDF and PNG."""
     with _style():
-        panels = tuple(_panel(panel, plan, number) for number, panel in enumerate(plan.panels))
-        names = tuple(_save(plan, folder))
+        place = _layout(plan)
+        panels = tuple(_panel(panel, plan, number, place) for number, panel in enumerate(plan.panels))
+        names = tuple(_save(plan, folder, place))
     sounds = tuple(panel.sound for panel in plan.panels)
     width = round(plan.size[0] * 100)
     return Picture(plan.id, plan.title, plan.caption, plan.alt, panels, plan.keys, width, names, sounds)
@@ -160,36 +163,63 @@ def clean(svg: str, prefix: str, hints: Mapping[str, str]) -> str:
     return f'{head} aria-hidden="true" focusable="false"{body[body.index(">") :]}'
 
 
-def _panel(panel: Drawn, plan: Plan, number: int) -> str:
-    figure = Figure(figsize=plan.size, layout="constrained")
-    panel.draw(figure.add_subplot())
+def _layout(plan: Plan) -> Bbox:
+    """Where the axes lie in every panel, as parts of it: as large as all labels leave them."""
+    boxes = []
+    for panel in plan.panels[:1] if plan.alike else plan.panels:
+        figure = Figure(figsize=plan.size, layout="constrained")
+        axes = figure.add_subplot()
+        panel.draw(axes)
+        engine = figure.get_layout_engine()
+        assert engine is not None
+        engine.execute(figure)
+        boxes.append(axes.get_position(original=True))
+    corners = [max(box.x0 for box in boxes), max(box.y0 for box in boxes)]
+    corners += [min(box.x1 for box in boxes), min(box.y1 for box in boxes)]
+    return Bbox.from_extents(*corners)
+
+
+def _panel(panel: Drawn, plan: Plan, number: int, place: Bbox) -> str:
+    """A panel as an element of the page.
+
+    Args:
+        panel: what is drawn.
+        plan: that it is of.
+        number: of the panel.
+        place: of its axes.
+    """
+    figure = Figure(figsize=plan.size)
+    panel.draw(figure.add_axes(place.bounds))
     text = io.StringIO()
     _write(figure, text, "svg")
     return clean(text.getvalue(), f"{plan.id}-{number}", panel.hints)
 
 
-def _save(plan: Plan, folder: Path) -> Iterator[str]:
-    """Draw the panels on white next to each other, write every kind of file, and yield the names."""
+def _save(plan: Plan, folder: Path, place: Bbox) -> Iterator[str]:
+    """Draw the panels side by side, on white, into every kind of file.
+
+    Args:
+        plan: of the figure.
+        folder: of the files.
+        place: of the axes in each panel.
+    """
     columns = min(plan.columns, len(plan.panels))
     rows = -(-len(plan.panels) // columns)
     legend = 0.35 if plan.keys else 0.0
-    figure = Figure(
-        figsize=(plan.size[0] * columns, plan.size[1] * rows + legend), layout="constrained", facecolor="white"
-    )
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for place, ax in enumerate(axes):
-        if place < len(plan.panels):
-            plan.panels[place].draw(ax)
-        else:
-            ax.set_axis_off()
+    width, height = plan.size[0] * columns, plan.size[1] * rows + legend
+    figure = Figure(figsize=(width, height), facecolor="white")
+    for number, panel in enumerate(plan.panels):
+        row, column = divmod(number, columns)
+        left, low = (column + place.x0) * plan.size[0], legend + (rows - 1 - row + place.y0) * plan.size[1]
+        bounds = (left / width, low / height, place.width * plan.size[0] / width, place.height * plan.size[1] / height)
+        panel.draw(figure.add_axes(bounds))
     if plan.keys:
         handles = [_handle(key) for key in plan.keys]
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4 * columns))
+        figure.legend(handles=handles, loc="lower center", ncols=min(len(handles), 4 * columns))
     for kind in KINDS:
         name = f"{plan.id}.{kind}"
         with writing(folder / name) as file:
             _write(figure, file, kind)
-        figure.set_layout_engine("none")  # the other kinds use the layout of the first one
         yield name
 
 
@@ -197,9 +227,9 @@ def _write(figure: Figure, file: Path | IO[str], kind: str) -> None:
     """Draw `figure` to `file` once; `savefig` would draw it twice to find the layout.
 
     Args:
-        figure: the figure, whose layout is computed if it has none yet.
-        file: file to write, or for SVG also text in memory.
-        kind: key of `KINDS`.
+        figure: with its axes in their places.
+        file: where it is written to; of SVG also text in memory.
+        kind: of `KINDS`.
     """
     figure.set_dpi(PNG_DPI)  # the previous canvas has set its own
     canvas = {"svg": FigureCanvasSVG, "pdf": FigureCanvasPdf, "png": FigureCanvasAgg}[kind](figure)

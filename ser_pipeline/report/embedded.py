@@ -11,6 +11,7 @@ from ser_pipeline.report import figures
 from ser_pipeline.report.contents import Experiment
 from ser_pipeline.report.drawing import Drawn, Plan
 from ser_pipeline.report.groups import Group
+from ser_pipeline.report.tables import MINUS
 from ser_pipeline.report.tsne import planes, silhouettes, utterance_means
 from ser_pipeline.runs.records import FoldResult
 
@@ -21,12 +22,12 @@ MOST = 20
 """Largest number of folds whose embeddings are drawn."""
 
 SILHOUETTE = (
-    "Silhouette: 1 if classes are well separated, 0 if they overlap, negative if utterances are closer to other "
-    "classes; computed on the embedding, not on the plot"
+    "Silhouette, computed on the embedding itself: 1 where every utterance lies among those of its class, 0 where "
+    "classes overlap, below 0 where other classes are nearer"
 )
 
-FRAME, SMALL = (2.4, 2.7), (1.9, 2.2)
-"""Size of a panel in inches, and of one of many."""
+FRAME, SMALL = (2.4, 2.7), (1.8, 2.1)
+"""Inches of a panel, and of one of many."""
 
 Named = tuple[str, FoldResult, Floats]
 """Title of a panel, the fold, and the means (U, D) of its utterances."""
@@ -51,20 +52,21 @@ def plans(experiment: Experiment, pair: Sequence[tuple[str, Group]]) -> Iterator
         if own.name == fold.name and len(own.rows) == len(fold.rows)
     ]
     if beside:
-        over = "; ".join(f"{title} {_over(of_folds[array, group.name])}" for title, array, group in _every(pair))
+        kept = [(title, of_folds[array, group.name]) for title, array, group in _every(pair)]
+        over = "; ".join(f"{title} {_over(folds)}" for title, folds in kept if folds)
+        speech = " W2E: the frames of the speech encoder, weighted or averaged." * ("W2E" in over)
         caption = (
-            f"t-SNE of the {len(fold.rows)} test utterances of fold {fold.name}, which has the median UA; an "
-            f"utterance is the mean of its segments. {SILHOUETTE}. Over all folds: {over}. W2E: the frames of the "
-            "speech encoder, weighted or averaged."
+            f"t-SNE of the {len(fold.rows)} test utterances of fold {fold.name}, the one with the median UA; an "
+            f"utterance is the mean of its segments. {SILHOUETTE}. Over all folds: {over}.{speech}"
         )
-        yield _plan("embeddings", "Embeddings", caption, beside, experiment)
+        yield _plan("embeddings", "Embeddings (t-SNE)", caption, beside, experiment)
     folds = [(f"fold {one.name}", one, means) for one, means in of_folds.get(("fused", main.name), [])]
     if len(folds) > 1:
         caption = (
-            f"t-SNE of the final feature of {main.name} for all test utterances, each in the fold that tests it. Every "
-            f"fold is another model, so the axes differ. {SILHOUETTE}."
+            f"t-SNE of the final feature of {main.name}, all test utterances, each in the fold that tests it. Every "
+            f"fold is a model of its own, so their axes cannot be compared. {SILHOUETTE}."
         )
-        yield _plan("folds", "Embeddings by fold", caption, folds[:MOST], experiment, SMALL)
+        yield _plan("folds", "Embeddings by fold (t-SNE)", caption, folds[:MOST], experiment, SMALL)
 
 
 def middle(group: Group) -> FoldResult:
@@ -92,7 +94,16 @@ def _over(folds: Sequence[tuple[FoldResult, Floats]]) -> str:
     """Return the mean silhouette of all test utterances, in words."""
     found = [silhouettes(means, fold.target) for fold, means in folds]
     every = np.concatenate([one for one in found if one is not None] or [np.empty(0)])
-    return f"{every.mean():.2f}".replace("-", "−") if len(every) else "not known"
+    return _told(every) if len(every) else "not known"
+
+
+def _told(silhouette: Floats) -> str:
+    """The mean of silhouettes (U,) with two digits.
+
+    >>> _told(np.array([-0.004])), _told(np.array([-0.3, -0.1]))
+    ('0.00', '−0.20')
+    """
+    return f"{round(float(silhouette.mean()), 2) + 0.0:.2f}".replace("-", MINUS)
 
 
 def _plan(
@@ -116,11 +127,11 @@ def _plan(
     labels, points = experiment.panel.header.labels, planes([means for *_, means in shown])
     panels = [_panel(one, plane, labels) for one, plane in zip(shown, points, strict=True)]
     alt = f"{len(panels)} scatter plots of utterances by class: " + ", ".join(title for title, *_ in shown)
-    return Plan(name, title, caption, alt, panels, size, figures.class_keys(labels), 5 if size == SMALL else 4)
+    return Plan(name, title, caption, alt, panels, size, figures.class_keys(labels), 5 if size == SMALL else 4, True)
 
 
 def _panel(one: Named, plane: Floats, labels: Sequence[str]) -> Drawn:
     title, fold, means = one
     found = silhouettes(means, fold.target)
-    below = "" if found is None else f"silhouette {found.mean():.2f}".replace("-", "−")
+    below = "" if found is None else f"silhouette {_told(found)}"
     return figures.scatter(title, plane, fold.target, labels, below)

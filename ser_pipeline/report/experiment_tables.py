@@ -36,6 +36,7 @@ from ser_pipeline.report.tables import (
     text,
     theirs,
 )
+from ser_pipeline.text import natural
 
 
 def ablations(experiment: Experiment) -> Table:
@@ -52,7 +53,7 @@ def ablations(experiment: Experiment) -> Table:
         Column("WA", group="Pooled, %", hint=POOLED),
         Column("UA", group=difference, hint="Percentage points of pooled UA, same utterances and seeds."),
         Column("95 % interval", group=difference, hint=DIFFERENCE),
-        Column("Drawn", group=difference, scale=scale([row[SPAN] for row in rows], 0.0)),
+        Column("UA and its interval", group=difference, scale=scale([row[SPAN] for row in rows], 0.0)),
         Column("p", group=difference, hint=TEST),
         Column("corrected", group=difference, hint=CORRECTED),
         Column("detectable", group=difference, hint=DETECTABLE),
@@ -63,9 +64,9 @@ def ablations(experiment: Experiment) -> Table:
     ]
     differences = [row.versus.ua for row in experiment.rows if row.versus]
     note = (
-        "Scores are pooled over all test utterances; published scores are means over folds. A difference is the row's "
-        "pooled UA minus the full model's, over the seeds that both have. Names are bold, whatever the result; a "
-        "difference is coloured if its corrected p is at most 0.05. Incomplete rows are not averaged. "
+        "Scores are pooled over all test utterances, published ones means over folds. Differences are row minus full "
+        "model, in pooled UA over the seeds that both have; bold ones have a corrected p of at most 0.05. "
+        "Incomplete rows are not averaged. "
         f"{tests([one.p for one in differences])} {words.legend([row.group.name for row in experiment.rows])}"
         f"{luck([one.interval for one in differences])}"
     )
@@ -134,7 +135,7 @@ def by_speaker(experiment: Experiment) -> Table | None:
     found = {
         group.name: {part.name: part.ua for part in experiment.results[group.name].parts["speaker"]} for group in groups
     }
-    speakers = list(dict.fromkeys(name for scores in found.values() for name in scores))
+    speakers = sorted({name for scores in found.values() for name in scores}, key=natural)
     if len(groups) < 2 or len(speakers) < 2:
         return None
     columns = (Column("Speaker", number=False), *(Column(group.name) for group in groups))
@@ -157,13 +158,13 @@ def ways(experiment: Experiment) -> Table | None:
     if experiment.main is None or not experiment.main[1].ways:
         return None
     found = experiment.main[1].ways
-    columns = (Column("Utterance score", number=False), Column("WA, pooled, %"), Column("UA, pooled, %"))
+    columns = (Column("Utterance score", number=False), Column("WA, %", hint=POOLED), Column("UA, %", hint=POOLED))
     rows = [
-        (text(words.WAYS[way.name] + (" (this model)" if way is found[0] else "")), percent(way.wa), percent(way.ua))
+        (text(words.WAYS[way.name] + (", used here" if way is found[0] else "")), percent(way.wa), percent(way.ua))
         for way in found
     ]
     tones = ("main", *[""] * (len(rows) - 1))
-    note = "All are measured on the test utterances, so picking the best one would be selection on the test set."
+    note = "All on the test utterances: to take the best of these would be to choose on the test."
     return Table(f"ways-{experiment.id}", "From segments to utterances", columns, tuple(rows), tones, note)
 
 
@@ -173,7 +174,7 @@ def probes(experiment: Experiment) -> Table | None:
         return None
     columns = (
         Column("Input", number=False),
-        Column("Disturbed by", number=False),
+        Column("Replaced by", number=False),
         Column("UA, pooled, %"),
         Column("Loss", hint="Percentage points of UA."),
         Column("95 % interval", hint=DIFFERENCE),
@@ -200,10 +201,11 @@ def probes(experiment: Experiment) -> Table | None:
     columns = (*columns[:-1], Column("Loss of UA", scale=scale([row[-1] for row in rows], 0.0)))
     found = experiment.main[1].probes
     note = (
-        "A loss near 0 means that the input is hardly used, but only as precisely as its interval says. "
+        "UA that the trained model loses where one input is replaced. A loss near 0 means that the input is hardly "
+        "used, as far as the interval shows. "
         f"{tests([probe.p for probe in found])}{luck([probe.interval for probe in found])}"
     )
-    return Table(f"probes-{experiment.id}", "Is each input used?", columns, tuple(rows), note=note)
+    return Table(f"probes-{experiment.id}", "Importance of each input", columns, tuple(rows), note=note)
 
 
 SPAN = 5

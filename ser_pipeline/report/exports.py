@@ -40,7 +40,7 @@ def to_json(report: Report) -> str:
         "comparison": _comparison(report.comparison) if report.comparison else None,
         "worst": report.worst[:WORST],
         "findings": report.findings,
-        "left_out": report.left_out,
+        "left_out": [{"name": one.name, "reason": one.reason} for one in report.left_out],
         "origins": origins(report),
         "versions": versions(),
     }

@@ -16,6 +16,9 @@ from ser_pipeline.arrays import Floats, Ints
 from ser_pipeline.report.drawing import ACCENT, CLASS_COLOURS, CLASS_MARKERS, INK, MARK, PAPER, SOFT, Drawn, Key
 from ser_pipeline.report.scores import Calibration
 
+STEPS = (1, 2, 5, 10)
+"""What ticks of an axis lie apart, times a power of ten."""
+
 DARK = 0.72
 """Share from which on a cell is so dark that its number is written in the paper's colour."""
 
@@ -44,7 +47,7 @@ def confusion(title: str, counts: Ints, labels: Sequence[str]) -> Drawn:
                 (j - 0.48, i - 0.48), 0.96, 0.96, facecolor=ACCENT, alpha=max(share, 0.03), gid=f"cell-{i}-{j}"
             )
             ax.add_patch(patch)
-            size = 9 if len(labels) < 6 else 7
+            size = 9 if len(labels) < 6 else 8 if len(labels) < 8 else 7
             colour = PAPER if share >= DARK else INK
             ax.text(j, i, f"{100 * share:.0f}", ha="center", va="center", fontsize=size, color=colour)
         ax.set(xlim=(-0.5, len(labels) - 0.5), ylim=(len(labels) - 0.5, -0.5), aspect="equal")
@@ -156,8 +159,8 @@ def curves(title: str, runs: Sequence[Sequence[Mapping[str, float]]], best: Sequ
             dot = [(line["epoch"], line[course.dotted] / course.unit) for line in lines if line["epoch"] == kept]
             ax.plot(*zip(*dot, strict=True), "o", color=MARK, markersize=4) if dot else None
         ax.set(ylim=course.limits, xlabel="epoch")
-        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        ax.yaxis.set_major_locator(MaxNLocator(4))
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=STEPS))
+        ax.yaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
         ax.grid(axis="y")
         ax.set_axisbelow(True)
         ax.set_title(title)
@@ -193,7 +196,7 @@ def reliability(title: str, calibration: Calibration) -> Drawn:
             zorder=3,
         )
         ticks = [0, 0.25, 0.5, 0.75, 1]
-        ax.set(xlim=(0, 1.03), ylim=(0, 1.03), aspect="equal", xlabel="confidence, %", ylabel="correct, %")
+        ax.set(xlim=(0, 1.03), ylim=(0, 1.03), aspect="equal", xlabel="confidence, %", ylabel="accuracy, %")
         ax.set_xticks(ticks, [f"{100 * tick:.0f}" for tick in ticks])
         ax.set_yticks(ticks, [f"{100 * tick:.0f}" for tick in ticks])
         ax.grid()
@@ -237,7 +240,7 @@ def attention(
         ax.imshow(picture, origin="lower", aspect="auto", extent=(0, length, 0, top), interpolation="none")
         ax.fill_between(times, top * 1.06, top * (1.06 + 0.42 * heights), color=MARK, linewidth=0, alpha=0.85)
         ax.set(xlim=(0, length), ylim=(0, top * 1.5), xlabel="seconds", ylabel=unit)
-        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.xaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
         ax.set_yticks([0, round(top / 2, 2), round(top, 2)])
         ax.set_title(title)
 

@@ -94,8 +94,10 @@ def _setup(headers: Sequence[RunHeader]) -> Iterator[Finding]:
     yield from _changed(headers)
     bare = sum(1 for header in whole if not header.hashed)
     if bare:
-        message = f"{plural(bare, 'run')} without hashes: trained by an earlier version, or the hashes were removed."
-        yield Finding("note", "no hashes", message, "cannot check that the files are as train wrote them")
+        message = (
+            f"{plural(bare, 'run')} without hashes: an earlier version trained them, or the hashes were taken away."
+        )
+        yield Finding("note", "no-hashes", message, "nothing shows that the files are as train wrote them")
     versions = sorted({header.versions["ser-pipeline"] for header in headers if "ser-pipeline" in header.versions})
     if len(versions) > 1:
         yield Finding("note", "versions", f"The runs come from different versions of the code: {', '.join(versions)}.")
@@ -123,7 +125,7 @@ def _changed(headers: Sequence[RunHeader]) -> Iterator[Finding]:
         ]
         if found:
             message = f"Preset {preset} was changed for all finished runs: {few(found, MOST_CHANGES)}."
-            yield Finding("warning", "changed settings", message)
+            yield Finding("warning", "changed-settings", message)
 
 
 def _unfinished(panel: Panel) -> Iterator[Finding]:
@@ -150,36 +152,39 @@ def _clusters(panel: Panel, results: Mapping[str, Result]) -> Iterator[Finding]:
     protocol = words.capital(words.protocol(panel.header.protocol))
     why = dict.fromkeys(results[group.name].scores["ua"].interval.why for group in panel.whole)
     for reason in filter(None, why):
-        yield Finding("warning", "no interval", f"{protocol}: {reason}.")
+        yield Finding("warning", "no-interval", f"{protocol}: {reason}.")
     if any(not results[group.name].scores["ua"].interval.training for group in panel.whole):
         yield Finding(
             "warning",
-            "one seed",
-            f"{protocol}: one model of one seed is tested on everyone, so no interval covers "
-            "the randomness of its training, and no difference has a p-value; train more seeds.",
+            "one-seed",
+            f"{protocol}: one model of one seed tests everybody, so that no "
+            "interval holds the luck of its training, and no difference has a p-value: train more seeds.",
         )
 
 
 def _scores(group: Group, result: Result) -> Iterator[Finding]:
     name = f"{group.name} ({group.header.protocol} protocol, epoch: {words.epoch(group.header.selection)})"
     for fault in result.faults:
-        yield Finding("warning", "damaged file", f"{name}: {fault}; everything that needs it is left out.")
+        yield Finding("warning", "damaged-file", f"{name}: {fault}; what needs it is left out.")
     interval = result.scores["ua"].interval
     if interval.low <= result.chance:
         message = (
-            f"{name} may be no better than guessing: its interval of UA includes chance, {100 * result.chance:.1f} %."
+            f"{name} is not shown to beat guessing: its UA's interval reaches chance, {100 * result.chance:.1f} %."
         )
         yield Finding("warning", "chance", message)
     never = [label for label, recall in zip(group.header.labels, result.recalls, strict=True) if recall == 0]
     if never:
-        yield Finding("warning", "class never found", f"{name} never finds {', '.join(never)}.")
+        yield Finding("warning", "class-never-found", f"{name} never finds {', '.join(never)}.")
     silent = [fold.silent for run in group.runs for fold in run.folds]
     if silent and sum(silent) / len(silent) > SILENT:
         share = f"{100 * sum(silent) / len(silent):.0f} %"
         message = (
-            f"{name}: all co-attention weights are 0 for {share} of the segments, so their speech frames are not used."
+            f"{name}: every co-attention weight is 0 for {share} of the segments, so their speech frames are unheard."
+        )
+        yield Finding(
+            "warning", "silent-attention", message, "weights by softmax cannot fall silent: --ablation softmax"
         )
         yield Finding("warning", "silent attention", message, "softmax weights cannot all be 0: --ablation softmax")
     for probe in result.probes:
         if probe.kind == "shuffled" and probe.loss < LITTLE and probe.interval.low <= 0:
-            yield Finding("note", "unused input", f"{name} {_unused(probe)}")
+            yield Finding("note", "unused-input", f"{name} {_unused(probe)}")

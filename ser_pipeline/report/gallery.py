@@ -88,9 +88,17 @@ def _confusions(experiment: Experiment) -> Plan | None:
     alt = "; ".join(
         _confusion_words(name, experiment.results[group.name].counts, labels) for name, group in _pair(experiment)
     )
-    caption = "Rows are the true classes and sum to 100 %, all seeds together. Hover over a cell for its count."
-    size = (3.2, 3.2) if len(labels) < 6 else (4.2, 4.2)
-    return Plan(f"confusion-{experiment.id}", "Confusion matrix", caption, alt, panels, size)
+    caption = "Rows are the true classes and add up to 100 %, all seeds together. Hover over a cell for its count."
+    size = (3.2, 3.2) if len(labels) < 8 else (4.2, 4.2)
+    return Plan(
+        f"confusion-{experiment.id}",
+        "Confusion matrices" if len(panels) > 1 else "Confusion matrix",
+        caption,
+        alt,
+        panels,
+        size,
+        alike=True,
+    )
 
 
 def _confusion_words(name: str, counts: Ints, labels: tuple[str, ...]) -> str:
@@ -98,7 +106,7 @@ def _confusion_words(name: str, counts: Ints, labels: tuple[str, ...]) -> str:
     recalls = ", ".join(f"{label} {100 * rows[place, place]:.0f} %" for place, label in enumerate(labels))
     np.fill_diagonal(rows, 0)
     i, j = np.unravel_index(rows.argmax(), rows.shape)
-    return f"{name}: recall {recalls}; most often {labels[i]} is predicted as {labels[j]}, {100 * rows[i, j]:.0f} %"
+    return f"{name}: found {recalls}; most often {labels[i]} is predicted as {labels[j]}, {100 * rows[i, j]:.0f} %"
 
 
 def _reliability(experiment: Experiment) -> Plan | None:
@@ -115,7 +123,7 @@ def _reliability(experiment: Experiment) -> Plan | None:
     )
     return Plan(
         "calibration",
-        "Calibration",
+        "Reliability diagram",
         caption,
         alt,
         [figures.reliability(group.name, result.calibration)],
@@ -135,24 +143,32 @@ def _curves(experiment: Experiment) -> Iterator[Plan]:
     losses = [line[name] for line in every for name in figures.LOSSES if name in line]
     if main is None or not losses or all(len(lines) < 2 for folds in histories for lines in folds):
         return
-    several = f" ({FOLDS} of {len(main.runs[0].folds)} folds)." if len(main.runs[0].folds) > FOLDS else "."
-    said = f"of {main.name}, a panel per fold and a line per seed{several}"
+    several = f", {FOLDS} folds of {len(main.runs[0].folds)}." if len(main.runs[0].folds) > FOLDS else "."
+    said = f"of {main.name} by epoch: a panel for each fold, a line for each seed{several}"
     top = float(np.nanpercentile(losses, 99)) * 1.08
     loss = figures.Course(figures.LOSSES, "validation_loss", (0.0, top))
     panels = list(_courses(runs, histories, loss))
     alt = f"Training and validation loss by epoch in {len(panels)} folds."
-    yield Plan("curves", "Learning curves", f"Loss {said}", alt, panels, SMALL, figures.CURVE_KEYS, columns=5)
+    yield Plan("curves", "Learning curves: loss", f"Loss {said}", alt, panels, SMALL, figures.CURVE_KEYS, 5, True)
     if all("ua" in line for line in every):
         ua = figures.Course({"ua": figures.LOSSES["validation_loss"]}, "ua", (0.0, 102.0), 0.01)
         panels = list(_courses(runs, histories, ua))
         alt = f"Validation UA by epoch in {len(panels)} folds."
         yield Plan(
-            "scores", "Learning curves: UA", f"UA on the validation rows {said}", alt, panels, SMALL, figures.UA_KEYS, 5
+            "scores",
+            "Learning curves: UA",
+            f"UA on the validation speakers {said}",
+            alt,
+            panels,
+            SMALL,
+            figures.UA_KEYS,
+            5,
+            True,
         )
 
 
-SMALL = (2.1, 1.7)
-"""Size of a panel of learning curves in inches."""
+SMALL = (1.8, 1.5)
+"""Inches of a panel of learning curves."""
 
 
 def _courses(runs: Sequence[Run], histories: Sequence[Sequence[History]], course: figures.Course) -> Iterator[Drawn]:

@@ -18,7 +18,7 @@ from ser_pipeline.evaluation.significance import cluster_counts
 from ser_pipeline.inputs import INPUTS
 from ser_pipeline.runs.records import LeftOut, Run, RunHeader, UtteranceTable
 from ser_pipeline.settings import SELECTIONS, Model
-from ser_pipeline.text import portable
+from ser_pipeline.text import natural, portable
 
 FULL = "full"
 """The ablation with which others are compared."""
@@ -276,10 +276,9 @@ def _groups(runs: Sequence[Run]) -> tuple[list[Group], list[LeftOut]]:
         group, extra = _group(members)
         groups.append(group)
         left_out += extra
-    groups.sort(
-        key=lambda group: (group.header.ablation != FULL, -len(group.inputs), group.name, not group.co_attention)
-    )
-    return [_named(group, groups) for group in groups], left_out
+    named = [_named(group, groups) for group in groups]
+    named.sort(key=lambda one: (one.header.ablation != FULL, -len(one.inputs), natural(one.name), not one.co_attention))
+    return named, left_out
 
 
 def _group(members: Sequence[Run]) -> tuple[Group, list[LeftOut]]:

@@ -141,9 +141,9 @@ def signed_by(report: Report) -> list[tuple[str, str]]:
 
 
 def _coverage(group: Group, result: Result) -> str:
-    """How many of the corpus's utterances were tested."""
-    there = group.header.utterances
-    return f"{result.utterances} of {plural(there, 'utterance')}" if there else plural(result.utterances, "utterance")
+    """How many utterances were tested, of those that the corpus has."""
+    there, tested = group.header.utterances, result.utterances
+    return f"{tested} of {plural(there, 'utterance')}" if there > tested else plural(tested, "utterance")
 
 
 def _spread(value: float, deviation: float | None) -> str:
@@ -163,10 +163,7 @@ def _sentences(report: Report, first: Experiment) -> Iterator[str]:
     found = [row.versus for row in rows if row.versus]
     apart = [one for one in found if one.ua_corrected is not None and one.ua_corrected <= 0.05]
     if rows:
-        yield (
-            f"{len(apart)} of {plural(len(rows), 'other model')} in its table can be distinguished from it "
-            f"(5 %, {_power(found)})."
-        )
+        yield f"{_apart(len(apart), len(rows))} significantly from it ({_power(found)})."
     for gap in report.gaps:
         if gap.honest is group:
             yield (
@@ -183,17 +180,28 @@ def _sentences(report: Report, first: Experiment) -> Iterator[str]:
         )
 
 
+def _apart(apart: int, others: int) -> str:
+    """How many of the other models differ.
+
+    >>> _apart(0, 1), _apart(0, 3), _apart(2, 3)
+    ('The other model does not differ', 'None of the 3 other models differs', '2 of the 3 other models differ')
+    """
+    if others == 1:
+        return "The other model differs" if apart else "The other model does not differ"
+    return f"{apart or 'None'} of the {others} other models {'differs' if apart <= 1 else 'differ'}"
+
+
 def _power(found: Sequence[Versus]) -> str:
     """How many tests of UA there are, and what differences a single one could detect."""
     tested = [one.ua for one in found if one.ua.p is not None]
     if not tested:
         return "no test is possible"
-    said = f"{plural(len(tested), 'test')}, corrected together"
+    said = "p at most 0.05" + (f" after Holm's correction for {len(tested)} tests" if len(tested) > 1 else "")
     known = sorted(one.detectable for one in tested if one.detectable is not None)
     if not known:
         return said
     sizes = " to ".join(dict.fromkeys(percent(size).text for size in (known[0], known[-1])))
-    return f"{said}; a single one could detect a difference of {sizes} points"
+    return f"{said}; a single test could detect {sizes} points"
 
 
 def _warnings(report: Report) -> list[Finding]:

@@ -45,14 +45,25 @@ def attention(experiment: Experiment, roll: UtteranceTable) -> Plan | None:
     if main is None or not chosen:
         return None
     panels = [_panel(one, main.header, roll) for one in chosen]
-    folds = ", ".join(dict.fromkeys(one.fold.name for one in chosen))
+    names = list(dict.fromkeys(one.fold.name for one in chosen))
+    folds = f"{'fold' if len(names) == 1 else 'folds'} {', '.join(names)}"
     caption = (
-        "Co-attention over the first segment of test utterances, without padding, each scaled to its largest "
-        f"weight: the most confident correct and wrong predictions of folds {folds}."
+        "Co-attention weights over the first segment of test utterances, up to the end of the speech, each scaled to "
+        f"its largest weight: the most confident correct and wrong answers of {folds}."
     )
     said = "; ".join(_title(one, main.header) for one in chosen)
     alt = f"Attention over spectrograms of {len(panels)} utterances: {said}."
-    return Plan("attention", "Where it listens", caption, alt, panels, (3.2, 2.3), figures.ATTENTION_KEYS, columns=3)
+    return Plan(
+        "attention",
+        "Where it listens: co-attention",
+        caption,
+        alt,
+        panels,
+        (3.2, 2.3),
+        figures.ATTENTION_KEYS,
+        columns=3,
+        alike=True,
+    )
 
 
 def _chosen(group: Group) -> list[Example]:
@@ -89,7 +100,7 @@ def _read(fold: FoldResult) -> Iterator[Example]:
 
 def _title(one: Example, header: RunHeader) -> str:
     true, taken = (header.labels[which[one.place]] for which in (one.fold.target, one.fold.prediction))
-    return f"{true}, correct" if one.right else f"{true}, predicted as {taken}"
+    return f"{true}, correct" if one.right else f"{true}, predicted {taken}"
 
 
 def _panel(one: Example, header: RunHeader, roll: UtteranceTable) -> Drawn:

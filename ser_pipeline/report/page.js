@@ -5,7 +5,7 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
   const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
   const body = table.tBodies[0];
   heads.forEach((head, place) => {
-    if (head.hasAttribute("data-plain") || body.rows.length < 2) return;
+    if (body.rows.length < 2) return;
     const button = document.createElement("button");
     button.type = "button";
     button.className = "sort";
@@ -71,7 +71,7 @@ async function copied(text) {
 
 for (const kept of document.querySelectorAll("template.latex")) offer(kept, "Copy LaTeX", () => kept.content.textContent);
 for (const pre of document.querySelectorAll("[data-copy]")) {
-  offer(pre, `Copy ${pre.dataset.copy}`, () => [...pre.querySelectorAll("span")].map((line) => line.textContent).join("\n"));
+  offer(pre, `Copy ${pre.dataset.copy}`, () => [...pre.querySelectorAll("code > span")].map((line) => line.textContent).join("\n"));
 }
 
 /* A drop-down list replaces several folded sections. */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -68,7 +69,10 @@ def to_html(report: Report, pictures: Mapping[str, Sequence[Picture]], folder: P
             crossed=[matrix.table(one) for one in matrix.matrices(report)],
             heat=pictures.get(matrix.PICTURES, ()),
             comparison=compared.comparison(report),
-            chapters=[_chapter(experiment, pictures.get(experiment.id, ())) for experiment in report.experiments],
+            chapters=[
+                _chapter(one, title, pictures.get(one.id, ()))
+                for one, title in zip(report.experiments, titles(report.experiments), strict=True)
+            ],
             rated=[(rated_tables.tables(one), pictures.get(one.id, ())) for one in report.rated],
             literature=overview.literature(report),
             worst=overview.worst(report),
@@ -92,7 +96,14 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    made.filters |= {"span": draw_span, "plural": plural, "key": draw_key, "whole": _whole, "latex": latex_table}
+    made.filters |= {
+        "span": draw_span,
+        "plural": plural,
+        "key": draw_key,
+        "whole": _whole,
+        "latex": latex_table,
+        "unbroken": unbroken,
+    }
     made.globals |= {"css": Markup(_asset("page.css")), "js": Markup(_asset("page.js"))}
     return made
 
@@ -129,6 +140,12 @@ def draw_key(key: Key) -> Markup:
     return Markup(f'<svg width="18" height="12" viewBox="0 0 18 12" aria-hidden="true">{shape}</svg>')
 
 
+def unbroken(command: str) -> Markup:
+    """A command whose lines break at blanks and after commas alone, not at the hyphens of options and names."""
+    words = (re.findall(r"[^,]+,*|,+", word) for word in command.split(" "))
+    return Markup(" ").join(Markup("").join(Markup("<i>{}</i>").format(piece) for piece in word) for word in words)
+
+
 def _whole(share: float) -> str:
     """A share in percent without decimals, for the end of an axis."""
     return f"{100 * share:.0f}".replace("-", MINUS)
@@ -138,7 +155,34 @@ def _asset(name: str) -> str:
     return (resources.files("ser_pipeline.report") / name).read_text(encoding="utf-8")
 
 
-def _chapter(experiment: Experiment, pictures: Sequence[Picture]) -> Chapter:
+def titles(experiments: Sequence[Experiment]) -> list[str]:
+    """What each experiment is called: its protocol, with what tells it from others of that protocol."""
+    headers = [one.panel.header for one in experiments]
+    names = [words.capital(words.protocol(header.protocol)) for header in headers]
+    names = [
+        name + (f", tested on {header.test_corpus}" if header.test_corpus else "")
+        for name, header in zip(names, headers, strict=True)
+    ]
+    found = []
+    for name, header in zip(names, headers, strict=True):
+        rivals = [other for other, called in zip(headers, names, strict=True) if called == name]
+        parts = [
+            f"target {header.target.name}" if len({other.target.name for other in rivals}) > 1 else "",
+            f"preset {header.preset}" if len({other.preset for other in rivals}) > 1 else "",
+            plural(len(header.labels), "class") if len({other.labels for other in rivals}) > 1 else "",
+        ]
+        found.append(", ".join(filter(None, (name, *parts))))
+    return found
+
+
+def _chapter(experiment: Experiment, title: str, pictures: Sequence[Picture]) -> Chapter:
+    """An experiment as the page shows it.
+
+    Args:
+        experiment: what it is.
+        title: what it is called.
+        pictures: of it.
+    """
     found = {
         "grid": detail.grid(experiment),
         "ablation": detail.ablations(experiment),
@@ -150,11 +194,11 @@ def _chapter(experiment: Experiment, pictures: Sequence[Picture]) -> Chapter:
         "probes": detail.probes(experiment),
     }
     header = experiment.panel.header
-    facts = [plural(len(header.fold_names), "fold"), f"preset {header.preset}", f"{len(header.labels)} classes"]
+    facts = [plural(len(header.fold_names), "fold"), f"preset {header.preset}", plural(len(header.labels), "class")]
+    facts += [f"target {header.target.name}"] if header.target.name != "class" else []
     return Chapter(
         experiment=experiment,
-        title=words.capital(words.protocol(header.protocol))
-        + (f", tested on {header.test_corpus}" if header.test_corpus else ""),
+        title=title,
         facts=", ".join(facts),
         epoch=words.epoch(header.selection),
         tables={name: table for name, table in found.items() if table and table.rows},

@@ -29,9 +29,9 @@ def calibrations(experiment: Experiment) -> Table | None:
         rows.append(tuple(cells))
     note = (
         "Smaller is better. A model that gives every class the same probability has a Brier score of "
-        f"{1 - experiment.chance:.2f} and a log loss of {log(1 / experiment.chance):.2f}. With few utterances, ECE is "
-        "higher than the model's true error; the corrected one subtracts the average effect of chance, and the "
-        "interval is for it. If the interval begins at 0, there may be no error."
+        f"{1 - experiment.chance:.2f} and a log loss of {log(1 / experiment.chance):.2f}. ECE is biased "
+        "upwards where utterances are few; the corrected value is free of that bias, and the interval is its own. "
+        "An interval that begins at 0 leaves open whether there is any error."
     )
     found = [experiment.results[group.name].calibration.errors["brier"] for group in experiment.panel.whole]
     note += luck([error.interval for error in found])
@@ -52,10 +52,10 @@ def sources(experiment: Experiment) -> Table | None:
         if found.speaker is not None:
             rows.append((text(group.name), *(percent(one) for one in (found.speaker, found.seed, found.rest))))
     note = (
-        "Standard deviations in points of the UA of one speaker in one training, by analysis of variance. With one "
-        "seed, the first includes the rest."
+        "Standard deviations in points, by analysis of variance of UA by speaker and training. With one seed, "
+        "that between speakers includes the rest."
     )
-    title = "Variation of UA by speaker and by seed"
+    title = "Deviation of UA by speaker and by seed"
     return Table(f"sources-{experiment.id}", title, columns, tuple(rows), note=note) if rows else None
 
 

@@ -66,7 +66,7 @@ def tables(panel: RatedPanel) -> list[Table]:
     own = select(whole, lambda column: column.title != SLOPE and column.group in ("", lead, AGAINST + lead))
     rest = select(whole, lambda column: column.title != "Seeds" and column.group not in (lead, AGAINST + lead))
     rest = replace(rest, id=f"{rest.id}-others", caption=f"{rest.caption}, other scores", note="")
-    return [own, once(rest, ("Target", "constant"))]
+    return [own, once(rest, ("Output", "constant"))]
 
 
 def _lead(panel: RatedPanel) -> str:
@@ -77,16 +77,18 @@ def _lead(panel: RatedPanel) -> str:
 def _table(panel: RatedPanel) -> Table:
     """The table with all columns."""
     scores = RATED[panel.kind]
-    columns = [Column("Model", number=False), Column("Target", number=False), Column("Seeds")]
+    columns = [Column("Model", number=False), Column("Output", number=False), Column("Seeds")]
     for name, score in scores.items():
         columns += _columns(name, score)
     columns += [Column(SLOPE)] if panel.kind == "vad" else []
     hints = {"difference": "", "95 % interval": DIFFERENCE, "p": f"{TEST} {CORRECTED}"}
     columns += [Column(head, group=AGAINST + _lead(panel), hint=hint) for head, hint in hints.items()]
     found = [measure.interval for row in panel.rows for measure in row.measures.values()]
-    tested = tests([row.versus.difference.p for row in panel.rows if row.versus], detectable=False)
-    note = NOTES[panel.kind] + _undecided(panel) + CONSTANT + tested + luck(found)
-    return Table(panel.id, panel.title, tuple(columns), tuple(_cells(row) for row in panel.rows), (), note)
+    several = [row.versus.difference.p for row in panel.rows if row.versus]
+    tested = tests(several, detectable=False) if several else ""
+    note = (NOTES[panel.kind] + _undecided(panel) + CONSTANT + tested).rstrip() + luck(found)
+    table = Table(panel.id, panel.title, tuple(columns), tuple(_cells(row) for row in panel.rows), (), note)
+    return table if several else select(table, lambda column: not column.group.startswith(AGAINST))
 
 
 def _undecided(panel: RatedPanel) -> str:

@@ -95,8 +95,12 @@ def _models(report: Report) -> Iterator[tuple[tuple[Cell, ...], str]]:
 def _note(report: Report) -> str:
     """Explanation of the scores and names, and what is missing."""
     names = [group.name for one in report.experiments for group in one.panel.groups]
-    note = "WA is the share of correct utterances, UA the mean recall of the classes. Names and UA are bold, "
-    note += f"whatever the result. {words.legend(names)}"
+    note = (
+        "WA is the share of utterances that are right, UA the mean recall of the classes. Bold marks UA, not the best. "
+        + words.legend(names)
+    )
+    if any(not group.runs for one in report.experiments for group in one.panel.groups):
+        note += " Rows with a number of folds are incomplete: they are not averaged."
     note += "".join(f" {covered}" for covered in dict.fromkeys(_covered(one) for one in report.experiments) if covered)
     note += _gap_note(report)
     found = [result.scores["ua"].interval for one in report.experiments for result in one.results.values()]
@@ -109,7 +113,7 @@ def _result(group: Group, result: Result | None, report: Report) -> tuple[Cell, 
     if result is None:
         there = sum(len(run.folds) for run in group.unfinished)
         wanted = sum(len(run.header.fold_names) for run in group.unfinished)
-        state = Cell(f"incomplete: {there} of {wanted} folds", tone="muted")
+        state = Cell(f"{there} of {wanted} folds", tone="muted", hint="Incomplete: not averaged.")
         return (text(group.name, "strong"), ABSENT, state, Cell(), *[ABSENT] * 5, *about, count(0), *[ABSENT] * 2)
     wa, ua, f1 = (result.scores[name] for name in ("wa", "ua", "macro_f1"))
     return (

@@ -27,6 +27,7 @@ from ser_pipeline.report import words
 from ser_pipeline.report.divisions import DIVISIONS, GROUPS
 from ser_pipeline.report.groups import Clusters, Group, clusters
 from ser_pipeline.runs.records import FoldResult, Run, UtteranceTable
+from ser_pipeline.text import natural
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ def _parts(
 ) -> Iterator[Part]:
     """A part for each of the distinct `names` (U,), sorted; utterances named "" belong to none."""
     classes = len(group.header.labels)
-    for name in sorted(set(names.tolist()) - {""}):
+    for name in _several(names):
         chosen = names == name
         matrices = [Confusion.of(group.target[chosen], row[chosen], classes) for row in group.predictions]
         part = Part(name.split("|")[-1], int(chosen.sum()), *_means(matrices))
@@ -199,6 +200,11 @@ def _parts(
             interval = share_interval(_counts(group, chosen, found), "ua", crossed=found.crossed)
             part = replace(part, interval=interval, speakers=len(np.unique(speaker[group.rows[chosen]])))
         yield part
+
+
+def _several(names: NDArray[np.str_]) -> list[str]:
+    """The different `names` (U,), numbers in them by size; "" is none."""
+    return sorted(set(names.tolist()) - {""}, key=natural)
 
 
 def _counts(group: Group, chosen: NDArray[np.bool_], found: Clusters) -> Ints:
@@ -221,7 +227,7 @@ def _gap(group: Group, title: str, names: NDArray[np.str_], found: Clusters, spe
     These two are picked by their scores, so interval, p and detectable size are corrected for all pairs.
     """
     parts = list(_parts(group, names, found, speaker, with_intervals=False))
-    several = sorted(set(names.tolist()) - {""})
+    several = _several(names)
     if len(several) < 2:
         return None
     order = np.argsort([part.ua for part in parts], kind="stable")

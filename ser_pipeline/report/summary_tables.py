@@ -54,9 +54,9 @@ def worst(report: Report) -> Table:
         Column("Utterance", number=False),
         Column("Speaker", number=False),
         Column("Seconds"),
-        Column("True class", number=False),
+        Column("True", number=False),
         Column("Predicted", number=False),
-        Column("Probability, %", hint="Of the true class, the mean over seeds."),
+        Column("P(true), %", hint="Probability of the true class, the mean over seeds."),
         Column("Seeds wrong"),
     )
     rows = [

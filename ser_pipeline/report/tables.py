@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from math import ceil, floor, isnan
 
 from ser_pipeline.evaluation.intervals import Difference, Interval
-from ser_pipeline.text import plural
 
 MINUS = "−"
 DASH = "–"
@@ -163,13 +162,14 @@ def tests(p_values: Sequence[float | None], detectable: bool = True) -> str:
         detectable: whether the table has a column of detectable differences.
 
     >>> tests([0.1, None, 0.2])
-    '2 tests, corrected together; detectable differences are for a single test.'
+    'p corrected for 2 tests (Holm); detectable holds for a single test.'
     """
     number = sum(p is not None for p in p_values)
     if not number:
         return "No test is possible."
-    alone = "; detectable differences are for a single test" if number > 1 and detectable else ""
-    return f"{plural(number, 'test')}, corrected together{alone}."
+    alone = "; detectable holds for a single test" if number > 1 and detectable else ""
+    corrected = f"p corrected for {number} tests (Holm)" if number > 1 else "One test"
+    return f"{corrected}{alone}."
 
 
 def told(found: Difference) -> str:
@@ -240,8 +240,8 @@ def once(table: Table, titles: Sequence[str]) -> Table:
         marked = any(row[place].tone == "test" for row in table.rows)
         if column.title in titles and len(texts) == 1 and not marked:
             gone.append(column)
-            name = f"{column.title} {column.group}" if column.group else column.title
-            said += [f"{_inner(name)} {text}" for text in texts - {"", DASH}]
+            group = f" ({_inner(column.group)})" if column.group else ""
+            said += [f"{_inner(column.title)}{group} {text}" for text in texts - {"", DASH}]
     same = f"In all rows: {'; '.join(said)}." if said else ""
     return replace(select(table, lambda column: column not in gone), same=same, note=f"{same} {table.note}".strip())
 

@@ -60,8 +60,9 @@ def scan(root: Path) -> tuple[list[RunHeader], list[LeftOut]]:
             left_out.append(LeftOut(folder.name, str(error)))
     finished = {header.path.name for header in headers if header.whole}
     reasons = [_reason_against(header, finished) for header in headers]
-    left_out += [LeftOut(header.path.name, reason) for header, reason in zip(headers, reasons, strict=True) if reason]
-    return [header for header, reason in zip(headers, reasons, strict=True) if not reason], left_out
+    pairs = list(zip(headers, reasons, strict=True))
+    left_out += [LeftOut(header.path.name, reason, header.corpus) for header, reason in pairs if reason]
+    return [header for header, reason in pairs if not reason], left_out
 
 
 def newest(root: Path) -> tuple[Path, int]:

@@ -46,6 +46,7 @@ class LeftOut:
 
     name: str
     reason: str
+    corpus: str = ""  # of the run; "" where it does not say
 
 
 @dataclass(frozen=True)

@@ -63,16 +63,16 @@ def test_what_was_measured_stands_in_the_report_and_the_card(
 ) -> None:
     copy = Path(shutil.copytree(small_run, tmp_path / "runs" / small_run.name))
     (copy / "profile.json").unlink(missing_ok=True)
-    assert "Inference time" not in to_html(make_report(copy.parent, Choice()), {}, tmp_path)
+    assert "Inference cost" not in to_html(make_report(copy.parent, Choice()), {}, tmp_path)
     done = run("profile", copy, "--device", "cpu", "--json")
     found = json.loads(done.stdout)
     assert done.stderr == f"saved in {copy / 'profile.json'}, for the report and the model card\n"
     run("verify", copy)
     page = to_html(make_report(copy.parent, Choice()), {}, tmp_path)
     row = found["torch"][1]
-    for said in (f"{found['parameters']['trained']:,}", f"{row['median_ms']:.2f}", f"{row['p95_ms']:.2f}"):
+    for said in (f"{found['parameters']['trained']:,}", f"{row['median_ms']:,.2f}", f"{row['p95_ms']:,.2f}"):
         assert said in page
-    assert "Inference time" in page and "GFLOPs, whole" in page
+    assert "Inference cost" in page and "GFLOPs, whole" in page
     card = (export(copy, tmp_path / "model", ["03"]) / "README.md").read_text()
     assert f"torch, batch 1: median {row['median_ms']:.1f} ms, 95th percentile {row['p95_ms']:.1f} ms, " in card
     assert "Seconds from the start of the command to the first prediction: torch 1.2" in card

@@ -291,7 +291,7 @@ def test_the_classes_of_any_model_can_be_chosen(page, grid):
     heads = "[...document.querySelectorAll('.chooser > details[open] table')].slice(0, 2).map(t => t.textContent)"
     classes, confusion = page.run(heads)
     assert all(word in classes for word in ("Support", "Recall", "Precision", "F1"))
-    assert "predicted" in confusion
+    assert "true / predicted" in confusion
 
 
 def test_the_speakers_of_any_two_models_are_set_side_by_side(page, grid):

@@ -96,11 +96,11 @@ def test_all_forms_have_the_tables_and_figures_of_raters(made: Path, run: Callab
     assert "Predicted and rated" in html
     assert "Residuals" in html
     assert "<dt>Target</dt>" in html
-    assert "ser-pipeline features demo --rated --preset frozen" in html
+    assert "ser-pipeline features demo --rated --preset frozen" in re.sub(r"</?i>", "", html)
     for form in (html, text):
-        (note,) = set(re.findall(r"Constant is the score[^<\n]*1 test, [^<\n]*", form))
-        assert note.endswith("1 test, corrected together.")
-    assert re.search(r"[0-9]+ turns of [0-9]+ have no class and count for all scores but the accuracy\.", html)
+        (note,) = set(re.findall(r"Constant is what[^<\n]*One test[^<\n]*", form))
+        assert note.endswith("One test.")
+    assert re.search(r"[0-9]+ turns of [0-9]+ have no class, and count for all scores but the accuracy\.", html)
     for name in DIMENSIONS:
         assert name in text
         assert name in latex
@@ -118,8 +118,8 @@ def test_other_scores_against_votes_say_once_what_all_rows_share() -> None:
     panel: Any = SimpleNamespace(id="rated", kind="votes", title="Votes", rows=[row, row])
     own, others = rated_tables.tables(panel)
     assert [column.title for column in others.columns] == ["Model", *3 * ["folds", "pooled", "95 % interval"]]
-    assert others.note.startswith("In all rows: target votes; constant KL, bits 1.250; constant accuracy")
-    assert {"Target", "constant"} <= {column.title for column in own.columns}
+    assert others.note.startswith("In all rows: output votes; constant (KL, bits) 1.250; constant (accuracy")
+    assert {"Output", "constant"} <= {column.title for column in own.columns}
 
 
 def test_models_of_classes_and_of_attributes_are_apart(made: Path, run: Callable[..., Result]) -> None:

@@ -129,8 +129,8 @@ def test_a_shuffled_input_that_the_model_ignores_shows_no_effect_and_one_that_it
 
 def test_an_input_that_is_hardly_used_is_a_finding(tmp_path):
     found = planted(tmp_path, Planted(probes={"mfcc": 1.2, "waveform": 0.2}))
-    (said,) = [one.message for one in found.findings if one.name == "unused input"]
-    assert "shows no sign of using mfcc" in said
+    (said,) = [one.message for one in found.findings if one.name == "unused-input"]
+    assert "is not shown to use mfcc" in said
     (probe,) = [one for one in main(found)[1].probes if (one.input, one.kind) == ("mfcc", "shuffled")]
     numbers = (probe.loss, probe.interval.low, probe.interval.high, probe.detectable)
     for number in numbers:  # the message includes the smallest detectable loss
@@ -139,7 +139,7 @@ def test_an_input_that_is_hardly_used_is_a_finding(tmp_path):
 
 def test_co_attention_that_has_fallen_silent_is_a_finding(tmp_path):
     found = planted(tmp_path, Planted(silent=0.86), Planted(ablation="softmax"))
-    said = [one.message for one in found.findings if one.name == "silent attention"]
+    said = [one.message for one in found.findings if one.name == "silent-attention"]
     assert len(said) == 1
     assert said[0].startswith("full (")
     assert "86 % of the segments" in said[0]
@@ -249,7 +249,7 @@ def test_the_ablation_table_shows_the_pooled_scores_that_its_differences_are_of(
     ua, apart = titles.index(("Pooled, %", "UA")), titles.index(("Difference to full", "UA"))
     full, mfcc = table.rows
     assert mfcc[apart].sort == pytest.approx(mfcc[ua].sort - full[ua].sort)
-    assert "Names are bold" in table.note
+    assert "bold ones have a corrected p of at most 0.05" in table.note
 
 
 def test_classes_have_precision_f1_and_support_as_scikit_learn_has_them(tmp_path):
@@ -418,8 +418,8 @@ def test_one_model_of_one_seed_that_tests_everybody_has_no_p_value_and_says_why(
     (versus,) = [row.versus for row in found.experiments[0].rows if row.versus]
     assert versus.ua.interval.high < 0
     assert (versus.ua.p, versus.ua_corrected, versus.ua.detectable) == (None, None, None)
-    assert "one seed" in [one.name for one in found.findings]
-    assert "the interval does not cover the randomness of its training" in detail.ablations(found.experiments[0]).note
+    assert "one-seed" in [one.name for one in found.findings]
+    assert "luck of its training is not in the interval" in detail.ablations(found.experiments[0]).note
 
 
 def test_several_models_that_test_everybody_are_compared_over_speakers_and_seeds(tmp_path):
@@ -430,7 +430,7 @@ def test_several_models_that_test_everybody_are_compared_over_speakers_and_seeds
     assert versus.crossed
     assert 0 < versus.ua.p < 0.05
     assert versus.ua.detectable > 0
-    assert "one seed" not in [one.name for one in found.findings]
+    assert "one-seed" not in [one.name for one in found.findings]
 
 
 def test_tables_count_their_tests_and_say_what_they_can_detect(tmp_path):
@@ -438,10 +438,10 @@ def test_tables_count_their_tests_and_say_what_they_can_detect(tmp_path):
     plans = [Planted(ablation=a, selection=s, skill=k) for a, k in skills.items() for s in ("validation", "test")]
     found = planted(tmp_path, *plans)
     table = detail.ablations(found.experiments[0])
-    assert "2 tests, corrected together; detectable differences are for a single test." in table.note
+    assert "p corrected for 2 tests (Holm); detectable holds for a single test." in table.note
     place = [column.title for column in table.columns].index("detectable")
     assert sum(float(row[place].text) > 0 for row in table.rows if row[place].text != "–") == 2
-    assert "3 tests, corrected together;" in results_table.results(found).note
+    assert "p corrected for 3 tests (Holm)" in results_table.results(found).note
     assert all(gap.versus.ua_corrected >= gap.versus.ua.p for gap in found.gaps)
 
 
@@ -475,8 +475,8 @@ def test_two_speakers_are_enough_for_a_report(tmp_path, speakers):
     group, result = main(found)
     assert len(group.header.fold_names) == 2
     assert np.isnan(result.scores["ua"].interval.low)
-    assert [one.message for one in found.findings if one.name == "no interval"] == [
-        "Leave one speaker out: 2 clusters; an interval needs 3."
+    assert [one.message for one in found.findings if one.name == "no-interval"] == [
+        "Leave one speaker out: 2 clusters; an interval takes 3."
     ]
     (versus,) = [row.versus for row in found.experiments[0].rows if row.versus]
     assert (versus.ua.p, versus.ua_corrected, versus.ua.detectable) == (None, None, None)

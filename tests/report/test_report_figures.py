@@ -115,7 +115,7 @@ def test_many_classes_still_look_different():
 
 def test_the_alternative_text_of_a_confusion_matrix_names_recalls_and_the_worst_mistake(pictures):
     words = pictures[0]["confusion"].alt
-    assert re.search(r"with co-attention: recall angry \d+ %, .* most often \w+ is predicted as \w+, \d+ %", words)
+    assert re.search(r"with co-attention: found angry \d+ %, .* most often \w+ is predicted as \w+, \d+ %", words)
 
 
 def test_a_model_without_co_attention_is_never_called_one_with_it(tmp_path):
@@ -134,3 +134,24 @@ def test_folds_of_one_epoch_have_no_learning_curves(tmp_path):
         file.write_text(file.read_text().splitlines()[0] + "\n")
     (experiment,) = make_report(tmp_path, Choice()).experiments
     assert not list(gallery._curves(experiment))
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_labels_of_every_panel_are_within_it_wherever_the_axes_of_all_are(alike):
+    def panel(highest):
+        def draw(axes):
+            axes.plot([0, 1], [0, highest])
+            axes.set(xlabel="predicted", ylabel="raters", title=f"up to {highest}")
+
+        return drawing.Drawn(draw)
+
+    numbers = [1e6, 2e6] if alike else [1, 1_000_000, 30]
+    plan = drawing.Plan("one", "", "", "", [panel(number) for number in numbers], (2.0, 1.8), alike=alike)
+    with drawing._style():
+        place = drawing._layout(plan)
+        for one in plan.panels:
+            figure = Figure(figsize=plan.size)
+            axes = figure.add_axes(place.bounds)
+            one.draw(axes)
+            box = axes.get_tightbbox().transformed(figure.transFigure.inverted())
+            assert box.x0 >= -0.01 and box.y0 >= -0.01 and box.x1 <= 1.01 and box.y1 <= 1.01

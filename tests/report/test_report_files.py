@@ -176,8 +176,8 @@ def test_the_page_says_what_its_interval_is_made_of_and_how_many_tests_it_holds(
     text = build(tmp_path / "runs", tmp_path / "reports").read_text(encoding="utf-8")
     assert re.search(r'<p class="interval">95 % interval \d+\.\d to \d+\.\d %, from 4 speakers</p>', text)
     assert re.search(
-        r"\(5 %, 2 tests, corrected together; "
-        r"a single one could detect a difference of \d+\.\d( to \d+\.\d)? points\)\.",
+        r"\(p at most 0\.05 after Holm&#39;s correction for 2 tests; a single test could detect "
+        r"\d+\.\d( to \d+\.\d)? points\)\.",
         text,
     )
     assert "<dt>Largest class, WA</dt>" in text

@@ -160,7 +160,7 @@ def test_a_truncated_segments_file_costs_only_what_needs_it(tmp_path):
     _, result = found.experiments[0].main
     assert (result.ways, result.probes) == ((), ())
     assert result.scores["ua"].pooled > 0.25
-    assert any(finding.name == "damaged file" and "2M" in finding.message for finding in found.findings)
+    assert any(finding.name == "damaged-file" and "2M" in finding.message for finding in found.findings)
 
 
 def test_folders_that_are_no_runs_are_named(tmp_path):
@@ -310,7 +310,7 @@ def test_settings_that_all_runs_changed_are_told_and_those_of_an_ablation_are_no
         write_run(tmp_path / "usual", WHO, Planted(ablation=ablation))
     write_run(tmp_path / "changed", WHO, Planted(finished=0))
     told, untold = (
-        [one.message for one in report(tmp_path / place).findings if one.name == "changed settings"]
+        [one.message for one in report(tmp_path / place).findings if one.name == "changed-settings"]
         for place in ("changed", "usual")
     )
     assert told == ["Preset paper was changed for all finished runs: train.epochs = 3 (preset: 100)."]
