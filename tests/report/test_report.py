@@ -130,7 +130,7 @@ def test_a_shuffled_input_that_the_model_ignores_shows_no_effect_and_one_that_it
 def test_an_input_that_is_hardly_used_is_a_finding(tmp_path):
     found = planted(tmp_path, Planted(probes={"mfcc": 1.2, "waveform": 0.2}))
     (said,) = [one.message for one in found.findings if one.name == "unused-input"]
-    assert "is not shown to use mfcc" in said
+    assert "shows no sign of using mfcc" in said
     (probe,) = [one for one in main(found)[1].probes if (one.input, one.kind) == ("mfcc", "shuffled")]
     numbers = (probe.loss, probe.interval.low, probe.interval.high, probe.detectable)
     for number in numbers:  # the message includes the smallest detectable loss
@@ -419,7 +419,7 @@ def test_one_model_of_one_seed_that_tests_everybody_has_no_p_value_and_says_why(
     assert versus.ua.interval.high < 0
     assert (versus.ua.p, versus.ua_corrected, versus.ua.detectable) == (None, None, None)
     assert "one-seed" in [one.name for one in found.findings]
-    assert "luck of its training is not in the interval" in detail.ablations(found.experiments[0]).note
+    assert "the interval does not cover the randomness of its training" in detail.ablations(found.experiments[0]).note
 
 
 def test_several_models_that_test_everybody_are_compared_over_speakers_and_seeds(tmp_path):
@@ -476,7 +476,7 @@ def test_two_speakers_are_enough_for_a_report(tmp_path, speakers):
     assert len(group.header.fold_names) == 2
     assert np.isnan(result.scores["ua"].interval.low)
     assert [one.message for one in found.findings if one.name == "no-interval"] == [
-        "Leave one speaker out: 2 clusters; an interval takes 3."
+        "Leave one speaker out: 2 clusters; an interval needs 3."
     ]
     (versus,) = [row.versus for row in found.experiments[0].rows if row.versus]
     assert (versus.ua.p, versus.ua_corrected, versus.ua.detectable) == (None, None, None)
