@@ -100,7 +100,7 @@ def test_all_forms_have_the_tables_and_figures_of_raters(made: Path, run: Callab
     for form in (html, text):
         (note,) = set(re.findall(r"Constant is the score[^<\n]*One test[^<\n]*", form))
         assert note.endswith("One test.")
-    assert re.search(r"[0-9]+ turns of [0-9]+ have no class, and count for all scores but the accuracy\.", html)
+    assert re.search(r"[0-9]+ turns of [0-9]+ have no class and count for all scores but the accuracy\.", html)
     for name in DIMENSIONS:
         assert name in text
         assert name in latex
