@@ -109,7 +109,7 @@ def test_what_fits_is_taken_as_it_is(value: object, wanted: Any) -> None:
 
 
 REFUSED: list[tuple[object, Any, str]] = [
-    (LARGEST + 1, int, "it is too large a number"),
+    (2**63, int, "it is too large a number"),
     (-LARGEST - 1, float, "it is too large a number"),
     (float("inf"), float, "it is inf, not a finite number"),
     (1, Literal[True], "it is 1, not one of True"),
@@ -133,3 +133,8 @@ def test_what_does_not_fit_is_refused_in_these_words(value: object, wanted: Any,
     with pytest.raises(ShapeError) as raised:
         shaped(value, wanted)
     assert str(raised.value) == words
+
+
+def test_whole_numbers_of_64_bits_are_taken() -> None:
+    assert LARGEST == 9_223_372_036_854_775_807
+    assert shaped([LARGEST, -LARGEST], list[int]) == [LARGEST, -LARGEST]

@@ -19,8 +19,8 @@ from ser_pipeline.processes import apart
 FOLLOWED = ("audio.", "features.statistics.", "seed", "store")
 """Prefixes of the settings that `frozen` uses; any other setting refers to another model."""
 
-COST = "it takes about an hour of processor time for 500 recordings, frozen a minute"
-"""Cost of training from scratch: 3,200 CPU-seconds for ten folds of EMO-DB's 535 recordings, against 41 for frozen."""
+COST = "it takes about 15 minutes of processor time for 500 recordings, frozen a minute"
+"""Cost of training from scratch: about 1,000 CPU-seconds for ten folds of EMO-DB's 535 recordings, 33 for frozen."""
 
 ENCODER = "features.statistics.encoder"
 """The setting that names the speech encoder of `frozen`."""

@@ -63,19 +63,17 @@ def ablations(experiment: Experiment) -> Table:
         Column("Co-att.", number=False, hint="Whether frames are weighted by co-attention or averaged."),
     ]
     differences = [row.versus.ua for row in experiment.rows if row.versus]
+    published_rows = any(row.published for row in experiment.rows)
     note = (
-        "Scores are pooled over all test utterances, published ones means over folds. Differences are row minus full "
-        "model, in pooled UA over the seeds that both have; bold ones have a corrected p of at most 0.05. "
-        "Incomplete rows are not averaged. "
+        "Scores are pooled over all test utterances. "
+        f"{'Published scores are means over folds. ' if published_rows else ''}"
+        "Differences are row minus full model, in pooled UA over the seeds that both have; bold ones have a corrected "
+        "p of at most 0.05. Incomplete rows are not averaged. "
         f"{tests([one.p for one in differences])} {words.legend([row.group.name for row in experiment.rows])}"
         f"{luck([one.interval for one in differences])}"
     )
     table = Table(f"ablation-{experiment.id}", "Ablation", tuple(columns), tuple(rows), tuple(tones), note)
-    return (
-        table
-        if any(row.published for row in experiment.rows)
-        else select(table, lambda column: not column.group.startswith("Published"))
-    )
+    return table if published_rows else select(table, lambda column: not column.group.startswith("Published"))
 
 
 def grid(experiment: Experiment) -> Table | None:

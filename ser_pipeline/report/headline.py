@@ -62,6 +62,7 @@ def summary(report: Report) -> dict[str, Any]:
         "group": group,
         "beside": _beside(result),
         "facts": _facts(report, group, result),
+        "doubtful": words.epoch("test"),
         "sentences": list(_sentences(report, report.experiments[0])),
         "warnings": _warnings(report),
     }
@@ -196,7 +197,7 @@ def _power(found: Sequence[Versus]) -> str:
     tested = [one.ua for one in found if one.ua.p is not None]
     if not tested:
         return "no test is possible"
-    said = "p at most 0.05" + (f" after Holm's correction for {len(tested)} tests" if len(tested) > 1 else "")
+    said = "5 % level" + (f" after Holm's correction for {len(tested)} tests" if len(tested) > 1 else "")
     known = sorted(one.detectable for one in tested if one.detectable is not None)
     if not known:
         return said

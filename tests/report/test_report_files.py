@@ -170,13 +170,19 @@ def test_a_second_report_of_the_same_runs_writes_nothing_and_one_of_changed_runs
     assert build(runs, out).stat().st_mtime_ns > before
 
 
+def test_an_epoch_that_was_chosen_on_the_test_fold_is_marked_in_the_summary(tmp_path):
+    write_run(tmp_path / "runs", SMALL, Planted(selection="test"))
+    text = build(tmp_path / "runs", tmp_path / "reports").read_text(encoding="utf-8")
+    assert '<dt>Epoch</dt><dd><span class="tag">best on the test fold</span></dd>' in text
+
+
 def test_the_page_says_what_its_interval_is_made_of_and_how_many_tests_it_holds(tmp_path):
     for ablation in ("full", "mfcc", "w2e"):
         write_run(tmp_path / "runs", SMALL, Planted(ablation=ablation))
     text = build(tmp_path / "runs", tmp_path / "reports").read_text(encoding="utf-8")
     assert re.search(r'<p class="interval">95 % interval \d+\.\d to \d+\.\d %, from 4 speakers</p>', text)
     assert re.search(
-        r"\(p at most 0\.05 after Holm&#39;s correction for 2 tests; a single test could detect "
+        r"\(5 % level after Holm&#39;s correction for 2 tests; a single test could detect "
         r"\d+\.\d( to \d+\.\d)? points\)\.",
         text,
     )
