@@ -43,7 +43,7 @@ audit: $(INSTALLED) ## find faults in a corpus and its folds (CORPUS= ROOT=)
 	$(RUN) audit $(CORPUS) $(ROOT) --protocol $(PROTOCOL)
 
 test: $(DEVELOPED) ## run every test that needs no GPU and no network
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 # Tests that limit the size of files fail here, because coverage writes files too; the results of `make test` count.
 coverage: $(DEVELOPED) ## measure the lines and branches that the tests reach, in child processes too

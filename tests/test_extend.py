@@ -115,7 +115,7 @@ def test_a_protocol_an_ablation_and_a_setting_are_a_row_each(copy: Copy) -> None
     run(copy, "features", "emodb", "corpus", "--quiet")
     said = run(copy, "train", *PART, "--protocol", "first-speaker", *options("train.sharpness=2"), "--dry-run").stdout
     assert [line.split("\t")[1] for line in said.splitlines()] == ["03"]
-    assert "is 0.1 to 10 nats" in run(copy, "train", *options("train.sharpness=99"), "--dry-run", status=1).stderr
+    assert "must be 0.1 to 10 nats" in run(copy, "train", *options("train.sharpness=99"), "--dry-run", status=1).stderr
     own = ("--config", "own.toml", "--ablation", "narrow,smooth")
     said = run(copy, "train", *PART, *own, *options(), "--dry-run").stdout
     assert {line.split("-speaker-")[1].split("-s0")[0] for line in said.splitlines()} == {"narrow", "smooth"}

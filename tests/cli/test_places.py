@@ -161,7 +161,7 @@ def test_a_cache_of_another_user_is_read_and_where_it_cannot_be_written_named(us
     assert run(TWO, "cache", "verify") == (0, [])
     status, said = run(TWO, *features, "waveform")
     assert (status, len(said)) == (1, 1)
-    assert f"cannot write in {next(users.glob('cache/features/emodb-*'))}: Permission denied" in said[0]
+    assert f"cannot write to {next(users.glob('cache/features/emodb-*'))}: Permission denied" in said[0]
     (users / "cache/features/emodb.json").unlink()
     status, said = run(TWO, "cache", "prune", "--yes")
     (folder,) = users.glob("cache/features/emodb-*")

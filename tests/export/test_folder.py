@@ -110,7 +110,7 @@ def test_all_folds_are_averaged_as_the_run_averages_them(trained_run: Path, corp
     np.testing.assert_allclose(list(said.probabilities.values()), list(wanted.probabilities.values()), atol=1e-6)
     one = load(folder, "cpu", ["04"])(file), load(trained_run, "cpu", ["04"])(file)
     np.testing.assert_allclose(*(list(answer.probabilities.values()) for answer in one), atol=1e-6)
-    with pytest.raises(PipelineError, match="has no fold 99; there are 03, 04, 05"):
+    with pytest.raises(PipelineError, match="has no fold 99; it has 03, 04, 05"):
         load(folder, "cpu", ["99"])
 
 
@@ -166,7 +166,7 @@ def test_the_card_says_what_the_model_costs(trained_run: Path, tmp_path: Path) -
     count = sum(one.numel() for one in member.parameters())
     text = (folder / "README.md").read_text(encoding="utf-8")
     assert f"Parameters per model: {count:,}, of which " in text
-    assert "GFLOPs by 1 model, of which" in text
+    assert "GFLOPs for 1 model, of which" in text
     assert f"Weights: {(folder / 'model.safetensors').stat().st_size / 1e6:.1f} MB" in text
 
 

@@ -328,7 +328,7 @@ def test_changes_of_audio_are_refused_with_embeddings_that_were_made_without_the
     words = ["--set", f"features.embedding.encoder={encoder}", "--set", 'model.inputs=["embedding"]']
     run("features", "emodb", corpus, *words, "--device", "cpu")
     said = run("train", "--accept", "counts", "--preset", "scratch", *words, "--dry-run", status=1).stderr
-    assert "augment.speed, augment.gain, augment.noise cannot be applied to embedding" in said
+    assert "augment.speed, augment.gain, augment.noise, augment.frame_masks cannot be applied to embedding" in said
     assert "--set augment.speed=0" in said
     still = [word for name in ("speed", "gain", "noise") for word in ("--set", f"augment.{name}=0.0")]
     still += ["--set", "augment.frame_masks=0"]

@@ -268,7 +268,7 @@ def test_a_cell_of_a_confusion_matrix_tells_its_count(page, grid):
 def test_the_page_tells_test_selection_in_words_and_colour(page, grid):
     page.open(grid)
     section = "document.querySelector('section.chapter.test')"
-    assert "chosen on the test fold" in page.run(f"{section}.textContent")
+    assert "epoch: best on the test fold" in page.run(f"{section}.textContent")
     tag = page.run(f"getComputedStyle({section}.querySelector('.tag')).color")
     assert tag != page.run("getComputedStyle(document.body).color")
 
