@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from ser_pipeline.text import plural
+
 from . import completion, options
 from .columns import aligned
 
@@ -76,4 +78,4 @@ def folds(
 
 
 def _few(names: list[str], most: int = 4) -> str:
-    return " ".join(names) if len(names) <= most else f"{len(names)} speakers"
+    return " ".join(names) if len(names) <= most else plural(len(names), "speaker")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ser_pipeline.runs.layout import CONTENTS
+from ser_pipeline.text import plural
 
 from . import completion, options
 from .terminal import bar, printing, say, start_log
@@ -161,7 +162,7 @@ def predict(
     writer = _writer(form, predictor, sources, question)
     failed = _print(predictor, sources, question, writer, plot, copies, quiet)
     if failed:
-        say(f"error: no prediction for {failed} of {len(sources)} recordings")
+        say(f"error: no prediction for {failed} of {plural(len(sources), 'recording')}")
         raise click.exceptions.Exit(1)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from ser_pipeline.text import duration, plural
+from ser_pipeline.text import duration, percent, plural
 
 from .terminal import say
 
@@ -155,7 +155,7 @@ def _line(status: Status, statuses: Sequence[Status]) -> str:
 
 def _scores(last: Mapping[str, float]) -> str:
     """Return the UA, CCC or both of an epoch, depending on its target."""
-    found = [f"UA {last['ua']:.1%}"] if "ua" in last else []
+    found = [f"UA {percent(last['ua'], 1)}"] if "ua" in last else []
     return ", ".join([*found, *([f"CCC {last['ccc']:.3f}"] if "ccc" in last else [])])
 
 

@@ -16,6 +16,15 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "es" if noun.endswith("s") else "s")
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """Format a share in percent.
+
+    >>> percent(0.654), percent(0.654, 1)
+    ('65 %', '65.4 %')
+    """
+    return f"{100 * share:.{digits}f} %"
+
+
 def duration(seconds: float) -> str:
     """Format seconds in a suitable unit.
 

@@ -156,8 +156,8 @@ def test_the_audit_counts_what_is_shorter_than_a_segment(tmp_path: Path) -> None
         found = {finding.name: finding.message for finding in audit(utterances, tmp_path, **more)}  # type: ignore[arg-type]
         return found["durations"]
 
-    assert said().endswith("100.0% under 3 s")
-    assert said(segment=1.06).endswith("50.0% under 1.06 s")
+    assert said().endswith("100.0 % under 3 s")
+    assert said(segment=1.06).endswith("50.0 % under 1.06 s")
 
 
 @pytest.mark.slow(reason="draws the figures of a report")

@@ -19,7 +19,7 @@ from ser_pipeline.corpora.corpus import Corpus, Utterance
 from ser_pipeline.findings import SEVERITIES, Finding, ordered
 from ser_pipeline.splits.folds import Fold
 from ser_pipeline.splits.leaks import by_kind, leaks, other_labels, same_audio
-from ser_pipeline.text import few, natural, plural
+from ser_pipeline.text import few, natural, percent, plural
 
 __all__ = ["Finding", "audit", "count_classes", "leaks", "ordered", "to_json"]
 
@@ -96,10 +96,12 @@ def _contents(utterances: Sequence[Utterance]) -> Iterator[Finding]:
     classes = Counter(utterance.emotion for utterance in utterances).most_common()
     speakers = len({utterance.speaker for utterance in utterances})
     files = len({utterance.file for utterance in utterances})
-    cuts = f" of {files} files" if files != len(utterances) else ""
-    what = f"{len(utterances)} utterances{cuts}" if cuts else f"{files} files"
+    what = plural(files, "file")
+    if files != len(utterances):
+        what = f"{plural(len(utterances), 'utterance')} of {what}"
     listed = ", ".join(f"{name} {count}" for name, count in classes)
-    yield Finding("note", "contents", f"{what}, {speakers} speakers, {len(classes)} classes ({listed})")
+    groups = f"{plural(speakers, 'speaker')}, {plural(len(classes), 'class')}"
+    yield Finding("note", "contents", f"{what}, {groups} ({listed})")
 
 
 def _counts(utterances: Sequence[Utterance], corpus: Corpus) -> Iterator[Finding]:
@@ -129,7 +131,7 @@ def _counts(utterances: Sequence[Utterance], corpus: Corpus) -> Iterator[Finding
     if not expected:
         return
     if not off:
-        yield Finding("note", "counts", f"{len(utterances)} utterances, as published")
+        yield Finding("note", "counts", f"{plural(len(utterances), 'utterance')}, as published")
         return
     total = sum(corpus.expected.values())
     parts = sorted(off, key=lambda name: (-abs(off[name]) / expected[name], name))
@@ -138,7 +140,7 @@ def _counts(utterances: Sequence[Utterance], corpus: Corpus) -> Iterator[Finding
     yield Finding(
         "error" if large else "warning",
         "counts",
-        f"{len(utterances)} utterances instead of the published {total}: {shown}",
+        f"{plural(len(utterances), 'utterance')} instead of the published {total:,}: {shown}",
         "results are not comparable with published ones" if large else "",
         tuple(one.id for one in utterances if parts[0] in (one.session, one.speaker, one.split)),
     )
@@ -193,8 +195,8 @@ def _empty_ends(whole: Sequence[tuple[Utterance, Sound]], segment: float) -> Ite
         yield Finding(
             "note",
             "empty-end",
-            f"{len(empty)} of {len(whole)} utterances end in a segment of {segment:.4g} s that contains less than "
-            f"{LEAST_SPEECH:.0f} ms of audio",
+            f"{len(empty):,} of {plural(len(whole), 'utterance')} end in a segment of {segment:.4g} s that contains "
+            f"less than {LEAST_SPEECH:.0f} ms of audio",
             "with the paper's settings it trains and votes like any other; model.least_speech leaves it out",
             tuple(whole[place][0].id for place in empty.tolist()),
         )
@@ -223,17 +225,17 @@ def _near_copies(
 
 def _statistics(sounds: Sequence[Sound], segment: float) -> Iterator[Finding]:
     seconds = np.array([sound.seconds for sound in sounds])
-    short = np.mean(seconds < segment)
+    short = float(np.mean(seconds < segment))
     yield Finding(
         "note",
         "durations",
         f"{seconds.sum() / 3600:.2f} h; {seconds.min():.2f} to {seconds.max():.2f} s, mean {seconds.mean():.2f} s; "
-        f"{short:.1%} under {segment:.4g} s",
+        f"{percent(short, 1)} under {segment:.4g} s",
     )
     silent = np.array([sound.silent for sound in sounds])
     low, high = np.quantile(silent, (0.05, 0.95))
-    usual = f"{low:.0%} to {high:.0%} in nine of ten"
-    yield Finding("note", "silence", f"silence is {np.median(silent):.0%} of an utterance, {usual}")
+    usual = f"{percent(low)} to {percent(high)} in nine of ten"
+    yield Finding("note", "silence", f"silence is {percent(float(np.median(silent)))} of an utterance, {usual}")
     forms = Counter(f"{sound.rate} Hz {CHANNELS.get(sound.channels, f'{sound.channels} channels')}" for sound in sounds)
     counted = [f"{plural(count, 'recording')} of {name}" for name, count in forms.most_common()]
     yield Finding("note", "formats", few(counted, 4))
@@ -283,7 +285,7 @@ QUALITIES: tuple[Quality, ...] = (
     (
         "offset",
         "warning",
-        f"utterances have an offset of over {OFFSET:.0%} of full scale",
+        f"utterances have an offset of over {percent(OFFSET)} of full scale",
         "a constant offset affects level and spectrum",
         lambda sound: abs(sound.offset) > OFFSET,
     ),
@@ -297,14 +299,14 @@ QUALITIES: tuple[Quality, ...] = (
     (
         "clipped",
         "warning",
-        f"utterances have over {CLIPPED:.1%} of their samples clipped",
+        f"utterances have over {percent(CLIPPED, 1)} of their samples clipped",
         "loudness is lost and the spectrum distorted, most in loud emotions",
         lambda sound: sound.clipped > CLIPPED,
     ),
     (
         "mostly-silent",
         "warning",
-        f"utterances are silent for over {MOSTLY_SILENT:.0%} of their length",
+        f"utterances are silent for over {percent(MOSTLY_SILENT)} of their length",
         "segments without speech carry the utterance's label",
         lambda sound: sound.silent > MOSTLY_SILENT and sound.mixed >= QUIET,
     ),

@@ -10,7 +10,7 @@ from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.corpora.ratings import DIMENSIONS, ELSEWHERE, vote_weights
 from ser_pipeline.evaluation.raters import alpha_of_values, alpha_of_votes, one_against_others, reliability_of_means
 from ser_pipeline.findings import Finding
-from ser_pipeline.text import plural
+from ser_pipeline.text import percent, plural
 
 
 def audit_raters(utterances: Sequence[Utterance]) -> list[Finding]:
@@ -34,8 +34,8 @@ def _votes(utterances: Sequence[Utterance]) -> Iterator[Finding]:
     yield Finding(
         "note",
         "votes",
-        f"{len(rated)} of {len(utterances)} utterances have {totals.min():g} to {totals.max():g} votes, "
-        f"{elsewhere / counts.sum():.0%} of them for no class; {ties} have no class that most raters chose",
+        f"{len(rated):,} of {plural(len(utterances), 'utterance')} have {totals.min():g} to {totals.max():g} votes, "
+        f"{percent(elsewhere / counts.sum())} of them for no class; {ties} have no class that most raters chose",
         "--target votes learns from all of them; under --target class those without a class are left out",
     )
     whole = counts[(counts % 1 == 0).all(1)]
@@ -45,7 +45,7 @@ def _votes(utterances: Sequence[Utterance]) -> Iterator[Finding]:
             "note",
             "agreement",
             f"Krippendorff's alpha of the votes is {alpha:.2f}; a rater agrees with most of the others in "
-            f"{agreed:.0%} of cases",
+            f"{percent(agreed)} of cases",
             "expect about the same of a listener who is scored against the majority",
         )
 
@@ -60,7 +60,7 @@ def _attributes(utterances: Sequence[Utterance]) -> Iterator[Finding]:
     spans = ", ".join(
         f"{name} {low:g} to {high:g}" for name, low, high in zip(DIMENSIONS, values.min(0), values.max(0), strict=True)
     )
-    yield Finding("note", "attributes", f"{len(rated)} utterances, scale {scales}: {spans}")
+    yield Finding("note", "attributes", f"{plural(len(rated), 'utterance')}, scale {scales}: {spans}")
     raters = [[[one[place] for one in vad.raters] for vad in rated] for place in range(len(DIMENSIONS))]
     alphas = [alpha_of_values(ratings) for ratings in raters]
     if np.isnan(alphas).any():

@@ -14,6 +14,7 @@ from ser_pipeline.evaluation.metrics import probabilities
 from ser_pipeline.runs import layout
 from ser_pipeline.runs.reading import read_predictions
 from ser_pipeline.targets import TARGETS
+from ser_pipeline.text import percent, plural
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ class Threshold:
 
     def __str__(self) -> str:
         return (
-            f"answers need a confidence of at least {self.confidence:.4f}: of {self.rows:,} validation utterances, "
-            f"{self.answered:.1%} reach it, and {self.right:.1%} of these are correct"
+            f"answers need a confidence of at least {self.confidence:.4f}: of "
+            f"{plural(self.rows, 'validation utterance')}, {percent(self.answered, 1)} reach it, and "
+            f"{percent(self.right, 1)} of these are correct"
         )
 
 
@@ -82,6 +84,7 @@ def chosen(wanted: float, folders: Sequence[Path], labels: Sequence[str], target
     if found is None:
         best = max((np.cumsum(right[np.argsort(-scores.max(1))]) / np.arange(1, len(right) + 1)).tolist())
         raise PipelineError(
-            f"no confidence gives {wanted:.1%} correct answers on validation rows; the highest share is {best:.1%}"
+            f"no confidence gives {percent(wanted, 1)} correct answers on validation rows; the highest share is "
+            f"{percent(best, 1)}"
         )
     return found

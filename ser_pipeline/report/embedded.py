@@ -14,6 +14,7 @@ from ser_pipeline.report.groups import Group
 from ser_pipeline.report.tables import MINUS
 from ser_pipeline.report.tsne import planes, silhouettes, utterance_means
 from ser_pipeline.runs.records import FoldResult
+from ser_pipeline.text import plural
 
 ARRAYS = {"w2e": "W2E", "fused": "final feature"}
 """Titles of stored embeddings, by name."""
@@ -56,8 +57,8 @@ def plans(experiment: Experiment, pair: Sequence[tuple[str, Group]]) -> Iterator
         over = "; ".join(f"{title} {_over(folds)}" for title, folds in kept if folds)
         speech = " W2E: the frames of the speech encoder, weighted or averaged." * ("W2E" in over)
         caption = (
-            f"t-SNE of the {len(fold.rows)} test utterances of fold {fold.name}, the one with the median UA; an "
-            f"utterance is the mean of its segments. {SILHOUETTE}. Over all folds: {over}.{speech}"
+            f"t-SNE of the {plural(len(fold.rows), 'test utterance')} of fold {fold.name}, the one with the median UA; "
+            f"an utterance is the mean of its segments. {SILHOUETTE}. Over all folds: {over}.{speech}"
         )
         yield _plan("embeddings", "Embeddings (t-SNE)", caption, beside, experiment)
     folds = [(f"fold {one.name}", one, means) for one, means in of_folds.get(("fused", main.name), [])]
@@ -126,7 +127,7 @@ def _plan(
     """
     labels, points = experiment.panel.header.labels, planes([means for *_, means in shown])
     panels = [_panel(one, plane, labels) for one, plane in zip(shown, points, strict=True)]
-    alt = f"{len(panels)} scatter plots of utterances by class: " + ", ".join(title for title, *_ in shown)
+    alt = f"{plural(len(panels), 'scatter plot')} of utterances by class: " + ", ".join(title for title, *_ in shown)
     return Plan(name, title, caption, alt, panels, size, figures.class_keys(labels), 5 if size == SMALL else 4, True)
 
 

@@ -16,6 +16,7 @@ from ser_pipeline.report.drawing import Drawn, Picture, Plan, render
 from ser_pipeline.report.groups import FULL, Group
 from ser_pipeline.report.matrix import Matrix
 from ser_pipeline.runs.records import Run
+from ser_pipeline.text import plural
 
 WITHOUT = "full-mean"
 """The ablation that is the full model without co-attention."""
@@ -148,12 +149,12 @@ def _curves(experiment: Experiment) -> Iterator[Plan]:
     top = float(np.nanpercentile(losses, 99)) * 1.08
     loss = figures.Course(figures.LOSSES, "validation_loss", (0.0, top))
     panels = list(_courses(runs, histories, loss))
-    alt = f"Training and validation loss by epoch in {len(panels)} folds."
+    alt = f"Training and validation loss by epoch in {plural(len(panels), 'fold')}."
     yield Plan("curves", "Learning curves: loss", f"Loss {said}", alt, panels, SMALL, figures.CURVE_KEYS, 5, True)
     if all("ua" in line for line in every):
         ua = figures.Course({"ua": figures.LOSSES["validation_loss"]}, "ua", (0.0, 102.0), 0.01)
         panels = list(_courses(runs, histories, ua))
-        alt = f"Validation UA by epoch in {len(panels)} folds."
+        alt = f"Validation UA by epoch in {plural(len(panels), 'fold')}."
         yield Plan(
             "scores",
             "Learning curves: UA",

@@ -16,6 +16,7 @@ from ser_pipeline.report.drawing import Drawn, Plan
 from ser_pipeline.report.groups import Group
 from ser_pipeline.runs import layout
 from ser_pipeline.runs.records import FoldResult, RunHeader, UtteranceTable
+from ser_pipeline.text import plural
 
 EACH = 3
 """Number of correctly, and of wrongly, classified utterances whose attention is drawn."""
@@ -52,7 +53,7 @@ def attention(experiment: Experiment, roll: UtteranceTable) -> Plan | None:
         f"its largest weight: the most confident correct and wrong answers of {folds}."
     )
     said = "; ".join(_title(one, main.header) for one in chosen)
-    alt = f"Attention over spectrograms of {len(panels)} utterances: {said}."
+    alt = f"Attention over spectrograms of {plural(len(panels), 'utterance')}: {said}."
     return Plan(
         "attention",
         "Where it listens: co-attention",

@@ -17,6 +17,7 @@ from ser_pipeline.report.divisions import DIVISIONS
 from ser_pipeline.report.groups import Group, speakers
 from ser_pipeline.report.tables import Cell, Column, Table
 from ser_pipeline.splits.protocols import ONLY
+from ser_pipeline.text import plural
 
 PICTURES = "matrix"
 """The key of its figures among those of the experiments."""
@@ -110,7 +111,7 @@ def table(matrix: Matrix) -> Table:
             if place is None:
                 cells += [tables.ABSENT, tables.ABSENT]
                 continue
-            known = f"{place.utterances} utterances, {place.speakers} speakers"
+            known = f"{plural(place.utterances, 'utterance')}, {plural(place.speakers, 'speaker')}"
             cells += [
                 Cell(f"{100 * place.ua:.1f}", place.ua, "strong" if row.corpus == name else "", known),
                 tables.between(place.interval),

@@ -242,10 +242,11 @@ def _kind(utterances: Sequence[Utterance], rows: Sequence[int], sides: Mapping[s
 def _copies(utterances: Sequence[Utterance], name: str, severity: str, cost: str, groups: list[list[int]]) -> Finding:
     ids = [[utterances[row].id for row in rows] for rows in groups]
     first = " = ".join(ids[0][:3])
+    many = f"{plural(len(groups), 'recording')} {'occurs' if len(groups) == 1 else 'occur'} more than once"
     return Finding(
         severity,
         name,
-        f"{len(groups)} recordings occur more than once (such as {first}){other_labels(utterances, groups)}",
+        f"{many} (such as {first}){other_labels(utterances, groups)}",
         cost,
         tuple(one for group in ids for one in group),
     )

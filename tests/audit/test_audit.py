@@ -62,7 +62,7 @@ def test_a_sound_corpus_has_notes_alone(root: Path) -> None:
     assert {finding.severity for finding in found.values()} == {"note"}
     assert found["contents"].message == "60 files, 6 speakers, 4 classes (happy 24, neutral 12, angry 12, sad 12)"
     assert found["counts"].message == "60 utterances, as published"
-    assert found["durations"].message == "0.01 h; 0.40 to 0.40 s, mean 0.40 s; 100.0% under 3 s"
+    assert found["durations"].message == "0.01 h; 0.40 to 0.40 s, mean 0.40 s; 100.0 % under 3 s"
     assert found["formats"].message == "60 recordings of 16000 Hz mono"
     assert "the same sentence or script is in train and in test of 6 of 6 folds (s" in found["text-dependent"].message
 
@@ -86,7 +86,7 @@ def test_a_tree_with_iemocaps_counts_passes_and_each_of_its_label_files_is_read_
     value = json.loads(result.stdout)
     assert result.exit_code == 0, result.output
     assert value["counts"] == {"error": 0, "warning": 0, "note": 8}
-    assert "5531 utterances, as published" in [finding["message"] for finding in value["findings"]]
+    assert "5,531 utterances, as published" in [finding["message"] for finding in value["findings"]]
 
 
 def test_a_speaker_column_of_the_wrong_letter_is_found(root: Path) -> None:

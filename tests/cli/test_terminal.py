@@ -59,7 +59,7 @@ def statuses(epoch: int, done: int = 3, run: str = RUN) -> list[Status]:
 def test_the_bar_shows_fold_epoch_loss_ua_and_the_time_left_in_80_columns() -> None:
     line = bar_line(statuses(12), 60, 100.0, 28_800.0, COLUMNS)
     assert len(line) < COLUMNS
-    for part in ("3/416 folds", "07 +1", "epoch 12/60", "loss 0.934", "UA 61.2%", "8 h 0 min left"):
+    for part in ("3/416 folds", "07 +1", "epoch 12/60", "loss 0.934", "UA 61.2 %", "8 h 0 min left"):
         assert part in line
 
 
@@ -83,8 +83,8 @@ def test_the_line_of_a_fold_that_has_ended_fits_80_columns(capsys: pytest.Captur
         update([*statuses(100, done=2), *others])
         update(statuses(100, done=3))
     told = capsys.readouterr().err.strip().split("\n")
-    assert told[-1] == "02: loss 0.934, validation UA 61.2%, 90 segments/s, 60 epochs"
-    assert told[0] == "full s0 00: loss 0.934, validation UA 61.2%, 90 segments/s, 60 epochs"
+    assert told[-1] == "02: loss 0.934, validation UA 61.2 %, 90 segments/s, 60 epochs"
+    assert told[0] == "full s0 00: loss 0.934, validation UA 61.2 %, 90 segments/s, 60 epochs"
     assert max(map(len, told)) < COLUMNS
 
 
@@ -318,7 +318,7 @@ def test_training_on_a_terminal_fits_it_and_is_estimated_before_it_starts(made: 
     assert any("of training, estimated from rates on other machines" in state for state in states)
     bars = [state for state in states if re.match(r"\d/2 folds ", state)]
     assert "first epoch" in bars[0]
-    assert any(re.search(r"group-\d  epoch \d/3  loss \d\.\d+  UA [\d.]+%  \d+ s left", state) for state in bars)
+    assert any(re.search(r"group-\d  epoch \d/3  loss \d\.\d+  UA [\d.]+ %  \d+ s left", state) for state in bars)
     _, states = on_terminal(made, *TRAIN, "--set", "seed=1", "--jobs", "1", "--runs-root", "shown", "--dry-run")
     assert any("of training, estimated from earlier folds" in state for state in states)
     (run,), file = (made / "shown").glob("emodb-*"), next((made / "corpus").rglob("*.wav"))
