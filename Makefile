@@ -31,16 +31,16 @@ help: ## print this list
 	@echo "  settings: CORPUS=$(CORPUS) ROOT=folder PROTOCOL=$(PROTOCOL) PRESET=name JOBS=n"
 
 features: $(INSTALLED) ## extract features into HDF5 shards (CORPUS= ROOT= JOBS=); by default from the demo corpus
-	$(RUN) features $(CORPUS) $(ROOT) $(WITH_JOBS) $(SETTINGS)
+	$(strip $(RUN) features $(CORPUS) $(ROOT) $(WITH_JOBS) $(SETTINGS))
 
 train: $(FEATURES) ## train a run on the shards, one fold for each held-out group (PROTOCOL=)
-	$(RUN) train --corpus $(CORPUS) --protocol $(PROTOCOL) $(WITH_JOBS) $(SETTINGS)
+	$(strip $(RUN) train --corpus $(CORPUS) --protocol $(PROTOCOL) $(WITH_JOBS) $(SETTINGS))
 
 report: train ## write tables, figures and a page about the runs; runs the earlier stages if needed
 	$(RUN) report --corpus $(CORPUS)
 
 audit: $(INSTALLED) ## find faults in a corpus and its folds (CORPUS= ROOT=)
-	$(RUN) audit $(CORPUS) $(ROOT) --protocol $(PROTOCOL)
+	$(strip $(RUN) audit $(CORPUS) $(ROOT) --protocol $(PROTOCOL))
 
 test: $(DEVELOPED) ## run every test that needs no GPU and no network
 	$(BIN)/python -m pytest -n 3 --dist worksteal
@@ -76,7 +76,7 @@ clean: ## remove the environment and build products; keeps cache, runs and repor
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .coverage* .mypy_cache .ruff_cache .hypothesis
 
 $(FEATURES): | $(INSTALLED)
-	$(RUN) features $(CORPUS) $(ROOT) $(WITH_JOBS) $(SETTINGS)
+	$(strip $(RUN) features $(CORPUS) $(ROOT) $(WITH_JOBS) $(SETTINGS))
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
