@@ -19,7 +19,7 @@ from ser_pipeline.processes import apart
 FOLLOWED = ("audio.", "features.statistics.", "seed", "store")
 """Prefixes of the settings that `frozen` uses; any other setting refers to another model."""
 
-COST = "it takes about 15 minutes of processor time for 500 recordings, frozen a minute"
+COST = "scratch takes about 15 minutes of processor time for 500 recordings, frozen takes one minute"
 """Cost of training from scratch: about 1,000 CPU-seconds for ten folds of EMO-DB's 535 recordings, 33 for frozen."""
 
 ENCODER = "features.statistics.encoder"
@@ -76,5 +76,5 @@ def _by_machine(row: Corpus, file: Path | None, overrides: Sequence[str], device
         if ENCODER in given:
             raise
         reason = str(error).removesuffix(hub.WITHOUT)
-        return ChosenPreset("scratch", f"{without}, and no speech encoder for preset frozen ({reason}); {COST}")
+        return ChosenPreset("scratch", f"{without}, and preset frozen has no encoder: {reason}; {COST}")
     return ChosenPreset("frozen", f"{without}, and its speech encoder {name} is here")

@@ -59,35 +59,37 @@ def to_html(report: Report, pictures: Mapping[str, Sequence[Picture]], folder: P
         folder: where the page will be, for links to audio.
     """
     players = [_sound(report, one.file, folder) for one in report.worst[:WORST]]
-    return (
-        environment()
-        .get_template("page.html")
-        .render(
-            report=report,
-            summary=summary(report),
-            results=results(report),
-            crossed=[matrix.table(one) for one in matrix.matrices(report)],
-            heat=pictures.get(matrix.PICTURES, ()),
-            comparison=compared.comparison(report),
-            chapters=[
-                _chapter(one, title, pictures.get(one.id, ()))
-                for one, title in zip(report.experiments, titles(report.experiments), strict=True)
-            ],
-            rated=[(rated_tables.tables(one), pictures.get(one.id, ())) for one in report.rated],
-            literature=overview.literature(report),
-            worst=overview.worst(report),
-            players=players if any(players) else [],
-            sound=lambda file: _sound(report, file, folder),
-            more_worst=max(0, len(report.worst) - WORST),
-            runs=overview.runs(report),
-            profiled=profiled.tables(report),
-            setup=_setup(report),
-            corpus=CORPORA.get(report.choice.corpus or ""),
-        )
+    return render(
+        "page.html",
+        report=report,
+        summary=summary(report),
+        results=results(report),
+        crossed=[matrix.table(one) for one in matrix.matrices(report)],
+        heat=pictures.get(matrix.PICTURES, ()),
+        comparison=compared.comparison(report),
+        chapters=[
+            _chapter(one, title, pictures.get(one.id, ()))
+            for one, title in zip(report.experiments, titles(report.experiments), strict=True)
+        ],
+        rated=[(rated_tables.tables(one), pictures.get(one.id, ())) for one in report.rated],
+        literature=overview.literature(report),
+        worst=overview.worst(report),
+        players=players if any(players) else [],
+        sound=lambda file: _sound(report, file, folder),
+        more_worst=max(0, len(report.worst) - WORST),
+        runs=overview.runs(report),
+        profiled=profiled.tables(report),
+        setup=_setup(report),
+        corpus=CORPORA.get(report.choice.corpus or ""),
     )
 
 
-def environment() -> jinja2.Environment:
+def render(template: str, **content: Any) -> str:
+    """Fill a template of this folder; no line breaks between a number and its percent sign."""
+    return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", _environment().get_template(template).render(content))
+
+
+def _environment() -> jinja2.Environment:
     """Environment for the templates of this folder, with their filters and globals."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("ser_pipeline.report", "."),

@@ -49,7 +49,7 @@ def write_shelf(root: Path) -> None:
     rows = tuple(one.main for one in reports)
     overview = Table("all", "All reports", COLUMNS, rows, note="The main model of each report, chosen by its protocol.")
     about = {"report": reports[0], "reports": reports, "overview": overview, "generator": GENERATOR}
-    write_text(file, page.environment().get_template("reports.html").render(sound=None, **about))
+    write_text(file, page.render("reports.html", sound=None, **about))
 
 
 def _reports(root: Path) -> Iterator[OnShelf]:

@@ -256,16 +256,21 @@ def test_a_difference_is_scipys_paired_t_test_where_speakers_are_of_one_size():
     assert found.value == pytest.approx(theirs.statistic * (ua(one) - ua(other)).mean(0).std(ddof=1) / np.sqrt(8))
 
 
-def test_crossed_sources_are_statsmodels_analysis_of_variance():
+@pytest.mark.parametrize(("seeds", "clusters"), [(4, 7), (5, 5), (9, 4)])
+def test_crossed_sources_are_statsmodels_analysis_of_variance(seeds, clusters):
     rng = np.random.default_rng(2)
-    one, other = equal_clusters(rng, seeds=4, clusters=7)
+    one, other = equal_clusters(rng, seeds=seeds, clusters=clusters)
     gains = ua(one) - ua(other)
     seed, speaker = np.indices(gains.shape)
     table = anova_lm(
         ols("y ~ C(a) + C(b)", DataFrame({"y": gains.ravel(), "a": seed.ravel(), "b": speaker.ravel()})).fit()
     )
-    seeds, clusters, both = (table["mean_sq"] / gains.size).tolist()
-    parts = [(max(clusters - both, 0), 6), (seeds, 3)]
+    luck, own, both = (table["mean_sq"] / gains.size).tolist()
+    if clusters >= seeds:
+        own -= both
+    else:
+        luck -= both
+    parts = [(max(own, 0), clusters - 1), (max(luck, 0), seeds - 1)]
     half = np.sqrt(sum(part * stats.t.ppf(0.975, degrees) ** 2 for part, degrees in parts))
     found = difference(one, other, crossed=True)
     assert (found.interval.high - found.interval.low) / 2 == pytest.approx(half, rel=1e-9)

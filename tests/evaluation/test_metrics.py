@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -46,7 +48,16 @@ def test_a_class_without_utterances_has_no_recall_and_does_not_lower_ua():
 
 def test_no_utterances_have_no_score_and_no_warning():
     empty = Confusion.of([], [], classes=3)
-    assert np.isnan([empty.wa, empty.ua, empty.macro_f1]).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan([empty.wa, empty.ua, empty.macro_f1]).all()
+
+
+def test_a_matrix_equals_one_with_the_same_counts_and_nothing_else():
+    matrix = Confusion.of([0, 1], [0, 1], classes=2)
+    assert matrix == Confusion.of([1, 0], [1, 0], classes=2)
+    assert matrix != Confusion.of([0, 1], [0, 0], classes=2)
+    assert matrix != matrix.counts.tolist()
 
 
 @given(labels, labels)
@@ -114,6 +125,14 @@ def test_a_tie_of_votes_goes_to_the_surer_segment_and_a_majority_is_never_overru
     tie = utterance_scores(np.array([sure, unsure]), np.zeros(2, int), 1, "vote")
     majority = utterance_scores(np.array([sure, unsure, unsure]), np.zeros(3, int), 1, "vote")
     assert (tie.argmax(), majority.argmax()) == (0, 1)
+
+
+def test_votes_are_shares_with_half_a_vote_split_by_probability():
+    segments = np.log([[0.8, 0.1, 0.1], [0.5, 0.25, 0.25], [0.2, 0.2, 0.6]])
+    scores = utterance_scores(segments, np.array([0, 0, 1]), 2, "vote")
+    split = np.exp(segments[:2].mean(0))
+    expected = [np.array([2, 0, 0]) + 0.5 * split / split.sum(), np.array([0, 0, 1]) + 0.5 * np.array([0.2, 0.2, 0.6])]
+    np.testing.assert_allclose(np.exp(scores), expected / np.array([[2.5], [1.5]]), rtol=1e-12)
 
 
 def test_probabilities_sum_to_one_even_of_very_small_scores():

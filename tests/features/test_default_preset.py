@@ -49,9 +49,9 @@ def test_without_a_gpu_it_is_frozen_where_its_encoder_can_be_had(encoder: str, m
 def test_without_an_encoder_it_is_scratch_which_says_what_it_costs_and_how_to_have_one() -> None:
     found = default_preset(CORPORA["emodb"], None, [], "auto")
     assert found.name == "scratch"
-    assert found.line.startswith("preset scratch: no GPU, and no speech encoder for preset frozen (cannot load speech ")
+    assert found.line.startswith("preset scratch: no GPU, and preset frozen has no encoder: cannot load speech ")
     assert (
-        "hf download openai/whisper-tiny.en --local-dir DIR) and pass --set features.statistics.encoder=DIR); "
+        "hf download openai/whisper-tiny.en --local-dir DIR) and pass --set features.statistics.encoder=DIR; "
         in found.why
     )
     assert found.line.endswith(f"{COST}; choose another with --preset")
