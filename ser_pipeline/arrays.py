@@ -1,4 +1,4 @@
-"""Types of arrays, for signatures."""
+"""Types of arrays, for signatures, and the scale of integer samples."""
 
 from __future__ import annotations
 
@@ -21,3 +21,6 @@ Floats32 = NDArray[np.float32]
 
 Array = NDArray[Any]
 """Numbers of a type that depends on a file or a feature."""
+
+FULL_SCALE = 32_768.0
+"""Magnitude of the int16 sample that stands for 1.0."""

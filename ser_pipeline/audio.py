@@ -22,6 +22,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from ser_pipeline.arrays import FULL_SCALE
 from ser_pipeline.containers import ffmpeg
 from ser_pipeline.containers.pieces import MOST, BrokenOffError, Content, Joined
 from ser_pipeline.containers.sections import leapt, sections
@@ -197,7 +198,7 @@ class Recording:
                 if not len(part):
                     raise _truncated(self.name, f"it has {done} of {wanted} samples")
                 done += len(part)
-                yield part * np.float32(1 / 32768) if kind == "int16" else self._finite(part)
+                yield part * np.float32(1 / FULL_SCALE) if kind == "int16" else self._finite(part)
         except soundfile.LibsndfileError as error:
             raise _truncated(self.name, str(error.error_string)) from None
 

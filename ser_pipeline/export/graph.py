@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ser_pipeline.arrays import FULL_SCALE
 from ser_pipeline.config import Config
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.errors import PipelineError
@@ -21,7 +22,6 @@ from ser_pipeline.features.embeddings import Embedder
 from ser_pipeline.features.frozen import Maker
 from ser_pipeline.features.on_device import FRONTS, MfccFront, rounded
 from ser_pipeline.features.statistics import StatisticsMaker
-from ser_pipeline.features.tables import FULL_SCALE
 from ser_pipeline.model.ensemble import Ensemble
 
 

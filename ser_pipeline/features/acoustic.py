@@ -12,9 +12,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_pipeline.arrays import Floats32
+from ser_pipeline.arrays import FULL_SCALE, Floats32
 from ser_pipeline.config import Audio, LogMel, Mfcc, Spectrogram
-from ser_pipeline.features.tables import DECIBELS, FULL_SCALE, dct, hamming, hann, lowest_bins, mel_triangles
+from ser_pipeline.features.tables import DECIBELS, dct, hamming, hann, lowest_bins, mel_triangles
 from ser_pipeline.inputs import INPUTS, LEVELS, Input
 
 CHANGE = 9  # frames over which a delta is fitted (librosa's default)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from ser_pipeline.arrays import FULL_SCALE
 from ser_pipeline.features.statistics import StatisticsMaker, change
-from ser_pipeline.features.tables import FULL_SCALE
 from ser_pipeline.features.utterances import Signal, bounds
 
 LONG = 900

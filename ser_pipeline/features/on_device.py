@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ser_pipeline.arrays import FULL_SCALE
 from ser_pipeline.config import Audio, LogMel, Mfcc, Spectrogram
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.features.tables import DECIBELS, FLOOR, FULL_SCALE, Sums, dct, hamming, hann, mel_triangles
+from ser_pipeline.features.tables import DECIBELS, FLOOR, Sums, dct, hamming, hann, mel_triangles
 
 
 class Power(nn.Module):

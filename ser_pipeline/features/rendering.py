@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from ser_pipeline.arrays import FULL_SCALE
 from ser_pipeline.config import Audio, Features
 from ser_pipeline.data.batch import Batch
 from ser_pipeline.data.surroundings import AROUND, PLACE
 from ser_pipeline.features.acoustic import rounded
 from ser_pipeline.features.on_device import FRONTS, Bands, Front
 from ser_pipeline.features.on_device import rounded as rounded_there
-from ser_pipeline.features.tables import FULL_SCALE
 from ser_pipeline.inputs import CEPSTRA, INPUTS
 
 EMPHASIS = 2

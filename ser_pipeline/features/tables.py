@@ -19,9 +19,6 @@ DECIBELS = np.float32(10 / np.log(10))
 FLOOR = np.float32(1e-10)
 """Smallest power before the logarithm (librosa's `amin`)."""
 
-FULL_SCALE = 32_768.0
-"""Magnitude of the int16 sample that stands for 1.0."""
-
 
 class Sums(NamedTuple):
     """K weighted sums of neighbouring bins."""

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ser_pipeline.arrays import FULL_SCALE
 from ser_pipeline.device import batches_beside
-from ser_pipeline.features.tables import FULL_SCALE
 from ser_pipeline.model import speech
 
 BATCH_SECONDS = 640.0

@@ -10,14 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ser_pipeline.arrays import FULL_SCALE
 from ser_pipeline.config import Audio
 
-FULL_SCALE = 32_768.0
-"""Magnitude of the int16 sample that stands for 1.0."""
-
 EPSILON = 1e-7
-"""Added to the variance of a waveform, as the feature extractor of transformers' wav2vec 2.0 does."""
-
+"""Added to the variance of a waveform, as transformers' feature extractors do."""
 
 HAIR = 1 / 1024
 """Less than any fraction n / 255, and more than a quotient's rounding error: integer quotients stay integers."""

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ser_pipeline.model.speech.frames import EPSILON, within
+from ser_pipeline.arrays import FULL_SCALE
+from ser_pipeline.model.inputs import EPSILON
+from ser_pipeline.model.speech.frames import within
 
 WINDOW, HOP, POINTS = 400, 160, 512
 """Samples of a frame (25 ms at 16 kHz), between frames (10 ms), and points of the Fourier transform."""
 PRE_EMPHASIS = 0.97
-FULL_SCALE = 32_768.0
-"""Kaldi reads samples as 16-bit integers."""
 LEAST = 1.192092955078125e-07
 """Smallest power before the logarithm: float32's epsilon (Kaldi)."""
 LOWEST = 20.0

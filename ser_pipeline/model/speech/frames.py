@@ -16,9 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ser_pipeline.errors import PipelineError
-
-EPSILON = 1e-7
-"""Added to the variance of a waveform, as transformers' feature extractors do."""
+from ser_pipeline.model.inputs import EPSILON
 
 SPARE = ("masked_spec_embed",)
 """Parameters that a usable checkpoint may lack; SpecAugment then starts from a random vector."""
