@@ -42,7 +42,7 @@ class Row:
 
     group: Group
     done: int  # number of finished folds
-    wanted: int  # number of folds times seeds in the table
+    wanted: int  # number of folds times the seeds of the row
     published: Published | None
     versus: Versus | None  # difference to the full model; None for that model, or if they cannot be compared
 
@@ -175,9 +175,8 @@ def published_row(header: RunHeader, group: Group) -> Published | None:
 
 
 def _row(group: Group, panel: Panel, speaker: Ints) -> Row:
-    seeds = set(panel.seeds) | {run.header.seed for run in group.unfinished}
-    done = sum(len(run.folds) for run in (*group.runs, *group.unfinished))
-    wanted = len(seeds) * len(group.header.fold_names)
+    runs = (*group.runs, *group.unfinished)
+    done, wanted = sum(len(run.folds) for run in runs), len(runs) * len(group.header.fold_names)
     base = _base(group, panel)
     compared = versus(group, base, speaker) if base and base is not group and group.runs and done == wanted else None
     return Row(group, done, wanted, published_row(panel.header, group), compared)

@@ -68,12 +68,22 @@ def ablations(experiment: Experiment) -> Table:
         "Scores are pooled over all test utterances. "
         f"{'Published scores are means over folds. ' if published_rows else ''}"
         "Differences are row minus full model, in pooled UA over the seeds that both have; bold ones have a corrected "
-        "p of at most 0.05. Incomplete rows are not averaged. "
+        f"p of at most 0.05. Incomplete rows are not averaged. {_seeds(experiment.rows)}"
         f"{tests([one.p for one in differences])} {words.legend([row.group.name for row in experiment.rows])}"
         f"{luck([one.interval for one in differences])}"
     )
     table = Table(f"ablation-{experiment.id}", "Ablation", tuple(columns), tuple(rows), tuple(tones), note)
     return table if published_rows else select(table, lambda column: not column.group.startswith("Published"))
+
+
+def _seeds(rows: Sequence[Row]) -> str:
+    """Return the number of seeds of each row if they differ."""
+    seeds = {row.group.name: len(row.group.seeds) for row in rows if row.whole}
+    if len(set(seeds.values())) < 2:
+        return ""
+    return (
+        f"The rows have different numbers of seeds: {', '.join(f'{name} {count}' for name, count in seeds.items())}. "
+    )
 
 
 def grid(experiment: Experiment) -> Table | None:

@@ -50,3 +50,19 @@ def test_turns_of_no_class_are_asked_for_once_where_a_run_trains_them(tmp_path):
     (folder / "run.json").write_text(json.dumps(about | {"rated": True}))
     made = [words[2:] for words in printed(tmp_path) if words[1] == "features"]
     assert made == [["demo", "--rated", "--preset", "demo"]]
+
+
+def test_runs_without_a_stored_line_have_one_for_each_change_of_their_preset(tmp_path):
+    write_run(tmp_path, WHO, Planted())
+    write_run(tmp_path, WHO, Planted(seed=1))
+    write_run(tmp_path, WHO, Planted(overrides=("train.epochs=3", "model.dropout=0.2")))
+    write_run(tmp_path, WHO, Planted(ablation="mfcc", overrides=("train.epochs=3",), finished=2))
+    trained = [words[2:] for words in printed(tmp_path) if words[1] == "train"]
+    alike = ["--corpus", "iemocap", "--protocol", "speaker", "--preset", "paper", "--ablation"]
+    assert sorted(trained) == sorted(
+        [
+            [*alike, "full", "--seeds", "2"],
+            [*alike, "full", "--seeds", "1", "--set", "model.dropout=0.2", "--set", "train.epochs=3"],
+            [*alike, "mfcc", "--seeds", "1", "--set", "train.epochs=3"],
+        ]
+    )

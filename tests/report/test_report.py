@@ -285,7 +285,7 @@ def test_the_ablation_table_tells_a_worse_model_apart_and_an_equal_one_not(tmp_p
     assert rows["mfcc"].versus.ua_corrected == pytest.approx(2 * rows["mfcc"].versus.ua.p)
 
 
-def test_a_row_that_lacks_folds_or_seeds_is_not_averaged(tmp_path):
+def test_a_row_that_lacks_folds_is_not_averaged_and_one_with_fewer_seeds_is(tmp_path):
     full = [Planted(seed=s) for s in range(2)]
     lacking = [
         Planted(seed=0, ablation="mfcc"),
@@ -294,11 +294,14 @@ def test_a_row_that_lacks_folds_or_seeds_is_not_averaged(tmp_path):
     ]
     found = planted(tmp_path, *full, *lacking)
     rows = {row.group.name: row for row in found.experiments[0].rows}
-    assert [(rows[name].done, rows[name].wanted) for name in ("full", "mfcc", "w2e")] == [(20, 20), (14, 20), (10, 20)]
+    assert [(rows[name].done, rows[name].wanted) for name in ("full", "mfcc", "w2e")] == [(20, 20), (14, 20), (10, 10)]
     table = detail.ablations(found.experiments[0])
     said = {row[0].text: row[1].text for row in table.rows}
-    assert (said["mfcc"], said["w2e"]) == ("14 of 20 folds", "10 of 20 folds")
+    assert said["mfcc"] == "14 of 20 folds"
+    assert float(said["w2e"]) == pytest.approx(100 * found.experiments[0].results["w2e"].scores["ua"].pooled, abs=0.05)
+    assert "The rows have different numbers of seeds: full 2, w2e 1." in table.note
     assert rows["mfcc"].versus is None
+    assert rows["w2e"].versus.seeds == (0,)
 
 
 def test_differences_use_the_seeds_that_both_have(tmp_path):

@@ -55,6 +55,7 @@ def test_the_command_that_runs_it_again_is_quoted_word_by_word():
         on_test=True,
         test_corpus="&",
         target=TARGETS["class"],
+        settings={},
     )
     words = shlex.split(train_command([header]))
     assert words == [
