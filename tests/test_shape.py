@@ -1,7 +1,7 @@
 """JSON of the right shape is returned unchanged; for others, one line says what is wrong and where."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass, fields
 from typing import Any, Literal
 
 import pytest
@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ser_pipeline.file_names import FileName
+from ser_pipeline.runs.shapes import FoldMembers, FoldsFile, IndexFile, ResultFile, RunFile
 from ser_pipeline.shape import LARGEST, PathText, ShapeError, shaped
 
 
@@ -138,3 +139,33 @@ def test_what_does_not_fit_is_refused_in_these_words(value: object, wanted: Any,
 def test_whole_numbers_of_64_bits_are_taken() -> None:
     assert LARGEST == 9_223_372_036_854_775_807
     assert shaped([LARGEST, -LARGEST], list[int]) == [LARGEST, -LARGEST]
+
+
+OLDEST: dict[type, dict[str, Any]] = {
+    RunFile: {
+        **dict.fromkeys(("corpus", "protocol", "selection", "ablation", "preset", "features"), "x"),
+        "labels": ["a"],
+        "seed": 3,
+        "folds": ["1F"],
+        "synthetic": True,
+    },
+    FoldMembers: {"name": "1F", "train": ["a"], "validation": ["b"], "test": ["c"]},
+    FoldsFile: {"protocol": "speaker", "selection": "last", "folds": []},
+    ResultFile: {"best_epoch": 2, "epochs": 3, "seconds": 4.0, "counts": [[5]]},
+    IndexFile: {},
+}
+"""The fields that every version has written, by the type that reads them."""
+
+
+@pytest.mark.parametrize("wanted", OLDEST)
+def test_fields_that_an_earlier_version_did_not_write_are_empty(wanted: type) -> None:
+    read: Any = shaped(OLDEST[wanted], wanted)
+    late = {field.name: getattr(read, field.name) for field in fields(wanted) if field.name not in OLDEST[wanted]}
+    assert not any(late.values()), late
+
+
+@pytest.mark.parametrize("wanted", OLDEST)
+def test_what_was_read_cannot_be_changed(wanted: type) -> None:
+    read: Any = shaped(OLDEST[wanted], wanted)
+    with pytest.raises(FrozenInstanceError):
+        setattr(read, fields(wanted)[0].name, "other")
