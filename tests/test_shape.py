@@ -2,14 +2,16 @@
 
 import json
 from dataclasses import FrozenInstanceError, dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ser_pipeline.errors import PipelineError
 from ser_pipeline.file_names import FileName
-from ser_pipeline.runs.shapes import FoldMembers, FoldsFile, IndexFile, ResultFile, RunFile
+from ser_pipeline.runs.shapes import FoldMembers, FoldsFile, IndexFile, ResultFile, RunFile, read_run_file
 from ser_pipeline.shape import LARGEST, PathText, ShapeError, shaped
 
 
@@ -169,3 +171,17 @@ def test_what_was_read_cannot_be_changed(wanted: type) -> None:
     read: Any = shaped(OLDEST[wanted], wanted)
     with pytest.raises(FrozenInstanceError):
         setattr(read, fields(wanted)[0].name, "other")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"folds": []}, "it must name each fold once, and has none"),
+        ({"folds": ["1F", "1F"]}, "it must name each fold once, and has 1F, 1F"),
+        ({"labels": ["a", "b", "a"]}, "it must name each class once, and has a, b, a"),
+    ],
+)
+def test_a_run_names_each_of_its_classes_and_folds_once(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    (tmp_path / "run.json").write_text(json.dumps(OLDEST[RunFile] | change))
+    with pytest.raises(PipelineError, match=words):
+        read_run_file(tmp_path)
