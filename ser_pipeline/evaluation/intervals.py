@@ -208,7 +208,7 @@ def share_limits(
     value = score(counts.sum(-3)).mean(-1)
     left = _left_out(counts, score)
     means = left.mean(-2)
-    bound = ((means <= 0) | (means >= 1)).any(-1) | (value <= 0) | (value >= 1)
+    bound = ((means <= 0) | (means >= 1)).any(-1)
     if crossed and counts.shape[-4] >= LEAST_SEEDS:
         without = without_seed(left)
         bound |= ((without <= 0) | (without >= 1)).any((-1, -2))
@@ -222,7 +222,7 @@ def share_limits(
     spread = variation(left, crossed=crossed, transform=transform)
     half = spread.reach((1 - level) / 2)
     middle = transform(value)
-    flat = ~spread.known | (value <= 0) | (value >= 1)
+    flat = ~spread.known
     exact = limits_without_spread(value, size, counts.shape[-3], level)
     low, high = (1 / (1 + np.exp(-(middle + side))) for side in (-half, half))
     return np.where(flat, exact[0], low), np.where(flat, exact[1], high)

@@ -307,6 +307,58 @@ def test_an_interval_is_a_jackknife_written_out(metric):
     assert (found.low, found.high) == pytest.approx(1 / (1 + np.exp(-ends)), rel=1e-9)
 
 
+def crossed_ends(counts, transform):
+    """Return the limits of WA over speakers and seeds that are both drawn, with the two jackknives written out."""
+    seeds, clusters = counts.shape[:2]
+    whole = transform(np.mean([wa(seed.sum(0)) for seed in counts]))
+    left = np.array([[wa(np.delete(seed, one, axis=0).sum(0)) for one in range(clusters)] for seed in counts])
+    own = np.array([transform(left[:, one].mean()) for one in range(clusters)])
+    both = np.array([[transform(np.delete(left[:, k], r).mean()) for k in range(clusters)] for r in range(seeds)])
+    luck = both.mean(1)
+    rest = both - both.mean(0) - both.mean(1)[:, None] + both.mean()
+    shared = (seeds - 1) * (clusters - 1) / (seeds * clusters) * (rest**2).sum()
+    parts = [
+        (max((clusters - 1) * own.var() - shared, 0), clusters - 1),
+        ((seeds - 1) * luck.var(), seeds - 1),
+    ]
+    half = np.sqrt(sum(part * stats.t.ppf(0.975, degrees) ** 2 for part, degrees in parts))
+    return 1 / (1 + np.exp(-(whole + np.array([-half, half]))))
+
+
+def test_an_interval_over_speakers_and_seeds_is_two_jackknives_written_out():
+    counts = World(training=0.4).counts(np.random.default_rng(5), 4, 6, repeats=1)[0, 0]
+    found = share_interval(counts, "wa", crossed=True)
+    assert (found.low, found.high) == pytest.approx(crossed_ends(counts, lambda share: np.log(share / (1 - share))))
+
+
+@pytest.mark.parametrize("crossed", [False, True])
+@pytest.mark.parametrize("right", [True, False])
+def test_half_an_utterance_is_added_where_one_speaker_alone_is_unlike_the_others(right, crossed):
+    size = np.full((3, 5, len(BASE)), 5)
+    hits = size * right
+    hits[0, 2, 1], hits[1:, 2, 0] = (3, 4) if right else (2, 1)
+    counts = confused(hits, size)
+
+    def smoothed(share):
+        inside = (share * 100 + 0.5) / 101
+        return np.log(inside / (1 - inside))
+
+    found = share_interval(counts, "wa", crossed=crossed)
+    if crossed:
+        ends = crossed_ends(counts, smoothed)
+    else:
+        own = [smoothed(np.mean([wa(np.delete(seed, one, axis=0).sum(0)) for seed in counts])) for one in range(5)]
+        half = stats.t.ppf(0.975, 4) * np.sqrt(4 * np.var(own))
+        ends = 1 / (1 + np.exp(-(smoothed(np.mean([wa(seed.sum(0)) for seed in counts])) + np.array([-half, half]))))
+    assert (found.low, found.high) == pytest.approx(ends)
+
+
+def test_ua_has_the_variance_of_a_share_of_so_many_utterances():
+    counts = np.array([[[[3, 1, 0, 0], [0, 8, 0, 0], [4, 0, 4, 0], [0, 0, 0, 0]]]])
+    assert sizes(counts, "ua") == pytest.approx(3**2 / (1 / 4 + 1 / 8 + 1 / 8))
+    assert sizes(counts, "wa") == 20
+
+
 def test_emodbs_table_reads_as_the_jackknife_says(tmp_path):
     with tarfile.open(DATA / "emodb-grid.tar.xz") as kept:
         kept.extractall(tmp_path, filter="data")
