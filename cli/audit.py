@@ -88,7 +88,7 @@ def audit(
 def _folds(
     utterances: Sequence[Utterance], protocol: str | None, file: Path | None
 ) -> tuple[Sequence[Fold], list[Finding]]:
-    """Return the folds to audit; if they cannot be made, a finding, which is an error if the user named `protocol`."""
+    """Return the folds to audit, or a finding if they cannot be made: an error if `train` would make them too."""
     from ser_pipeline.audit.corpus import Finding
     from ser_pipeline.splits.folds import folds_of, read_folds
     from ser_pipeline.splits.protocols import find_protocol
@@ -101,7 +101,7 @@ def _folds(
     try:
         return folds_of(utterances, name), []
     except PipelineError as error:
-        severity = "error" if protocol else "warning"
+        severity = "error" if protocol or name == "speaker" else "warning"
         return (), [Finding(severity, "protocol", str(error), f"--protocol {name} cannot be used")]
 
 

@@ -68,6 +68,7 @@ def audit_labels(utterances: Sequence[Utterance], corpus: Corpus | None = None) 
     yield from _contents(utterances)
     if corpus:
         yield from _counts(utterances, corpus)
+    yield from _one_class(utterances)
     yield from _missing_classes(utterances)
 
 
@@ -144,6 +145,15 @@ def _counts(utterances: Sequence[Utterance], corpus: Corpus) -> Iterator[Finding
         "results are not comparable with published ones" if large else "",
         tuple(one.id for one in utterances if parts[0] in (one.session, one.speaker, one.split)),
     )
+
+
+def _one_class(utterances: Sequence[Utterance]) -> Iterator[Finding]:
+    """Find that there is nothing to tell apart; attributes, if raters gave them, can still be learned."""
+    labels = {utterance.emotion for utterance in utterances}
+    if len(labels) == 1:
+        severity = "warning" if any(utterance.vad for utterance in utterances) else "error"
+        what = f"all utterances have one class, {labels.pop()}; at least two are needed"
+        yield Finding(severity, "one-class", what, "every answer is right, whatever the model learns")
 
 
 def _missing_classes(utterances: Sequence[Utterance]) -> Iterator[Finding]:

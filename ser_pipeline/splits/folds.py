@@ -22,6 +22,7 @@ from ser_pipeline.names import unknown
 from ser_pipeline.settings import ON_TEST, SELECTIONS
 from ser_pipeline.splits.matrix import splits_of
 from ser_pipeline.splits.protocols import FINAL, OWN, SHARED, Columns, Split
+from ser_pipeline.splits.ways_out import ways_out
 from ser_pipeline.text import few
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Fold:
         fold = cls(name, *_rows_of(parts), shared, np.unique(np.asarray(parts.get(UNDECIDED, ()), np.int64)))
         for part in PARTS:
             if not len(getattr(fold, part)) and (tested or part != "test"):
-                raise PipelineError(f"fold {name} has no {part} utterances; choose another --protocol")
+                raise PipelineError(f"fold {name} has no {part} utterances; {ways_out(columns.utterances)}")
         if classed := [columns.utterances[row] for row in fold.undecided if columns.utterances[row].emotion]:
             raise PipelineError(f"fold {name}: {classed[0].id} has a class, so it belongs to test, not {UNDECIDED}")
         apart = ("id",) if shared or sharing else ("id", "speaker")
@@ -100,7 +101,7 @@ def _require_apart(fold: Fold, columns: Columns, one: str, other: str, names: tu
     for column in names:
         shared = columns.shared(column, getattr(fold, one), getattr(fold, other))
         if shared:
-            mend = f"--protocol {SHARED} accepts it" if fold.name == "official" else "choose another --protocol"
+            mend = f"--protocol {SHARED} accepts it" if fold.name == "official" else ways_out(columns.utterances)
             raise PipelineError(
                 f"fold {fold.name} leaks: {column} {few(shared, 1)} is in {one} and in {other}; "
                 f"correct the corpus's columns, or {mend}"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.names import unknown
+from ser_pipeline.splits.ways_out import ways_out
 from ser_pipeline.text import few, natural
 
 Codes = NDArray[np.int64]
@@ -160,11 +161,11 @@ def official(columns: Columns, count: int = 0) -> list[Split]:
     """The corpus's own split; if it has no validation rows, a tenth of its training dialogues or speakers validates."""
     split = np.array([utterance.split for utterance in columns.utterances])
     if not {"train", "test"} <= set(split.tolist()):
-        raise PipelineError("the corpus has no official split; choose --protocol speaker or group-5")
+        raise PipelineError(f"the corpus has no official split; {ways_out(columns.utterances)}")
     names, corpus = columns.codes("corpus")
     without = [name for code, name in enumerate(names) if not set(split[corpus == code].tolist()) - {""}]
     if without:
-        raise PipelineError(f"{without[0]} has no official split; choose --protocol speaker, group-5 or corpus")
+        raise PipelineError(f"{without[0]} has no official split; {ways_out(columns.utterances)}, or --protocol corpus")
     train, validation = split == "train", split == "validation"
     choices = tenths(columns, train, "dialogue", "speaker", "script", "id")
     if validation.any():
@@ -199,7 +200,8 @@ def _groups(columns: Columns, count: int) -> Codes:
     if len(names) < count or (unit < 0).any() or len(pairs) > len(columns.codes("speaker")[0]):
         names, unit = columns.codes("speaker")
     if len(names) < count:
-        raise PipelineError(f"group-{count} needs {count} speakers, and there are {len(names)}; choose a lower number")
+        there = "is 1" if len(names) == 1 else f"are {len(names)}"
+        raise PipelineError(f"group-{count} needs {count} speakers, and there {there}; {ways_out(columns.utterances)}")
     labels, emotion = columns.codes("emotion")
     sizes, held = np.bincount(unit, minlength=len(names)), np.zeros((len(names), len(labels)), bool)
     held[unit[emotion >= 0], emotion[emotion >= 0]] = True
@@ -243,12 +245,16 @@ def _arrangements(sizes: Codes, count: int) -> Iterator[Codes]:
 
 def _require_several(columns: Columns, column: str, names: Sequence[str]) -> None:
     if not names:
-        raise PipelineError(f"the corpus names no {column}s; choose another --protocol")
+        raise PipelineError(f"the corpus names no {column}s; {ways_out(columns.utterances)}")
     without = [utterance.id for utterance in columns.utterances if not getattr(utterance, column)]
     if without:
-        raise PipelineError(f"utterance {without[0]} has no {column}; fill the column or choose another --protocol")
+        raise PipelineError(
+            f"utterance {without[0]} has no {column}; fill the column, or {ways_out(columns.utterances)}"
+        )
     if len(names) < 2:
-        raise PipelineError(f"--protocol {column} needs several {column}s; there is one, {names[0]}: choose another")
+        raise PipelineError(
+            f"--protocol {column} needs several {column}s, and there is one, {names[0]}; {ways_out(columns.utterances)}"
+        )
 
 
 def tenths(columns: Columns, pool: Mask, *units: str) -> tuple[Callable[[], Mask], ...]:

@@ -39,6 +39,7 @@ from ser_pipeline.splits.folds import Fold
 from ser_pipeline.splits.leaks import leaks
 from ser_pipeline.splits.protocols import FINAL
 from ser_pipeline.targets import TARGETS
+from ser_pipeline.text import few
 from ser_pipeline.training.ablations import ablated
 from ser_pipeline.training.pretrained import Known, pretrained
 
@@ -105,7 +106,9 @@ def plan_runs(
         raise PipelineError("a final model is not tested: leave out --test-corpus and --folds, or --final")
     require_together(config, sources)
     data = targeted(read_manifest(sources), config.train.target)
+    require_classes(data, config.train.target)
     protocol, split, config = _split(data, "cross" if sources.tested else protocol, file, config, accepted)
+    require_trained(data, split, config.train.target)
     refuse([*audit_labels(data.utterances, _published(data)), *leaks(data, split)], accepted)
     planned, known = [], Known()
     about = {**about, "manifest": data.inputs["utterances"]}
@@ -143,6 +146,37 @@ def _split(
         return protocol, folds.make_folds(data, protocol, config.train.selection), config
     split, protocol, selection = folds.read_folds(file, data.utterances, sharing=not LEAKS.isdisjoint(accepted))
     return protocol, split, replace(config, train=replace(config.train, selection=selection))
+
+
+def require_classes(data: Manifest, target: str) -> None:
+    """Check that there are several classes, if the target has any.
+
+    Raises:
+        PipelineError: all utterances have the same class.
+    """
+    there = {utterance.emotion for utterance in data.utterances} - {""}
+    if TARGETS[target].classes and len(there) < 2:
+        raise PipelineError(f"{data.corpus} has one class only, {few(sorted(there))}; at least two are needed")
+
+
+def require_trained(data: Manifest, split: Sequence[Fold], target: str) -> None:
+    """Check that every fold trains on several classes, if the target has any.
+
+    Args:
+        data: the utterances.
+        split: the folds.
+        target: key of `TARGETS`.
+
+    Raises:
+        PipelineError: a fold trains on one class; names both.
+    """
+    for fold in split if TARGETS[target].classes else ():
+        there = {data.utterances[row].emotion for row in fold.train.tolist()} - {""}
+        if len(there) < 2:
+            raise PipelineError(
+                f"fold {fold.name} trains on one class only, {few(sorted(there))}; at least two are needed: choose "
+                "another --protocol or other folds"
+            )
 
 
 def require_followed(config: Config) -> None:

@@ -15,12 +15,13 @@ from ser_pipeline.cli import main
 
 from ser_pipeline import audio
 from ser_pipeline.audit import copies
-from ser_pipeline.audit.corpus import Finding, audit, leaks, to_json
+from ser_pipeline.audit.corpus import Finding, audit, audit_labels, leaks, to_json
 from ser_pipeline.audit.sound import listen, listen_to
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.config import Audio
 from ser_pipeline.corpora import CORPORA, demo, read_corpus, table
 from ser_pipeline.corpora.corpus import Corpus, Utterance
+from ser_pipeline.corpora.ratings import Vad
 from ser_pipeline.splits.folds import Fold, folds_json, folds_of
 from support import trees
 from support.counting import touching
@@ -87,6 +88,16 @@ def test_a_tree_with_iemocaps_counts_passes_and_each_of_its_label_files_is_read_
     assert result.exit_code == 0, result.output
     assert value["counts"] == {"error": 0, "warning": 0, "note": 8}
     assert "5,531 utterances, as published" in [finding["message"] for finding in value["findings"]]
+
+
+@pytest.mark.parametrize(("vad", "severity"), [(None, "error"), (Vad((3, 3, 3), (1, 5)), "warning")])
+def test_one_class_alone_is_an_error_unless_there_are_attributes_to_learn(vad: Vad | None, severity: str) -> None:
+    utterances = [trees.utterance(n, speaker=f"s{n % 3}", emotion="sad", vad=vad) for n in range(6)]
+    found = {finding.name: finding for finding in audit_labels(utterances)}
+    assert found["one-class"].severity == severity
+    assert found["one-class"].message == "all utterances have one class, sad; at least two are needed"
+    other = replace(utterances[0], emotion="angry")
+    assert "one-class" not in {finding.name for finding in audit_labels([*utterances[1:], other])}
 
 
 def test_a_speaker_column_of_the_wrong_letter_is_found(root: Path) -> None:
@@ -425,16 +436,20 @@ def test_the_terminal_shows_each_finding_its_cost_and_its_rows_in_short_lines(
     assert lines[-1] == "2 errors, 0 warnings, 7 notes"
 
 
-def test_a_protocol_that_cannot_be_used_is_an_error_only_if_it_was_asked_for(tmp_path: Path) -> None:
+def test_a_protocol_that_cannot_be_used_is_an_error_unless_only_the_audit_chose_it(tmp_path: Path) -> None:
     rows = [f"{n}.wav,{'ab'[n % 2]},Ann" for n in range(4)]
     trees.write(tmp_path, "my.csv", "file,emotion,speaker", *rows)
     for number in range(4):
         trees.write_wav(tmp_path / f"{number}.wav", trees.noise(number))
     table_file = str(tmp_path / "my.csv")
     silently, asked = run("audit", "table", table_file), run("audit", "table", table_file, "--protocol", "speaker")
-    assert (silently.exit_code, asked.exit_code) == (0, 1)
-    assert "warning  protocol" in silently.stdout
+    assert (silently.exit_code, asked.exit_code) == (1, 1), "train's default needs it too"
+    assert "error    protocol" in silently.stdout
     assert "error    protocol" in asked.stdout
+    rows = [f"{n}.wav,{'ab'[n % 2]},{['Ann', 'Bob'][n // 2]},{['train', 'test'][n % 2]}" for n in range(4)]
+    trees.write(tmp_path, "shared.csv", "file,emotion,speaker,split", *rows)
+    shared = run("audit", "table", str(tmp_path / "shared.csv"))
+    assert "warning  protocol" in shared.stdout, "train does not use the official split unless it is asked to"
     wrong = run("audit", "table", table_file, "--protocol", "sideways")
     assert (wrong.exit_code, wrong.output.count("\n")) == (1, 1)
 

@@ -221,10 +221,17 @@ def test_a_fold_that_leaks_cannot_be_made() -> None:
 @pytest.mark.parametrize(
     ("made", "protocol", "message"),
     [
-        (trees.people(1), "speaker", "needs several speakers; there is one, p1"),
-        (trees.people(4), "session", "names no sessions"),
+        (
+            trees.people(1),
+            "speaker",
+            "needs several speakers, and there is one, p1; name the speakers .*official-shared",
+        ),
+        (trees.people(1), "group-5", "needs 5 speakers, and there is 1; name the speakers .* train --final"),
+        (trees.people(1), "session", "names no sessions; name the speakers .* train --final"),
+        (trees.people(1), "official", "no official split; name the speakers .* train --final"),
+        (trees.people(4), "session", "names no sessions; choose --protocol speaker or group-4"),
         (trees.people(2, sessions=True), "session", "needs several sessions"),
-        (trees.people(4), "group-5", "needs 5 speakers, and there are 4"),
+        (trees.people(4), "group-5", "needs 5 speakers, and there are 4; choose --protocol speaker or group-4"),
         (trees.people(4), "official", "no official split"),
         (trees.people(4), "leave-one-out", "unknown protocol 'leave-one-out'; there are speaker"),
         (trees.people(4), "group-1", "unknown protocol"),
@@ -240,6 +247,24 @@ def test_a_protocol_that_a_corpus_does_not_allow_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_suggested_for_one_speaker_makes_folds() -> None:
+    one = trees.people(1, turns=12)
+    (final,) = folds_of(one, "final")
+    assert not len(final.test) and len(final.train) and len(final.validation)
+    split = [replace(turn, split="test" if number < 4 else "train") for number, turn in enumerate(one)]
+    (shared,) = folds_of(split, "official-shared")
+    assert shared.test.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("speakers", "suggested"), [(2, "group-2"), (4, "group-4"), (9, "group-5")])
+def test_what_is_suggested_for_several_speakers_makes_folds(speakers: int, suggested: str) -> None:
+    utterances = trees.people(speakers)
+    with pytest.raises(PipelineError, match=f"choose --protocol speaker or {suggested}$"):
+        folds_of(utterances, "session")
+    assert len(folds_of(utterances, "speaker")) == speakers
+    assert len(folds_of(utterances, suggested)) == int(suggested[-1])
+
+
 def test_a_speaker_in_two_sessions_cannot_be_left_out_by_session() -> None:
     utterances = [
         trees.utterance(turn, id=f"{name}{turn}", speaker=name, session=f"x{turn % 2}")
@@ -247,7 +272,8 @@ def test_a_speaker_in_two_sessions_cannot_be_left_out_by_session() -> None:
         for turn in range(4)
     ]
     with pytest.raises(
-        PipelineError, match=r"x0 leaks: speaker \w and 1 more is in train and in test; .*choose another"
+        PipelineError,
+        match=r"x0 leaks: speaker \w and 1 more is in train and in test; .*or choose --protocol speaker or group-3",
     ):
         folds_of(utterances, "session")
 

@@ -75,6 +75,47 @@ def test_an_error_in_a_file_of_folds_stops_before_training_unless_it_is_accepted
     assert "4 of 24 utterances" in next(tmp_path.glob("reports/*/index.html")).read_text()
 
 
+@pytest.fixture
+def one_class(run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A table of three speakers whose utterances are all neutral."""
+    monkeypatch.setenv("SER_PIPELINE_CACHE", str(tmp_path / "cache"))
+    table = run("corpora", "--init", "emodb", write_emodb(tmp_path / "corpus", speakers=3, takes=2)).stdout
+    head, *rows = table.splitlines(keepends=True)
+    (tmp_path / "calm.csv").write_text(head + "".join(row for row in rows if ",neutral," in row))
+    return tmp_path / "calm.csv"
+
+
+@pytest.mark.parametrize("option", [(), ("--final",), ("--protocol", "group-3"), ("--target", "class")])
+def test_one_class_alone_is_not_trained_even_if_the_audits_error_is_accepted(
+    run: Callable[..., Result], one_class: Path, tmp_path: Path, option: tuple[str, ...]
+) -> None:
+    said = run("audit", "table", str(one_class), status=1).stdout
+    assert "error    one-class " in said
+    assert "all utterances have one class, neutral; at least two are needed" in said
+    run("features", "table", str(one_class), "--preset", "demo", "--feature", "mfcc")
+    for accept in ((), ("--accept", "one-class")):
+        said = run(*ARGS, *option, *accept, status=1).stderr
+        assert "Error: calm has one class only, neutral; at least two are needed\n" in said
+    assert not runs(tmp_path)
+
+
+def test_a_fold_that_trains_on_one_class_is_refused_even_if_the_audits_error_is_accepted(
+    run: Callable[..., Result], cache: Path, tmp_path: Path
+) -> None:
+    value = json.loads(run("folds", "emodb", "--json").stdout)
+    label = {row["id"]: row["emotion"] for row in csv.DictReader(io.StringIO(_table(run, tmp_path)))}
+    fold = value["folds"][1]
+    fold["train"] = [one for one in fold["train"] if label[one] == "neutral"]
+    (tmp_path / "folds.json").write_text(json.dumps(value))
+    said = run(*ARGS, "--folds", "folds.json", "--accept", "class-untrained", status=1).stderr
+    assert f"fold {fold['name']} trains on one class only, neutral; at least two are needed" in said
+    assert not runs(tmp_path)
+
+
+def _table(run: Callable[..., Result], tmp_path: Path) -> str:
+    return run("corpora", "--init", "emodb", tmp_path / "corpus").stdout
+
+
 def test_an_error_in_the_audio_ends_training_with_status_1_and_keeps_the_run(
     run: Callable[..., Result], cache: Path, tmp_path: Path
 ) -> None:
