@@ -80,9 +80,15 @@ def shard_digests(folder: Path) -> dict[str, str]:
 
 
 def predictions(run: Command) -> dict[str, list[str]]:
-    """Return log-probabilities of every utterance of the demo after two epochs of two folds."""
-    short = ("--set", "train.epochs=2", "--preset", "demo", "--protocol", "group-2", "--jobs", "1")
-    folder = Path(run(*TRAIN, "--corpus", "demo", *short).stdout.strip().splitlines()[-1])
+    """Return log-probabilities of every utterance of the demo after two epochs of two folds.
+
+    With small steps and without dropout, because Adam enlarges the last digits, which differ between processors, to
+    steps of the full learning rate, and because torch draws dropout by other means on Intel's processors.
+    """
+    short = ("--preset", "demo", "--protocol", "group-2", "--jobs", "1")
+    changes = ("train.epochs=2", "train.lr=1e-4", "model.dropout=0", "model.lstm_dropout=0")
+    settings = [word for change in changes for word in ("--set", change)]
+    folder = Path(run(*TRAIN, "--corpus", "demo", *short, *settings).stdout.strip().splitlines()[-1])
     found = {}
     for file in sorted(folder.glob("*/predictions.csv")):
         with file.open(encoding="utf-8", newline="") as lines:
@@ -108,7 +114,7 @@ def test_the_demo_keeps_its_keys_shards_and_predictions(run: Command) -> None:
     assert isinstance(before, dict)
     assert list(found) == list(before)
     for name, values in found.items():
-        np.testing.assert_allclose(np.array(values, float), np.array(before[name], float), atol=1e-3, err_msg=name)
+        np.testing.assert_allclose(np.array(values, float), np.array(before[name], float), atol=2e-4, err_msg=name)
 
 
 @pytest.mark.slow(reason="extracts EMO-DB under four presets")
