@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from ser_pipeline.text import duration, percent, plural
+from ser_pipeline.training.remaining import Remaining
 
 from .terminal import say
 
 if TYPE_CHECKING:
+    from ser_pipeline.training.estimate import Estimate
     from ser_pipeline.training.statuses import Status
 
 LINE_SECONDS = 30.0  # minimum seconds between two lines of progress without a terminal
@@ -23,41 +25,13 @@ LINE_SECONDS = 30.0  # minimum seconds between two lines of progress without a t
 BAR = (4, 40)
 """Minimum and maximum width of the bar in characters."""
 
-NAME = 16
+NAME = 24
 """Maximum length of a fold's name in the bar, in characters."""
 
+SPARED = ("loss", "scores", "bar", "epoch", "name")
+"""Parts of the line that a narrow terminal does without, in this order."""
+
 Progress = Callable[[Sequence["Status"]], None]
-
-
-class Left:
-    """The remaining time, estimated from the speed of the folds since the start."""
-
-    def __init__(self, folds: float, estimate: float | None, now: Callable[[], float] = time.monotonic) -> None:
-        """Start the clock.
-
-        Args:
-            folds: finished folds, where an unfinished one counts as a fraction.
-            estimate: estimated seconds for the remaining folds; None if unknown.
-            now: the clock, in seconds.
-        """
-        self._first = self._last = folds
-        self._now = now
-        self.began = self._since = now()
-        self._left = estimate
-
-    def seconds(self, folds: float, total: int) -> float | None:
-        """Return the remaining seconds; None if unknown, as if training takes longer than estimated.
-
-        Args:
-            folds: finished folds, where an unfinished one counts as a fraction.
-            total: number of all folds.
-        """
-        now = self._now()
-        if folds > self._last:
-            self._last, self._since = folds, now
-            self._left = (now - self.began) * (total - folds) / (folds - self._first)
-        left = None if self._left is None else self._left - (now - self._since)
-        return left if left is None or left > 0 or folds >= total else None
 
 
 def bar_line(statuses: Sequence[Status], epochs: int, spent: float, left: float | None, width: int) -> str:
@@ -70,30 +44,32 @@ def bar_line(statuses: Sequence[Status], epochs: int, spent: float, left: float 
         left: remaining seconds; None if unknown.
         width: of the terminal in characters.
     """
-    folds = done_of(statuses, epochs)
     done = sum(status.done for status in statuses)
     running = [status for status in statuses if status.epoch and not status.done]
     time_left = f"{duration(spent)} so far" if left is None else f"{duration(left)} left"
-    parts = [f"{done}/{plural(len(statuses), 'fold')}"]
+    parts = {"count": f"{done}/{plural(len(statuses), 'fold')}", "bar": " " * BAR[0]}
     if running:
         latest = max(running, key=lambda status: status.epoch)
         more = f" +{len(running) - 1}" if len(running) > 1 else ""
-        parts.append(f"{_short(_name(latest, statuses))}{more}")
-        parts.append(f"epoch {latest.epoch}/{epochs}")
-        parts.append(f"loss {latest.last['loss']:.3f}")
-        parts.append(_scores(latest.last))
+        parts |= {"name": f"{_short(_name(latest, statuses))}{more}", "epoch": f"epoch {latest.epoch}/{epochs}"}
+        parts |= {"loss": f"loss {latest.last['loss']:.3f}", "scores": _scores(latest.last)}
     elif done < len(statuses):
-        parts.append("next folds" if done else "first epoch")
-    parts.append(time_left)
-    room = width - len("  ".join(parts)) - 4
-    if room >= BAR[0]:
-        size = min(room, BAR[1])
-        full = int(size * folds / max(len(statuses), 1))
-        there, gap = "█░" if _shows_blocks() else "#-"
-        parts.insert(1, there * full + gap * (size - full))
-    while len("  ".join(parts)) >= width and len(parts) > 2:
-        del parts[1]
-    return "  ".join(parts)[: max(width - 1, 1)]
+        parts["name"] = "next folds" if done else "first epoch"
+    parts["left"] = time_left
+    for name in SPARED:
+        if len("  ".join(parts.values())) >= width:
+            parts.pop(name, None)
+    if "bar" in parts:
+        room = width - 1 - len("  ".join(parts.values())) + BAR[0]
+        parts["bar"] = _drawn(done_of(statuses, epochs) / max(len(statuses), 1), min(room, BAR[1]))
+    return "  ".join(parts.values())[: max(width - 1, 1)]
+
+
+def _drawn(share: float, size: int) -> str:
+    """Return a bar of `size` characters of which `share` is full."""
+    full = int(size * share)
+    there, gap = "█░" if _shows_blocks() else "#-"
+    return there * full + gap * (size - full)
 
 
 def done_of(statuses: Sequence[Status], epochs: int) -> float:
@@ -102,7 +78,7 @@ def done_of(statuses: Sequence[Status], epochs: int) -> float:
 
 
 @contextmanager
-def shown(before: Sequence[Status], epochs: int, quiet: bool, estimate: float | None) -> Iterator[Progress]:
+def shown(before: Sequence[Status], epochs: int, quiet: bool, estimate: Estimate | None) -> Iterator[Progress]:
     """Show one bar over all folds with the latest epoch, and a line for every fold that ends.
 
     Without a terminal, a line every 30 seconds or more replaces the bar.
@@ -111,18 +87,17 @@ def shown(before: Sequence[Status], epochs: int, quiet: bool, estimate: float | 
         before: the current states of the folds.
         epochs: maximum number of epochs of a fold.
         quiet: whether to show nothing.
-        estimate: estimated seconds of training; None if unknown.
+        estimate: estimated time of training; None if unknown.
     """
     ended = {(status.run, status.fold) for status in before if status.done}
     off = quiet or not sys.stderr.isatty()
     bar = tqdm(bar_format="{desc}", file=sys.stderr, disable=off, leave=False, dynamic_ncols=True)
-    clock = Left(done_of(before, epochs), estimate)
+    clock = Remaining(before, epochs, estimate)
     said = time.monotonic()
 
     def update(statuses: Sequence[Status]) -> None:
         nonlocal said
-        folds = done_of(statuses, epochs)
-        left, spent = clock.seconds(folds, len(statuses)), time.monotonic() - clock.began
+        left, spent = clock.seconds(statuses), time.monotonic() - clock.began
         running = [status for status in statuses if status.epoch and not status.done]
         if not off:
             width = shutil.get_terminal_size().columns
@@ -138,7 +113,7 @@ def shown(before: Sequence[Status], epochs: int, quiet: bool, estimate: float | 
         if off and running and time.monotonic() - said > LINE_SECONDS:
             latest = f"{_line(running[0], statuses)}, {plural(running[0].epoch, 'epoch')} of {epochs}"
             rest = f", {duration(left)} left" if left is not None else ""
-            say(f"{folds:.1f} of {len(statuses)} folds{rest}; {latest}")
+            say(f"{done_of(statuses, epochs):.1f} of {len(statuses)} folds{rest}; {latest}")
             said = time.monotonic()
 
     with bar:
@@ -160,11 +135,10 @@ def _scores(last: Mapping[str, float]) -> str:
 
 
 def _name(status: Status, statuses: Sequence[Status]) -> str:
-    """Return the fold's name, after its ablation and seed if there are several runs."""
-    if len({one.run for one in statuses}) == 1:
-        return status.fold
-    ablation, seed = status.run.rsplit("-", 3)[-3:-1] if status.run.count("-") >= 3 else (status.run, "")
-    return f"{ablation} {seed} {status.fold}"
+    """Return the fold's name, after what distinguishes its run from others: protocol, ablation, seed."""
+    titles = {one.title for one in statuses}
+    own = [part for place, part in enumerate(status.title) if len({title[place] for title in titles}) > 1]
+    return " ".join([*own, status.fold])
 
 
 def _shows_blocks() -> bool:

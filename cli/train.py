@@ -187,7 +187,7 @@ def _train(prepared: Prepared, quiet: bool, dry_run: bool) -> None:
         click.echo("\n".join(map(_state, statuses)))
         return
     try:
-        with shown(statuses, prepared.config.train.epochs, quiet, estimate.seconds if estimate else None) as progress:
+        with shown(statuses, prepared.config.train.epochs, quiet, estimate) as progress:
             prepared.train(progress)
     finally:
         whole = [str(run.entry.path) for run in prepared.planned if run.entry.done]

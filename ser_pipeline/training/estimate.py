@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from ser_pipeline.processes import cores
 from ser_pipeline.runs import layout
 from ser_pipeline.text import duration
 from ser_pipeline.training.plan import PlannedRun
+from ser_pipeline.training.together import stackable
 from ser_pipeline.training.workers import QueueOptions
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ class Estimate:
 
     seconds: float
     source: str
+    folds: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """Seconds of each missing fold from its first to its last epoch, by the names of its run and of the fold."""
+    at_once: float = 1.0  # number of folds that speed up in parallel
 
 
 def kind_of(config: Config) -> str:
@@ -74,24 +78,26 @@ def estimated(
         options: has the number of folds trained in parallel.
     """
     parts = {(status.run, status.fold): status for status in statuses}
-    left = list[float]()
-    known = list[bool]()
+    each, known, apart, together = dict[tuple[str, str], float](), list[bool](), list[float](), list[float]()
     for run in planned:
         missing = [fold for fold in run.folds if not parts[run.entry.path.name, fold.name].done]
         before = list(_earlier(run, device)) if missing else []
         rate = _rate(run.config, device)
+        stacked = options.stack and not options.micro and stackable(run.config, str(device))
         for fold in missing:
-            epochs = run.config.train.epochs
-            share = 1 - min(parts[run.entry.path.name, fold.name].epoch / epochs, 1.0)
+            place, epochs = (run.entry.path.name, fold.name), run.config.train.epochs
             segments = int(run.manifest.counts[fold.train].sum()) / run.config.model.segments
             if not before and rate is None:
                 return None
-            left.append(share * (sum(before) / len(before) if before else segments * epochs / (rate or 1.0)))
+            each[place] = sum(before) / len(before) if before else segments * epochs / (rate or 1.0)
+            (together if stacked else apart).append(each[place] * (1 - min(parts[place].epoch / epochs, 1.0)))
             known.append(bool(before))
-    if not left:
+    if not each:
         return None
-    seconds = START_SECONDS + sum(left) / _at_once(len(left), device, options)
-    return Estimate(seconds, "estimated from earlier folds" if all(known) else "estimated from rates on other machines")
+    training = sum(together) + sum(apart) / _at_once(len(apart), device, options)
+    source = "estimated from earlier folds" if all(known) else "estimated from rates on other machines"
+    at_once = (sum(together) + sum(apart)) / training if training else 1.0
+    return Estimate(START_SECONDS + training, source, each, at_once)
 
 
 def advice(prepared: Prepared, estimate: Estimate | None) -> Iterator[str]:

@@ -87,7 +87,7 @@ def run_queue(
     world.barrier()
     waiting = [run for run in planned if not run.entry.done]
     todo = queue_jobs(waiting, sources, device, options)
-    with watching(waiting, progress):
+    with watching(planned, progress):
         try:
             with _beside(partial(_audit, waiting if world.is_main else [], sources, accepted, claims)):
                 _train(todo, claims, device, world)

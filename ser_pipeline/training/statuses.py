@@ -33,6 +33,7 @@ class Status:
     epoch: int  # number of finished epochs
     done: bool
     last: Mapping[str, Any]  # the latest record of its history; empty before the first epoch has ended
+    title: tuple[str, ...] = ()  # protocol, ablation and seed of its run, such as ("speaker", "full-mean", "s1")
 
 
 Progress = Callable[[Sequence[Status]], None]
@@ -91,4 +92,6 @@ def _status(run: PlannedRun, fold: Fold, work: Mapping[str, Path]) -> Status:
         history = lines((place / layout.HISTORY).read_text(encoding="utf-8"))
     except OSError:
         history = []
-    return Status(run.entry.path.name, fold.name, len(history), done, json.loads(history[-1]) if history else {})
+    last = json.loads(history[-1]) if history else {}
+    title = (str(run.about["protocol"]), str(run.about["ablation"]), f"s{run.config.seed}")
+    return Status(run.entry.path.name, fold.name, len(history), done, last, title)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +23,7 @@ from numba import njit
 from numba.core import event
 from ser_pipeline.cli import main
 from ser_pipeline.cli.columns import aligned
-from ser_pipeline.cli.progress import Left, bar_line, shown
+from ser_pipeline.cli.progress import bar_line, shown
 from ser_pipeline.cli.terminal import bar, printing, say, start_log
 
 from ser_pipeline import config
@@ -49,11 +50,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def statuses(epoch: int, done: int = 3, run: str = RUN) -> list[Status]:
-    last = {"loss": 0.9341, "ua": 0.6124, "segments_per_second": 90.0}
-    folds = [Status(run, f"{number:02d}", 60, True, last) for number in range(done)]
-    begun = [Status(run, f"{number:02d}", epoch, False, last) for number in (7, 8)]
-    return [*folds, *begun, *(Status(run, f"{number:02d}", 0, False, {}) for number in range(9, 420))]
+def statuses(epoch: int, done: int = 3, title: tuple[str, str, str] = ("speaker", "full", "s0")) -> list[Status]:
+    last, run = {"loss": 0.9341, "ua": 0.6124, "segments_per_second": 90.0}, "-".join(("emodb", *title, "0123456789ab"))
+    folds = [Status(run, f"{number:02d}", 60, True, last, title) for number in range(done)]
+    begun = [Status(run, f"{number:02d}", epoch, False, last, title) for number in (7, 8)]
+    return [*folds, *begun, *(Status(run, f"{number:02d}", 0, False, {}, title) for number in range(9, 420))]
 
 
 def test_the_bar_shows_fold_epoch_loss_ua_and_the_time_left_in_80_columns() -> None:
@@ -65,10 +66,24 @@ def test_the_bar_shows_fold_epoch_loss_ua_and_the_time_left_in_80_columns() -> N
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 132, 300])
 def test_the_bar_fits_every_width(width: int) -> None:
-    long = statuses(59, run="a-corpus+another-corpus-speaker-spectrogram-w2e-mean-s12-0123456789ab")
+    long = statuses(59, title=("speaker", "spectrogram-w2e-mean", "s12"))
     for some in (long, statuses(0, done=0), statuses(12), [*long, *statuses(3)]):
         for left in (None, 5.0, 1e6):
             assert 0 < len(bar_line(some, 60, 9.0, left, width)) < width
+
+
+def test_the_bar_and_whole_names_are_there_with_many_folds_of_several_runs() -> None:
+    runs = [("speaker", row, seed) for row in ("full", "full-mean") for seed in ("s0", "s1")]
+    last = {"loss": 0.9341, "ua": 0.6124}
+    some = [
+        Status("-".join(title), f"{number}M", 4, number < 3, last, title) for title in runs for number in range(1, 11)
+    ]
+    line = bar_line(some, 60, 100.0, 2700.0, COLUMNS)
+    assert re.match(r"8/40 folds  [█░]{4,}  full s0 3M \+31  epoch 4/60 .* 45 min left$", line)
+    line = bar_line([*some[:20], *(replace(one, epoch=5) for one in some[20:])], 60, 100.0, 2700.0, COLUMNS)
+    assert re.search(r"[█░]{4,}  full-mean s0 3M \+31  ", line)
+    seeds = [one for one in some if one.title[1] == "full"]
+    assert " s0 3M +" in bar_line(seeds, 60, 100.0, 2700.0, COLUMNS)
 
 
 def test_something_is_shown_before_the_first_epoch_ends() -> None:
@@ -78,7 +93,7 @@ def test_something_is_shown_before_the_first_epoch_ends() -> None:
 
 
 def test_the_line_of_a_fold_that_has_ended_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    others = statuses(1, done=1, run="emodb-speaker-full-mean-s11-0123456789ab")
+    others = statuses(1, done=1, title=("speaker", "full-mean", "s11"))
     with shown(others, 100, False, None) as update:
         update([*statuses(100, done=2), *others])
         update(statuses(100, done=3))
@@ -136,22 +151,6 @@ def test_errors_are_broken_between_words(made: Path, args: tuple[str, ...]) -> N
     told = next(line for line in plain.splitlines() if line.startswith("Error: "))
     assert max(map(len, lines)) < COLUMNS
     assert told.split() == " ".join(lines[[line.startswith("Error: ") for line in lines].index(True) :]).split()
-
-
-def test_the_time_left_goes_by_what_was_done_since_the_start_and_before_that_by_the_estimate() -> None:
-    now = 0.0
-    left = Left(2.0, 50.0, lambda: now)
-    assert left.seconds(2.0, 10) == 50
-    now = 10.0
-    assert left.seconds(2.0, 10) == 40
-    now = 20.0
-    assert left.seconds(4.0, 10) == 60  # two folds in 20 seconds, six to go
-    now = 25.0
-    assert left.seconds(4.0, 10) == 55
-    now = 500.0
-    assert left.seconds(4.0, 10) is None  # longer than was thought: nobody knows
-    assert left.seconds(10.0, 10) == 0
-    assert Left(0.0, None, lambda: now).seconds(0.0, 10) is None
 
 
 class Screen(io.StringIO):
