@@ -126,9 +126,13 @@ def _lines(made: Report) -> Iterator[str]:
 
 
 def _remarks(made: Report) -> Iterator[str]:
-    """Yield the warnings, which make numbers doubtful, and the runs that were left out."""
+    """Yield the warnings, which make numbers doubtful, what a comparison omits, and the runs that were left out."""
+    from ser_pipeline.report.compared import unpaired
+
     for finding in made.findings:
         if finding.severity == "warning":
             yield f"{finding.severity}: {finding.message}"
+    if made.comparison and (seeds := unpaired(made.comparison)):
+        yield f"note: {seeds.strip()}"
     for one in made.left_out:
         yield f"left out: {one.name}: {one.reason}"

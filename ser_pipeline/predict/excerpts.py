@@ -86,7 +86,10 @@ def _turns(recording: Opened, track: Track, question: Question, rate: int) -> It
 
 
 def _windows(excerpt: Excerpt, window: float, stride: float, rate: int) -> Iterator[Excerpt]:
-    """Yield windows from the start of an excerpt; the last one ends with it, and none is contained in another."""
+    """Yield windows from the start of an excerpt; none is contained in another.
+
+    The last one ends with the excerpt unless the stride is longer than the window.
+    """
     size, step = max(1, round(window * rate)), max(1, round(stride * rate))
     start = excerpt.first
     while start < excerpt.last:

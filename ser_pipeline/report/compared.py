@@ -50,9 +50,20 @@ def _scores(found: Comparison) -> Table:
         )
         for name, one, corrected in scores
     ]
-    note = f"{plural(found.versus.utterances, 'utterance')}, {plural(len(found.pairs), 'pair')} of runs. "
+    note = (
+        f"{plural(found.versus.utterances, 'utterance')}, {plural(len(found.pairs), 'pair')} of runs. {unpaired(found)}"
+    )
     note += tests([one.p for _, one, _ in scores]) + luck([found.versus.ua.interval])
     return Table("compare", f"{found.one.name} against {found.other.name}", columns, tuple(rows), note=note)
+
+
+def unpaired(found: Comparison) -> str:
+    """Return which seeds are compared if a model has others, which its own scores include; otherwise ""."""
+    seeds = sorted({*found.one.seeds, *found.other.seeds} - set(found.versus.seeds))
+    if not seeds or found.one.seeds[1:] == found.other.seeds[1:] == ():
+        return ""
+    compared = ", ".join(map(str, found.versus.seeds))
+    return f"Only the seeds that both models have are compared: {compared}. "
 
 
 def _mcnemar(found: Comparison) -> Table:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ser_pipeline.cli.report import _remarks
 from sklearn.metrics import (
     accuracy_score,
     balanced_accuracy_score,
@@ -15,8 +16,8 @@ from sklearn.metrics import (
 
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.evaluation.metrics import SCORES
+from ser_pipeline.report import compared, results_table
 from ser_pipeline.report import experiment_tables as detail
-from ser_pipeline.report import results_table
 from ser_pipeline.report import summary_tables as overview
 from ser_pipeline.report.contents import Choice, make_report
 from support.counting import calls, touching
@@ -308,9 +309,12 @@ def test_differences_use_the_seeds_that_both_have(tmp_path):
     found = planted(
         tmp_path, *(Planted(seed=s) for s in (0, 1)), *(Planted(seed=s, ablation="mfcc") for s in (1, 2)), who=WHO
     )
-    compared = report(tmp_path, compare=("full", "mfcc")).comparison
-    assert compared.versus.seeds == (1,)
+    made = report(tmp_path, compare=("full", "mfcc"))
+    assert made.comparison.versus.seeds == (1,)
     assert found.comparison is None
+    said = "Only the seeds that both models have are compared: 1."
+    assert said in compared.comparison(made)[0].note
+    assert f"note: {said}" in [*_remarks(made)]
 
 
 def test_a_comparison_by_name_has_paired_and_mcnemar_tests(tmp_path):
@@ -330,6 +334,7 @@ def test_two_single_runs_are_compared_whatever_their_seeds(tmp_path):
     other = write_run(tmp_path, WHO, Planted(seed=7)).name
     found = report(tmp_path, compare=(one, other)).comparison
     assert [pair.seeds for pair in found.pairs] == [(0, 7)]
+    assert compared.unpaired(found) == ""
 
 
 def test_what_cannot_be_compared_is_said(tmp_path):
