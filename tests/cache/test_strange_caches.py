@@ -77,7 +77,7 @@ def test_one_bad_pointer_is_passed_over_in_a_line_and_features_mends_it(run: Run
     assert "emodb.json" in said
     assert "`ser-pipeline features emodb ROOT` writes it again" in said
     assert "no features of 'emodb'" in run("train", "--corpus", "emodb", "--dry-run", status=1).stderr
-    assert run("audit", "other").stdout.startswith("other in ")
+    assert run("audit", "other", status=1).stdout.startswith("other in "), "its one utterance is an error"
     assert "emodb.json" in run("cache", "verify", status=1).stdout
     assert run("cache", "prune", "--yes").stdout == "nothing to remove\n"
     run(*features, "--quiet")
