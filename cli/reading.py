@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
 from ser_pipeline.cache import catalogue
 from ser_pipeline.corpora import CORPORA, audio_folder, find_corpus, read_corpus
 from ser_pipeline.corpora.classes import parse_classes
@@ -37,7 +39,7 @@ def labels(
         rated: whether to keep rated utterances without a class.
     """
     if root is not None and corpus is not None:
-        row = find_corpus(corpus)
+        row = find_corpus(corpus, _command())
         chosen = parse_classes(classes) if classes else None
         found = read_corpus(corpus, root, chosen, subset, check_audio=False, rated=rated)
         return Labels(row.title, found, audio_folder(root), None if chosen else row)
@@ -46,11 +48,16 @@ def labels(
     return _kept(corpus, cache, rated)
 
 
+def _command() -> str:
+    """Name of the command that runs, for messages."""
+    return click.get_current_context().info_name or "features"
+
+
 def _kept(corpus: str | None, cache: Path, rated: bool) -> Labels:
     from ser_pipeline.cache.targeted import targeted
     from ser_pipeline.features.stores import on_disk, read_manifest
 
-    sources = catalogue.Sources(catalogue.find_together(cache, corpus))
+    sources = catalogue.Sources(catalogue.find_together(cache, corpus, _command()))
     source, data = sources.sets[0], read_manifest(sources)
     data = data if rated else targeted(data, "class")
     if sources.together:

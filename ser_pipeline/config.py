@@ -166,7 +166,7 @@ def merge(config: T, changes: Mapping[str, Any], prefix: str = "") -> T:
         name = f"{prefix}{key}"
         if key not in items:
             listed = ", ".join(sorted(f"{prefix}{one}" for one in items))
-            raise PipelineError(unknown("setting", name, names(Config()), listed))
+            raise PipelineError(unknown("setting", name, [*names(Config()), *_tables()], listed))
         current = getattr(config, key)
         if is_dataclass(current) and not isinstance(current, type):
             if not isinstance(value, Mapping):
@@ -178,6 +178,12 @@ def merge(config: T, changes: Mapping[str, Any], prefix: str = "") -> T:
             values[key] = _convert(name, hints[key], value)
             require_allowed(name, items[key], values[key])
     return replace(config, **values)  # type: ignore[type-var]
+
+
+def _tables() -> list[str]:
+    """Return the names of the tables of settings, such as "train"."""
+    parts = [name.split(".") for name in names(Config())]
+    return list(dict.fromkeys(".".join(part[:end]) for part in parts for end in range(1, len(part))))
 
 
 def keyed(config: Any) -> dict[str, Any]:

@@ -59,10 +59,10 @@ def unknown(kind: str, name: str, known: Iterable[str], listed: str = "") -> str
         listed: text that replaces the list of known names.
 
     >>> unknown("preset", "papr", ["paper", "scratch"])
-    "unknown preset 'papr'; did you mean 'paper'? there are paper, scratch"
+    "unknown preset 'papr'; did you mean 'paper'? known: paper, scratch"
     """
     there = list(known)
-    return f"unknown {kind} '{name}'; {guess(name, there)}there are {listed or ', '.join(there)}"
+    return f"unknown {kind} '{name}'; {guess(name, there)}known: {listed or ', '.join(there)}"
 
 
 def _last(name: str) -> str:

@@ -44,7 +44,7 @@ def test_pairs_turn_one_config_into_another(one: str, other: str) -> None:
     ("pair", "said"),
     [
         ("train.rl=1", "did you mean 'train.lr'"),
-        ("nonsense.x=1", "there are audio"),
+        ("nonsense.x=1", "known: audio"),
         ("train.lr=fast", "'train.lr' must be a number"),
         ("train.batch=1.5", "'train.batch' must be a whole number"),
         ("features.embedding.layers=[true]", "'features.embedding.layers' must be a list"),
@@ -65,7 +65,7 @@ def test_a_wrong_setting_is_named(pair: str, said: str) -> None:
 
 
 def test_an_unknown_preset_lists_those_there_are() -> None:
-    with pytest.raises(PipelineError, match=r"unknown preset 'best'; there are demo, finetune, frozen, paper"):
+    with pytest.raises(PipelineError, match=r"unknown preset 'best'; known: demo, finetune, frozen, paper"):
         config.load("best")
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ser_pipeline.corpora import CORPORA
+from ser_pipeline.corpora import reading
+from ser_pipeline.corpora.table import SUFFIXES
 from ser_pipeline.entry import read_as, write_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.file_names import FileName
@@ -68,7 +69,7 @@ class BrokenPointer:
     @property
     def command(self) -> str:
         """The command that writes the pointer again."""
-        return f"ser-pipeline features {self.corpus if self.corpus in CORPORA else 'table'} ROOT"
+        return reading("features", self.corpus)
 
 
 @dataclass(frozen=True)
@@ -122,37 +123,66 @@ def sources(cache: Path) -> list[FeatureSet]:
     return found
 
 
-def find(cache: Path, corpus: str | None) -> FeatureSet:
+def find(cache: Path, corpus: str | None, command: str = "features") -> FeatureSet:
     """The features of `corpus`, or, if None, of the only corpus with features.
+
+    Args:
+        cache: folder of the features.
+        corpus: name of the corpus.
+        command: the command that reads the corpus if it has no features, for the message.
 
     Raises:
         PipelineError: there are none, or several to choose from.
     """
     there = sources(cache)
-    names = ", ".join(source.corpus for source in there)
-    if not there:
-        command = shlex.join(["ser-pipeline", "features", *([corpus] if corpus else [])])
-        raise PipelineError(f"no features in {cache}; extract some first: {command}")
-    if corpus is None and len(there) > 1:
-        raise PipelineError(f"several corpora have features: {names}; choose one with --corpus")
+    names = [source.corpus for source in there]
+    if corpus is None and there:
+        if len(there) > 1:
+            raise PipelineError(f"several corpora have features: {', '.join(names)}; choose one with --corpus")
+        return there[0]
     for source in there:
-        if corpus in (None, source.corpus):
+        if source.corpus == corpus:
             return source
-    if corpus == "table":
-        raise PipelineError(f"features of a table are named after its file; choose one with --corpus: {names}")
-    meant = closest(str(corpus), [source.corpus for source in there])
-    mend = f"did you mean '{meant}'?" if meant else f"ser-pipeline features {shlex.quote(str(corpus))} ROOT"
-    raise PipelineError(f"no features of '{corpus}' in {cache} (there are {names}): {mend}")
+    if corpus == "table" and there and command == "features":
+        raise PipelineError(
+            f"features of a table are named after its file; choose one with --corpus: {', '.join(names)}"
+        )
+    raise PipelineError(_nothing(cache, corpus, names, command))
 
 
-def find_together(cache: Path, corpus: str | None) -> tuple[FeatureSet, ...]:
+def _nothing(cache: Path, corpus: str | None, names: Sequence[str], command: str) -> str:
+    """Return the message that a corpus has no features.
+
+    Args:
+        cache: folder of the features.
+        corpus: the user's name of the corpus.
+        names: the corpora that have features.
+        command: the command that reads the corpus if it has no features.
+    """
+    line = reading(command, corpus) if corpus else "ser-pipeline features"
+    mend = "extract some first" if line.startswith("ser-pipeline features") else "read the corpus itself"
+    if not names or corpus is None:
+        return f"no features in {cache}; {mend}: {line}"
+    asked = Path(corpus).stem if Path(corpus).suffix.lower() in SUFFIXES else corpus
+    listed = f"known: {', '.join(names)}"
+    if (meant := closest(asked, names)) and (command == "features" or not Path(corpus).exists()):
+        return f"no features of '{corpus}' in {cache}; did you mean '{meant}'? {listed}"
+    return f"no features of '{corpus}' in {cache}; {listed}; {mend}: {line}"
+
+
+def find_together(cache: Path, corpus: str | None, command: str = "features") -> tuple[FeatureSet, ...]:
     """The features of `corpus`, or of each corpus in `A+B`.
+
+    Args:
+        cache: folder of the features.
+        corpus: name of one corpus, or of several with + between.
+        command: the command that reads the corpus if it has no features, for the message.
 
     Raises:
         PipelineError: one corpus has no features, or is named twice.
     """
-    if corpus is None or any(one.corpus == corpus for one in sources(cache)):
-        return (find(cache, corpus),)
+    if corpus is None or "+" not in corpus or any(one.corpus == corpus for one in sources(cache)):
+        return (find(cache, corpus, command),)
     names = corpus.split("+")
     if twice := [name for name in names if names.count(name) > 1]:
         raise PipelineError(f"--corpus names {twice[0]} twice; name each corpus once")

@@ -19,6 +19,7 @@ from ser_pipeline.cache.store import read_store
 from ser_pipeline.entry import Entry
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.file_names import path_name
+from ser_pipeline.names import guess
 from ser_pipeline.remote import Progress, RemoteFolder, copy_all, open_folder, require_room
 
 INDEX = "index.json"
@@ -127,7 +128,8 @@ def pull(
     known = sorted(name.removesuffix(".json") for name in files if "/" not in name)
     for corpus in corpora:
         if corpus not in known:
-            raise PipelineError(f"no features of '{corpus}' at {url} (there are {', '.join(known) or 'none'})")
+            listed = ", ".join(known) or "none"
+            raise PipelineError(f"no features of '{corpus}' at {url}; {guess(corpus, known)}known: {listed}")
     found = [_pointer(remote, corpus, root) for corpus in corpora or known]
     if not found:
         raise PipelineError(f"there are no features at {url}; `ser-pipeline cache push` copies them there")

@@ -32,7 +32,7 @@ from ser_pipeline.corpora.table import TABLE
 from ser_pipeline.corpora.tess import TESS
 from ser_pipeline.corpora.urdu import URDU
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.names import unknown
+from ser_pipeline.names import closest, unknown
 from ser_pipeline.text import few
 
 CORPORA: dict[str, Corpus] = {
@@ -58,15 +58,46 @@ CORPORA: dict[str, Corpus] = {
 }
 
 
-def find_corpus(name: str) -> Corpus:
+def find_corpus(name: str, command: str = "features") -> Corpus:
     """The corpus with that name.
 
+    Args:
+        name: a row of `CORPORA`.
+        command: the command that the user gave, for the message.
+
     Raises:
-        PipelineError: there is no such corpus; lists all.
+        PipelineError: there is no such corpus; lists all, and says how the user's own corpus is read.
     """
-    if name not in CORPORA:
-        raise PipelineError(unknown("corpus", name, sorted(CORPORA)))
-    return CORPORA[name]
+    if name in CORPORA:
+        return CORPORA[name]
+    own = f"your own corpus is read with: {reading(command, name)}"
+    if _is_own(name):
+        raise PipelineError(f"unknown corpus '{name}'; {own}")
+    told = unknown("corpus", name, sorted(CORPORA))
+    raise PipelineError(told if closest(name, CORPORA) else f"{told}; {own}")
+
+
+def reading(command: str, name: str) -> str:
+    """The command line with which `command` reads the corpus `name`, or the user's own corpus of that name.
+
+    >>> reading("features", "emodb"), reading("audit", "mine")
+    ('ser-pipeline features emodb ROOT', 'ser-pipeline audit table mine.csv')
+    """
+    if name == "demo":
+        return "ser-pipeline features"
+    if not _is_own(name):
+        name = closest(name, CORPORA) or name
+    if name in CORPORA:
+        return f"ser-pipeline {command} {name} {'my.csv' if CORPORA[name] is TABLE else 'ROOT'}"
+    if Path(name).is_dir():
+        return shlex.join(["ser-pipeline", command, "folder", name])
+    file = name if Path(name).suffix.lower() in table.SUFFIXES else f"{name}.csv"
+    return shlex.join(["ser-pipeline", command, "table", file])
+
+
+def _is_own(name: str) -> bool:
+    """Whether `name` is that of a table, or of a table or folder that exists."""
+    return Path(name).suffix.lower() in table.SUFFIXES or Path(name).exists() or Path(f"{name}.csv").is_file()
 
 
 def read_corpus(

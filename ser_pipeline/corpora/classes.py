@@ -88,7 +88,7 @@ def chosen_classes(labels: Mapping[str, Sequence[str]], classes: Classes) -> Mer
     exact = {label: name for name, merged in classes.items() for label in merged}
     for label in exact:
         if not any(label == other or _meaning(label) == _meaning(other) for other in known):
-            raise PipelineError(f"--classes: no corpus has '{label}'; {guess(label, known)}there are {listed}")
+            raise PipelineError(f"--classes: no corpus has '{label}'; {guess(label, known)}known: {listed}")
     merged = {
         corpus: {label: name for label in own if (name := _class_of(label, exact))} for corpus, own in labels.items()
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -18,7 +17,7 @@ from ser_pipeline.cache.catalogue import FeatureSet
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.cache.shards import shard_bounds
 from ser_pipeline.config import Config
-from ser_pipeline.corpora import audio_folder, class_table, demo, find_corpus, read_corpus
+from ser_pipeline.corpora import audio_folder, class_table, demo, find_corpus, read_corpus, reading
 from ser_pipeline.corpora.classes import parse_classes
 from ser_pipeline.corpora.corpus import Corpus
 from ser_pipeline.entry import Entry
@@ -290,7 +289,8 @@ def _place(asked: _Asked, cache: Path, bars: Bars) -> Path:
 def _demo(corpus: str, cache: Path, bars: Bars) -> Path:
     """The folder of the demo corpus, synthesised now if it is missing."""
     if corpus != "demo":
-        raise PipelineError(f"name the folder of {corpus}: ser-pipeline features {shlex.quote(corpus)} ROOT")
+        what = {"table": "a table", "folder": "your folder"}.get(corpus, f"the folder of {corpus}")
+        raise PipelineError(f"name {what}: {reading('features', corpus)}")
     place = cache / "corpora" / "demo"
     with Entry(place, {}).lock(reading=place.exists()), bars("synthetic speech", "utterances") as bar:
         demo.write(place, progress=bar)

@@ -179,7 +179,7 @@ def make_report(root: Path, choice: Choice, progress: Progress | None = None) ->
     if choice.corpus is None and len(there) > 1:
         raise PipelineError(f"there are runs of several corpora: {', '.join(there)}; choose one with --corpus")
     if corpus not in there:
-        raise PipelineError(f"no runs of {corpus} in {root}; {guess(corpus, there)}there are {', '.join(there)}")
+        raise PipelineError(f"no runs of {corpus} in {root}; {guess(corpus, there)}known: {', '.join(there)}")
     choice = replace(choice, corpus=corpus)
     headers, left_out = _chosen(every, none, choice)
     roll = UtteranceTable()
@@ -325,7 +325,7 @@ def _comparison(found: Sequence[Panel], names: tuple[str, str], speaker: np.ndar
         if not side:
             known = list(dict.fromkeys(group.name for group in groups))
             which = f"no finished run of {found[0].header.corpus} matches '{pattern}'"
-            raise PipelineError(f"{which}; {guess(pattern, known)}there are {', '.join(known) or 'none'}")
+            raise PipelineError(f"{which}; {guess(pattern, known)}known: {', '.join(known) or 'none'}")
     pairs = [(one, other) for one in sides[0] for other in sides[1] if one.runs != other.runs]
     alike = [(one, other) for one, other in pairs if one.header.labels == other.header.labels]
     if pairs and not alike:

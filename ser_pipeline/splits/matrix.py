@@ -66,7 +66,7 @@ def by_only(columns: Columns, corpus: str) -> list[Split]:
     names, code = columns.codes("corpus")
     if corpus not in names or len(names) < 2:
         there = few(names) if names else "no joined corpora"
-        raise PipelineError(f"--protocol {ONLY}{corpus} needs {corpus} and others (there are {there}): --corpus A+B")
+        raise PipelineError(f"--protocol {ONLY}{corpus} needs {corpus} and others (known: {there}): --corpus A+B")
     own = code == names.index(corpus)
     held = tenths(columns, own, "dialogue|speaker", "speaker", "script", "id")
     return [Split("others", ~own, own, held), *_within(columns, np.flatnonzero(own))]

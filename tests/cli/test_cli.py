@@ -54,14 +54,17 @@ def test_importing_the_command_loads_nothing_heavy() -> None:
     ("args", "said"),
     [
         (["train"], "no features in cache; extract some first: ser-pipeline features"),
-        (["train", "--corpus", "emodb"], "extract some first: ser-pipeline features emodb"),
-        (["features", "nonsense"], "unknown corpus 'nonsense'; there are"),
+        (["train", "--corpus", "emodb"], "extract some first: ser-pipeline features emodb ROOT"),
+        (["features", "nonsense"], "unknown corpus 'nonsense'; known:"),
         (["features", "emodb"], "name the folder of emodb: ser-pipeline features emodb ROOT"),
         (
             ["features", "--feature", "video"],
-            "unknown feature 'video'; there are mfcc, spectrogram, logmel, waveform, emb",
+            "unknown feature 'video'; known: mfcc, spectrogram, logmel, waveform, emb",
         ),
-        (["features", "--preset", "best"], "unknown preset 'best'; there are demo, finetune, frozen, paper"),
+        (["features", "--preset", "best"], "unknown preset 'best'; known: demo, finetune, frozen, paper"),
+        (["features", "table"], "name a table: ser-pipeline features table my.csv"),
+        (["features", "--set", "trian.lr=1"], "unknown setting 'trian'; did you mean 'train'?"),
+        (["features", "--set", "featurs.mfcc.deltas=1"], "unknown setting 'featurs'; did you mean 'features'?"),
         (["features", "--set", "train.rl=1"], "unknown setting 'train.rl'; did you mean 'train.lr'?"),
         (["report"], "ser-pipeline train"),
         (["predict", "runs/none", "a.wav"], "is not a run"),
@@ -71,6 +74,28 @@ def test_a_mistake_is_one_line_and_exit_status_1(run: Callable[..., Result], arg
     result = run(*args, status=1)
     assert said in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_command_that_a_message_suggests_for_a_users_own_corpus_works(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    table = run("corpora", "--init", "emodb", write_emodb(tmp_path / "corpus", speakers=3, takes=1)).stdout
+    (tmp_path / "mine.csv").write_text(table)
+    features, audit = "ser-pipeline features table mine.csv", "ser-pipeline audit table mine.csv"
+    for words in (["train", "--corpus", "mine"], ["train", "--corpus", "mine.csv"], ["features", "mine.csv"]):
+        assert run(*words, status=None).stderr.rstrip().endswith(f": {features}")
+    for words in (["audit", "mine"], ["audit", "mine.csv"], ["audit", "mine.csv", "."]):
+        assert run(*words, status=None).stderr.rstrip().endswith(f": {audit}")
+    assert run("folds", "mine", status=None).stderr.rstrip().endswith(": ser-pipeline folds table mine.csv")
+    assert run("audit", "corpus", status=None).stderr.rstrip().endswith(": ser-pipeline audit folder corpus")
+    assert run("train", "--corpus", "emdb", status=1).stderr.endswith("features emodb ROOT\n")
+    assert run("audit", "demo", status=1).stderr.endswith(": ser-pipeline features\n"), "an audit makes no demo"
+    run(*audit.split()[1:])
+    run(*features.split()[1:], "--feature", "mfcc")
+    assert "did you mean 'mine'? known: mine" in run("train", "--corpus", "mine.csv", status=1).stderr
+    assert run("audit", "mine.csv", status=1).stderr.rstrip().endswith(f": {audit}")
+    said = run("train", "--corpus", "others", status=1).stderr
+    assert said.endswith("known: mine; extract some first: ser-pipeline features table others.csv\n")
 
 
 @pytest.mark.parametrize("args", [["features", "--jobs", "0"], ["train", "--selection", "luck"], ["nonsense"]])

@@ -241,7 +241,7 @@ def test_a_name_that_is_nearly_right_is_asked_back(run: Callable[..., Result], a
 def test_an_ablation_or_a_corpus_without_features_is_asked_back(run: Callable[..., Result], made: Path) -> None:
     cache = ["--cache", made / "cache"]
     assert "unknown ablation 'ful'; did you mean 'full'?" in run("train", "--ablation", "ful", *cache, status=1).stderr
-    assert "(there are emodb): did you mean 'emodb'?" in run("train", "--corpus", "emdb", *cache, status=1).stderr
+    assert "; did you mean 'emodb'? known: emodb" in run("train", "--corpus", "emdb", *cache, status=1).stderr
 
 
 def completions(*args: str, begun: str = "") -> set[str]:

@@ -433,7 +433,7 @@ def test_a_folder_of_no_corpus_an_empty_one_and_none_say_what_was_expected(tmp_p
         read_corpus("emodb", tmp_path / "nowhere")
     with pytest.raises(
         PipelineError,
-        match=r"unknown corpus 'emo-db'; did you mean 'emodb'\? there are cremad, cremad-intended, demo, emodb",
+        match=r"unknown corpus 'emo-db'; did you mean 'emodb'\? known: cremad, cremad-intended, demo, emodb",
     ):
         read_corpus("emo-db", tmp_path)
 

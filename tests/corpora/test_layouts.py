@@ -71,7 +71,7 @@ def test_linked_sub_folders_are_entered_and_loops_are_not(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["RAVDESS", "ravdes", "Ravdess"])
 def test_a_corpus_name_with_a_slip_is_asked_after(tmp_path: Path, name: str) -> None:
-    with pytest.raises(PipelineError, match=rf"^unknown corpus '{name}'; did you mean 'ravdess'\? there are"):
+    with pytest.raises(PipelineError, match=rf"^unknown corpus '{name}'; did you mean 'ravdess'\? known:"):
         read_corpus(name, tmp_path)
     with pytest.raises(PipelineError, match=r"did you mean 'cremad'\?"):
         read_corpus("crema-d", tmp_path)

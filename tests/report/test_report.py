@@ -339,7 +339,7 @@ def test_two_single_runs_are_compared_whatever_their_seeds(tmp_path):
 
 def test_what_cannot_be_compared_is_said(tmp_path):
     planted(tmp_path, Planted(seed=0), *(Planted(seed=s, ablation="mfcc") for s in (1, 2)))
-    with pytest.raises(PipelineError, match="'w2e'; there are full, mfcc"):
+    with pytest.raises(PipelineError, match="'w2e'; known: full, mfcc"):
         report(tmp_path, compare=("full", "w2e"))
     with pytest.raises(PipelineError, match="share no seed"):
         report(tmp_path, compare=("full", "mfcc"))

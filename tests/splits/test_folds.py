@@ -233,7 +233,7 @@ def test_a_fold_that_leaks_cannot_be_made() -> None:
         (trees.people(2, sessions=True), "session", "needs several sessions"),
         (trees.people(4), "group-5", "needs 5 speakers, and there are 4; choose --protocol speaker or group-4"),
         (trees.people(4), "official", "no official split"),
-        (trees.people(4), "leave-one-out", "unknown protocol 'leave-one-out'; there are speaker"),
+        (trees.people(4), "leave-one-out", "unknown protocol 'leave-one-out'; known: speaker"),
         (trees.people(4), "group-1", "unknown protocol"),
         (trees.people(2, turns=1), "speaker", "too few utterances"),
         ([*trees.people(3), trees.utterance(0, id="x", speaker="")], "speaker", "utterance x has no speaker"),

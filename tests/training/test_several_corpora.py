@@ -177,7 +177,7 @@ def test_chosen_classes_make_another_run(run: Callable[..., Result], cache: Path
             "to train on",
         ),
         (["--corpus", "german", "--protocol", "matrix"], 1, "--protocol matrix needs several corpora"),
-        (["--corpus", "german+english", "--protocol", "only-dutch"], 1, "needs dutch and others (there are english"),
+        (["--corpus", "german+english", "--protocol", "only-dutch"], 1, "needs dutch and others (known: english"),
         (["--corpus", "german", "--test-corpus", "english", "--protocol", "matrix"], 1, "leave out --folds and"),
         (["--corpus", "german+english", "--classes", "anger,joy"], 1, "no corpus has 'joy'"),
     ],
