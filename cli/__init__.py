@@ -12,7 +12,7 @@ from ser_pipeline import __version__
 from ser_pipeline.errors import PipelineError
 
 from .encodings import write_anything
-from .groups import GuessingGroup
+from .groups import WORDS, GuessingGroup
 from .stopping import Terminated, stoppable, told
 from .stopping import status as exit_status
 from .terminal import folded
@@ -51,7 +51,7 @@ class Commands(GuessingGroup):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Keep the command line, for commands that hand their work to other machines."""
-        ctx.meta[f"{__name__}.elsewhere.words"] = tuple(args)
+        ctx.meta[WORDS] = tuple(args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -60,8 +60,9 @@ class Commands(GuessingGroup):
         The exit status is 1 after an error, 2 after a usage error, 130 after Ctrl-C and 143 after SIGTERM.
         """
         write_anything()
+        words = ctx.meta[WORDS]
         try:
-            with stoppable():
+            with stoppable(words):
                 return super().invoke(ctx)
         except PipelineError as error:
             raise click.ClickException(folded(str(error), "Error: ")) from None
@@ -71,7 +72,7 @@ class Commands(GuessingGroup):
             raise click.UsageError(folded(error.format_message(), "Error: "), error.ctx) from None
         except KeyboardInterrupt as stop:
             number = stop.args[0] if isinstance(stop, Terminated) else signal.SIGINT
-            click.echo(f"\n{told(number)}", err=True)
+            click.echo(f"\n{told(number, words)}", err=True)
             raise click.exceptions.Exit(exit_status(number)) from None
         except BrokenPipeError:
             raise

@@ -13,13 +13,11 @@ import click
 from ser_pipeline.text import plural
 
 from . import options
+from .groups import WORDS
 from .terminal import bar
 
 MOST = 100_000
 """Largest number of tasks of an array."""
-
-WORDS = f"{__name__}.words"
-"""Key of the click context that stores the words of the command line."""
 
 TAKEN = {
     "--slurm": 0,

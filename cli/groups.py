@@ -6,6 +6,9 @@ import click
 
 from ser_pipeline.names import unknown
 
+WORDS = f"{__name__}.words"
+"""Key of the command line in click's context."""
+
 
 class GuessingGroup(click.Group):
     """A group that reports an unknown command in one line, with the most similar known one."""

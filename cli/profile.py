@@ -43,8 +43,12 @@ def profile(run: Path, folds: tuple[str, ...], device: str, onnx: Path | None, a
     from ser_pipeline.runs.layout import PROFILE, RUN
     from ser_pipeline.runs.profiled import keep
 
+    def told(what: str, number: int, count: int) -> None:
+        if not quiet:
+            say(f"measuring {number}/{count}: {what}")
+
     place = pick_device(device)
-    found = measure(run, place, folds, onnx)
+    found = measure(run, place, folds, onnx, told)
     click.echo(json.dumps(found, indent=1) if as_json else "\n".join(listed(table(found))))
     if (run / RUN).is_file():
         keep(run, place.type, found)

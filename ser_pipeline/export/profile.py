@@ -48,8 +48,33 @@ LARGEST = {"cpu": 16, "cuda": 4096}
 """Largest batch in recordings, by type of device."""
 
 
+Progress = Callable[[str, int, int], None]
+"""Called with what is measured next, its number and the number of all measurements."""
+
+
+class Measurements:
+    """Counts the measurements of a profile, and reports each before it starts."""
+
+    def __init__(self, progress: Progress, count: int) -> None:
+        self._progress, self._count = progress, count
+        self._number = 0
+
+    def next(self, what: str) -> None:
+        """Report the next measurement."""
+        self._number += 1
+        self._progress(what, self._number, self._count)
+
+    def leave_out(self, count: int) -> None:
+        """Count fewer measurements."""
+        self._count -= count
+
+
 def profile(
-    run: Path | str, device: torch.device, folds: Sequence[str] = (), graph: Path | None = None
+    run: Path | str,
+    device: torch.device,
+    folds: Sequence[str] = (),
+    graph: Path | None = None,
+    progress: Progress = lambda what, number, count: None,
 ) -> dict[str, Any]:
     """Measure the size, time and memory of a run's models.
 
@@ -58,6 +83,7 @@ def profile(
         device: device of torch; onnxruntime uses the CPU.
         folds: names of folds; () for all.
         graph: an ONNX graph to time as well; None for that of the model folder, if it has one.
+        progress: called before each measurement.
 
     Raises:
         PipelineError: `run` is neither a run nor a model folder.
@@ -66,6 +92,11 @@ def profile(
     members = read_members(run, device) if is_model_folder(run) else run_members(run, device, folds)
     graph = graph or (kept if kept.is_file() else None)
     parts, config = _parts(members, device), members.config
+    engines = {"torch": (parts, device, run)}
+    if graph is not None:
+        engines["onnx"] = (_onnx(graph), torch.device("cpu"), graph)
+    told = Measurements(progress, 1 + sum(2 + 2 * len(each) for each, *_ in engines.values()))
+    told.next("parameters, operations and sizes")
     found: dict[str, Any] = {
         "seconds": _seconds(config),
         "measured": now(),
@@ -74,12 +105,12 @@ def profile(
         "parameters": _parameters(members),
         "gflops": _operations(members, device),
         "megabytes": _sizes(members, graph),
-        "torch": _timed(parts, config, device),
-        "start_seconds": {"torch": _start(run, config)},
+        "start_seconds": {},
     }
-    if graph is not None:
-        found["onnx"] = _timed(_onnx(graph), config, torch.device("cpu"))
-        found["start_seconds"]["onnx"] = _start(graph, config)
+    for engine, (each, place, model) in engines.items():
+        found[engine] = _timed(engine, each, config, place, told)
+        told.next(f"start of predict, with {engine}")
+        found["start_seconds"][engine] = _start(model, config)
     return found | {"memory_megabytes": _memory(device)}
 
 
@@ -215,12 +246,27 @@ def _onnx(graph: Path) -> Mapping[str, Call]:
     }
 
 
-def _timed(parts: Mapping[str, Call], config: Config, device: torch.device) -> list[dict[str, Any]]:
-    """Time every part with batches of 1, and of the largest size that fits."""
+def _timed(
+    engine: str, parts: Mapping[str, Call], config: Config, device: torch.device, told: Measurements
+) -> list[dict[str, Any]]:
+    """Time every part with batches of 1, and of the largest size that fits.
+
+    Args:
+        engine: "torch" or "onnx".
+        parts: the parts as functions.
+        config: has the length of the noise.
+        device: the device of the parts.
+        told: reports every measurement.
+    """
     rows = []
-    for size in dict.fromkeys((1, _largest(parts["whole"], config, device))):
+    told.next(f"largest batch of {engine}")
+    sizes = list(dict.fromkeys((1, _largest(parts["whole"], config, device))))
+    if len(sizes) == 1:
+        told.leave_out(len(parts))
+    for size in sizes:
         given = _batch(size, config, device)
         for name, call in parts.items():
+            told.next(f"time of {engine}, {name}, batch {size}")
             seconds = _calls(call, given)
             median = float(np.median(seconds))
             rows.append(

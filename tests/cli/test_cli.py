@@ -139,3 +139,24 @@ def test_ctrl_c_is_exit_status_130_and_says_what_goes_on(
     root = write_emodb(tmp_path / "corpus", speakers=2, takes=1)
     result = run("features", "emodb", root, status=130)
     assert "Run the same command again to resume" in result.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ctrl_c_promises_to_resume_only_where_finished_work_is_kept(
+    name: str, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    names = [(name, one) for one in command.commands] if isinstance(command, click.Group) else [(name,)]
+    monkeypatch.setattr(click.Command, "invoke", stop)
+    for words in names:
+        said = run(*words, status=130).stderr.strip()
+        resumes = words in {("features",), ("train",), ("cache", "push"), ("cache", "pull")}
+        assert said == (
+            "Stopped; finished work is kept. Run the same command again to resume."
+            if resumes
+            else "Stopped; the same command starts from the beginning."
+        )

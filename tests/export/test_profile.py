@@ -66,7 +66,7 @@ def test_what_was_measured_stands_in_the_report_and_the_card(
     assert "Inference cost" not in to_html(make_report(copy.parent, Choice()), {}, tmp_path)
     done = run("profile", copy, "--device", "cpu", "--json")
     found = json.loads(done.stdout)
-    assert done.stderr == f"saved in {copy / 'profile.json'}, for the report and the model card\n"
+    assert done.stderr.splitlines()[-1] == f"saved in {copy / 'profile.json'}, for the report and the model card"
     run("verify", copy)
     page = to_html(make_report(copy.parent, Choice()), {}, tmp_path)
     row = found["torch"][1]
@@ -99,3 +99,19 @@ def test_models_without_a_form_as_one_module_are_timed_as_a_whole(
     found = profile.profile(small_run, torch.device("cpu"), ["03"])
     assert [row["part"] for row in found["torch"]] == ["whole"] and found["gflops"] == {}
     assert profile.table(found)
+
+
+def test_every_measurement_is_told_before_it_starts(small_run: Path, quick: None, run: Callable[..., Result]) -> None:
+    found = list[tuple[str, int, int]]()
+    profile.profile(small_run, torch.device("cpu"), ["03"], progress=lambda *told: found.append(told))
+    assert [number for _, number, _ in found] == list(range(1, len(found) + 1))
+    assert found[-1][1:] == (len(found), len(found))
+    whats = [what for what, *_ in found]
+    assert whats[0] == "parameters, operations and sizes"
+    assert "time of torch, whole, batch 1" in whats
+    assert whats[-1] == "start of predict, with torch"
+    told = run("profile", small_run, "--fold", "03", "--device", "cpu")
+    assert [line for line in told.stderr.splitlines() if line.startswith("measuring ")] == [
+        f"measuring {number}/{count}: {what}" for what, number, count in found
+    ]
+    assert run("profile", small_run, "--fold", "03", "--device", "cpu", "--quiet").stderr == ""
