@@ -51,9 +51,10 @@ def audit(
     cache: Path,
     quiet: bool,
 ) -> None:
-    """Audit CORPUS in ROOT, or a corpus that has features: counts, speakers, audio, copies and leaks.
+    """Find errors in a corpus and in its folds.
 
-    The exit status is 1 if a finding is an error.
+    Checks counts, speakers, audio, copies and leaks of CORPUS in ROOT, or of a corpus that has features. The exit
+    status is 1 if a finding is an error.
 
     \b
     Examples:

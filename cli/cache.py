@@ -41,7 +41,7 @@ def cache() -> None:
 @cache.command("ls")
 @options.cache
 def ls(cache: Path) -> None:
-    """List corpora and stores with their kind, size, age, folder and source."""
+    """List corpora and stores with their size, age and source."""
     start_log(quiet=False)
     from ser_pipeline.cache import housekeeping
 
@@ -56,7 +56,7 @@ def ls(cache: Path) -> None:
 @cache.command()
 @options.cache
 def status(cache: Path) -> None:
-    """List which processes work on unfinished features, since when, and why a part failed.
+    """List who works on unfinished features, and what failed.
 
     Prints one line per part, separated by tabs: features, part, "held", "left" or "failed", who, since when, why.
     Finished features are not listed; `ser-pipeline status` lists those, and runs.
@@ -77,9 +77,10 @@ def status(cache: Path) -> None:
 @options.quiet
 @click.pass_context
 def verify(ctx: click.Context, cache: Path, quiet: bool) -> None:
-    """Check every checksum, and every row against its manifest; remove what is damaged.
+    """Check every checksum, and remove what is damaged.
 
-    The exit status is 1 if anything was damaged. The printed command extracts the removed parts again, and only those.
+    Also compares every row with its manifest. The exit status is 1 if anything was damaged. The printed command
+    extracts the removed parts again, and only those.
     """
     start_log(quiet)
     from ser_pipeline.cache import housekeeping
@@ -115,7 +116,10 @@ def _sound(items: list[Item], cache: Path) -> str:
 @options.cache
 @click.option("--yes", is_flag=True, help="Remove without asking.")
 def prune(cache: Path, yes: bool) -> None:
-    """Remove features that no corpus refers to any more, and unfinished features that no process works on."""
+    """Remove features that are no longer used.
+
+    These are features that no corpus refers to, and unfinished features that no process works on.
+    """
     start_log(quiet=False)
     from ser_pipeline.cache import housekeeping
 
@@ -138,9 +142,10 @@ def prune(cache: Path, yes: bool) -> None:
 @options.cache
 @options.quiet
 def push(url: str, corpora: tuple[str, ...], cache: Path, quiet: bool) -> None:
-    """Copy finished features to URL, such as s3://bucket/cache: any folder that fsspec can write.
+    """Copy finished features from the cache to URL.
 
-    Files that are already there are not copied again; the index of a folder is copied last. Prints the copied folders.
+    URL is any folder that fsspec can write, such as s3://bucket/cache. Files that are already there are not copied
+    again; the index of a folder is copied last. Prints the copied folders.
 
     \b
     Examples:
@@ -160,10 +165,10 @@ def push(url: str, corpora: tuple[str, ...], cache: Path, quiet: bool) -> None:
 @options.cache
 @options.quiet
 def pull(url: str, corpora: tuple[str, ...], cache: Path, quiet: bool) -> None:
-    """Copy finished features from URL into the cache, where `train` finds them.
+    """Copy finished features from URL into the cache.
 
-    Every checksum is compared before a folder gets its final name. To resume a stopped copy, run the same command
-    again. Prints the copied folders.
+    `train` finds them there. Every checksum is compared before a folder gets its final name. To resume a stopped copy,
+    run the same command again. Prints the copied folders.
 
     \b
     Examples:

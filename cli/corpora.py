@@ -49,7 +49,7 @@ def corpora(
     speaker: str,
     quiet: bool,
 ) -> None:
-    """List the corpora, describe CORPUS, or write a table of a corpus or of your own folder.
+    """List the corpora, describe one, or write a table of one.
 
     The paths in a table are relative to the current folder, so save the table there. `--init folder` uses the name of
     a recording's folder as its emotion, and the name of the folder above as its speaker. For other layouts, a PATTERN

@@ -21,9 +21,10 @@ INDENT = 20
 @options.runs
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array instead of a table.")
 def doctor(cache: Path, runs_root: Path, as_json: bool) -> None:
-    """Check versions, devices, weights, the cache, the disk and locks, and say how to fix problems.
+    """Check the installation, and say how to fix problems.
 
-    The exit status is 1 if something keeps commands from working. Nothing is changed or downloaded.
+    Checks versions, devices, weights, the cache, the disk and locks. The exit status is 1 if something keeps commands
+    from working. Nothing is changed or downloaded.
 
     \b
     Examples:

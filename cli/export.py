@@ -20,12 +20,13 @@ from .terminal import start_log
 @click.option("--int8", is_flag=True, help="Also write model.int8.onnx, with 8-bit matrix products.")
 @options.quiet
 def export(run: Path, folder: Path, folds: tuple[str, ...], encoder: bool, onnx: bool, int8: bool, quiet: bool) -> None:
-    """Write the models of RUN as the folder DIR, which loads without the run, the corpus or a network.
+    """Write the models of RUN as DIR, a folder that other tools load.
 
-    DIR contains model.safetensors, config.json, preprocessor_config.json, a model card (README.md) and the code that
-    transformers needs. The predictions of all folds' models are averaged; weights that they share, such as a frozen
-    encoder, are stored once. `ser-pipeline predict DIR FILE` gives the same answers as RUN. Prints the folder. An ONNX
-    graph includes the front end; it is checked on recordings of the run, and its agreement is printed.
+    DIR loads without the run, the corpus or a network. It contains model.safetensors, config.json,
+    preprocessor_config.json, a model card (README.md) and the code that transformers needs. The predictions of all
+    folds' models are averaged; weights that they share, such as a frozen encoder, are stored once. `ser-pipeline
+    predict DIR FILE` gives the same answers as RUN. Prints the folder. An ONNX graph includes the front end; it is
+    checked on recordings of the run, and its agreement is printed.
 
     \b
     Examples:

@@ -44,10 +44,11 @@ if TYPE_CHECKING:
 def features(
     corpus: str, root: Path | str | None, names: tuple[str, ...], quiet: bool, elsewhere: Elsewhere, **chosen: Any
 ) -> None:
-    """Extract features of CORPUS in ROOT into HDF5 shards, in parallel.
+    """Extract the features of CORPUS in ROOT.
 
-    Prints the folder of the features. Without CORPUS, the command generates and uses `demo`, a small corpus of
-    synthetic speech. Finished features are never extracted again. `ser-pipeline corpora` lists the corpora.
+    Writes HDF5 shards in parallel, and prints the folder of the features. Without CORPUS, the command generates and
+    uses `demo`, a small corpus of synthetic speech. Finished features are never extracted again. `ser-pipeline corpora`
+    lists the corpora.
 
     \b
     Examples:

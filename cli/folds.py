@@ -45,9 +45,10 @@ def folds(
     as_json: bool,
     cache: Path,
 ) -> None:
-    """Print the folds of CORPUS in ROOT, or of a corpus that has features.
+    """Print the folds of a corpus.
 
-    The folds depend only on the labels, so they are the same on every machine. No audio is read.
+    The corpus is CORPUS in ROOT, or one that has features. Folds depend only on the labels, so they are the same on
+    every machine. No audio is read.
 
     \b
     Examples:

@@ -115,14 +115,14 @@ def predict(
     near_copies: bool,
     quiet: bool,
 ) -> None:
-    """Predict the emotion of AUDIO with the models of RUN, or of the newest run.
+    """Predict the emotions of recordings.
 
-    AUDIO are files of any format, sampling rate, length and number of channels, folders of such files, or - for
-    standard input. The predictions of all folds' models are averaged; `spread` is the standard deviation of the
-    probability over these models. For a speaker of the corpus, choose the fold that held the speaker out with --fold.
-    The command warns about a file that models were trained on, which it recognises by its content, and with
-    --near-copies about modified copies. An unreadable recording gets an error line, and the others are predicted.
-    docs/predict.md describes the formats.
+    The models are those of RUN, or of the newest run. AUDIO are files of any format, sampling rate, length and number
+    of channels, folders of such files, or - for standard input. The predictions of all folds' models are averaged;
+    `spread` is the standard deviation of the probability over these models. For a speaker of the corpus, choose the
+    fold that held the speaker out with --fold. The command warns about a file that models were trained on, which it
+    recognises by its content, and with --near-copies about modified copies. An unreadable recording gets an error line,
+    and the others are predicted. docs/predict.md describes the formats.
 
     \b
     Examples:

@@ -24,12 +24,12 @@ from .terminal import say, start_log
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @options.quiet
 def profile(run: Path, folds: tuple[str, ...], device: str, onnx: Path | None, as_json: bool, quiet: bool) -> None:
-    """Measure the size, time and memory of the models of RUN, or of a model folder.
+    """Measure the size, time and memory of a run's models.
 
-    Prints the number of parameters, total and trained; the operations and time for a segment of audio (median and 95th
-    percentile), alone and in the largest batch that fits, for the front end and the whole model; file sizes, memory,
-    and the time from the start of the command to the first prediction. The results of a run are stored in its
-    profile.json, for its report and its model card.
+    RUN is the folder of a run, or a model folder. Prints the number of parameters, total and trained; the operations
+    and time for a segment of audio (median and 95th percentile), alone and in the largest batch that fits, for the
+    front end and the whole model; file sizes, memory, and the time from the start of the command to the first
+    prediction. The results of a run are stored in its profile.json, for its report and its model card.
 
     \b
     Examples:

@@ -48,10 +48,11 @@ def report(
     runs_root: Path,
     quiet: bool,
 ) -> None:
-    """Report on every run: scores with intervals, ablations, errors and figures on one page.
+    """Report on every run of a corpus on one page.
 
-    Prints the table of results and the page's path. The page needs no network and no server. The same results are
-    written next to it as results.json, .csv, .md and .tex.
+    The page has scores with intervals, ablations, errors and figures. Prints the table of results and the page's path.
+    The page needs no network and no server. The same results are written next to it as results.json, .csv, .md and
+    .tex.
 
     \b
     Examples:

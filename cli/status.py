@@ -24,10 +24,11 @@ WHOLE, UNFINISHED = "whole", "unfinished"
 @options.cache
 @options.runs
 def status(cache: Path, runs_root: Path) -> None:
-    """List features and runs: finished, in work (by whom, since when), or failed (why).
+    """List what is finished, in work, or failed.
 
-    Prints one line per store, run or claimed part, separated by tabs: folder, part, state, who, since, why. A store or
-    run is "whole" or "unfinished"; a shard or fold is "held", "left" or "failed".
+    The list of features and runs says who works on a part since when, and why a part failed. Prints one line per store,
+    run or claimed part, separated by tabs: folder, part, state, who, since, why. A store or run is "whole" or
+    "unfinished"; a shard or fold is "held", "left" or "failed".
 
     \b
     Examples:

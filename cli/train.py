@@ -128,10 +128,11 @@ def train(
     elsewhere: Elsewhere,
     **chosen: Any,
 ) -> None:
-    """Train the co-attention model by cross-validation, one fold for each speaker, session or corpus held out.
+    """Train models by cross-validation, or one model on all data.
 
-    Prints the folder of each run. A stopped run resumes where it stopped; finished folds are never trained again.
-    If an unfinished run has other settings, the command lists the differences and stops, unless --fresh is given.
+    A fold of the co-attention model is trained for each speaker, session or corpus that is held out. Prints the folder
+    of each run. A stopped run resumes where it stopped; finished folds are never trained again. If an unfinished run
+    has other settings, the command lists the differences and stops, unless --fresh is given.
 
     \b
     Examples:

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 @options.cache
 @options.quiet
 def verify(run: Path, predictions: bool, device: str, cache: Path, quiet: bool) -> None:
-    """Check RUN, the folder of a finished run: its key, its settings, the hash of every file, its scores.
+    """Check that RUN, the folder of a finished run, is unchanged.
 
-    Prints one line per check; the exit status is 1 if one fails. The hashes are stored in the run's own index.json, so
-    a change to a file and to the index together is found only by comparison with a copy of the index kept elsewhere.
+    Checks its key, its settings, the hash of every file, and its scores. Prints one line per check; the exit status is
+    1 if one fails. The hashes are stored in the run's own index.json, so a change to a file and to the index together
+    is found only by comparison with a copy of the index kept elsewhere.
 
     \b
     Examples:

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,6 +26,14 @@ def test_every_command_has_help_with_an_example(run: Callable[..., Result], name
 def test_help_fits_a_terminal_of_80_columns(words: list[str]) -> None:
     said = CliRunner().invoke(main, [*words, "--help"], terminal_width=80).output
     assert [line for line in said.splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize("words", [[], ["cache"]])
+def test_the_list_of_commands_has_whole_sentences_in_80_columns(words: list[str]) -> None:
+    said = CliRunner().invoke(main, [*words, "--help"], terminal_width=80).output
+    listed = said.partition("Commands:\n")[2].splitlines()
+    assert len(listed) == len(NAMES if not words else main.get_command(click.Context(main), "cache").commands)  # type: ignore[union-attr]
+    assert [line for line in listed if not re.fullmatch(r"  [a-z]+ +[A-Z][^.…]+\.", line)] == []
 
 
 @pytest.mark.parametrize("name", NAMES)
