@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 WIDEST = 100
+"""Largest width of running text on a terminal, in characters."""
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
@@ -95,16 +96,13 @@ def _least(rows: Sequence[Sequence[str]]) -> int:
 
 def wrapped(text: str, indent: int) -> str:
     """Wrap `text` at the terminal's width, with every line but the first indented by `indent` spaces."""
-    width = max(40, min(shutil.get_terminal_size((WIDEST, 0)).columns, WIDEST))
-    return ("\n" + " " * indent).join(_folded(text, width - indent))
+    return ("\n" + " " * indent).join(_folded(text, min(_room(), WIDEST) - indent)) if sys.stdout.isatty() else text
 
 
 def reflowed(text: str) -> str:
-    """Wrap paragraphs at the terminal's width; unchanged if stdout is not a terminal, or is wide enough."""
-    room = _room()
-    if max(map(len, text.split("\n"))) <= room:
-        return text
-    return "\n\n".join("\n".join(_folded(paragraph, room)) for paragraph in text.split("\n\n"))
+    """Wrap paragraphs at the terminal's width; without a terminal, each becomes one line."""
+    paragraphs = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+    return "\n\n".join(wrapped(paragraph, 0) for paragraph in paragraphs)
 
 
 def _room() -> int:

@@ -24,6 +24,9 @@ HEADER = ("corpus", "title", "utterances", "classes", "licence")
 LABEL = 11
 """Width of the left column in the description of a corpus."""
 
+BY_MACHINE = f"{Corpus.preset} with a GPU; without one, frozen, or scratch if the speech encoder of frozen is missing"
+"""The preset of a corpus that has none of its own."""
+
 
 @click.command()
 @click.argument("name", metavar="[CORPUS]", required=False, shell_complete=completion.CORPORA)
@@ -92,18 +95,18 @@ def _describe(corpus: Corpus) -> Iterator[str]:
     lines = {
         "title": corpus.title,
         "folder": corpus.layout,
-        "classes": ", ".join(merged) or "every label in the table",
+        "classes": ", ".join(merged) or "every label that is found",
         "published": ", ".join(counts + parts),
         "subsets": ", ".join(_subsets(corpus)),
         "source": corpus.source,
         "licence": corpus.licence,
-        "preset": corpus.preset,
+        "preset": BY_MACHINE if corpus.preset == Corpus.preset else corpus.preset,
     }
     for label, text in lines.items():
         if text:
             yield f"{label:{LABEL}}{wrapped(text, LABEL)}"
     yield ""
-    yield reflowed((sys.modules[corpus.read.__module__].__doc__ or "").strip())
+    yield reflowed((corpus.about or sys.modules[corpus.read.__module__].__doc__ or "").strip())
 
 
 def _subsets(corpus: Corpus) -> Iterator[str]:

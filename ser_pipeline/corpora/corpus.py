@@ -91,6 +91,7 @@ class Corpus:
     subset: str = ""  # the default subset; "" reads everything
     preset: str = "paper"  # preset that suits it
     synthetic: bool = False  # whether it was synthesised
+    about: str = ""  # description; by default the documentation of the module of `read`
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from click.testing import Result
 from numba import njit
 from numba.core import event
 from ser_pipeline.cli import main
-from ser_pipeline.cli.columns import aligned
+from ser_pipeline.cli.columns import WIDEST, aligned
 from ser_pipeline.cli.progress import bar_line, shown
 from ser_pipeline.cli.terminal import bar, printing, say, start_log
 
@@ -337,6 +337,28 @@ def test_what_is_listed_fits_a_terminal(made: Path, args: list[str]) -> None:
     words = " ".join(subprocess.run([*COMMAND, *args], cwd=made, capture_output=True, text=True).stdout.split())
     seen = {word for state in states for word in state.split() if not word.isdecimal()}  # except ages
     assert seen <= {*words.split()}  # none was cut
+
+
+@pytest.mark.parametrize("columns", [50, 80, 200])
+@pytest.mark.parametrize("args", [["corpora", "iemocap"], ["corpora", "demo"], ["corpora", "folder"]])
+def test_text_is_wrapped_at_the_width_of_a_terminal(made: Path, args: list[str], columns: int) -> None:
+    _, states = on_terminal(made, *args, columns=columns)
+    assert 0.8 * min(columns, WIDEST) < max(map(len, states)) <= min(columns, WIDEST)
+
+
+@pytest.mark.parametrize(
+    "args", [["corpora", "iemocap"], ["audit", "emodb", "corpus", "-q"], ["doctor"], ["corpora"], ["status"]]
+)
+def test_nothing_is_wrapped_in_a_pipe(made: Path, args: list[str]) -> None:
+    narrow, wide = (
+        subprocess.run(
+            [*COMMAND, *args], cwd=made, capture_output=True, text=True, env={**os.environ, "COLUMNS": columns}
+        ).stdout
+        for columns in ("40", "400")
+    )
+    assert re.sub(r"\d+", "0", narrow) == re.sub(r"\d+", "0", wide)  # except for the free space of the disk
+    if args not in (["corpora"], ["status"]):
+        assert max(map(len, narrow.splitlines())) > WIDEST
 
 
 INTERRUPTED = """

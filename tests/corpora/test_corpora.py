@@ -18,6 +18,7 @@ from ser_pipeline.containers import ffmpeg
 from ser_pipeline.corpora import CORPORA, class_table, find_corpus, read_corpus
 from ser_pipeline.corpora.classes import chosen_classes, parse_classes, shared_classes
 from ser_pipeline.corpora.corpus import Utterance
+from ser_pipeline.corpora.demo import LEFT_OUT, script
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.splits.folds import folds_of
 from support import trees
@@ -465,6 +466,18 @@ def test_every_corpus_is_described_with_its_source_and_licence(name: str) -> Non
     for label, count in corpus.expected.items():
         assert f"{label} {count}" in flat
     assert name in run("corpora").output
+
+
+def test_what_is_described_is_the_corpus_itself() -> None:
+    demo = run("corpora", "demo").output
+    assert "ten synthetic voices" in demo and "Busso" not in demo
+    utterances = sum(turn.emotion not in LEFT_OUT for turn in script(0, 24))
+    assert f"{utterances} utterances" in demo
+    assert "preset     demo" in demo
+    for name in ("folder", "table", "emodb"):
+        said = run("corpora", name).output
+        assert "preset     paper with a GPU; without one, frozen" in said
+        assert ("every label that is found" in said) == (name != "emodb")
 
 
 def test_the_list_of_corpora_is_narrow_enough_for_a_terminal() -> None:
