@@ -35,7 +35,7 @@ def verify(run: Path, predictions: bool, device: str, cache: Path, quiet: bool) 
     """
     start_log(quiet)
     failed = False
-    for check in _checks(run.resolve(), predictions, device, cache):
+    for check in _checks(run, predictions, device, cache):
         failed = failed or bool(check.fault)
         state = "failed" if check.fault else "ok" if check.made else "-"
         click.echo(f"{state:8}{check.name}" + (f": {said}" if (said := check.fault or check.note) else ""))
@@ -44,8 +44,10 @@ def verify(run: Path, predictions: bool, device: str, cache: Path, quiet: bool) 
 
 
 def _checks(run: Path, predictions: bool, device: str, cache: Path) -> Iterator[RunCheck]:
-    from ser_pipeline.runs.verifying import RunCheck, checks, tests_nothing
+    from ser_pipeline.runs.verifying import RunCheck, checks, require_finished, tests_nothing
 
+    require_finished(run)
+    run = run.resolve()
     yield from checks(run)
     if tests_nothing(run):
         return

@@ -25,7 +25,7 @@ from ser_pipeline.predict.predictor import Predictor
 from ser_pipeline.runs import layout
 from ser_pipeline.runs.integrity import cheap_fault
 from ser_pipeline.runs.records import read_text
-from ser_pipeline.runs.shapes import read_run_file
+from ser_pipeline.runs.shapes import read_run_file, require_run
 from ser_pipeline.targets import TARGETS
 
 
@@ -143,8 +143,7 @@ def _rendering(names: tuple[str, ...], settings: Config, device: torch.device) -
 
 def _header(run: Path, folds: Sequence[str]) -> tuple[tuple[str, ...], Config, tuple[str, ...]]:
     """Return the labels and settings of a run, and the folds to use."""
-    if not (run / layout.RUN).is_file():
-        raise PipelineError(f"{run} is not a run; `ser-pipeline train` prints the folders of runs")
+    require_run(run)
     said = read_run_file(run)
     if not run.name.endswith(PARTIAL) and (fault := cheap_fault(run)):
         raise PipelineError(f"{run}: {fault}")

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from ser_pipeline.entry import key, read_json, write_json, write_text
-from ser_pipeline.errors import PipelineError
+from ser_pipeline.errors import PipelineError, unwritable
 from ser_pipeline.report.contents import Choice, Report, corpora, make_report
 from ser_pipeline.runs.records import Progress
 
@@ -58,6 +58,9 @@ def write(report: Report, folder: Path) -> Path:
     """Write all files of `report` into `folder`, and return the path of the page.
 
     Nothing is written if the folder already has a report on the same runs by the same code at this place.
+
+    Raises:
+        PipelineError: the folder is not writable.
     """
     page_file = folder / "index.html"
     inputs = {"key": key(_inputs(report) | {"page": str(folder.absolute()), "audio": _audible(report)})}
@@ -68,7 +71,11 @@ def write(report: Report, folder: Path) -> Path:
     from ser_pipeline.report import exports as files
     from ser_pipeline.report.origins import published
 
-    (folder / STAMP).unlink(missing_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / STAMP).unlink(missing_ok=True)
+    except OSError as error:
+        raise PipelineError(unwritable(folder, error)) from None
     report = published(report)
     pictures = gallery.pictures(report, folder / "figures")
     write_text(folder / "results.json", files.to_json(report))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import logging
 import re
 from collections.abc import Iterable, Sequence
@@ -15,16 +14,16 @@ from ser_pipeline.errors import PipelineError
 from ser_pipeline.evaluation.metrics import probabilities
 from ser_pipeline.findings import Finding
 from ser_pipeline.names import guess
-from ser_pipeline.report.compare import Comparison, Gap, Row, ablation, compare, gaps
+from ser_pipeline.report.choosing import chosen, comparison, matches
+from ser_pipeline.report.compare import Comparison, Gap, Row, ablation, gaps
 from ser_pipeline.report.findings import findings
 from ser_pipeline.report.fold_check import LeakCheck
-from ser_pipeline.report.groups import Group, Panel, panel_key, panels, speakers
+from ser_pipeline.report.groups import Group, Panel, panels, speakers
 from ser_pipeline.report.rated import RatedPanel, rated_panels
 from ser_pipeline.report.scores import Result, evaluate
 from ser_pipeline.report.words import slug
 from ser_pipeline.runs.reading import read_run, scan
 from ser_pipeline.runs.records import LeftOut, Progress, Run, RunHeader, UtteranceTable
-from ser_pipeline.text import plural
 
 WORST = 20
 """Largest number of utterances in the list of worst errors."""
@@ -181,7 +180,7 @@ def make_report(root: Path, choice: Choice, progress: Progress | None = None) ->
     if corpus not in there:
         raise PipelineError(f"no runs of {corpus} in {root}; {guess(corpus, there)}known: {', '.join(there)}")
     choice = replace(choice, corpus=corpus)
-    headers, left_out = _chosen(every, none, choice)
+    headers, left_out = chosen(every, none, choice)
     roll = UtteranceTable()
     runs, faults, damaged = _read(headers, roll, progress)
     if not runs:
@@ -197,7 +196,7 @@ def make_report(root: Path, choice: Choice, progress: Progress | None = None) ->
         roll=roll,
         experiments=experiments,
         gaps=gaps([experiment.panel for experiment in experiments], speaker),
-        comparison=_comparison([experiment.panel for experiment in experiments], choice.compare, speaker)
+        comparison=comparison([experiment.panel for experiment in experiments], choice.compare, speaker)
         if choice.compare
         else None,
         worst=tuple(worst(experiments[0].panel.main, roll)) if experiments and experiments[0].panel.main else (),
@@ -206,12 +205,6 @@ def make_report(root: Path, choice: Choice, progress: Progress | None = None) ->
         panels=tuple(ordered),
         rated=rated_panels(ordered, speaker),
     )
-
-
-def matches(pattern: str, header: RunHeader) -> bool:
-    """Whether a glob pattern matches the ablation of a run, or its folder with or without key and seed."""
-    parts = [header.name.rsplit("-", cut)[0] for cut in (1, 2)]
-    return any(fnmatch.fnmatchcase(name, pattern) for name in (header.ablation, header.path.name, header.name, *parts))
 
 
 def worst(group: Group, roll: UtteranceTable) -> Iterable[Worst]:
@@ -237,34 +230,6 @@ def worst(group: Group, roll: UtteranceTable) -> Iterable[Worst]:
                 float(seconds),
                 speaker,
             )
-
-
-def _chosen(
-    headers: Sequence[RunHeader], none: Sequence[LeftOut], choice: Choice
-) -> tuple[list[RunHeader], list[LeftOut]]:
-    """The runs that a report is about, and what it leaves out.
-
-    Args:
-        headers: of all runs that were found.
-        none: what was found that is no run to report on.
-        choice: of corpus and runs.
-
-    Raises:
-        PipelineError: no run is chosen.
-    """
-    left_out = [one for one in none if one.corpus in ("", choice.corpus)]
-    others = [header for header in headers if header.corpus != choice.corpus]
-    if others:
-        names = ", ".join(sorted({header.corpus for header in others}))
-        left_out.append(LeftOut(f"{plural(len(others), 'run')} of {names}", "each corpus has its own page"))
-    own = [header for header in headers if header.corpus == choice.corpus]
-    reasons = {header.path: choice.reason_against(header) for header in own}
-    left_out += [LeftOut(header.path.name, reasons[header.path]) for header in own if reasons[header.path]]
-    chosen = [header for header in own if not reasons[header.path]]
-    if not chosen:
-        there = ", ".join(sorted({header.ablation for header in own}))
-        raise PipelineError(f"no run of {choice.corpus} matches the selection; its ablations are {there}")
-    return chosen, left_out
 
 
 def _read(
@@ -311,38 +276,3 @@ def _importance(panel: Panel) -> tuple[bool, bool, bool, bool, int, tuple[str, .
         -sum(len(group.runs) for group in panel.groups),
         panel.key,
     )
-
-
-def _comparison(found: Sequence[Panel], names: tuple[str, str], speaker: np.ndarray) -> Comparison:
-    """Compare the two groups that the user named, from the same experiment if possible.
-
-    Raises:
-        PipelineError: a name matches no finished run, or the groups share no seed or utterance.
-    """
-    groups = [group for panel in found for group in panel.whole]
-    sides = [[part for group in groups if (part := _named(pattern, group))] for pattern in names]
-    for pattern, side in zip(names, sides, strict=True):
-        if not side:
-            known = list(dict.fromkeys(group.name for group in groups))
-            which = f"no finished run of {found[0].header.corpus} matches '{pattern}'"
-            raise PipelineError(f"{which}; {guess(pattern, known)}known: {', '.join(known) or 'none'}")
-    pairs = [(one, other) for one in sides[0] for other in sides[1] if one.runs != other.runs]
-    alike = [(one, other) for one, other in pairs if one.header.labels == other.header.labels]
-    if pairs and not alike:
-        raise PipelineError(f"{names[0]} and {names[1]} have different classes, so they cannot be compared")
-    for one, other in sorted(alike, key=lambda pair: _unlike(*pair)):
-        result = compare(one, other, speaker)
-        if result:
-            return result
-    raise PipelineError(f"{names[0]} and {names[1]} share no seed or no test utterance")
-
-
-def _named(pattern: str, group: Group) -> Group | None:
-    """Return the group with the runs that `pattern` matches, or all for its own name; None if there are none."""
-    chosen = tuple(run for run in group.runs if pattern == group.name or matches(pattern, run.header))
-    return replace(group, runs=chosen) if chosen else None
-
-
-def _unlike(one: Group, other: Group) -> int:
-    """Return the number of properties in which the experiments of two groups differ."""
-    return sum(a != b for a, b in zip(panel_key(one.header), panel_key(other.header), strict=True))

@@ -95,6 +95,16 @@ class IndexFile:
     files: dict[str, str] = field(default_factory=dict)  # digest of each other file by name; {} in earlier versions
 
 
+def require_run(run: Path) -> None:
+    """Check that a folder is a run.
+
+    Raises:
+        PipelineError: it is not; says where the names of runs come from.
+    """
+    if not (run / layout.RUN).is_file():
+        raise PipelineError(f"{run} is not a run; `ser-pipeline train` prints the folders of runs")
+
+
 def read_run_file(run: Path) -> RunFile:
     """Read the `run.json` of the run in the folder `run`.
 

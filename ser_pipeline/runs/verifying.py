@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ser_pipeline.entry import read_json
+from ser_pipeline.entry import PARTIAL, read_json
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.runs.integrity import file_fault, key_fault, settings_fault
 from ser_pipeline.runs.reading import read_header, read_run
 from ser_pipeline.runs.records import UtteranceTable
-from ser_pipeline.runs.shapes import read_run_file
+from ser_pipeline.runs.shapes import read_run_file, require_run
 from ser_pipeline.splits.protocols import FINAL
 
 
@@ -23,6 +23,18 @@ class RunCheck:
     fault: str = ""  # what is wrong, or ""
     note: str = ""  # why the check was skipped, or what it found, or ""
     made: bool = True  # False if the check was skipped
+
+
+def require_finished(run: Path) -> None:
+    """Check that a folder is a finished run, which may be damaged.
+
+    Raises:
+        PipelineError: it is not a run, or unfinished; says what to do.
+    """
+    if not (run / "index.json").is_file():
+        require_run(run)
+        if run.absolute().name.endswith(PARTIAL):
+            raise PipelineError(f"{run} is unfinished; the same `ser-pipeline train` command continues it")
 
 
 def checks(run: Path) -> Iterator[RunCheck]:

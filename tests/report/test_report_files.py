@@ -222,7 +222,7 @@ def test_the_command_makes_a_page_a_corpus_and_says_what_it_left_out(run, tmp_pa
     pages = [line for line in result.stdout.splitlines() if line.endswith(".html")]
     assert pages == [str(Path(f"reports/{name}/index.html")) for name in ("demo", "iemocap")]
     assert "left out: notes: it has no run.json, so it is not a run" in result.stderr
-    assert "left out: 1 run of demo" in result.stderr
+    assert "of demo" not in result.stderr, "a run of another corpus is not left out"
 
 
 def test_the_command_without_runs_says_what_to_run_in_one_line(run):
@@ -238,6 +238,36 @@ def test_the_command_compares_where_it_can(run, tmp_path):
     result = run("report", "--compare", "full", "full-mean")
     assert "Only the first correct" in result.stdout
     assert "no page: no finished run of demo matches 'full-mean'" in result.stderr
+
+
+def test_an_unfinished_run_cannot_be_compared_and_is_called_so(run, tmp_path):
+    write_run(tmp_path / "runs", SMALL, Planted(corpus="demo"))
+    write_run(tmp_path / "runs", SMALL, Planted(corpus="demo", ablation="full-mean", finished=1))
+    said = run("report", "--compare", "full", "full-mean", status=1).stderr
+    folds = len(set(SMALL.speaker))
+    assert f"'full-mean' of demo is unfinished (1 of {folds} folds); the same train command continues it" in said
+    said = run("report", "--compare", "full", "ful-mean", status=1).stderr
+    assert "no finished run of demo matches 'ful-mean'; did you mean" not in said
+    assert said.endswith("known: full\n")
+
+
+def test_what_no_run_matches_is_named(run, tmp_path):
+    for ablation in ("full", "mfcc"):
+        write_run(tmp_path / "runs", SMALL, Planted(corpus="demo", ablation=ablation))
+    write_run(tmp_path / "runs", SMALL, Planted(corpus="demo", protocol="session"))
+    said = run("report", "--protocol", "sesion", status=1).stderr
+    assert said == "Error: no run of demo has the protocol 'sesion'; did you mean 'session'? known: session, speaker\n"
+    said = run("report", "--runs", "fulll", status=1).stderr
+    assert said == "Error: no run of demo matches 'fulll'; did you mean 'full'? known: full, mfcc\n"
+    said = run("report", "--runs", "mfcc", "--runs", "x", "--protocol", "session", status=1).stderr
+    assert said == "Error: no run of demo by the protocol 'session' matches 'mfcc' or 'x'; known: full\n"
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(run, tmp_path):
+    write_run(tmp_path / "runs", SMALL)
+    (tmp_path / "file").write_text("")
+    said = run("report", "--reports", "file/below", "--quiet", status=1).stderr
+    assert said == "Error: cannot write to file/below/iemocap: Not a directory; choose another folder\n"
 
 
 def test_settings_on_the_page_are_those_of_the_run(tmp_path):

@@ -75,6 +75,21 @@ def test_an_audit_may_be_accepted_and_not_rewritten(run: Callable[..., Result], 
     assert "audit.json is not as train wrote it" in run("verify", folder, status=1).stdout
 
 
+@pytest.mark.parametrize("name", ["nowhere", ".", "copy"])
+def test_a_folder_that_is_no_run_is_called_so(run: Callable[..., Result], folder: Path, name: str) -> None:
+    said = f"Error: {name} is not a run; `ser-pipeline train` prints the folders of runs\n"
+    assert run("verify", name, status=1).stderr == said
+
+
+def test_an_unfinished_run_is_called_so(run: Callable[..., Result], folder: Path) -> None:
+    (folder / "index.json").unlink()
+    said = run("verify", folder, status=1).stderr
+    assert said == f"Error: cannot read {folder}/index.json: No such file or directory\n", "not a .partial"
+    partial = folder.rename(folder.with_name(f"{folder.name}.partial"))
+    said = f"Error: {partial} is unfinished; the same `ser-pipeline train` command continues it\n"
+    assert run("verify", partial, status=1).stderr == said
+
+
 def test_a_run_of_an_earlier_version_is_not_accused(run: Callable[..., Result], folder: Path) -> None:
     index = json.loads((folder / "index.json").read_text())
     (folder / "index.json").write_text(json.dumps({name: index[name] for name in index if name != "files"}))
