@@ -131,7 +131,7 @@ class TableWriter:
         shown: Mapping[str, bool],
         attributes: Sequence[str] = (),
     ) -> None:
-        """Print the header.
+        """Choose the columns; the header is printed with the first line, so that no progress bar comes between them.
 
         Args:
             out: the stream to write to.
@@ -157,10 +157,11 @@ class TableWriter:
             if self._left(widths) < min(file, NARROWEST):
                 widths.pop(name, None)
         self._widths = {"file": max(1, min(file, self._left(widths))), **widths}
-        self._print({name: name.removeprefix("p:") for name in self._widths}, "note")
+        self._begun = False
 
     def write(self, answer: Answer | Unanswered) -> None:
         """Print one line; notes and errors that do not fit on it get lines of their own."""
+        self._begin()
         if isinstance(answer, Unanswered):
             self._print({"file": answer.file}, f"error: {answer.error}")
             return
@@ -179,7 +180,13 @@ class TableWriter:
         self._print(cells | {f"p:{label}": _share(share) for label, share in answer.probabilities.items()}, answer.note)
 
     def close(self) -> None:
-        """Do nothing: a line ends itself."""
+        """Print the header if there was no answer."""
+        self._begin()
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._print({name: name.removeprefix("p:") for name in self._widths}, "note")
 
     def _left(self, widths: Mapping[str, int]) -> int:
         """Characters that columns of these widths leave for the file names."""

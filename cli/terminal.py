@@ -6,11 +6,21 @@ import logging
 import shutil
 import sys
 import textwrap
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from threading import Lock, Timer
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+DELAY = 0.5
+"""Seconds until a progress bar is shown."""
 
 
 class _Lines(logging.Handler):
@@ -55,23 +65,67 @@ def start_log(quiet: bool) -> None:
 
 @contextmanager
 def bar(title: str, unit: str, quiet: bool) -> Iterator[Callable[[float, int], None]]:
-    """Yield a function of (done, total) that updates a progress bar; only on a terminal, and not with `quiet`."""
+    """Yield a function of (done, total) that updates a progress bar; only on a terminal, and not with `quiet`.
+
+    Work that ends within `DELAY` seconds shows no bar.
+    """
     if quiet or not sys.stderr.isatty():
         yield lambda done, total: None
         return
-    from tqdm import tqdm
+    shown = _Bar(title, unit)
+    timer = Timer(DELAY, shown.show)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield shown.update
+    finally:
+        timer.cancel()
+        shown.close()
 
-    shown = tqdm(desc=title, unit=f" {unit}", file=sys.stderr, dynamic_ncols=True, leave=False)
 
-    def update(done: float, total: int) -> None:
-        if shown.total is None:
-            shown.initial = done  # work of an earlier command does not count towards the rate
-        shown.total = total
-        shown.n = int(done) if done == int(done) else round(done, 2)
-        shown.refresh()
+class _Bar:
+    """A progress bar that is drawn once it is due and there is something to count."""
 
-    with shown:
-        yield update
+    def __init__(self, title: str, unit: str) -> None:
+        from tqdm import tqdm
+
+        self._make = partial(tqdm, desc=title, unit=f" {unit}", file=sys.stderr, dynamic_ncols=True, leave=False)
+        self._lock = Lock()
+        self._drawn: tqdm[Any] | None = None
+        self._began, self._first = time.time(), 0.0
+        self._done, self._total = 0.0, 0
+        self._due = self._over = False
+
+    def show(self) -> None:
+        """Draw the bar from now on."""
+        with self._lock:
+            self._due = True
+            self._draw()
+
+    def update(self, done: float, total: int) -> None:
+        """Set the amount of finished work, and of all work."""
+        with self._lock:
+            if not self._total:
+                self._first = done  # work of an earlier command does not count towards the rate
+            self._done, self._total = done, total
+            self._draw()
+
+    def close(self) -> None:
+        """Remove the bar."""
+        with self._lock:
+            self._over = True
+            if self._drawn is not None:
+                self._drawn.close()
+
+    def _draw(self) -> None:
+        if self._over or not self._due or not self._total:
+            return
+        if self._drawn is None:
+            self._drawn = self._make(total=self._total, initial=self._first, delay=DELAY)
+            self._drawn.start_t = self._began
+        self._drawn.total = self._total
+        self._drawn.n = int(self._done) if self._done == int(self._done) else round(self._done, 2)
+        self._drawn.refresh()
 
 
 @contextmanager

@@ -53,6 +53,18 @@ def test_no_line_is_wider_than_the_terminal(
     assert lines[2].startswith("…") == (width < 200)
 
 
+def test_the_header_comes_with_the_first_answer_or_at_the_end() -> None:
+    out = io.StringIO()
+    table = TableWriter(out, tuple(SHARES), ["a.wav"], {})
+    assert out.getvalue() == "", "a progress bar would split the table"
+    table.write(said("a.wav"))
+    table.close()
+    assert [line.split()[0] for line in out.getvalue().splitlines()] == ["file", "a.wav"]
+    empty = io.StringIO()
+    TableWriter(empty, tuple(SHARES), ["a.wav"], {}).close()
+    assert empty.getvalue().startswith("file")
+
+
 def test_elsewhere_names_are_whole_and_columns_aligned() -> None:
     lines = printed(io.StringIO(), EVERYTHING, said("a.wav"), said(LONG, NOTE))
     assert lines[2].startswith(LONG) and lines[2].endswith(NOTE)

@@ -21,7 +21,7 @@ from click.shell_completion import ShellComplete
 from click.testing import Result
 from numba import njit
 from numba.core import event
-from ser_pipeline.cli import main
+from ser_pipeline.cli import main, terminal
 from ser_pipeline.cli.columns import WIDEST, aligned
 from ser_pipeline.cli.progress import bar_line, shown
 from ser_pipeline.cli.terminal import bar, printing, say, start_log
@@ -115,11 +115,28 @@ class Terminal(io.StringIO):
         return True
 
 
+class Due:
+    """A timer whose time is up at once, or never."""
+
+    def __init__(self, seconds: float, then: Callable[[], None], *, up: bool = True) -> None:
+        self.then, self.up = then, up
+        self.cancelled = False
+
+    def start(self) -> None:
+        if self.up:
+            self.then()
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
 def test_an_answer_does_not_land_in_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = Terminal()
     monkeypatch.setattr(sys, "stdout", shown)
     monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setattr(terminal, "Timer", Due)
     with bar("predict", "recordings", False) as progress:
+        assert shown.getvalue() == "", "a bar without anything to count"
         progress(0.0, 2)
         with printing():
             print("call.wav  happy")
@@ -127,6 +144,39 @@ def test_an_answer_does_not_land_in_the_bar(monkeypatch: pytest.MonkeyPatch) -> 
     assert "call.wav  happy" in states
     assert any("0/2" in state for state in states)
     assert not any("0.0/2" in state for state in states)
+
+
+def test_what_takes_no_time_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, timers = Terminal(), list[Due]()
+
+    def never(seconds: float, then: Callable[[], None]) -> Due:
+        timers.append(Due(seconds, then, up=False))
+        return timers[-1]
+
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setattr(terminal, "Timer", never)
+    with bar("report", "runs", False) as progress:
+        for done in range(3):
+            progress(done, 2)
+    assert timers[0].cancelled
+    timers[0].then()  # even if its time is up just now
+    assert shown.getvalue() == ""
+
+
+def test_a_bar_that_becomes_due_shows_what_was_done_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, timers = Terminal(), list[Due]()
+
+    def later(seconds: float, then: Callable[[], None]) -> Due:
+        timers.append(Due(seconds, then, up=False))
+        return timers[-1]
+
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setattr(terminal, "Timer", later)
+    with bar("pull", "files", False) as progress:
+        progress(3, 9)
+        assert shown.getvalue() == ""
+        timers[0].then()
+        assert "3/9" in shown.getvalue()
 
 
 def test_numbers_of_a_table_are_not_broken() -> None:
@@ -322,8 +372,9 @@ def test_training_on_a_terminal_fits_it_and_is_estimated_before_it_starts(made: 
     assert any("of training, estimated from earlier folds" in state for state in states)
     (run,), file = (made / "shown").glob("emodb-*"), next((made / "corpus").rglob("*.wav"))
     _, states = on_terminal(made, "predict", run, file)
-    assert any(state.startswith("predict: ") for state in states)
-    assert any(state.split(maxsplit=1)[0].endswith(file.name) for state in states), "the answer runs into the bar"
+    assert not any(state.startswith("predict: 0 recordings") for state in states), "a bar without anything to count"
+    header = next(place for place, state in enumerate(states) if state.startswith("file "))
+    assert states[header + 1].split(maxsplit=1)[0].endswith(file.name), "the table is split, or runs into the bar"
     assert all(len(state) <= COLUMNS for state in states)
 
 
