@@ -11,7 +11,7 @@ import click
 
 from ser_pipeline.errors import PipelineError
 
-from . import completion, options
+from . import completion, judged, options
 from .columns import aligned, wrapped
 from .terminal import bar, start_log
 
@@ -29,11 +29,12 @@ MOST_SPEAKERS = 40
 @click.argument("root", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--protocol",
+    callback=judged.checked(judged.folds_protocol),
     shell_complete=completion.PROTOCOLS,
     help="Protocol whose folds are audited.  [default: official if the corpus has one, else speaker]",
 )
 @click.option("--folds", "file", type=click.Path(path_type=Path), help="Audit the folds of this file instead.")
-@click.option("--classes", metavar="LIST", help="Classes and merges, such as neutral=neu,happy=hap+exc.")
+@options.classes()
 @click.option("--subset", default="", help="Part of the corpus, such as improvised.")
 @click.option("--jobs", type=options.WORKERS, help="Threads that decode audio.  [default: one per core]")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, with every row.")

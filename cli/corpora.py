@@ -15,7 +15,7 @@ from ser_pipeline.corpora.corpus import Corpus, Utterance
 from ser_pipeline.corpora.folder import PATTERNS, sorted_by_paths
 from ser_pipeline.errors import PipelineError
 
-from . import completion, options
+from . import completion, judged, options
 from .columns import aligned, reflowed, wrapped
 from .terminal import start_log
 
@@ -32,7 +32,7 @@ BY_MACHINE = f"{Corpus.preset} with a GPU; without one, frozen, or scratch if th
 @click.argument("name", metavar="[CORPUS]", required=False, shell_complete=completion.CORPORA)
 @click.argument("root", required=False, type=click.Path(path_type=Path))
 @click.option("--init", is_flag=True, help="Print a CSV table of CORPUS in ROOT, which the corpus `table` reads.")
-@click.option("--classes", metavar="LIST", help="Classes and merges, such as neutral=neu,happy=hap+exc.")
+@options.classes()
 @click.option("--subset", default="", help="Part of the corpus, such as improvised; all for everything.")
 @click.option(
     "--emotion",
@@ -70,6 +70,11 @@ def corpora(
         --speaker '^(\\d+)_' > calls.csv
     """
     start_log(quiet)
+    if name is not None:
+        with judged.judged():
+            find_corpus(name)
+    if not init and (classes or subset or emotion or speaker):
+        raise click.UsageError("--classes, --subset, --emotion and --speaker need --init")
     if init:
         if name is None or root is None:
             raise click.UsageError("--init needs CORPUS and ROOT: ser-pipeline corpora --init emodb ~/corpora/emodb")

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ser_pipeline.corpora import require_root
 from ser_pipeline.text import plural
 
-from . import completion, options
+from . import completion, judged, options
 from .elsewhere import Elsewhere, elsewhere
 from .terminal import bar, say, start_log
 
@@ -21,16 +22,17 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("corpus", default="demo", shell_complete=completion.CORPORA)
 @click.argument("root", required=False, type=options.ROOT)
-@click.option("--classes", metavar="LIST", help="Classes and merges, such as neutral=neu,happy=hap+exc.")
+@options.classes()
 @click.option("--subset", default="", help="Part of the corpus, such as improvised (see `ser-pipeline corpora`).")
 @click.option(
     "--feature",
     "names",
     multiple=True,
+    callback=judged.checked(judged.feature),
     shell_complete=completion.FEATURES,
     help="A feature to extract; may be repeated.  [default: all inputs]",
 )
-@click.option("--device", default="auto", show_default=True, help="Device of a frozen speech encoder.")
+@options.device("Device of a frozen speech encoder.")
 @click.option("--jobs", type=options.WORKERS, help="Processes.  [default: as many as the audio keeps busy]")
 @options.part
 @click.option("--compress", is_flag=True, help="Use half the disk space, but read more slowly; needs hdf5plugin.")
@@ -59,6 +61,8 @@ def features(
       ser-pipeline features iemocap ~/IEMOCAP_full_release --feature embedding
     """
     start_log(quiet)
+    with judged.judged():
+        require_root(corpus, root)
     from ser_pipeline.features.stage import extract, shard_count
 
     shown = partial(bar, quiet=quiet)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
+from ser_pipeline.settings import SELECTIONS
 from ser_pipeline.text import plural
 
-from . import completion, options
+from . import completion, judged, options
 from .columns import aligned
 
 
@@ -18,6 +19,7 @@ from .columns import aligned
 @click.argument("root", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--protocol",
+    callback=judged.checked(judged.folds_protocol),
     shell_complete=completion.PROTOCOLS,
     default="speaker",
     show_default=True,
@@ -25,12 +27,13 @@ from .columns import aligned
 )
 @click.option(
     "--selection",
+    type=click.Choice(SELECTIONS),
     default="validation",
     show_default=True,
     help="Rows that select the epoch: validation, test or reference.",
 )
 @click.option("--folds", "file", type=click.Path(path_type=Path), help="Read the folds from this file and check them.")
-@click.option("--classes", metavar="LIST", help="Classes and merges, such as neutral=neu,happy=hap+exc.")
+@options.classes()
 @click.option("--subset", default="", help="Part of the corpus, such as improvised.")
 @click.option("--json", "as_json", is_flag=True, help="Print every id as JSON that `--folds` reads.")
 @options.cache

@@ -11,14 +11,12 @@ from typing import Any, TypeVar, cast
 
 import click
 
-from ser_pipeline.errors import PipelineError
 from ser_pipeline.limits import MOST
-from ser_pipeline.names import unknown
 from ser_pipeline.parts import array_part
 from ser_pipeline.remote import is_url
 from ser_pipeline.settings import STORES
 
-from . import completion
+from . import completion, judged
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -186,6 +184,7 @@ def settings(command: Command) -> Command:
             "overrides",
             metavar="KEY=VALUE",
             multiple=True,
+            callback=judged.checked(judged.pair),
             shell_complete=completion.SETTINGS,
             help="A setting, such as train.lr=1e-4; may be repeated.",
         ),
@@ -194,7 +193,7 @@ def settings(command: Command) -> Command:
         ),
         click.option(
             "--preset",
-            callback=_preset,
+            callback=judged.checked(judged.preset),
             shell_complete=completion.PRESETS,
             help="Named settings: paper, reference, frozen, finetune, scratch, demo.  "
             "[default: chosen for the corpus and machine; for train, the preset of the features]",
@@ -204,14 +203,23 @@ def settings(command: Command) -> Command:
     return command
 
 
-def _preset(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
-    """Return a known preset, so that an unknown one is reported before any other error."""
-    if value is not None and not context.resilient_parsing:
-        from ser_pipeline.config import presets
+def device(text: str) -> Callable[[Command], Command]:
+    """Return a decorator that adds `--device`.
 
-        if value not in presets():
-            raise PipelineError(unknown("preset", value, presets()))
-    return value
+    Args:
+        text: the option's help.
+    """
+    check = judged.checked(judged.device)
+    return click.option("--device", metavar="NAME", default="auto", show_default=True, callback=check, help=text)
+
+
+def classes(text: str = "Classes and merges, such as neutral=neu,happy=hap+exc.") -> Callable[[Command], Command]:
+    """Return a decorator that adds `--classes`.
+
+    Args:
+        text: the option's help.
+    """
+    return click.option("--classes", metavar="LIST", callback=judged.checked(judged.classes), help=text)
 
 
 def quiet(command: Command) -> Command:

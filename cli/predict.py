@@ -47,7 +47,7 @@ class ChannelsType(click.ParamType[str | int]):
     "--fold", "folds", multiple=True, help="Use only this fold's model; may be repeated.  [default: all, averaged]"
 )
 @options.runs
-@click.option("--device", default="auto", show_default=True, help="cuda, mps or cpu; auto: the first available.")
+@options.device("cuda, mps or cpu; auto: the first available.")
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16"]),
@@ -55,9 +55,9 @@ class ChannelsType(click.ParamType[str | int]):
     show_default=True,
     help="Arithmetic of the models; auto: that of training, if the device is faster in it.",
 )
-@click.option("--json", "form", flag_value="json", help="Print one JSON array instead of a table.")
-@click.option("--jsonl", "form", flag_value="jsonl", help="Print one JSON object per line.")
-@click.option("--csv", "form", flag_value="csv", help="Print CSV with a header.")
+@click.option("--json", is_flag=True, help="Print one JSON array instead of a table.")
+@click.option("--jsonl", is_flag=True, help="Print one JSON object per line.")
+@click.option("--csv", is_flag=True, help="Print CSV with a header.")
 @click.option("--timeline", is_flag=True, help="Print one line per window of a recording.")
 @click.option(
     "--window",
@@ -104,7 +104,9 @@ def predict(
     runs_root: Path,
     device: str,
     precision: str,
-    form: str | None,
+    json: bool,
+    jsonl: bool,
+    csv: bool,
     timeline: bool,
     window: float | None,
     stride: float | None,
@@ -131,6 +133,9 @@ def predict(
       ser-pipeline predict call.wav --timeline --window 3 --stride 1 --plot out
       ser-pipeline predict call.wav --turns call.rttm --channels split
     """
+    forms = [name for name, asked in (("json", json), ("jsonl", jsonl), ("csv", csv)) if asked]
+    if len(forms) > 1:
+        raise click.UsageError(f"choose one of {' and '.join(f'--{name}' for name in forms)}")
     if not timeline and (window or stride):
         raise click.UsageError("--window and --stride need --timeline")
     from ser_pipeline.export.names import is_graph
@@ -160,7 +165,7 @@ def predict(
     size = (window or predictor.window) if timeline else None
     question = Question(size, stride, channels, said, least)  # type: ignore[arg-type]
     copies = _compare(run, predictor, sources, quiet) if near_copies else {}
-    writer = _writer(form, predictor, sources, question)
+    writer = _writer(forms, predictor, sources, question)
     failed = _print(predictor, sources, question, writer, plot, copies, quiet)
     if failed:
         say(f"error: no prediction for {failed} of {plural(len(sources), 'recording')}")
@@ -208,17 +213,17 @@ def _run(names: Sequence[str], root: Path, quiet: bool) -> tuple[Path, Sequence[
     return run, names
 
 
-def _writer(form: str | None, predictor: Predictor, sources: Sequence[str], question: Question) -> Writer:
+def _writer(forms: Sequence[str], predictor: Predictor, sources: Sequence[str], question: Question) -> Writer:
     from ser_pipeline.corpora.ratings import DIMENSIONS
 
     from .answers import CsvWriter, JsonLinesWriter, JsonWriter, TableWriter
 
     attributes = DIMENSIONS if predictor.scale else ()
-    if form == "json":
+    if forms == ["json"]:
         return JsonWriter(sys.stdout)
-    if form == "jsonl":
+    if forms == ["jsonl"]:
         return JsonLinesWriter(sys.stdout)
-    if form == "csv":
+    if forms == ["csv"]:
         return CsvWriter(sys.stdout, predictor.labels, attributes)
     shown = {
         "channel": question.channels != "mix",

@@ -15,7 +15,7 @@ from .terminal import say, start_log
 @click.command()
 @click.argument("run", type=options.FOLDER, shell_complete=completion.RUNS)
 @click.option("--fold", "folds", multiple=True, help="Use only this fold's model; may be repeated.  [default: all]")
-@click.option("--device", default="auto", show_default=True, help="cuda, mps or cpu; auto: the first available.")
+@options.device("cuda, mps or cpu; auto: the first available.")
 @click.option(
     "--onnx",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -12,7 +12,8 @@ from ser_pipeline.cache import catalogue
 from ser_pipeline.corpora import CORPORA, audio_folder, find_corpus, read_corpus
 from ser_pipeline.corpora.classes import parse_classes
 from ser_pipeline.corpora.corpus import Corpus, Utterance
-from ser_pipeline.errors import PipelineError
+
+from .judged import judged
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,13 @@ def labels(
         rated: whether to keep rated utterances without a class.
     """
     if root is not None and corpus is not None:
-        row = find_corpus(corpus, _command())
+        with judged():
+            row = find_corpus(corpus, _command())
         chosen = parse_classes(classes) if classes else None
         found = read_corpus(corpus, root, chosen, subset, check_audio=False, rated=rated)
         return Labels(row.title, found, audio_folder(root), None if chosen else row)
     if classes or subset:
-        raise PipelineError("--classes and --subset need the corpus's folder: name CORPUS and ROOT")
+        raise click.UsageError("--classes and --subset need the corpus's folder: name CORPUS and ROOT")
     return _kept(corpus, cache, rated)
 
 

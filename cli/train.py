@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,9 @@ from ser_pipeline.processes import prepare as warm_up
 from ser_pipeline.settings import SELECTIONS
 from ser_pipeline.targets import TARGETS
 from ser_pipeline.text import plural
-from ser_pipeline.training.ablations import BASELINES
+from ser_pipeline.training.ablations import BASELINES, ablation_names
 
-from . import completion, options
+from . import completion, judged, options
 from .elsewhere import Elsewhere, elsewhere
 from .progress import shown
 from .terminal import say, start_log
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @options.corpus("The corpus, or several to train on together: A+B.  [default: the one that has features]")
 @click.option(
     "--protocol",
+    callback=judged.checked(judged.protocol),
     shell_complete=completion.PROTOCOLS,
     help="What each fold holds out: speaker, session, corpus, …  [default: speaker]",
 )
@@ -42,11 +43,7 @@ if TYPE_CHECKING:
     type=click.Choice([*TARGETS]),
     help="What to predict: the label, the raters' votes, or arousal, valence and dominance.  [default: class]",
 )
-@click.option(
-    "--classes",
-    metavar="LIST",
-    help="Classes of several corpora, such as neutral,happy=happy+excited.  [default: those all of them have]",
-)
+@options.classes("Classes of several corpora, such as neutral,happy=happy+excited.  [default: those all of them have]")
 @click.option("--folds", type=click.Path(path_type=Path, dir_okay=False), help="Use the folds of a folds.json file.")
 @click.option("--selection", type=click.Choice(SELECTIONS), help="Rows that select the epoch.")
 @click.option(
@@ -70,9 +67,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Number of seeds, counted from 0, with one run each.",
 )
-@click.option(
-    "--device", default="auto", show_default=True, help="cuda, cuda:1, mps or cpu; auto: the first available."
-)
+@options.device("cuda, cuda:1, mps or cpu; auto: the first available.")
 @click.option(
     "--jobs", type=options.WORKERS, help="Folds trained in parallel.  [default: one per core, or one per GPU]"
 )
@@ -102,6 +97,7 @@ if TYPE_CHECKING:
 @click.option(
     "--log",
     "log_to",
+    callback=judged.checked(judged.trackers),
     default="",
     metavar="LIST",
     help="Also log every epoch and the scores to csv, tensorboard or mlflow; several with commas.  [default: none]",
@@ -146,8 +142,7 @@ def train(
       ser-pipeline train --final
       ser-pipeline train --corpus emodb --log csv,tensorboard
     """
-    if final and protocol:
-        raise click.UsageError("--final holds nothing out: use it without --protocol")
+    _require_usage(ablation, final, protocol, chosen)
     start_log(quiet)
     if chosen["jobs"] != 1 and not (dry_run or elsewhere) and "WORLD_SIZE" not in os.environ:
         warm_up("ser_pipeline.training.workers")
@@ -167,6 +162,22 @@ def train(
         elsewhere.hand_out(missing, "fold", runs_root, quiet)
         return
     _train(prepared, quiet or not prepared.world.is_main, dry_run)
+
+
+def _require_usage(ablation: str, final: bool, protocol: str | None, chosen: Mapping[str, Any]) -> None:
+    """Check options together, as far as no file is needed.
+
+    Args:
+        ablation: names of ablations.
+        final: whether nothing is held out.
+        protocol: name of the protocol.
+        chosen: the other options.
+    """
+    if final and (protocol or chosen["folds"] or chosen["test_corpus"]):
+        raise click.UsageError("--final holds nothing out: use it without --protocol, --folds and --test-corpus")
+    if chosen["config"] is None:  # a file of settings may define more ablations
+        with judged.judged():
+            ablation_names(ablation)
 
 
 def _train(prepared: Prepared, quiet: bool, dry_run: bool) -> None:

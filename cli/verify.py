@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path, file_okay=False), shell_complete=completion.RUNS)
 @click.option("--predictions", is_flag=True, help="Recompute every prediction from the weights and the features.")
-@click.option("--device", default="auto", show_default=True, help="Device for --predictions: cuda, cuda:1, mps or cpu.")
+@options.device("Device for --predictions: cuda, cuda:1, mps or cpu.")
 @options.cache
 @options.quiet
 def verify(run: Path, predictions: bool, device: str, cache: Path, quiet: bool) -> None:

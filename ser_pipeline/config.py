@@ -86,9 +86,14 @@ def load(preset: str = "paper", file: Path | None = None, overrides: Iterable[st
     config = merge(Config(), parse(text, f"preset {preset}"))
     config = merge(config, {name: table for name, table in tables(file).items() if name != "ablations"})
     for pair in overrides:
-        config = merge(config, _pair(pair))
+        config = changed(config, pair)
     require_agreement(config)
     return config
+
+
+def changed(config: Config, pair: str) -> Config:
+    """Return a config with the change of a `KEY=VALUE` pair; raise a `PipelineError` if it is not one."""
+    return merge(config, _pair(pair))
 
 
 def tables(file: Path | None) -> dict[str, Any]:

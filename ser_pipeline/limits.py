@@ -88,7 +88,7 @@ def require_allowed(name: str, item: dataclasses.Field[Any], value: Any) -> None
         value: the value to check.
 
     Raises:
-        PipelineError: names the setting, its limits and the nearest value within them.
+        PipelineError: names the setting and its limits.
     """
     declared = declaration(item)
     if declared is None:
@@ -97,8 +97,7 @@ def require_allowed(name: str, item: dataclasses.Field[Any], value: Any) -> None
         raise PipelineError(f"setting '{name}' must be {declared.allowed}, not '{value}'")
     if declared.least is None or declared.most is None or declared.least <= value <= declared.most:
         return
-    near = "" if value != value else f"; the nearest is {number(min(max(value, declared.least), declared.most))}"
-    raise PipelineError(f"setting '{name}' must be {declared.allowed}, not {number(value)}{near}")
+    raise PipelineError(f"setting '{name}' must be {declared.allowed}, not {number(value)}")
 
 
 MOST = {"jobs": 1_024, "jobs_per_gpu": 1_024, "seeds": 1_000, "micro_batch": 65_536}

@@ -80,12 +80,12 @@ def test_a_broken_settings_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pair", "allowed"),
     [
-        ("train.epochs=-1", "1 to 100000 epochs, not -1; the nearest is 1"),
-        ("train.lr=-1", "0 to 1, not -1; the nearest is 0"),
-        ("model.dropout=1.5", "0 to 1, not 1.5; the nearest is 1"),
+        ("train.epochs=-1", "1 to 100000 epochs, not -1$"),
+        ("train.lr=-1", "0 to 1, not -1$"),
+        ("model.dropout=1.5", "0 to 1, not 1.5$"),
         ("model.dropout=nan", "0 to 1, not nan"),
-        (f"train.lr=1{400 * '0'}", "0 to 1, not inf; the nearest is 1"),
-        (f"seed=1{400 * '0'}", "0 to 4294967295, not a number of 401 digits; the nearest is 4294967295"),
+        (f"train.lr=1{400 * '0'}", "0 to 1, not inf$"),
+        (f"seed=1{400 * '0'}", "0 to 4294967295, not a number of 401 digits$"),
     ],
 )
 def test_a_number_out_of_range_is_refused_with_what_is_allowed(pair: str, allowed: str) -> None:

@@ -77,6 +77,18 @@ def find_corpus(name: str, command: str = "features") -> Corpus:
     raise PipelineError(told if closest(name, CORPORA) else f"{told}; {own}")
 
 
+def require_root(name: str, root: Path | str | None) -> None:
+    """Check that a corpus exists and is given with its folder or file, unless it is synthesised.
+
+    Raises:
+        PipelineError: there is no such corpus, or `root` is None.
+    """
+    find_corpus(name)
+    if root is None and name != "demo":
+        what = {"table": "a table", "folder": "your folder"}.get(name, f"the folder of {name}")
+        raise PipelineError(f"name {what}: {reading('features', name)}")
+
+
 def reading(command: str, name: str) -> str:
     """The command line with which `command` reads the corpus `name`, or the user's own corpus of that name.
 

@@ -17,7 +17,7 @@ from ser_pipeline.cache.catalogue import FeatureSet
 from ser_pipeline.cache.manifest import Manifest
 from ser_pipeline.cache.shards import shard_bounds
 from ser_pipeline.config import Config
-from ser_pipeline.corpora import audio_folder, class_table, demo, find_corpus, read_corpus, reading
+from ser_pipeline.corpora import audio_folder, class_table, demo, find_corpus, read_corpus, require_root
 from ser_pipeline.corpora.classes import parse_classes
 from ser_pipeline.corpora.corpus import Corpus
 from ser_pipeline.entry import Entry
@@ -279,18 +279,16 @@ def _name(corpus: str, place: Path) -> str:
 def _place(asked: _Asked, cache: Path, bars: Bars) -> Path:
     """The folder of a corpus or the file of a table; the target of a URL is copied into the cache."""
     if asked.root is None:
-        return _demo(asked.corpus, cache, bars)
+        require_root(asked.corpus, asked.root)
+        return _demo(cache, bars)
     if not is_url(asked.root):
         return Path(asked.root)
     with bars("copy", "files") as bar:
         return copied(str(asked.root), cache / "corpora" / "copied", bar)
 
 
-def _demo(corpus: str, cache: Path, bars: Bars) -> Path:
+def _demo(cache: Path, bars: Bars) -> Path:
     """The folder of the demo corpus, synthesised now if it is missing."""
-    if corpus != "demo":
-        what = {"table": "a table", "folder": "your folder"}.get(corpus, f"the folder of {corpus}")
-        raise PipelineError(f"name {what}: {reading('features', corpus)}")
     place = cache / "corpora" / "demo"
     with Entry(place, {}).lock(reading=place.exists()), bars("synthetic speech", "utterances") as bar:
         demo.write(place, progress=bar)

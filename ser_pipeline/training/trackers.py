@@ -70,14 +70,25 @@ def chosen(names: str) -> tuple[str, ...]:
     >>> chosen("csv,csv")
     ('csv',)
     """
-    found = dict.fromkeys(filter(None, (name.strip() for name in names.split(","))))
+    found = named(names)
     for name in found:
-        if name not in TRACKERS:
-            raise PipelineError(unknown("tracker", name, TRACKERS))
         library = TRACKERS[name].library
         if library and find_spec(library) is None:
             raise PipelineError(f"--log {name} needs {library}: pip install 'ser-pipeline[{library}]'")
-    return tuple(found)
+    return found
+
+
+def named(names: str) -> tuple[str, ...]:
+    """Return the trackers of a list as `chosen` does, whether or not their libraries are installed.
+
+    Raises:
+        PipelineError: a tracker is unknown.
+    """
+    found = tuple(dict.fromkeys(filter(None, (name.strip() for name in names.split(",")))))
+    for name in found:
+        if name not in TRACKERS:
+            raise PipelineError(unknown("tracker", name, TRACKERS))
+    return found
 
 
 def log_epochs(trackers: Sequence[str], folder: Path, history: History) -> None:

@@ -64,17 +64,6 @@ def test_importing_the_command_loads_nothing_heavy() -> None:
     [
         (["train"], "no features in cache; extract some first: ser-pipeline features"),
         (["train", "--corpus", "emodb"], "extract some first: ser-pipeline features emodb ROOT"),
-        (["features", "nonsense"], "unknown corpus 'nonsense'; known:"),
-        (["features", "emodb"], "name the folder of emodb: ser-pipeline features emodb ROOT"),
-        (
-            ["features", "--feature", "video"],
-            "unknown feature 'video'; known: mfcc, spectrogram, logmel, waveform, emb",
-        ),
-        (["features", "--preset", "best"], "unknown preset 'best'; known: demo, finetune, frozen, paper"),
-        (["features", "table"], "name a table: ser-pipeline features table my.csv"),
-        (["features", "--set", "trian.lr=1"], "unknown setting 'trian'; did you mean 'train'?"),
-        (["features", "--set", "featurs.mfcc.deltas=1"], "unknown setting 'featurs'; did you mean 'features'?"),
-        (["features", "--set", "train.rl=1"], "unknown setting 'train.rl'; did you mean 'train.lr'?"),
         (["report"], "ser-pipeline train"),
         (["predict", "runs/none", "a.wav"], "is not a run"),
     ],
@@ -105,6 +94,62 @@ def test_a_command_that_a_message_suggests_for_a_users_own_corpus_works(
     assert run("audit", "mine.csv", status=1).stderr.rstrip().endswith(f": {audit}")
     said = run("train", "--corpus", "others", status=1).stderr
     assert said.endswith("known: mine; extract some first: ser-pipeline features table others.csv\n")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["features", "nonsense"], "unknown corpus 'nonsense'; known:"),
+        (["features", "emodb"], "name the folder of emodb: ser-pipeline features emodb ROOT"),
+        (
+            ["features", "--feature", "video"],
+            "unknown feature 'video'; known: mfcc, spectrogram, logmel, waveform, emb",
+        ),
+        (["features", "--preset", "best"], "unknown preset 'best'; known: demo, finetune, frozen, paper"),
+        (["features", "table"], "name a table: ser-pipeline features table my.csv"),
+        (["features", "--set", "trian.lr=1"], "unknown setting 'trian'; did you mean 'train'?"),
+        (["features", "--set", "featurs.mfcc.deltas=1"], "unknown setting 'featurs'; did you mean 'features'?"),
+        (["features", "--set", "train.rl=1"], "unknown setting 'train.rl'; did you mean 'train.lr'?"),
+        (["train", "--preset", "scrach"], "unknown preset 'scrach'; did you mean 'scratch'?"),
+        (["train", "--protocol", "speeker"], "unknown protocol 'speeker'; did you mean 'speaker'?"),
+        (["folds", "--protocol", "matrix"], "unknown protocol 'matrix'"),
+        (["audit", "--protocol", "speeker"], "unknown protocol 'speeker'; did you mean 'speaker'?"),
+        (["train", "--ablation", "ful"], "unknown ablation 'ful'; did you mean 'full'?"),
+        (["train", "--baseline", "svmm"], "'svmm' is not one of"),
+        (["train", "--set", "train.lrr=1"], "unknown setting 'train.lrr'; did you mean 'train.lr'?"),
+        (["train", "--set", "train.lr"], "'train.lr' is not KEY=VALUE"),
+        (["train", "--set", "train.lr=fast"], "setting 'train.lr' must be a number"),
+        (["train", "--device", "gpu"], "unknown device 'gpu'; known: auto, cuda, cuda:1, mps, cpu"),
+        (["verify", ".", "--device", "cuda:x"], "unknown device 'cuda:x'"),
+        (["train", "--log", "csv,wandb"], "unknown tracker 'wandb'; known: csv, tensorboard, mlflow"),
+        (["train", "--classes", "sad"], "'sad' is one class"),
+        (["train", "--final", "--folds", "folds.json"], "--final holds nothing out"),
+        (["folds", "--selection", "luck"], "'luck' is not one of"),
+        (["audit", "--subset", "improvised"], "name CORPUS and ROOT"),
+        (["audit", "emdb", "."], "unknown corpus 'emdb'; did you mean 'emodb'?"),
+        (["corpora", "emdb"], "unknown corpus 'emdb'; did you mean 'emodb'?"),
+        (["corpora", "--speaker", "parent"], "--speaker need --init"),
+        (["corpora", "emodb", "--classes", "a,b"], "need --init"),
+        (["predict", "call.wav", "--csv", "--json"], "choose one of --json and --csv"),
+        (["predict", "call.wav", "--jsonl", "--json", "--csv"], "choose one of --json and --jsonl and --csv"),
+    ],
+)
+def test_what_the_command_line_alone_shows_is_exit_status_2(
+    run: Callable[..., Result], args: list[str], said: str
+) -> None:
+    result = run(*args, status=2)
+    assert said in result.stderr
+    assert result.stderr.startswith("Usage:") and result.stdout == ""
+
+
+@pytest.mark.parametrize("value", ["auto", "cpu", "cuda:1"])
+def test_whether_a_device_is_there_is_no_question_of_usage(run: Callable[..., Result], value: str) -> None:
+    assert "no features in cache" in run("train", "--device", value, status=1).stderr
+
+
+def test_ablations_of_a_file_of_settings_are_no_question_of_usage(run: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text("")
+    assert "no features" in run("train", "--ablation", "mine", "--config", "own.toml", status=1).stderr
 
 
 @pytest.mark.parametrize("args", [["features", "--jobs", "0"], ["train", "--selection", "luck"], ["nonsense"]])

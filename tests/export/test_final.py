@@ -104,8 +104,8 @@ def test_it_is_not_asked_for_beside_what_is_left_out(final: Path, tmp_path: Path
     file.write_text("{}")
     cache = final.parent.parent / "cache"
     result = run("train", "--final", "--folds", file, "--cache", cache, "--preset", "demo", "--quiet")
-    assert result.exit_code == 1
-    assert "a final model is not tested: leave out --test-corpus and --folds, or --final" in result.stderr
+    assert result.exit_code == 2
+    assert "--final holds nothing out: use it without --protocol, --folds and --test-corpus" in result.stderr
 
 
 def test_it_is_profiled_and_verified(final: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,7 +179,7 @@ def test_seeds_and_ablations_are_runs_of_their_own(run: Callable[..., Result], t
     said = run(*ARGS, "--ablation", "full,mfcc", "--seeds", "2", "--dry-run").stdout.splitlines()
     assert len(said) == 2 * 2 * 3
     assert sum(line.endswith("\tdone") for line in said) == 3
-    assert "unknown ablation 'none'" in run(*ARGS, "--ablation", "none", status=1).stderr
+    assert "unknown ablation 'none'" in run(*ARGS, "--ablation", "none", status=2).stderr
 
 
 def test_every_input_that_an_ablation_leaves_out_is_out(train: Callable[..., Path]) -> None:
