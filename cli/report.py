@@ -12,7 +12,7 @@ import click
 from ser_pipeline.errors import PipelineError
 
 from . import completion, options
-from .columns import aligned
+from .columns import aligned, wrapped
 from .terminal import bar, say, start_log
 
 if TYPE_CHECKING:
@@ -116,10 +116,7 @@ def _lines(made: Report) -> Iterator[str]:
         yield ""
         yield from [table.caption] * (table.caption != "Results")
         yield from aligned([heads, *rows], right, spared=spared)
-        if table.same:
-            yield table.same
-        if made.accepted:
-            yield made.accepted
+        yield from (wrapped(said, 0) for said in (table.same, made.accepted) if said)
     yield ""
     for finding in made.findings:
         if finding.severity == "error":

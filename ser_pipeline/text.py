@@ -16,6 +16,11 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "es" if noun.endswith("s") else "s")
 
 
+def capital(words: str) -> str:
+    """The text with a capital first letter."""
+    return words[:1].upper() + words[1:]
+
+
 def percent(share: float, digits: int = 0) -> str:
     """Format a share in percent.
 

@@ -167,7 +167,7 @@ def audio_folder(root: Path) -> Path:
 
 def _read(corpus: Corpus, root: Path) -> list[Utterance]:
     if not root.exists():
-        raise PipelineError(f"{root} does not exist; expected {corpus.layout}")
+        raise PipelineError(f"{root} does not exist; it should contain {corpus.layout}")
     utterances = list(corpus.read(root))
     if not utterances:
         raise PipelineError(_other(corpus, root))

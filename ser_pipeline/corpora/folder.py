@@ -54,8 +54,9 @@ def sorted_by_paths(root: Path, emotion: str = "", speaker: str = "") -> list[Ut
         for file, label, who in zip(files, labelled, spoken, strict=True)
     ]
     if files and UNKNOWN in spoken and not speaker:
-        what = "folds cannot leave speakers out; name the part of the path that contains the speaker with"
-        log.warning("%s: no folder names the speakers: %s --init folder --speaker PATTERN", root, what)
+        how = f"ser-pipeline corpora --init folder {root} --speaker PATTERN > mine.csv"
+        what = "no folder names the speakers, so folds cannot leave speakers out; write a table that names them with"
+        log.warning("%s: %s `%s`", root, what, how)
     tell_near(root, utterances)
     return utterances
 

@@ -15,11 +15,12 @@ from ser_pipeline import config as settings
 from ser_pipeline.corpora.corpus import Corpus
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.processes import apart
+from ser_pipeline.text import capital
 
 FOLLOWED = ("audio.", "features.statistics.", "seed", "store")
 """Prefixes of the settings that `frozen` uses; any other setting refers to another model."""
 
-COST = "scratch takes about 15 minutes of processor time for 500 recordings, frozen takes one minute"
+COST = "Preset scratch takes about 15 minutes of processor time for 500 recordings, frozen takes one minute"
 """Cost of training from scratch: about 1,000 CPU-seconds for ten folds of EMO-DB's 535 recordings, 33 for frozen."""
 
 ENCODER = "features.statistics.encoder"
@@ -36,7 +37,7 @@ class ChosenPreset:
     @property
     def line(self) -> str:
         """The preset and the reason in one line for the user."""
-        return f"preset {self.name}: {self.why}; choose another with --preset"
+        return f"preset {self.name}: {self.why}. Another can be chosen with --preset."
 
 
 def default_preset(row: Corpus, file: Path | None, overrides: Sequence[str], device: str) -> ChosenPreset:
@@ -76,5 +77,5 @@ def _by_machine(row: Corpus, file: Path | None, overrides: Sequence[str], device
         if ENCODER in given:
             raise
         reason = str(error).removesuffix(hub.WITHOUT)
-        return ChosenPreset("scratch", f"{without}, and preset frozen has no encoder: {reason}; {COST}")
+        return ChosenPreset("scratch", f"{without}, and preset frozen has no encoder. {COST}. {capital(reason)}")
     return ChosenPreset("frozen", f"{without}, and its speech encoder {name} is here")

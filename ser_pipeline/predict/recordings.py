@@ -33,14 +33,14 @@ MEMORY = 1 << 24
 """Largest size of a decoded channel in memory, in bytes: 4 minutes at 16 kHz; a temporary file has longer ones."""
 
 
-AUDIO = frozenset(
+AUDIO = tuple(
     f".{name}"
     for name in (
-        *("wav", "wave", "w64", "rf64", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "aifc", "au", "snd", "caf"),
+        *("wav", "flac", "mp3", "ogg", "opus", "oga", "wave", "w64", "rf64", "aif", "aiff", "aifc", "au", "snd", "caf"),
         *("m4a", "mp4", "aac", "wma", "amr", "webm", "mka", "mkv", "mov", "avi", "3gp"),
     )
 )
-"""Suffixes, in lower case, of the files in a folder that are recordings."""
+"""Suffixes, in lower case, of the files in a folder that are recordings; the most common ones first."""
 
 
 def listed(names: Iterable[str]) -> list[str]:
@@ -59,7 +59,7 @@ def listed(names: Iterable[str]) -> list[str]:
         ]
         if not inside:
             raise PipelineError(
-                f"no recordings in the folder {name}; their names must end in {', '.join(sorted(AUDIO)[:5])}, …"
+                f"no recordings in the folder {name}; their names must end in {', '.join(AUDIO[:5])}, …"
             )
         found += inside
     return found

@@ -36,7 +36,7 @@ from ser_pipeline.report.tables import (
     text,
     theirs,
 )
-from ser_pipeline.text import natural
+from ser_pipeline.text import capital, natural
 
 
 def ablations(experiment: Experiment) -> Table:
@@ -259,7 +259,7 @@ def _pair(row: Row | None, experiment: Experiment) -> tuple[Cell, ...]:
 
 
 def _parts(experiment: Experiment, name: str, found: Sequence[Part]) -> Table:
-    title = words.DIVISIONS.get(name, words.capital(name))
+    title = words.DIVISIONS.get(name, capital(name))
     columns = [
         Column(title, number=False),
         Column("Utterances"),

@@ -16,7 +16,7 @@ from ser_pipeline.report.scores import Probe, Result
 from ser_pipeline.report.tables import told
 from ser_pipeline.runs.audited import audited
 from ser_pipeline.runs.records import RunHeader
-from ser_pipeline.text import few, plural, portable
+from ser_pipeline.text import capital, few, plural, portable
 
 LEVEL = 0.05
 """Two models differ if the p-value is below this."""
@@ -69,7 +69,7 @@ def _leaks(faults: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
             runs[sentence].append(name)
     for sentence, names in runs.items():
         cost = "its scores are too high"
-        yield Finding("error", "leak", f"{words.capital(sentence)}: {plural(len(names), 'run')}.", cost, tuple(names))
+        yield Finding("error", "leak", f"{capital(sentence)}: {plural(len(names), 'run')}.", cost, tuple(names))
 
 
 def _audits(headers: Sequence[RunHeader]) -> Iterator[Finding]:
@@ -78,7 +78,7 @@ def _audits(headers: Sequence[RunHeader]) -> Iterator[Finding]:
         for item in audited(header.path)[0]:
             if item.name != TEST_SELECTION:
                 taken = " It was accepted." if item.severity == "error" and item.name in header.accepted else ""
-                yield replace(item, message=words.capital(item.message).rstrip(".") + "." + taken)
+                yield replace(item, message=capital(item.message).rstrip(".") + "." + taken)
 
 
 def _setup(headers: Sequence[RunHeader]) -> Iterator[Finding]:
@@ -121,7 +121,10 @@ def _changed(headers: Sequence[RunHeader]) -> Iterator[Finding]:
         found = [
             f"{name} = {portable(value)} (preset: {usual[name]})"
             for name, value in sorted(shared - set(usual.items()))
-            if name in usual and name not in SAID_ELSEWHERE and not (ablated and name.startswith("model."))
+            if name in usual
+            and name not in SAID_ELSEWHERE
+            and not (ablated and name.startswith("model."))
+            and portable(value) != usual[name].rpartition("/")[2]  # an encoder of the preset, in a local folder
         ]
         if found:
             message = f"Preset {preset} was changed for all finished runs: {few(found, MOST_CHANGES)}."
@@ -149,7 +152,7 @@ def _seeds(panel: Panel) -> Iterator[Finding]:
 
 def _clusters(panel: Panel, results: Mapping[str, Result]) -> Iterator[Finding]:
     """Warnings for missing intervals, and for intervals without the randomness of training."""
-    protocol = words.capital(words.protocol(panel.header.protocol))
+    protocol = capital(words.protocol(panel.header.protocol))
     why = dict.fromkeys(results[group.name].scores["ua"].interval.why for group in panel.whole)
     for reason in filter(None, why):
         yield Finding("warning", "no-interval", f"{protocol}: {reason}.")

@@ -30,7 +30,7 @@ from ser_pipeline.report.latex import latex_table
 from ser_pipeline.report.origins import facts
 from ser_pipeline.report.results_table import results
 from ser_pipeline.report.tables import MINUS, Cell, Column, Table
-from ser_pipeline.text import plural, portable
+from ser_pipeline.text import capital, plural, portable
 
 SPAN = (130, 18)
 """Width and height of an interval drawn in a table, in pixels."""
@@ -160,7 +160,7 @@ def _asset(name: str) -> str:
 def titles(experiments: Sequence[Experiment]) -> list[str]:
     """What each experiment is called: its protocol, with what tells it from others of that protocol."""
     headers = [one.panel.header for one in experiments]
-    names = [words.capital(words.protocol(header.protocol)) for header in headers]
+    names = [capital(words.protocol(header.protocol)) for header in headers]
     names = [
         name + (f", tested on {header.test_corpus}" if header.test_corpus else "")
         for name, header in zip(names, headers, strict=True)

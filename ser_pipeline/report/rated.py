@@ -25,6 +25,7 @@ from ser_pipeline.evaluation.significance import holm
 from ser_pipeline.report import words
 from ser_pipeline.report.groups import Group, Panel, clusters, shared
 from ser_pipeline.runs.records import Run
+from ser_pipeline.text import capital
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def rated_panels(found: Sequence[Panel], speaker: Ints) -> tuple[RatedPanel, ...
             told = "the raters' votes" if kind == "votes" else ", ".join(DIMENSIONS)
             title = f"{words.experiment(panel.header)}: {told}"
             name = f"rated-{kind}-{len(made) + 1}"
-            made.append(RatedPanel(name, words.capital(title), kind, panel, tuple(_rows(panel, kind, speaker))))
+            made.append(RatedPanel(name, capital(title), kind, panel, tuple(_rows(panel, kind, speaker))))
     return tuple(made)
 
 

@@ -33,7 +33,7 @@ from ser_pipeline.report.tables import (
 )
 from ser_pipeline.runs.records import RunHeader
 from ser_pipeline.settings import ON_TEST
-from ser_pipeline.text import plural
+from ser_pipeline.text import capital, plural
 
 COST = (
     "CPU: of all cores. GPU: time for which one was held, alone or shared. For training and testing all folds and "
@@ -155,7 +155,7 @@ def _covered(experiment: Experiment) -> str:
     tested = max((result.utterances for result in experiment.results.values()), default=0)
     if not tested or tested >= header.utterances:
         return ""
-    title = words.capital(words.protocol(header.protocol))
+    title = capital(words.protocol(header.protocol))
     return f"{title}: {tested} of the corpus's {header.utterances} utterances are tested."
 
 
@@ -180,7 +180,7 @@ def _gap_note(report: Report) -> str:
 def _told(gap: Gap) -> str:
     """A gap of UA as a sentence."""
     found = gap.versus.ua
-    said = f"{words.capital(gap.name)}: {told(found)}"
+    said = f"{capital(gap.name)}: {told(found)}"
     if found.p is not None:
         said += f", p {chance(found.p).text}, corrected {chance(gap.versus.ua_corrected).text}"
     return f"{said}."

@@ -21,7 +21,7 @@ from ser_pipeline.report.tables import (
     text,
     theirs,
 )
-from ser_pipeline.text import plural
+from ser_pipeline.text import capital, plural
 
 
 def literature(report: Report) -> Table | None:
@@ -147,7 +147,7 @@ def sections(report: Report) -> Iterator[tuple[str, list[Table]]]:
         high = " (scores are too high)" if header.on_test else ""
         classes = plural(len(header.labels), "class")
         title = f"{words.experiment(header)}, {classes}, epoch: {words.epoch(header.selection)}{high}"
-        yield words.capital(title), list(detail.tables(experiment))
+        yield capital(title), list(detail.tables(experiment))
     for one in report.rated:
         yield f"Against raters: {one.title}", rated_tables.tables(one)
     printed = literature(report)

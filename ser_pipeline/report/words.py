@@ -142,8 +142,3 @@ def slug(words: str) -> str:
     'leave-one-speaker-out-preset-paper'
     """
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
-
-
-def capital(words: str) -> str:
-    """The text with a capital first letter."""
-    return words[:1].upper() + words[1:]

@@ -430,7 +430,7 @@ def test_a_folder_of_no_corpus_an_empty_one_and_none_say_what_was_expected(tmp_p
     trees.touch(tmp_path, "letters/dear-aunt.txt")
     with pytest.raises(PipelineError, match=r"is not EMO-DB, which has wav/03a01Fa.wav"):
         read_corpus("emodb", tmp_path)
-    with pytest.raises(PipelineError, match=r"nowhere does not exist; expected wav"):
+    with pytest.raises(PipelineError, match=r"nowhere does not exist; it should contain wav"):
         read_corpus("emodb", tmp_path / "nowhere")
     with pytest.raises(
         PipelineError,

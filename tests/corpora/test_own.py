@@ -228,7 +228,7 @@ def test_where_no_folder_tells_who_speaks_it_is_said(tmp_path: Path, caplog: pyt
         ("joyful", "unknown"),
         ("joyful", "unknown"),
     ]
-    assert "no folder names the speakers: folds cannot leave speakers out" in said(caplog)[0]
+    assert "no folder names the speakers, so folds cannot leave speakers out" in said(caplog)[0]
 
 
 def table_of(text: str) -> list[tuple[str, str, str]]:
