@@ -24,6 +24,9 @@ from ser_pipeline.text import few, plural
 PACKAGE = "ser-pipeline"
 OK, WARNING, ERROR = "ok", "warning", "error"
 
+DOWNLOADED = "nothing if there is a network at the first use, which downloads it"
+"""Advice on missing weights."""
+
 LITTLE, FULL = 5e9, 1e9
 """Free bytes of a disk below which there is a warning, and an error."""
 
@@ -121,7 +124,13 @@ def _devices() -> Iterator[Diagnosis]:
             advice = "install torch for the CUDA of your driver: https://pytorch.org/get-started/locally"
             yield Diagnosis("GPU", WARNING, f"torch cannot use the GPU; {built}", advice)
         else:
-            yield Diagnosis("GPU", OK, "none", "presets frozen, scratch and demo need none; paper and finetune do")
+            yield Diagnosis(
+                "GPU",
+                OK,
+                "none",
+                "nothing for the presets frozen, scratch and demo, which need no GPU; the presets paper, reference and "
+                "finetune need one",
+            )
 
 
 def _weights() -> Iterator[Diagnosis]:
@@ -139,17 +148,21 @@ def _weights() -> Iterator[Diagnosis]:
         if made.model.spectrogram_weights == "imagenet" and "spectrogram" in made.model.reads:
             images.append(preset)
     for encoder, presets in users.items():
-        said = f"{encoder} (presets {', '.join(presets)})"
-        advice = f"downloaded on first use; or download them with a network: hf download {encoder}"
+        said = f"{encoder} ({_named(presets)})"
+        advice = f"{DOWNLOADED}; to use it later without a network, run now: hf download {encoder}"
         there = is_here(encoder)
         yield Diagnosis(
             "weights", OK if there else WARNING, f"{said}: {'found' if there else 'missing'}", "" if there else advice
         )
     file = imagenet_file()
     there = file.is_file()
-    said = f"AlexNet (presets {', '.join(images)}): {'found' if there else 'missing'}"
-    advice = f"downloaded on first use; or copy {file.name} to {file.parent}"
+    said = f"AlexNet ({_named(images)}): {'found' if there else 'missing'}"
+    advice = f"{DOWNLOADED}; otherwise copy {file.name} to {file.parent}"
     yield Diagnosis("weights", OK if there else WARNING, said, "" if there else advice)
+
+
+def _named(presets: list[str]) -> str:
+    return f"{'preset' if len(presets) == 1 else 'presets'} {', '.join(presets)}"
 
 
 def _ffmpeg() -> Iterator[Diagnosis]:

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import Result
 
-from ser_pipeline import doctor
+from ser_pipeline import config, doctor
 from ser_pipeline.locks import hold
+from ser_pipeline.training.estimate import PRETRAINED, kind_of
 from support.sounds import write_emodb
 
 Usage = namedtuple("Usage", "total used free")
@@ -45,6 +47,27 @@ def test_missing_weights_say_how_to_have_them(
     file.parent.mkdir(parents=True)
     file.touch()
     assert checks(run)["weights"][-1]["state"] == "ok"
+
+
+def test_advice_on_weights_and_gpus_stands_alone(
+    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    found = checks(run)
+    weights = {check["found"].split(" (")[0]: check for check in found["weights"]}
+    assert "facebook/wav2vec2-base (preset paper): missing" in weights["facebook/wav2vec2-base"]["found"]
+    assert "AlexNet (presets paper, reference): missing" in weights["AlexNet"]["found"]
+    for name, check in weights.items():
+        assert "nothing if there is a network at the first use" in check["advice"]
+        assert ("run now: hf download " + name in check["advice"]) == (name != "AlexNet")
+    (gpu,) = found["GPU"]
+    assert "frozen, scratch and demo, which need no GPU" in gpu["advice"]
+    needing = [name for name in config.presets() if kind_of(config.load(name)) == PRETRAINED]
+    assert all(name in gpu["advice"].rpartition("presets")[2] for name in needing)
 
 
 def test_a_full_disk_is_an_error(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
