@@ -16,7 +16,7 @@ from . import options
 from .columns import aligned
 from .groups import GuessingGroup
 from .status import claimed_lines
-from .terminal import bar, start_log
+from .terminal import bar, say, start_log
 
 if TYPE_CHECKING:
     from ser_pipeline.cache.housekeeping import Item
@@ -47,7 +47,7 @@ def ls(cache: Path) -> None:
 
     items = housekeeping.contents(cache)
     if not items:
-        click.echo(f"nothing in {cache}; extract features first: ser-pipeline features", err=True)
+        say(f"nothing in {cache}; extract features first: ser-pipeline features")
         return
     for line in _table(items):
         click.echo(line)
@@ -67,7 +67,7 @@ def status(cache: Path) -> None:
 
     parts = shared_parts(catalogue.features_root(cache))
     if not parts:
-        click.echo(f"no process is at work in {cache}", err=True)
+        say(f"no process is at work in {cache}")
     for line in claimed_lines(parts):
         click.echo(line)
 
@@ -97,15 +97,17 @@ def verify(ctx: click.Context, cache: Path, quiet: bool) -> None:
         click.echo(f"repair: {command}{there}")
     if damages:
         ctx.exit(1)
-    if not quiet:
-        click.echo(_sound(housekeeping.contents(cache), cache))
+    if quiet:
+        return
+    if items := housekeeping.contents(cache):
+        click.echo(_sound(items))
+    else:
+        say(f"nothing in {cache}")
 
 
-def _sound(items: list[Item], cache: Path) -> str:
+def _sound(items: list[Item]) -> str:
     """Return the message about a cache in which nothing is damaged."""
     unfinished = [item.path.name for item in items if item.kind == "unfinished"]
-    if not items:
-        return f"nothing in {cache}"
     if unfinished:
         names = ", ".join(unfinished)
         return f"finished features are as written; {names} is unfinished: resume with the same `features` command"
@@ -125,7 +127,7 @@ def prune(cache: Path, yes: bool) -> None:
 
     items = housekeeping.unused(cache)
     if not items:
-        click.echo("nothing to remove")
+        say("nothing to remove")
         return
     for line in _table(items):
         click.echo(line)
@@ -199,6 +201,8 @@ def _copying(verb: str, quiet: bool) -> Iterator[tuple[Callable[[str], None], Ca
     finally:
         for name in copied:
             click.echo(name)
+    if not copied and not quiet:
+        say("nothing to copy: everything is there")
 
 
 def _table(items: list[Item]) -> list[str]:

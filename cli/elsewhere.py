@@ -14,7 +14,7 @@ from ser_pipeline.text import plural
 
 from . import options
 from .groups import WORDS
-from .terminal import bar
+from .terminal import bar, say
 
 MOST = 100_000
 """Largest number of tasks of an array."""
@@ -57,7 +57,7 @@ class Elsewhere:
         from ser_pipeline.elsewhere.tasks import Task
 
         if not parts:
-            click.echo("nothing to do: everything is finished", err=True)
+            say("nothing to do: everything is finished")
             return
         words = click.get_current_context().find_root().meta[WORDS]
         folds = noun == "fold"

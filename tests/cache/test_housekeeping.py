@@ -17,6 +17,7 @@ from ser_pipeline.cache.store import Store
 from ser_pipeline.entry import Entry
 from ser_pipeline.features import extract
 from support.places import ROOT
+from support.results import outputs
 from support.sounds import write_emodb
 from support.stores import CONFIG, contents, make
 
@@ -132,7 +133,7 @@ def test_verify_says_in_which_cache_and_what_is_still_to_be_mended(run: Run, fol
     assert re.match(r"finished features are as written; mfcc-\w+.partial is unfinished", said)
     run(*command.split(), "--quiet")
     assert run("cache", "verify", "--cache", "elsewhere").stdout == "everything is as written\n"
-    assert run("cache", "verify", "--cache", "nowhere").stdout == "nothing in nowhere\n"
+    assert outputs(run("cache", "verify", "--cache", "nowhere")) == ("", "nothing in nowhere\n")
 
 
 def test_features_of_another_folder_that_take_the_place_of_others_say_so(
@@ -184,7 +185,7 @@ def test_prune_removes_what_nothing_refers_to_and_asks_first(run: Run, folder: P
     kept = sorted(path.name.split("-")[0] for path in second.iterdir() if path.name != ".locks")
     assert kept == ["index.json", "manifest.jsonl", "mfcc", "spectrogram", "waveform"]
     assert not list(Path("cache").rglob("*.partial"))
-    assert run("cache", "prune").stdout == "nothing to remove\n"
+    assert outputs(run("cache", "prune")) == ("", "nothing to remove\n")
     run("cache", "verify")
 
 
@@ -192,7 +193,7 @@ def test_prune_leaves_alone_what_a_process_is_writing(run: Run, folder: Path) ->
     partial = folder.with_name("emodb-0123456789ab.partial")
     partial.mkdir()
     with Entry(folder.with_name("emodb-0123456789ab"), {}).lock():
-        assert run("cache", "prune", "--yes").stdout == "nothing to remove\n"
+        assert outputs(run("cache", "prune", "--yes")) == ("", "nothing to remove\n")
     assert [item.path for item in housekeeping.unused(Path("cache").resolve())] == [partial]
 
 

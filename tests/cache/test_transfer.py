@@ -27,6 +27,17 @@ def contents(cache: Path) -> dict[str, bytes]:
     }
 
 
+def test_a_copy_of_what_is_there_says_that_there_is_nothing_to_copy(made: Path, url: str, tmp_path: Path) -> None:
+    def copied_names(verb: str, cache: Path) -> tuple[int, str]:
+        result = CliRunner().invoke(main, ["cache", verb, url, "--cache", str(cache)])
+        assert result.exit_code == 0
+        return len(result.stdout.splitlines()), result.stderr
+
+    for verb, cache in (("push", made), ("pull", tmp_path / "other")):
+        assert copied_names(verb, cache) == (4, "")
+        assert copied_names(verb, cache) == (0, "nothing to copy: everything is there\n")
+
+
 def test_a_cache_goes_there_and_comes_back_as_it_was(url: str, made: Path, tmp_path: Path) -> None:
     sent, got, steps = list[str](), list[str](), list[tuple[int, int]]()
     transfer.push(made, url, told=sent.append, progress=lambda *step: steps.append(step))

@@ -183,6 +183,13 @@ def test_results_go_to_stdout_and_nothing_else_with_quiet(run: Callable[..., Res
     assert Path(result.stdout.strip()).is_dir()
 
 
+@pytest.mark.parametrize("words", ["status", "cache ls", "cache status", "cache verify", "cache prune"])
+def test_a_pipe_gets_nothing_if_there_is_nothing(run: Callable[..., Result], words: str) -> None:
+    result = run(*words.split())
+    assert result.stdout == ""
+    assert re.match("(nothing|no process) .+\n", result.stderr)
+
+
 def test_ctrl_c_is_exit_status_130_and_says_what_goes_on(
     run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

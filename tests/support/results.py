@@ -3,6 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+from click.testing import Result
+
+
+def outputs(result: Result) -> tuple[str, str]:
+    """Return what a command printed on stdout and on stderr."""
+    return result.stdout, result.stderr
 
 
 def shards(folder: Path) -> dict[str, bytes]:
