@@ -85,7 +85,8 @@ def verify(ctx: click.Context, cache: Path, quiet: bool) -> None:
     start_log(quiet)
     from ser_pipeline.cache import housekeeping
 
-    damages = housekeeping.verify(cache)
+    with bar("verify", "shards", quiet) as progress:
+        damages = housekeeping.verify(cache, progress)
     for damage in damages:
         click.echo(f"damaged: {damage.path}: {damage.what}")
     there = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from . import completion, options
-from .terminal import start_log
+from .terminal import bar, start_log
 
 if TYPE_CHECKING:
     from ser_pipeline.runs.verifying import RunCheck
@@ -35,7 +35,7 @@ def verify(run: Path, predictions: bool, device: str, cache: Path, quiet: bool) 
     """
     start_log(quiet)
     failed = False
-    for check in _checks(run, predictions, device, cache):
+    for check in _checks(run, predictions, device, cache, quiet):
         failed = failed or bool(check.fault)
         state = "failed" if check.fault else "ok" if check.made else "-"
         click.echo(f"{state:8}{check.name}" + (f": {said}" if (said := check.fault or check.note) else ""))
@@ -43,7 +43,16 @@ def verify(run: Path, predictions: bool, device: str, cache: Path, quiet: bool) 
         raise click.exceptions.Exit(1)
 
 
-def _checks(run: Path, predictions: bool, device: str, cache: Path) -> Iterator[RunCheck]:
+def _checks(run: Path, predictions: bool, device: str, cache: Path, quiet: bool) -> Iterator[RunCheck]:
+    """Yield the checks.
+
+    Args:
+        run: folder of the run.
+        predictions: whether to recompute the predictions.
+        device: the device of the models.
+        cache: folder of the features.
+        quiet: whether to hide progress.
+    """
     from ser_pipeline.runs.verifying import RunCheck, checks, require_finished, tests_nothing
 
     require_finished(run)
@@ -54,6 +63,8 @@ def _checks(run: Path, predictions: bool, device: str, cache: Path) -> Iterator[
     if predictions:
         from ser_pipeline.predict.again import predicted_again
 
-        yield predicted_again(run, cache, device)
+        with bar("predictions", "folds", quiet) as progress:
+            check = predicted_again(run, cache, device, progress)
+        yield check
     else:
         yield RunCheck("predictions from the weights", note="use --predictions to check them", made=False)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import json
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,17 +52,27 @@ def contents(cache: Path) -> list[Item]:
     return [item for folder in _corpora(cache) for item in _items(folder, roots.get(folder))]
 
 
-def verify(cache: Path) -> list[Damage]:
+def verify(cache: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> list[Damage]:
     """Verify every checksum, and every shard's utterances against the manifest; remove what is damaged.
 
     A damaged store becomes unfinished, without its damaged shards, so that `features` computes only these again. Data
     behind a link may belong to another cache: it is verified, but not changed.
+
+    Args:
+        cache: folder of the features.
+        progress: called with the number of verified shards, and of all.
     """
+    total = sum(1 for folder in _corpora(cache) for store in _stores(folder) for _ in store.glob("*.h5"))
+    numbers = itertools.count(1)
+
+    def checked() -> None:
+        progress(min(next(numbers), total), total)
+
     sources, broken = catalogue.pointers(cache)
     found = [Damage(pointer.file, pointer.what, pointer.command) for pointer in broken]
     for folder in _corpora(cache):
         with alone(_final(folder)):
-            found += _verify(folder, next((source for source in sources if source.folder == folder), None))
+            found += _verify(folder, next((source for source in sources if source.folder == folder), None), checked)
     return found
 
 
@@ -144,8 +155,14 @@ def _item(path: Path, kind: str, source: str) -> Item:
     return Item(path, kind, size(path), (index if index.exists() else path).stat().st_mtime, source)
 
 
-def _verify(folder: Path, source: catalogue.FeatureSet | None) -> Iterator[Damage]:
-    """Damage of one corpus; repaired as it is found, unless it is behind a link."""
+def _verify(folder: Path, source: catalogue.FeatureSet | None, checked: Callable[[], None]) -> Iterator[Damage]:
+    """Damage of one corpus; repaired as it is found, unless it is behind a link.
+
+    Args:
+        folder: folder of a manifest and its stores.
+        source: the corpus that refers to it, if any.
+        checked: called after each shard.
+    """
     if _unfinished(folder):
         return
     try:
@@ -157,7 +174,7 @@ def _verify(folder: Path, source: catalogue.FeatureSet | None) -> Iterator[Damag
             _reopen(folder)
         return
     for store in _stores(folder):
-        damaged = list(_damaged(store, data))
+        damaged = list(_damaged(store, data, checked))
         if damaged:
             command = _command(data.corpus, source, store)
             yield from (Damage(path, _told(what, folder, store), command) for path, what in damaged)
@@ -171,8 +188,14 @@ def _told(what: str, *folders: Path) -> str:
     return f"{what}; it was not removed, since {links[0]} is a link: remove the link" if links else what
 
 
-def _damaged(store: Path, data: manifest.Manifest) -> Iterator[tuple[Path, str]]:
-    """Damaged files of `store`, with a description."""
+def _damaged(store: Path, data: manifest.Manifest, checked: Callable[[], None]) -> Iterator[tuple[Path, str]]:
+    """Damaged files of `store`, with a description.
+
+    Args:
+        store: folder of shards.
+        data: the manifest.
+        checked: called after each shard.
+    """
     row = INPUTS.get(store.name.rpartition("-")[0])
     data = data.whole if row and row.kind == "utterance" else data
     expected = [
@@ -200,6 +223,7 @@ def _damaged(store: Path, data: manifest.Manifest) -> Iterator[tuple[Path, str]]
             shard.check(range(len(shard.rows)))
         except shards.DamagedError as error:
             yield file, error.what
+        checked()
 
 
 def _of_its_store(shard: shards.Shard, store: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,20 +35,26 @@ Predictions are written with six decimals, and another device or CPU adds float3
 """
 
 
-def predicted_again(run: Path, cache: Path, device: str = "auto") -> RunCheck:
+def predicted_again(
+    run: Path, cache: Path, device: str = "auto", progress: Callable[[int, int], None] = lambda done, total: None
+) -> RunCheck:
     """Check that the weights of a run reproduce its predictions for the test utterances of all folds.
 
     Args:
         run: folder of a finished run.
         cache: folder of the features.
         device: the device of the models.
+        progress: called with the number of finished folds, and of all.
     """
     name = "predictions from the weights"
     try:
         said = read_run_file(run)
         config = loads(read_text(run / layout.CONFIG), f"{run.name}/{layout.CONFIG}")
         sources = _sources(run, said, cache)
-        worst = {fold: _difference(run / fold, said, config, sources, device) for fold in said.folds}
+        worst = dict[str, float]()
+        for fold in said.folds:
+            progress(len(worst), len(said.folds))
+            worst[fold] = _difference(run / fold, said, config, sources, device)
     except PipelineError as error:
         return RunCheck(name, str(error))
     fold = max(worst, key=lambda fold: worst[fold])

@@ -136,6 +136,13 @@ def test_verify_says_in_which_cache_and_what_is_still_to_be_mended(run: Run, fol
     assert outputs(run("cache", "verify", "--cache", "nowhere")) == ("", "nothing in nowhere\n")
 
 
+def test_each_verified_shard_is_told(folder: Path) -> None:
+    cache, steps = folder.parent.parent, list[tuple[int, int]]()
+    housekeeping.verify(cache, lambda *step: steps.append(step))
+    shards = len(list(cache.rglob("*.h5")))
+    assert steps == [(number, shards) for number in range(1, shards + 1)]
+
+
 def test_features_of_another_folder_that_take_the_place_of_others_say_so(
     run: Run, folder: Path, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from click.testing import Result
 from safetensors.torch import load_file, save_file
 
 from ser_pipeline.entry import file_digest
+from ser_pipeline.predict.again import predicted_again
 from support.reducing import TINY
 from support.stores import registered
 
@@ -94,6 +95,13 @@ def test_a_run_of_an_earlier_version_is_not_accused(run: Callable[..., Result], 
     index = json.loads((folder / "index.json").read_text())
     (folder / "index.json").write_text(json.dumps({name: index[name] for name in index if name != "files"}))
     assert "hashes of the files: an earlier version trained it" in run("verify", folder).stdout
+
+
+def test_each_fold_of_recomputed_predictions_is_told(folder: Path, cache: Path) -> None:
+    steps = list[tuple[int, int]]()
+    predicted_again(folder, cache, "cpu", lambda *step: steps.append(step))
+    folds = len(json.loads((folder / "run.json").read_text())["folds"])
+    assert steps == [(number, folds) for number in range(folds)]
 
 
 def test_other_weights_do_not_give_the_predictions(
