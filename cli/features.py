@@ -73,6 +73,8 @@ def features(
     made = extract(corpus, root, features=names, bars=shown, **chosen)
     for message in made.left_out:
         say(f"left out: {message}")
+    if made.left_out:
+        say(f"{plural(len(made.left_out), 'recording')} left out, {len(made.manifest.utterances):,} kept")
     if made.replaced and not quiet:
         was = f"before it was {made.replaced.folder.name}, from {made.replaced.root}"
         say(f"{made.manifest.corpus} now refers to {made.folder.name}; {was}")

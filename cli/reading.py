@@ -12,6 +12,7 @@ from ser_pipeline.cache import catalogue
 from ser_pipeline.corpora import CORPORA, audio_folder, find_corpus, read_corpus
 from ser_pipeline.corpora.classes import parse_classes
 from ser_pipeline.corpora.corpus import Corpus, Utterance
+from ser_pipeline.corpora.table import TABLE
 
 from .judged import judged
 
@@ -44,7 +45,8 @@ def labels(
             row = find_corpus(corpus, _command())
         chosen = parse_classes(classes) if classes else None
         found = read_corpus(corpus, root, chosen, subset, check_audio=False, rated=rated)
-        return Labels(row.title, found, audio_folder(root), None if chosen else row)
+        title = f"{row.title}, {root.name}," if row is TABLE else row.title
+        return Labels(title, found, audio_folder(root), None if chosen else row)
     if classes or subset:
         raise click.UsageError("--classes and --subset need the corpus's folder: name CORPUS and ROOT")
     return _kept(corpus, cache, rated)

@@ -60,6 +60,15 @@ def few(names: Sequence[str], most: int = 3, between: str = ", ") -> str:
     return between.join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
+def alternatives(names: Sequence[str]) -> str:
+    """List names with "or" before the last.
+
+    >>> alternatives(["happy"]), alternatives(["happy", "neutral", "sad"])
+    ('happy', 'happy, neutral or sad')
+    """
+    return " or ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
 def lines(text: str) -> list[str]:
     r"""Split a text at `\n` only, and not at the other characters at which `str.splitlines` splits.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,23 +11,19 @@ from typing import Any
 import numpy as np
 
 from ser_pipeline.agreement import LEAST_SPEECH
-from ser_pipeline.audio import LOUDEST, QUIET, SHORT
 from ser_pipeline.audit.copies import near_copies
+from ser_pipeline.audit.qualities import FAULTS, QUALITIES, told
 from ser_pipeline.audit.sound import Sound, listen, read_mono
 from ser_pipeline.config import Audio
 from ser_pipeline.corpora.corpus import Corpus, Utterance
 from ser_pipeline.findings import SEVERITIES, Finding, ordered
 from ser_pipeline.splits.folds import Fold
 from ser_pipeline.splits.leaks import by_kind, leaks, other_labels, same_audio
-from ser_pipeline.text import few, natural, percent, plural
+from ser_pipeline.text import alternatives, few, natural, percent, plural
 
 __all__ = ["Finding", "audit", "count_classes", "leaks", "ordered", "to_json"]
 
 TOLERANCE = 0.01  # share of the published count above which a difference is an error
-CLIPPED = 0.001  # share of an utterance's samples
-MOSTLY_SILENT = 0.8  # share of frames
-OFFSET = 0.05  # of full scale
-LONG = 35.0  # seconds; longer utterances were probably not cut
 
 
 def audit(
@@ -162,7 +158,7 @@ def _missing_classes(utterances: Sequence[Utterance]) -> Iterator[Finding]:
     missing = [
         (speaker, [label for label in labels if not counts[speaker][label]]) for speaker in sorted(counts, key=natural)
     ]
-    lacking = [f"speaker {speaker} has no {' and no '.join(none)}" for speaker, none in missing if none]
+    lacking = [f"speaker {speaker} has no {alternatives(none)}" for speaker, none in missing if none]
     if lacking:
         yield Finding(
             "warning",
@@ -173,13 +169,14 @@ def _missing_classes(utterances: Sequence[Utterance]) -> Iterator[Finding]:
 
 
 def _audio(utterances: Sequence[Utterance], sounds: Sequence[Sound], segment: float) -> Iterator[Finding]:
-    for fault in FAULTS:
+    for fault, (what, cost) in FAULTS.items():
         broken = [
             (utterance, sound) for utterance, sound in zip(utterances, sounds, strict=True) if sound.fault == fault
         ]
         if broken:
-            message = few([sound.detail for _, sound in broken], 1)
-            yield Finding("error", fault, message, FAULTS[fault], tuple(utterance.id for utterance, _ in broken))
+            more = f"; {plural(len(broken) - 1, 'more recording')} {what}" if len(broken) > 1 else ""
+            rows = [utterance.id for utterance, _ in broken]
+            yield Finding("error", fault, broken[0][1].detail + more, cost, tuple(rows))
     whole = [(utterance, sound) for utterance, sound in zip(utterances, sounds, strict=True) if not sound.fault]
     for name, severity, what, cost, test in QUALITIES:
         rows = [utterance.id for utterance, sound in whole if test(sound)]
@@ -187,7 +184,8 @@ def _audio(utterances: Sequence[Utterance], sounds: Sequence[Sound], segment: fl
             detail = next(
                 ("".join(f", which {note}" for note in sound.notes[:1]) for _, sound in whole if test(sound)), ""
             )
-            message = f"{len(rows)} {what}, such as {rows[0]}{detail if name == 'odd-file' else ''}"
+            such = ", such as" if len(rows) > 1 else ":"
+            message = f"{told(len(rows), what)}{such} {rows[0]}{detail if name == 'odd-file' else ''}"
             yield Finding(severity, name, message, cost, tuple(rows))
     if whole:
         yield from _empty_ends(whole, segment)
@@ -240,95 +238,20 @@ def _statistics(sounds: Sequence[Sound], segment: float) -> Iterator[Finding]:
         "note",
         "durations",
         f"{seconds.sum() / 3600:.2f} h; {seconds.min():.2f} to {seconds.max():.2f} s, mean {seconds.mean():.2f} s; "
-        f"{percent(short, 1)} under {segment:.4g} s",
+        f"{percent(short, 1)} under {segment:.4g} s"
+        if len(sounds) > 1
+        else f"{seconds[0]:.2f} s, {'under' if short else 'at least'} {segment:.4g} s",
     )
     silent = np.array([sound.silent for sound in sounds])
     low, high = np.quantile(silent, (0.05, 0.95))
-    usual = f"{percent(low)} to {percent(high)} in nine of ten"
-    yield Finding("note", "silence", f"silence is {percent(float(np.median(silent)))} of an utterance, {usual}")
+    usual = f"an utterance, {percent(low)} to {percent(high)} in nine of ten" if len(sounds) > 1 else "the utterance"
+    yield Finding("note", "silence", f"silence is {percent(float(np.median(silent)))} of {usual}")
     forms = Counter(f"{sound.rate} Hz {CHANNELS.get(sound.channels, f'{sound.channels} channels')}" for sound in sounds)
     counted = [f"{plural(count, 'recording')} of {name}" for name, count in forms.most_common()]
     yield Finding("note", "formats", few(counted, 4))
 
 
 CHANNELS = {1: "mono", 2: "stereo"}
-
-FAULTS: Mapping[str, str] = {
-    "missing": "`features` stops here; --skip-bad leaves it out",
-    "truncated": "speech is cut off, and the file's length is wrong",
-    "unreadable": "`features` stops here; --skip-bad leaves it out",
-    "not-finite": "one such sample makes every feature NaN",
-}
-"""Fault of a file -> its consequence."""
-
-Quality = tuple[str, str, str, str, Callable[[Sound], bool]]
-
-QUALITIES: tuple[Quality, ...] = (
-    (
-        "silent",
-        "error",
-        "utterances are constant or below -60 dB",
-        "a label without speech teaches nothing",
-        lambda sound: sound.loudest < QUIET,
-    ),
-    (
-        "cancelled",
-        "error",
-        "utterances have channels that cancel each other out",
-        "features are computed from their mean, which is silence",
-        lambda sound: sound.mixed < QUIET <= sound.loudest,
-    ),
-    (
-        "beyond-scale",
-        "error",
-        "utterances have samples far beyond full scale",
-        "they are clipped to it; divide them, by 32768 where they were integers",
-        lambda sound: sound.peak > LOUDEST,
-    ),
-    (
-        "dead-channel",
-        "warning",
-        "utterances have a silent channel next to one that is not",
-        "the mean of the channels has a fraction of the level",
-        lambda sound: sound.quietest < QUIET <= sound.loudest,
-    ),
-    (
-        "offset",
-        "warning",
-        f"utterances have an offset of over {percent(OFFSET)} of full scale",
-        "a constant offset affects level and spectrum",
-        lambda sound: abs(sound.offset) > OFFSET,
-    ),
-    (
-        "odd-file",
-        "warning",
-        "utterances could be read, but their files are irregular",
-        "what was read may not be all that was recorded",
-        lambda sound: bool(sound.notes),
-    ),
-    (
-        "clipped",
-        "warning",
-        f"utterances have over {percent(CLIPPED, 1)} of their samples clipped",
-        "loudness is lost and the spectrum distorted, most in loud emotions",
-        lambda sound: sound.clipped > CLIPPED,
-    ),
-    (
-        "mostly-silent",
-        "warning",
-        f"utterances are silent for over {percent(MOSTLY_SILENT)} of their length",
-        "segments without speech carry the utterance's label",
-        lambda sound: sound.silent > MOSTLY_SILENT and sound.mixed >= QUIET,
-    ),
-    (
-        "odd-length",
-        "warning",
-        f"utterances are shorter than {SHORT} s or longer than {LONG:.0f} s",
-        "a cut may have failed",
-        lambda sound: not SHORT <= sound.seconds <= LONG,
-    ),
-)
-"""Name, severity, description, consequence and test of each quality of an utterance."""
 
 
 def count_classes(utterances: Sequence[Utterance]) -> dict[str, Counter[str]]:

@@ -33,7 +33,6 @@ from ser_pipeline.corpora.tess import TESS
 from ser_pipeline.corpora.urdu import URDU
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.names import closest, unknown
-from ser_pipeline.text import few
 
 CORPORA: dict[str, Corpus] = {
     corpus.name: corpus
@@ -228,11 +227,15 @@ def _present(utterances: list[Utterance], folder: Path) -> tuple[list[Utterance]
 
 def _missing(missing: Sequence[Utterance], root: Path) -> PipelineError:
     place = f"{root}, line {table.line_of(root, missing[0])}" if root.is_file() else root
-    files = few([utterance.file for utterance in missing], 1)
+    first = missing[0].file
     video = (audio_folder(root) / missing[0].file).with_suffix(".mp4")
     with suppress(OSError):  # the name may be too long
         if video.is_file():
             extract = 'find . -name "*.mp4" -exec sh -c \'ffmpeg -i "$1" -vn -ac 1 -ar 16000 "${1%.mp4}.wav"\' _ {} ";"'
-            what = f"{files} exists only as video; extract its sound in that folder"
+            what = f"{first} exists only as video; extract its sound in that folder"
             return PipelineError(f"{place}: {what}: {extract}")
-    return PipelineError(f"{place}: the audio file {files} is missing; restore it or its path")
+    more = f" (and {len(missing) - 1:,} more)" if len(missing) > 1 else ""
+    return PipelineError(
+        f"{place}: the audio file {first} is missing{more}; correct the path, restore the file, or leave it out with "
+        "`ser-pipeline features … --skip-bad`"
+    )

@@ -17,7 +17,6 @@ from ser_pipeline.corpora.corpus import Corpus, Utterance
 from ser_pipeline.corpora.layout import audio_below
 from ser_pipeline.corpora.matching import tell_near
 from ser_pipeline.errors import PipelineError
-from ser_pipeline.text import few
 
 UNKNOWN = "unknown"
 """Speaker of recordings whose speaker is unknown."""
@@ -92,7 +91,7 @@ def _parts(root: Path, files: list[str], name: str, find: Part) -> list[str]:
     without = [file for file, text in zip(files, found, strict=True) if not text]
     if without:
         count = f"{len(without)} of {len(files)} recordings"
-        raise PipelineError(f"{root}: no {name} in the paths of {count}, such as {few(without, 1)}; change --{name}")
+        raise PipelineError(f"{root}: no {name} in the paths of {count}, such as {without[0]}; change --{name}")
     return found
 
 

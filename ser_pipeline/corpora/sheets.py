@@ -75,6 +75,8 @@ def table(
         PipelineError: a column is missing or repeated, or a row is broken; names the file and the line.
     """
     text = lines(file)
+    if not any(line.strip() for line in text):
+        raise PipelineError(f"{file} is empty; its first line must name the columns {', '.join(columns)}")
     skipped = 1 if text[0].lower().startswith("sep=") else 0  # how spreadsheets declare the separator
     separator = _separator(file, text[skipped])
     tabs = separator == "\t" and file.suffix.lower() == ".tsv"

@@ -134,7 +134,7 @@ def _rated(one: Utterance) -> dict[str, str]:
 def _numbered(root: Path) -> Iterator[tuple[int, Utterance]]:
     rows = list(rows_in(root, REQUIRED))
     if not rows:
-        raise PipelineError(f"{root} has no rows")
+        raise PipelineError(f"{root} has no rows; write one for each recording")
     common = _common(row["file"] for _, row in rows)
     for line, row in rows:
         yield line, _utterance(root, line, row, common)

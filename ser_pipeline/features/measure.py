@@ -64,7 +64,7 @@ def measure(
         except PipelineError as error:
             if not skip_bad:
                 raise
-            bad(str(error))
+            bad(str(error).removesuffix(audio.ADVICE))
     if not kept:
         raise PipelineError(f"no readable utterances are left below {root}")
     _tell_cut([utterance for utterance, _, _ in kept], files)

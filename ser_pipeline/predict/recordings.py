@@ -134,17 +134,18 @@ def opened(source: Source, rate: int, channels: Channels = "mix") -> Iterator[Op
         PipelineError: the recording cannot be read, is damaged, or has no such channel.
     """
     name = name_of(source)
+    called = "standard input" if name == STDIN else name or "the recording"
     with ExitStack() as held:
         try:
             with ExitStack() as reading:  # the file is closed after decoding
-                digest, count, parts, notes = _parts(source, name or "the recording", rate, reading)
+                digest, count, parts, notes = _parts(source, called, rate, reading)
                 tracks = []
-                for channel in _chosen(channels, count, name or "the recording"):
+                for channel in _chosen(channels, count, called):
                     samples = Decoded(parts(channel))
                     held.callback(samples.close)
                     tracks.append(Track(samples, None if channel is None else channel + 1))
         except OSError as error:
-            raise PipelineError(f"cannot read {name}: {error.strerror or error}") from None
+            raise PipelineError(f"cannot read {called}: {error.strerror or error}") from None
         except PipelineError as error:
             raise PipelineError(str(error).removesuffix(ADVICE)) from None
         yield Opened(name, digest, tuple(tracks), tuple(dict.fromkeys(notes)))

@@ -13,7 +13,7 @@ from ser_pipeline.corpora.corpus import Utterance
 from ser_pipeline.findings import Finding, ordered
 from ser_pipeline.splits.folds import Fold
 from ser_pipeline.splits.protocols import Columns
-from ser_pipeline.text import few, natural, plural
+from ser_pipeline.text import alternatives, few, natural, plural
 
 if TYPE_CHECKING:
     from ser_pipeline.cache.manifest import Manifest
@@ -157,7 +157,7 @@ def _classes(columns: Columns, folds: Sequence[Fold]) -> Iterator[Finding]:
             yield Finding(
                 "error",
                 "class-untrained",
-                f"fold {fold.name}: no {', '.join(untrained)} in train",
+                f"fold {fold.name}: no {alternatives(untrained)} in train",
                 "the model cannot learn the class, and its recall is 0",
             )
 

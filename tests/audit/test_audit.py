@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -88,6 +89,38 @@ def test_a_tree_with_iemocaps_counts_passes_and_each_of_its_label_files_is_read_
     assert result.exit_code == 0, result.output
     assert value["counts"] == {"error": 0, "warning": 0, "note": 8}
     assert "5,531 utterances, as published" in [finding["message"] for finding in value["findings"]]
+
+
+def test_several_broken_recordings_are_not_all_called_what_the_first_is(tmp_path: Path) -> None:
+    for number, content in enumerate([b"", b"text", b"other text"]):
+        (tmp_path / f"{number}.wav").write_bytes(content)
+    trees.write_wav(tmp_path / "3.wav", trees.noise(3))
+    utterances = [trees.utterance(n, id=str(n), file=f"{n}.wav", speaker="ab"[n % 2]) for n in range(4)]
+    found = {finding.name: finding for finding in audit(utterances, tmp_path)}
+    assert found["unreadable"].message == "0.wav is an empty file; 2 more recordings cannot be read"
+    assert found["unreadable"].rows == ("0", "1", "2")
+    found = {finding.name: finding for finding in audit(utterances[1:], tmp_path)}
+    said = found["unreadable"].message
+    assert said.startswith("1.wav is not readable audio") and said.endswith("; 1 more recording cannot be read")
+
+
+def test_one_recording_has_no_range_of_values(tmp_path: Path) -> None:
+    trees.write_wav(tmp_path / "0.wav", np.zeros(6400, np.int16))
+    found = {finding.name: finding for finding in audit([trees.utterance(0, id="0", file="0.wav")], tmp_path)}
+    assert found["durations"].message == "0.40 s, under 3 s"
+    assert re.fullmatch(r"silence is \d+ % of the utterance", found["silence"].message)
+    assert found["silent"].message == "1 utterance is constant or below -60 dB: 0"
+
+
+def test_what_a_speaker_lacks_is_a_sentence() -> None:
+    utterances = [trees.utterance(n, speaker="ab"[n // 4], emotion="wxyz"[n % 4]) for n in range(5)]
+    found = {finding.name: finding for finding in audit_labels(utterances)}
+    assert found["class-missing"].message == "speaker b has no x, y or z"
+
+
+def test_an_audit_of_a_table_is_headed_by_its_name(root: Path) -> None:
+    (root / "my.csv").write_text(table.write(read_corpus("iemocap", root)), encoding="utf-8")
+    assert run("audit", "table", str(root / "my.csv")).stdout.startswith(f"your own table, my.csv, in {root}\n")
 
 
 @pytest.mark.parametrize(("vad", "severity"), [(None, "error"), (Vad((3, 3, 3), (1, 5)), "warning")])

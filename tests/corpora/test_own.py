@@ -272,7 +272,10 @@ def test_a_table_without_speakers_gets_them_from_its_paths(root: Path, monkeypat
     [
         (["--speaker", "(p"], "'(p' is not a pattern"),
         (["--speaker", "p"], "'p' has 0 groups; write parent, grandparent, or a regular expression with one group"),
-        (["--speaker", "(zz)"], "no speaker in the paths of 2 of 2 recordings, such as angry/p1_x.wav and 1 more"),
+        (
+            ["--speaker", "(zz)"],
+            "in the paths of 2 of 2 recordings, such as angry/p1_x.wav; change --speaker",
+        ),
     ],
 )
 def test_a_pattern_that_finds_nothing_is_one_line(tmp_path: Path, options: list[str], message: str) -> None:

@@ -106,7 +106,7 @@ def test_other_columns_are_ignored_and_said_once(root: Path, caplog: pytest.LogC
         (["file,emotion,speaker,start,end", "a/1.wav,sad,A,2,1"], r"line 2: end 1.0 is not after start 2.0"),
         (["file,emotion,speaker", 'a/1.wav,"sad,A'], r"my.csv, line 2: "),
         (["file,emotion,speaker"], r"my.csv has no rows"),
-        ([], r"no column file, emotion, speaker; the columns are none"),
+        ([], r"my.csv is empty; its first line must name the columns file, emotion, speaker"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_named_with_its_line(root: Path, lines: list[str], message: str) -> None:

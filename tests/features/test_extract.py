@@ -199,6 +199,8 @@ def test_skip_bad_goes_on_and_lists_what_it_left_out(run: Callable[..., Result],
     result = run("features", "emodb", root, "--skip-bad")
     assert "left out: wav/03a01Wa.wav is truncated" in result.stderr
     assert "left out: wav/04a01Wa.wav" in result.stderr
+    assert "2 recordings left out, 30 kept\n" in result.stderr
+    assert "--skip-bad" not in result.stderr, "they were just left out"
     assert len(manifest.read(Path(result.stdout.strip())).utterances) == 30
 
 

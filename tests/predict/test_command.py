@@ -158,6 +158,13 @@ def test_standard_input_is_heard(segments_run: Path, call: Path) -> None:
     assert answer["probability"] == pytest.approx(ser_pipeline.load(segments_run, "cpu")(call).confidence, abs=1e-4)
 
 
+def test_standard_input_that_is_no_audio_is_called_standard_input(segments_run: Path) -> None:
+    words = ["predict", str(segments_run), "-", "--device", "cpu", "--jsonl"]
+    done = CliRunner().invoke(main, words, input=b"notes")
+    answer = json.loads(done.stdout)
+    assert answer["file"] == "-" and answer["error"].startswith("standard input is not readable audio")
+
+
 def test_the_confidence_is_the_least_from_which_on_enough_was_right_on_validation(
     run: Command, segments_run: Path, call: Path
 ) -> None:

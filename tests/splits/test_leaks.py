@@ -123,7 +123,7 @@ def test_one_script_of_several_that_folds_share_is_counted_in_the_singular() -> 
 def test_a_class_without_a_row_in_train_is_named_with_its_fold() -> None:
     people = [replace(one, emotion=emotion) for one, emotion in zip(trees.people(2, turns=3), "aabacd", strict=True)]
     (finding,) = leaks(people, [Fold("x", FIRST, FIRST[:0], LAST)])
-    assert (finding.severity, finding.message) == ("error", "fold x: no c, d in train")
+    assert (finding.severity, finding.message) == ("error", "fold x: no c or d in train")
 
 
 def test_folds_that_choose_on_the_test_rows_are_counted() -> None:

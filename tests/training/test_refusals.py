@@ -126,11 +126,11 @@ def test_an_error_in_the_audio_ends_training_with_status_1_and_keeps_the_run(
     assert "the audit found an error, silent" in ended.stderr and "--accept silent" in ended.stderr
     assert "--accept silent" in run(*ARGS, status=1).stderr, "a finished run does not make it right"
     before = {file: file.stat().st_mtime_ns for file in folder.glob("*/*")}
-    assert "error: 1 utterances are constant" in run("report").stdout
+    assert "error: 1 utterance is constant" in run("report").stdout
     assert run(*ARGS, "--accept", "silent").stdout.strip() == str(folder.relative_to(tmp_path))
     assert {file: file.stat().st_mtime_ns for file in folder.glob("*/*")} == before, "nothing is trained again"
     run(*ARGS)
-    assert re.search(r"error: 1 utterances .*\. It was accepted\.", run("report").stdout)
+    assert re.search(r"error: 1 utterance .*\. It was accepted\.", run("report").stdout)
 
 
 def test_every_table_in_every_form_says_what_was_accepted(tmp_path: Path) -> None:
