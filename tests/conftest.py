@@ -23,6 +23,11 @@ os.environ["HF_HUB_CACHE"] = str(
 )  # or reads the user's cache
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that take minutes, so that no process works on one when the others have ended."""
+    items.sort(key=lambda item: not any(mark.kwargs.get("first") for mark in item.iter_markers("slow")))
+
+
 @pytest.fixture(scope="session")
 def emodb() -> Path:
     """Return the folder of the real EMO-DB."""

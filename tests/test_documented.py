@@ -290,7 +290,7 @@ def shell(text: str, folder: Path, environment: Mapping[str, str]) -> "subproces
     )
 
 
-@pytest.mark.slow(reason="runs every block of commands that can be run")
+@pytest.mark.slow(reason="runs every block of commands that can be run", first=True)
 def test_the_commands_run_as_they_are_printed(room: tuple[Path, Mapping[str, str]]) -> None:
     folder, environment = room
     assert len(RUNNABLE) >= 20
