@@ -82,8 +82,8 @@ def shard_digests(folder: Path) -> dict[str, str]:
 def predictions(run: Command) -> dict[str, list[str]]:
     """Return log-probabilities of every utterance of the demo after two epochs of two folds.
 
-    With small steps and without dropout, because Adam enlarges the last digits, which differ between processors, to
-    steps of the full learning rate, and because torch draws dropout by other means on Intel's processors.
+    With small steps, because Adam enlarges the last digits, which differ between processors, to steps of the full
+    learning rate; without dropout, because torch chooses how to draw it by the processor.
     """
     short = ("--preset", "demo", "--protocol", "group-2", "--jobs", "1")
     changes = ("train.epochs=2", "train.lr=1e-4", "model.dropout=0", "model.lstm_dropout=0")
