@@ -184,10 +184,7 @@ def _scores(group: Group, result: Result) -> Iterator[Finding]:
         message = (
             f"{name}: every co-attention weight is 0 for {share} of the segments, so their speech frames are unheard."
         )
-        yield Finding(
-            "warning", "silent-attention", message, "weights by softmax cannot fall silent: --ablation softmax"
-        )
-        yield Finding("warning", "silent attention", message, "softmax weights cannot all be 0: --ablation softmax")
+        yield Finding("warning", "silent-attention", message, "softmax weights cannot all be 0: --ablation softmax")
     for probe in result.probes:
         if probe.kind == "shuffled" and probe.loss < LITTLE and probe.interval.low <= 0:
             yield Finding("note", "unused-input", f"{name} {_unused(probe)}")
