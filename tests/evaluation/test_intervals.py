@@ -353,6 +353,44 @@ def test_half_an_utterance_is_added_where_one_speaker_alone_is_unlike_the_others
     assert (found.low, found.high) == pytest.approx(ends)
 
 
+def test_half_an_utterance_is_added_where_one_seed_alone_is_right_without_a_speaker():
+    size = np.full((2, 5, len(BASE)), 5)
+    hits = size.copy()
+    hits[0, :, 0] -= [1, 2, 3, 1, 2]
+    hits[1, 2, 1] = 3
+
+    def smoothed(share):
+        inside = (share * 100 + 0.5) / 101
+        return np.log(inside / (1 - inside))
+
+    counts = confused(hits, size)
+    found = share_interval(counts, "wa", crossed=True)
+    assert (found.low, found.high) == pytest.approx(crossed_ends(counts, smoothed))
+
+
+def test_the_gap_of_groups_of_other_speakers_adds_their_variances_with_their_own_degrees_of_freedom():
+    counts = World().counts(np.random.default_rng(6), 2, 9, repeats=1)[0, 0]
+    first = np.arange(9) < 3
+    one, other = counts * first[:, None, None], counts * ~first[:, None, None]
+    parts = []
+    for group in (counts[:, first], counts[:, ~first]):
+        size = group.shape[1]
+        left = [np.mean([wa(np.delete(seed, k, axis=0).sum(0)) for seed in group]) for k in range(size)]
+        parts.append(((size - 1) * np.var(left), size - 1))
+    half = np.sqrt(sum(part * stats.t.ppf(0.975, degrees) ** 2 for part, degrees in parts))
+    found = group_difference(one, other, "wa")
+    assert (found.interval.high - found.interval.low) / 2 == pytest.approx(half)
+
+
+def test_a_class_that_is_true_in_one_cluster_and_predicted_in_another_has_a_macro_f1_with_an_interval():
+    counts = World().counts(np.random.default_rng(7), 1, 4, repeats=1)[0, 0]
+    counts[:, 1:, 3] = 0
+    counts[:, :, :3, 3] = 0
+    assert "one cluster only" in share_interval(counts, "macro_f1").why
+    counts[:, 2, 0, 3] = 1
+    assert not share_interval(counts, "macro_f1").why
+
+
 def test_ua_has_the_variance_of_a_share_of_so_many_utterances():
     counts = np.array([[[[3, 1, 0, 0], [0, 8, 0, 0], [4, 0, 4, 0], [0, 0, 0, 0]]]])
     assert sizes(counts, "ua") == pytest.approx(3**2 / (1 / 4 + 1 / 8 + 1 / 8))
