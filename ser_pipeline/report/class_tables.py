@@ -82,7 +82,7 @@ def _confusion(group: Group, result: Result, name: str) -> Table:
         for place, label in enumerate(labels)
     ]
     columns = (Column("true / predicted", number=False), *(Column(label) for label in labels))
-    note = "Rows are the true classes and add up to 100 %, all seeds together. Hover over a cell for its count."
+    note = "Rows are the true classes and sum to 100 %, over all seeds. Hover over a cell for its count."
     return Table(name, f"Confusion matrix of {group.name}, %", columns, tuple(rows), note=note)
 
 
@@ -98,6 +98,6 @@ COLUMNS = (
     Column("Support", hint="Test utterances of the class."),
     Column("Recall, %"),
     Column("95 % interval", hint=RECALL),
-    Column("Precision, %", hint="Share of the utterances predicted as the class that are of it; seeds pooled."),
+    Column("Precision, %", hint="Share of correct predictions among all predictions of the class, pooled over seeds."),
     Column("F1, %"),
 )

@@ -86,7 +86,7 @@ def _mcnemar(found: Comparison) -> Table:
         Column("corrected", hint=CORRECTED),
     )
     remark = (
-        "McNemar takes utterances for independent, which those of one speaker are not: its p-values are too small. "
+        "McNemar's test assumes independent utterances, but those of one speaker are not: its p-values are too small. "
         f"{tests([pair.p for pair in found.pairs], detectable=False)}"
     )
     return Table("mcnemar", "McNemar's test of each pair of runs", heads, tuple(pairs), note=remark)

@@ -164,7 +164,7 @@ def clean(svg: str, prefix: str, hints: Mapping[str, str]) -> str:
 
 
 def _layout(plan: Plan) -> Bbox:
-    """Where the axes lie in every panel, as parts of it: as large as all labels leave them."""
+    """The position of the axes in every panel, as fractions of it, as large as the labels allow."""
     boxes = []
     for panel in plan.panels[:1] if plan.alike else plan.panels:
         figure = Figure(figsize=plan.size, layout="constrained")

@@ -23,8 +23,8 @@ MOST = 20
 """Largest number of folds whose embeddings are drawn."""
 
 SILHOUETTE = (
-    "Silhouette, computed on the embedding itself: 1 where every utterance lies among those of its class, 0 where "
-    "classes overlap, below 0 where other classes are nearer"
+    "Silhouette: 1 if classes are well separated, 0 if they overlap, negative if utterances are closer to other "
+    "classes; computed on the embedding, not on the plot"
 )
 
 FRAME, SMALL = (2.4, 2.7), (1.8, 2.1)
@@ -65,7 +65,7 @@ def plans(experiment: Experiment, pair: Sequence[tuple[str, Group]]) -> Iterator
     if len(folds) > 1:
         caption = (
             f"t-SNE of the final feature of {main.name}, all test utterances, each in the fold that tests it. Every "
-            f"fold is a model of its own, so their axes cannot be compared. {SILHOUETTE}."
+            f"fold is another model, so the axes cannot be compared. {SILHOUETTE}."
         )
         yield _plan("folds", "Embeddings by fold (t-SNE)", caption, folds[:MOST], experiment, SMALL)
 

@@ -172,7 +172,7 @@ def ways(experiment: Experiment) -> Table | None:
         for way in found
     ]
     tones = ("main", *[""] * (len(rows) - 1))
-    note = "All on the test utterances: to take the best of these would be to choose on the test."
+    note = "All are measured on the test utterances, so picking the best one would be selection on the test set."
     return Table(f"ways-{experiment.id}", "From segments to utterances", columns, tuple(rows), tones, note)
 
 
@@ -210,7 +210,7 @@ def probes(experiment: Experiment) -> Table | None:
     found = experiment.main[1].probes
     note = (
         "UA that the trained model loses where one input is replaced. A loss near 0 means that the input is hardly "
-        "used, as far as the interval shows. "
+        "used, but only as precisely as its interval says. "
         f"{tests([probe.p for probe in found])}{luck([probe.interval for probe in found])}"
     )
     return Table(f"probes-{experiment.id}", "Importance of each input", columns, tuple(rows), note=note)

@@ -94,10 +94,8 @@ def _setup(headers: Sequence[RunHeader]) -> Iterator[Finding]:
     yield from _changed(headers)
     bare = sum(1 for header in whole if not header.hashed)
     if bare:
-        message = (
-            f"{plural(bare, 'run')} without hashes: an earlier version trained them, or the hashes were taken away."
-        )
-        yield Finding("note", "no-hashes", message, "nothing shows that the files are as train wrote them")
+        message = f"{plural(bare, 'run')} without hashes: trained by an earlier version, or the hashes were removed."
+        yield Finding("note", "no-hashes", message, "cannot check that the files are as train wrote them")
     versions = sorted({header.versions["ser-pipeline"] for header in headers if "ser-pipeline" in header.versions})
     if len(versions) > 1:
         yield Finding("note", "versions", f"The runs come from different versions of the code: {', '.join(versions)}.")
@@ -160,19 +158,19 @@ def _clusters(panel: Panel, results: Mapping[str, Result]) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "one-seed",
-            f"{protocol}: one model of one seed tests everybody, so that no "
-            "interval holds the luck of its training, and no difference has a p-value: train more seeds.",
+            f"{protocol}: one model of one seed is tested on everyone, so no interval covers "
+            "the randomness of its training, and no difference has a p-value; train more seeds.",
         )
 
 
 def _scores(group: Group, result: Result) -> Iterator[Finding]:
     name = f"{group.name} ({group.header.protocol} protocol, epoch: {words.epoch(group.header.selection)})"
     for fault in result.faults:
-        yield Finding("warning", "damaged-file", f"{name}: {fault}; what needs it is left out.")
+        yield Finding("warning", "damaged-file", f"{name}: {fault}; everything that needs it is left out.")
     interval = result.scores["ua"].interval
     if interval.low <= result.chance:
         message = (
-            f"{name} is not shown to beat guessing: its UA's interval reaches chance, {100 * result.chance:.1f} %."
+            f"{name} may be no better than guessing: its interval of UA includes chance, {100 * result.chance:.1f} %."
         )
         yield Finding("warning", "chance", message)
     never = [label for label, recall in zip(group.header.labels, result.recalls, strict=True) if recall == 0]
@@ -182,7 +180,7 @@ def _scores(group: Group, result: Result) -> Iterator[Finding]:
     if silent and sum(silent) / len(silent) > SILENT:
         share = f"{100 * sum(silent) / len(silent):.0f} %"
         message = (
-            f"{name}: every co-attention weight is 0 for {share} of the segments, so their speech frames are unheard."
+            f"{name}: all co-attention weights are 0 for {share} of the segments, so their speech frames are not used."
         )
         yield Finding("warning", "silent-attention", message, "softmax weights cannot all be 0: --ablation softmax")
     for probe in result.probes:

@@ -89,7 +89,7 @@ def _confusions(experiment: Experiment) -> Plan | None:
     alt = "; ".join(
         _confusion_words(name, experiment.results[group.name].counts, labels) for name, group in _pair(experiment)
     )
-    caption = "Rows are the true classes and add up to 100 %, all seeds together. Hover over a cell for its count."
+    caption = "Rows are the true classes and sum to 100 %, over all seeds. Hover over a cell for its count."
     size = (3.2, 3.2) if len(labels) < 8 else (4.2, 4.2)
     return Plan(
         f"confusion-{experiment.id}",
@@ -107,7 +107,7 @@ def _confusion_words(name: str, counts: Ints, labels: tuple[str, ...]) -> str:
     recalls = ", ".join(f"{label} {100 * rows[place, place]:.0f} %" for place, label in enumerate(labels))
     np.fill_diagonal(rows, 0)
     i, j = np.unravel_index(rows.argmax(), rows.shape)
-    return f"{name}: found {recalls}; most often {labels[i]} is predicted as {labels[j]}, {100 * rows[i, j]:.0f} %"
+    return f"{name}: recall {recalls}; most often {labels[i]} is predicted as {labels[j]}, {100 * rows[i, j]:.0f} %"
 
 
 def _reliability(experiment: Experiment) -> Plan | None:

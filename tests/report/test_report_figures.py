@@ -115,7 +115,7 @@ def test_many_classes_still_look_different():
 
 def test_the_alternative_text_of_a_confusion_matrix_names_recalls_and_the_worst_mistake(pictures):
     words = pictures[0]["confusion"].alt
-    assert re.search(r"with co-attention: found angry \d+ %, .* most often \w+ is predicted as \w+, \d+ %", words)
+    assert re.search(r"with co-attention: recall angry \d+ %, .* most often \w+ is predicted as \w+, \d+ %", words)
 
 
 def test_a_model_without_co_attention_is_never_called_one_with_it(tmp_path):
