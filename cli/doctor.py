@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from ser_pipeline.text import plural
 
 from . import options
 from .columns import wrapped
 from .terminal import start_log
+
+if TYPE_CHECKING:
+    from ser_pipeline.doctor import Diagnosis
 
 INDENT = 20
 """Width of the two columns before the result of a check."""
@@ -34,15 +41,29 @@ def doctor(cache: Path, runs_root: Path, as_json: bool) -> None:
     start_log(quiet=False)
     from ser_pipeline.doctor import ERROR, OK, examine
 
-    checks = list(examine(cache, runs_root))
+    checks: list[Diagnosis] = []
+    for check in examine(cache, runs_root):
+        checks.append(check)
+        if not as_json:
+            click.echo(f"{check.state:9}{check.name:11}{wrapped(check.found, INDENT)}")
+            if check.advice:
+                advice = check.advice if check.state == OK else f"to do: {check.advice}"
+                click.echo(" " * INDENT + wrapped(advice, INDENT))
     if as_json:
         click.echo(json.dumps([asdict(check) for check in checks], indent=1, ensure_ascii=False))
     else:
-        for check in checks:
-            click.echo(f"{check.state:9}{check.name:11}{wrapped(check.found, INDENT)}")
-            if check.advice:
-                click.echo(" " * INDENT + wrapped(f"to do: {check.advice}", INDENT))
-        amiss = sum(check.state != OK for check in checks)
-        click.echo(f"\n{amiss} of {len(checks)} checks need attention" if amiss else "\nall checks passed")
+        click.echo("\n" + wrapped(_verdict([check.state for check in checks]), 0))
     if any(check.state == ERROR for check in checks):
         raise click.exceptions.Exit(1)
+
+
+def _verdict(states: Sequence[str]) -> str:
+    """Return whether the installation works, by the states of all checks."""
+    from ser_pipeline.doctor import ERROR, WARNING
+
+    errors, warnings = states.count(ERROR), states.count(WARNING)
+    if errors:
+        return f"something keeps commands from working: {plural(errors, 'error')} above"
+    if warnings:
+        return f"the installation works; {plural(warnings, 'warning')} above"
+    return "the installation works"

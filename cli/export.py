@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import click
 
 from . import completion, options
-from .terminal import start_log
+from .terminal import say, start_log
 
 
 @click.command()
@@ -37,11 +36,16 @@ def export(run: Path, folder: Path, folds: tuple[str, ...], encoder: bool, onnx:
     start_log(quiet)
     if encoder and (onnx or int8):
         raise click.UsageError("--encoder writes only the encoder: leave out --onnx and --int8")
+    from ser_pipeline.export.names import require_new
+    from ser_pipeline.predict.heading import read_settings
+
+    require_new(folder)
+    read_settings(run, folds)
     from ser_pipeline.export.encoder import export_encoder
     from ser_pipeline.export.writing import export as write
 
     if encoder:
         click.echo(export_encoder(run, folder, folds))
     else:
-        say = (lambda line: None) if quiet else partial(click.echo, err=True)
-        click.echo(write(run, folder, folds, onnx=onnx, int8=int8, say=say))
+        tell = (lambda line: None) if quiet else say
+        click.echo(write(run, folder, folds, onnx=onnx, int8=int8, say=tell))

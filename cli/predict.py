@@ -141,7 +141,7 @@ def predict(
     from ser_pipeline.export.names import is_graph
 
     start_log(quiet)
-    run, named = _run(names, runs_root, quiet)
+    run, named = _run(names, folds, runs_root, quiet)
     if is_graph(run) and (folds or precision != "auto"):
         raise click.UsageError(f"--fold and --precision need a run or a model folder; {run.name} is an ONNX graph")
     from ser_pipeline.predict.excerpts import Question
@@ -194,8 +194,8 @@ def _compare(run: Path, predictor: Predictor, sources: Sequence[str], quiet: boo
     return {one.file: one for one in found}
 
 
-def _run(names: Sequence[str], root: Path, quiet: bool) -> tuple[Path, Sequence[str]]:
-    """Return the run, and the names of the recordings."""
+def _run(names: Sequence[str], folds: Sequence[str], root: Path, quiet: bool) -> tuple[Path, Sequence[str]]:
+    """Return the run, the newest one with `folds` if none is named, and the names of the recordings."""
     from ser_pipeline.export.names import is_graph, is_model_folder
     from ser_pipeline.predict.recordings import AUDIO, STDIN
     from ser_pipeline.runs import layout
@@ -208,8 +208,9 @@ def _run(names: Sequence[str], root: Path, quiet: bool) -> tuple[Path, Sequence[
         return first, names[1:]
     from ser_pipeline.runs.reading import newest
 
-    run, count = newest(root)
-    _say(f"{run}" + (f", the newest of {count} runs" if count > 1 else ""), quiet)
+    run, count = newest(root, folds)
+    which = f" with fold {', '.join(folds)}" if folds else ""
+    _say(f"{run}" + (f", the newest of {count} runs{which}" if count > 1 else ""), quiet)
     return run, names
 
 

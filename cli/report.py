@@ -91,6 +91,8 @@ def _report(choice: Choice, runs_root: Path, reports: Path, quiet: bool) -> Path
         click.echo(line)
     for line in [] if quiet else _remarks(made):
         say(line)
+    if not quiet:
+        say("drawing the page")
     page = write(made, reports / made.choice.slug)
     click.echo(page)
     return page

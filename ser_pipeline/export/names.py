@@ -89,3 +89,13 @@ def read_about(folder: Path) -> About:
     if set(about.id2label) != {str(number) for number in range(len(about.id2label))} or not about.folds:
         raise PipelineError(f"{folder / ABOUT} is damaged (it must number its classes and name its folds); {AGAIN}")
     return about
+
+
+def require_new(folder: Path) -> None:
+    """Require that a model folder can be written there.
+
+    Raises:
+        PipelineError: `folder` is a file, or a folder that is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise PipelineError(f"{folder} already exists; name a new folder, or delete it")

@@ -7,7 +7,7 @@ import logging
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +60,7 @@ class Check:
         share = f"{100 * self.same / self.count:.4g} % of {plural(self.count, 'label')} as in torch"
         return (
             f"{share}; probabilities differ by at most {self.difference:.1g}; recordings over {self.longest:g} s are "
-            f"split into equal parts, which changed a probability by up to {self.parted:.1g}"
+            f"split into equal parts and averaged, so it is normal that theirs differ by up to {self.parted:.1g}"
         )
 
 
@@ -258,7 +258,12 @@ def _quiet() -> Iterator[None]:
 
 
 def write_graphs(
-    folder: Path, members: Members, about: Mapping[str, Any], recordings: Sequence[NDArray[np.float32]], int8: bool
+    folder: Path,
+    members: Members,
+    about: Mapping[str, Any],
+    recordings: Sequence[NDArray[np.float32]],
+    int8: bool,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[str]:
     """Write a graph into a model folder and check it; with `int8` also one with 8-bit matrix products.
 
@@ -268,6 +273,7 @@ def write_graphs(
         about: contents of `config.json`.
         recordings: samples (N,) at the models' rate, for the check.
         int8: whether to write the 8-bit graph.
+        say: called with what is done next.
 
     Returns:
         a line about the agreement of each graph.
@@ -276,7 +282,10 @@ def write_graphs(
         PipelineError: a graph cannot be written, or does not agree with torch.
     """
     file = folder / names.ONNX
+    checking = f"checking it against the models on {plural(len(recordings), 'recording')}"
+    say(f"writing {names.ONNX}")
     write_graph(file, members, about)
+    say(checking)
     found = check_graph(file, members, recordings)
     if found.difference > AGREEMENT:
         raise PipelineError(
@@ -286,7 +295,9 @@ def write_graphs(
     yield f"{names.ONNX}: opset {OPSET}, {_size(file)}; {found}"
     if int8:
         small = folder / names.ONNX_INT8
+        say(f"writing {names.ONNX_INT8}")
         write_int8(small, file)
+        say(checking)
         yield f"{names.ONNX_INT8}: {_size(small)}; {check_graph(small, members, recordings)}"
 
 

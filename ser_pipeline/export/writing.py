@@ -99,7 +99,7 @@ def _graphs(
     if not recordings:
         say("the recordings of the run were not found: the graph is checked on noise")
         recordings = noise(members.config.audio.rate)
-    for line in write_graphs(folder, members, about, recordings, int8):
+    for line in write_graphs(folder, members, about, recordings, int8, say):
         say(line)
         yield line
 
@@ -111,8 +111,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     Raises:
         PipelineError: `folder` is a file, or a folder that is not empty.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise PipelineError(f"{folder} already exists; name a new folder, or delete it")
+    names.require_new(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob(f"{glob.escape(folder.name)}.*{PARTIAL}"):
         if not is_held(left / folder.name):  # its process was killed

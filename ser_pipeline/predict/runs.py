@@ -8,9 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ser_pipeline import config
 from ser_pipeline.config import Config
-from ser_pipeline.entry import PARTIAL
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.export.folder import Members, read_members
 from ser_pipeline.export.names import is_model_folder
@@ -19,13 +17,11 @@ from ser_pipeline.features.rendering import WAVEFORM, Renderer, Rendering
 from ser_pipeline.features.stores import FROZEN, rendered
 from ser_pipeline.predict.device_rows import DeviceRows
 from ser_pipeline.predict.front import FrontEnd, StoredRows
+from ser_pipeline.predict.heading import read_settings
 from ser_pipeline.predict.learned import read_learned
 from ser_pipeline.predict.models import FoldModels, all_models, in_half, open_models
 from ser_pipeline.predict.predictor import Predictor
-from ser_pipeline.runs import layout
-from ser_pipeline.runs.integrity import cheap_fault
-from ser_pipeline.runs.records import read_text
-from ser_pipeline.runs.shapes import read_run_file, require_run
+from ser_pipeline.runs.shapes import read_run_file
 from ser_pipeline.targets import TARGETS
 
 
@@ -43,7 +39,7 @@ def open_run(run: Path, device: torch.device, folds: Sequence[str] = (), precisi
     """
     if is_model_folder(run):
         return of_members(_chosen(read_members(run, device), folds), device, precision)
-    labels, settings, asked = _header(run, folds)
+    labels, settings, asked = read_settings(run, folds)
     folders = tuple(run / name for name in asked)
     models = open_models(folders, settings, len(labels), device, precision)
     told = _classes(labels, settings), _scale(run, settings)
@@ -81,7 +77,7 @@ def run_members(run: Path, device: torch.device, folds: Sequence[str] = ()) -> M
     Raises:
         PipelineError: the folder is not a run, or a fold is missing or unfinished.
     """
-    labels, settings, asked = _header(run, folds)
+    labels, settings, asked = read_settings(run, folds)
     models = all_models([run / name for name in asked], settings, len(labels), device)
     told = _classes(labels, settings)
     return Members(told, settings, asked, models, _makers(settings, device), _scale(run, settings))
@@ -139,22 +135,6 @@ def _front(settings: Config, makers: Mapping[str, Maker], models: FoldModels) ->
 
 def _rendering(names: tuple[str, ...], settings: Config, device: torch.device) -> Rendering:
     return Renderer(names, settings.model_audio, settings.features).on(device)
-
-
-def _header(run: Path, folds: Sequence[str]) -> tuple[tuple[str, ...], Config, tuple[str, ...]]:
-    """Return the labels and settings of a run, and the folds to use."""
-    require_run(run)
-    said = read_run_file(run)
-    if not run.name.endswith(PARTIAL) and (fault := cheap_fault(run)):
-        raise PipelineError(f"{run}: {fault}")
-    settings = config.loads(read_text(run / layout.CONFIG), str(run / layout.CONFIG))
-    finished = [name for name in said.folds if (run / name / "index.json").is_file()]
-    missing = [name for name in folds if name not in finished]
-    if not finished:
-        raise PipelineError(f"{run} has no finished fold yet; resume it with `ser-pipeline train`")
-    if missing:
-        raise PipelineError(f"{run} has no finished fold {', '.join(missing)}; it has {', '.join(finished)}")
-    return said.labels, settings, tuple(folds or finished)
 
 
 def _chosen(members: Members, folds: Sequence[str]) -> Members:

@@ -65,16 +65,25 @@ def scan(root: Path) -> tuple[list[RunHeader], list[LeftOut]]:
     return [header for header, reason in pairs if not reason], left_out
 
 
-def newest(root: Path) -> tuple[Path, int]:
-    """Return the run in `root` that was started last, a finished one if there is any, and the number of all runs.
+def newest(root: Path, folds: Sequence[str] = ()) -> tuple[Path, int]:
+    """Return the run that was started last, a finished one if there is any, and the number of runs to choose from.
+
+    Args:
+        root: folder of the runs.
+        folds: names of folds, all of which the run must have finished.
 
     Raises:
-        PipelineError: there is no run.
+        PipelineError: there is no such run.
     """
     found = [file.parent for file in root.glob(f"*/{layout.RUN}")]
-    whole = [folder for folder in found if not folder.name.endswith(PARTIAL)]
     if not found:
         raise PipelineError(f"no run in {root}; train one with `ser-pipeline train`, or name a run before the audio")
+    found = [run for run in found if all((run / name / "index.json").is_file() for name in folds)]
+    if not found:
+        raise PipelineError(
+            f"no run in {root} has finished fold {', '.join(folds)}; `ser-pipeline status` lists the runs"
+        )
+    whole = [folder for folder in found if not folder.name.endswith(PARTIAL)]
     return max(whole or found, key=lambda folder: (folder / layout.RUN).stat().st_mtime_ns), len(found)
 
 

@@ -5,6 +5,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from ser_pipeline.cli import main
 import ser_pipeline
 from ser_pipeline.predict.confidence import least_confidence
 from ser_pipeline.predict.heard import heard_before
+from ser_pipeline.runs.reading import newest
 from support.places import ROOT
 from support.sounds import tone
 
@@ -144,6 +147,7 @@ def test_the_newest_run_is_asked_where_none_is_named_and_is_said(
     said = run("predict", call.parent, "--device", "cpu", "--jsonl")
     assert said.stderr == f"runs/{whole_run.name}, the newest of 2 runs\n"
     assert json.loads(said.stdout)["file"] == str(call)
+    assert "no run in runs has finished fold 99" in run("predict", call, "--fold", "99", status=1).stderr
     assert run("predict", call, "--device", "cpu", "--quiet").stderr == ""
     assert "is not a run" in run("predict", "runs/none", call, status=1).stderr
     assert "name the recordings after the run" in run("predict", segments_run, status=2).stderr
@@ -278,3 +282,23 @@ def test_near_copies_of_what_a_run_learned_from_are_found_and_other_recordings_a
     assert [one.utterance for one in found] == [source.stem]
     run("export", segments_run, "folder", "--quiet")
     assert "--near-copies needs a run" in run("predict", "folder", "own.wav", "--near-copies", status=2).stderr
+
+
+def test_the_newest_run_is_one_with_the_fold(tmp_path: Path) -> None:
+    for number, (name, fold) in enumerate({"first": "03", "final": "final"}.items()):
+        (tmp_path / name / fold).mkdir(parents=True)
+        (tmp_path / name / fold / "index.json").touch()
+        (tmp_path / name / "run.json").touch()
+        os.utime(tmp_path / name / "run.json", (number, number))
+    assert newest(tmp_path, ["03"]) == (tmp_path / "first", 1)
+    assert newest(tmp_path) == (tmp_path / "final", 2)
+
+
+@pytest.mark.parametrize("args", [["predict", "{run}", "{call}", "--fold", "99"], ["export", "{run}", "{run}"]])
+def test_what_is_refused_at_once_does_not_import_torch(args: list[str], segments_run: Path, call: Path) -> None:
+    words = [word.format(run=segments_run, call=call) for word in args]
+    code = (
+        "import sys\nfrom ser_pipeline.cli import main\ntry:\n    main()\nfinally:\n    print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stdout.strip() == "False", done.stderr
