@@ -29,9 +29,9 @@ def calibrations(experiment: Experiment) -> Table | None:
         rows.append(tuple(cells))
     note = (
         "Smaller is better. A model that gives every class the same probability has a Brier score of "
-        f"{1 - experiment.chance:.2f} and a log loss of {log(1 / experiment.chance):.2f}. ECE is biased "
-        "upwards where utterances are few; the corrected value is free of that bias, and the interval is its own. "
-        "An interval that begins at 0 leaves open whether there is any error."
+        f"{1 - experiment.chance:.2f} and a log loss of {log(1 / experiment.chance):.2f}. With few "
+        "utterances ECE is too high on average; the corrected value is not, and the interval is that of the corrected "
+        "value. If the interval begins at 0, there may be no error."
     )
     found = [experiment.results[group.name].calibration.errors["brier"] for group in experiment.panel.whole]
     note += luck([error.interval for error in found])

@@ -96,11 +96,11 @@ def _note(report: Report) -> str:
     """Explanation of the scores and names, and what is missing."""
     names = [group.name for one in report.experiments for group in one.panel.groups]
     note = (
-        "WA is the share of utterances that are right, UA the mean recall of the classes. Bold marks UA, not the best. "
-        + words.legend(names)
+        "WA is the share of correct predictions, UA the mean recall of the classes. Bold marks the column UA, not the "
+        "best row. " + words.legend(names)
     )
     if any(not group.runs for one in report.experiments for group in one.panel.groups):
-        note += " Rows with a number of folds are incomplete: they are not averaged."
+        note += " A row that shows a number of folds is incomplete and not averaged."
     note += "".join(f" {covered}" for covered in dict.fromkeys(_covered(one) for one in report.experiments) if covered)
     note += _gap_note(report)
     found = [result.scores["ua"].interval for one in report.experiments for result in one.results.values()]

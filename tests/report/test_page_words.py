@@ -46,7 +46,7 @@ def test_an_experiment_without_a_finished_run_says_how_far_it_is(tmp_path):
     write_run(tmp_path / "runs", WHO, Planted(preset="scratch", finished=2))
     page = build(tmp_path / "runs", tmp_path / "reports").read_text(encoding="utf-8")
     assert "No run of this experiment is finished: full has 2 of 4 folds." in page
-    assert "Rows with a number of folds are incomplete" in page
+    assert "A row that shows a number of folds is incomplete" in page
 
 
 def test_what_was_left_out_of_another_corpus_is_not_listed(tmp_path):
