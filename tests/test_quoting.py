@@ -23,6 +23,7 @@ SAFE = {
     "encoder",  # of a preset of the package
     "corpus",  # a name accepted by `path_name`, in a sentence
     "max(1, size // 2)",
+    "min(GROUPS, len(speakers))",
     "name",  # of the package's own settings, findings and protocols
     "other.name",  # of a corpus that the package knows
     "repository",  # of the hub

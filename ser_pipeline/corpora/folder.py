@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def sorted_by_paths(root: Path, emotion: str = "", speaker: str = "") -> list[Ut
         for file, label, who in zip(files, labelled, spoken, strict=True)
     ]
     if files and UNKNOWN in spoken and not speaker:
-        how = f"ser-pipeline corpora --init folder {root} --speaker PATTERN > mine.csv"
+        how = f"ser-pipeline corpora --init folder {shlex.quote(str(root))} --speaker PATTERN > mine.csv"
         what = "no folder names the speakers, so folds cannot leave speakers out; write a table that names them with"
         log.warning("%s: %s `%s`", root, what, how)
     tell_near(root, utterances)

@@ -151,7 +151,8 @@ def test_the_accessibility_check_finds_nothing_serious(opened, width, dark):
 FIRST = """(() => {
   const seen = text => [...document.querySelectorAll('#summary .score p')].some(e => {
     const box = e.getBoundingClientRect();
-    return e.textContent.includes(text) && box.top >= 0 && box.bottom <= innerHeight && box.right <= innerWidth;
+    const found = e.textContent.replaceAll('\\u00a0', ' ').includes(text);
+    return found && box.top >= 0 && box.bottom <= innerHeight && box.right <= innerWidth;
   });
   const model = document.querySelector('#summary .what strong').textContent;
   return [model, 'UA', document.querySelector('.figure').textContent, '95 % interval'].filter(text => !seen(text));
@@ -162,7 +163,8 @@ IN_ROW = """(() => {
   const table = document.querySelector('#table-results table');
   const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells].slice(0, 3);
   const right = table.closest('.scroll').getBoundingClientRect().right + 1;
-  return heads.map(head => [head.textContent.trim().split(': ').pop(), head.getBoundingClientRect().right <= right]);
+  const named = head => head.textContent.replaceAll('\\u00a0', ' ').trim().split(': ').pop();
+  return heads.map(head => [named(head), head.getBoundingClientRect().right <= right]);
 })()"""
 
 
