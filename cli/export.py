@@ -24,9 +24,8 @@ def export(run: Path, folder: Path, folds: tuple[str, ...], encoder: bool, onnx:
     DIR loads without the run, the corpus or a network. It contains model.safetensors, config.json,
     preprocessor_config.json, a model card (README.md) and the code that transformers needs. The predictions of all
     folds' models are averaged; weights that they share, such as a frozen encoder, are stored once. `ser-pipeline
-    predict DIR FILE` gives the same answers as RUN, without the notes on files of
-    its training set. Prints the folder. An ONNX graph includes the front end; it is
-    checked on recordings of the run, and its agreement is printed.
+    predict DIR FILE` gives the same answers as RUN, without the notes on files of its training set. Prints the folder.
+    An ONNX graph includes the front end; it is checked on recordings of the run, and its agreement is printed.
 
     \b
     Examples:
