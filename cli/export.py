@@ -37,10 +37,10 @@ def export(run: Path, folder: Path, folds: tuple[str, ...], encoder: bool, onnx:
     if encoder and (onnx or int8):
         raise click.UsageError("--encoder writes only the encoder: leave out --onnx and --int8")
     from ser_pipeline.export.names import require_new
-    from ser_pipeline.predict.heading import read_settings
+    from ser_pipeline.predict.heading import finished_folds
 
     require_new(folder)
-    read_settings(run, folds)
+    finished_folds(run, folds)
     from ser_pipeline.export.encoder import export_encoder
     from ser_pipeline.export.writing import export as write
 

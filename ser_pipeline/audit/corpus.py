@@ -145,7 +145,7 @@ def _counts(utterances: Sequence[Utterance], corpus: Corpus) -> Iterator[Finding
 
 def _one_class(utterances: Sequence[Utterance]) -> Iterator[Finding]:
     """Find that there is nothing to tell apart; attributes, if raters gave them, can still be learned."""
-    labels = {utterance.emotion for utterance in utterances}
+    labels = {utterance.emotion for utterance in utterances} - {""}
     if len(labels) == 1:
         severity = "warning" if any(utterance.vad for utterance in utterances) else "error"
         what = f"all utterances have one class, {labels.pop()}; at least two are needed"

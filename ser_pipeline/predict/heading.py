@@ -15,6 +15,27 @@ from ser_pipeline.runs.records import read_text
 from ser_pipeline.runs.shapes import read_run_file, require_run
 
 
+def finished_folds(run: Path, folds: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the labels of a run, and the folds to use; reads one small file.
+
+    Args:
+        run: the folder.
+        folds: names of folds; () for all finished ones.
+
+    Raises:
+        PipelineError: `run` is not a run, or has not finished one of the folds.
+    """
+    require_run(run)
+    said = read_run_file(run)
+    finished = [name for name in said.folds if (run / name / "index.json").is_file()]
+    missing = [name for name in folds if name not in finished]
+    if not finished:
+        raise PipelineError(f"{run} has no finished fold yet; resume it with `ser-pipeline train`")
+    if missing:
+        raise PipelineError(f"{run} has no finished fold {', '.join(missing)}; it has {', '.join(finished)}")
+    return said.labels, tuple(folds or finished)
+
+
 def read_settings(run: Path, folds: Sequence[str]) -> tuple[tuple[str, ...], Config, tuple[str, ...]]:
     """Return the labels and settings of a run, and the folds to use.
 
@@ -25,15 +46,7 @@ def read_settings(run: Path, folds: Sequence[str]) -> tuple[tuple[str, ...], Con
     Raises:
         PipelineError: `run` is not a run, is damaged, or has not finished one of the folds.
     """
-    require_run(run)
-    said = read_run_file(run)
+    labels, asked = finished_folds(run, folds)
     if not run.name.endswith(PARTIAL) and (fault := cheap_fault(run)):
         raise PipelineError(f"{run}: {fault}")
-    settings = config.loads(read_text(run / layout.CONFIG), str(run / layout.CONFIG))
-    finished = [name for name in said.folds if (run / name / "index.json").is_file()]
-    missing = [name for name in folds if name not in finished]
-    if not finished:
-        raise PipelineError(f"{run} has no finished fold yet; resume it with `ser-pipeline train`")
-    if missing:
-        raise PipelineError(f"{run} has no finished fold {', '.join(missing)}; it has {', '.join(finished)}")
-    return said.labels, settings, tuple(folds or finished)
+    return labels, config.loads(read_text(run / layout.CONFIG), str(run / layout.CONFIG)), asked

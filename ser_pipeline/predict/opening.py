@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ser_pipeline.errors import PipelineError
 from ser_pipeline.export.names import is_graph, is_model_folder
-from ser_pipeline.predict.heading import read_settings
+from ser_pipeline.predict.heading import finished_folds
 
 if TYPE_CHECKING:
     from ser_pipeline.predict.predictor import Predictor
@@ -33,7 +33,7 @@ def load(run: Path | str, device: str = "auto", folds: Sequence[str] = (), preci
             raise PipelineError(f"{run.name} is an ONNX graph: folds and a precision need a run or a model folder")
         return open_graph(run)
     if not is_model_folder(run):
-        read_settings(run, folds)  # before torch is imported, which takes seconds
+        finished_folds(run, folds)  # before torch is imported, which takes seconds
     from ser_pipeline.device import pick_device
     from ser_pipeline.predict.runs import open_run
 
