@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from ser_pipeline import config
 from ser_pipeline.corpora import CORPORA
 from ser_pipeline.report.contents import Report
 from ser_pipeline.report.findings import SAID_ELSEWHERE
-from ser_pipeline.report.groups import FULL
+from ser_pipeline.report.groups import FULL, leaves
 from ser_pipeline.report.origins import command
 from ser_pipeline.runs.records import RunHeader
 from ser_pipeline.splits.protocols import OWN
@@ -82,9 +81,9 @@ def _changes(header: RunHeader, prefix: str | tuple[str, ...] = "") -> list[str]
     """
     if header.preset not in config.presets():
         return []
-    usual = _leaves(json.loads(json.dumps(asdict(config.load(header.preset)))))
+    usual = leaves(json.loads(json.dumps(asdict(config.load(header.preset)))))
     found: list[str] = []
-    for name, value in _leaves(header.settings).items():
+    for name, value in leaves(header.settings).items():
         changed = name in usual and usual[name] != value and name not in SAID_ELSEWHERE and name.startswith(prefix)
         if changed and (header.ablation == FULL or not name.startswith("model.")):
             found += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
@@ -94,11 +93,3 @@ def _changes(header: RunHeader, prefix: str | tuple[str, ...] = "") -> list[str]
 def _joined(words: Sequence[str]) -> str:
     """Quote and join words, with the names of folders alone in place of their paths."""
     return shlex.join("=".join(map(portable, word.split("=", 1))) for word in words)
-
-
-def _leaves(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested settings to values by names such as `a.b`."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return found

@@ -122,11 +122,20 @@ def _changed(headers: Sequence[RunHeader]) -> Iterator[Finding]:
             if name in usual
             and name not in SAID_ELSEWHERE
             and not (ablated and name.startswith("model."))
-            and portable(value) != usual[name].rpartition("/")[2]  # an encoder of the preset, in a local folder
+            and not _in_a_local_folder(value, usual[name])
         ]
         if found:
             message = f"Preset {preset} was changed for all finished runs: {few(found, MOST_CHANGES)}."
             yield Finding("warning", "changed-settings", message)
+
+
+def _in_a_local_folder(value: str, usual: str) -> bool:
+    """Whether a setting is the folder of an encoder whose name on the hub the preset has.
+
+    >>> _in_a_local_folder("/x/whisper-tiny.en", "openai/whisper-tiny.en"), _in_a_local_folder("/x/small", "small")
+    (True, False)
+    """
+    return "/" in usual and str(portable(value)) == usual.rpartition("/")[2]
 
 
 def _unfinished(panel: Panel) -> Iterator[Finding]:

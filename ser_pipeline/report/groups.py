@@ -247,15 +247,25 @@ def distance(one: RunHeader, other: RunHeader) -> int:
     return sum(first.get(name) != second.get(name) for name in first.keys() | second.keys())
 
 
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flatten(settings: Mapping[str, Any]) -> dict[str, str]:
     """Nested settings as `a.b` -> text.
 
     >>> flatten({"train": {"lr": 1e-05}})
     {'train.lr': '1e-05'}
     """
-    found: dict[str, str] = {}
+    return {name: str(value) for name, value in leaves(settings).items()}
+
+
+def leaves(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as `a.b` -> value.
+
+    Args:
+        settings: tables in tables.
+        prefix: what stands before every name.
+    """
+    found: dict[str, Any] = {}
     for name, value in settings.items():
-        found |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": str(value)}
+        found |= leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return found
 
 
